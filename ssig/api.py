@@ -1,0 +1,165 @@
+"""`attribute`: any method of the registry on a batch of images, without a pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import ssig.methods  # noqa: F401  (fills the registry)
+from ssig.baselines import baselines
+from ssig.engine import Job, Tag, run
+from ssig.errors import UsageError
+from ssig.randomness import Stream, content_key, stream
+from ssig.registry import METHODS, MethodSpec
+from ssig.replica import Replica
+from ssig.scores import SCORES
+from ssig.types import Attribution, Group
+
+Key = str | tuple[str, str]
+
+# Mid grey stands in for the normalisation mean of a network that does not tell its own.
+UNKNOWN_MEAN = 0.5
+
+
+def attribute(
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor | Sequence[int],
+    method: str = "ssig",
+    *,
+    seed: int = 0,
+    keys: Sequence[Key] | None = None,
+    score: str = "logit",
+    baseline: str | Sequence[float] | Tensor | None = None,
+    micro_batch: int | None = None,
+    **options: Any,
+) -> Attribution:
+    """Attributes each image of a batch by its target's score.
+
+    Args:
+        model: a `ssig.load_model` network, or any callable from pixel-space batches (n, C, H, W) to logits
+            (n, classes); a module must be in evaluation mode. Its attribute `mean` (C,), if it has one, is the
+            `mean` baseline.
+        images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`.
+        targets: (B,) classes.
+        method: a name of `ssig.list_methods()`.
+        seed: of all random draws.
+        keys: each image's key for its random draws, `key` or `(shard, key)` as in a run; by default its content.
+        score: what is explained, one of logit, log-probability, probability.
+        baseline: a name, a value per channel, or a tensor that broadcasts to `images`.
+        micro_batch: points evaluated at once.
+        **options: of the method; `ssig methods` lists them.
+
+    Returns:
+        The attribution of all images, on the network's device. The same image gets the same draws in any batch.
+
+    Raises:
+        UsageError: an unknown method or option, or arguments of the wrong shape.
+    """
+    replica = Replica(model, micro_batch=micro_batch)
+    images, targets = checked_batch(images, targets)
+    spec = METHODS[method]
+    if baseline is not None and not isinstance(baseline, Tensor):
+        options["baseline"] = baseline
+    parsed = spec.parse(options)
+    if score not in SCORES:
+        raise UsageError("score", score, SCORES)
+    reference = None
+    if isinstance(baseline, Tensor):
+        reference = expanded(baseline, images, "baseline")
+    mean = getattr(model, "mean", None)
+    if not isinstance(mean, Tensor):
+        mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
+    streams = _streams(images, keys, seed, spec.name)
+
+    def jobs() -> Iterator[Job[int]]:
+        for start in range(0, len(images), replica.micro_batch):
+            span = slice(start, start + replica.micro_batch)
+            yield method_job(
+                start,
+                spec,
+                parsed,
+                images[span].to(replica.device),
+                targets[span],
+                streams[span],
+                mean=mean,
+                score=score,
+                baseline=None if reference is None else reference[span].to(replica.device),
+            )
+
+    done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
+    return concatenate([result for _, result in done])
+
+
+def method_job(
+    tag: Tag,
+    spec: MethodSpec,
+    options: Any,
+    images: Tensor,
+    targets: Tensor,
+    streams: tuple[Stream, ...],
+    *,
+    mean: Tensor,
+    score: str,
+    baseline: Tensor | None = None,
+) -> Job[Tag]:
+    """The engine's job of one method on one group of images.
+
+    Args:
+        tag: returned with the result.
+        spec, options: the method and its parsed options; `options.score`, if set, goes before `score`.
+        images: (B, C, H, W) on the device.
+        targets: (B,) int64.
+        streams: of the images, under this method's name.
+        mean: (C,) of the network.
+        score: the model's score.
+        baseline: (B, C, H, W) in place of `options.baseline`.
+    """
+    reference = baselines(options.baseline, images, mean, streams) if baseline is None else baseline
+    group = Group(images, reference, streams)
+    return Job(tag, spec.run(group, options), targets, options.score or score)
+
+
+def concatenate(parts: Sequence[Attribution]) -> Attribution:
+    """One attribution from those of consecutive images."""
+    joined: dict[str, Tensor | None] = {}
+    for field in dataclasses.fields(Attribution):
+        tensors = [getattr(part, field.name) for part in parts]
+        joined[field.name] = None if tensors[0] is None else torch.cat(tensors)
+    return Attribution(**joined)  # type: ignore[arg-type]
+
+
+def checked_batch(images: Tensor, targets: Tensor | Sequence[int] | int) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) and targets (B,) int64, or a `UsageError` that names the argument."""
+    if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
+        found = f"{tuple(images.shape)} {images.dtype}"
+        raise UsageError("images", found, "a floating-point tensor (B, C, H, W) with B at least 1")
+    indices = torch.as_tensor(targets).to("cpu", torch.int64).reshape(-1)
+    if len(indices) == 1:
+        indices = indices.expand(len(images)).clone()
+    if len(indices) != len(images) or bool((indices < 0).any()):
+        raise UsageError("targets", indices.tolist(), f"one class for each of the {len(images)} images, 0 or more")
+    return images.detach(), indices
+
+
+def expanded(values: Tensor, images: Tensor, name: str) -> Tensor:
+    """`values` broadcast to the shape of `images`."""
+    try:
+        return torch.broadcast_to(values.detach().to(images), images.shape)
+    except RuntimeError:
+        raise UsageError(name, tuple(values.shape), f"a tensor that broadcasts to {tuple(images.shape)}") from None
+
+
+def _streams(images: Tensor, keys: Sequence[Key] | None, seed: int, method: str) -> tuple[Stream, ...]:
+    if keys is None:
+        arrays: list[np.ndarray] = [image.cpu().numpy() for image in images]
+        keys = [content_key(array) for array in arrays]
+    if len(keys) != len(images):
+        raise UsageError("keys", len(keys), f"one key for each of the {len(images)} images")
+    pairs = [("", key) if isinstance(key, str) else key for key in keys]
+    return tuple(stream(seed, shard, key, method) for shard, key in pairs)

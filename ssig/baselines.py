@@ -1,0 +1,65 @@
+"""Baselines `x'`: the reference that stands for "no information".
+
+mean     the network's normalisation mean, per channel (zero after normalisation)
+black    0        white  1
+blur     Gaussian blur of the image, sigma 10 px (the kernel is cut to 31 px, less for small images)
+uniform  i.i.d. U(0, 1) per pixel and channel, from the image's own stream
+a list   one value per channel
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from ssig.errors import UsageError
+from ssig.randomness import BASELINE_SAMPLE, Stream
+
+BASELINES = ("mean", "black", "white", "blur", "uniform")
+BLUR_SIGMA, BLUR_KERNEL = 10.0, 31
+
+
+def baselines(kind: str | tuple[float, ...], images: Tensor, mean: Tensor, streams: tuple[Stream, ...]) -> Tensor:
+    """The baseline of each image, (B, C, H, W).
+
+    Args:
+        kind: one of `BASELINES`, or a value per channel.
+        images: (B, C, H, W).
+        mean: (C,) normalisation mean of the network, in pixel space.
+        streams: source of randomness of each image, used by `uniform`.
+
+    Raises:
+        UsageError: a list whose length is not the number of channels.
+    """
+    channels = images.shape[1]
+    if isinstance(kind, tuple):
+        if len(kind) != channels:
+            raise UsageError("baseline", list(kind), f"one value for each of the {channels} channels")
+        return _constant(images, images.new_tensor(kind))
+    if kind == "mean":
+        return _constant(images, mean.to(images).expand(channels))
+    if kind == "black":
+        return torch.zeros_like(images)
+    if kind == "white":
+        return torch.ones_like(images)
+    if kind == "blur":
+        return blur(images)
+    if kind == "uniform":
+        draws = [s.generator(BASELINE_SAMPLE).random(tuple(images.shape[1:]), dtype=np.float32) for s in streams]
+        return torch.from_numpy(np.stack(draws)).to(images)
+    raise UsageError("baseline", kind, BASELINES)
+
+
+def blur(images: Tensor) -> Tensor:
+    """Gaussian blur with reflected borders, (B, C, H, W)."""
+    # Reflection needs a border narrower than the image.
+    widest = 2 * min(images.shape[-2:]) - 1
+    kernel = min(BLUR_KERNEL, widest)
+    blurred: Tensor = gaussian_blur(images, [kernel, kernel], [BLUR_SIGMA, BLUR_SIGMA])
+    return blurred
+
+
+def _constant(images: Tensor, values: Tensor) -> Tensor:
+    return values.view(1, -1, 1, 1).expand_as(images).contiguous()

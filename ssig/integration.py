@@ -1,0 +1,104 @@
+"""Gradient integration, streamed:  `z(x) = E_{x̂ ~ q(. | x)} [ h(grad f_y(x̂), x̂) ]`, then a readout over channels.
+
+`integrate` is the coroutine behind most methods: a sampler draws `x̂`, the engine returns the gradients, and running
+sums hold the estimate and its standard error, so memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ssig.integrands import RESIDUAL, integrand, is_linear, readout
+from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum, Welford
+from ssig.samplers import Sampler
+from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
+
+Endpoints = Generator[Request, Response, tuple[Tensor, Tensor]]
+
+
+def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: str, readout_name: str) -> Steps:
+    """Estimates `z` for each image of a group from `samples` draws of `sampler`.
+
+    Args:
+        group: the images, baselines and streams.
+        sampler: the law `q`.
+        samples: gradient evaluations per image.
+        integrand_name: `h`, one of `ssig.integrands.INTEGRANDS`.
+        readout_name: one of `ssig.integrands.READOUTS`.
+    """
+    scores = yield from endpoints(group)
+    total = WeightedSum()
+    error = _error_of(sampler, integrand_name, readout_name)
+    for first in range(0, samples, group.budget):
+        drawn = range(first, min(first + group.budget, samples))
+        points = [sampler.point(group, k, samples) for k in drawn]
+        response = yield Request(torch.cat(points), group.owners(len(drawn)))
+        gradients = gradients_of(response).chunk(len(drawn))
+        for k, point, gradient in zip(drawn, points, gradients, strict=True):
+            values = integrand(integrand_name, gradient, point, group.images, group.baselines)
+            total.add(sampler.weight(k, samples), values)
+            error.add(k, values, readout(readout_name, values))
+    return attribution(
+        total.result(),
+        readout_name,
+        scores,
+        has_residual=integrand_name in RESIDUAL,
+        standard_error=error.result(),
+        evaluations=samples,
+    )
+
+
+def endpoints(group: Group) -> Endpoints:
+    """The target scores of images and baselines, (B,) each, from one forward request unless they are known."""
+    if group.scores is not None and group.baseline_scores is not None:
+        return group.scores, group.baseline_scores
+    response = yield Request(torch.cat([group.images, group.baselines]), group.owners(2), want=SCORE)
+    if response.scores is None:
+        raise RuntimeError("the engine returned no scores for a request that wants them")
+    image_scores, baseline_scores = response.scores.chunk(2)
+    return image_scores, baseline_scores
+
+
+def gradients_of(response: Response) -> Tensor:
+    """The gradients of a response to a request that wanted them."""
+    if response.gradients is None:
+        raise RuntimeError("the engine returned no gradients for a request that wants them")
+    return response.gradients
+
+
+def attribution(
+    values: Tensor,
+    readout_name: str,
+    scores: tuple[Tensor, Tensor],
+    *,
+    has_residual: bool,
+    standard_error: Tensor | None,
+    evaluations: int,
+) -> Attribution:
+    """Finishes a method: the map, and the completeness residual summed in float64."""
+    score, baseline_score = scores
+    residual = None
+    if has_residual:
+        total = values.sum(dim=(1, 2, 3), dtype=torch.float64)
+        residual = (total - (score.double() - baseline_score.double())).to(values.dtype)
+    return Attribution(
+        values=values,
+        map=readout(readout_name, values),
+        score=score,
+        baseline_score=baseline_score,
+        completeness_residual=residual,
+        standard_error=standard_error,
+        gradient_evaluations=torch.full((len(values),), evaluations, dtype=torch.int64),
+    )
+
+
+def _error_of(sampler: Sampler, integrand_name: str, readout_name: str) -> StandardError:
+    if sampler.kind == "deterministic":
+        return NoError()
+    if sampler.kind == "independent" and is_linear(readout_name, integrand_name):
+        return Welford()
+    return SplitHalves(partial(readout, readout_name))

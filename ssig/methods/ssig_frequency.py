@@ -1,0 +1,29 @@
+"""Frequency SSIG:  `z = E_m [ |grad f_y(x' + F^-1(m * F(x - x')))| ]`.
+
+Suppression in the frequency domain: the mask `m` keeps each Fourier coefficient with probability `rho_k`; the keep probability `rho_k = (k + 1/2) / K` is stratified over the samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssig.registry import METHODS, MethodSpec
+from ssig.suppression import SuppressionOptions, run, sampler_option
+
+
+@dataclass(frozen=True)
+class FrequencyOptions(SuppressionOptions):
+    sampler: str = sampler_option("frequency")
+
+
+METHODS.add(
+    MethodSpec(
+        name="ssig-frequency",
+        run=run,
+        options=FrequencyOptions,
+        paper="suppression law: Luo, McDermott, O'Riordan 2025",
+        equation="E_m[|grad f(x' + F^-1(m F(x - x')))|], m ~ Bernoulli(rho_k) per coefficient",
+        evaluations=lambda options: int(options.samples),
+        complete=False,
+    )
+)

@@ -1,0 +1,96 @@
+"""Path SSIG: gradients along random monotone suppression paths, which keeps the axioms of integrated gradients.
+
+    gamma_p(t) = clip((t (1 + w) - s_p) / w, 0, 1),   s_p ~ U(0, 1) per pixel
+    z = (x - x') * E_s [ integral_0^1 grad f_y(x' + gamma(t) * (x - x')) dgamma(t) ]
+
+Each of the R paths suppresses every pixel from its own onset `s_p` on, over a ramp of width `w`; the integral is the
+midpoint rule over K segments, with the exact increment of gamma on each. `gamma(0) = 0` and `gamma(1) = 1`, so the
+sum tends to `f(x) - f(x')` as K grows; `w -> infinity` gives integrated gradients. The standard error is over paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssig.errors import UsageError
+from ssig.integrands import READOUTS, readout
+from ssig.integration import attribution, endpoints, gradients_of
+from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
+from ssig.options import option
+from ssig.registry import METHODS, MethodSpec
+from ssig.suppression import CommonOptions
+from ssig.types import Group, Request, Steps
+
+
+@dataclass(frozen=True)
+class PathOptions(CommonOptions):
+    readout: str = option("sum", "channels to map", choices=READOUTS)
+    samples: int = option(32, "gradient evaluations per image: paths times segments", at_least=1)
+    paths: int = option(4, "independent paths R; samples must be a multiple", at_least=1)
+    width: float = option(0.5, "ramp width w", above=0)
+
+    def __post_init__(self) -> None:
+        if self.samples % self.paths:
+            raise UsageError("paths", self.paths, f"a divisor of samples ({self.samples})")
+
+
+def suppression_path(onset: Tensor, width: float, time: float) -> Tensor:
+    """`gamma(t)` for onsets of any shape."""
+    return ((time * (1 + width) - onset) / width).clamp(0, 1)
+
+
+def ssig_path(group: Group, options: PathOptions) -> Steps:
+    scores = yield from endpoints(group)
+    segments = options.samples // options.paths
+    total = WeightedSum()
+    error: StandardError = (
+        Welford() if options.readout == "sum" else SplitHalves(lambda values: readout(options.readout, values))
+    )
+    for path in range(options.paths):
+        onset = _onsets(group, path)
+        values = WeightedSum()
+        for first in range(0, segments, group.budget):
+            steps = range(first, min(first + group.budget, segments))
+            points = [
+                group.baselines + suppression_path(onset, options.width, (k + 0.5) / segments) * group.difference
+                for k in steps
+            ]
+            response = yield Request(torch.cat(points), group.owners(len(steps)))
+            for k, gradient in zip(steps, gradients_of(response).chunk(len(steps)), strict=True):
+                ends = (suppression_path(onset, options.width, edge / segments) for edge in (k, k + 1))
+                start, stop = ends
+                values.add(1.0, gradient * (stop - start) * group.difference)
+        total.add(1 / options.paths, values.result())
+        error.add(path, values.result(), readout(options.readout, values.result()))
+    return attribution(
+        total.result(),
+        options.readout,
+        scores,
+        has_residual=True,
+        standard_error=error.result(),
+        evaluations=options.samples,
+    )
+
+
+def _onsets(group: Group, path: int) -> Tensor:
+    """`s_p` of one path for each image, (B, 1, H, W)."""
+    size = (1, *group.images.shape[-2:])
+    draws = [stream.generator(path).random(size, dtype=np.float32) for stream in group.streams]
+    return torch.from_numpy(np.stack(draws)).to(group.images)
+
+
+METHODS.add(
+    MethodSpec(
+        name="ssig-path",
+        run=ssig_path,
+        options=PathOptions,
+        paper="this project; suppression: Luo, McDermott, O'Riordan 2025; axioms: Sundararajan, Taly, Yan 2017",
+        equation="(x - x') * E_s[integral of grad f(x' + gamma (x - x')) dgamma], gamma a random monotone path",
+        evaluations=lambda options: int(options.samples),
+        complete=True,
+    )
+)

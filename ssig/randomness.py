@@ -1,0 +1,49 @@
+"""Per-image random numbers that do not depend on batch, device, worker or restart.
+
+    key = first 16 bytes of SHA-256(run seed, shard basename, sample key, registry name of the method)
+    stream of sample k = Philox(key, counter = k in the top word)
+
+The counter's top word is the sample index, so streams of different samples cannot overlap and 64 samples extend
+32. All draws are made by NumPy on the CPU. No global generator is read or written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+# The baseline's own stream: no sample index reaches it.
+BASELINE_SAMPLE = 2**63
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The source of random numbers of one image under one method; `key` is the 128-bit Philox key."""
+
+    key: int
+
+    def generator(self, sample: int) -> np.random.Generator:
+        """The generator of sample number `sample` (0 <= sample < 2**64), at its start."""
+        return np.random.Generator(np.random.Philox(key=self.key, counter=sample << 192))
+
+
+def stream(seed: int, shard: str, key: str, method: str) -> Stream:
+    """The stream of a sample of a run.
+
+    Args:
+        seed: the run's seed.
+        shard: basename of the sample's shard; empty outside a run.
+        key: the sample's key in its shard.
+        method: the method's registry name (not its label).
+    """
+    text = "\0".join((str(seed), shard, key, method))
+    return Stream(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little"))
+
+
+def content_key(image: np.ndarray) -> str:
+    """A key for an image that has none: the hash of its bytes, shape and type, so that equal images draw alike."""
+    digest = hashlib.sha256(f"{image.dtype.str}{image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()

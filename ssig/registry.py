@@ -1,0 +1,129 @@
+"""The two registries, name -> method and name -> metric; every choice that a user sees comes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from ssig.errors import UsageError
+from ssig.options import build
+
+if TYPE_CHECKING:
+    from ssig.metrics.evaluation import Evaluation, MetricResult
+    from ssig.types import Group, Steps
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
+class Registry(Generic[Entry]):
+    """Entries by name, in order of registration; a second entry of one name is refused."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._entries: dict[str, Entry] = {}
+
+    def add(self, entry: Entry) -> None:
+        if entry.name in self._entries:
+            raise ValueError(f"{self._kind} {entry.name!r} is registered twice")
+        self._entries[entry.name] = entry
+
+    def __getitem__(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UsageError(self._kind, name, self.names()) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+
+def with_preset(
+    options: type[Any], presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], where: str
+) -> Any:
+    """Options from `given`, on top of the preset that ``preset`` names in it."""
+    values = dict(given)
+    preset = values.pop("preset", None)
+    if preset is not None:
+        if preset not in presets:
+            raise UsageError(f"{where}.preset", preset, sorted(presets) or "no presets")
+        values = {**presets[preset], **values}
+    return build(options, values, where=where)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method of the registry.
+
+    Attributes:
+        name: registry name; also a part of every image's random key.
+        run: `(group, options) -> Steps`, the method's coroutine.
+        options: frozen dataclass of `option` fields; has `baseline` and `score` among them.
+        paper: where the method was published.
+        equation: one line.
+        evaluations: gradient evaluations per image under given options.
+        complete: whether the attributions sum to `f(x) - f(x')` in the limit.
+        presets: named settings of a reference.
+    """
+
+    name: str
+    run: Callable[[Group, Any], Steps]
+    options: type[Any]
+    paper: str
+    equation: str
+    evaluations: Callable[[Any], int]
+    complete: bool
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def parse(self, given: Mapping[str, Any]) -> Any:
+        """Options from plain values, or a `UsageError` that names the field."""
+        return with_preset(self.options, self.presets, given, f"methods.{self.name}")
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric of the registry.
+
+    Attributes:
+        name: registry name.
+        compute: `(evaluation, options) -> MetricResult`, a pure function on a batch.
+        options: frozen dataclass of `option` fields.
+        columns: scalar column -> better direction, ``higher``, ``lower`` or ``none``; the first is the headline.
+        curves: names of the curve columns, each ending in ``_curve``.
+        definition, range, reference: one line each.
+        forwards: forward evaluations per image and map under given options.
+        needs: of ``map``, ``model``, ``mask`` and ``method``: what must be at hand.
+        presets: named settings of a reference.
+    """
+
+    name: str
+    compute: Callable[[Evaluation, Any], MetricResult]
+    options: type[Any]
+    columns: Mapping[str, str]
+    definition: str
+    range: str
+    reference: str
+    forwards: Callable[[Any], int]
+    needs: frozenset[str]
+    curves: tuple[str, ...] = ()
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def parse(self, given: Mapping[str, Any]) -> Any:
+        """Options from plain values, or a `UsageError` that names the field."""
+        return with_preset(self.options, self.presets, given, f"metrics.{self.name}")
+
+
+METHODS: Registry[MethodSpec] = Registry("method")
+METRICS: Registry[MetricSpec] = Registry("metric")

@@ -1,0 +1,155 @@
+"""A network on a device, evaluated in micro-batches: scores, and their gradients by pixels or by a layer's output.
+
+The replica never writes to the network. It keeps a micro-batch size, halves it when the device runs out of memory,
+and remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ssig.errors import ModelError
+from ssig.scores import score
+from ssig.types import Response
+
+CPU_MICRO_BATCH, GPU_MICRO_BATCH = 8, 64
+
+
+class Replica:
+    """Evaluates `model`, a callable from pixel-space points (n, C, H, W) to logits (n, classes).
+
+    Args:
+        model: the network; an `nn.Module` must be in evaluation mode.
+        device: where it lives; by default the device of its first parameter, else the CPU.
+        micro_batch: points evaluated at once; by default 8 on the CPU and 64 on a GPU.
+
+    Raises:
+        ModelError: the network is in training mode, in which images of a batch influence each other.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        *,
+        device: torch.device | str | None = None,
+        micro_batch: int | None = None,
+    ) -> None:
+        if isinstance(model, nn.Module) and model.training:
+            raise ModelError("the network is in training mode, so that images of a batch mix; call .eval() first")
+        self.model = model
+        self.device = torch.device(device) if device is not None else _device_of(model)
+        self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
+
+    def evaluate(
+        self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None = None
+    ) -> Response:
+        """Evaluates any number of points.
+
+        Args:
+            points: (n, C, H, W), on any device.
+            targets: (n,) int64.
+            score_name: one of `ssig.scores.SCORES`.
+            want: any of ``score``, ``gradient``, ``logits``.
+            layer: name of a submodule whose output the gradient is taken at, instead of the points.
+
+        Raises:
+            torch.OutOfMemoryError: a single point does not fit.
+            ModelError: the layer does not exist, or a target is not a class of the network.
+        """
+        parts: list[Response] = []
+        done = 0
+        while done < len(points):
+            stop = min(done + self.micro_batch, len(points))
+            try:
+                parts.append(self._evaluate(points[done:stop], targets[done:stop], score_name, want, layer))
+            except torch.OutOfMemoryError:
+                if stop - done == 1:
+                    raise
+                self.micro_batch = (stop - done) // 2
+                torch.cuda.empty_cache()
+                continue
+            done = stop
+        return join(parts)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Logits (n, classes) of any number of points, without gradients."""
+        targets = torch.zeros(len(points), dtype=torch.int64)
+        logits = self.evaluate(points, targets, "logit", frozenset({"logits"})).logits
+        if logits is None:
+            raise RuntimeError("no points to evaluate")
+        return logits
+
+    def _evaluate(
+        self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None
+    ) -> Response:
+        # Convolutions on the CPU and on tensor cores run up to twice as fast with channels last.
+        points = points.detach().to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        targets = targets.to(self.device, non_blocking=True)
+        if "gradient" not in want:
+            with torch.no_grad():
+                logits = self._logits(points, targets)
+                scores = score(logits, targets, score_name) if "score" in want else None
+            return Response(scores=scores, logits=logits if "logits" in want else None)
+        with torch.enable_grad(), self._captured(layer) as captured:
+            points.requires_grad_()
+            logits = self._logits(points, targets)
+            scores = score(logits, targets, score_name)
+            variable = captured[0] if layer is not None else points
+            (gradients,) = torch.autograd.grad(scores.sum(), variable)
+        return Response(
+            scores=scores.detach(),
+            gradients=gradients.to(points.dtype).contiguous(),
+            logits=logits.detach() if "logits" in want else None,
+            activations=variable.detach() if layer is not None else None,
+        )
+
+    def _logits(self, points: Tensor, targets: Tensor) -> Tensor:
+        logits = self.model(points)
+        if logits.ndim != 2 or len(logits) != len(points):
+            raise ModelError(f"the network gave {tuple(logits.shape)} for {len(points)} points; expected (n, classes)")
+        if self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):
+            raise ModelError(f"target class {int(targets.max())} of a network with {logits.shape[1]} classes")
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    @contextmanager
+    def _captured(self, layer: str | None) -> Iterator[list[Tensor]]:
+        """The output of submodule `layer` during the body."""
+        captured: list[Tensor] = []
+        if layer is None:
+            yield captured
+            return
+        modules = dict(self.model.named_modules()) if isinstance(self.model, nn.Module) else {}
+        if layer not in modules:
+            raise ModelError(f"the network has no layer {layer!r}")
+
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+            captured.append(output)
+
+        handle = modules[layer].register_forward_hook(keep)
+        try:
+            yield captured
+        finally:
+            handle.remove()
+
+
+def join(parts: list[Response]) -> Response:
+    """One response from the responses of consecutive points."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(name: str) -> Tensor | None:
+        tensors = [getattr(part, name) for part in parts]
+        return torch.cat(tensors) if tensors and tensors[0] is not None else None
+
+    return Response(joined("scores"), joined("gradients"), joined("logits"), joined("activations"))
+
+
+def _device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
+    if isinstance(model, nn.Module):
+        for parameter in model.parameters():
+            return parameter.device
+    return torch.device("cpu")

@@ -1,0 +1,238 @@
+"""Sample distributions `q(x̂ | x)`. Suppression samplers draw a mask `m` in [0, 1] and return `x̂ = x' + m * (x - x')`.
+
+    identity         x̂ = x
+    line             m = a_k of a quadrature rule, no randomness; weights w_k
+    uniform          m ~ U(low, high) per pixel, shared by the channels
+    uniform-channel  m ~ U(low, high) per pixel and channel
+    bernoulli        m ~ Bernoulli(rho_k) per pixel, rho_k = (k + 1/2) / K
+    patch-n          m ~ Bernoulli(rho_k) on a grid of n x n cells, nearest upsampled
+    smooth-n         m ~ Bernoulli(rho_k) on a grid of n x n cells, bilinearly upsampled
+    frequency        Fourier coefficients of x - x' times a mask shared by the channels; no clamp:
+      bins           each coefficient kept with probability rho_k
+      gains          each coefficient times U(0, 1)
+      rings          16 radial log-spaced bands, each kept with probability rho_k
+      low-pass       coefficients below a cutoff that rises with rho_k, log-spaced; no randomness
+    noise            x̂ = x + sigma (max x - min x) eps, eps ~ N(0, 1), no clamp: the rival law, not suppression
+
+Source: Luo, McDermott, O'Riordan, *Sampling Matters in Explanations* (2025) for suppression; the exact law is not
+public, so it is a family of named choices.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ssig.quadrature import quadrature
+from ssig.types import Group
+
+Kind = Literal["independent", "stratified", "deterministic"]
+SPECTRA = ("bins", "gains", "rings", "low-pass")
+RINGS = 16
+SAMPLER_NAMES = (
+    "identity",
+    "line",
+    "uniform",
+    "uniform-channel",
+    "bernoulli",
+    "patch-N",
+    "smooth-N",
+    "frequency",
+    "noise",
+)
+
+
+class Sampler(Protocol):
+    """Draws sample number `k` of `samples` for every image of a group.
+
+    `kind` tells how samples relate: independent and identically distributed, stratified over `k`, or without
+    randomness; the standard error is estimated accordingly.
+    """
+
+    @property
+    def kind(self) -> Kind: ...
+
+    def point(self, group: Group, k: int, samples: int) -> Tensor:
+        """Sample `k` of each image, (B, C, H, W)."""
+
+    def weight(self, k: int, samples: int) -> float:
+        """Weight of sample `k`; the weights of all samples sum to 1."""
+
+
+class _EqualWeights:
+    def weight(self, k: int, samples: int) -> float:
+        return 1 / samples
+
+
+@dataclass(frozen=True)
+class Identity(_EqualWeights):
+    kind: Kind = "deterministic"
+
+    def point(self, group: Group, k: int, samples: int) -> Tensor:
+        return group.images
+
+
+@dataclass(frozen=True)
+class Line:
+    """The straight path from baseline to image, at the nodes of a quadrature rule."""
+
+    rule: str = "midpoint"
+    kind: Kind = "deterministic"
+
+    def point(self, group: Group, k: int, samples: int) -> Tensor:
+        return group.baselines + float(quadrature(self.rule, samples)[0][k]) * group.difference
+
+    def weight(self, k: int, samples: int) -> float:
+        return float(quadrature(self.rule, samples)[1][k])
+
+
+@dataclass(frozen=True)
+class Uniform(_EqualWeights):
+    low: float = 0.0
+    high: float = 1.0
+    per_channel: bool = False
+    kind: Kind = "independent"
+
+    def point(self, group: Group, k: int, samples: int) -> Tensor:
+        channels, height, width = group.images.shape[1:]
+        shape = (channels if self.per_channel else 1, height, width)
+        draws = [s.generator(k).random(shape, dtype=np.float32) for s in group.streams]
+        mask = torch.from_numpy(np.stack(draws)).to(group.images)
+        return _suppressed(group, self.low + (self.high - self.low) * mask)
+
+
+@dataclass(frozen=True)
+class Cells(_EqualWeights):
+    """Bernoulli masks with stratified keep probability: of single pixels (`cells` 0) or on a grid of cells x cells."""
+
+    cells: int = 0
+    smooth: bool = False
+    kind: Kind = "stratified"
+
+    def point(self, group: Group, k: int, samples: int) -> Tensor:
+        size = tuple(group.images.shape[-2:])
+        shape = (1, self.cells, self.cells) if self.cells else (1, *size)
+        draws = [s.generator(k).random(shape, dtype=np.float32) < stratum(k, samples) for s in group.streams]
+        mask = torch.from_numpy(np.stack(draws)).to(group.images)
+        if self.cells and self.smooth:
+            mask = interpolate(mask, size=size, mode="bilinear", align_corners=False)
+        elif self.cells:
+            mask = interpolate(mask, size=size, mode="nearest-exact")
+        return _suppressed(group, mask)
+
+
+@dataclass(frozen=True)
+class Frequency(_EqualWeights):
+    """Random spectra: real 2-D Fourier coefficients of `x - x'` times a mask that the channels share."""
+
+    spectrum: str = "bins"
+
+    @property
+    def kind(self) -> Kind:
+        kinds: dict[str, Kind] = {"gains": "independent", "low-pass": "deterministic"}
+        return kinds.get(self.spectrum, "stratified")
+
+    def point(self, group: Group, k: int, samples: int) -> Tensor:
+        size = (int(group.images.shape[-2]), int(group.images.shape[-1]))
+        masks = np.stack([self._mask(s.generator(k), stratum(k, samples), size) for s in group.streams])
+        coefficients = torch.fft.rfft2(group.difference) * torch.from_numpy(masks).to(group.images).unsqueeze(1)
+        kept: Tensor = torch.fft.irfft2(coefficients, s=size)
+        return group.baselines + kept
+
+    def _mask(self, generator: np.random.Generator, rho: float, size: tuple[int, int]) -> np.ndarray:
+        radii = frequency_radii(size)
+        lowest, highest = radii[radii > 0].min(initial=np.inf), radii.max()
+        if self.spectrum == "low-pass":
+            cutoff = lowest * (highest / lowest) ** rho if highest > 0 else 0.0
+            below: np.ndarray = (radii <= cutoff).astype(np.float32)
+            return below
+        if self.spectrum == "rings":
+            kept = generator.random(RINGS, dtype=np.float32) < rho
+            ringed: np.ndarray = kept[rings(radii)].astype(np.float32)
+            return ringed
+        draws = generator.random(radii.shape, dtype=np.float32)
+        mask = draws if self.spectrum == "gains" else (draws < rho).astype(np.float32)
+        return hermitian(mask, size)
+
+
+@dataclass(frozen=True)
+class Noise(_EqualWeights):
+    """Gaussian noise of `sigma` times the range of each image."""
+
+    sigma: float = 0.15
+    kind: Kind = "independent"
+
+    def point(self, group: Group, k: int, samples: int) -> Tensor:
+        shape = tuple(group.images.shape[1:])
+        draws = [s.generator(k).standard_normal(shape, dtype=np.float32) for s in group.streams]
+        spread = group.images.amax(dim=(1, 2, 3), keepdim=True) - group.images.amin(dim=(1, 2, 3), keepdim=True)
+        return group.images + self.sigma * spread * torch.from_numpy(np.stack(draws)).to(group.images)
+
+
+def stratum(k: int, samples: int) -> float:
+    """`rho_k = (k + 1/2) / K`."""
+    return (k + 0.5) / samples
+
+
+def frequency_radii(size: tuple[int, int]) -> np.ndarray:
+    """Radial frequency, in cycles per pixel, of each `rfft2` coefficient (H, W // 2 + 1) of an image of `size` (H, W)."""
+    radii: np.ndarray = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :])
+    return radii
+
+
+def rings(radii: np.ndarray) -> np.ndarray:
+    """Index in [0, RINGS) of each coefficient's log-spaced band; the mean belongs to the lowest."""
+    if radii.max() == 0:
+        return np.zeros(radii.shape, dtype=np.int64)
+    edges = np.geomspace(radii[radii > 0].min(), radii.max(), RINGS + 1)
+    return np.clip(np.searchsorted(edges, radii, side="right") - 1, 0, RINGS - 1)
+
+
+def hermitian(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`mask` with equal entries at opposite frequencies.
+
+    In the columns of frequency 0 and 1/2 both of a conjugate pair are stored, and the inverse transform of a real
+    image would average them: a coefficient would be half kept. The lower half decides for both.
+    """
+    height, width = size
+    rows = np.arange(height // 2 + 1, height)
+    for column in [0] if width % 2 else [0, width // 2]:
+        mask[rows, column] = mask[height - rows, column]
+    return mask
+
+
+def sampler(
+    name: str,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    spectrum: str = "bins",
+    sigma: float = 0.15,
+    rule: str = "midpoint",
+) -> Sampler | None:
+    """The sampler called `name` (`SAMPLER_NAMES`, with a number for N), or None if there is none."""
+    if name == "identity":
+        return Identity()
+    if name == "line":
+        return Line(rule)
+    if name in ("uniform", "uniform-channel"):
+        return Uniform(low, high, per_channel=name == "uniform-channel")
+    if name == "bernoulli":
+        return Cells()
+    if name == "frequency":
+        return Frequency(spectrum)
+    if name == "noise":
+        return Noise(sigma)
+    if grid := re.fullmatch(r"(patch|smooth)-([1-9]\d{0,3})", name):
+        return Cells(int(grid[2]), smooth=grid[1] == "smooth")
+    return None
+
+
+def _suppressed(group: Group, mask: Tensor) -> Tensor:
+    return group.baselines + mask * group.difference

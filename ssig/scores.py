@@ -1,0 +1,29 @@
+"""Scores `f_y`: what is explained, a number per image taken from the logits of its target class.
+
+logit            f_y = l_y
+log-probability  f_y = l_y - logsumexp(l)
+probability      f_y = softmax(l)_y
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+SCORES = ("logit", "log-probability", "probability")
+
+
+def score(logits: Tensor, targets: Tensor, name: str) -> Tensor:
+    """The score of each row's target, (n,).
+
+    Args:
+        logits: (n, classes).
+        targets: (n,) int64 in [0, classes).
+        name: one of `SCORES`.
+    """
+    if name == "log-probability":
+        logits = logits.log_softmax(dim=1)
+    elif name == "probability":
+        logits = logits.softmax(dim=1)
+    elif name != "logit":
+        raise ValueError(f"unknown score {name!r}")
+    return logits.gather(1, targets.unsqueeze(1)).squeeze(1)

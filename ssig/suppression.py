@@ -1,0 +1,102 @@
+"""The options and the run of the suppression family: one sampler, one integrand, one readout.
+
+Named methods differ in their defaults alone; every choice is an option and recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssig.baselines import BASELINES
+from ssig.errors import UsageError
+from ssig.integrands import INTEGRANDS, READOUTS, default_readout
+from ssig.integration import integrate
+from ssig.options import option
+from ssig.quadrature import RULES, smallest
+from ssig.samplers import SAMPLER_NAMES, SPECTRA, sampler
+from ssig.scores import SCORES
+from ssig.types import Group, Steps
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """What every method takes."""
+
+    baseline: str | tuple[float, ...] = option(
+        "mean", "the reference x'; a list gives each channel", choices=BASELINES
+    )
+    score: str | None = option(None, "the explained score; by default the model's", choices=SCORES)
+    readout: str | None = option(
+        None, "channels to map; by default sum-abs for magnitude and squared, sum otherwise", choices=READOUTS
+    )
+
+
+def known_sampler(name: str) -> str | None:
+    """What is allowed if `name` is no sampler, else None."""
+    return None if sampler(name) else "one of " + ", ".join(SAMPLER_NAMES)
+
+
+def samples_option(default: int = 32) -> int:
+    value: int = option(default, "gradient evaluations per image", at_least=1)
+    return value
+
+
+def integrand_option(default: str) -> str:
+    value: str = option(default, "what is averaged", choices=INTEGRANDS)
+    return value
+
+
+def sampler_option(default: str) -> str:
+    value: str = option(default, "the sample distribution", check=known_sampler)
+    return value
+
+
+@dataclass(frozen=True)
+class SuppressionOptions(CommonOptions):
+    """Options of the methods that are an expectation over one sampler."""
+
+    samples: int = samples_option()
+    sampler: str = sampler_option("uniform")
+    integrand: str = integrand_option("magnitude")
+    low: float = option(0.0, "least factor of uniform samplers", at_least=0, at_most=1)
+    high: float = option(1.0, "greatest factor of uniform samplers", at_least=0, at_most=1)
+    spectrum: str = option("bins", "mask of the frequency sampler", choices=SPECTRA)
+    sigma: float = option(0.15, "noise, as a fraction of the image's range", above=0)
+    rule: str = option("midpoint", "quadrature of the line sampler", choices=RULES)
+
+    def __post_init__(self) -> None:
+        check_range(self.low, self.high)
+        check_rule(self.rule, self.samples, self.sampler == "line")
+        if self.readout is None:
+            object.__setattr__(self, "readout", default_readout(self.integrand))
+
+
+def check_range(low: float, high: float) -> None:
+    """Refuses an empty range of factors."""
+    if low > high:
+        raise UsageError("low", low, f"at most high ({high})")
+
+
+def check_rule(rule: str, points: int, used: bool = True) -> None:
+    """Refuses fewer points than a quadrature rule needs."""
+    if used and points < smallest(rule):
+        raise UsageError("rule", rule, f"another rule, or at least {smallest(rule)} points (found {points})")
+
+
+def run(group: Group, options: SuppressionOptions) -> Steps:
+    """The coroutine of every method of the family."""
+    law = sampler(
+        options.sampler,
+        low=options.low,
+        high=options.high,
+        spectrum=options.spectrum,
+        sigma=options.sigma,
+        rule=options.rule,
+    )
+    if law is None or options.readout is None:
+        raise ValueError(f"options that were not checked: {options}")
+    return (
+        yield from integrate(
+            group, law, samples=options.samples, integrand_name=options.integrand, readout_name=options.readout
+        )
+    )

@@ -1,0 +1,118 @@
+"""The contract between a method and the engine.
+
+A method is a coroutine: it takes a `Group` of images, yields `Request`s and is sent back one `Response` each, in
+the order of the request's points, and finally returns an `Attribution`. The engine owns all else: targets,
+micro-batches, device, precision and memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssig.randomness import Stream
+
+SCORE_AND_GRADIENT = frozenset({"score", "gradient"})
+SCORE = frozenset({"score"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """Points at which a method wants its network evaluated.
+
+    Attributes:
+        points: (n, C, H, W) in pixel space.
+        owners: (n,) int64, index in the group of the image that each point belongs to.
+        targets: (n,) int64 class of each point's score, or None for the target of its owner.
+        want: any of ``score``, ``gradient`` (of the score, by the points or the layer) and ``logits``.
+        layer: name of a submodule; then ``gradient`` is taken at its output, which is returned as `activations`.
+    """
+
+    points: Tensor
+    owners: Tensor
+    targets: Tensor | None = None
+    want: frozenset[str] = SCORE_AND_GRADIENT
+    layer: str | None = None
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the network gave at a request's points, in the same order; None for what was not wanted."""
+
+    scores: Tensor | None = None
+    gradients: Tensor | None = None
+    logits: Tensor | None = None
+    activations: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The images that one run of a method's coroutine attributes.
+
+    Attributes:
+        images: (B, C, H, W), pixel space in [0, 1] unless the caller's network wants another.
+        baselines: (B, C, H, W), the reference `x'` of each image.
+        streams: each image's own source of random numbers.
+        budget: how many points a request may hold for each image.
+        scores, baseline_scores: (B,) target scores of images and baselines where already known.
+    """
+
+    images: Tensor
+    baselines: Tensor
+    streams: tuple[Stream, ...]
+    budget: int = 1
+    scores: Tensor | None = None
+    baseline_scores: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    @property
+    def difference(self) -> Tensor:
+        """`d = x - x'`, (B, C, H, W)."""
+        return self.images - self.baselines
+
+    def owners(self, repeats: int = 1) -> Tensor:
+        """(repeats * B,) owners of `repeats` points an image, image index fastest."""
+        return torch.arange(len(self)).repeat(repeats)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a method says about each image of a batch.
+
+    Attributes:
+        values: (B, C, H, W), attribution of each pixel and channel; float32, float64 for a float64 network.
+        map: (B, H, W), the readout of `values` over the channels.
+        score: (B,), target score of the image.
+        baseline_score: (B,), target score of the baseline.
+        completeness_residual: (B,), `sum(values) - (score - baseline_score)`, or None where it means nothing.
+        standard_error: (B, H, W), Monte-Carlo standard error of `map`, or None for deterministic methods.
+        gradient_evaluations: (B,) int64, gradients of the network spent on each image.
+    """
+
+    values: Tensor
+    map: Tensor
+    score: Tensor
+    baseline_score: Tensor
+    completeness_residual: Tensor | None
+    standard_error: Tensor | None
+    gradient_evaluations: Tensor
+
+    def __len__(self) -> int:
+        return int(self.map.shape[0])
+
+    @property
+    def standard_error_mean(self) -> Tensor | None:
+        """(B,), mean pixel standard error over mean |map|; None for deterministic methods, 0 for an all-zero map."""
+        if self.standard_error is None:
+            return None
+        scale = self.map.abs().mean(dim=(-2, -1))
+        noise = self.standard_error.mean(dim=(-2, -1))
+        return torch.where(scale > 0, noise / scale.clamp_min(torch.finfo(scale.dtype).tiny), torch.zeros_like(noise))
+
+
+Steps = Generator[Request, Response, Attribution]
