@@ -1,0 +1,126 @@
+"""Insertion and deletion curves: the target score while a map's pixels change, most important first.
+
+    c_k = score( pixels of rank < n_k from the finish image, the others from the start image ),  k = 0 .. n
+    area = trapezoid of c over the fraction of pixels changed, n_k / N in [0, 1]
+
+RISE (Petsiuk et al., BMVC 2018) counts each of its blocks of pixels as 1 / n, also a last one that is smaller
+(`area: steps`). The first and last image are evaluated too: n + 1 forward evaluations per order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.perturbation import SCORES, reference, reference_key, sweep
+from ssig.metrics.ranking import InOrder, OrderOptions, in_orders
+from ssig.metrics.results import assemble
+from ssig.options import option
+
+RISE = {"pixels_per_step": 8 * 224, "area": "steps"}
+
+_IMAGE = "image"  # the end of a curve that is the image itself
+_USUAL_PIXELS = 224 * 224
+
+
+@dataclass(frozen=True)
+class CurveOptions(OrderOptions):
+    """The protocol that insertion and deletion have in common."""
+
+    steps: int = option(28, "steps of the curve; step k has changed floor(k N / steps) of N pixels", at_least=1)
+    pixels_per_step: int | None = option(None, "pixels that change in a step, instead of `steps`", at_least=1)
+    blur_sigma: float = option(10.0, "standard deviation of `blur`, in pixels", above=0)
+    blur_kernel: int = option(
+        31,
+        "width of `blur`, in pixels: the Gaussian is cut off there; borders are reflected",
+        at_least=1,
+        check=lambda width: None if width % 2 else "an odd number of pixels",
+    )
+    score: str = option("probability", "what the curve shows: softmax probability or logit", choices=SCORES)
+    normalised: bool = option(False, "divide the curve by the score of the whole image")
+    area: str = option(
+        "fraction", "trapezoid over the fraction of pixels changed, or over equal steps", choices=("fraction", "steps")
+    )
+
+    def counts(self, pixels: int) -> tuple[int, ...]:
+        """Number of changed pixels at each point of the curve, from 0 to `pixels`."""
+        if self.pixels_per_step is None:
+            return tuple(step * pixels // self.steps for step in range(self.steps + 1))
+        return (*range(0, pixels, self.pixels_per_step), pixels)
+
+    @property
+    def forwards(self) -> int:
+        """Forward evaluations for a signed map; of 224 x 224 pixels, where that matters."""
+        return self.order_count * len(self.counts(_USUAL_PIXELS))
+
+
+def insertion_curves(evaluation: Evaluation, start: str, options: CurveOptions) -> InOrder:
+    """(B, n + 1) scores from the reference `start` to the image."""
+    return _curves(evaluation, start, _IMAGE, options)
+
+
+def deletion_curves(evaluation: Evaluation, fill: str, options: CurveOptions) -> InOrder:
+    """(B, n + 1) scores from the image to the reference `fill`."""
+    return _curves(evaluation, _IMAGE, fill, options)
+
+
+def area(curves: np.ndarray, pixels: int, options: CurveOptions) -> np.ndarray:
+    """(B,), area under the curves (B, n + 1) of maps of so many pixels, over an axis from 0 to 1."""
+    if options.area == "steps":
+        axis = np.linspace(0.0, 1.0, curves.shape[1])
+    else:
+        axis = np.array(options.counts(pixels)) / pixels
+    result: np.ndarray = np.trapezoid(curves, axis, axis=1)
+    return result
+
+
+def areas(curves: InOrder, evaluation: Evaluation, options: CurveOptions) -> InOrder:
+    """(B,), area under the curves of each order."""
+    pixels = evaluation.maps.shape[-2:].numel()
+    return InOrder(*(area(curve, pixels, options) for curve in curves))
+
+
+def curve_result(name: str, curves: InOrder, evaluation: Evaluation, options: CurveOptions) -> MetricResult:
+    """The columns `name` and `name`_abs, the areas, with their curves."""
+    signed, absolute = areas(curves, evaluation, options)
+    missing = options.missing(signed=(name,), absolute=(f"{name}_abs",))
+    return assemble(
+        columns={name: signed, f"{name}_abs": absolute},
+        excluded=[missing] * len(evaluation),
+        curves={f"{name}_curve": curves.signed, f"{name}_abs_curve": curves.absolute},
+    )
+
+
+def _curves(evaluation: Evaluation, start: str, finish: str, options: CurveOptions) -> InOrder:
+    counts = options.counts(evaluation.maps.shape[-2:].numel())
+    key = ("curve", _key(start, options), _key(finish, options), counts, options.score)
+
+    def compute(rows: Tensor, ranks: Tensor) -> np.ndarray:
+        before, after = _end(evaluation, start, options), _end(evaluation, finish, options)
+        thresholds = torch.tensor(counts, dtype=ranks.dtype, device=ranks.device).view(-1, 1, 1, 1)
+
+        def build(image: int, steps: Tensor) -> Tensor:
+            return torch.where(ranks[image] < thresholds[steps], after[image], before[image])
+
+        return sweep(evaluation, rows, len(counts), build, options.score)
+
+    curves = in_orders(evaluation, options, key, compute)
+    if not options.normalised:
+        return curves
+    whole = 0 if start == _IMAGE else -1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return InOrder(*(curve / curve[:, [whole]] for curve in curves))
+
+
+def _key(end: str, options: CurveOptions) -> tuple[str | float, ...]:
+    return reference_key(end, options.blur_sigma, options.blur_kernel)
+
+
+def _end(evaluation: Evaluation, end: str, options: CurveOptions) -> Tensor:
+    if end == _IMAGE:
+        return evaluation.images
+    return reference(evaluation, end, options.blur_sigma, options.blur_kernel)

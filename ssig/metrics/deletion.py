@@ -1,0 +1,46 @@
+"""Deletion: the area under the target score while the image disappears, its most important pixels first.
+
+    deletion = area of c,  c_k = score( the fill where rank < n_k, x elsewhere )
+
+RISE (Petsiuk et al., BMVC 2018). Lower is better. Preset `rise` is its evaluation: to normalised zeros, which is the
+mean colour, in blocks of 1792 pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssig.metrics.curves import RISE, CurveOptions, curve_result, deletion_curves
+from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.perturbation import REFERENCES
+from ssig.options import option
+from ssig.registry import METRICS, MetricSpec
+
+
+@dataclass(frozen=True)
+class DeletionOptions(CurveOptions):
+    """The protocol of deletion."""
+
+    fill: str = option("mean", "the image that deletion ends in", choices=REFERENCES)
+
+
+def deletion(evaluation: Evaluation, options: DeletionOptions) -> MetricResult:
+    """Deletion in the order of the map and of its magnitude."""
+    return curve_result("deletion", deletion_curves(evaluation, options.fill, options), evaluation, options)
+
+
+METRICS.add(
+    MetricSpec(
+        name="deletion",
+        compute=deletion,
+        options=DeletionOptions,
+        columns={"deletion": "lower", "deletion_abs": "lower"},
+        curves=("deletion_curve", "deletion_abs_curve"),
+        definition="area under the target score while the mean colour replaces pixels, most important first",
+        range="[0, 1] (any number for logits or normalised curves)",
+        reference="Petsiuk et al., RISE, BMVC 2018",
+        forwards=lambda options: options.forwards,
+        needs=frozenset({"map", "model"}),
+        presets={"rise": {**RISE, "fill": "mean"}},
+    )
+)

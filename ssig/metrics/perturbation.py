@@ -1,0 +1,107 @@
+"""Changed images and the network's score of them: what stands in for a pixel, and the streamed evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from ssig.metrics.evaluation import Evaluation
+
+REFERENCES = ("blur", "rise-blur", "mean", "black", "white")
+SCORES = ("probability", "logit")
+
+# (image, steps (m,)) -> (m, C, H, W): one image, changed as at each of these steps.
+Build = Callable[[int, Tensor], Tensor]
+
+_CHUNK = 64  # changed images that exist at one time
+_RISE_SIZE, _RISE_SIGMA = 11, 5.0
+
+
+def per_channel(values: Tensor, images: Tensor) -> Tensor:
+    """(C,) as (1, C, 1, 1), with the type and device of the images."""
+    return values.to(images).view(1, -1, 1, 1)
+
+
+def reference(evaluation: Evaluation, kind: str, blur_sigma: float, blur_kernel: int) -> Tensor:
+    """The images (B, C, H, W) whose pixels stand in for the hidden ones; made once per batch.
+
+    ``blur`` is torchvision's `gaussian_blur`: a Gaussian cut off at the kernel's edge, reflected borders.
+    ``rise-blur`` is RISE's substrate: its kernel on normalised pixels, with borders of normalised zeros.
+    ``mean`` is the colour that normalises to zero; ``black`` and ``white`` are 0 and 1 in pixel space.
+    """
+    images = evaluation.images
+
+    def compute() -> Tensor:
+        mean = per_channel(evaluation.mean, images)
+        if kind == "blur":
+            return gaussian_blur(images, blur_sigma, blur_kernel)
+        if kind == "rise-blur":
+            # Blurring is linear in each channel, so dividing by the standard deviation and back cancels.
+            return mean + _convolve(pad(images - mean, [_RISE_SIZE // 2] * 4), rise_kernel())
+        colour = {"mean": mean, "black": torch.zeros_like(mean), "white": torch.ones_like(mean)}[kind]
+        return colour.expand_as(images)
+
+    return evaluation.shared(("reference", *reference_key(kind, blur_sigma, blur_kernel)), compute)
+
+
+def reference_key(kind: str, blur_sigma: float, blur_kernel: int) -> tuple[str | float, ...]:
+    """What the reference depends on: only a blur has a width."""
+    return (kind, blur_sigma, blur_kernel) if kind == "blur" else (kind,)
+
+
+def gaussian_blur(images: Tensor, sigma: float, kernel: int) -> Tensor:
+    """(B, C, H, W) blurred as by torchvision's `gaussian_blur`, and also where the kernel exceeds the image."""
+    offsets = np.arange(kernel) - kernel // 2
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    rows, columns = (np.pad(np.arange(size), kernel // 2, mode="reflect") for size in images.shape[-2:])
+    return _convolve(images[..., rows, :][..., columns], weights / weights.sum())
+
+
+def rise_kernel() -> np.ndarray:
+    """(11,) float64; its outer product with itself is RISE's blur, a delta under SciPy's Gaussian filter of sigma 5.
+
+    SciPy reflects the tails at the border of the 11 pixels, so the kernel is nearly flat.
+    """
+    delta = np.zeros(_RISE_SIZE)
+    delta[_RISE_SIZE // 2] = 1.0
+    weights: np.ndarray = gaussian_filter1d(delta, _RISE_SIGMA)
+    return weights
+
+
+def _convolve(padded: Tensor, weights: np.ndarray) -> Tensor:
+    """Each channel under the separable kernel `weights` x `weights`, without borders."""
+    channels = padded.shape[1]
+    kernel = torch.from_numpy(weights).to(padded).expand(channels, 1, 1, -1)
+    return conv2d(conv2d(padded, kernel, groups=channels), kernel.transpose(-1, -2), groups=channels)
+
+
+def sweep(evaluation: Evaluation, rows: Tensor, steps: int, build: Build, score: str) -> np.ndarray:
+    """Target score of every changed image; only a chunk of those images exists at a time.
+
+    Args:
+        evaluation: the batch.
+        rows: (n,) int64, which of its images to change, ascending.
+        steps: number of changed images of each.
+        build: makes the changed images.
+        score: ``probability`` (softmax, in float64) or ``logit``.
+
+    Returns:
+        (n, steps) float64.
+    """
+    pairs = len(rows) * steps
+    targets = evaluation.targets.cpu()
+    result = torch.empty(pairs, dtype=torch.float64)
+    for begin in range(0, pairs, _CHUNK):
+        pair = torch.arange(begin, min(begin + _CHUNK, pairs))
+        image, step = rows[pair // steps], pair % steps
+        # Image by image, so that an image is broadcast over its steps and not copied for each.
+        points = torch.cat([build(one, step[image == one]) for one in sorted(set(image.tolist()))])
+        logits = evaluation.forward(points).cpu().double()
+        scores = logits.softmax(dim=1) if score == "probability" else logits
+        result[pair] = scores.gather(1, targets[image, None])[:, 0]
+    return result.view(len(rows), steps).numpy()

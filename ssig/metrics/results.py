@@ -1,0 +1,46 @@
+"""One way to close a metric: a number is NaN exactly where a reason stands, in its column and in its curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssig.metrics.evaluation import MetricResult
+
+NOT_FINITE = "not finite: the network's output is not, or a score to divide by is 0"
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a metric that has none."""
+
+
+def assemble(
+    columns: Mapping[str, np.ndarray],
+    excluded: Sequence[Mapping[str, str]],
+    curves: Mapping[str, np.ndarray] | None = None,
+) -> MetricResult:
+    """A `MetricResult` that keeps the contract of NaN and reason.
+
+    Args:
+        columns: column -> (B,) numbers.
+        excluded: for each image, column -> why there is no number; values that are not finite get a reason here.
+        curves: ``<column>_curve`` -> (B, n) numbers; excluded together with their column.
+    """
+    reasons = [dict(reason) for reason in excluded]
+    for column, values in columns.items():
+        for row in np.flatnonzero(~np.isfinite(values)):
+            reasons[row].setdefault(column, NOT_FINITE)
+
+    def without_excluded(column: str, values: np.ndarray) -> np.ndarray:
+        kept = np.array(values, dtype=np.float64)
+        kept[[row for row, reason in enumerate(reasons) if column in reason]] = np.nan
+        return kept
+
+    return MetricResult(
+        columns={column: without_excluded(column, values) for column, values in columns.items()},
+        curves={name: without_excluded(name.removesuffix("_curve"), curve) for name, curve in (curves or {}).items()},
+        excluded=tuple(reasons),
+    )

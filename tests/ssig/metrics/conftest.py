@@ -1,0 +1,80 @@
+"""A batch whose network answers sharply, and a count of the points at which it was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ssig.metrics  # noqa: F401  (fills the registry)
+from ssig.metrics.evaluation import Evaluation
+
+MEAN, STD = torch.tensor([0.45, 0.4, 0.5]).double(), torch.tensor([0.25, 0.2, 0.3]).double()
+
+
+class CountingNetwork:
+    """A network on pixel space that normalises inside and remembers the sizes of its batches."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.calls: list[int] = []
+
+    def normalised(self, points: Tensor) -> Tensor:
+        """Logits of points in normalised space: equal for the mean colour, and far apart elsewhere."""
+        return 50 * (self.network(points) - self.network(torch.zeros_like(points)))
+
+    def __call__(self, points: Tensor) -> Tensor:
+        self.calls.append(len(points))
+        return self.normalised((points - MEAN.view(-1, 1, 1)) / STD.view(-1, 1, 1))
+
+
+@pytest.fixture
+def network(cnn: nn.Module) -> CountingNetwork:
+    return CountingNetwork(cnn)
+
+
+@pytest.fixture
+def batch(network: CountingNetwork, images: Tensor) -> Callable[..., Evaluation]:
+    """`batch(**changes)`: an Evaluation of five images of 10 x 12 pixels with signed maps and objects."""
+
+    def make(**changes: Any) -> Evaluation:
+        generator = np.random.default_rng(4)
+        height, width = images.shape[-2:]
+        masks = np.zeros((len(images), height, width), dtype=bool)
+        masks[:, 2:6, 3:9] = True
+        usual = Evaluation(
+            images=images,
+            maps=torch.from_numpy(generator.standard_normal((len(images), height, width))).float(),
+            targets=network(images).argmax(dim=1),
+            forward=network,
+            mean=MEAN,
+            std=STD,
+            masks=tuple(masks),
+            score=torch.tensor([3.0, 2.0, 1.0, 0.5, 4.0]),
+            baseline_score=torch.tensor([1.0, 1.0, 0.0, 0.5, -1.0]),
+            completeness_residual=torch.tensor([0.5, -0.1, 0.0, 0.2, -2.0]),
+        )
+        network.calls.clear()
+        return dataclasses.replace(usual, **changes, _shared={})
+
+    return make
+
+
+@pytest.fixture
+def at() -> Callable[[Evaluation, int], Evaluation]:
+    """`at(evaluation, row)`: the batch of that one image."""
+
+    def take(evaluation: Evaluation, row: int) -> Evaluation:
+        def one(value: Any) -> Any:
+            return None if value is None else value[row : row + 1]
+
+        rowwise = ("images", "maps", "targets", "masks", "score", "baseline_score", "completeness_residual")
+        changes = {name: one(getattr(evaluation, name)) for name in rowwise}
+        return dataclasses.replace(evaluation, **changes, _shared={})
+
+    return take

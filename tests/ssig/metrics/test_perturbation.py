@@ -1,0 +1,80 @@
+"""The images that stand in for hidden pixels, against SciPy and torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn.functional import conv2d
+from torchvision.transforms.v2.functional import gaussian_blur as torchvision_blur
+
+from ssig.metrics.evaluation import Evaluation
+from ssig.metrics.perturbation import REFERENCES, gaussian_blur, reference, rise_kernel
+
+
+def rise_kernel_2d() -> np.ndarray:
+    """RISE's construction: a delta in 11 x 11 pixels under SciPy's Gaussian filter."""
+    delta = np.zeros((11, 11))
+    delta[5, 5] = 1
+    return gaussian_filter(delta, 5)
+
+
+def test_rise_kernel_is_scipys() -> None:
+    kernel = np.outer(rise_kernel(), rise_kernel())
+    np.testing.assert_allclose(kernel, rise_kernel_2d(), rtol=0, atol=1e-7)
+    assert kernel.sum() == pytest.approx(1)
+    # Published figures: nearly flat, unlike a Gaussian that is cut off.
+    assert (kernel[5, 5], kernel[5, 0], kernel[0, 0]) == pytest.approx((0.00883, 0.00827, 0.00774), abs=5e-6)
+
+
+def test_rise_blur_pads_with_zeros_in_normalised_space(batch: Callable[..., Evaluation]) -> None:
+    evaluation = batch()
+    mean, std = evaluation.mean.view(-1, 1, 1), evaluation.std.view(-1, 1, 1)
+    normalised = (evaluation.images - mean) / std
+    kernel = torch.zeros(3, 3, 11, 11, dtype=torch.float64)
+    for channel in range(3):
+        kernel[channel, channel] = torch.from_numpy(rise_kernel_2d())
+    expected = conv2d(normalised, kernel, padding=5) * std + mean
+    torch.testing.assert_close(reference(evaluation, "rise-blur", 1.0, 3), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("sigma", "kernel"), [(10.0, 31), (2.0, 7), (0.5, 1)])
+def test_blur_is_torchvisions(sigma: float, kernel: int) -> None:
+    images = torch.rand(2, 3, 20, 33, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torchvision_blur(images, [kernel, kernel], [sigma, sigma])
+    torch.testing.assert_close(gaussian_blur(images, sigma, kernel), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 2), (8, 40)])
+def test_blur_of_images_smaller_than_the_kernel_is_an_average(shape: tuple[int, int]) -> None:
+    images = torch.rand(1, 3, *shape, dtype=torch.float64)
+    blurred = gaussian_blur(images, 10.0, 31)
+    assert blurred.shape == images.shape
+    assert (blurred.amin(dim=(2, 3)) >= images.amin(dim=(2, 3)) - 1e-12).all()
+    assert (blurred.amax(dim=(2, 3)) <= images.amax(dim=(2, 3)) + 1e-12).all()
+
+
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_references_are_made_once(kind: str, batch: Callable[..., Evaluation]) -> None:
+    evaluation = batch()
+    first = reference(evaluation, kind, 10.0, 31)
+    assert first.shape == evaluation.images.shape
+    assert reference(evaluation, kind, 10.0, 31) is first
+    assert (reference(evaluation, kind, 5.0, 31) is first) == (kind != "blur")
+
+
+def test_colours(batch: Callable[..., Evaluation]) -> None:
+    evaluation = batch()
+
+    def colour(kind: str) -> Tensor:
+        image = reference(evaluation, kind, 10.0, 31)
+        assert (image == image[:1, :, :1, :1]).all()
+        return image[0, :, 0, 0]
+
+    assert torch.equal(colour("mean"), evaluation.mean)
+    assert torch.equal(colour("black"), torch.zeros(3).double())
+    assert torch.equal(colour("white"), torch.ones(3).double())
