@@ -1,0 +1,413 @@
+"""The driver of a run: plans it, keeps actors busy, survives their deaths, and reports.
+
+Everything is checked before any work: shards, model, options, output directory, cluster. Then units go to actors, a
+bounded number in flight each; an actor that dies is charged with what it had in flight and replaced. The driver holds
+no result: what is done is what the commit records say.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from pipeline.actor import Event, Member, Pool, actor_class
+from pipeline.config import Job
+from pipeline.lease import Lease
+from pipeline.manifest import Manifest
+from pipeline.plan import Label
+from pipeline.planning import (
+    check_labels,
+    check_output,
+    forget_failed,
+    job_labels,
+    record_labels,
+    record_run,
+    statuses,
+    units_to_do,
+)
+from pipeline.progress import Listener, Progress, silent
+from pipeline.records import Status
+from pipeline.report import build_report, report_is_current
+from pipeline.resources import Shape, places, shape
+from pipeline.runlog import RunLog
+from pipeline.schedule import Order, Schedule
+from pipeline.shards import expand
+from pipeline.storage import Storage, is_object_url, open_storage
+from pipeline.telemetry import Telemetry
+from pipeline.worker import Task
+from pipeline.writer import clean_staging
+from ssig.errors import SsigError, UsageError
+from ssig.models import Model, export, load_model
+
+EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+# Actors that fail to start one after the other before the run is given up.
+MOST_FAILED_STARTS = 3
+WAIT_SECONDS = 0.5
+RESIZE_SECONDS = 10.0
+# Staged files of attempts that were killed are removed when they are this old.
+STALE_STAGED_SECONDS = 3600.0
+
+
+class RunError(SsigError):
+    """The run could not finish; what is committed stays, and the same command goes on."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        exit_code: 0 all attributed, 1 unfinished, 3 some samples failed or were quarantined, 130 interrupted.
+        run, report: the run, and its report.
+        units_to_do, units_done: of this session.
+        expected: samples of the manifest.
+        statuses: committed rows by status under each method label.
+        given_up: units that stay undone, with the reason.
+        shard_faults: faults of shards that the manifest recorded.
+    """
+
+    exit_code: int
+    run: str
+    report: str | None
+    units_to_do: int
+    units_done: int
+    expected: int
+    statuses: Mapping[str, Mapping[str, int]]
+    given_up: Mapping[str, str] = field(default_factory=dict)
+    shard_faults: int = 0
+
+
+def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:
+    """Runs or resumes a job and writes its report.
+
+    Args:
+        job: the validated job.
+        listener: told of progress.
+        retry_failed: do units that hold failed rows again.
+
+    Raises:
+        UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing of the run has changed.
+        RunError: the run could not go on.
+    """
+    progress = Progress()
+    listener(progress, None)
+    storage = open_storage(job.output.path)
+    shards = expand(job.dataset.shards, Path.cwd())
+    manifest = check_output(job, storage, shards)
+    progress.phase = f"loading {job.model.name}"
+    listener(progress, None)
+    model = load_model(job.model.name, job.model.weights, precision=job.model.precision)
+    labels: list[Label] = []
+    if manifest is not None:
+        labels = check_labels(storage, job_labels(job, manifest.hash, model))
+        if not retry_failed and not units_to_do(storage, manifest, labels):
+            record_labels(storage, labels)
+            return _finish(storage, manifest, labels, 0, None, listener, progress)
+    progress.phase = "starting Ray"
+    listener(progress, None)
+    with _cluster() as nodes:
+        size = shape(job.actors, nodes)
+        with Lease(storage) as lease:
+            if manifest is None:
+                progress.phase = "reading the shards"
+                listener(progress, None)
+                manifest = record_run(job, storage, shards)
+                labels = check_labels(storage, job_labels(job, manifest.hash, model))
+            record_labels(storage, labels)
+            if retry_failed:
+                forget_failed(storage, labels)
+            session = _Session(job, storage, manifest, labels, model, size, lease, listener, progress)
+            session.run()
+            return _finish(storage, manifest, labels, session.to_do, session, listener, progress)
+
+
+class _Session:
+    """One driver's work on a run."""
+
+    def __init__(
+        self,
+        job: Job,
+        storage: Storage,
+        manifest: Manifest,
+        labels: list[Label],
+        model: Model,
+        size: Shape,
+        lease: Lease,
+        listener: Listener,
+        progress: Progress,
+    ) -> None:
+        works = units_to_do(storage, manifest, labels)
+        self.attempt = uuid.uuid4().hex[:12]
+        self.storage = storage
+        self.manifest = manifest
+        self.size = size
+        self.lease = lease
+        self.listener = listener
+        self.progress = progress
+        self.to_do = len(works)
+        self.schedule = Schedule(works)
+        self.interrupted = threading.Event()
+        self.log = RunLog(storage, self.attempt)
+        self.telemetry = Telemetry()
+        self._urls = {shard.name: shard.url for shard in manifest.shards}
+        self._orders = 0
+        self._failed_starts = 0
+        self._resized = 0.0
+        micro_batch = None if job.actors.micro_batch == "auto" else job.actors.micro_batch
+        remote = actor_class(size.num_cpus, size.num_gpus)
+        # Put once, so that every actor reads the same copy of the weights; labels go along for the same reason.
+        state = ray.put(export(model))
+        known = ray.put({label.method: label for label in labels})
+        self.pool = Pool(
+            lambda: remote.remote(state, known, storage.root, job.seed, micro_batch, size.threads, sys.path)
+        )
+        progress.units_total = self.to_do
+        progress.rows_total = sum(work.size * len(work.labels) for work in works)
+
+    def run(self) -> None:
+        """Works until nothing is left, a signal asks to drain, or going on makes no sense."""
+        self.log.write("started", run=self.storage.root, units=self.to_do, actors=self.size.most)
+        try:
+            with _draining(self.interrupted, self._tell):
+                self._loop()
+        finally:
+            self.pool.stop()
+            clean_staging(self.storage, time.time() - STALE_STAGED_SECONDS)
+            self.log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
+            self.log.close()
+
+    def _loop(self) -> None:
+        for _ in range(min(self.size.most, max(self.size.least, self.to_do))):
+            self.pool.start()
+        self.progress.phase = "starting actors"
+        while not self.schedule.finished:
+            if self.interrupted.is_set() and self.schedule.in_flight == 0:
+                return
+            if self.lease.lost:
+                raise RunError(f"{self.storage.root}: another driver has taken this run over")
+            if self.schedule.hopeless:
+                raise RunError(self.schedule.hopeless)
+            self._resize()
+            if not self.interrupted.is_set():
+                self._hand_out()
+            for event in self.pool.wait(WAIT_SECONDS):
+                self._handle(event)
+            self._show()
+
+    def _hand_out(self) -> None:
+        for member in self.pool.members:
+            while member.room > 0:
+                order = self.schedule.next(idle=not member.in_flight)
+                if order is None:
+                    break
+                self.pool.send(member, order, self._task(order))
+
+    def _task(self, order: Order) -> Task:
+        work = order.work
+        rows = tuple(self.manifest.rows(work.unit))
+        if order.probe is not None:
+            rows = rows[order.probe.start : order.probe.stop]
+        self._orders += 1
+        return Task(
+            unit=work.unit,
+            url=self._urls[rows[0].shard],
+            rows=rows,
+            labels=work.labels,
+            attempt=f"{self.attempt}-{self._orders}",
+            poison={self.manifest.rows(work.unit)[position].index: why for position, why in work.poison.items()},
+        )
+
+    def _handle(self, event: Event) -> None:
+        order, name = event.order, event.member.name
+        if event.kind == "ready":
+            self._failed_starts = 0
+            self.log.write("actor ready", actor=name, **(event.member.info or {}))
+            self._check_shared(event.member)
+            self.progress.phase = "attributing"
+            self.progress.started = self.progress.started or time.monotonic()
+        elif event.kind == "lost":
+            self.log.write("actor lost", actor=name, reason=event.reason)
+            if event.member.info is None:
+                self._failed_starts += 1
+                if self._failed_starts >= MOST_FAILED_STARTS:
+                    raise RunError(f"{self._failed_starts} actors in a row failed to start: {event.reason}")
+            self._tell(f"{name} died: {event.reason}")
+        elif event.kind == "done" and order is not None:
+            self.schedule.succeeded(order)
+            if event.done is not None and order.probe is None:
+                self._count(order, event)
+        elif order is not None and event.failure is not None:
+            self.log.write("unit failed", actor=name, unit=order.work.unit, kind=event.failure, reason=event.reason)
+            self.telemetry.failed(event.failure)
+            before = len(order.work.poison)
+            self.schedule.failed(order, event.failure, event.reason)
+            if len(order.work.poison) > before:
+                self._quarantine(order, event.reason)
+            self._tell(f"unit {order.work.unit} failed: {event.reason}")
+
+    def _count(self, order: Order, event: Event) -> None:
+        done = event.done
+        if done is None:
+            return
+        self.progress.units_done += 1
+        self.progress.rows_done += order.work.size * len(order.work.labels)
+        self.progress.failed += sum(
+            count for counts in done.statuses.values() for status, count in counts.items() if status != Status.OK
+        )
+        self.telemetry.committed(done.statuses)
+        self.log.write(
+            "unit done",
+            unit=done.unit,
+            attempt=done.attempt,
+            actor=event.member.name,
+            seconds=round(done.seconds, 3),
+            statuses=done.statuses,
+        )
+
+    def _quarantine(self, order: Order, reason: str) -> None:
+        """Records a sample that was found to kill or break its worker."""
+        if order.probe is None:
+            return
+        row = self.manifest.rows(order.work.unit)[order.probe[0]]
+        record = {
+            "shard": row.shard,
+            "kind": "poison",
+            "key": row.key,
+            "offset": row.members[0].offset if row.members else None,
+            "reason": reason,
+            "attempts": order.work.failures,
+        }
+        self.storage.put(f"quarantine/poison-{order.work.unit}-{row.index:06d}.json", json.dumps(record).encode())
+        self.log.write("sample quarantined", **record)
+
+    def _resize(self) -> None:
+        """Keeps as many actors as the work, the job and the cluster allow."""
+        now = time.monotonic()
+        if self.pool.members and now - self._resized < RESIZE_SECONDS:
+            return
+        self._resized = now
+        left = self.to_do - self.schedule.done - len(self.schedule.given_up)
+        wanted = min(self.size.most, left, max(1, places(_nodes(), self.size.num_gpus, self.size.num_cpus)))
+        for _ in range(wanted - len(self.pool.members)):
+            self.pool.start()
+
+    def _check_shared(self, member: Member) -> None:
+        """Refuses a local output path that an actor on another node does not share."""
+        if is_object_url(self.storage.root) or len(_nodes()) == 1:
+            return
+        probe = f"logs/{self.attempt}.jsonl"
+        if not ray.get(member.handle.sees.remote(probe)):
+            raise RunError(
+                f"output.path: {self.storage.root} is a local path that {(member.info or {}).get('host')} does not "
+                "see; give a shared file system or an s3:// or gs:// URL"
+            )
+
+    def _show(self) -> None:
+        self.progress.actors = {
+            member.name: "starting" if member.info is None else f"{len(member.in_flight)} in flight"
+            for member in self.pool.members
+        }
+        self.telemetry.state(sum(m.info is not None for m in self.pool.members), self.schedule.in_flight)
+        self.listener(self.progress, None)
+
+    def _tell(self, message: str) -> None:
+        self.listener(self.progress, message)
+
+
+def _finish(
+    storage: Storage,
+    manifest: Manifest,
+    labels: list[Label],
+    to_do: int,
+    session: _Session | None,
+    listener: Listener,
+    progress: Progress,
+) -> Summary:
+    """The report and the exit code, from the commit records."""
+    report = f"{storage.root}/report/index.html"
+    if not report_is_current(storage.root):
+        progress.phase = "writing the report"
+        listener(progress, None)
+        report = build_report(storage.root)
+    found = statuses(storage, labels)
+    failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
+    given_up = session.schedule.given_up if session else {}
+    left = len(units_to_do(storage, manifest, labels))
+    if left and session is not None and session.interrupted.is_set():
+        code = EXIT_INTERRUPTED
+    elif left:
+        code = EXIT_UNFINISHED
+    else:
+        code = EXIT_FAILED_SAMPLES if failed or manifest.quarantine else EXIT_DONE
+    return Summary(
+        exit_code=code,
+        run=storage.root,
+        report=report,
+        units_to_do=to_do,
+        units_done=session.schedule.done if session else 0,
+        expected=len(manifest),
+        statuses=found,
+        given_up=given_up,
+        shard_faults=len(manifest.quarantine),
+    )
+
+
+@contextmanager
+def _cluster() -> Iterator[list[Mapping[str, float]]]:
+    """Ray, joined or started, and the resources of its nodes; stopped afterwards if it was started here."""
+    if ray.is_initialized():
+        yield _nodes()
+        return
+    try:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError("RAY_ADDRESS", os.environ.get("RAY_ADDRESS"), f"a cluster that answers ({error})") from None
+    try:
+        yield _nodes()
+    finally:
+        ray.shutdown()
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+@contextmanager
+def _draining(interrupted: threading.Event, tell: Any) -> Iterator[None]:
+    """Turns the first SIGINT or SIGTERM into a drain and the second into an end. Goes in after Ray's own handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            sys.exit(EXIT_INTERRUPTED)
+        interrupted.set()
+        tell(f"{signal.Signals(number).name}: finishing the units in flight; once more to stop at once")
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,69 @@
+"""Metrics of a unit, from its maps as they are stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.prepare import Prepared
+from pipeline.tables import Measured
+from ssig.metrics.evaluation import Evaluation
+from ssig.options import build
+from ssig.registry import METRICS
+from ssig.replica import Replica
+
+
+def evaluate(
+    replica: Replica,
+    prepared: Prepared,
+    kept: list[int],
+    maps: np.ndarray,
+    metrics: Mapping[str, Mapping[str, Any]],
+    scalars: Mapping[str, Tensor | None],
+) -> Measured:
+    """Every metric for the samples of a unit that have a map.
+
+    Args:
+        replica: the network.
+        prepared: the unit.
+        kept: which of the unit's ok samples have maps.
+        maps: (n, H, W) float32, theirs.
+        metrics: metric -> its recorded options.
+        scalars: `score`, `baseline_score` and `completeness_residual` of the attribution, (n,) or None.
+    """
+    measured = Measured(excluded=[{} for _ in kept])
+    if not kept:
+        return measured
+    channels = prepared.images.shape[1]
+    evaluation = Evaluation(
+        images=prepared.images[kept],
+        maps=torch.from_numpy(maps),
+        targets=prepared.targets[kept],
+        forward=lambda points: replica.forward(points).cpu(),
+        mean=_normalisation(replica, "mean", channels, 0.0),
+        std=_normalisation(replica, "std", channels, 1.0),
+        masks=tuple(prepared.masks[k] for k in kept),
+        score=scalars["score"],
+        baseline_score=scalars["baseline_score"],
+        completeness_residual=scalars["completeness_residual"],
+    )
+    for name, recorded in metrics.items():
+        spec = METRICS[name]
+        started = time.perf_counter()
+        result = spec.compute(evaluation, build(spec.options, recorded, where=f"metrics.{name}"))
+        measured.seconds[name] = (time.perf_counter() - started) / len(kept)
+        measured.columns.update(result.columns)
+        measured.curves.update(result.curves)
+        for mine, theirs in zip(measured.excluded, result.excluded, strict=False):
+            mine.update(theirs)
+    return measured
+
+
+def _normalisation(replica: Replica, name: str, channels: int, default: float) -> Tensor:
+    value = getattr(replica.model, name, None)
+    return value.cpu().float() if isinstance(value, Tensor) else torch.full((channels,), default)

@@ -1,0 +1,199 @@
+"""What a run is: `run.json`, frozen with the manifest, and one configuration per model-and-method label.
+
+The fingerprint of a label is the SHA-256 of all that changes its results: data, seed, model with its weights, method
+with its options, metrics with theirs, and how maps are stored. Actors, paths and log levels stay out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pipeline.config import Job, MethodChoice, method_config, metrics_config
+from pipeline.manifest import Manifest
+from pipeline.names import RUN
+from pipeline.schema import SCHEMA_VERSION
+from pipeline.storage import Storage
+from ssig.errors import SsigError, UsageError
+
+VERSIONED = ("ssig", "torch", "torchvision", "timm", "numpy", "pyarrow", "ray", "webdataset", "Pillow")
+# What `run.json` and configurations record beside what they freeze.
+RECORDED_ONLY = ("created", "versions", "machine", "fingerprint", "categories")
+
+
+class RefusedError(SsigError):
+    """A run directory that belongs to something else; the message lists each field that differs."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One model-and-method label of a run, with its recorded configuration."""
+
+    model: str
+    method: str
+    config: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.config["fingerprint"])
+
+
+def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
+    """The content of `run.json`."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": {
+            "shards": [
+                {"name": s.name, "url": s.url, "size": s.size, "version": s.version, "sha256": s.sha256}
+                for s in manifest.shards
+            ],
+            "samples": len(manifest),
+            "limit": job.dataset.limit,
+            "manifest_hash": manifest.hash,
+        },
+        "seed": job.seed,
+        "unit_size": job.unit_size,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+
+
+def label_config(
+    job: Job, choice: MethodChoice, manifest_hash: str, model: Mapping[str, Any], machine: Mapping[str, Any]
+) -> Label:
+    """The configuration of one label.
+
+    Args:
+        job: the job.
+        choice: the method.
+        manifest_hash: identity of the data.
+        model: name, weights hash, geometry, … of the loaded network, and its `categories`.
+        machine: where it runs, for the record.
+    """
+    described = dict(model)
+    categories = described.pop("categories")
+    frozen: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model_label": job.model_label,
+        "method_label": choice.title,
+        "dataset": {"manifest_hash": manifest_hash},
+        "seed": job.seed,
+        "model": {**described, "score": job.model.score, "target": job.model.target},
+        "method": method_config(choice),
+        "metrics": metrics_config(job.metrics),
+        "maps": job.output.maps,
+        "channels": job.output.channels,
+    }
+    fingerprint = hashlib.sha256(canonical(frozen)).hexdigest()
+    config = {**frozen, "fingerprint": fingerprint, "categories": list(categories), "machine": dict(machine)}
+    return Label(job.model_label, choice.title, config)
+
+
+def refuse_differences(old: Mapping[str, Any], new: Mapping[str, Any], what: str, advice: str) -> None:
+    """Raises `RefusedError` with a field-by-field diff unless both freeze the same."""
+    lines = [
+        f"  {field}: recorded {_short(before)}, asked for {_short(after)}"
+        for field, before, after in differences(_frozen_part(old), _frozen_part(new))
+    ]
+    if lines:
+        raise RefusedError("\n".join([f"{what}:", *lines, f"  ({advice})"]))
+
+
+def differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any]]:
+    """Each leaf in which two JSON values differ: dotted field, old value, new value."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [
+            difference
+            for name in sorted({*old, *new})
+            for difference in differences(old.get(name), new.get(name), f"{field}.{name}" if field else name)
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [d for i, (a, b) in enumerate(zip(old, new, strict=True)) for d in differences(a, b, f"{field}[{i}]")]
+    return [] if old == new else [(field, old, new)]
+
+
+def recorded_labels(storage: Storage) -> list[Label]:
+    """Every label of a run, in order of name."""
+    labels = []
+    for entry in storage.list("config"):
+        config = read_json(storage, entry.name)
+        try:
+            labels.append(Label(config["model_label"], config["method_label"], config))
+        except KeyError as missing:
+            raise RefusedError(
+                f"{storage.root}/{entry.name}: no field {missing}; this is no configuration of ours"
+            ) from None
+    return labels
+
+
+def read_run(storage: Storage) -> dict[str, Any] | None:
+    """`run.json`, or None where there is none.
+
+    Raises:
+        RefusedError: a newer schema, or not ours.
+    """
+    if storage.entry(RUN) is None:
+        return None
+    record = read_json(storage, RUN)
+    found = record.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise RefusedError(f"{storage.root}/{RUN}: schema_version is {found!r}; this version reads {SCHEMA_VERSION}")
+    return record
+
+
+def open_run_record(storage: Storage) -> dict[str, Any]:
+    """`run.json` of a directory that must be a run.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    record = read_run(storage)
+    if record is None:
+        raise UsageError("run", storage.root, "a run directory, one that holds run.json")
+    return record
+
+
+def read_json(storage: Storage, name: str) -> dict[str, Any]:
+    """A JSON object of the run.
+
+    Raises:
+        RefusedError: it does not parse.
+    """
+    try:
+        value = json.loads(storage.read(name))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RefusedError(f"{storage.root}/{name}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise RefusedError(f"{storage.root}/{name}: not a JSON object")
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """The one byte string of a JSON value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results may depend on."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def _frozen_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in RECORDED_ONLY}
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else json.dumps(value)
+    return text if len(text) <= 90 else text[:87] + "..."

@@ -1,0 +1,195 @@
+"""What a run has to do: checks a job against its directory, records what is frozen, lists the units to be done.
+
+Checks write nothing, so that a refused command leaves no trace and a finished run is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline import manifest as manifests
+from pipeline.commit import commits
+from pipeline.config import Job
+from pipeline.manifest import Manifest
+from pipeline.names import MANIFEST, RUN, TABLES, config_name, table_name
+from pipeline.plan import (
+    Label,
+    RefusedError,
+    label_config,
+    read_json,
+    read_run,
+    recorded_labels,
+    refuse_differences,
+    run_record,
+)
+from pipeline.records import Status
+from pipeline.schedule import Work
+from pipeline.storage import Storage
+from ssig.errors import UsageError
+from ssig.models import Model
+
+OURS = frozenset(
+    {RUN, MANIFEST, "config", "commits", "quarantine", "report", "evaluations", "logs", ".lease", ".attempts", *TABLES}
+)
+
+
+def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest | None:
+    """The manifest of the run in the output directory, None if there is no run yet.
+
+    Raises:
+        RefusedError: the directory holds a run of other data or settings, or its shards have changed.
+        UsageError: the directory holds something that is no run.
+    """
+    record = read_run(storage)
+    if record is None:
+        strange = next((e.name for e in storage.list() if e.name.split("/")[0] not in OURS), None)
+        if strange is not None:
+            raise UsageError("output.path", storage.root, f"an empty directory or a run (it holds {strange})")
+        return None
+    recorded_urls = [shard["url"] for shard in record["dataset"]["shards"]]
+    # A limit may be reached before the last shard is read.
+    wanted = list(shards)[: len(recorded_urls)] if job.dataset.limit is not None else list(shards)
+    refuse_differences(
+        {
+            "dataset": {"shards": recorded_urls, "limit": record["dataset"]["limit"]},
+            "seed": record["seed"],
+            "unit_size": record["unit_size"],
+        },
+        {"dataset": {"shards": wanted, "limit": job.dataset.limit}, "seed": job.seed, "unit_size": job.unit_size},
+        f"{storage.root} holds a run with other settings",
+        "give another output path, or the run's own settings",
+    )
+    manifest = manifests.load(storage)
+    if manifest.hash != record["dataset"]["manifest_hash"]:
+        raise RefusedError(f"{storage.root}/{MANIFEST}: its hash is not the one in {RUN}")
+    changed = manifests.verify_shards(manifest)
+    if changed:
+        raise RefusedError(
+            "\n".join(["shards have changed since the run was started:", *(f"  {line}" for line in changed)])
+        )
+    return manifest
+
+
+def record_run(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest:
+    """Builds the manifest and freezes the run; `run.json` goes last and makes it one."""
+    manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
+    if not manifest.save(storage):
+        # A start that was cut off left its manifest; without run.json it binds nobody.
+        storage.delete(MANIFEST)
+        manifest.save(storage)
+    for number, fault in enumerate(manifest.quarantine):
+        storage.put(f"quarantine/shard-{number:06d}.json", json.dumps({**asdict(fault), "attempts": 1}).encode())
+    storage.create(RUN, json.dumps(run_record(job, manifest), indent=1).encode())
+    return manifest
+
+
+def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
+    """The labels that a job asks for, with their configurations."""
+    target = job.model.target
+    classes = len(model.categories)
+    if isinstance(target, int) and target >= classes:
+        raise UsageError("model.target", target, f"label, predicted, or a class below {classes}")
+    described = {
+        "name": model.name,
+        "weights": job.model.weights,
+        "weights_hash": model.weights_hash,
+        "precision": model.precision,
+        "input_size": list(model.input_size),
+        "geometry": model.geometry.as_dict(),
+        "classes": classes,
+        "categories": model.categories,
+    }
+    here = machine()
+    return [label_config(job, choice, manifest_hash, described, here) for choice in job.methods]
+
+
+def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
+    """The labels to work on: those asked for, as recorded where they are, and the model's others in the run.
+
+    Raises:
+        RefusedError: a label exists with other settings.
+    """
+    wanted = {}
+    for label in labels:
+        name = config_name(label.model, label.method)
+        if storage.entry(name) is None:
+            wanted[label.method] = label
+            continue
+        recorded = read_json(storage, name)
+        refuse_differences(
+            recorded,
+            json.loads(json.dumps(label.config)),
+            f"label {label.method!r} of model {label.model!r} exists with other settings",
+            "give the changed method a label of its own, such as --method NAME:option=value,label=NEW",
+        )
+        wanted[label.method] = Label(label.model, label.method, recorded)
+    model = next(iter(wanted.values()))
+    for other in recorded_labels(storage):
+        same_network = other.config["model"] == json.loads(json.dumps(model.config["model"]))
+        if other.model == model.model and other.method not in wanted and same_network:
+            wanted[other.method] = other
+    return list(wanted.values())
+
+
+def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
+    """Publishes the configurations of new labels."""
+    for label in labels:
+        storage.create(config_name(label.model, label.method), json.dumps(label.config, indent=1).encode())
+
+
+def units_to_do(storage: Storage, manifest: Manifest, labels: Sequence[Label]) -> list[Work]:
+    """Manifest minus commits: each unit with the labels it is not done under."""
+    done = {
+        label.method: {c.unit for _, c in commits(storage, label) if c.fingerprint == label.fingerprint}
+        for label in labels
+    }
+    works = []
+    for unit in manifest.units():
+        missing = tuple(label.method for label in labels if unit.id not in done[label.method])
+        if missing:
+            works.append(Work(unit.id, missing, unit.stop - unit.start))
+    return works
+
+
+def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
+    """Un-commits every unit that holds a failed row, so that it is done again; how many.
+
+    The commit goes first: a unit without its files must not look done.
+    """
+    forgotten = 0
+    for label in labels:
+        for name, commit in list(commits(storage, label)):
+            if set(commit.statuses) - {Status.OK}:
+                storage.delete(name)
+                for table in TABLES:
+                    storage.delete(table_name(table, label.model, label.method, commit.unit))
+                forgotten += 1
+    return forgotten
+
+
+def statuses(storage: Storage, labels: Iterable[Label]) -> dict[str, dict[str, int]]:
+    """Committed rows by status under each method label."""
+    found: dict[str, dict[str, int]] = {}
+    for label in labels:
+        counts: dict[str, int] = {}
+        for _, commit in commits(storage, label):
+            for status, count in commit.statuses.items():
+                counts[status] = counts.get(status, 0) + count
+        found[label.method] = counts
+    return found
+
+
+def machine() -> Mapping[str, Any]:
+    """Where the driver runs, for the record."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.processor() or platform.machine()
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"}

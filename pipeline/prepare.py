@@ -1,0 +1,121 @@
+"""From decoded samples to tensors: what is attributed, what it is explained for, and what failed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.records import ManifestRow, Sample, Status
+from ssig.models import Model
+from ssig.models.geometry import mask_to_input, to_input
+from ssig.replica import Replica
+
+NO_OBJECT = "no boxes or mask"
+OUTSIDE = "object is outside the input"
+
+
+@dataclass
+class Outcome:
+    """What is known of one sample before its attribution."""
+
+    row: ManifestRow
+    status: Status = Status.OK
+    error: str | None = None
+    label: int | None = None
+    width: int | None = None
+    height: int | None = None
+    crop: tuple[float, float, float, float] | None = None
+
+
+@dataclass
+class Prepared:
+    """A unit, ready for the device.
+
+    Attributes:
+        outcomes: one for each manifest row, in order.
+        ok: (n,) positions of the samples that are ok, which the tensors below hold in order.
+        images: (n, C, H, W) in [0, 1].
+        masks: each one's object area (H, W), or why there is none.
+        targets, predicted, probability: (n,), set by `predict`; the probability is the target's.
+    """
+
+    outcomes: list[Outcome]
+    ok: list[int]
+    images: Tensor
+    masks: tuple[np.ndarray | str, ...]
+    given: int | None
+    targets: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    predicted: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    probability: Tensor = field(default_factory=lambda: torch.zeros(0))
+    by_label: bool = False
+
+    def predict(self, replica: Replica) -> None:
+        """Fills predictions and targets from one forward pass."""
+        if not self.ok:
+            return
+        probabilities = replica.forward(self.images).double().softmax(dim=1).cpu()
+        self.predicted = probabilities.argmax(dim=1)
+        if self.by_label:
+            self.targets = torch.tensor([self.outcomes[position].label for position in self.ok], dtype=torch.int64)
+        elif self.given is not None:
+            self.targets = torch.full((len(self.ok),), self.given, dtype=torch.int64)
+        else:
+            self.targets = self.predicted.clone()
+        self.probability = probabilities.gather(1, self.targets.unsqueeze(1)).squeeze(1)
+
+
+def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: Mapping[int, str]) -> Prepared:
+    """Preprocesses a unit's samples.
+
+    Args:
+        samples: one for each manifest row, in order.
+        model: the network, for its preprocessing.
+        target: ``label``, ``predicted`` or a class.
+        poison: sample index -> why it is quarantined.
+    """
+    outcomes: list[Outcome] = []
+    ok: list[int] = []
+    images: list[Tensor] = []
+    masks: list[np.ndarray | str] = []
+    for sample in samples:
+        outcome = Outcome(sample.row, sample.status, sample.error, sample.row.label)
+        if sample.image is not None:
+            outcome.width, outcome.height = sample.image.size
+            outcome.crop = model.geometry.crop_box(*sample.image.size)
+        if sample.row.index in poison:
+            outcome.status, outcome.error = Status.QUARANTINED, poison[sample.row.index]
+        if outcome.status is Status.OK and sample.image is not None:
+            ok.append(len(outcomes))
+            images.append(model.preprocess(sample.image))
+            masks.append(_object(sample, outcome, model))
+        outcomes.append(outcome)
+    stacked = torch.stack(images) if images else torch.zeros((0, 3, *model.input_size))
+    return Prepared(
+        outcomes,
+        ok,
+        stacked,
+        tuple(masks),
+        given=target if isinstance(target, int) else None,
+        by_label=target == "label",
+    )
+
+
+def _object(sample: Sample, outcome: Outcome, model: Model) -> np.ndarray | str:
+    """The area of a sample's object in the network's input: its segmentation, else the union of its boxes."""
+    height, width = model.input_size
+    if sample.mask is not None and outcome.crop is not None:
+        area = mask_to_input(sample.mask, outcome.crop, model.input_size)
+        return area if area.any() else OUTSIDE
+    if not sample.boxes or outcome.crop is None:
+        return NO_OBJECT
+    area = np.zeros((height, width), dtype=bool)
+    for box in sample.boxes:
+        inside = to_input(box, outcome.crop, model.input_size)
+        if inside is not None:
+            x0, y0, x1, y1 = (round(edge) for edge in inside)
+            area[y0:y1, x0:x1] = True
+    return area if area.any() else OUTSIDE

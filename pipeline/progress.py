@@ -1,0 +1,49 @@
+"""What a person is told while a run goes on; the command line draws it, others may ignore it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """The state of a run as its driver sees it.
+
+    Attributes:
+        phase: what is being done, in a few words.
+        units_total, units_done: units of this session's work, counted once for all their labels.
+        rows_total, rows_done: samples times methods of this session's work.
+        failed: rows whose status is not ok.
+        actors: actor name -> what it is doing.
+        started: monotonic time of the first order.
+    """
+
+    phase: str = "starting"
+    units_total: int = 0
+    units_done: int = 0
+    rows_total: int = 0
+    rows_done: int = 0
+    failed: int = 0
+    actors: dict[str, str] = field(default_factory=dict)
+    started: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Rows a second since the first order; 0 before the first is done."""
+        if self.started is None or self.rows_done == 0:
+            return 0.0
+        return self.rows_done / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the present rate; None while it is unknown."""
+        return (self.rows_total - self.rows_done) / self.rate if self.rate else None
+
+
+Listener = Callable[[Progress, str | None], None]
+
+
+def silent(progress: Progress, message: str | None) -> None:
+    """The listener that tells nobody."""

@@ -1,0 +1,87 @@
+"""The rows that flow between the parts of the pipeline: statuses, manifest rows, units, decoded samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from PIL import Image
+
+
+class Status(StrEnum):
+    """What became of a sample. All but `ok` carry an error and null numbers."""
+
+    OK = "ok"
+    UNDECODABLE = "undecodable"
+    NO_LABEL = "no_label"
+    BAD_LABEL = "bad_label"
+    BAD_BOXES = "bad_boxes"
+    NONFINITE = "nonfinite"
+    TRUNCATED = "truncated"
+    DUPLICATE = "duplicate"
+    TIMEOUT = "timeout"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a sample in its shard: extension in lower case (``jpg``, ``mask.png``) and payload range."""
+
+    extension: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One expected sample. `index` counts the samples of the shard from 0, in order of first appearance.
+
+    `status` is `ok` unless reading the tar already settled the sample (`truncated`, `duplicate`); then `error`
+    says what and where. `label` is the integer of the ``cls`` member, None if it is absent or no integer.
+    """
+
+    unit: str
+    shard: str
+    index: int
+    key: str
+    label: int | None
+    status: Status
+    error: str | None
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A slice of at most `unit_size` consecutive samples of one shard: what is done or not done under each label."""
+
+    shard_ordinal: int
+    shard: str
+    start: int
+    stop: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.shard_ordinal:06d}-{self.start:06d}-{self.stop:06d}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A decoded sample. Where `status` is not `ok`, `error` says why and only what could be read is there.
+
+    Attributes:
+        row: its manifest row.
+        status, error: what decoding found.
+        image: RGB, as stored (no EXIF rotation); None where undecodable.
+        boxes: object boxes (x0, y0, x1, y1) in original pixels; None where the shard gives none.
+        mask: (height, width) bool segmentation in original pixels; None where the shard gives none.
+        wnid: WordNet id of the class, where the shard gives it.
+    """
+
+    row: ManifestRow
+    status: Status = Status.OK
+    error: str | None = None
+    image: Image.Image | None = None
+    boxes: tuple[tuple[float, float, float, float], ...] | None = None
+    mask: np.ndarray | None = field(default=None, repr=False)
+    wnid: str | None = None

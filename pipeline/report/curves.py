@@ -1,0 +1,88 @@
+"""Insertion and deletion curves: the mean over images at each point, with its pointwise 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.report.measurements import Measurements, curves
+from pipeline.results import Run
+from pipeline.statistics import bootstrap
+from ssig.errors import UsageError
+from ssig.registry import METRICS
+
+PLOTTED = ("insertion", "deletion")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The mean curve of a method; `fraction` is the share of pixels changed at each point."""
+
+    metric: str
+    column: str
+    method: str
+    fraction: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    count: int
+
+
+def mean_curves(run: Run, found: Measurements, seed: int = 0) -> list[Curve]:
+    """The mean curves of a model's insertion and deletion metrics, method by method.
+
+    The curve in the order of the signed map is taken, else that in the order of its magnitude.
+    """
+    result = []
+    for metric in PLOTTED:
+        for column in (f"{metric}_curve", f"{metric}_abs_curve"):
+            drawn = [
+                curve
+                for method in found.methods
+                if (curve := _mean_curve(run, found.model, method, metric, column, seed)) is not None
+            ]
+            if drawn:
+                result += drawn
+                break
+    return result
+
+
+def score_label(options: Mapping[str, Any]) -> str:
+    """The y axis of a curve under the metric's options."""
+    score = str(options.get("score", "score"))
+    return f"target {score}" + (", over the whole image's" if options.get("normalised") else "")
+
+
+def _mean_curve(run: Run, model: str, method: str, metric: str, column: str, seed: int) -> Curve | None:
+    values = curves(run, model, method, column)
+    values = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, np.nan)
+    intervals = bootstrap(values, seed=seed)
+    if values.shape[1] == 0 or not intervals.count[0]:
+        return None
+    config = run.config[model, method]
+    size = config.get("model", {}).get("input_size", [1, 1])
+    fractions = _fractions(metric, config.get("metrics", {}).get(metric, {}), int(np.prod(size)), values.shape[1])
+    low, high = (np.where(np.isnan(bound), intervals.mean, bound) for bound in (intervals.low, intervals.high))
+    return Curve(
+        metric=metric,
+        column=column,
+        method=method,
+        fraction=fractions,
+        mean=intervals.mean.tolist(),
+        low=low.tolist(),
+        high=high.tolist(),
+        count=int(intervals.count[0]),
+    )
+
+
+def _fractions(metric: str, options: Mapping[str, Any], pixels: int, points: int) -> list[float]:
+    """(points,) fraction of pixels changed, from the metric's own options where they still parse."""
+    try:
+        counts = np.array(METRICS[metric].parse(options).counts(pixels)) / pixels
+    except (UsageError, AttributeError):
+        counts = np.empty(0)
+    fractions: list[float] = (counts if len(counts) == points else np.linspace(0, 1, points)).tolist()
+    return fractions

@@ -1,0 +1,78 @@
+"""What each method's maps cost and how far they can be trusted: sampling noise, completeness, evaluations, seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.report.comparison import Estimate, estimate_columns
+from pipeline.report.measurements import Measurements
+from pipeline.results import Run
+from pipeline.statistics import bootstrap
+
+PHASES = ("decode", "attribute", "metrics", "write", "total")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """One method. Medians and means are over the images that have the number.
+
+    Attributes:
+        standard_error: mean pixel standard error over mean |map|; no images for a deterministic method.
+        residual: median |completeness residual|, in units of the score.
+        relative_residual: median of |residual| / |f(x) - f(x')|.
+        residual_count: images with a residual; 0 where completeness is no axiom of the method.
+        gradient_evaluations: mean per image.
+        seconds: phase -> wall seconds per image of the committed units.
+    """
+
+    method: str
+    standard_error: Estimate
+    residual: float | None
+    relative_residual: float | None
+    residual_count: int
+    gradient_evaluations: float | None
+    seconds: dict[str, float]
+
+
+def efforts(run: Run, found: Measurements, seed: int = 0) -> list[Effort]:
+    """One account per method, in order."""
+    errors = estimate_columns(bootstrap(found.effort["standard_error_mean"], seed=seed))
+    residuals = np.abs(found.effort["completeness_residual"])
+    change = np.abs(found.effort["score"] - found.effort["baseline_score"])
+    relative = np.divide(residuals, change, out=np.full(residuals.shape, np.nan), where=change > 0)
+    return [
+        Effort(
+            method=method,
+            standard_error=errors[number],
+            residual=_median(residuals[:, number]),
+            relative_residual=_median(relative[:, number]),
+            residual_count=int(np.isfinite(residuals[:, number]).sum()),
+            gradient_evaluations=_mean(found.effort["gradient_evaluations"][:, number]),
+            seconds=_seconds(run, found.model, method),
+        )
+        for number, method in enumerate(found.methods)
+    ]
+
+
+def _seconds(run: Run, model: str, method: str) -> dict[str, float]:
+    commits = run.committed(model, method)
+    rows = sum(commit.rows for commit in commits)
+    if not rows:
+        return {}
+    return {
+        phase: sum(float(commit.seconds[phase]) for commit in commits) / rows
+        for phase in PHASES
+        if all(phase in commit.seconds for commit in commits)
+    }
+
+
+def _median(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None

@@ -1,0 +1,56 @@
+"""What a run shows, in plain sentences made from its numbers: they say as readily that ours loses as that it wins."""
+
+from __future__ import annotations
+
+from pipeline.report.comparison import Comparison, Lead
+
+LEADS_ONLY = 100
+CLAIM = 1000
+
+
+def caution(images: int) -> str:
+    """What the number of images allows one to say; empty where it is enough."""
+    if images < LEADS_ONLY:
+        return f"N = {images} images, fewer than {LEADS_ONLY}: these numbers are leads, not results."
+    if images < CLAIM:
+        return f"N = {images} images: fewer than the {CLAIM:,} that a claim about methods should rest on."
+    return ""
+
+
+def summary(comparison: Comparison, leads: list[Lead]) -> str:
+    """One paragraph: which method leads each metric, whether it is separated from the runner-up, and where the
+    reference method stands."""
+    if not leads:
+        return "No two methods share a metric that has a better direction, so there is nothing to compare."
+    sentences = [text for method in comparison.methods if (text := _leading(method, leads))]
+    return " ".join([*sentences, _standing(comparison.methods[0], leads)])
+
+
+def _leading(method: str, leads: list[Lead]) -> str:
+    mine = [lead for lead in leads if lead.leader == method]
+    clear = [lead.column.name for lead in mine if lead.separated]
+    unclear = [lead.column.name for lead in mine if not lead.separated]
+    parts = []
+    if clear:
+        parts.append(f"{_listed(clear)}, separated from the runner-up")
+    if unclear:
+        parts.append(f"{_listed(unclear)}, not separated from the runner-up")
+    return f"{method} leads on {'; and on '.join(parts)}." if parts else ""
+
+
+def _standing(reference: str, leads: list[Lead]) -> str:
+    ranked = [lead for lead in leads if lead.rank is not None]
+    behind = [lead for lead in ranked if lead.rank != 1]
+    clear = [lead.column.name for lead in behind if lead.behind is not None and lead.behind.separated]
+    if not ranked:
+        return f"The reference method {reference} has none of these metrics."
+    if not behind:
+        return f"The reference method {reference} leads on all {len(ranked)} of its metrics."
+    text = f"The reference method {reference} is behind the leader on {len(behind)} of {len(ranked)} metrics; "
+    if clear:
+        return f"{text}the paired 95\N{NO-BREAK SPACE}% interval of the difference excludes 0 on {_listed(clear)}."
+    return f"{text}on none of them does the paired 95\N{NO-BREAK SPACE}% interval of the difference exclude 0."
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,232 @@
+"""Photographs with their maps: the best, the median and the worst image of the reference method under one metric.
+
+The photograph is read from its shard, through the manifest, and cropped as the network saw it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow.compute as pc
+from obstore.exceptions import BaseError
+from PIL import Image
+
+from pipeline.report.measurements import Measurements
+from pipeline.results import Run, decode_maps, read_table
+from pipeline.storage import open_storage
+from ssig.errors import UsageError
+
+RANKED_BY = ("insertion_deletion_gap", "insertion", "roc_auc")
+PERCENTILE = 99.5
+_IMAGES = ("jpg", "jpeg", "png")
+_SMALLEST = 224  # pixels of the page's pictures; smaller maps are enlarged without smoothing
+DIVERGING, SEQUENTIAL = "RdBu_r", "magma_r"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One method's map of an image, as a PNG data URI; None with the reason where there is no map."""
+
+    method: str
+    value: float | None
+    picture: str | None
+    signed: bool
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One image of the gallery. `boxes` are (x, y, width, height) in pictures of `size` (width, height)."""
+
+    rank: str
+    shard: str
+    index: int
+    key: str
+    label: str
+    predicted: str
+    target: str
+    probability: float | None
+    photograph: str | None
+    missing: str
+    size: tuple[int, int]
+    boxes: tuple[tuple[float, float, float, float], ...]
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The exhibits, and the column that ranked them."""
+
+    column: str
+    exhibits: tuple[Exhibit, ...]
+
+
+def gallery(run: Run, found: Measurements) -> Gallery | None:
+    """Best, median and worst image of the reference method; None where no column can rank them."""
+    names = [column.name for column in found.columns]
+    for name in RANKED_BY:
+        if name in names and np.isfinite(found.values[:, 0, names.index(name)]).any():
+            column = names.index(name)
+            chosen = _chosen(found.values[:, 0, column] * found.columns[column].sign)
+            values = found.values[:, :, column]
+            return Gallery(name, tuple(_exhibit(run, found, values, image, rank) for rank, image in chosen))
+    return None
+
+
+def overlay(values: np.ndarray, photograph: Image.Image | None, signed: bool, size: tuple[int, int]) -> Image.Image:
+    """A map over the faded grey photograph: the stronger, the more opaque.
+
+    Args:
+        values: (H, W) map, scaled here to its 99.5 percentile of |map|.
+        photograph: what lies beneath, or None for white.
+        signed: diverging colours, symmetric about 0, instead of sequential ones.
+        size: (width, height) of the picture.
+    """
+    limit = float(np.percentile(np.abs(values), PERCENTILE)) or 1.0
+    scaled = np.clip(values / limit, -1, 1)
+    colours = mpl.colormaps[DIVERGING if signed else SEQUENTIAL]((scaled + 1) / 2 if signed else scaled)[..., :3]
+    grey = np.ones(values.shape)
+    if photograph is not None:
+        grey = np.asarray(photograph.convert("L").resize(values.shape[::-1]), dtype=np.float64) / 255
+    opacity = np.sqrt(np.abs(scaled))[..., None]
+    blended = opacity * colours + (1 - opacity) * (0.6 + 0.4 * grey)[..., None]
+    return Image.fromarray(np.round(255 * blended).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture as a PNG in a data URI."""
+    target = io.BytesIO()
+    picture.save(target, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+
+
+def _chosen(goodness: np.ndarray) -> list[tuple[str, int]]:
+    known = np.flatnonzero(np.isfinite(goodness))
+    order = known[np.argsort(-goodness[known], kind="stable")]
+    picked: dict[int, str] = {}
+    for rank, image in (("best", order[0]), ("worst", order[-1]), ("median", order[len(order) // 2])):
+        picked.setdefault(int(image), rank)
+    return sorted(((rank, image) for image, rank in picked.items()), key=lambda pair: "bmw".index(pair[0][0]))
+
+
+def _exhibit(run: Run, found: Measurements, values: np.ndarray, image: int, rank: str) -> Exhibit:
+    expected = run.manifest.slice(image, 1).to_pylist()[0]
+    stored = [_stored(run, found.model, method, expected) for method in found.methods]
+    row: Mapping[str, Any] = next((row for row, _ in stored if row), {})
+    config = run.config[found.model, found.reference]
+    size = _size(config.get("model", {}).get("input_size", (_SMALLEST, _SMALLEST)))
+    photograph, missing, boxes = _photograph(run, expected, row.get("crop"), size)
+    categories = config.get("categories", [])
+    return Exhibit(
+        rank=rank,
+        shard=expected["shard"],
+        index=expected["index"],
+        key=expected["key"],
+        label=_name(categories, row.get("label")),
+        predicted=_name(categories, row.get("predicted")),
+        target=_name(categories, row.get("target")),
+        probability=row.get("probability"),
+        photograph=None if photograph is None else data_uri(photograph),
+        missing=missing,
+        size=size,
+        boxes=boxes,
+        tiles=tuple(
+            _tile(method, float(value), attributed, photograph, size)
+            for method, value, (_, attributed) in zip(found.methods, values[image], stored, strict=True)
+        ),
+    )
+
+
+def _size(shape: Sequence[int]) -> tuple[int, int]:
+    """(width, height) of the pictures of maps (H, W): a whole multiple, so that pixels stay square."""
+    height, width = shape
+    factor = -(-_SMALLEST // min(height, width))
+    return width * factor, height * factor
+
+
+def _tile(
+    method: str, value: float, values: np.ndarray | None, photograph: Image.Image | None, size: tuple[int, int]
+) -> Tile:
+    known = value if np.isfinite(value) else None
+    if values is None:
+        return Tile(method, known, None, False, "no map stored")
+    signed = bool((values < 0).any())
+    return Tile(method, known, data_uri(overlay(values, photograph, signed, size)), signed)
+
+
+def _stored(
+    run: Run, model: str, method: str, expected: Mapping[str, Any]
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The attributions row of a sample without its tensors, and its (H, W) map; empty and None where there is none."""
+    commit = next((commit for commit in run.committed(model, method) if commit.unit == expected["unit"]), None)
+    name = commit.file("attributions") if commit else None
+    if name is None:
+        return {}, None
+    columns = ["index", "label", "predicted", "target", "probability", "crop", "map", "map_scale"]
+    table = read_table(run.storage, name, columns)
+    table = table.filter(pc.equal(table["index"], expected["index"]))
+    has_map = "map" in table.column_names and table.num_rows == 1 and table["map_scale"].null_count == 0
+    rows = table.drop([column for column in ("map", "map_scale") if column in table.column_names]).to_pylist()
+    return (rows[0] if rows else {}), (decode_maps(table)[0] if has_map else None)
+
+
+def _photograph(
+    run: Run, expected: Mapping[str, Any], crop: list[float] | None, size: tuple[int, int]
+) -> tuple[Image.Image | None, str, tuple[tuple[float, float, float, float], ...]]:
+    """The cropped photograph and its boxes in picture units, or None and why there is none."""
+    shards = {shard["name"]: shard for shard in run.document.get("dataset", {}).get("shards", [])}
+    shard = shards.get(expected["shard"])
+    if shard is None or crop is None:
+        return None, "the run does not say where the photograph is", ()
+    members = {member["extension"]: member for member in expected["members"]}
+    extension = next((name for name in _IMAGES if name in members), None)
+    if extension is None:
+        return None, "the sample has no image member", ()
+    try:
+        picture = Image.open(io.BytesIO(_member(shard, members[extension]))).convert("RGB")
+        described = json.loads(_member(shard, members["json"])) if "json" in members else {}
+    except (OSError, ValueError, BaseError) as error:
+        return None, f"the shard cannot be read: {error}", ()
+    boxes = described.get("boxes") or []
+    return _cropped(picture, crop, size), "", tuple(_box(box, crop, size) for box in boxes)
+
+
+def _member(shard: Mapping[str, Any], member: Mapping[str, Any]) -> bytes:
+    """The payload of a tar member, by its byte range.
+
+    Raises:
+        UsageError: the shard is not the one that was attributed.
+    """
+    folder, _, name = str(shard["url"]).rpartition("/")
+    storage = open_storage(folder or ".")
+    entry = storage.entry(name)
+    if entry is None or entry.size != shard.get("size", entry.size):
+        raise UsageError("dataset.shards", shard["url"], "the shard as it was when the run began")
+    return storage.read_range(name, member["offset"], member["size"])
+
+
+def _cropped(picture: Image.Image, crop: list[float], size: tuple[int, int]) -> Image.Image:
+    bounds = (*picture.size, *picture.size)
+    x0, y0, x1, y1 = (min(max(value, 0.0), float(bound)) for value, bound in zip(crop, bounds, strict=True))
+    return picture.resize(size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
+
+
+def _box(box: list[float], crop: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """(x, y, width, height) of the part of a box inside the crop, in picture units."""
+    left, top, right, bottom = crop
+    horizontal = [size[0] * (min(max(x, left), right) - left) / (right - left) for x in (box[0], box[2])]
+    vertical = [size[1] * (min(max(y, top), bottom) - top) / (bottom - top) for y in (box[1], box[3])]
+    return horizontal[0], vertical[0], horizontal[1] - horizontal[0], vertical[1] - vertical[0]
+
+
+def _name(categories: list[str], number: int | None) -> str:
+    if number is None:
+        return "unknown"
+    return categories[number] if 0 <= number < len(categories) else f"class {number}"

@@ -1,0 +1,257 @@
+"""What the rows of a run say, gathered in one pass per model and method into arrays over images.
+
+Image i is row i of the manifest (in order of shard and index), for every method: that is what pairs them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import ssig.metrics  # noqa: F401  fills METRICS
+from pipeline.records import Status
+from pipeline.results import Run
+from ssig.errors import UsageError
+from ssig.registry import METRICS
+
+OWN = "ssig"
+_IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
+_EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A scalar metric column; `direction` is what is better: ``higher``, ``lower`` or ``none``."""
+
+    name: str
+    metric: str
+    direction: str
+    headline: bool
+
+    @property
+    def sign(self) -> int:
+        """1 if higher is better, -1 if lower is, 0 if neither."""
+        return {"higher": 1, "lower": -1}.get(self.direction, 0)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that has no numbers, and with which methods."""
+
+    shard: str
+    index: int
+    key: str
+    status: str
+    error: str
+    model: str
+    methods: tuple[str, ...]
+
+
+@dataclass
+class Measurements:
+    """Everything that the report needs of one model; N images, M methods, C columns.
+
+    Attributes:
+        model: label of the model.
+        methods: labels, the reference method first.
+        columns: scalar metric columns, in order of the metrics.
+        values: (N, M, C) float32, NaN where there is no number.
+        effort: for each name of `_EFFORT`, (N, M) float64, NaN where there is none.
+        label, predicted: (N,) int64, -1 where unknown.
+        probability: (N,) float64 of the target on the whole image.
+        statuses: method -> status -> number of committed rows.
+        excluded: (method, column) -> reason -> number of rows.
+        failures: samples without numbers, in order of the manifest.
+    """
+
+    model: str
+    methods: tuple[str, ...]
+    columns: tuple[Column, ...]
+    values: np.ndarray
+    effort: dict[str, np.ndarray]
+    label: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    statuses: dict[str, Counter[str]] = field(default_factory=dict)
+    excluded: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def reference(self) -> str:
+        return self.methods[0]
+
+    @property
+    def expected(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def headlines(self) -> list[int]:
+        """Indices of the headline columns that hold a number."""
+        present = np.isfinite(self.values).any(axis=(0, 1))
+        return [index for index, column in enumerate(self.columns) if column.headline and present[index]]
+
+    @property
+    def further(self) -> list[int]:
+        """Indices of the other columns that hold a number."""
+        present = np.isfinite(self.values).any(axis=(0, 1))
+        return [index for index, column in enumerate(self.columns) if not column.headline and present[index]]
+
+
+class Positions:
+    """Image numbers of rows: where each shard starts in the manifest."""
+
+    def __init__(self, manifest: pa.Table) -> None:
+        shards = manifest["shard"].combine_chunks().dictionary_encode()
+        _, starts = np.unique(shards.indices.to_numpy(), return_index=True)
+        self._start = dict(zip(shards.dictionary.to_pylist(), starts.tolist(), strict=True))
+        self._index = manifest["index"].to_numpy()
+
+    def of(self, table: pa.Table) -> np.ndarray:
+        """(n,) int64, image number of each row of `table`.
+
+        Raises:
+            UsageError: a row that the manifest does not expect.
+        """
+        starts = np.array([self._start.get(shard, -1) for shard in table["shard"].to_pylist()], dtype=np.int64)
+        index = table["index"].to_numpy()
+        images: np.ndarray = starts + index - self._index[starts]
+        known = (starts >= 0) & (images >= 0) & (images < len(self._index))
+        if not known.all() or (self._index[images] != index).any():
+            raise UsageError("run", "rows that are not in its manifest", "a run that passes `ssig audit`")
+        return images
+
+
+def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
+    """The method labels of a model: the reference (the first of ours, else the first) and then the others."""
+    labels = [method for owner, method in run.config if owner == model]
+    return tuple(sorted(labels, key=lambda label: (not label.startswith(OWN), label)))
+
+
+def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
+    """The scalar columns of a model's metrics, in order of the registry; what it does not know has no direction."""
+    names = {name for (owner, _), config in run.config.items() if owner == model for name in config.get("metrics", {})}
+    known = [metric for metric in METRICS if metric.name in names]
+    columns = [
+        Column(column, metric.name, direction, headline=position == 0)
+        for metric in known
+        for position, (column, direction) in enumerate(metric.columns.items())
+    ]
+    unknown = sorted(names - {metric.name for metric in known})
+    return (*columns, *(Column(name, name, "none", headline=True) for name in unknown))
+
+
+def gather(run: Run, model: str) -> Measurements:
+    """All rows of a model."""
+    positions = Positions(run.manifest)
+    methods, columns = ordered_methods(run, model), metric_columns(run, model)
+    images = run.manifest.num_rows
+    found = Measurements(
+        model=model,
+        methods=methods,
+        columns=columns,
+        values=np.full((images, len(methods), len(columns)), np.nan, dtype=np.float32),
+        effort={name: np.full((images, len(methods)), np.nan) for name in _EFFORT},
+        label=np.full(images, -1),
+        predicted=np.full(images, -1),
+        probability=np.full(images, np.nan),
+    )
+    failed: dict[tuple[int, str, str], list[str]] = {}
+    for number, method in enumerate(methods):
+        found.statuses[method] = Counter()
+        for table in _rows(run, model, method, [column.name for column in columns]):
+            where = positions.of(table)
+            _add_rows(found, number, table, where)
+            _add_failures(failed, method, table, where)
+        for table in run.tables("attributions", model, method, ["shard", "index", *_EFFORT]):
+            where = positions.of(table)
+            for name in set(_EFFORT) & set(table.column_names):
+                found.effort[name][where, number] = _floats(table[name])
+    found.failures = _failures(run, model, failed)
+    return found
+
+
+def curves(run: Run, model: str, method: str, column: str) -> np.ndarray:
+    """(N, n) float32, curve `column` of each image of a method, NaN where there is none; n = 0 if no image has one.
+
+    Curves of another length than the first one's are left out: they cannot be averaged with it.
+    """
+    positions = Positions(run.manifest)
+    result = np.full((run.manifest.num_rows, 0), np.nan, dtype=np.float32)
+    for table in run.tables("metrics", model, method, ["shard", "index", column]):
+        if column not in table.column_names:
+            continue
+        for image, curve in zip(positions.of(table), table[column].to_pylist(), strict=True):
+            if curve is None:
+                continue
+            if result.shape[1] == 0:
+                result = np.full((result.shape[0], len(curve)), np.nan, dtype=np.float32)
+            if len(curve) == result.shape[1]:
+                result[image] = curve
+    return result
+
+
+def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The committed rows of a method: of its metrics files, or of its attributions where it has no metrics."""
+    committed = run.committed(model, method)
+    kind = "metrics" if any(commit.file("metrics") for commit in committed) else "attributions"
+    return run.tables(kind, model, method, [*_IDENTITY, *columns])
+
+
+def _add_rows(found: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
+    method = found.methods[number]
+    found.statuses[method].update(table["status"].to_pylist())
+    for position, column in enumerate(found.columns):
+        if column.name in table.column_names:
+            found.values[where, number, position] = _floats(table[column.name])
+    for name in ("label", "predicted"):
+        known = pc.fill_null(table[name], -1).to_numpy()
+        array: np.ndarray = getattr(found, name)
+        array[where] = np.where(known >= 0, known, array[where])
+    probability = _floats(table["probability"])
+    found.probability[where] = np.where(np.isfinite(probability), probability, found.probability[where])
+    for status, reasons in zip(table["status"].to_pylist(), table["excluded"].to_pylist(), strict=True):
+        for column_name, reason in (reasons or ()) if status == Status.OK else ():
+            found.excluded.setdefault((method, column_name), Counter())[reason] += 1
+
+
+def _add_failures(
+    failed: dict[tuple[int, str, str], list[str]], method: str, table: pa.Table, where: np.ndarray
+) -> None:
+    rows = zip(where.tolist(), table["status"].to_pylist(), table["error"].to_pylist(), strict=True)
+    for image, status, error in rows:
+        if status != Status.OK:
+            failed.setdefault((image, status, error or ""), []).append(method)
+
+
+def _failures(run: Run, model: str, failed: dict[tuple[int, str, str], list[str]]) -> list[Failure]:
+    order = sorted(failed)
+    names = (
+        run.manifest.select(["shard", "index", "key"])
+        .take(pa.array([image for image, _, _ in order], pa.int64()))
+        .to_pylist()
+    )
+    return [
+        Failure(row["shard"], row["index"], row["key"], status, error, model, tuple(failed[(image, status, error)]))
+        for row, (image, status, error) in zip(names, order, strict=True)
+    ]
+
+
+def _floats(column: pa.ChunkedArray) -> np.ndarray:
+    """(n,) float64, NaN for null."""
+    values: np.ndarray = pc.cast(column, pa.float64()).to_numpy()
+    return values
+
+
+def quarantine_rows(run: Run) -> list[dict[str, object]]:
+    """The quarantine records, each with the fields that are shown; anything else in them is left to the files."""
+    names = ("shard", "kind", "key", "offset", "reason", "attempts")
+    return sorted(
+        ({name: record.get(name) for name in names} for record in run.quarantine),
+        key=lambda record: json.dumps(record, sort_keys=True, default=str),
+    )

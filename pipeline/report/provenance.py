@@ -1,0 +1,182 @@
+"""What it takes to repeat a run: data, model, options, seed, versions, machine, and the job file itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from pipeline.report.measurements import ordered_methods
+from pipeline.results import Run
+from ssig.registry import METRICS
+
+# What a map without information scores, on the same images: the scale of every metric.
+CONTROLS = {
+    "random map": ("random", "random-map"),
+    "Sobel edges": ("sobel", "sobel-edges"),
+    "centred Gaussian": ("gaussian", "centre-gaussian", "center-gaussian"),
+    "plain gradient": ("gradient",),
+}
+_SHOWN = ("readout", "score", "baseline")  # in columns of their own
+_JOB_MODEL = ("name", "weights", "precision", "score", "target", "label")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the run as it was configured."""
+
+    label: str
+    name: str
+    evaluations: str
+    readout: str
+    score: str
+    baseline: str
+    complete: str
+    options: str
+    paper: str
+    equation: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as it was configured, for the methods `labels`."""
+
+    name: str
+    labels: tuple[str, ...]
+    definition: str
+    range: str
+    reference: str
+    options: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that repeats one model's part of a run."""
+
+    model: dict[str, str]
+    methods: tuple[Method, ...]
+    metrics: tuple[Metric, ...]
+    machine: dict[str, str]
+    missing_controls: tuple[str, ...]
+    job: str
+
+
+def provenance(run: Run, model: str) -> Provenance:
+    """The provenance of a model's rows."""
+    labels = ordered_methods(run, model)
+    configs = [run.config[model, label] for label in labels]
+    names = {config.get("method", {}).get("name") for config in configs}
+    return Provenance(
+        model=_facts(configs[0].get("model", {})),
+        methods=tuple(_method(label, config) for label, config in zip(labels, configs, strict=True)),
+        metrics=_metrics(dict(zip(labels, configs, strict=True))),
+        machine=_facts(configs[0].get("machine", {})),
+        missing_controls=tuple(control for control, known in CONTROLS.items() if names.isdisjoint(known)),
+        job=job_file(run, model),
+    )
+
+
+def data(run: Run) -> dict[str, str]:
+    """The run's data and seed."""
+    dataset = dict(run.document.get("dataset", {}))
+    dataset["shards"] = len(dataset.get("shards", []))
+    rest = {name: run.document.get(name) for name in ("seed", "unit_size", "created")}
+    return _facts({**dataset, **rest})
+
+
+def versions(run: Run) -> dict[str, str]:
+    """The software that ran."""
+    return _facts(run.document.get("versions", {}))
+
+
+def job_file(run: Run, model: str) -> str:
+    """The YAML job that repeats a model's part of the run, every option in full."""
+    labels = ordered_methods(run, model)
+    configs = [run.config[model, label] for label in labels]
+    metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
+    dataset = run.document.get("dataset", {})
+    known = configs[0].get("model", {})
+    job = {
+        "dataset": {
+            "shards": [shard["url"] for shard in dataset.get("shards", [])],
+            "limit": dataset.get("limit"),
+        },
+        "model": {name: known[name] for name in _JOB_MODEL if name in known},
+        "methods": [
+            {"name": method.get("name", label), "label": label, **method.get("options", {})}
+            for label, method in zip(labels, (config.get("method", {}) for config in configs), strict=True)
+        ],
+        "metrics": [{"name": name, **options} for name, options in metrics.items()],
+        "output": {"path": run.root, "maps": configs[0].get("maps")},
+        "unit_size": run.document.get("unit_size"),
+        "seed": run.document.get("seed"),
+    }
+    return yaml.safe_dump(job, sort_keys=False, default_flow_style=None, width=110)
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Options as one line, without those that are not set."""
+    return ", ".join(f"{name} {_text(value)}" for name, value in options.items() if value is not None) or "none"
+
+
+def _method(label: str, config: Mapping[str, Any]) -> Method:
+    method = config.get("method", {})
+    options = method.get("options", {})
+    return Method(
+        label=label,
+        name=method.get("name", label),
+        evaluations=_text(method.get("evaluations")),
+        readout=_text(options.get("readout")),
+        score=_text(options.get("score") or config.get("model", {}).get("score")),
+        baseline=_text(options.get("baseline")),
+        complete="yes" if method.get("complete") else "no",
+        options=options_text({name: value for name, value in options.items() if name not in _SHOWN}),
+        paper=_text(method.get("paper")),
+        equation=_text(method.get("equation")),
+        fingerprint=_text(config.get("fingerprint")),
+    )
+
+
+def _metrics(configs: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
+    """Each metric once per distinct setting, with the labels that it applies to."""
+    settings: dict[tuple[str, str], list[str]] = {}
+    for label, config in configs.items():
+        for name, options in config.get("metrics", {}).items():
+            settings.setdefault((name, json.dumps(options)), []).append(label)
+    known = {metric.name: metric for metric in METRICS}
+    order = {name: position for position, name in enumerate(known)}
+    return tuple(
+        Metric(
+            name=name,
+            labels=tuple(labels),
+            definition=known[name].definition if name in known else "",
+            range=known[name].range if name in known else "",
+            reference=known[name].reference if name in known else "",
+            options=options_text(json.loads(options)),
+        )
+        for (name, options), labels in sorted(settings.items(), key=lambda pair: order.get(pair[0][0], len(order)))
+    )
+
+
+def _facts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _text(value) for name, value in values.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Mapping):
+        return options_text(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
+    return str(value)

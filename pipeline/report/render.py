@@ -1,0 +1,253 @@
+"""The report's data as HTML, Markdown and CSV. Every string that comes from the run is escaped on its way out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.report import numbers
+from pipeline.report.comparison import Estimate
+from pipeline.report.contents import ModelReport, Report
+from pipeline.report.curves import Curve, score_label
+from pipeline.report.effort import PHASES
+from pipeline.report.figures import figure, strip, swatch
+from pipeline.report.findings import caution
+from pipeline.report.gallery import DIVERGING, PERCENTILE, SEQUENTIAL
+from pipeline.report.measurements import Column, Failure
+from pipeline.results import Run
+from pipeline.statistics import RESAMPLES
+
+SHOWN_FAILURES = 200
+_ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}
+_TARGETS = {"label": "labelled class", "predicted": "predicted class"}
+_MARKDOWN = str.maketrans({character: "\\" + character for character in "\\|`*_[]"} | {"\n": " ", "\r": " "})
+
+
+def html(run: Run, report: Report) -> str:
+    """The page: one file, without script or network."""
+    environment = _environment(autoescape=True)
+    return environment.get_template("report.html").render(
+        report=report,
+        figures={model.model: _figures(run, model) for model in report.models},
+        diverging=_gradient(DIVERGING),
+        sequential=_gradient(SEQUENTIAL),
+        percentile=PERCENTILE,
+        **_constants(),
+    )
+
+
+def markdown(report: Report) -> str:
+    """The same numbers without pictures."""
+    environment = _environment(autoescape=False, finalize=_markdown_text)
+    return environment.get_template("report.md").render(report=report, bold=Markup("**"), **_constants())
+
+
+def tables(report: Report) -> dict[str, str]:
+    """CSV tables by file name, in long form: one number a row."""
+    return {
+        "coverage.csv": _csv(
+            ("model", "method", "expected", *report.statuses, "not_done"),
+            (
+                (
+                    row.model,
+                    row.method,
+                    row.expected,
+                    *(row.statuses.get(name, 0) for name in report.statuses),
+                    row.not_done,
+                )
+                for row in report.coverage
+            ),
+        ),
+        "failed_samples.csv": _csv(
+            ("model", "method", "shard", "index", "key", "status", "error"),
+            (
+                (item.model, method, item.shard, item.index, item.key, item.status, item.error)
+                for item in report.failures
+                for method in item.methods
+            ),
+        ),
+        "quarantine.csv": _csv(
+            names := ("shard", "kind", "key", "offset", "reason", "attempts"),
+            (tuple(record[name] for name in names) for record in report.quarantine),
+        ),
+        "metrics.csv": _csv(
+            ("model", "method", "column", "direction", *_ESTIMATE),
+            (row for model in report.models for row in _estimates(model, model.comparison.means, ())),
+        ),
+        "differences.csv": _csv(
+            ("model", "method", "column", "direction", "reference", *_ESTIMATE),
+            (
+                row
+                for model in report.models
+                for row in _estimates(model, model.comparison.differences, (model.reference,))
+            ),
+        ),
+        "exclusions.csv": _csv(
+            ("model", "column", "method", "kept", "excluded", "reason", "count"),
+            (
+                (model.model, row.column, method, row.kept, row.excluded, reason, count)
+                for model in report.models
+                for row in model.accounts
+                for method in row.methods
+                for reason, count in (row.reasons or (("", 0),))
+            ),
+        ),
+        "curves.csv": _csv(
+            ("model", "column", "method", "fraction", *_ESTIMATE),
+            (
+                (model.model, curve.column, curve.method, *point, curve.count)
+                for model in report.models
+                for curve in model.curves
+                for point in zip(curve.fraction, curve.mean, curve.low, curve.high, strict=True)
+            ),
+        ),
+        "effort.csv": _csv(
+            (
+                *("model", "method", "standard_error", "median_residual", "median_relative_residual"),
+                *("gradient_evaluations", *(f"seconds_{phase}" for phase in PHASES)),
+            ),
+            (
+                (
+                    *(model.model, row.method, row.standard_error.mean, row.residual, row.relative_residual),
+                    *(row.gradient_evaluations, *(row.seconds.get(phase) for phase in PHASES)),
+                )
+                for model in report.models
+                for row in model.efforts
+            ),
+        ),
+    }
+
+
+_ESTIMATE = ("mean", "low", "high", "n")
+
+
+def _estimates(
+    model: ModelReport, table: dict[str, dict[str, Estimate]], more: tuple[str, ...]
+) -> Iterable[tuple[object, ...]]:
+    for method, estimates in table.items():
+        for column in (*model.headlines, *model.further):
+            estimate = estimates[column.name]
+            numbers_of = (estimate.mean, estimate.low, estimate.high, estimate.count)
+            yield (model.model, method, column.name, column.direction, *more, *numbers_of)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return target.getvalue()
+
+
+def _environment(**settings: Any) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **settings,
+    )
+    environment.filters |= {
+        **{
+            name: _written(getattr(numbers, name))
+            for name in (
+                *("number", "signed", "interval", "percent", "percent_interval", "integer", "count_number", "size"),
+            )
+        },
+        "arrow": lambda direction: Markup(_ARROWS.get(direction, "")),
+        "breakable": _breakable,
+        "caution": caution,
+        "counts": _counts,
+        "explained": _explained,
+        "setting": _setting,
+        "shared_count": _shared_count,
+        "strip": strip,
+        "swatch": swatch,
+        "text": lambda value: numbers.NONE if value is None else str(value),
+        "verbatim": lambda value: Markup(str(value).replace("```", "'''")),
+        "who": _who,
+        "widest": _widest,
+    }
+    return environment
+
+
+def _constants() -> dict[str, Any]:
+    return {"shown_failures": SHOWN_FAILURES, "phases": PHASES, "resamples": RESAMPLES}
+
+
+def _written(function: Any) -> Any:
+    # Made of digits alone, so it needs no escape; Markdown would otherwise show \[ for the intervals.
+    return lambda value: Markup(function(value))
+
+
+def _breakable(name: str) -> Markup:
+    """A long column name that may break after its underscores."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def _markdown_text(value: Any) -> Any:
+    """Markdown's own signs, and HTML's, as text."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return value.translate(_MARKDOWN).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _figures(run: Run, model: ModelReport) -> list[Markup]:
+    drawn: dict[str, list[Curve]] = {}
+    for curve in model.curves:
+        drawn.setdefault(curve.metric, []).append(curve)
+    options = run.config[model.model, model.reference].get("metrics", {})
+    return [
+        Markup(figure(group, model.methods, score_label(options.get(metric, {})), metric.capitalize()))
+        for metric, group in drawn.items()
+    ]
+
+
+def _gradient(name: str) -> str:
+    colours = mpl.colormaps[name]
+    return ", ".join(mpl.colors.to_hex(colours(position / 8)) for position in range(9))
+
+
+def _counts(curves: Sequence[Curve]) -> str:
+    counts = sorted({curve.count for curve in curves})
+    return numbers.integer(counts[0]) if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
+def _explained(model: ModelReport) -> str:
+    facts = model.provenance.model
+    target = facts.get("target", "target")
+    return f"{facts.get('score', 'score')} of the {_TARGETS.get(target, f'class {target}')}"
+
+
+def _setting(model: ModelReport) -> str:
+    facts = model.provenance.model
+    return (
+        f"model {facts.get('name', model.model)}, weights {facts.get('weights_hash', numbers.NONE)[:16]}, "
+        f"precision {facts.get('precision', numbers.NONE)}; {_explained(model)}; N as shown; gradient evaluations, "
+        "readout, sign and the protocol of each metric as listed under Provenance"
+    )
+
+
+def _shared_count(model: ModelReport, column: Column) -> int | None:
+    """The N of a column where all methods that have it agree, else None."""
+    counts = {estimates[column.name].count for estimates in model.comparison.means.values()} - {0}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _widest(model: ModelReport, column: Column) -> float:
+    """The largest distance from 0 of a column's intervals of differences."""
+    estimates = [row[column.name] for row in model.comparison.differences.values()]
+    return max((abs(bound) for item in estimates for bound in (item.low, item.high) if bound is not None), default=0.0)
+
+
+def _who(failure: Failure, report: Report) -> str:
+    everyone = [row.method for row in report.coverage if row.model == failure.model]
+    methods = "all" if len(everyone) == len(failure.methods) else ", ".join(failure.methods)
+    return methods if len(report.models) == 1 else f"{failure.model}: {methods}"

@@ -1,0 +1,312 @@
+"""What a finished or half-finished run holds, read from its files alone.
+
+A unit counts once its commit record carries the fingerprint of its label's configuration; every other file in the
+run's folders is as if it were not there. Nothing here needs Ray, and of the maps at most a unit or two are in memory.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pipeline.records import Status
+from pipeline.schema import metrics_schema
+from pipeline.storage import Storage, open_storage
+from ssig.errors import UsageError
+
+_READERS = 16
+_MAPS_WANTED = "a run whose output.maps is float16 or float32"
+_REQUIRED = {
+    "config": ("model_label", "method_label", "fingerprint"),
+    "commits": ("rows", "statuses", "files", "fingerprint"),
+}
+_NOT_SCALAR = frozenset({"map", "map_scale", "values", "values_scale"})
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The record of a unit that is done: what was published, and what it cost.
+
+    Attributes:
+        model, method: labels.
+        unit: id of the slice.
+        rows: how many samples it holds, of whatever status.
+        statuses: status -> how many samples have it.
+        files: names of the published files.
+        seconds: phase (``decode``, ``attribute``, …) -> seconds spent on the unit.
+    """
+
+    model: str
+    method: str
+    unit: str
+    rows: int
+    statuses: Mapping[str, int]
+    files: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+    def file(self, kind: str) -> str | None:
+        """The name of the unit's ``attributions`` or ``metrics`` file, or None if it published none."""
+        return next((name for name in self.files if name.startswith(f"{kind}/")), None)
+
+
+class Run:
+    """A run that can be read.
+
+    Attributes:
+        root: its path or URL.
+        document: `run.json`.
+        config: (model label, method label) -> its configuration, in order of label.
+        commits: the commit records that count, in order of model, method and unit.
+        quarantine: the quarantine records.
+        digest: hash of all these files; runs of equal digest hold equal results.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.root = storage.root
+        texts = _texts(storage)
+        records = {name: _parsed(self.root, name, text) for name, text in texts.items()}
+        self.document = records["run.json"]
+        configs = [record for name, record in records.items() if name.startswith("config/")]
+        self.config = {
+            (config["model_label"], config["method_label"]): config
+            for config in sorted(configs, key=lambda config: (config["model_label"], config["method_label"]))
+        }
+        commits = [_commit(name, record) for name, record in records.items() if name.startswith("commits/")]
+        self.commits = tuple(
+            commit
+            for commit, fingerprint in sorted(commits, key=lambda pair: (pair[0].model, pair[0].method, pair[0].unit))
+            if (commit.model, commit.method) in self.config
+            and self.config[commit.model, commit.method]["fingerprint"] == fingerprint
+        )
+        self.quarantine = [record for name, record in records.items() if name.startswith("quarantine/")]
+        self.digest = _digest(texts)
+
+    @cached_property
+    def manifest(self) -> pa.Table:
+        """Every expected sample, in order of shard and index."""
+        table = read_table(self.storage, "manifest.parquet")
+        return table.sort_by([("unit", "ascending"), ("index", "ascending")])
+
+    def committed(self, model: str, method: str) -> list[Commit]:
+        """The commits of one model and method, in order of unit.
+
+        Raises:
+            UsageError: the run has no such model or method.
+        """
+        methods = [name for owner, name in self.config if owner == model]
+        if not methods:
+            raise UsageError("model", model, sorted({owner for owner, _ in self.config}))
+        if method not in methods:
+            raise UsageError("method", method, methods)
+        return [commit for commit in self.commits if (commit.model, commit.method) == (model, method)]
+
+    def tables(self, kind: str, model: str, method: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The committed ``metrics`` or ``attributions`` files of a model and method; of `columns`, those they have."""
+        for commit in self.committed(model, method):
+            name = commit.file(kind)
+            if name is not None:
+                yield read_table(self.storage, name, columns)
+
+    def metrics(self) -> pa.Table:
+        """All committed metrics rows; a column that only some methods have is null in the others."""
+        tables = [metrics_schema([]).empty_table()]
+        tables += [table for label in self.config for table in self.tables("metrics", *label)]
+        return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+
+    def relation(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
+        """The same rows as a DuckDB relation, on `connection` or a new one; local files are read lazily."""
+        connection = duckdb.connect() if connection is None else connection
+        names = [name for commit in self.commits if (name := commit.file("metrics")) is not None]
+        if not names or "://" in self.root:
+            return connection.from_arrow(self.metrics())
+        paths = [str(Path(self.root) / name) for name in names]
+        return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
+
+    def maps(self, model: str, method: str) -> Iterator[tuple[str, str, np.ndarray]]:
+        """(shard, key, (H, W) float32 map) of every sample that was attributed.
+
+        Raises:
+            UsageError: no such model or method, or a run that stored no maps.
+        """
+        columns = ["shard", "key", "status", "map", "map_scale"]
+        for commit in self.committed(model, method):
+            table = _attributed(read_table(self.storage, _maps_file(self.root, commit), columns))
+            yield from zip(table["shard"].to_pylist(), table["key"].to_pylist(), decode_maps(table), strict=True)
+
+    def dataset(self, model: str, method: str, cached_units: int = 2) -> MapDataset:
+        """The same maps by position, for PyTorch; at most `cached_units` units are held in memory."""
+        return MapDataset(self.root, self.committed(model, method), cached_units)
+
+
+class MapDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
+    """(map, row) of each attributed sample: an (H, W) float32 tensor, and its names and numbers.
+
+    The row joins the attributions row (without tensors) and the metrics row. A null is None, so batches of rows want
+    a `collate_fn`. Neighbouring positions share a unit: reading in order, or shuffling by blocks, is fastest.
+    """
+
+    def __init__(self, root: str, commits: Sequence[Commit], cached_units: int = 2) -> None:
+        self._root = root
+        self._commits = [commit for commit in commits if commit.statuses.get(Status.OK, 0)]
+        self._stops = list(itertools.accumulate(int(commit.statuses[Status.OK]) for commit in self._commits))
+        self._cached_units = max(1, cached_units)
+        self._storage: Storage | None = None
+        self._cache: OrderedDict[int, tuple[np.ndarray, list[dict[str, Any]]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._stops[-1] if self._stops else 0
+
+    def __getitem__(self, position: int) -> tuple[Tensor, dict[str, Any]]:
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"position {position} of {len(self)} maps")
+        position %= len(self)
+        unit = bisect.bisect_right(self._stops, position)
+        maps, rows = self._unit(unit)
+        inside = position - self._stops[unit]  # counted from the unit's end
+        return torch.from_numpy(maps[inside].copy()), dict(rows[inside])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A loader's worker processes open the storage themselves: handles and caches do not travel.
+        return {**self.__dict__, "_storage": None, "_cache": OrderedDict()}
+
+    def _unit(self, unit: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        if unit not in self._cache:
+            while len(self._cache) >= self._cached_units:
+                self._cache.popitem(last=False)
+            self._cache[unit] = self._read(self._commits[unit])
+        self._cache.move_to_end(unit)
+        return self._cache[unit]
+
+    def _read(self, commit: Commit) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        if self._storage is None:
+            self._storage = open_storage(self._root)
+        table = _attributed(read_table(self._storage, _maps_file(self._root, commit)))
+        rows = table.drop([name for name in table.column_names if name in _NOT_SCALAR]).to_pylist()
+        metrics = commit.file("metrics")
+        if metrics is not None:
+            numbers = _attributed(read_table(self._storage, metrics)).to_pylist()
+            rows = [{**row, **more} for row, more in zip(rows, numbers, strict=True)]
+        return decode_maps(table), rows
+
+
+def open_run(path: str | Path) -> Run:
+    """The run at `path` (a folder or a URL).
+
+    Raises:
+        UsageError: there is no run, or one of its records cannot be read.
+    """
+    if "://" not in str(path) and not Path(path).is_dir():
+        raise UsageError("run", str(path), "an existing run directory")
+    storage = open_storage(str(path))
+    if storage.entry("run.json") is None:
+        raise UsageError("run", str(path), "a run directory, which holds run.json")
+    return Run(storage)
+
+
+def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """One Parquet file; of `columns`, those that it has.
+
+    Raises:
+        UsageError: the file is not there or cannot be read.
+    """
+    try:
+        with storage.open(name) as stream:
+            file = pq.ParquetFile(stream)
+            known = set(file.schema_arrow.names)
+            return file.read(None if columns is None else [column for column in columns if column in known])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError("run", f"{storage.root}: {name}: {error}", "a run that passes `ssig audit`") from error
+
+
+def decode_maps(table: pa.Table) -> np.ndarray:
+    """(n, H, W) float32 maps of the rows that have one: stored values times `map_scale`.
+
+    Raises:
+        UsageError: the run stored no maps.
+    """
+    if "map" not in table.column_names:
+        raise UsageError("output.maps", "none", _MAPS_WANTED)
+    column = table["map"].combine_chunks()
+    scale = table["map_scale"].drop_null().to_numpy().astype(np.float32)
+    stored: np.ndarray = column.storage.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    maps: np.ndarray = stored.reshape(-1, *column.type.shape) * scale[:, None, None]
+    return maps
+
+
+def _attributed(table: pa.Table) -> pa.Table:
+    return table.filter(pc.equal(table["status"], Status.OK.value))
+
+
+def _maps_file(root: str, commit: Commit) -> str:
+    name = commit.file("attributions")
+    if name is None:
+        raise UsageError("output.maps", f"no attributions of unit {commit.unit} in {root}", _MAPS_WANTED)
+    return name
+
+
+def _texts(storage: Storage) -> dict[str, bytes]:
+    """Every JSON record of the run by name."""
+    names = ["run.json"]
+    for folder in ("config", "commits", "quarantine"):
+        names += [entry.name for entry in storage.list(folder) if entry.name.endswith(".json")]
+    # Object stores answer in tens of milliseconds and a large run has thousands of commits.
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(names, pool.map(storage.read, names), strict=True))
+
+
+def _parsed(root: str, name: str, text: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise UsageError("run", f"{root}: {name}: {error}", "a run whose records are whole JSON files") from error
+    missing = [
+        key for key in _REQUIRED.get(name.split("/")[0], ()) if not isinstance(record, dict) or key not in record
+    ]
+    if missing or not isinstance(record, dict):
+        raise UsageError("run", f"{root}: {name}", f"a JSON object with {', '.join(missing) or 'the fields of a run'}")
+    return record
+
+
+def _commit(name: str, record: Mapping[str, Any]) -> tuple[Commit, object]:
+    """The commit stored under commits/model=M/method=X/UNIT.json, and its fingerprint."""
+    path = PurePosixPath(name)
+    model, method = (unquote(part.split("=", 1)[1]) for part in path.parts[1:3])
+    return (
+        Commit(
+            model=model,
+            method=method,
+            unit=path.stem,
+            rows=int(record["rows"]),
+            statuses=record["statuses"],
+            files=tuple(record["files"]),
+            seconds=record.get("seconds", {}),
+        ),
+        record["fingerprint"],
+    )
+
+
+def _digest(texts: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(texts):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(texts[name]).digest())
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""Which unit goes where next: a pure state machine, without Ray and without clocks.
+
+A unit that fails (its actor died, or the network raised) is tried again alone. If it fails alone, it is bisected:
+halves of its samples are probed, without writing, until the failing ones are found; they are quarantined and the rest
+commits. A unit that fails for want of storage is tried again and then left undone, since no sample is to blame.
+
+State is kept for units that are waiting, in flight or failing, none for samples except while a unit is bisected.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MOST_FAILURES = 3
+
+
+class Failure(StrEnum):
+    """Why an order failed."""
+
+    DIED = "died"
+    RAISED = "raised"
+    STORAGE = "storage"
+
+
+@dataclass(eq=False)
+class Work:
+    """A unit with the labels to do.
+
+    Attributes:
+        unit, labels, size: the unit's id, the method labels to do, its number of samples.
+        failures: how often it failed.
+        reason: of the last failure.
+        poison: position of a sample in the unit -> why it is quarantined.
+        suspects: runs of positions still to be probed; None when the unit is not being bisected.
+        was_bisected: whether it has been.
+    """
+
+    unit: str
+    labels: tuple[str, ...]
+    size: int
+    failures: int = 0
+    reason: str = ""
+    poison: dict[int, str] = field(default_factory=dict)
+    suspects: list[range] | None = None
+    was_bisected: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """What an actor is to do: all of a unit, or a probe of some positions; `alone`, with nothing else in flight."""
+
+    work: Work
+    alone: bool = False
+    probe: range | None = None
+
+
+class Schedule:
+    """Hands out orders and hears how they went.
+
+    Attributes:
+        given_up: units that stay undone, with the reason.
+        done: how many units are done.
+        hopeless: set when every sample of two units failed and none was ever done: the fault is not in the data.
+    """
+
+    def __init__(self, works: Iterable[Work]) -> None:
+        self._fresh: Iterator[Work] = iter(works)
+        self._again: deque[Order] = deque()
+        self._in_flight = 0
+        self._exhausted = False
+        self._all_poison = 0
+        self.given_up: dict[str, str] = {}
+        self.done = 0
+        self.hopeless: str | None = None
+
+    def next(self, idle: bool) -> Order | None:
+        """The next order for an actor, or None.
+
+        Orders that must go alone come first, to an actor that is idle; while they wait, actors are let fall idle, so
+        that a fault of the network or the machine shows before the whole data set has been tried.
+        """
+        if self._again:
+            if not idle:
+                return None
+            self._in_flight += 1
+            return self._again.popleft()
+        work = next(self._fresh, None)
+        if work is None:
+            self._exhausted = True
+            return None
+        self._in_flight += 1
+        return Order(work)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to hand out and nothing is in flight."""
+        return self._exhausted and not self._again and self._in_flight == 0
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    def succeeded(self, order: Order) -> None:
+        self._in_flight -= 1
+        work = order.work
+        if order.probe is None:
+            self.done += 1
+        else:
+            self._bisect(work)
+
+    def failed(self, order: Order, kind: Failure, reason: str) -> None:
+        self._in_flight -= 1
+        work = order.work
+        work.reason = reason
+        if order.probe is not None and kind is not Failure.STORAGE:
+            self._narrow(work, order.probe, reason)
+            return
+        work.failures += 1
+        if kind is Failure.STORAGE or work.was_bisected:
+            if work.failures > MOST_FAILURES:
+                self.given_up[work.unit] = f"failed {work.failures} times, last: {reason}"
+            else:
+                self._again.append(Order(work, alone=True, probe=order.probe))
+        elif order.alone:
+            work.suspects = list(_halves(range(work.size)))
+            self._bisect(work)
+        else:
+            self._again.append(Order(work, alone=True))
+
+    def _narrow(self, work: Work, probed: range, reason: str) -> None:
+        if len(probed) == 1:
+            work.poison[probed[0]] = reason
+        elif work.suspects is not None:
+            work.suspects.extend(_halves(probed))
+        self._bisect(work)
+
+    def _bisect(self, work: Work) -> None:
+        """Probes the next suspects of a unit, or hands it out with its poison known."""
+        if work.suspects:
+            self._again.append(Order(work, alone=True, probe=work.suspects.pop()))
+            return
+        work.suspects = None
+        work.was_bisected = True
+        if len(work.poison) == work.size and self.done == 0:
+            self._all_poison += 1
+            if self._all_poison >= 2 or work.size > 1:
+                self.hopeless = f"every sample of unit {work.unit} failed and no unit was done: {work.reason}"
+        self._again.append(Order(work, alone=True))
+
+
+def _halves(positions: Sequence[int]) -> Iterator[range]:
+    """Two halves of a run of positions; one run if it has one position."""
+    start, stop = positions[0], positions[-1] + 1
+    middle = (start + stop + 1) // 2
+    yield range(start, middle)
+    if middle < stop:
+        yield range(middle, stop)

@@ -1,0 +1,98 @@
+"""Where a run and its shards live: a few calls that local disks and object stores both keep.
+
+`publish` and `create` are exclusive: of several attempts at one name, the first wins and the others are told so.
+On disk a file is written beside its place, fsynced, hard-linked to its name and its folder fsynced; on an object
+store the same calls are conditional puts (`If-None-Match: *`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from ssig.errors import UsageError
+
+OBJECT_SCHEMES = ("s3://", "gs://", "memory://")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored file: its name below the root (with /), size in bytes and a version mark (mtime in ns, or ETag)."""
+
+    name: str
+    size: int
+    version: str
+
+
+class Storage(Protocol):
+    """A folder of files, named by relative paths with /."""
+
+    @property
+    def root(self) -> str:
+        """The path or URL of the folder."""
+
+    def entry(self, name: str) -> Entry | None:
+        """What is stored under `name`, or None."""
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Every file whose name starts with the folder `prefix`, in order of name."""
+
+    def read(self, name: str) -> bytes: ...
+
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`; fewer only at the end of the file."""
+
+    def open(self, name: str) -> BinaryIO:
+        """A seekable reader."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Stores `data` under `name` unless there is such a file; whether it did."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Stores `data` under `name`, in place of what is there, never half."""
+
+    def publish(self, staged: Path, name: str) -> bool:
+        """Gives the whole, closed local file `staged` its final `name` unless there is such a file; whether it did."""
+
+    def delete(self, name: str) -> None: ...
+
+    def staging(self) -> Path:
+        """A local folder for files that are being written; on disk, of the same file system as the root."""
+
+
+def open_storage(url: str | Path) -> Storage:
+    """The storage of a folder: a local path, ``s3://``, ``gs://``, or ``memory://`` of this process.
+
+    Raises:
+        UsageError: field ``path``, for any other scheme.
+    """
+    # Both modules import this one.
+    if is_object_url(str(url)):
+        from pipeline.storage_object import ObjectStorage
+
+        return ObjectStorage(str(url))
+    if "://" in str(url):
+        raise UsageError("path", str(url), "a local path, or a URL that begins with " + ", ".join(OBJECT_SCHEMES))
+    from pipeline.storage_local import LocalStorage
+
+    return LocalStorage(url)
+
+
+def is_object_url(url: str) -> bool:
+    """Whether `url` names something in an object store, not on a local disk."""
+    return url.startswith(OBJECT_SCHEMES)
+
+
+def sha256(file: BinaryIO) -> str:
+    """SHA-256, in hexadecimal, of the rest of `file`, which is closed."""
+    with file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # no readinto in BinaryIO
+
+
+def locate(url: str) -> tuple[Storage, str]:
+    """The storage of the folder that holds the file `url`, and the file's name in it."""
+    folder, slash, name = url.rpartition("/")
+    return open_storage(folder or slash), name

@@ -1,0 +1,139 @@
+"""Storage on a disk: whole files only, and of several attempts at one name the first wins.
+
+A new file is written in ``.attempts/`` below the root (so on the same file system), fsynced, hard-linked to its
+name, and its folder fsynced. A hard link cannot replace a file, which makes it exclusive between processes and,
+on the usual network file systems, between machines; and a name shows its whole content or is not there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.storage import Entry
+from ssig.errors import UsageError
+
+STAGING = ".attempts"
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+
+class LocalStorage:
+    """A folder on a disk; it is made when the first file is stored."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._root = Path(os.path.abspath(folder))
+
+    @property
+    def root(self) -> str:
+        return str(self._root)
+
+    def entry(self, name: str) -> Entry | None:
+        path = self._root / name
+        try:
+            return _entry(name, path.stat()) if path.is_file() else None
+        except FileNotFoundError:  # deleted between the two calls
+            return None
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        prefix = prefix.strip("/")
+        yield from _walk(self._root / prefix, f"{prefix}/" if prefix else "")
+
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        with self.open(name) as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._root / name).open("rb")
+
+    def create(self, name: str, data: bytes) -> bool:
+        return self.publish(self._stage(data), name)
+
+    def put(self, name: str, data: bytes) -> None:
+        staged, path = self._stage(data), self._root / name
+        _sync(staged)
+        _make_folder(path.parent)
+        staged.replace(path)
+        _sync(path.parent)
+
+    def publish(self, staged: Path, name: str) -> bool:
+        """Links `staged` to `name` and removes `staged`, whoever won.
+
+        Raises:
+            UsageError: the file system has no hard links.
+        """
+        path = self._root / name
+        _sync(staged)
+        _make_folder(path.parent)
+        try:
+            os.link(staged, path)
+            won = True
+        except FileExistsError:
+            # A network file system may have made the link and lost the reply: then the two are one file.
+            won = os.path.samefile(staged, path)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                raise UsageError("path", self.root, f"a file system with hard links ({error.strerror})") from error
+            raise
+        _sync(path.parent)
+        staged.unlink()
+        return won
+
+    def delete(self, name: str) -> None:
+        (self._root / name).unlink(missing_ok=True)
+
+    def staging(self) -> Path:
+        folder = self._root / STAGING
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _stage(self, data: bytes) -> Path:
+        staged = self.staging() / uuid.uuid4().hex
+        staged.write_bytes(data)
+        return staged
+
+
+def _entry(name: str, stat: os.stat_result) -> Entry:
+    return Entry(name, stat.st_size, str(stat.st_mtime_ns))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[Entry]:
+    """The files below `folder` in order of their whole name, which is the order of siblings if folders end in /."""
+    try:
+        with os.scandir(folder) as entries:
+            siblings = sorted((f"{entry.name}/" if entry.is_dir() else entry.name, entry) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name, entry in siblings:
+        if name == f"{STAGING}/":
+            continue
+        if name.endswith("/"):
+            yield from _walk(Path(entry.path), prefix + name)
+        else:
+            with suppress(FileNotFoundError):  # deleted since the folder was read
+                yield _entry(prefix + name, entry.stat())
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes `folder` and its parents, each made to last by a sync of the folder that holds it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

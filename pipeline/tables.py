@@ -1,0 +1,221 @@
+"""Arrow tables of a unit: one row for each sample, failed ones with null numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.plan import Label
+from pipeline.prepare import Prepared
+from pipeline.records import Status
+from pipeline.schema import SCHEMA_VERSION, attributions_schema, metrics_schema
+from ssig.registry import METRICS
+from ssig.types import Attribution
+
+
+@dataclass
+class Measured:
+    """Metrics of the samples of a unit whose maps are finite, in order.
+
+    Attributes:
+        columns: scalar column -> (n,); NaN is null.
+        curves: curve column -> (n, points).
+        excluded: for each sample, column -> why there is no number.
+        seconds: metric -> seconds a sample.
+    """
+
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    curves: dict[str, np.ndarray] = field(default_factory=dict)
+    excluded: list[dict[str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (n, ...) as they are stored, and the scale (n,) that gives them back: map = stored x scale.
+
+    Magnitudes of gradients underflow in float16, so each map is divided by its largest magnitude first.
+    """
+    if kind == "float32":
+        return values.astype(np.float32), np.ones(len(values), dtype=np.float32)
+    scale = np.abs(values).reshape(len(values), -1).max(axis=1, initial=0).astype(np.float32)
+    scale[scale == 0] = 1
+    return (values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float16), scale
+
+
+def attributions_table(label: Label, prepared: Prepared, attributed: Attribution | None) -> pa.Table:
+    """The attributions of a unit; samples whose map is not finite become rows of status `nonfinite`.
+
+    Args:
+        label: the model and method.
+        prepared: the unit; `attributed` holds its ok samples in order.
+        attributed: None where no sample is ok.
+    """
+    config = label.config
+    shape = (3, *config["model"]["input_size"])
+    schema = attributions_schema(shape, config["maps"], config["channels"])
+    positions, nonfinite = _finite(prepared, attributed)
+    columns = _common(label, prepared, positions, nonfinite)
+    columns["excluded"] = [None] * len(prepared.outcomes)
+    rows = len(prepared.outcomes)
+    kept = [k for k, position in enumerate(prepared.ok) if position in set(positions)]
+    fill = _Filler(rows, positions)
+    if attributed is None:
+        attributed_columns: dict[str, Any] = dict.fromkeys(_SCALARS, np.zeros(0))
+        maps, values = np.zeros((0, *shape[1:])), np.zeros((0, *shape))
+    else:
+        attributed_columns = {
+            "score": attributed.score,
+            "baseline_score": attributed.baseline_score,
+            "standard_error_mean": attributed.standard_error_mean,
+            "completeness_residual": attributed.completeness_residual,
+            "gradient_evaluations": attributed.gradient_evaluations,
+        }
+        attributed_columns = {
+            name: None if value is None else value.cpu().numpy()[kept] for name, value in attributed_columns.items()
+        }
+        maps = attributed.map.float().cpu().numpy()[kept]
+        values = attributed.values.float().cpu().numpy()[kept] if config["channels"] else np.zeros((0, *shape))
+    for name, value in attributed_columns.items():
+        columns[name] = fill.scalars(value)
+    for name, array in (("map", maps), ("values", values)):
+        if name in schema.names:
+            stored, scale = quantised(array, config["maps"])
+            columns[name] = fill.tensors(stored, schema.field(name).type)
+            columns[f"{name}_scale"] = fill.scalars(scale)
+    return _table(columns, schema)
+
+
+_SCALARS = ("score", "baseline_score", "standard_error_mean", "completeness_residual", "gradient_evaluations")
+
+
+def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, measured: Measured) -> pa.Table:
+    """The metrics of a unit, for the samples that its published attributions call ok.
+
+    Args:
+        label: the model and method.
+        prepared: the unit.
+        attributions: the published attributions.
+        measured: one entry for each ok row of `attributions`, in order.
+    """
+    schema = metrics_schema([METRICS[name] for name in label.config["metrics"]])
+    statuses = attributions["status"].to_pylist()
+    positions = [position for position, status in enumerate(statuses) if status == Status.OK]
+    columns: dict[str, Any] = {
+        name: attributions[name].combine_chunks() for name in schema.names if name in attributions.schema.names
+    }
+    fill = _Filler(len(statuses), positions)
+    columns["excluded"] = fill.objects([list(reasons.items()) for reasons in measured.excluded])
+    for metric in (METRICS[name] for name in label.config["metrics"]):
+        for column in metric.columns:
+            columns[column] = fill.scalars(measured.columns.get(column))
+        for curve in metric.curves:
+            found = measured.curves.get(curve)
+            columns[curve] = fill.objects(_curves(found) if found is not None else [])
+        seconds = measured.seconds.get(metric.name)
+        columns[f"seconds_{metric.name}"] = fill.scalars(
+            None if seconds is None else np.full(len(positions), seconds, dtype=np.float32)
+        )
+    return _table(columns, schema)
+
+
+def stored_maps(attributions: pa.Table) -> np.ndarray:
+    """The maps (n, H, W) float32 of the ok rows, as any reader gets them."""
+    column = attributions["map"].combine_chunks()
+    height, width = column.type.shape
+    ok = np.array([status == Status.OK for status in attributions["status"].to_pylist()], dtype=bool)
+    stored = column.storage.filter(pa.array(ok)).flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    scale = attributions["map_scale"].to_numpy()[ok].astype(np.float32)
+    maps: np.ndarray = stored.reshape(-1, height, width) * scale[:, None, None]
+    return maps
+
+
+class _Filler:
+    """Spreads values of some rows over all rows, null elsewhere."""
+
+    def __init__(self, rows: int, positions: Sequence[int]) -> None:
+        self.rows = rows
+        self.positions = list(positions)
+
+    def objects(self, values: Sequence[Any]) -> list[Any]:
+        column: list[Any] = [None] * self.rows
+        for position, value in zip(self.positions, values, strict=False):
+            column[position] = value
+        return column
+
+    def scalars(self, values: np.ndarray | None) -> list[Any]:
+        if values is None:
+            return [None] * self.rows
+        return self.objects([None if value != value else value for value in values.tolist()])
+
+    def tensors(self, values: np.ndarray, kind: pa.FixedShapeTensorType) -> pa.ExtensionArray:
+        spread = np.zeros((self.rows, *kind.shape), dtype=values.dtype)
+        spread[self.positions] = values
+        absent = np.ones(self.rows, dtype=bool)
+        absent[self.positions] = False
+        storage = pa.FixedSizeListArray.from_arrays(
+            pa.array(spread.reshape(-1)), int(np.prod(kind.shape)), mask=pa.array(absent)
+        )
+        return pa.ExtensionArray.from_storage(kind, storage)
+
+
+def _finite(prepared: Prepared, attributed: Attribution | None) -> tuple[list[int], dict[int, str]]:
+    """Positions of the samples whose attribution is finite, and what is wrong with the others."""
+    if attributed is None:
+        return [], {}
+    positions, nonfinite = [], {}
+    for k, position in enumerate(prepared.ok):
+        bad = int((~attributed.map[k].isfinite()).sum())
+        if bad:
+            nonfinite[position] = f"map: {bad} of {attributed.map[k].numel()} values are not finite"
+        elif not bool(attributed.score[k].isfinite()):
+            nonfinite[position] = f"score: {float(attributed.score[k])}"
+        else:
+            positions.append(position)
+    return positions, nonfinite
+
+
+def _common(label: Label, prepared: Prepared, positions: list[int], nonfinite: Mapping[int, str]) -> dict[str, Any]:
+    """The columns that both tables share."""
+    outcomes = prepared.outcomes
+    rows = len(outcomes)
+    fill = _Filler(rows, positions)
+    at = {position: k for k, position in enumerate(prepared.ok)}
+    kept = [at[position] for position in positions]
+
+    def dictionary(value: str) -> pa.Array:
+        return pa.array([value] * rows, pa.string()).dictionary_encode()
+
+    return {
+        "unit": [outcome.row.unit for outcome in outcomes],
+        "shard": [outcome.row.shard for outcome in outcomes],
+        "index": [outcome.row.index for outcome in outcomes],
+        "key": [outcome.row.key for outcome in outcomes],
+        "label": [outcome.label for outcome in outcomes],
+        "predicted": fill.objects(prepared.predicted[kept].tolist()),
+        "target": fill.objects(prepared.targets[kept].tolist()),
+        "probability": fill.objects(prepared.probability[kept].tolist()),
+        "model": dictionary(label.model),
+        "method": dictionary(label.method),
+        "status": [str(Status.NONFINITE if i in nonfinite else o.status) for i, o in enumerate(outcomes)],
+        "error": [nonfinite.get(i, outcome.error) for i, outcome in enumerate(outcomes)],
+        "schema_version": [SCHEMA_VERSION] * rows,
+        "width": [outcome.width for outcome in outcomes],
+        "height": [outcome.height for outcome in outcomes],
+        "crop": [outcome.crop for outcome in outcomes],
+    }
+
+
+def _curves(curves: np.ndarray) -> list[list[float] | None]:
+    return [None if np.isnan(curve).any() else curve.tolist() for curve in curves]
+
+
+def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    arrays = []
+    for name in schema.names:
+        value = columns[name]
+        arrays.append(value if isinstance(value, pa.Array) else pa.array(value, schema.field(name).type))
+    return pa.table(arrays, schema=schema)

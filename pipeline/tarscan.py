@@ -1,0 +1,280 @@
+"""One pass over a tar: where each member's payload lies, what was skipped and why, and where the archive is damaged.
+
+The usual readers end quietly at a cut on a member border or inside a header, and pass over odd names. Here
+
+    whole archive = members + directories + skipped members + two closing zero blocks,
+
+and whatever breaks that equation is said. Bad data never raises; reading errors of the disk or the network do.
+Header formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax), GNU (long names, base-256 sizes, sparse files).
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from webdataset.tariterators import base_plus_ext
+
+_CHUNK = 2**20
+_EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
+_METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset keeps such names for itself
+_LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
+
+
+class Readable(Protocol):
+    """What a scan needs of a file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """A regular file in a tar.
+
+    Attributes:
+        key, extension: its path up to the first dot of the file name, and what follows, in lower case.
+        header: offset of its first header, in bytes.
+        offset, size: where its payload lies, in bytes.
+        payload: the payload itself, if the scan was asked to keep it.
+    """
+
+    key: str
+    extension: str
+    header: int
+    offset: int
+    size: int
+    payload: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A member (or trailing data) that is part of no sample."""
+
+    name: str
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Why the archive could not be read to its end marker.
+
+    Everything before `last_good_offset` was read well. `member` is the one whose payload is cut, if one is.
+    """
+
+    last_good_offset: int
+    reason: str
+    member: TarMember | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one pass over a tar found, in the order of the archive."""
+
+    members: list[TarMember]
+    skipped: list[Skipped]
+    damage: Damage | None
+
+
+def scan(file: Readable, keep: Callable[[str, int], bool] = lambda extension, size: False) -> Scan:
+    """Reads `file` once from its beginning to its end, in bounded memory.
+
+    Args:
+        file: the archive, at its first byte; it is never sought.
+        keep: of a member's extension and size, whether to keep its payload.
+    """
+    reader = _Reader(file)
+    members: list[TarMember] = []
+    skipped: list[Skipped] = []
+    damage: Damage | None = None
+    try:
+        for item in _walk(reader, keep):
+            if isinstance(item, TarMember):
+                members.append(item)
+            else:
+                skipped.append(item)
+        end = reader.position
+        if reader.drain():
+            skipped.append(Skipped("", end, "data after the end-of-archive marker"))
+    except _DamageError as error:
+        damage = error.damage
+        reader.drain()
+    return Scan(members, skipped, damage)
+
+
+class _DamageError(Exception):
+    def __init__(self, offset: int, reason: str, member: TarMember | None = None) -> None:
+        super().__init__(reason)
+        self.damage = Damage(offset, reason, member)
+
+
+class _Reader:
+    """A forward reader that knows its position and gives less than was asked only at the end."""
+
+    def __init__(self, file: Readable) -> None:
+        self._file = file
+        self.position = 0
+
+    def read(self, size: int) -> bytes:
+        return b"".join(self._chunks(size))
+
+    def skip(self, size: int) -> int:
+        """Reads on over `size` bytes; how many there were."""
+        return sum(map(len, self._chunks(size)))
+
+    def drain(self) -> bool:
+        """Reads to the end; whether anything but zero bytes was left."""
+        return sum(len(chunk.strip(b"\0")) for chunk in iter(lambda: self.read(_CHUNK), b"")) > 0
+
+    def _chunks(self, size: int) -> Iterator[bytes]:
+        while size > 0 and (chunk := self._file.read(min(size, _CHUNK))):
+            size -= len(chunk)
+            self.position += len(chunk)
+            yield chunk
+
+
+def _walk(reader: _Reader, keep: Callable[[str, int], bool]) -> Iterator[TarMember | Skipped]:
+    shared: dict[str, str] = {}  # pax records for all members that follow
+    own: dict[str, str] = {}  # pax records or GNU long name for the next member
+    start = 0
+    while (header := _header(reader, start)) is not None:
+        if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE):
+            records = _pax_records(_extended(reader, header, start), start)
+            (shared if header.type == tarfile.XGLTYPE else own).update(records)
+        elif header.type == tarfile.GNUTYPE_LONGNAME:
+            own["path"] = _text(_extended(reader, header, start).partition(b"\0")[0])
+        elif header.type == tarfile.GNUTYPE_LONGLINK:
+            _extended(reader, header, start)
+        else:
+            item = _member(reader, header, {**shared, **own}, start, keep)
+            own.clear()
+            if item is not None:
+                yield item
+        if not own:
+            start = reader.position
+
+
+def _header(reader: _Reader, start: int) -> tarfile.TarInfo | None:
+    """The next header, or None at the two zero blocks. `start` is where the member began (its first header)."""
+    block = reader.read(tarfile.BLOCKSIZE)
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        reason = _header_fault(reader, block, first=reader.position == len(block))
+    if reason is not None:
+        raise _DamageError(start, reason)
+    return None
+
+
+def _header_fault(reader: _Reader, block: bytes, first: bool) -> str | None:
+    """Why `block` is no header; None if it begins a whole end-of-archive marker."""
+    if not block:
+        return "empty file" if first else "cut on a member border: no end-of-archive marker"
+    if len(block) < tarfile.BLOCKSIZE:
+        return f"cut inside a header: {len(block)} of {tarfile.BLOCKSIZE} bytes"
+    if not block.strip(b"\0"):
+        second = reader.read(tarfile.BLOCKSIZE)
+        whole = len(second) == tarfile.BLOCKSIZE and not second.strip(b"\0")
+        return None if whole else "one zero block where two end an archive"
+    if first:
+        return "compressed with gzip: unpack it first" if block.startswith(b"\x1f\x8b") else "not a tar archive"
+    return "bad header checksum"
+
+
+def _member(
+    reader: _Reader, header: tarfile.TarInfo, records: dict[str, str], start: int, keep: Callable[[str, int], bool]
+) -> TarMember | Skipped | None:
+    """Reads over one member's payload. None for a directory."""
+    name = records.get("path", header.name)
+    size = _size(records.get("size", header.size))
+    if size is None:
+        raise _DamageError(start, f"impossible size in the header of {name!r}")
+    if header.type == tarfile.GNUTYPE_SPARSE:
+        _skip_sparse_headers(reader, header)
+    if header.type in tarfile.SUPPORTED_TYPES and not header.isreg():
+        size = 0  # links, directories and devices have no payload, whatever their header says
+    reason = _why_skipped(header, name, records)
+    key, extension = ("", "") if reason else base_plus_ext(name)
+    extension = extension.lower()
+    offset = reader.position
+    kept = reader.read(size) if key and keep(extension, size) else None
+    found = reader.skip(size) if kept is None else len(kept)
+    member = TarMember(key, extension, start, offset, size, kept) if key else None
+    if found < size:
+        raise _DamageError(start, f"cut inside the payload of {_printable(name)}: {found} of {size} bytes", member)
+    reader.skip(-size % tarfile.BLOCKSIZE)
+    if header.isdir():
+        return None
+    return member or Skipped(_printable(name), start, reason or "")
+
+
+def why_unusable(name: str) -> str | None:
+    """Why a file of this name belongs to no sample; None if it does."""
+    if _printable(name) != name:
+        return "a name that is not UTF-8"
+    if _METADATA.match(name):
+        return "a name of WebDataset's own metadata"
+    key, extension = base_plus_ext(name)
+    if not key:
+        return "a name without key or without extension"
+    if not extension or extension.startswith("__"):
+        return "a name without a usable extension"
+    return None
+
+
+def _why_skipped(header: tarfile.TarInfo, name: str, records: dict[str, str]) -> str | None:
+    """Why a member belongs to no sample; None if it does."""
+    if header.type in _LINKS:
+        return "a link"
+    if header.type == tarfile.GNUTYPE_SPARSE or any(record.startswith("GNU.sparse.") for record in records):
+        return "a sparse file"
+    return why_unusable(name) if header.isreg() else "not a regular file"
+
+
+def _skip_sparse_headers(reader: _Reader, header: tarfile.TarInfo) -> None:
+    """Reads over the further headers of an old GNU sparse file, each of which says whether one more follows."""
+    more = header._sparse_structs[1]  # type: ignore[attr-defined]
+    while more and len(block := reader.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE:
+        more = bool(block[504])
+
+
+def _extended(reader: _Reader, header: tarfile.TarInfo, start: int) -> bytes:
+    """The payload of a header that describes the next member."""
+    if not 0 <= header.size <= _EXTENDED_LIMIT:
+        raise _DamageError(start, f"an extended header of {header.size} bytes")
+    data = reader.read(header.size)
+    if len(data) < header.size:
+        raise _DamageError(start, f"cut inside an extended header: {len(data)} of {header.size} bytes")
+    reader.skip(-header.size % tarfile.BLOCKSIZE)
+    return data
+
+
+def _pax_records(data: bytes, start: int) -> dict[str, str]:
+    """The records ``LENGTH KEYWORD=VALUE\\n`` of a pax header, LENGTH counting the whole record."""
+    records: dict[str, str] = {}
+    while data.rstrip(b"\0"):
+        digits, _, _ = data.partition(b" ")
+        length = int(digits) if digits.isdigit() and len(digits) < 20 else 0
+        keyword, equals, value = data[len(digits) + 1 : length - 1].partition(b"=")
+        if not equals or length > len(data) or data[length - 1 : length] != b"\n":
+            raise _DamageError(start, "malformed pax header")
+        records[_text(keyword)] = _text(value)
+        data = data[length:]
+    return records
+
+
+def _size(value: str | int) -> int | None:
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _printable(name: str) -> str:
+    """`name` with what is not UTF-8 replaced, so that it can be stored and shown."""
+    return name.encode("utf-8", "replace").decode("utf-8") if not name.isascii() else name

@@ -1,0 +1,256 @@
+"""One unit of work: read, decode, attribute, measure, write, commit. No cluster in sight.
+
+A unit is done under each label in turn: attributions are published first, metrics are computed from the maps *as they
+were published* (by whichever attempt came first), and the commit record goes last. A sample that fails at any step
+is a row with a status.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+import ssig.methods
+import ssig.metrics  # noqa: F401  (fills the registries)
+from pipeline.commit import Commit, write_commit
+from pipeline.evaluate import evaluate
+from pipeline.names import commit_name, table_name
+from pipeline.plan import Label
+from pipeline.prepare import Prepared, prepare
+from pipeline.records import ManifestRow, Status
+from pipeline.shards import read_unit
+from pipeline.storage import Storage, open_storage
+from pipeline.tables import Measured, attributions_table, metrics_table, stored_maps
+from pipeline.writer import check_table, identity_of, publish_table, read_table
+from ssig.api import concatenate, method_job
+from ssig.engine import Job, run
+from ssig.models import Model
+from ssig.options import build
+from ssig.randomness import stream
+from ssig.registry import METHODS
+from ssig.replica import Replica
+from ssig.types import Attribution
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit's samples and the labels to do them under.
+
+    Attributes:
+        unit: id of the unit.
+        url: of the shard.
+        rows: the unit's manifest rows.
+        labels: method labels to do, in order.
+        attempt: id of this attempt.
+        poison: sample index -> why it is quarantined, found by bisection.
+    """
+
+    unit: str
+    url: str
+    rows: tuple[ManifestRow, ...]
+    labels: tuple[str, ...]
+    attempt: str
+    poison: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the driver hears of a task: rows by status under each label that this attempt committed."""
+
+    unit: str
+    attempt: str
+    statuses: Mapping[str, Mapping[str, int]]
+    seconds: float
+
+
+class Worker:
+    """Does tasks with one replica.
+
+    Two threads may call `process` at once: the device is locked, so that one reads or writes while the other
+    computes.
+
+    Args:
+        model: the network, on its device.
+        labels: the run's labels by method label.
+        run: URL or path of the run.
+        seed: of the run.
+        micro_batch: points evaluated at once, or None for the device's default.
+    """
+
+    def __init__(
+        self, model: Model, labels: Mapping[str, Label], run: str, seed: int, micro_batch: int | None = None
+    ) -> None:
+        self.model = model
+        self.labels = labels
+        self.storage: Storage = open_storage(run)
+        self.seed = seed
+        self.replica = Replica(model, micro_batch=micro_batch)
+        self._device = threading.Lock()
+
+    def process(self, task: Task) -> Done:
+        """Commits a task's unit under each of its labels.
+
+        Raises:
+            OSError: the shard cannot be read or the run cannot be written; the unit can be tried again.
+            Exception: what the network raised; some sample of the unit is to blame.
+        """
+        started = time.perf_counter()
+        prepared = self._prepared(task)
+        decoded = time.perf_counter() - started
+        statuses = {}
+        for name in task.labels:
+            label = self.labels[name]
+            if self.storage.entry(commit_name(label.model, label.method, task.unit)) is None:
+                statuses[name] = self._commit(task, label, prepared, decoded)
+        return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
+
+    def probe(self, task: Task) -> None:
+        """Does a task's computation and writes nothing: dies or raises if one of its samples is poison."""
+        prepared = self._prepared(task)
+        for name in task.labels:
+            label = self.labels[name]
+            with self._device:
+                attributed = self._attribute(label, prepared)
+                self._measure(label, prepared, attributions_table(label, prepared, attributed), attributed)
+
+    def _prepared(self, task: Task) -> Prepared:
+        model = self.labels[task.labels[0]].config["model"]
+        samples = read_unit(task.url, task.rows, needs_label=model["target"] == "label", classes=model["classes"])
+        prepared = prepare(samples, self.model, model["target"], task.poison)
+        with self._device:
+            prepared.predict(self.replica)
+        return prepared
+
+    def _commit(self, task: Task, label: Label, prepared: Prepared, decoded: float) -> dict[str, int]:
+        seconds: dict[str, float] = {"decode": decoded}
+        attributions, attributed, files = self._attributions(task, label, prepared, seconds)
+        with self._device, _timed(seconds, "metrics"):
+            measured = self._measure(label, prepared, attributions, attributed)
+        metrics = metrics_table(label, prepared, attributions, measured)
+        name = table_name("metrics", label.model, label.method, task.unit)
+        with _timed(seconds, "write"):
+            _, files[name] = publish_table(self.storage, name, metrics, task.rows, task.attempt)
+        seconds["total"] = sum(seconds.values())
+        statuses = dict(Counter(attributions["status"].to_pylist()))
+        commit = Commit(
+            unit=task.unit,
+            attempt=task.attempt,
+            fingerprint=label.fingerprint,
+            rows=len(task.rows),
+            statuses=statuses,
+            files=files,
+            seconds=seconds,
+            gradient_evaluations=sum(n or 0 for n in attributions["gradient_evaluations"].to_pylist()),
+            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        write_commit(self.storage, label, commit)
+        return statuses
+
+    def _attributions(
+        self, task: Task, label: Label, prepared: Prepared, seconds: dict[str, float]
+    ) -> tuple[pa.Table, Attribution | None, dict[str, Mapping[str, object]]]:
+        """The published attributions of a unit, the result they came from if it is ours, and the file's identity."""
+        name = table_name("attributions", label.model, label.method, task.unit)
+        stores_maps = label.config["maps"] != "none"
+        # An attempt that died before its commit may have left its maps: they are as good as ours would be.
+        if stores_maps and self.storage.entry(name) is not None:
+            data = self.storage.read(name)
+            table = read_table(data, name)
+            check_table(table, attributions_table(label, prepared, None).schema, task.rows, name)
+            return table, None, {name: identity_of(data)}
+        with self._device, _timed(seconds, "attribute"):
+            attributed = self._attribute(label, prepared)
+        table = attributions_table(label, prepared, attributed)
+        with _timed(seconds, "write"):
+            first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
+            if not first:
+                table = read_table(self.storage.read(name), name)
+        return table, attributed, {name: identity}
+
+    def _attribute(self, label: Label, prepared: Prepared) -> Attribution | None:
+        """The attribution of a unit's ok samples, in order; None where there are none."""
+        if not prepared.ok:
+            return None
+        spec = METHODS[label.config["method"]["name"]]
+        options = build(spec.options, label.config["method"]["options"], where=f"methods.{spec.name}")
+        rows = [prepared.outcomes[position].row for position in prepared.ok]
+        size = self.replica.micro_batch
+
+        def jobs() -> Iterator[Job[int]]:
+            for start in range(0, len(rows), size):
+                span = slice(start, start + size)
+                yield method_job(
+                    start,
+                    spec,
+                    options,
+                    prepared.images[span].to(self.replica.device),
+                    prepared.targets[span],
+                    tuple(stream(self.seed, row.shard, row.key, spec.name) for row in rows[span]),
+                    mean=self.model.mean,
+                    score=label.config["model"]["score"],
+                )
+
+        done = sorted(
+            ((job.tag, _on_cpu(result)) for job, result in run(self.replica, jobs())), key=lambda one: one[0]
+        )
+        return concatenate([result for _, result in done])
+
+    def _measure(
+        self, label: Label, prepared: Prepared, attributions: pa.Table, attributed: Attribution | None
+    ) -> Measured:
+        """Metrics of the rows that the attributions call ok, from the maps as stored."""
+        ok = [position for position, status in enumerate(attributions["status"].to_pylist()) if status == Status.OK]
+        at = {position: k for k, position in enumerate(prepared.ok)}
+        kept = [at[position] for position in ok]
+        if "map" in attributions.schema.names:
+            maps = stored_maps(attributions)
+        elif attributed is not None:
+            maps = attributed.map.float().numpy()[kept]
+        else:
+            maps = np.zeros((0, *self.model.input_size), dtype=np.float32)
+        scalars = {
+            name: _tensor(attributions[name], ok) for name in ("score", "baseline_score", "completeness_residual")
+        }
+        return evaluate(self.replica, prepared, kept, maps, label.config["metrics"], scalars)
+
+
+def _tensor(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:
+    """Some rows of a column, or None where it is null there."""
+    values = column.take(rows) if rows else column.slice(0, 0)
+    return None if values.null_count else torch.from_numpy(values.to_numpy().copy())
+
+
+def _on_cpu(result: Attribution) -> Attribution:
+    """A result moved off the device, so that a unit's results do not fill it."""
+
+    def moved(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.cpu()
+
+    return Attribution(
+        values=result.values.cpu(),
+        map=result.map.cpu(),
+        score=result.score.cpu(),
+        baseline_score=result.baseline_score.cpu(),
+        completeness_residual=moved(result.completeness_residual),
+        standard_error=moved(result.standard_error),
+        gradient_evaluations=result.gradient_evaluations,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - started

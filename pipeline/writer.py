@@ -1,0 +1,107 @@
+"""Parquet files that appear whole or not at all.
+
+A table is written in the staging folder, closed, fsynced, read back and checked against the manifest's keys, and then
+published under its final name, exclusively. Nothing half-written ever has a name that a glob over the run finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.records import ManifestRow
+from pipeline.storage import Storage
+from ssig.errors import SsigError
+
+
+class DamagedTableError(SsigError):
+    """A Parquet file of a run that is not what its manifest and schema say."""
+
+
+def publish_table(
+    storage: Storage, name: str, table: pa.Table, rows: Sequence[ManifestRow], attempt: str
+) -> tuple[bool, dict[str, Any]]:
+    """Publishes a table of a unit; the first attempt wins.
+
+    Args:
+        storage: the run.
+        name: final name of the file.
+        table: one row for each of `rows`, in order.
+        rows: the unit's manifest rows.
+        attempt: id of this attempt, part of the staged file's name.
+
+    Returns:
+        Whether this attempt's file was published, and `{"sha256", "bytes"}` of what is now under the name.
+
+    Raises:
+        DamagedTableError: a file of another attempt is there and is not whole.
+        OSError: the storage cannot be written.
+    """
+    staged = storage.staging() / f"{name.replace('/', '~')}.{attempt}.part"
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with staged.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        check_table(pq.read_table(staged), table.schema, rows, name)
+        identity = identity_of(staged.read_bytes())
+        if storage.publish(staged, name):
+            return True, identity
+    finally:
+        staged.unlink(missing_ok=True)
+    existing = storage.read(name)
+    check_table(read_table(existing, name), table.schema, rows, name)
+    return False, identity_of(existing)
+
+
+def read_table(data: bytes, name: str) -> pa.Table:
+    """A Parquet file's table.
+
+    Raises:
+        DamagedTableError: it does not parse.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DamagedTableError(f"{name}: not a readable Parquet file ({error})") from None
+
+
+def check_table(table: pa.Table, schema: pa.Schema, rows: Sequence[ManifestRow], name: str) -> None:
+    """Checks schema, row count and key set.
+
+    Raises:
+        DamagedTableError: what differs.
+    """
+    if not table.schema.equals(schema):
+        raise DamagedTableError(f"{name}: its schema is not the run's")
+    expected = [(row.index, row.key) for row in rows]
+    found = list(zip(table["index"].to_pylist(), table["key"].to_pylist(), strict=True))
+    if found != expected:
+        raise DamagedTableError(
+            f"{name}: holds {len(found)} rows that are not the {len(expected)} of its unit's manifest"
+        )
+
+
+def identity_of(data: bytes) -> dict[str, Any]:
+    """Hash and size of a file's content, as commit records hold them."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def clean_staging(storage: Storage, older_than: float) -> None:
+    """Removes staged files last touched before `older_than` (seconds since the epoch): leavings of killed attempts."""
+    folder: Path = storage.staging()
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        try:
+            if path.stat().st_mtime < older_than:
+                path.unlink()
+        except FileNotFoundError:
+            continue  # another attempt has just published or removed it

@@ -1,0 +1,26 @@
+"""What all tests share: one thread per process, and the real images where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch is imported: with one thread, sums have one order and tests on few cores do not fight for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(scope="session")
+def dev_shards() -> list[Path]:
+    """Shards of real ImageNet images, in order of name; ``SSIG_DEV_SHARDS`` names their folder."""
+    folder = Path(os.environ.get("SSIG_DEV_SHARDS", ROOT.parent / "shared" / "imagenet"))
+    shards = sorted(folder.glob("*.tar"))
+    if not shards:
+        pytest.skip(f"no development shards in {folder} (SSIG_DEV_SHARDS)")
+    return shards

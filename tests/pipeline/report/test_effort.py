@@ -1,0 +1,34 @@
+"""Sampling error, completeness and cost by method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.report.effort import efforts
+from pipeline.report.measurements import gather
+from pipeline.results import open_run
+
+
+def test_each_method_has_its_own_account(finished_run):
+    run = open_run(finished_run.path)
+    sampled, exact = efforts(run, gather(run, "small & quick"))
+    assert sampled.standard_error.mean == pytest.approx(0.2)
+    assert sampled.standard_error.count == 22
+    assert (sampled.residual, sampled.residual_count) == (None, 0)
+    assert exact.standard_error.count == 0
+    assert exact.standard_error.mean is None
+    residuals = finished_run.values["ig/50"]["completeness"]
+    assert exact.residual == pytest.approx(np.nanmedian(residuals))
+    assert exact.relative_residual == pytest.approx(np.nanmedian(residuals) / 8)
+    assert exact.residual_count == 22
+    assert sampled.gradient_evaluations == exact.gradient_evaluations == 32
+
+
+def test_seconds_are_per_image_of_the_committed_units(finished_run):
+    run = open_run(finished_run.path)
+    sampled, exact = efforts(run, gather(run, "small & quick"))
+    # Four units of 24 images in all, 2 s and 3 s of attribution a unit.
+    assert sampled.seconds["attribute"] == pytest.approx(4 * 2.0 / 24)
+    assert exact.seconds["attribute"] == pytest.approx(4 * 3.0 / 24)
+    assert set(sampled.seconds) == {"decode", "attribute", "metrics", "write", "total"}

@@ -1,0 +1,328 @@
+"""The manifest: every sample once, every fault a row or a record, and the same content the same hash."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import manifest, schema
+from pipeline.manifest import Kind, Manifest
+from pipeline.pack import write_tar
+from pipeline.records import ManifestRow, Status
+from pipeline.storage import open_storage
+from pipeline.tarscan import scan
+from ssig.errors import UsageError
+
+PICTURE = b"\xff\xd8 picture " * 60
+DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[3] / "shared" / "imagenet"))
+
+
+def tar(path: Path, members: list[tuple[str, bytes]]) -> str:
+    with path.open("wb") as file:
+        write_tar(file, members)
+    return str(path)
+
+
+def samples(keys: str, *extensions: str) -> list[tuple[str, bytes]]:
+    """Members of samples a, b, …: pictures, and class numbers that count from 0."""
+    contents = {"jpg": PICTURE, "json": b"{}"}
+    return [
+        (f"{key}.{extension}", contents.get(extension, str(index).encode()))
+        for index, key in enumerate(keys)
+        for extension in extensions or ("jpg", "cls")
+    ]
+
+
+def rows(found: Manifest) -> list[ManifestRow]:
+    return [row for unit in found.units() for row in found.rows(unit.id)]
+
+
+def cut(path: str, size: int) -> None:
+    with open(path, "r+b") as file:
+        file.truncate(size)
+
+
+def members(path: str) -> list[tuple[str, int, int, int]]:
+    """Name, header, payload offset and size of each member."""
+    with open(path, "rb") as file:
+        return [(f"{m.key}.{m.extension}", m.header, m.offset, m.size) for m in scan(file).members]
+
+
+def test_rows_units_and_labels(tmp_path: Path) -> None:
+    shards = [tar(tmp_path / "x-0.tar", samples("abcde")), tar(tmp_path / "x-1.tar", samples("fg", "JPG", "cls"))]
+    found = manifest.build(shards, unit_size=2)
+    assert [unit.id for unit in found.units()] == [
+        "000000-000000-000002",
+        "000000-000002-000004",
+        "000000-000004-000005",
+        "000001-000000-000002",
+    ]
+    assert [unit.shard for unit in found.units()] == ["x-0.tar"] * 3 + ["x-1.tar"]
+    assert len(found) == 7
+    assert [(row.shard, row.index, row.key, row.label) for row in rows(found)] == [
+        *(("x-0.tar", index, key, index) for index, key in enumerate("abcde")),
+        ("x-1.tar", 0, "f", 0),
+        ("x-1.tar", 1, "g", 1),
+    ]
+    assert {row.status for row in rows(found)} == {Status.OK}
+    assert [member.extension for member in rows(found)[-1].members] == ["jpg", "cls"]
+    assert found.table.schema.equals(schema.MANIFEST)
+    assert found.quarantine == ()
+    with pytest.raises(KeyError):
+        found.rows("000009-000000-000002")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(any),
+    unit_size=st.integers(1, 12),
+    limit=st.none() | st.integers(1, 40),
+    workers=st.integers(1, 5),
+)
+def test_units_part_the_first_samples(
+    tmp_path_factory: pytest.TempPathFactory, counts: list[int], unit_size: int, limit: int | None, workers: int
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    shards = [tar(folder / f"{number}.tar", samples("abcdefghi"[:count])) for number, count in enumerate(counts)]
+    found = manifest.build(shards, unit_size, limit, workers)
+    everything = rows(manifest.build(shards, unit_size=64))
+    strip = [(row.shard, row.index, row.key, row.members) for row in rows(found)]
+    assert strip == [(row.shard, row.index, row.key, row.members) for row in everything[:limit]]
+    assert all(0 < unit.stop - unit.start <= unit_size for unit in found.units())
+    assert found.hash == manifest.build(shards, unit_size, limit, 1).hash
+
+
+def test_labels_that_are_no_32_bit_integer_are_none(tmp_path: Path) -> None:
+    texts = [b"7\n", b" 12 ", b"-1", b"cat", b"", b"1.5", b"99999999999", b"3" * 100]
+    shard = tar(
+        tmp_path / "x.tar", [(f"{index}.cls", text) for index, text in enumerate(texts)] + [("z.jpg", PICTURE)]
+    )
+    labels = [row.label for row in rows(manifest.build([shard], 64))]
+    assert labels == [7, 12, -1, None, None, None, None, None, None]
+
+
+def test_interleaved_members_make_one_sample(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", samples("abc", "jpg") + samples("abc", "cls") + samples("abc", "json"))
+    found = manifest.build([shard], 64)
+    assert [(row.key, row.index, row.label) for row in rows(found)] == [("a", 0, 0), ("b", 1, 1), ("c", 2, 2)]
+    assert all([m.extension for m in row.members] == ["jpg", "cls", "json"] for row in rows(found))
+    assert found.quarantine == ()
+
+
+def test_a_second_member_of_a_kind_opens_a_duplicate(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", [*samples("ab"), ("a.JPG", PICTURE), ("a.cls", b"9"), ("a.json", b"{}")])
+    found = manifest.build([shard], 64)
+    first, _, again = rows(found)
+    assert [(row.key, row.index, row.status, row.label) for row in rows(found)] == [
+        ("a", 0, Status.OK, 0),
+        ("b", 1, Status.OK, 1),
+        ("a", 2, Status.DUPLICATE, 9),
+    ]
+    assert [member.extension for member in first.members] == ["jpg", "cls"]
+    assert [member.extension for member in again.members] == ["jpg", "cls", "json"]
+    assert again.error == f"x.tar: a: a second jpg of this key at offset {again.members[0].offset}"
+    (record,) = found.quarantine
+    assert (record.shard, record.kind, record.key, record.offset) == (
+        "x.tar",
+        Kind.DUPLICATE,
+        "a",
+        again.members[0].offset,
+    )
+
+
+def test_the_directory_belongs_to_the_key(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", [("n1/a.jpg", PICTURE), ("n2/a.jpg", PICTURE), ("n1/a.mask.png", PICTURE)])
+    found = rows(manifest.build([shard], 64))
+    assert [(row.key, [m.extension for m in row.members]) for row in found] == [
+        ("n1/a", ["jpg", "mask.png"]),
+        ("n2/a", ["jpg"]),
+    ]
+
+
+def test_skipped_members_are_recorded(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", [("README", b"text"), *samples("a")])
+    (record,) = manifest.build([shard], 64).quarantine
+    assert (record.kind, record.offset) == (Kind.SKIPPED, 0)
+    assert record.reason == "README: a name without key or without extension"
+
+
+def test_a_cut_in_a_payload_truncates_its_sample(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", samples("abc"))
+    name, header, offset, _ = members(shard)[4]
+    assert name == "c.jpg"
+    cut(shard, offset + 100)
+    found = manifest.build([shard], 64)
+    assert [(row.key, row.status) for row in rows(found)] == [("a", "ok"), ("b", "ok"), ("c", "truncated")]
+    last = rows(found)[-1]
+    assert last.members == ()
+    assert last.error == (
+        f"x.tar: c: cut inside the payload of c.jpg: 100 of {len(PICTURE)} bytes; last good offset {header}"
+    )
+    (record,) = found.quarantine
+    assert (record.kind, record.key, record.offset) == (Kind.TRUNCATED, "c", header)
+
+
+@pytest.mark.parametrize("into_header", [0, 100])
+def test_a_cut_between_payloads_truncates_a_last_sample_that_lacks_members(tmp_path: Path, into_header: int) -> None:
+    shard = tar(tmp_path / "x.tar", samples("abc"))
+    name, header, _, _ = members(shard)[5]
+    assert name == "c.cls"
+    cut(shard, header + into_header)
+    found = manifest.build([shard], 64)
+    assert [(row.key, row.status) for row in rows(found)] == [("a", "ok"), ("b", "ok"), ("c", "truncated")]
+    assert [member.extension for member in rows(found)[-1].members] == ["jpg"]
+    assert f"last good offset {header}" in str(rows(found)[-1].error)
+    (record,) = found.quarantine
+    assert (record.kind, record.key, record.offset) == (Kind.TRUNCATED, "c", header)
+
+
+@pytest.mark.parametrize("into_header", [0, 100])
+def test_a_cut_between_samples_leaves_the_last_one_whole(tmp_path: Path, into_header: int) -> None:
+    shard = tar(tmp_path / "x.tar", samples("abc"))
+    header = members(shard)[4][1]
+    cut(shard, header + into_header)
+    found = manifest.build([shard], 64)
+    assert [(row.key, row.status) for row in rows(found)] == [("a", "ok"), ("b", "ok")]
+    (record,) = found.quarantine
+    assert (record.kind, record.key, record.offset) == (Kind.TRUNCATED, None, header)
+
+
+def test_a_bad_header_half_way_ends_the_shard_there(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", samples("abc"))
+    header = members(shard)[2][1]
+    with open(shard, "r+b") as file:
+        file.seek(header + 20)
+        file.write(b"\xff")
+    found = manifest.build([shard], 64)
+    assert [row.key for row in rows(found)] == ["a"]
+    assert [(record.kind, record.offset) for record in found.quarantine] == [(Kind.TRUNCATED, header)]
+
+
+def test_shards_that_cannot_be_read_are_recorded(tmp_path: Path) -> None:
+    good = tar(tmp_path / "good.tar", samples("a"))
+    noise, empty, hollow = (str(tmp_path / name) for name in ("noise.tar", "empty.tar", "hollow.tar"))
+    Path(noise).write_bytes(b"not a tar" * 200)
+    Path(empty).touch()
+    tar(Path(hollow), [])
+    shards = [noise, empty, hollow, str(tmp_path / "gone.tar"), str(tmp_path), good]
+    found = manifest.build(shards, 64)
+    assert [unit.id for unit in found.units()] == ["000005-000000-000001"]
+    assert {record.shard: (record.kind, record.reason) for record in found.quarantine} == {
+        "noise.tar": (Kind.UNREADABLE, "not a tar archive; last good offset 0"),
+        "empty.tar": (Kind.UNREADABLE, "empty file; last good offset 0"),
+        "hollow.tar": (Kind.UNREADABLE, "no samples"),
+        "gone.tar": (Kind.UNREADABLE, "no such file; last good offset 0"),
+        tmp_path.name: (Kind.UNREADABLE, "no such file; last good offset 0"),
+    }
+    with pytest.raises(UsageError, match=r"dataset.shards: found 'noise.tar: not a tar archive"):
+        manifest.build(shards[:3], 64)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="the superuser may read everything")
+def test_a_shard_without_permission_is_recorded(tmp_path: Path) -> None:
+    shards = [tar(tmp_path / f"{name}.tar", samples("a")) for name in "xy"]
+    os.chmod(shards[0], 0)
+    (record,) = manifest.build(shards, 64).quarantine
+    assert (record.shard, record.kind) == ("x.tar", Kind.UNREADABLE)
+    assert "ermission" in record.reason
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_saving_and_loading_keep_everything(tmp_path: Path, kind: str) -> None:
+    shards = [tar(tmp_path / f"{name}.tar", [*samples("ab"), ("a.jpg", b""), ("ü", b"")]) for name in "xy"]
+    cut(shards[1], members(shards[1])[3][2])
+    built = manifest.build(shards, 2)
+    storage = open_storage(tmp_path / "run" if kind == "local" else f"memory://{uuid.uuid4().hex}/run")
+    assert built.save(storage)
+    assert not built.save(storage)
+    loaded = manifest.load(storage)
+    assert loaded.hash == built.hash
+    assert (loaded.shards, loaded.quarantine) == (built.shards, built.quarantine)
+    assert loaded.table.equals(built.table)
+    assert rows(loaded) == rows(built)
+    storage.put(manifest.FILE, b"PAR1 damaged")
+    with pytest.raises(UsageError, match=r"manifest\.parquet"):
+        manifest.load(storage)
+
+
+def test_the_hash_is_of_the_content_alone(tmp_path: Path) -> None:
+    base = manifest.build([tar(tmp_path / "x.tar", samples("ab"))], 64).hash
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    assert manifest.build([tar(other / "x.tar", samples("ab"))], 64).hash == base
+    different = {
+        manifest.build([tar(other / "y.tar", samples("ab"))], 64).hash,
+        manifest.build([tar(other / "x.tar", samples("ac"))], 64).hash,
+        manifest.build([tar(other / "x.tar", [*samples("ab")[:-1], ("b.cls", b"2")])], 64).hash,
+        manifest.build([tar(other / "x.tar", samples("ab"))], 1).hash,
+        manifest.build([tar(other / "x.tar", samples("ab"))], 64, limit=1).hash,
+        manifest.build([tar(other / "x.tar", [("a.jpg", PICTURE[::-1]), *samples("ab")[1:]])], 64).hash,
+    }
+    assert len(different | {base}) == 7
+
+
+def test_shards_are_hashed_again_only_if_their_version_changed(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", samples("ab"))
+    found = manifest.build([shard], 64)
+    assert manifest.verify_shards(found) == []
+
+    os.utime(shard, ns=(1, 1))
+    assert manifest.verify_shards(found) == []  # same bytes
+
+    _, _, offset, _ = members(shard)[0]
+    with open(shard, "r+b") as file:
+        file.seek(offset)
+        file.write(b"changed")
+    (line,) = manifest.verify_shards(found)
+    assert line.startswith(f"x.tar: sha256: recorded {found.shards[0].sha256}, found ")
+
+    version = int(found.shards[0].version)
+    os.utime(shard, ns=(version, version))
+    assert manifest.verify_shards(found) == []  # taken at its word: same size and time
+
+    cut(shard, 1024)
+    assert manifest.verify_shards(found) == [f"x.tar: size: recorded {found.shards[0].size}, found 1024"]
+    os.unlink(shard)
+    (line,) = manifest.verify_shards(found)
+    assert "found no file" in line
+
+
+def test_shards_in_an_object_store_are_known_by_etag(tmp_path: Path) -> None:
+    root = f"memory://{uuid.uuid4().hex}/shards"
+    storage = open_storage(root)
+    data = Path(tar(tmp_path / "x.tar", samples("ab"))).read_bytes()
+    storage.put("x.tar", data)
+    found = manifest.build([f"{root}/x.tar"], 64)
+    assert [row.key for row in rows(found)] == ["a", "b"]
+    assert found.shards[0].sha256 is None
+    assert manifest.verify_shards(found) == []
+    storage.put("x.tar", data)
+    (line,) = manifest.verify_shards(found)
+    assert line.startswith("x.tar: version: recorded ")
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DEVELOPMENT.is_dir(), reason="the development shards are not here")
+def test_the_development_shards() -> None:
+    shards = sorted(str(path) for path in DEVELOPMENT.glob("*.tar"))
+    found = manifest.build(shards, 64, workers=2)
+    assert len(found) == 500
+    assert len(found.units()) == len(shards) == 10
+    assert found.quarantine == ()
+    for unit in found.units():
+        with open(shards[unit.shard_ordinal], "rb") as file, tarfile.open(fileobj=file) as reference:
+            names = {info.offset_data: (info.name, info.size) for info in reference}
+            for row in found.rows(unit.id):
+                assert row.status == Status.OK
+                assert row.label is not None
+                assert 0 <= row.label < 1000
+                assert [member.extension for member in row.members] == ["jpg", "cls", "json"]
+                assert all(names[m.offset] == (f"{row.key}.{m.extension}", m.size) for m in row.members)
+                file.seek(row.members[0].offset)
+                assert file.read(3) == b"\xff\xd8\xff"

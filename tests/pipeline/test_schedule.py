@@ -1,0 +1,109 @@
+"""The state machine of units: retries alone, bisection to the poison, nothing handed out twice, nothing forgotten."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.schedule import MOST_FAILURES, Failure, Order, Schedule, Work
+
+
+def work(size: int = 8, unit: str = "u") -> Work:
+    return Work(unit, ("ssig",), size)
+
+
+def play(schedule: Schedule, poison: dict[str, set[int]], kind: Failure = Failure.DIED) -> list[Order]:
+    """Runs a schedule on one actor whose calls fail exactly when they touch a poison position."""
+    seen = []
+    while not schedule.finished:
+        order = schedule.next(idle=True)
+        if order is None or schedule.hopeless:
+            break
+        seen.append(order)
+        touched = set(order.probe) if order.probe is not None else set(range(order.work.size)) - set(order.work.poison)
+        if touched & poison.get(order.work.unit, set()):
+            schedule.failed(order, kind, "boom")
+        else:
+            schedule.succeeded(order)
+    return seen
+
+
+def test_sound_units_are_handed_out_once() -> None:
+    schedule = Schedule(work(unit=str(i)) for i in range(5))
+    seen = play(schedule, {})
+    assert [order.work.unit for order in seen] == list("01234")
+    assert schedule.done == 5
+    assert schedule.finished
+
+
+@given(size=st.integers(1, 40), data=st.data())
+def test_bisection_finds_exactly_the_poison(size: int, data: st.DataObject) -> None:
+    bad = data.draw(st.sets(st.integers(0, size - 1), max_size=4))
+    schedule = Schedule([work(3, "sound"), work(size, "ill")])
+    seen = play(schedule, {"ill": bad})
+    ill = next(order.work for order in seen if order.work.unit == "ill")
+    assert set(ill.poison) == bad
+    assert schedule.done == 2
+    assert schedule.finished
+    assert len(seen) <= 3 + 2 * len(bad) * (size.bit_length() + 1)
+
+
+def test_the_second_try_and_every_probe_go_alone() -> None:
+    schedule = Schedule([work(4)])
+    first = schedule.next(idle=False)
+    assert first is not None
+    assert not first.alone
+    schedule.failed(first, Failure.RAISED, "boom")
+    assert schedule.next(idle=False) is None
+    second = schedule.next(idle=True)
+    assert second is not None
+    assert second.alone
+    schedule.failed(second, Failure.RAISED, "boom")
+    probe = schedule.next(idle=True)
+    assert probe is not None
+    assert probe.alone
+    assert probe.probe is not None
+
+
+def test_a_unit_that_fails_now_and_then_is_not_bisected_for_ever() -> None:
+    schedule = Schedule([work(4)])
+    while order := schedule.next(idle=True):
+        if order.probe is None:
+            schedule.failed(order, Failure.DIED, "flaky")
+        else:
+            schedule.succeeded(order)
+    assert schedule.given_up == {"u": f"failed {MOST_FAILURES + 1} times, last: flaky"}
+
+
+def test_storage_failures_quarantine_nobody() -> None:
+    schedule = Schedule([work(4)])
+    tries = 0
+    while order := schedule.next(idle=True):
+        assert order.probe is None
+        schedule.failed(order, Failure.STORAGE, "disk full")
+        tries += 1
+    assert tries == MOST_FAILURES + 1
+    assert "disk full" in schedule.given_up["u"]
+
+
+def test_a_network_that_always_fails_stops_the_run() -> None:
+    schedule = Schedule(work(4, str(i)) for i in range(50))
+    seen = play(schedule, {str(i): set(range(4)) for i in range(50)})
+    assert schedule.hopeless is not None
+    assert "boom" in schedule.hopeless
+    assert len(seen) < 20
+
+
+def test_all_poison_in_one_unit_is_quarantined_once_others_were_done() -> None:
+    schedule = Schedule([work(2, "sound"), work(2, "ill")])
+    play(schedule, {"ill": {0, 1}})
+    assert schedule.hopeless is None
+    assert schedule.done == 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_every_probe_is_a_proper_part(size: int) -> None:
+    seen = play(Schedule([work(1, "sound"), work(size)]), {"u": {0}})
+    probes = [order.probe for order in seen if order.probe is not None]
+    assert all(len(probe) < size or size == 1 for probe in probes)

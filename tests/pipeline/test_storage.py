@@ -1,0 +1,246 @@
+"""Storage: one set of laws for every kind, and exclusiveness between real processes on a disk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.storage import Storage, locate, open_storage, sha256
+from pipeline.storage_local import LocalStorage
+from pipeline.storage_object import ObjectStorage
+from ssig.errors import UsageError
+
+
+@pytest.fixture(params=["local", "memory"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Storage]:
+    """Makes empty storages of each kind."""
+
+    def make() -> Storage:
+        name = uuid.uuid4().hex
+        return open_storage(tmp_path / name if request.param == "local" else f"memory://{name}/runs/one")
+
+    return make
+
+
+@pytest.fixture
+def storage(fresh: Callable[[], Storage]) -> Storage:
+    return fresh()
+
+
+def staged(storage: Storage, data: bytes) -> Path:
+    path = storage.staging() / uuid.uuid4().hex
+    path.write_bytes(data)
+    return path
+
+
+def test_the_first_create_wins(storage: Storage) -> None:
+    assert storage.create("a/b/c.json", b"first")
+    assert not storage.create("a/b/c.json", b"second")
+    assert storage.read("a/b/c.json") == b"first"
+
+
+def test_the_first_publish_wins_and_staged_files_go(storage: Storage) -> None:
+    first, second = staged(storage, b"first"), staged(storage, b"second")
+    assert storage.publish(first, "model=M/x.parquet")
+    assert not storage.publish(second, "model=M/x.parquet")
+    assert storage.read("model=M/x.parquet") == b"first"
+    assert not first.exists()
+    assert not second.exists()
+
+
+def test_put_replaces_and_changes_the_version(storage: Storage) -> None:
+    storage.put("lease.json", b"one")
+    before = storage.entry("lease.json")
+    storage.put("lease.json", b"another")
+    after = storage.entry("lease.json")
+    assert before is not None
+    assert after is not None
+    assert (before.size, after.size) == (3, 7)
+    assert before.version != after.version
+    assert storage.read("lease.json") == b"another"
+
+
+def test_ranges_are_clipped_at_the_end(storage: Storage) -> None:
+    storage.put("x", bytes(range(10)))
+    assert storage.read_range("x", 2, 3) == bytes([2, 3, 4])
+    assert storage.read_range("x", 8, 5) == bytes([8, 9])
+    assert storage.read_range("x", 10, 1) == b""
+    assert storage.read_range("x", 50, 1) == b""
+    assert storage.read_range("x", 3, 0) == b""
+
+
+def test_missing_files(storage: Storage) -> None:
+    assert storage.entry("none") is None
+    assert list(storage.list()) == []
+    assert list(storage.list("no/folder")) == []
+    storage.delete("none")
+    with pytest.raises(FileNotFoundError):
+        storage.read("none")
+    with pytest.raises(FileNotFoundError):
+        storage.read_range("none", 0, 1)
+    with pytest.raises(FileNotFoundError):
+        storage.open("none")
+
+
+def test_readers_seek(storage: Storage) -> None:
+    data = os.urandom(100_000)
+    storage.put("x", data)
+    with storage.open("x") as file:
+        assert file.seek(-10, os.SEEK_END) == 99_990
+        assert file.read() == data[-10:]
+        file.seek(5)
+        assert file.read(20) == data[5:25]
+        assert file.tell() == 25
+    assert sha256(storage.open("x")) == sha256(storage.open("x"))
+
+
+def test_parquet_is_read_through_a_reader(storage: Storage) -> None:
+    table = pa.table({"n": list(range(1000))})
+    path = storage.staging() / "attempt"
+    pq.write_table(table, path)
+    storage.publish(path, "t.parquet")
+    with storage.open("t.parquet") as file:
+        assert pq.read_table(file).equals(table)
+
+
+def test_listing_is_ordered_by_whole_names_and_by_folder(storage: Storage) -> None:
+    names = ["a-b/x", "a.txt", "a/x", "a/y/z", "ab/x", "b"]
+    for name in reversed(names):
+        storage.create(name, b"12")
+    assert [entry.name for entry in storage.list()] == sorted(names)
+    assert [entry.name for entry in storage.list("a")] == ["a/x", "a/y/z"]
+    assert [entry.name for entry in storage.list("a/")] == ["a/x", "a/y/z"]
+    assert list(storage.list("b")) == []
+    assert all(entry == storage.entry(entry.name) for entry in storage.list())
+
+
+def test_staged_files_are_not_listed(storage: Storage) -> None:
+    staged(storage, b"half")
+    assert list(storage.list()) == []
+
+
+def test_storages_travel_between_processes_by_their_root(tmp_path: Path) -> None:
+    for url in (str(tmp_path), "memory://travel/x", "s3://bucket/x", "gs://bucket"):
+        storage = open_storage(url)
+        assert pickle.loads(pickle.dumps(storage)).root == storage.root == url
+    assert isinstance(open_storage("s3://bucket/x"), ObjectStorage)
+
+
+NAMES = st.sampled_from(["a", "b/c", "b/d", "b-c", "model=M%2F1/x"])
+CALLS = st.lists(st.tuples(st.sampled_from(["create", "put", "publish", "delete"]), NAMES, st.binary(max_size=8)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(calls=CALLS)
+def test_storage_is_a_dictionary_whose_creates_never_replace(calls: list[tuple[str, str, bytes]]) -> None:
+    run_calls(open_storage(f"memory://{uuid.uuid4().hex}"), calls)
+    with tempfile.TemporaryDirectory() as folder:
+        run_calls(open_storage(folder), calls)
+
+
+def run_calls(storage: Storage, calls: list[tuple[str, str, bytes]]) -> None:
+    expected: dict[str, bytes] = {}
+    for call, name, data in calls:
+        if call == "put":
+            storage.put(name, data)
+            expected[name] = data
+        elif call == "delete":
+            storage.delete(name)
+            expected.pop(name, None)
+        else:
+            won = storage.create(name, data) if call == "create" else storage.publish(staged(storage, data), name)
+            assert won == (name not in expected)
+            expected.setdefault(name, data)
+    assert {entry.name: storage.read(entry.name) for entry in storage.list()} == expected
+    assert {entry.name: entry.size for entry in storage.list()} == {name: len(data) for name, data in expected.items()}
+
+
+def race(root: str, mark: int, rounds: int, barrier: multiprocessing.synchronize.Barrier) -> None:
+    storage = open_storage(root)
+    wins = []
+    for number in range(rounds):
+        path = staged(storage, bytes([mark]) * 10_000)
+        barrier.wait(timeout=60)
+        if storage.publish(path, f"unit/{number:03d}"):
+            wins.append(number)
+    storage.create(f"wins/{mark}", bytes(wins))
+
+
+def test_of_two_processes_exactly_one_publishes_each_name(tmp_path: Path) -> None:
+    context, rounds = multiprocessing.get_context("fork"), 40
+    barrier = context.Barrier(2)
+    racers = [context.Process(target=race, args=(str(tmp_path), mark, rounds, barrier)) for mark in (1, 2)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(timeout=120)
+        assert racer.exitcode == 0
+    storage = LocalStorage(tmp_path)
+    wins = {mark: set(storage.read(f"wins/{mark}")) for mark in (1, 2)}
+    assert wins[1] | wins[2] == set(range(rounds))
+    assert not wins[1] & wins[2]
+    for mark in (1, 2):
+        assert all(storage.read(f"unit/{number:03d}") == bytes([mark]) * 10_000 for number in wins[mark])
+    assert list(storage.staging().iterdir()) == []
+
+
+def test_of_many_threads_exactly_one_creates_an_object() -> None:
+    storage = open_storage(f"memory://{uuid.uuid4().hex}")
+    wins: list[int] = []
+
+    def attempt(mark: int) -> None:
+        if storage.create("x", bytes([mark])):
+            wins.append(mark)
+
+    threads = [threading.Thread(target=attempt, args=(mark,)) for mark in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert storage.read("x") == bytes(wins)
+    assert len(wins) == 1
+
+
+def test_listing_outlives_files_that_vanish(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    for name in ("a", "b/x", "c"):
+        storage.create(name, b"")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    listing = storage.list()
+    assert next(listing).name == "a"
+    storage.delete("b/x")
+    (tmp_path / "b").rmdir()
+    storage.delete("c")
+    assert list(listing) == []
+
+
+def test_published_files_can_be_read_by_others(tmp_path: Path) -> None:
+    LocalStorage(tmp_path).create("x", b"")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_unknown_schemes_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"path: found 'ftp://x/y'.*s3://"):
+        open_storage("ftp://x/y")
+
+
+def test_locate_splits_folder_and_name(tmp_path: Path) -> None:
+    storage, name = locate(str(tmp_path / "x.tar"))
+    assert (storage.root, name) == (str(tmp_path), "x.tar")
+    assert (locate("/x.tar")[0].root, locate("x.tar")[0].root) == ("/", os.getcwd())
+    storage, name = locate("s3://bucket/a/x.tar")
+    assert (storage.root, name) == ("s3://bucket/a", "x.tar")
