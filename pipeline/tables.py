@@ -41,7 +41,7 @@ def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """
     if kind == "float32":
         return values.astype(np.float32), np.ones(len(values), dtype=np.float32)
-    scale = np.abs(values).reshape(len(values), -1).max(axis=1, initial=0).astype(np.float32)
+    scale = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0).astype(np.float32)
     scale[scale == 0] = 1
     return (values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float16), scale
 

@@ -125,7 +125,10 @@ class Worker:
 
     def _prepared(self, task: Task) -> Prepared:
         model = self.labels[task.labels[0]].config["model"]
-        samples = read_unit(task.url, task.rows, needs_label=model["target"] == "label", classes=model["classes"])
+        by_label = model["target"] == "label"
+        samples = read_unit(
+            task.url, task.rows, needs_label=by_label, classes=model["classes"] if by_label else None
+        )
         prepared = prepare(samples, self.model, model["target"], task.poison)
         with self._device:
             prepared.predict(self.replica)

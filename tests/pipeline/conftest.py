@@ -106,3 +106,31 @@ def ray_cluster() -> Iterator[None]:
     yield
     ray.shutdown()
     sys.path.remove(str(TESTS))
+
+
+@pytest.fixture
+def work_off() -> Callable[..., Path]:
+    """Does all of a job's units in this process, without Ray, and returns the run's folder."""
+    return do_units
+
+
+def do_units(job: Job, limit: int | None = None) -> Path:
+    """Plans a job as the driver does and works its first `limit` units off."""
+    from pipeline.planning import check_labels, check_output, job_labels, record_labels, record_run, units_to_do
+    from pipeline.shards import expand
+    from pipeline.storage import open_storage
+    from pipeline.worker import Task, Worker
+    from ssig.models import load_model
+
+    storage = open_storage(job.output.path)
+    shards = expand(job.dataset.shards, Path.cwd())
+    manifest = check_output(job, storage, shards) or record_run(job, storage, shards)
+    model = load_model(job.model.name, job.model.weights)
+    labels = check_labels(storage, job_labels(job, manifest.hash, model))
+    record_labels(storage, labels)
+    worker = Worker(model, {label.method: label for label in labels}, storage.root, job.seed)
+    urls = {shard.name: shard.url for shard in manifest.shards}
+    for number, work in enumerate(units_to_do(storage, manifest, labels)[:limit]):
+        rows = tuple(manifest.rows(work.unit))
+        worker.process(Task(work.unit, urls[rows[0].shard], rows, work.labels, f"test-{number}"))
+    return Path(storage.root)

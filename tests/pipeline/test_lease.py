@@ -1,0 +1,65 @@
+"""One driver at a time, and a dead one in nobody's way."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.lease import STALE_SECONDS, Lease, LeaseHeldError, holder
+from pipeline.storage import open_storage
+
+
+def hold_until_killed(root: str, ready: multiprocessing.synchronize.Event) -> None:
+    with Lease(open_storage(root)):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_second_driver_is_refused_and_the_lease_ends_with_its_holder(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    with Lease(storage):
+        assert str(os.getpid()) in (holder(storage) or "")
+        with pytest.raises(LeaseHeldError, match=f"process {os.getpid()}"), Lease(storage):
+            pass
+    assert holder(storage) is None
+    assert list(storage.list()) == []
+    with Lease(storage):
+        pass
+
+
+def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=hold_until_killed, args=(str(tmp_path), ready))
+    process.start()
+    assert ready.wait(60)
+    storage = open_storage(str(tmp_path))
+    with pytest.raises(LeaseHeldError), Lease(storage):
+        pass
+    process.kill()
+    process.join()
+    with Lease(storage):
+        assert str(os.getpid()) in (holder(storage) or "")
+
+
+def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    record = {"host": "elsewhere", "boot": "b", "pid": 1, "started": "1", "beat": time.time()}
+    storage.create(".lease/000007.json", json.dumps(record).encode())
+    with pytest.raises(LeaseHeldError, match="elsewhere"), Lease(storage):
+        pass
+    storage.put(".lease/000007.json", json.dumps({**record, "beat": time.time() - STALE_SECONDS - 1}).encode())
+    with Lease(storage):
+        assert [entry.name for entry in storage.list(".lease")] == [".lease/000007.json", ".lease/000008.json"]
+
+
+def test_a_torn_lease_is_stale(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    storage.create(".lease/000001.json", b"{")
+    with Lease(storage):
+        pass

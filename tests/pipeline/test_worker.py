@@ -1,0 +1,142 @@
+"""A unit's life without a cluster: rows for every sample, maps as stored, attempts that meet each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline import manifest as manifests
+from pipeline.audit import audit
+from pipeline.config import Job
+from pipeline.names import commit_name, table_name
+from pipeline.plan import recorded_labels
+from pipeline.storage import open_storage
+from pipeline.tables import quantised, stored_maps
+from pipeline.worker import Task, Worker
+from ssig import attribute
+from ssig.models import load_model
+
+Make = Callable[..., Any]
+WorkOff = Callable[..., Path]
+
+
+def rows_of(run: Path, table: str, columns: str = "*") -> list[dict[str, Any]]:
+    query = f"select {columns} from read_parquet('{run}/{table}/**/*.parquet') order by method, shard, index"
+    return duckdb.sql(query).to_arrow_table().to_pylist()
+
+
+def test_every_sample_has_a_row_in_both_tables(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
+    run = work_off(make_job(make_shard(count=6)))
+    for table in ("attributions", "metrics"):
+        rows = rows_of(run, table, "method, key, status, error, probability, target, label")
+        assert [row["method"] for row in rows] == ["ig"] * 6 + ["ssig"] * 6
+        assert all(row["status"] == "ok" and row["error"] is None for row in rows)
+        assert all(0 <= row["probability"] <= 1 and row["target"] == row["label"] for row in rows)
+    measured = rows_of(run, "metrics", "method, insertion, insertion_curve, roc_auc, completeness, excluded, seconds_insertion")
+    assert all(len(row["insertion_curve"]) == 5 and row["seconds_insertion"] > 0 for row in measured)
+    assert all((row["completeness"] is None) == (row["method"] == "ssig") for row in measured)
+    assert all("completeness" in dict(row["excluded"]) for row in measured if row["method"] == "ssig")
+    assert audit(str(run)).problems == []
+
+
+def test_stored_maps_are_those_of_the_python_surface(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
+    shard = make_shard(count=3)
+    run = work_off(make_job(shard, output__maps="float32"))
+    model = load_model("networks:tiny")
+    table = pq.read_table(run / table_name("attributions", "networks:tiny", "ssig", "000000-000000-000003"))
+    from pipeline.shards import read_unit
+
+    rows = manifests.load(open_storage(str(run))).rows("000000-000000-000003")
+    images = torch.stack([model.preprocess(sample.image) for sample in read_unit(str(shard), rows)])  # type: ignore[arg-type]
+    keys = [(row.shard, row.key) for row in rows]
+    expected = attribute(model, images, [0, 1, 2], "ssig", samples=4, keys=keys).map
+    assert np.abs(stored_maps(table) - expected.numpy()).max() < 1e-6
+
+
+def test_float16_maps_do_not_underflow() -> None:
+    values = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32) * np.array([1e-9, 1, 1e6])[:, None, None]
+    values = np.concatenate([values, np.zeros((1, 4, 5))]).astype(np.float32)
+    stored, scale = quantised(values, "float16")
+    assert stored.dtype == np.float16
+    back = stored.astype(np.float32) * scale[:, None, None]
+    for original, copy in zip(values[:3], back[:3], strict=True):
+        assert np.abs(copy - original).max() / np.abs(original).max() < 5e-4
+    assert np.array_equal(back[3], values[3])
+
+
+@pytest.mark.parametrize("maps", ["none", "float16", "float32"])
+def test_maps_and_channels_are_stored_as_asked(make_shard: Make, make_job: Make, work_off: WorkOff, maps: str) -> None:
+    run = work_off(make_job(make_shard(count=2), output__maps=maps, output__channels=True))
+    schema = pq.read_schema(next((run / "attributions").rglob("*.parquet")))
+    assert ("map" in schema.names) == ("values" in schema.names) == (maps != "none")
+    assert audit(str(run)).ok
+    assert all(row["insertion"] is not None for row in rows_of(run, "metrics"))
+
+
+def test_unit_sizes_give_the_same_rows(make_shard: Make, make_job: Make, work_off: WorkOff, tmp_path: Path) -> None:
+    shard = make_shard(count=7)
+    columns = "method, key, predicted, probability, insertion, deletion, roc_auc, completeness, insertion_curve"
+    first, second = (
+        rows_of(work_off(make_job(shard, unit_size=size, output__path=str(tmp_path / f"run{size}"))), "metrics", columns)
+        for size in (2, 5)
+    )
+    for one, other in zip(first, second, strict=True):
+        assert (one["method"], one["key"], one["predicted"]) == (other["method"], other["key"], other["predicted"])
+        for name in ("probability", "insertion", "deletion", "roc_auc"):
+            assert one[name] == pytest.approx(other[name], abs=1e-3)
+
+
+def test_an_attempt_goes_on_from_what_a_killed_one_published(
+    make_shard: Make, make_job: Make, work_off: WorkOff
+) -> None:
+    job = make_job(make_shard(count=4))
+    run = work_off(job)
+    unit = "000000-000000-000004"
+    before = {table: (run / table_name(table, "networks:tiny", "ig", unit)).read_bytes() for table in ("attributions", "metrics")}
+    (run / commit_name("networks:tiny", "ig", unit)).unlink()
+    (run / table_name("metrics", "networks:tiny", "ig", unit)).unlink()
+    assert not audit(str(run)).ok
+    work_off(job)
+    assert (run / table_name("attributions", "networks:tiny", "ig", unit)).read_bytes() == before["attributions"]
+    assert audit(str(run)).ok
+
+
+def test_a_late_attempt_changes_nothing(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
+    run = work_off(make_job(make_shard(count=4)))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    storage = open_storage(str(run))
+    manifest = manifests.load(storage)
+    labels = {label.method: label for label in recorded_labels(storage)}
+    worker = Worker(load_model("networks:tiny"), labels, str(run), 0)
+    rows = tuple(manifest.rows("000000-000000-000004"))
+    done = worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "zombie"))
+    assert done.statuses == {}
+    for label in labels.values():  # a zombie that had looked for the commit before it was there
+        prepared = worker._prepared(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig",), "zombie"))
+        worker._commit(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig",), "zombie"), label, prepared, 0.0)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
+
+    job = make_job(make_shard(count=4))
+    run = work_off(job, limit=0)
+    storage = open_storage(str(run))
+    manifest = manifests.load(storage)
+    labels = {label.method: label for label in recorded_labels(storage)}
+    worker = Worker(load_model("networks:tiny"), labels, str(run), 0)
+    rows = tuple(manifest.rows("000000-000000-000004"))
+    worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "a", {2: "the actor died"}))
+    statuses = rows_of(run, "metrics", "method, index, status, error, insertion, probability")
+    assert [row["status"] for row in statuses] == ["ok", "ok", "quarantined", "ok"] * 2
+    assert statuses[2]["error"] == "the actor died"
+    assert statuses[2]["insertion"] is None
+    assert statuses[2]["probability"] is None
+    assert audit(str(run)).ok
