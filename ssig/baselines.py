@@ -2,7 +2,7 @@
 
 mean     the network's normalisation mean, per channel (zero after normalisation)
 black    0        white  1
-blur     Gaussian blur of the image, sigma 10 px (the kernel is cut to 31 px, less for small images)
+blur     Gaussian blur of the image, sigma 10 px, cut to 31 px, borders reflected
 uniform  i.i.d. U(0, 1) per pixel and channel, from the image's own stream
 a list   one value per channel
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import gaussian_blur
 
+from ssig.blur import gaussian_blur
 from ssig.errors import UsageError
 from ssig.randomness import BASELINE_SAMPLE, Stream
 
@@ -45,20 +45,11 @@ def baselines(kind: str | tuple[float, ...], images: Tensor, mean: Tensor, strea
     if kind == "white":
         return torch.ones_like(images)
     if kind == "blur":
-        return blur(images)
+        return gaussian_blur(images, BLUR_SIGMA, BLUR_KERNEL)
     if kind == "uniform":
         draws = [s.generator(BASELINE_SAMPLE).random(tuple(images.shape[1:]), dtype=np.float32) for s in streams]
         return torch.from_numpy(np.stack(draws)).to(images)
     raise UsageError("baseline", kind, BASELINES)
-
-
-def blur(images: Tensor) -> Tensor:
-    """Gaussian blur with reflected borders, (B, C, H, W)."""
-    # Reflection needs a border narrower than the image.
-    widest = 2 * min(images.shape[-2:]) - 1
-    kernel = min(BLUR_KERNEL, widest)
-    blurred: Tensor = gaussian_blur(images, [kernel, kernel], [BLUR_SIGMA, BLUR_SIGMA])
-    return blurred
 
 
 def _constant(images: Tensor, values: Tensor) -> Tensor:

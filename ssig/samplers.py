@@ -181,7 +181,7 @@ def stratum(k: int, samples: int) -> float:
 
 
 def frequency_radii(size: tuple[int, int]) -> np.ndarray:
-    """Radial frequency, in cycles per pixel, of each `rfft2` coefficient (H, W // 2 + 1) of an image of `size` (H, W)."""
+    """Radial frequency of each `rfft2` coefficient of an image of `size` (H, W): cycles per pixel, (H, W // 2 + 1)."""
     radii: np.ndarray = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :])
     return radii
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
@@ -37,3 +39,47 @@ def tiny() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Tiny().eval()
+
+
+class Picky(Tiny):
+    """Fails on dark images: raises, or kills its process as a fault in native code would."""
+
+    deadly = False
+
+    def forward(self, points: Tensor) -> Tensor:
+        if bool((points.flatten(1).mean(dim=1) < 0.02).any()):
+            if self.deadly:
+                os._exit(139)
+            raise ValueError("too dark to see")
+        return super().forward(points)
+
+
+def raises_on_dark() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Picky().eval()
+
+
+def dies_on_dark() -> nn.Module:
+    network = raises_on_dark()
+    network.deadly = True
+    return network
+
+
+def gives_nan_on_dark() -> nn.Module:
+    class Nan(Tiny):
+        def forward(self, points: Tensor) -> Tensor:
+            dark = points.flatten(1).mean(dim=1, keepdim=True) < 0.02
+            return torch.where(dark, torch.nan, 1.0) * super().forward(points)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Nan().eval()
+
+
+def always_raises() -> nn.Module:
+    class Broken(Tiny):
+        def forward(self, points: Tensor) -> Tensor:
+            raise RuntimeError("this network is broken")
+
+    return Broken().eval()

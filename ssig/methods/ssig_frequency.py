@@ -1,6 +1,7 @@
 """Frequency SSIG:  `z = E_m [ |grad f_y(x' + F^-1(m * F(x - x')))| ]`.
 
-Suppression in the frequency domain: the mask `m` keeps each Fourier coefficient with probability `rho_k`; the keep probability `rho_k = (k + 1/2) / K` is stratified over the samples.
+Suppression in the frequency domain: the mask `m` keeps each Fourier coefficient with probability `rho_k`; the keep
+probability `rho_k = (k + 1/2) / K` is stratified over the samples.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Shapley SSIG:  `z = (x - x') * E_k E_{m ~ Bernoulli(rho_k)} [ grad f_y(x' + m * (x - x')) ]`.
 
-Keep probabilities `rho_k = (k + 1/2) / K` are stratified over the samples. The Owen integral of the multilinear extension: exact Shapley values where `f` is multilinear or quadratic in `m`,
-first order otherwise (gradients at the corners are no finite differences); the residual is reported.
+Keep probabilities `rho_k = (k + 1/2) / K` are stratified over the samples. The Owen integral of the multilinear
+extension: exact Shapley values where `f` is multilinear or quadratic in `m`, first order otherwise (gradients at
+the corners are no finite differences); the residual is reported.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
+from ssig.blur import convolve, gaussian_blur
 from ssig.metrics.evaluation import Evaluation
 
 REFERENCES = ("blur", "rise-blur", "mean", "black", "white")
@@ -42,7 +43,7 @@ def reference(evaluation: Evaluation, kind: str, blur_sigma: float, blur_kernel:
             return gaussian_blur(images, blur_sigma, blur_kernel)
         if kind == "rise-blur":
             # Blurring is linear in each channel, so dividing by the standard deviation and back cancels.
-            return mean + _convolve(pad(images - mean, [_RISE_SIZE // 2] * 4), rise_kernel())
+            return mean + convolve(pad(images - mean, [_RISE_SIZE // 2] * 4), rise_kernel())
         colour = {"mean": mean, "black": torch.zeros_like(mean), "white": torch.ones_like(mean)}[kind]
         return colour.expand_as(images)
 
@@ -54,14 +55,6 @@ def reference_key(kind: str, blur_sigma: float, blur_kernel: int) -> tuple[str |
     return (kind, blur_sigma, blur_kernel) if kind == "blur" else (kind,)
 
 
-def gaussian_blur(images: Tensor, sigma: float, kernel: int) -> Tensor:
-    """(B, C, H, W) blurred as by torchvision's `gaussian_blur`, and also where the kernel exceeds the image."""
-    offsets = np.arange(kernel) - kernel // 2
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    rows, columns = (np.pad(np.arange(size), kernel // 2, mode="reflect") for size in images.shape[-2:])
-    return _convolve(images[..., rows, :][..., columns], weights / weights.sum())
-
-
 def rise_kernel() -> np.ndarray:
     """(11,) float64; its outer product with itself is RISE's blur, a delta under SciPy's Gaussian filter of sigma 5.
 
@@ -71,13 +64,6 @@ def rise_kernel() -> np.ndarray:
     delta[_RISE_SIZE // 2] = 1.0
     weights: np.ndarray = gaussian_filter1d(delta, _RISE_SIGMA)
     return weights
-
-
-def _convolve(padded: Tensor, weights: np.ndarray) -> Tensor:
-    """Each channel under the separable kernel `weights` x `weights`, without borders."""
-    channels = padded.shape[1]
-    kernel = torch.from_numpy(weights).to(padded).expand(channels, 1, 1, -1)
-    return conv2d(conv2d(padded, kernel, groups=channels), kernel.transpose(-1, -2), groups=channels)
 
 
 def sweep(evaluation: Evaluation, rows: Tensor, steps: int, build: Build, score: str) -> np.ndarray:

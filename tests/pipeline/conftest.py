@@ -2,64 +2,31 @@
 
 from __future__ import annotations
 
-import io
-import json
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pipeline.config import Job, load_job
 
 TESTS = Path(__file__).resolve().parents[1]
-CLASSES = 8
+sys.path.insert(0, str(TESTS))
+
+from tests_shards import members, write_tar  # noqa: E402
 
 MakeShard = Callable[..., Path]
 MakeJob = Callable[..., Job]
-
-
-def jpeg(seed: int, size: tuple[int, int] = (48, 40)) -> bytes:
-    """A smooth random photograph, (width, height)."""
-    generator = np.random.default_rng(seed)
-    coarse = Image.fromarray(generator.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-    buffer = io.BytesIO()
-    coarse.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def members(first: int, count: int) -> list[tuple[str, bytes]]:
-    """The files of `count` whole samples."""
-    files = []
-    for number in range(first, first + count):
-        key = f"image{number:04d}"
-        box = {"wnid": "n0", "boxes": [[8, 6, 30, 32]]}
-        files += [
-            (f"{key}.jpg", jpeg(number)),
-            (f"{key}.cls", str(number % CLASSES).encode()),
-            (f"{key}.json", json.dumps(box).encode()),
-        ]
-    return files
-
-
-def write_tar(path: Path, files: list[tuple[str, bytes]]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture
 def make_shard(tmp_path: Path) -> MakeShard:
     """`make_shard(name, count, first=0)` or `make_shard(name, files=[...])`."""
 
-    def make(name: str = "a.tar", count: int = 8, first: int = 0, files: list[tuple[str, bytes]] | None = None) -> Path:
+    def make(
+        name: str = "a.tar", count: int = 8, first: int = 0, files: list[tuple[str, bytes]] | None = None
+    ) -> Path:
         return write_tar(tmp_path / name, members(first, count) if files is None else files)
 
     return make
@@ -88,6 +55,7 @@ def make_job(tmp_path: Path) -> MakeJob:
             "output.path": str(tmp_path / "run"),
             "unit_size": 4,
             "actors.num_cpus": 1,
+            "actors.num_gpus": 0,
             "actors.max": 1,
             **{name.replace("__", "."): value for name, value in overrides.items()},
         }
@@ -98,11 +66,11 @@ def make_job(tmp_path: Path) -> MakeJob:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray with two cores, shared by the tests of the session."""
+    """A local Ray with two cores and four logical GPUs, shared by the tests of the session."""
     import ray
 
     sys.path.insert(0, str(TESTS))
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
     sys.path.remove(str(TESTS))

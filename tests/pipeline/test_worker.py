@@ -14,7 +14,6 @@ import torch
 
 from pipeline import manifest as manifests
 from pipeline.audit import audit
-from pipeline.config import Job
 from pipeline.names import commit_name, table_name
 from pipeline.plan import recorded_labels
 from pipeline.storage import open_storage
@@ -39,7 +38,9 @@ def test_every_sample_has_a_row_in_both_tables(make_shard: Make, make_job: Make,
         assert [row["method"] for row in rows] == ["ig"] * 6 + ["ssig"] * 6
         assert all(row["status"] == "ok" and row["error"] is None for row in rows)
         assert all(0 <= row["probability"] <= 1 and row["target"] == row["label"] for row in rows)
-    measured = rows_of(run, "metrics", "method, insertion, insertion_curve, roc_auc, completeness, excluded, seconds_insertion")
+    measured = rows_of(
+        run, "metrics", "method, insertion, insertion_curve, roc_auc, completeness, excluded, seconds_insertion"
+    )
     assert all(len(row["insertion_curve"]) == 5 and row["seconds_insertion"] > 0 for row in measured)
     assert all((row["completeness"] is None) == (row["method"] == "ssig") for row in measured)
     assert all("completeness" in dict(row["excluded"]) for row in measured if row["method"] == "ssig")
@@ -84,7 +85,9 @@ def test_unit_sizes_give_the_same_rows(make_shard: Make, make_job: Make, work_of
     shard = make_shard(count=7)
     columns = "method, key, predicted, probability, insertion, deletion, roc_auc, completeness, insertion_curve"
     first, second = (
-        rows_of(work_off(make_job(shard, unit_size=size, output__path=str(tmp_path / f"run{size}"))), "metrics", columns)
+        rows_of(
+            work_off(make_job(shard, unit_size=size, output__path=str(tmp_path / f"run{size}"))), "metrics", columns
+        )
         for size in (2, 5)
     )
     for one, other in zip(first, second, strict=True):
@@ -99,7 +102,10 @@ def test_an_attempt_goes_on_from_what_a_killed_one_published(
     job = make_job(make_shard(count=4))
     run = work_off(job)
     unit = "000000-000000-000004"
-    before = {table: (run / table_name(table, "networks:tiny", "ig", unit)).read_bytes() for table in ("attributions", "metrics")}
+    before = {
+        table: (run / table_name(table, "networks:tiny", "ig", unit)).read_bytes()
+        for table in ("attributions", "metrics")
+    }
     (run / commit_name("networks:tiny", "ig", unit)).unlink()
     (run / table_name("metrics", "networks:tiny", "ig", unit)).unlink()
     assert not audit(str(run)).ok

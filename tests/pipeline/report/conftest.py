@@ -207,7 +207,7 @@ def _method(
     fingerprint = f"print-{method.label}"
     model = {
         **{"name": "efficientnet-tiny", "weights_hash": "0123456789abcdef", "precision": "fp32", "score": "logit"},
-        **{"target": "label", "label": MODEL, "input_size": [side, side], "geometry": {"crop": side}, "classes": 3},
+        **{"target": "label", "weights": None, "input_size": [side, side], "geometry": {"crop": side}, "classes": 3},
     }
     options = {"readout": "sum" if method.signed else "sum-abs", "baseline": "mean", "samples": 32}
     config = {

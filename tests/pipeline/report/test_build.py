@@ -166,6 +166,7 @@ def test_the_job_file_repeats_the_options(finished_run):
     assert job["seed"] == 7
     assert job["unit_size"] == 8
     assert [Path(shard).name for shard in job["dataset"]["shards"]] == ["shard-0.tar", "shard-1.tar"]
+    assert job["model"]["label"] == MODEL
     assert {metric["name"] for metric in job["metrics"]} >= {"insertion", "roc_auc"}
 
 

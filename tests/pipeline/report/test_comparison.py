@@ -69,6 +69,15 @@ def test_equal_methods_are_not_separated():
     assert (lead.leader, lead.rank) == ("ssig", 1)
     assert (lead.difference.low, lead.difference.mean, lead.difference.high) == (0, 0, 0)
     assert not lead.separated
+    assert lead.verdict == "tie"
+
+
+def test_a_tie_is_nobodys_lead():
+    values = np.repeat(shifted([0.0]), 2, axis=1)
+    comparison, leads = leads_of(measured(values, (UP,), ("ssig", "ig")))
+    text = summary(comparison, leads)
+    assert "leads on" not in text
+    assert "On higher the first two are equal." in text
 
 
 def test_differences_use_the_images_that_both_have():

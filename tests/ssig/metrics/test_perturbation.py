@@ -13,7 +13,8 @@ from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur as torchvision_blur
 
 from ssig.metrics.evaluation import Evaluation
-from ssig.metrics.perturbation import REFERENCES, gaussian_blur, reference, rise_kernel
+from ssig.blur import gaussian_blur
+from ssig.metrics.perturbation import REFERENCES, reference, rise_kernel
 
 
 def rise_kernel_2d() -> np.ndarray:

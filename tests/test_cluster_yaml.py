@@ -1,0 +1,233 @@
+"""`cluster.yaml`: Ray's own validator takes it, and, as that accepts nonsense too, all that it names exists."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema
+import pytest
+import typer
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.scripts.scripts import cli as ray_cli
+
+from jobs.cli import app
+from pipeline.config import load_job
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
+SSIG = typer.main.get_command(app)
+
+Config = dict[str, Any]
+
+# Parameters of EC2's create_instances that a node may set; True where what is inside is not looked into.
+NODE_CONFIG: Config = {
+    "BlockDeviceMappings": {
+        "DeviceName": True,
+        "Ebs": {"VolumeSize": True, "VolumeType": True, "Iops": True, "Throughput": True, "Encrypted": True},
+    },
+    "IamInstanceProfile": {"Arn": True, "Name": True},
+    "ImageId": True,
+    "InstanceMarketOptions": {"MarketType": True, "SpotOptions": True},
+    "InstanceType": True,
+    "KeyName": True,
+    "MetadataOptions": {"HttpTokens": True, "HttpPutResponseHopLimit": True, "HttpEndpoint": True},
+    "NetworkInterfaces": True,
+    "Placement": True,
+    "SecurityGroupIds": True,
+    "SubnetId": True,
+    "TagSpecifications": True,
+    "UserData": True,
+}
+# Instance type -> its cores and GPUs.
+INSTANCES = {"m7i.xlarge": (4, 0), "g6.xlarge": (4, 1)}
+COMMANDS = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+HOME_OF_THE_PROJECT = "~/ssig/"
+# Made on the nodes: the environment by `make install`, the rest by Ray.
+MADE = ("~/ssig/.venv", "~/ray_bootstrap_config.yaml", "~/.ray/auth_token")
+
+
+def read() -> Config:
+    config: Config = yaml.safe_load(TEXT)
+    return config
+
+
+def commands(config: Config) -> list[str]:
+    return [command for key in COMMANDS for command in config.get(key, [])]
+
+
+def unknown_keys(given: object, known: object, where: str) -> Iterator[str]:
+    if isinstance(given, list):
+        for item in given:
+            yield from unknown_keys(item, known, where)
+    elif isinstance(given, dict) and isinstance(known, dict):
+        for key, value in given.items():
+            if key in known:
+                yield from unknown_keys(value, known[key], f"{where}.{key}")
+            else:
+                yield f"{where}.{key}: no parameter of create_instances"
+
+
+def wrong_nodes(config: Config) -> Iterator[str]:
+    nodes = config["available_node_types"]
+    if config["head_node_type"] not in nodes:
+        yield f"{config['head_node_type']}: no such node type"
+    for name, node in nodes.items():
+        yield from unknown_keys(node["node_config"], NODE_CONFIG, name)
+        cores, gpus = INSTANCES.get(node["node_config"]["InstanceType"], (None, None))
+        resources = node["resources"]
+        allowed = (0, cores) if name == config["head_node_type"] else (cores,)
+        if resources.get("CPU") not in allowed or resources.get("GPU", 0) != gpus:
+            yield f"{name}: {resources} is not what {node['node_config']['InstanceType']} has"
+        if node.get("min_workers", 0) > node.get("max_workers", config["max_workers"]):
+            yield f"{name}: min_workers above max_workers"
+
+
+def wrong_paths(config: Config) -> Iterator[str]:
+    mounts = config["file_mounts"]
+    for remote, local in mounts.items():
+        if Path(local).is_absolute() or not (ROOT / local).exists():
+            yield f"{local}: not in the project"
+        if remote != HOME_OF_THE_PROJECT + local:
+            yield f"{remote}: not the place of {local}"
+    for path in re.findall(r"(?:~|\$HOME)(/[\w./-]+)", "\n".join(commands(config))):
+        full = "~" + path
+        known = [*mounts, *MADE]
+        if full.rstrip("/") + "/" != HOME_OF_THE_PROJECT and not any(full.startswith(start) for start in known):
+            yield f"{full}: nothing puts it there"
+        program = re.fullmatch(r"~/ssig/\.venv/bin/(\w+)", full)
+        if program and not (Path(sys.executable).parent / program[1]).exists():
+            yield f"{full}: no such program"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    needed = {"pyproject.toml", "constraints.txt", "Makefile", project["readme"], *project["license-files"]}
+    for name in sorted(needed | {package.partition(".")[0] for package in packages}):
+        if name not in mounts.values():
+            yield f"{name}: needed to install the project, but not mounted"
+
+
+def known_command(group: click.Command, name: str, options: list[str]) -> Iterator[str]:
+    command = group.commands.get(name) if isinstance(group, click.Group) else None
+    if command is None:
+        yield f"{name}: no such command"
+        return
+    known = {option for parameter in command.params for option in parameter.opts}
+    yield from (f"{name} {option}: no such option" for option in options if option not in known)
+
+
+def wrong_commands(config: Config, text: str) -> Iterator[str]:
+    for command in commands(config):
+        checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+        if checked.returncode:
+            yield f"{command}: {checked.stderr.strip()}"
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    # Comments tell a person what to type: they are held to the same. A command ends with its line or a separator.
+    lines = re.split(
+        r"[\n;`]|&&|>|#  ", "\n".join(commands(config)) + "\n" + re.sub(r"^# *", "", text, flags=re.MULTILINE)
+    )
+    for line in lines:
+        words = re.match(r"\s*(?:- )?(?:\S*/)?(make|ray|ssig) (?:-C \S+ )?([a-z][\w-]*)(.*)", line)
+        if words is None:
+            continue
+        program, name, rest = words.groups()
+        if program == "make":
+            if name not in targets:
+                yield f"make {name}: no such target"
+        else:
+            options = re.findall(r"--[a-z-]+", rest)
+            yield from known_command(SSIG if program == "ssig" else ray_cli, name, options)
+
+
+def wrong_security(config: Config, text: str) -> Iterator[str]:
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        start = " ".join(config[key])
+        if "RAY_AUTH_MODE=token" not in start:
+            yield f"{key}: without a token anybody who reaches the port may run code"
+    if "--dashboard-host=127.0.0.1" not in " ".join(config["head_start_ray_commands"]):
+        yield "the dashboard listens beyond loopback"
+    if "ssh_private_key" in config["auth"] or re.search(
+        r"AKIA\w{12}|RAY_AUTH_TOKEN=|BEGIN [A-Z ]*PRIVATE|password", text
+    ):
+        yield "holds a secret"
+
+
+def problems(config: Config, text: str = TEXT) -> list[str]:
+    checks = (wrong_nodes(config), wrong_paths(config), wrong_commands(config, text), wrong_security(config, text))
+    return [problem for check in checks for problem in check]
+
+
+def test_rays_own_validator_takes_it() -> None:
+    validate_config(prepare_config(read()))
+
+
+def test_rays_own_validator_refuses_an_unknown_key_but_no_nonsense_in_a_node() -> None:
+    config = read()
+    config["available_node_types"]["worker"]["node_config"]["InstanceTyp"] = "nonsense"
+    validate_config(prepare_config(copy.deepcopy(config)))
+    with pytest.raises(jsonschema.ValidationError):
+        validate_config(prepare_config({**config, "head_nod_type": "head"}))
+
+
+def test_all_that_it_names_exists() -> None:
+    assert problems(read()) == []
+
+
+def in_worker(**changes: object) -> Callable[[Config], None]:
+    return lambda config: config["available_node_types"]["worker"].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "word"),
+    [
+        (lambda config: config["available_node_types"]["head"]["node_config"].update(InstanceTyp="x"), "InstanceTyp"),
+        (
+            lambda config: config["available_node_types"]["head"]["node_config"].update(
+                BlockDeviceMappings=[{"Ebs": {"Size": 1}}]
+            ),
+            "Ebs.Size",
+        ),
+        (in_worker(resources={"CPU": 4, "GPU": 2}), "is not what"),
+        (in_worker(min_workers=9), "min_workers"),
+        (lambda config: config.update(head_node_type="master"), "master"),
+        (lambda config: config["file_mounts"].update({"~/ssig/absent": "absent"}), "absent"),
+        (lambda config: config["file_mounts"].pop("~/ssig/jobs"), "jobs: needed"),
+        (lambda config: config["setup_commands"].append("cat ~/elsewhere/x"), "elsewhere"),
+        (lambda config: config["setup_commands"].append("~/ssig/.venv/bin/no_such_tool"), "no_such_tool"),
+        (lambda config: config["setup_commands"].append("make -C ~/ssig instal"), "instal"),
+        (lambda config: config["setup_commands"].append("if true; then"), "syntax"),
+        (lambda config: config["setup_commands"].append("ray start --haed"), "--haed"),
+        (lambda config: config["setup_commands"].append("ssig atribute"), "atribute"),
+        (lambda config: config.update(worker_start_ray_commands=["ray start"]), "token"),
+    ],
+)
+def test_a_planted_fault_is_found(break_it: Callable[[Config], None], word: str) -> None:
+    config = read()
+    break_it(config)
+    assert any(word in problem for problem in problems(config))
+
+
+def test_a_planted_fault_in_a_comment_is_found() -> None:
+    assert problems(read(), TEXT + "\n#   ssig submitt job.yaml\n") == ["submitt: no such command"]
+
+
+def test_the_example_job_is_a_job_and_shows_every_key() -> None:
+    job = load_job(ROOT / "job.example.yaml")
+    given = yaml.safe_load((ROOT / "job.example.yaml").read_text())
+    assert list(given) == list(type(job).model_fields)
+    for section in ("dataset", "model", "output", "actors"):
+        assert list(given[section]) == list(type(getattr(job, section)).model_fields)
