@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from pipeline.report.contents import REPORT_VERSION, as_json, contents
-from pipeline.report.render import html, markdown, tables
+from pipeline.report.render import html, markdown
+from pipeline.report.tables import tables
 from pipeline.results import open_run
 from pipeline.storage import open_storage
 from ssig.errors import UsageError

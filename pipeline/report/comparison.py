@@ -43,8 +43,16 @@ class Lead:
     rank: int | None
 
     @property
+    def tied(self) -> bool:
+        return self.difference.mean == 0
+
+    @property
     def separated(self) -> bool:
         return self.difference.separated
+
+    @property
+    def verdict(self) -> str:
+        return "tie" if self.tied else "yes" if self.separated else "no"
 
 
 @dataclass(frozen=True)

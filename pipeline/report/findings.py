@@ -5,13 +5,15 @@ from __future__ import annotations
 from pipeline.report.comparison import Comparison, Lead
 
 LEADS_ONLY = 100
+NARROW = 30
 CLAIM = 1000
 
 
 def caution(images: int) -> str:
     """What the number of images allows one to say; empty where it is enough."""
     if images < LEADS_ONLY:
-        return f"N = {images} images, fewer than {LEADS_ONLY}: these numbers are leads, not results."
+        text = f"N = {images} images, fewer than {LEADS_ONLY}: these numbers are leads, not results."
+        return text + (" Bootstrap intervals of so few images are too narrow." if images < NARROW else "")
     if images < CLAIM:
         return f"N = {images} images: fewer than the {CLAIM:,} that a claim about methods should rest on."
     return ""
@@ -23,11 +25,14 @@ def summary(comparison: Comparison, leads: list[Lead]) -> str:
     if not leads:
         return "No two methods share a metric that has a better direction, so there is nothing to compare."
     sentences = [text for method in comparison.methods if (text := _leading(method, leads))]
+    tied = [lead.column.name for lead in leads if lead.tied]
+    if tied:
+        sentences.append(f"On {_listed(tied)} the first two are equal.")
     return " ".join([*sentences, _standing(comparison.methods[0], leads)])
 
 
 def _leading(method: str, leads: list[Lead]) -> str:
-    mine = [lead for lead in leads if lead.leader == method]
+    mine = [lead for lead in leads if lead.leader == method and not lead.tied]
     clear = [lead.column.name for lead in mine if lead.separated]
     unclear = [lead.column.name for lead in mine if not lead.separated]
     parts = []
@@ -40,12 +45,12 @@ def _leading(method: str, leads: list[Lead]) -> str:
 
 def _standing(reference: str, leads: list[Lead]) -> str:
     ranked = [lead for lead in leads if lead.rank is not None]
-    behind = [lead for lead in ranked if lead.rank != 1]
+    behind = [lead for lead in ranked if lead.behind is not None and lead.behind.mean != 0]
     clear = [lead.column.name for lead in behind if lead.behind is not None and lead.behind.separated]
     if not ranked:
         return f"The reference method {reference} has none of these metrics."
     if not behind:
-        return f"The reference method {reference} leads on all {len(ranked)} of its metrics."
+        return f"The reference method {reference} is behind on none of its {len(ranked)} metrics."
     text = f"The reference method {reference} is behind the leader on {len(behind)} of {len(ranked)} metrics; "
     if clear:
         return f"{text}the paired 95\N{NO-BREAK SPACE}% interval of the difference excludes 0 on {_listed(clear)}."

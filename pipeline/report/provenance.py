@@ -21,7 +21,7 @@ CONTROLS = {
     "plain gradient": ("gradient",),
 }
 _SHOWN = ("readout", "score", "baseline")  # in columns of their own
-_JOB_MODEL = ("name", "weights", "precision", "score", "target", "label")
+_JOB_MODEL = ("name", "weights", "precision", "score", "target")
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,19 @@ def job_file(run: Run, model: str) -> str:
     metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
     dataset = run.document.get("dataset", {})
     known = configs[0].get("model", {})
+    stored: dict[str, Any] = {name: configs[0][name] for name in ("maps", "channels") if name in configs[0]}
     job = {
         "dataset": {
             "shards": [shard["url"] for shard in dataset.get("shards", [])],
             "limit": dataset.get("limit"),
         },
-        "model": {name: known[name] for name in _JOB_MODEL if name in known},
+        "model": {**{name: known[name] for name in _JOB_MODEL if name in known}, "label": model},
         "methods": [
             {"name": method.get("name", label), "label": label, **method.get("options", {})}
             for label, method in zip(labels, (config.get("method", {}) for config in configs), strict=True)
         ],
         "metrics": [{"name": name, **options} for name, options in metrics.items()],
-        "output": {"path": run.root, "maps": configs[0].get("maps")},
+        "output": {"path": run.root, **stored},
         "unit_size": run.document.get("unit_size"),
         "seed": run.document.get("seed"),
     }

@@ -1,10 +1,9 @@
-"""The report's data as HTML, Markdown and CSV. Every string that comes from the run is escaped on its way out."""
+"""The report's data as HTML and Markdown. Every string that comes from the run is escaped on its way out."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report import numbers
-from pipeline.report.comparison import Estimate
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve, score_label
 from pipeline.report.effort import PHASES
@@ -26,7 +24,8 @@ from pipeline.statistics import RESAMPLES
 SHOWN_FAILURES = 200
 _ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}
 _TARGETS = {"label": "labelled class", "predicted": "predicted class"}
-_MARKDOWN = str.maketrans({character: "\\" + character for character in "\\|`*_[]"} | {"\n": " ", "\r": " "})
+# An underscore inside a word is no sign in Markdown.
+_MARKDOWN = re.compile(r"[\\|`*\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def html(run: Run, report: Report) -> str:
@@ -46,103 +45,6 @@ def markdown(report: Report) -> str:
     """The same numbers without pictures."""
     environment = _environment(autoescape=False, finalize=_markdown_text)
     return environment.get_template("report.md").render(report=report, bold=Markup("**"), **_constants())
-
-
-def tables(report: Report) -> dict[str, str]:
-    """CSV tables by file name, in long form: one number a row."""
-    return {
-        "coverage.csv": _csv(
-            ("model", "method", "expected", *report.statuses, "not_done"),
-            (
-                (
-                    row.model,
-                    row.method,
-                    row.expected,
-                    *(row.statuses.get(name, 0) for name in report.statuses),
-                    row.not_done,
-                )
-                for row in report.coverage
-            ),
-        ),
-        "failed_samples.csv": _csv(
-            ("model", "method", "shard", "index", "key", "status", "error"),
-            (
-                (item.model, method, item.shard, item.index, item.key, item.status, item.error)
-                for item in report.failures
-                for method in item.methods
-            ),
-        ),
-        "quarantine.csv": _csv(
-            names := ("shard", "kind", "key", "offset", "reason", "attempts"),
-            (tuple(record[name] for name in names) for record in report.quarantine),
-        ),
-        "metrics.csv": _csv(
-            ("model", "method", "column", "direction", *_ESTIMATE),
-            (row for model in report.models for row in _estimates(model, model.comparison.means, ())),
-        ),
-        "differences.csv": _csv(
-            ("model", "method", "column", "direction", "reference", *_ESTIMATE),
-            (
-                row
-                for model in report.models
-                for row in _estimates(model, model.comparison.differences, (model.reference,))
-            ),
-        ),
-        "exclusions.csv": _csv(
-            ("model", "column", "method", "kept", "excluded", "reason", "count"),
-            (
-                (model.model, row.column, method, row.kept, row.excluded, reason, count)
-                for model in report.models
-                for row in model.accounts
-                for method in row.methods
-                for reason, count in (row.reasons or (("", 0),))
-            ),
-        ),
-        "curves.csv": _csv(
-            ("model", "column", "method", "fraction", *_ESTIMATE),
-            (
-                (model.model, curve.column, curve.method, *point, curve.count)
-                for model in report.models
-                for curve in model.curves
-                for point in zip(curve.fraction, curve.mean, curve.low, curve.high, strict=True)
-            ),
-        ),
-        "effort.csv": _csv(
-            (
-                *("model", "method", "standard_error", "median_residual", "median_relative_residual"),
-                *("gradient_evaluations", *(f"seconds_{phase}" for phase in PHASES)),
-            ),
-            (
-                (
-                    *(model.model, row.method, row.standard_error.mean, row.residual, row.relative_residual),
-                    *(row.gradient_evaluations, *(row.seconds.get(phase) for phase in PHASES)),
-                )
-                for model in report.models
-                for row in model.efforts
-            ),
-        ),
-    }
-
-
-_ESTIMATE = ("mean", "low", "high", "n")
-
-
-def _estimates(
-    model: ModelReport, table: dict[str, dict[str, Estimate]], more: tuple[str, ...]
-) -> Iterable[tuple[object, ...]]:
-    for method, estimates in table.items():
-        for column in (*model.headlines, *model.further):
-            estimate = estimates[column.name]
-            numbers_of = (estimate.mean, estimate.low, estimate.high, estimate.count)
-            yield (model.model, method, column.name, column.direction, *more, *numbers_of)
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return target.getvalue()
 
 
 def _environment(**settings: Any) -> Environment:
@@ -196,7 +98,8 @@ def _markdown_text(value: Any) -> Any:
     """Markdown's own signs, and HTML's, as text."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return value.translate(_MARKDOWN).replace("&", "&amp;").replace("<", "&lt;")
+    escaped = _MARKDOWN.sub(r"\\\g<0>", " ".join(value.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _figures(run: Run, model: ModelReport) -> list[Markup]:

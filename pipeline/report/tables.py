@@ -1,0 +1,93 @@
+"""The report's numbers as CSV, in long form: one number a row, all digits."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from pipeline.report.comparison import Estimate
+from pipeline.report.contents import ModelReport, Report
+from pipeline.report.effort import PHASES
+
+_ESTIMATE = ("mean", "low", "high", "n")
+_QUARANTINE = ("shard", "kind", "key", "offset", "reason", "attempts")
+_EFFORT = ("standard_error", "median_residual", "median_relative_residual", "gradient_evaluations")
+
+
+def tables(report: Report) -> dict[str, str]:
+    """CSV text by file name."""
+    models = report.models
+    return {
+        "coverage.csv": _csv(
+            ("model", "method", "expected", *report.statuses, "not_done"),
+            (
+                (row.model, row.method, row.expected, *(row.statuses.get(s, 0) for s in report.statuses), row.not_done)
+                for row in report.coverage
+            ),
+        ),
+        "failed_samples.csv": _csv(
+            ("model", "method", "shard", "index", "key", "status", "error"),
+            (
+                (item.model, method, item.shard, item.index, item.key, item.status, item.error)
+                for item in report.failures
+                for method in item.methods
+            ),
+        ),
+        "quarantine.csv": _csv(_QUARANTINE, ([record[name] for name in _QUARANTINE] for record in report.quarantine)),
+        "metrics.csv": _csv(
+            ("model", "method", "column", "direction", *_ESTIMATE),
+            (row for model in models for row in _estimates(model, model.comparison.means)),
+        ),
+        "differences.csv": _csv(
+            ("model", "method", "column", "direction", *_ESTIMATE, "reference"),
+            ((*row, model.reference) for model in models for row in _estimates(model, model.comparison.differences)),
+        ),
+        "exclusions.csv": _csv(
+            ("model", "column", "method", "kept", "excluded", "reason", "count"),
+            (row for model in models for row in _exclusions(model)),
+        ),
+        "curves.csv": _csv(
+            ("model", "column", "method", "fraction", *_ESTIMATE),
+            (row for model in models for row in _curves(model)),
+        ),
+        "effort.csv": _csv(
+            ("model", "method", *_EFFORT, *(f"seconds_{phase}" for phase in PHASES)),
+            (row for model in models for row in _efforts(model)),
+        ),
+    }
+
+
+def _estimates(model: ModelReport, estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterator[tuple[object, ...]]:
+    for method, row in estimates.items():
+        for column in (*model.headlines, *model.further):
+            item = row[column.name]
+            yield model.model, method, column.name, column.direction, item.mean, item.low, item.high, item.count
+
+
+def _exclusions(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for row in model.accounts:
+        for method in row.methods:
+            for reason, count in row.reasons or (("", 0),):
+                yield model.model, row.column, method, row.kept, row.excluded, reason, count
+
+
+def _curves(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for curve in model.curves:
+        for point in zip(curve.fraction, curve.mean, curve.low, curve.high, strict=True):
+            yield (model.model, curve.column, curve.method, *point, curve.count)
+
+
+def _efforts(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for row in model.efforts:
+        seconds = (row.seconds.get(phase) for phase in PHASES)
+        numbers = (row.standard_error.mean, row.residual, row.relative_residual, row.gradient_evaluations)
+        yield (model.model, row.method, *numbers, *seconds)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return target.getvalue()
