@@ -31,6 +31,7 @@ from pipeline.plan import Label
 from pipeline.planning import (
     check_labels,
     check_output,
+    check_target,
     forget_failed,
     job_labels,
     record_labels,
@@ -111,6 +112,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     progress.phase = f"loading {job.model.name}"
     listener(progress, None)
     model = load_model(job.model.name, job.model.weights, precision=job.model.precision)
+    check_target(job, model)
     labels: list[Label] = []
     if manifest is not None:
         labels = check_labels(storage, job_labels(job, manifest.hash, model))

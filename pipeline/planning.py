@@ -89,12 +89,15 @@ def record_run(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest:
     return manifest
 
 
-def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
-    """The labels that a job asks for, with their configurations."""
-    target = job.model.target
-    classes = len(model.categories)
+def check_target(job: Job, model: Model) -> None:
+    """Refuses a given class that the network does not have."""
+    target, classes = job.model.target, len(model.categories)
     if isinstance(target, int) and target >= classes:
         raise UsageError("model.target", target, f"label, predicted, or a class below {classes}")
+
+
+def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
+    """The labels that a job asks for, with their configurations."""
     described = {
         "name": model.name,
         "weights": job.model.weights,
@@ -102,7 +105,7 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "precision": model.precision,
         "input_size": list(model.input_size),
         "geometry": model.geometry.as_dict(),
-        "classes": classes,
+        "classes": len(model.categories),
         "categories": model.categories,
     }
     here = machine()

@@ -31,10 +31,10 @@ from torch.utils.data import Dataset
 from pipeline.records import Status
 from pipeline.schema import metrics_schema
 from pipeline.storage import Storage, open_storage
+from pipeline.tables import MAPS_WANTED, decode_maps
 from ssig.errors import UsageError
 
 _READERS = 16
-_MAPS_WANTED = "a run whose output.maps is float16 or float32"
 _REQUIRED = {
     "config": ("model_label", "method_label", "fingerprint"),
     "commits": ("rows", "statuses", "files", "fingerprint"),
@@ -238,21 +238,6 @@ def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None
         raise UsageError("run", f"{storage.root}: {name}: {error}", "a run that passes `ssig audit`") from error
 
 
-def decode_maps(table: pa.Table) -> np.ndarray:
-    """(n, H, W) float32 maps of the rows that have one: stored values times `map_scale`.
-
-    Raises:
-        UsageError: the run stored no maps.
-    """
-    if "map" not in table.column_names:
-        raise UsageError("output.maps", "none", _MAPS_WANTED)
-    column = table["map"].combine_chunks()
-    scale = table["map_scale"].drop_null().to_numpy().astype(np.float32)
-    stored: np.ndarray = column.storage.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    maps: np.ndarray = stored.reshape(-1, *column.type.shape) * scale[:, None, None]
-    return maps
-
-
 def _attributed(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["status"], Status.OK.value))
 
@@ -260,7 +245,7 @@ def _attributed(table: pa.Table) -> pa.Table:
 def _maps_file(root: str, commit: Commit) -> str:
     name = commit.file("attributions")
     if name is None:
-        raise UsageError("output.maps", f"no attributions of unit {commit.unit} in {root}", _MAPS_WANTED)
+        raise UsageError("output.maps", f"no attributions of unit {commit.unit} in {root}", MAPS_WANTED)
     return name
 
 

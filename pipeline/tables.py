@@ -13,8 +13,11 @@ from pipeline.plan import Label
 from pipeline.prepare import Prepared
 from pipeline.records import Status
 from pipeline.schema import SCHEMA_VERSION, attributions_schema, metrics_schema
+from ssig.errors import UsageError
 from ssig.registry import METRICS
 from ssig.types import Attribution
+
+MAPS_WANTED = "a run whose output.maps is float16 or float32"
 
 
 @dataclass
@@ -122,14 +125,18 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
     return _table(columns, schema)
 
 
-def stored_maps(attributions: pa.Table) -> np.ndarray:
-    """The maps (n, H, W) float32 of the ok rows, as any reader gets them."""
-    column = attributions["map"].combine_chunks()
-    height, width = column.type.shape
-    ok = np.array([status == Status.OK for status in attributions["status"].to_pylist()], dtype=bool)
-    stored = column.storage.filter(pa.array(ok)).flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    scale = attributions["map_scale"].to_numpy()[ok].astype(np.float32)
-    maps: np.ndarray = stored.reshape(-1, height, width) * scale[:, None, None]
+def decode_maps(table: pa.Table) -> np.ndarray:
+    """(n, H, W) float32 maps of the rows that have one: stored values times `map_scale`.
+
+    Raises:
+        UsageError: the run stored no maps.
+    """
+    if "map" not in table.column_names:
+        raise UsageError("output.maps", "none", MAPS_WANTED)
+    column = table["map"].combine_chunks()
+    scale = table["map_scale"].drop_null().to_numpy().astype(np.float32)
+    stored: np.ndarray = column.storage.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    maps: np.ndarray = stored.reshape(-1, *column.type.shape) * scale[:, None, None]
     return maps
 
 

@@ -30,7 +30,7 @@ from pipeline.prepare import Prepared, prepare
 from pipeline.records import ManifestRow, Status
 from pipeline.shards import read_unit
 from pipeline.storage import Storage, open_storage
-from pipeline.tables import Measured, attributions_table, metrics_table, stored_maps
+from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
 from pipeline.writer import check_table, identity_of, publish_table, read_table
 from ssig.api import concatenate, method_job
 from ssig.engine import Job, run
@@ -126,9 +126,7 @@ class Worker:
     def _prepared(self, task: Task) -> Prepared:
         model = self.labels[task.labels[0]].config["model"]
         by_label = model["target"] == "label"
-        samples = read_unit(
-            task.url, task.rows, needs_label=by_label, classes=model["classes"] if by_label else None
-        )
+        samples = read_unit(task.url, task.rows, needs_label=by_label, classes=model["classes"] if by_label else None)
         prepared = prepare(samples, self.model, model["target"], task.poison)
         with self._device:
             prepared.predict(self.replica)
@@ -216,7 +214,7 @@ class Worker:
         at = {position: k for k, position in enumerate(prepared.ok)}
         kept = [at[position] for position in ok]
         if "map" in attributions.schema.names:
-            maps = stored_maps(attributions)
+            maps = decode_maps(attributions)
         elif attributed is not None:
             maps = attributed.map.float().numpy()[kept]
         else:

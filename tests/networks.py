@@ -42,35 +42,35 @@ def tiny() -> nn.Module:
 
 
 class Picky(Tiny):
-    """Fails on dark images: raises, or kills its process as a fault in native code would."""
+    """Fails on white images: raises, or kills its process as a fault in native code would."""
 
     deadly = False
 
     def forward(self, points: Tensor) -> Tensor:
-        if bool((points.flatten(1).mean(dim=1) < 0.02).any()):
+        if bool((points.flatten(1).mean(dim=1) > 0.98).any()):
             if self.deadly:
                 os._exit(139)
-            raise ValueError("too dark to see")
+            raise ValueError("too bright to see")
         return super().forward(points)
 
 
-def raises_on_dark() -> nn.Module:
+def raises_on_white() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Picky().eval()
 
 
-def dies_on_dark() -> nn.Module:
-    network = raises_on_dark()
+def dies_on_white() -> nn.Module:
+    network = raises_on_white()
     network.deadly = True
     return network
 
 
-def gives_nan_on_dark() -> nn.Module:
+def gives_nan_on_white() -> nn.Module:
     class Nan(Tiny):
         def forward(self, points: Tensor) -> Tensor:
-            dark = points.flatten(1).mean(dim=1, keepdim=True) < 0.02
-            return torch.where(dark, torch.nan, 1.0) * super().forward(points)
+            white = points.flatten(1).mean(dim=1, keepdim=True) > 0.98
+            return torch.where(white, torch.nan, 1.0) * super().forward(points)
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -80,6 +80,8 @@ def gives_nan_on_dark() -> nn.Module:
 def always_raises() -> nn.Module:
     class Broken(Tiny):
         def forward(self, points: Tensor) -> Tensor:
-            raise RuntimeError("this network is broken")
+            if bool(points.any()):
+                raise RuntimeError("this network is broken")
+            return super().forward(points)
 
     return Broken().eval()

@@ -132,7 +132,8 @@ def normal(distribution: str) -> str:
 
 def third_party(folder: str) -> dict[str, str]:
     """Top-level third-party modules that a folder imports -> a file that does."""
-    own = {*LAYERS, "tests", *sys.stdlib_module_names}
+    helpers = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    own = {*LAYERS, "tests", *helpers, *sys.stdlib_module_names}
     tops = {name.partition(".")[0]: file for file, names in sources(ROOT, folder) for _, name in names}
     return {top: file for top, file in tops.items() if top and top not in own}
 

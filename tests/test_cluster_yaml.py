@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import jsonschema
 import pytest
 import typer
@@ -121,8 +120,9 @@ def wrong_paths(config: Config) -> Iterator[str]:
             yield f"{name}: needed to install the project, but not mounted"
 
 
-def known_command(group: click.Command, name: str, options: list[str]) -> Iterator[str]:
-    command = group.commands.get(name) if isinstance(group, click.Group) else None
+def unknown_options(program: Any, name: str, options: list[str]) -> Iterator[str]:
+    """What a command line says that a program of click or typer does not know."""
+    command = program.commands.get(name)
     if command is None:
         yield f"{name}: no such command"
         return
@@ -150,7 +150,7 @@ def wrong_commands(config: Config, text: str) -> Iterator[str]:
                 yield f"make {name}: no such target"
         else:
             options = re.findall(r"--[a-z-]+", rest)
-            yield from known_command(SSIG if program == "ssig" else ray_cli, name, options)
+            yield from unknown_options(SSIG if program == "ssig" else ray_cli, name, options)
 
 
 def wrong_security(config: Config, text: str) -> Iterator[str]:

@@ -19,8 +19,9 @@ from obstore.exceptions import BaseError
 from PIL import Image
 
 from pipeline.report.measurements import Measurements
-from pipeline.results import Run, decode_maps, read_table
+from pipeline.results import Run, read_table
 from pipeline.storage import open_storage
+from pipeline.tables import decode_maps
 from ssig.errors import UsageError
 
 RANKED_BY = ("insertion_deletion_gap", "insertion", "roc_auc")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.report.comparison import Estimate
 
-NONE = "–"  # noqa: RUF001
+NONE = "–"
 
 
 def number(value: float | None) -> str:

@@ -169,7 +169,7 @@ def _facts(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"  # noqa: RUF001
+        return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -138,17 +138,17 @@ def test_faults_in_data_are_rows_and_records(make_shard: Make, make_job: Make, t
     assert all(sum(counts.values()) == result.expected for counts in result.statuses.values())
 
 
-@pytest.mark.parametrize("network", ["raises_on_dark", "dies_on_dark"])
+@pytest.mark.parametrize("network", ["raises_on_white", "dies_on_white"])
 def test_a_poison_image_is_bisected_down_to(make_shard: Make, make_job: Make, tmp_path: Path, network: str) -> None:
     from tests_shards import members
 
-    shard = make_shard(files=members(0, 8, dark=5))
+    shard = make_shard(files=members(0, 8, white=5))
     summary = attribute(make_job(shard, model__name=f"networks:{network}", methods=["gradient"]))
     assert summary.exit_code == 3
     assert summary.statuses == {"gradient": {"ok": 7, "quarantined": 1}}
     (bad,) = [row for row in rows_of(tmp_path / "run", "key, status, error") if row[1] != "ok"]
     assert bad[0] == "image0005"
-    assert "too dark" in bad[2] or "died" in bad[2]
+    assert "too bright" in bad[2] or "died" in bad[2]
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "run" / "quarantine").iterdir()]
     assert (record["key"], record["kind"]) == ("image0005", "poison")
     assert audit(str(tmp_path / "run")).ok
@@ -158,8 +158,8 @@ def test_a_poison_image_is_bisected_down_to(make_shard: Make, make_job: Make, tm
 def test_maps_that_are_not_finite_are_rows(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     from tests_shards import members
 
-    shard = make_shard(files=members(0, 4, dark=1))
-    summary = attribute(make_job(shard, model__name="networks:gives_nan_on_dark", methods=["gradient"]))
+    shard = make_shard(files=members(0, 4, white=1))
+    summary = attribute(make_job(shard, model__name="networks:gives_nan_on_white", methods=["gradient"]))
     assert summary.exit_code == 3
     assert summary.statuses == {"gradient": {"ok": 3, "nonfinite": 1}}
     assert audit(str(tmp_path / "run")).ok
@@ -173,8 +173,8 @@ def test_a_broken_network_stops_the_run(make_shard: Make, make_job: Make) -> Non
 def test_failed_units_are_done_again_when_asked(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     from tests_shards import members
 
-    shard = make_shard(files=members(0, 8, dark=5))
-    job = make_job(shard, model__name="networks:raises_on_dark", methods=["gradient"])
+    shard = make_shard(files=members(0, 8, white=5))
+    job = make_job(shard, model__name="networks:raises_on_white", methods=["gradient"])
     attribute(job)
     again = attribute(job, retry_failed=True)
     assert (again.units_to_do, again.exit_code) == (1, 3)

@@ -17,7 +17,7 @@ from pipeline.audit import audit
 from pipeline.names import commit_name, table_name
 from pipeline.plan import recorded_labels
 from pipeline.storage import open_storage
-from pipeline.tables import quantised, stored_maps
+from pipeline.tables import decode_maps, quantised
 from pipeline.worker import Task, Worker
 from ssig import attribute
 from ssig.models import load_model
@@ -58,7 +58,7 @@ def test_stored_maps_are_those_of_the_python_surface(make_shard: Make, make_job:
     images = torch.stack([model.preprocess(sample.image) for sample in read_unit(str(shard), rows)])  # type: ignore[arg-type]
     keys = [(row.shard, row.key) for row in rows]
     expected = attribute(model, images, [0, 1, 2], "ssig", samples=4, keys=keys).map
-    assert np.abs(stored_maps(table) - expected.numpy()).max() < 1e-6
+    assert np.abs(decode_maps(table) - expected.numpy()).max() < 1e-6
 
 
 def test_float16_maps_do_not_underflow() -> None:
