@@ -45,7 +45,7 @@ class Display:
             self._bar.update(
                 self._task,
                 description=progress.phase,
-                completed=progress.rows_done,
+                completed=int(progress.rows_computed),
                 total=total,
                 state=state(progress),
             )
@@ -54,7 +54,7 @@ class Display:
         due = progress.rows_total > 0 and now - self._said > LINE_SECONDS
         if progress.phase != self._phase or due:
             self._phase, self._said = progress.phase, now
-            counts = f": {progress.rows_done}/{progress.rows_total} maps, {state(progress)}" if due else ""
+            counts = f": {int(progress.rows_computed)}/{progress.rows_total} maps, {state(progress)}" if due else ""
             print(f"{progress.phase}{counts}", file=sys.stderr, flush=True)
 
 
@@ -63,7 +63,7 @@ def state(progress: Progress) -> str:
     parts = []
     if progress.rate:
         parts.append(f"{progress.rate:.1f} maps/s")
-    if progress.seconds_left is not None and progress.rows_done < progress.rows_total:
+    if progress.seconds_left is not None and progress.rows_computed < progress.rows_total:
         parts.append(f"{clock(progress.seconds_left)} left")
     if progress.failed:
         parts.append(f"{progress.failed} failed")

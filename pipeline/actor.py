@@ -74,6 +74,11 @@ class AttributionActor:
         """Whether a file that the driver has just written is here too."""
         return open_storage(self.run).entry(name) is not None
 
+    @ray.method(concurrency_group="status")  # answers while both calls are at work
+    def under_way(self) -> float:
+        """How many maps are computed but not committed."""
+        return self.worker.under_way
+
     def process(self, task: Task) -> Done:
         return self.worker.process(task)
 
@@ -83,7 +88,8 @@ class AttributionActor:
 
 def actor_class(num_cpus: float, num_gpus: float) -> Any:
     """The remote class with its resources."""
-    return ray.remote(AttributionActor).options(
+    remote: Any = ray.remote(concurrency_groups={"status": 1})  # type: ignore[call-overload]
+    return remote(AttributionActor).options(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         max_restarts=0,
@@ -100,6 +106,8 @@ class Member:
     handle: Any
     starting: Any
     info: dict[str, Any] | None = None
+    under_way: float = 0.0
+    asking: Any = None
     in_flight: dict[Any, Order] = field(default_factory=dict)
 
     @property
@@ -159,6 +167,19 @@ class Pool:
             if owners[ref] in self.members:
                 events += self._event(owners[ref], ref)
         return events
+
+    def ask(self) -> float:
+        """Maps that are computed but not committed, as the actors said last; asks those that have answered again."""
+        for member in self.members:
+            if member.asking is not None and ray.wait([member.asking], timeout=0)[0]:
+                try:
+                    member.under_way = ray.get(member.asking)
+                except RayActorError:
+                    member.under_way = 0.0  # `wait` hears of its death
+                member.asking = None
+            if member.asking is None and member.info is not None:
+                member.asking = member.handle.under_way.remote()
+        return sum(member.under_way for member in self.members)
 
     def stop(self) -> None:
         """Ends every actor at once."""

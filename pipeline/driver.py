@@ -193,8 +193,6 @@ class _Session:
             self.log.close()
 
     def _loop(self) -> None:
-        for _ in range(min(self.size.most, max(self.size.least, self.to_do))):
-            self.pool.start()
         self.progress.phase = "starting actors"
         while not self.schedule.finished:
             if self.interrupted.is_set() and self.schedule.in_flight == 0:
@@ -303,8 +301,8 @@ class _Session:
             return
         self._resized = now
         left = self.to_do - self.schedule.done - len(self.schedule.given_up)
-        wanted = min(self.size.most, left, max(1, places(_nodes(), self.size.num_gpus, self.size.num_cpus)))
-        for _ in range(wanted - len(self.pool.members)):
+        fit = max(1, places(_nodes(), self.size.num_gpus, self.size.num_cpus))
+        for _ in range(int(min(self.size.most, fit, left)) - len(self.pool.members)):
             self.pool.start()
 
     def _check_shared(self, member: Member) -> None:
@@ -323,6 +321,7 @@ class _Session:
             member.name: "starting" if member.info is None else f"{len(member.in_flight)} in flight"
             for member in self.pool.members
         }
+        self.progress.rows_under_way = self.pool.ask()
         self.telemetry.state(sum(m.info is not None for m in self.pool.members), self.schedule.in_flight)
         self.listener(self.progress, None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,24 @@ import torch
 from torch import Tensor
 
 from pipeline.prepare import Prepared
-from pipeline.tables import Measured
+from pipeline.tables import Measured, merged
 from ssig.metrics.evaluation import Evaluation
 from ssig.options import build
 from ssig.registry import METRICS
 from ssig.replica import Replica
 
+# Images measured at once: enough to fill micro-batches, few enough to hear of progress.
+CHUNK = 16
+
 
 def evaluate(
     replica: Replica,
     prepared: Prepared,
-    kept: list[int],
+    kept: Sequence[int],
     maps: np.ndarray,
     metrics: Mapping[str, Mapping[str, Any]],
     scalars: Mapping[str, Tensor | None],
+    measured_some: Callable[[int], None] = lambda count: None,
 ) -> Measured:
     """Every metric for the samples of a unit that have a map.
 
@@ -35,10 +39,26 @@ def evaluate(
         maps: (n, H, W) float32, theirs.
         metrics: metric -> its recorded options.
         scalars: `score`, `baseline_score` and `completeness_residual` of the attribution, (n,) or None.
+        measured_some: told how many images have just been measured.
     """
+    parts = []
+    for start in range(0, len(kept), CHUNK):
+        span = slice(start, start + CHUNK)
+        some = {name: None if values is None else values[span] for name, values in scalars.items()}
+        parts.append(_evaluate(replica, prepared, list(kept[span]), maps[span], metrics, some))
+        measured_some(len(kept[span]))
+    return merged(parts)
+
+
+def _evaluate(
+    replica: Replica,
+    prepared: Prepared,
+    kept: list[int],
+    maps: np.ndarray,
+    metrics: Mapping[str, Mapping[str, Any]],
+    scalars: Mapping[str, Tensor | None],
+) -> Measured:
     measured = Measured(excluded=[{} for _ in kept])
-    if not kept:
-        return measured
     channels = prepared.images.shape[1]
     evaluation = Evaluation(
         images=prepared.images[kept],
@@ -56,7 +76,7 @@ def evaluate(
         spec = METRICS[name]
         started = time.perf_counter()
         result = spec.compute(evaluation, build(spec.options, recorded, where=f"metrics.{name}"))
-        measured.seconds[name] = (time.perf_counter() - started) / len(kept)
+        measured.seconds[name] = np.full(len(kept), (time.perf_counter() - started) / len(kept))
         measured.columns.update(result.columns)
         measured.curves.update(result.curves)
         for mine, theirs in zip(measured.excluded, result.excluded, strict=False):

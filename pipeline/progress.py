@@ -15,6 +15,7 @@ class Progress:
         phase: what is being done, in a few words.
         units_total, units_done: units of this session's work, counted once for all their labels.
         rows_total, rows_done: samples times methods of this session's work.
+        rows_under_way: rows that are computed but not committed; attribution and metrics count half each.
         failed: rows whose status is not ok.
         actors: actor name -> what it is doing.
         started: monotonic time of the first order.
@@ -25,21 +26,27 @@ class Progress:
     units_done: int = 0
     rows_total: int = 0
     rows_done: int = 0
+    rows_under_way: float = 0.0
     failed: int = 0
     actors: dict[str, str] = field(default_factory=dict)
     started: float | None = None
 
     @property
     def rate(self) -> float:
-        """Rows a second since the first order; 0 before the first is done."""
-        if self.started is None or self.rows_done == 0:
+        """Rows a second since the first order; 0 before anything is done."""
+        if self.started is None:
             return 0.0
-        return self.rows_done / max(time.monotonic() - self.started, 1e-9)
+        return self.rows_computed / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def rows_computed(self) -> float:
+        """Rows done and under way."""
+        return min(self.rows_done + self.rows_under_way, self.rows_total)
 
     @property
     def seconds_left(self) -> float | None:
         """At the present rate; None while it is unknown."""
-        return (self.rows_total - self.rows_done) / self.rate if self.rate else None
+        return (self.rows_total - self.rows_computed) / self.rate if self.rate else None
 
 
 Listener = Callable[[Progress, str | None], None]

@@ -12,12 +12,12 @@ from ssig.errors import UsageError
 
 @dataclass(frozen=True)
 class Shape:
-    """An actor's resources and the size of the pool."""
+    """An actor's resources and the size of the pool; without a most it grows with the cluster."""
 
     num_gpus: float
     num_cpus: float
     least: int
-    most: int
+    most: float
 
     @property
     def threads(self) -> int:
@@ -48,7 +48,7 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]]) -> Shape:
     if actors.min > fit:
         needs = f"{num_gpus:g} GPUs and {num_cpus:g} cores each"
         raise UsageError("actors.min", actors.min, f"at most {fit}: more do not fit the cluster with {needs}")
-    most = fit if actors.max == "auto" else actors.max
+    most = math.inf if actors.max == "auto" else actors.max
     if most < actors.min:
         raise UsageError("actors.max", most, f"at least actors.min ({actors.min})")
     return Shape(num_gpus, num_cpus, actors.min, most)

@@ -28,13 +28,24 @@ class Measured:
         columns: scalar column -> (n,); NaN is null.
         curves: curve column -> (n, points).
         excluded: for each sample, column -> why there is no number.
-        seconds: metric -> seconds a sample.
+        seconds: metric -> (n,) seconds spent on each sample.
     """
 
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     curves: dict[str, np.ndarray] = field(default_factory=dict)
     excluded: list[dict[str, str]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def merged(parts: Sequence[Measured]) -> Measured:
+    """The metrics of all samples from those of consecutive ones."""
+
+    def joined(name: str) -> dict[str, np.ndarray]:
+        columns = [getattr(part, name) for part in parts]
+        return {key: np.concatenate([column[key] for column in columns]) for key in (columns[0] if columns else {})}
+
+    excluded = [reasons for part in parts for reasons in part.excluded]
+    return Measured(joined("columns"), joined("curves"), excluded, joined("seconds"))
 
 
 def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -118,10 +129,7 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
         for curve in metric.curves:
             found = measured.curves.get(curve)
             columns[curve] = fill.objects(_curves(found) if found is not None else [])
-        seconds = measured.seconds.get(metric.name)
-        columns[f"seconds_{metric.name}"] = fill.scalars(
-            None if seconds is None else np.full(len(positions), seconds, dtype=np.float32)
-        )
+        columns[f"seconds_{metric.name}"] = fill.scalars(measured.seconds.get(metric.name))
     return _table(columns, schema)
 
 

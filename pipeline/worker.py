@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +40,13 @@ from ssig.randomness import stream
 from ssig.registry import METHODS
 from ssig.replica import Replica
 from ssig.types import Attribution
+
+# Told how many maps have just been attributed or measured.
+Told = Callable[[int], None]
+
+
+def silent(count: int) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Worker:
         self.seed = seed
         self.replica = Replica(model, micro_batch=micro_batch)
         self._device = threading.Lock()
+        self._under_way: Counter[tuple[str, str]] = Counter()
 
     def process(self, task: Task) -> Done:
         """Commits a task's unit under each of its labels.
@@ -112,7 +120,14 @@ class Worker:
             label = self.labels[name]
             if self.storage.entry(commit_name(label.model, label.method, task.unit)) is None:
                 statuses[name] = self._commit(task, label, prepared, decoded)
+        for name in task.labels:
+            self._under_way.pop((task.unit, name), None)
         return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
+
+    @property
+    def under_way(self) -> float:
+        """How many maps are computed but not committed; attribution and metrics count half each."""
+        return sum(list(self._under_way.values())) / 2
 
     def probe(self, task: Task) -> None:
         """Does a task's computation and writes nothing: dies or raises if one of its samples is poison."""
@@ -134,9 +149,13 @@ class Worker:
 
     def _commit(self, task: Task, label: Label, prepared: Prepared, decoded: float) -> dict[str, int]:
         seconds: dict[str, float] = {"decode": decoded}
-        attributions, attributed, files = self._attributions(task, label, prepared, seconds)
+
+        def told(count: int) -> None:
+            self._under_way[task.unit, label.method] += count
+
+        attributions, attributed, files = self._attributions(task, label, prepared, seconds, told)
         with self._device, _timed(seconds, "metrics"):
-            measured = self._measure(label, prepared, attributions, attributed)
+            measured = self._measure(label, prepared, attributions, attributed, told)
         metrics = metrics_table(label, prepared, attributions, measured)
         name = table_name("metrics", label.model, label.method, task.unit)
         with _timed(seconds, "write"):
@@ -158,7 +177,7 @@ class Worker:
         return statuses
 
     def _attributions(
-        self, task: Task, label: Label, prepared: Prepared, seconds: dict[str, float]
+        self, task: Task, label: Label, prepared: Prepared, seconds: dict[str, float], told: Told
     ) -> tuple[pa.Table, Attribution | None, dict[str, Mapping[str, object]]]:
         """The published attributions of a unit, the result they came from if it is ours, and the file's identity."""
         name = table_name("attributions", label.model, label.method, task.unit)
@@ -170,7 +189,7 @@ class Worker:
             check_table(table, attributions_table(label, prepared, None).schema, task.rows, name)
             return table, None, {name: identity_of(data)}
         with self._device, _timed(seconds, "attribute"):
-            attributed = self._attribute(label, prepared)
+            attributed = self._attribute(label, prepared, told)
         table = attributions_table(label, prepared, attributed)
         with _timed(seconds, "write"):
             first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
@@ -178,7 +197,7 @@ class Worker:
                 table = read_table(self.storage.read(name), name)
         return table, attributed, {name: identity}
 
-    def _attribute(self, label: Label, prepared: Prepared) -> Attribution | None:
+    def _attribute(self, label: Label, prepared: Prepared, told: Told = silent) -> Attribution | None:
         """The attribution of a unit's ok samples, in order; None where there are none."""
         if not prepared.ok:
             return None
@@ -201,13 +220,19 @@ class Worker:
                     score=label.config["model"]["score"],
                 )
 
-        done = sorted(
-            ((job.tag, _on_cpu(result)) for job, result in run(self.replica, jobs())), key=lambda one: one[0]
-        )
-        return concatenate([result for _, result in done])
+        done: dict[int, Attribution] = {}
+        for job, result in run(self.replica, jobs()):
+            done[job.tag] = _on_cpu(result)
+            told(len(result))
+        return concatenate([done[start] for start in sorted(done)])
 
     def _measure(
-        self, label: Label, prepared: Prepared, attributions: pa.Table, attributed: Attribution | None
+        self,
+        label: Label,
+        prepared: Prepared,
+        attributions: pa.Table,
+        attributed: Attribution | None,
+        told: Told = silent,
     ) -> Measured:
         """Metrics of the rows that the attributions call ok, from the maps as stored."""
         ok = [position for position, status in enumerate(attributions["status"].to_pylist()) if status == Status.OK]
@@ -222,7 +247,7 @@ class Worker:
         scalars = {
             name: _tensor(attributions[name], ok) for name in ("score", "baseline_score", "completeness_residual")
         }
-        return evaluate(self.replica, prepared, kept, maps, label.config["metrics"], scalars)
+        return evaluate(self.replica, prepared, kept, maps, label.config["metrics"], scalars, told)
 
 
 def _tensor(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:

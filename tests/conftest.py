@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported: with one thread, sums have one order and tests on few cores do not fight for them.
@@ -24,3 +26,15 @@ def dev_shards() -> list[Path]:
     if not shards:
         pytest.skip(f"no development shards in {folder} (SSIG_DEV_SHARDS)")
     return shards
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local Ray with two cores and four logical GPUs, shared by the tests of the session."""
+    import ray
+
+    sys.path.insert(0, str(ROOT / "tests"))
+    ray.init(num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    sys.path.remove(str(ROOT / "tests"))

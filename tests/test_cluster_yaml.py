@@ -222,7 +222,7 @@ def test_a_planted_fault_is_found(break_it: Callable[[Config], None], word: str)
 
 
 def test_a_planted_fault_in_a_comment_is_found() -> None:
-    assert problems(read(), TEXT + "\n#   ssig submitt job.yaml\n") == ["submitt: no such command"]
+    assert "submitt: no such command" in problems(read(), TEXT + "\n#   ssig submitt job.yaml\n")
 
 
 def test_the_example_job_is_a_job_and_shows_every_key() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +62,6 @@ def make_job(tmp_path: Path) -> MakeJob:
         return load_job(None, fields)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A local Ray with two cores and four logical GPUs, shared by the tests of the session."""
-    import ray
-
-    sys.path.insert(0, str(TESTS))
-    ray.init(num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-    sys.path.remove(str(TESTS))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -18,16 +19,16 @@ HEAD_AND_GPUS = [{"CPU": 8.0}, *GPU_NODES]
 @pytest.mark.parametrize(
     ("wishes", "nodes", "expected"),
     [
-        ({}, LAPTOP, Shape(0, 2, 1, 1)),
+        ({}, LAPTOP, Shape(0, 2, 1, math.inf)),
         ({"max": 2}, LAPTOP, Shape(0, 1, 1, 2)),
-        ({"num_cpus": 1}, LAPTOP, Shape(0, 1, 1, 2)),
-        ({}, GPU_NODES, Shape(1, 8, 1, 6)),
-        ({}, HEAD_AND_GPUS, Shape(1, 8, 1, 6)),
-        ({"num_gpus": 0.5}, GPU_NODES, Shape(0.5, 4, 1, 12)),
-        ({"num_gpus": 0, "num_cpus": 4}, GPU_NODES, Shape(0, 4, 1, 12)),
+        ({"num_cpus": 1}, LAPTOP, Shape(0, 1, 1, math.inf)),
+        ({}, GPU_NODES, Shape(1, 8, 1, math.inf)),
+        ({}, HEAD_AND_GPUS, Shape(1, 8, 1, math.inf)),
+        ({"num_gpus": 0.5}, GPU_NODES, Shape(0.5, 4, 1, math.inf)),
+        ({"num_gpus": 0, "num_cpus": 4}, GPU_NODES, Shape(0, 4, 1, math.inf)),
         ({"min": 2, "max": 3}, GPU_NODES, Shape(1, 8, 2, 3)),
         ({"max": 100}, GPU_NODES, Shape(1, 8, 1, 100)),
-        ({}, [{"CPU": 0.5}, {"CPU": 4.0}], Shape(0, 4, 1, 1)),
+        ({}, [{"CPU": 0.5}, {"CPU": 4.0}], Shape(0, 4, 1, math.inf)),
     ],
 )
 def test_shapes(wishes: dict[str, Any], nodes: list[dict[str, float]], expected: Shape) -> None:

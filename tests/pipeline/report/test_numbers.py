@@ -11,7 +11,7 @@ from pipeline.report.comparison import Estimate
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "–"),  # noqa: RUF001
+        (None, "–"),
         (0.0, "0.000"),
         (0.51234, "0.512"),
         (-0.5, "\N{MINUS SIGN}0.500"),
@@ -33,7 +33,7 @@ def test_a_difference_shows_its_sign():
 
 def test_an_interval_that_is_not_there_is_a_dash():
     assert numbers.interval(Estimate(0.5, 0.25, 0.75, 9)) == "[0.250, 0.750]"
-    assert numbers.interval(Estimate(0.5, None, None, 1)) == "[–]"  # noqa: RUF001
+    assert numbers.interval(Estimate(0.5, None, None, 1)) == "[–]"
     assert numbers.percent_interval(Estimate(0.5, 0.25, 0.75, 9)) == "[25.0, 75.0]"
 
 

@@ -1,0 +1,360 @@
+"""The command line `ssig …`: parses, calls the pipeline, prints, and sets the exit code.
+
+    0  done                 2  wrong use: nothing was computed      130  interrupted, can be resumed
+    1  could not finish     3  finished, some samples failed
+
+Each command imports what it needs when it runs, so that `--help` and wrong use answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+from typer.exceptions import TyperException
+
+from ssig.errors import ModelError, SsigError, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.config import Job
+    from ssig.registry import MethodSpec, MetricSpec
+
+DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
+TRACEBACK = "SSIG_TRACEBACK"
+DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
+
+app = typer.Typer(
+    name="ssig",
+    help="Suppression attribution of whole image datasets.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's directory, s3:// or gs://.")]
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
+
+
+def main() -> None:
+    """Runs the command line; every error that is no fault of the program is one line."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="ssig", standalone_mode=False)
+    except TyperException as error:
+        code = _complain(error.format_message(), error.exit_code)
+    except SsigError as error:
+        code = _complain(error, _exit_code(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        code = UNFINISHED
+    except OSError as error:
+        code = _complain(error, UNFINISHED)
+    except Exception as error:
+        if TRACEBACK in os.environ:
+            raise
+        code = _complain(f"unexpected {type(error).__name__}: {error} (set {TRACEBACK}=1 to see where)", UNFINISHED)
+    sys.exit(code or DONE)
+
+
+def _complain(problem: object, code: int) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return code
+
+
+def _exit_code(error: SsigError) -> int:
+    from pipeline.lease import LeaseHeldError
+    from pipeline.plan import RefusedError
+
+    return USAGE if isinstance(error, (UsageError, ModelError, RefusedError, LeaseHeldError)) else UNFINISHED
+
+
+@app.command()
+def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo") -> int:
+    """Attribute the bundled photographs with a pretrained network and write a report."""
+    from pipeline.config import load_job
+    from pipeline.photographs import write_photographs
+
+    overrides = {
+        "dataset.shards": [str(write_photographs(Path(out).parent / "photographs"))],
+        "model.target": "predicted",
+        "methods": list(DEMO_METHODS),
+        "metrics": ["insertion", "deletion", "insertion_deletion_gap", "diffid", "roc_auc", "pointing", "energy"],
+        "output.path": out,
+    }
+    return _attribute(load_job(None, overrides))
+
+
+@app.command()
+def attribute(
+    job: Annotated[Path | None, typer.Argument(metavar="JOB.yaml", help="The job file; options go on top.")] = None,
+    shards: Annotated[list[str] | None, typer.Option(help="Shards: paths or URLs, brace and glob patterns.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first n samples.")] = None,
+    model: Annotated[str | None, typer.Option(help="timm:NAME, torchvision:NAME, module:callable, …")] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights by name, 'random', or a checkpoint file.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    score: Annotated[str | None, typer.Option(help="logit, log-probability or probability.")] = None,
+    target: Annotated[str | None, typer.Option(help="label, predicted, or the number of a class.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…,label=…")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
+    out: Annotated[str | None, typer.Option(help="Run directory: a path, s3:// or gs://.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all random draws.")] = None,
+    field: Annotated[list[str] | None, typer.Option("--set", help="Any other field: actors.max=4")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Do units that hold failed rows again.")] = False,
+) -> int:
+    """Run a job, or go on with it where it was stopped."""
+    from pipeline.config import load_job
+
+    given: dict[str, Any] = {
+        "dataset.shards": shards,
+        "dataset.limit": limit,
+        "model.name": model,
+        "model.weights": weights,
+        "model.precision": precision,
+        "model.score": score,
+        "model.target": None if target is None else scalar("--target", target),
+        "methods": method and [choice("--method", text) for text in method],
+        "metrics": metric and [choice("--metric", text) for text in metric],
+        "output.path": out,
+        "seed": seed,
+        **dict(assignment(text) for text in field or []),
+    }
+    overrides = {name: value for name, value in given.items() if value is not None}
+    return _attribute(load_job(job, overrides), retry_failed=retry_failed)
+
+
+def _attribute(job: Job, *, retry_failed: bool = False) -> int:
+    from jobs.progress import Display
+    from pipeline.driver import attribute as run_job
+
+    if ":" in job.model.name:  # a `module:callable` network may lie where the command is given
+        sys.path.insert(0, str(Path.cwd()))
+    with Display() as display:
+        summary = run_job(job, display, retry_failed=retry_failed)
+    print(f"{summary.units_to_do} units to do, {summary.units_done} done")
+    for label, statuses in summary.statuses.items():
+        print(f"  {label}: {summary.expected} samples expected, {_counts(statuses)}")
+    for unit, reason in summary.given_up.items():
+        print(f"  unit {unit} is left undone: {reason}")
+    if summary.shard_faults:
+        print(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
+    if summary.report is not None:
+        print(f"report: {summary.report}")
+    return summary.exit_code
+
+
+@app.command()
+def report(run: Run) -> int:
+    """Write the evaluation report of a run from its files."""
+    from pipeline.report import build_report
+
+    print(f"report: {build_report(run)}")
+    return DONE
+
+
+@app.command()
+def status(run: Run, as_json: AsJson = False) -> int:
+    """Tell how far a run is."""
+    from pipeline.status import status as state_of
+
+    state = state_of(run)
+    if as_json:
+        return _print_json({**asdict(state), "finished": state.finished})
+    rows = [
+        (label.model, label.method, f"{label.units_done}/{label.units}", _counts(label.statuses))
+        for label in state.labels
+    ]
+    _print_table(("model", "method", "units", "rows"), rows)
+    driver = f"; driver: {state.driver}" if state.driver else ""
+    print(f"{state.run}: {state.expected} samples; in quarantine: {state.quarantined}{driver}")
+    return DONE
+
+
+@app.command()
+def audit(run: Run, as_json: AsJson = False) -> int:
+    """Prove from the files alone that every expected sample has exactly one row; exit 1 if not."""
+    from pipeline.audit import audit as examine
+
+    result = examine(run)
+    if as_json:
+        _print_json({**asdict(result), "ok": result.ok})
+    else:
+        for label, statuses in result.statuses.items():
+            print(f"{label}: {result.expected} expected = {_counts(statuses)}")
+        print(*result.problems, "sound" if result.ok else f"{len(result.problems)} problems", sep="\n")
+    return DONE if result.ok else UNFINISHED
+
+
+@app.command()
+def pack(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="ImageFolder tree, or the ILSVRC validation images.")],
+    out: Annotated[str, typer.Option(help="Where the shards go.")],
+    shard_size: Annotated[int, typer.Option(help="Samples per shard.")] = 1000,
+    csv: Annotated[Path | None, typer.Option(help="LOC_val_solution.csv, for ILSVRC validation images.")] = None,
+    synsets: Annotated[Path | None, typer.Option(help="LOC_synset_mapping.txt: numbers of the classes.")] = None,
+) -> int:
+    """Pack a folder of images into WebDataset shards with classes and boxes."""
+    from pipeline.pack import pack as pack_images
+
+    print(*pack_images(source, out, shard_size=shard_size, csv=csv, synsets=synsets), sep="\n")
+    return DONE
+
+
+@app.command()
+def submit(
+    job: JobFile,
+    address: Annotated[str, typer.Option(help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
+    follow: Annotated[bool, typer.Option(help="Print the log until the job ends.")] = True,
+    working_dir: Annotated[
+        str | None, typer.Option(help="Folder on the cluster that the job's relative paths resolve against.")
+    ] = None,
+    num_cpus: Annotated[float | None, typer.Option(help="Cores to reserve for the driver.")] = None,
+) -> int:
+    """Run a job on a Ray cluster, follow its log and pass its exit code on."""
+    from jobs.submit import submit as send
+
+    return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
+
+
+Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show one, with its options.")]
+
+
+@app.command()
+def methods(name: Named = None, as_json: AsJson = False) -> int:
+    """List the methods: equation, paper, gradient evaluations per image, options."""
+    import ssig
+
+    def facts(spec: MethodSpec) -> dict[str, object]:
+        return {
+            "equation": spec.equation,
+            "evaluations": spec.evaluations(spec.parse({})),
+            "complete": spec.complete,
+            "paper": spec.paper,
+        }
+
+    return _listing("method", ssig.list_methods(), facts, ("equation", "evaluations", "paper"), name, as_json)
+
+
+@app.command()
+def metrics(name: Named = None, as_json: AsJson = False) -> int:
+    """List the metrics: definition, range, columns, forward evaluations per map, options."""
+    import ssig
+
+    def facts(spec: MetricSpec) -> dict[str, object]:
+        return {
+            "definition": spec.definition,
+            "range": spec.range,
+            "columns": dict(spec.columns),
+            "forwards": spec.forwards(spec.parse({})),
+            "needs": sorted(spec.needs),
+            "reference": spec.reference,
+        }
+
+    return _listing("metric", ssig.list_metrics(), facts, ("definition", "range", "forwards"), name, as_json)
+
+
+def choice(option: str, text: str) -> dict[str, Any]:
+    """A method or metric from the command line: ``NAME`` or ``NAME:option=value,…``, values as in YAML."""
+    name, colon, options = text.partition(":")
+    pairs, count = re.subn(r"(^|,)\s*([\w-]+)=", r"\1 \2: ", options)
+    values = scalar(option, f"{{{pairs}}}", text)
+    # As many values as there are equals signs: an option without a value, or given twice, is a slip.
+    if not name or not isinstance(values, dict) or len(values) != count or bool(colon) != bool(count):
+        raise UsageError(option, text, "NAME, or NAME:option=value,option=value")
+    if "label" in values:
+        values["label"] = str(values["label"])
+    return {"name": name, **values}
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """``actors.max=4`` as a dotted field and its value, as in YAML."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError("--set", text, "FIELD=VALUE, such as actors.max=4")
+    return name, scalar("--set", value, text)
+
+
+def scalar(option: str, value: str, given: str | None = None) -> Any:
+    """A value of the command line, as YAML reads it."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(option, given or value, "a value as in YAML") from None
+
+
+def _listing(
+    kind: str,
+    specs: Sequence[Any],
+    facts: Callable[[Any], Mapping[str, object]],
+    columns: Sequence[str],
+    name: str | None,
+    as_json: bool,
+) -> int:
+    """Prints a registry, or one entry of it with its options."""
+    from ssig.options import describe
+
+    if name is not None:
+        known = [spec.name for spec in specs]
+        if name not in known:
+            raise UsageError(kind, name, known)
+        specs = [specs[known.index(name)]]
+    if as_json:
+        return _print_json(
+            [
+                {
+                    "name": spec.name,
+                    **facts(spec),
+                    "options": [asdict(doc) for doc in describe(spec.options)],
+                    "presets": {title: dict(values) for title, values in spec.presets.items()},
+                }
+                for spec in specs
+            ]
+        )
+    if name is None:
+        rows = [(spec.name, *(_text(facts(spec)[column]) for column in columns)) for spec in specs]
+        _print_table((kind, *columns), rows)
+        return DONE
+    for spec in specs:
+        print(spec.name, *(f"  {key}: {_text(value)}" for key, value in facts(spec).items()), sep="\n")
+        docs = describe(spec.options)
+        _print_table(
+            ("option", "default", "allowed", ""), [(d.name, _text(d.default), d.allowed, d.doc) for d in docs]
+        )
+        for title, values in spec.presets.items():
+            print(f"preset {title}: {_text(values)}")
+    return DONE
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _counts(statuses: Mapping[str, int]) -> str:
+    return " + ".join(f"{count} {name}" for name, count in statuses.items()) or "0"
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _print_json(value: object) -> int:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+    return DONE

@@ -1,0 +1,208 @@
+"""A job on a cluster: uploaded, run there, its logs followed and its exit code passed on, by Ray Jobs.
+
+The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). Only
+the job file travels. It lands in a folder of Ray's session that the cluster may delete, so paths relative to it would
+find no shards and lose results: they are refused, or resolved against a folder of the cluster that is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from pipeline.config import load_job
+from ssig.errors import SsigError, UsageError
+
+INTERRUPTED = 130
+CHECKPOINTS = (".pt", ".pth", ".safetensors")
+
+
+class ClusterLostError(SsigError):
+    """The cluster answered at first and then no more; a job that it has may go on."""
+
+
+def submit(
+    job_file: Path,
+    address: str,
+    *,
+    follow: bool = True,
+    working_dir: str | None = None,
+    entrypoint: str | None = None,
+    entrypoint_num_cpus: float | None = None,
+) -> int:
+    """Runs a job file on a cluster.
+
+    Args:
+        job_file: a job; its paths are those of the cluster's nodes.
+        address: the cluster's dashboard, ``http://HOST:8265``.
+        follow: print the job's log until it ends; otherwise return once it is submitted.
+        working_dir: folder on the cluster that relative paths of the job resolve against.
+        entrypoint: command to run in place of ``ssig attribute JOB.yaml``.
+        entrypoint_num_cpus: cores to reserve for the driver, which may then run on any node; by default it runs on the
+            head node and reserves nothing.
+
+    Returns:
+        the exit code of the job; 130 if it was stopped or following it was interrupted; 0 if it was not followed.
+
+    Raises:
+        UsageError: a wrong job file, an address where no cluster answers, a missing or wrong token.
+        ClusterLostError: the cluster answers no more.
+    """
+    text = job_for_cluster(job_file, working_dir)
+    token = _token()
+    client = _connect(address, token)
+    with tempfile.TemporaryDirectory() as upload:
+        (Path(upload) / job_file.name).write_text(text, encoding="utf-8")
+        try:
+            job = client.submit_job(
+                entrypoint=entrypoint or f"ssig attribute {shlex.quote(job_file.name)}",
+                runtime_env={"working_dir": upload},
+                entrypoint_num_cpus=entrypoint_num_cpus,
+            )
+        except (OSError, RuntimeError) as error:
+            raise ClusterLostError(f"{address} did not take the job ({_first_line(error)})") from error
+    hint = _hint(job, address, authenticated=token is not None)
+    print(f"submitted {job} to {address}", flush=True)
+    if not follow:
+        print(hint)
+        return 0
+    try:
+        return exit_code(_follow(client, job))
+    except KeyboardInterrupt:
+        print(f"\nno longer following; the job goes on. {hint}", flush=True)
+        return INTERRUPTED
+    except (OSError, RuntimeError) as error:
+        raise ClusterLostError(
+            f"{address} no longer answers ({_first_line(error)}); {job} may go on. {hint}"
+        ) from error
+
+
+def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
+    """The text of a job file, checked, with every path one that a node of the cluster can open.
+
+    Raises:
+        UsageError: a wrong job, or a relative path and no folder to resolve it against.
+    """
+    if working_dir is not None and not _is_remote(working_dir):
+        raise UsageError("--working-dir", working_dir, "an absolute path on the cluster, s3:// or gs://")
+    load_job(job_file)
+    values: dict[str, Any] = yaml.safe_load(job_file.read_text(encoding="utf-8"))
+
+    def remote(field: str, path: str) -> str:
+        if _is_remote(path):
+            return path
+        if working_dir is None:
+            allowed = "a path that the cluster's nodes see: absolute, s3:// or gs://, or relative to --working-dir"
+            raise UsageError(field, path, allowed)
+        return f"{working_dir.rstrip('/')}/{path}"
+
+    dataset, output, model = values["dataset"], values["output"], values.get("model", {})
+    shards = dataset["shards"]
+    shards = [shards] if isinstance(shards, str) else shards
+    dataset["shards"] = [remote("dataset.shards", shard) for shard in shards]
+    output["path"] = remote("output.path", output["path"])
+    if str(model.get("weights")).endswith(CHECKPOINTS):
+        model["weights"] = remote("model.weights", model["weights"])
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def exit_code(details: JobDetails) -> int:
+    """The exit code of a job that has ended, as a shell would tell it."""
+    if details.status == JobStatus.STOPPED:
+        return INTERRUPTED
+    code: int | None = details.driver_exit_code
+    if code is None:
+        if details.status == JobStatus.SUCCEEDED:
+            return 0
+        print(f"error: the job did not run: {_first_line(details.message)}", file=sys.stderr)
+        return 1
+    return 128 - code if code < 0 else code
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path or PurePosixPath(path).is_absolute()
+
+
+def _first_line(problem: object) -> str:
+    return str(problem).strip().partition("\n")[0]
+
+
+def _token() -> str | None:
+    """The cluster's token, from where Ray keeps it, in Ray's order.
+
+    Ray's own client sends it only where ``RAY_AUTH_MODE=token`` is set, which is easily forgotten on a laptop.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token.strip()
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    try:
+        return Path(named or "~/.ray/auth_token").expanduser().read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        if named:
+            raise UsageError("RAY_AUTH_TOKEN_PATH", named, f"a file with the cluster's token ({error})") from None
+        return None
+
+
+def _connect(address: str, token: str | None) -> JobSubmissionClient:
+    if not address.startswith(("http://", "https://")):
+        raise UsageError("--address", address, "the dashboard of a cluster, such as http://127.0.0.1:8265")
+    for handler in logging.getLogger("ray").handlers:
+        handler.setLevel(logging.WARNING)  # each upload and each closed connection would be told
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        with _unset("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+            return JobSubmissionClient(address, headers=headers)
+    except AuthenticationError:
+        found = "none" if token is None else "one that the cluster refuses"
+        allowed = "the cluster's, in RAY_AUTH_TOKEN, in a file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
+        raise UsageError("token", found, allowed) from None
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        allowed = f"an address where the dashboard of a Ray cluster answers ({_first_line(error)})"
+        raise UsageError("--address", address, allowed) from None
+
+
+@contextmanager
+def _unset(*names: str) -> Iterator[None]:
+    """Hides environment variables: Ray lets them win over an address that is given."""
+    saved: Mapping[str, str] = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(saved)
+
+
+def _hint(job: str, address: str, *, authenticated: bool) -> str:
+    ray = "RAY_AUTH_MODE=token ray job" if authenticated else "ray job"
+    where = f"--address {shlex.quote(address)} {job}"
+    return f"Follow it: {ray} logs --follow {where}  Stop it: {ray} stop {where}"
+
+
+def _follow(client: JobSubmissionClient, job: str) -> JobDetails:
+    """Prints the log of a job until it ends."""
+    try:
+        asyncio.run(_print_log(client, job))
+    except Exception as error:  # of sockets, HTTP or Ray; the job's state, asked for below, decides
+        print(f"the log ended early ({_first_line(error)}); waiting for the job", file=sys.stderr)
+    while not (details := client.get_job_info(job)).status.is_terminal():
+        time.sleep(0.5)
+    return details
+
+
+async def _print_log(client: JobSubmissionClient, job: str) -> None:
+    async for text in client.tail_job_logs(job):
+        print(text, end="", flush=True)

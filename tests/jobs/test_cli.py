@@ -1,0 +1,134 @@
+"""The command line: help, listings, one-line errors with the exit code that scripts rely on, a whole small job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from jobs.cli import assignment, choice, main
+from ssig.errors import UsageError
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+from tests_shards import members, write_tar  # noqa: E402
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["ssig", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Result(stop.value.code, captured.out, captured.err)
+
+    return run
+
+
+COMMANDS = ["demo", "attribute", "report", "status", "audit", "pack", "submit", "methods", "metrics"]
+
+
+def test_help_lists_every_command_and_each_helps(cli: Cli) -> None:
+    listing = cli("--help")
+    assert listing.code == 0
+    for command in COMMANDS:
+        assert command in listing.out
+        helped = cli(command, "--help")
+        assert helped.code == 0
+        assert "Usage" in helped.out
+
+
+@pytest.mark.parametrize("kind", ["methods", "metrics"])
+def test_listings_are_tables_and_json(cli: Cli, kind: str) -> None:
+    entries = json.loads(cli(kind, "--json").out)
+    table = cli(kind).out
+    assert len(entries) == 8
+    for entry in entries:
+        assert entry["name"] in table
+        assert all({"name", "default", "allowed", "doc"} <= set(option) for option in entry["options"])
+    assert "option" in cli(kind, entries[0]["name"]).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["attribute"], "dataset"),
+        (["attribute", "--shards", "missing.tar", "--out", "x"], "missing.tar"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ssigg"], "ssig-signed"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:stepz=3"], "methods.ig.stepz"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:steps"], "--method"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--metric", "nope"], "insertion"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--set", "actors"], "--set"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--set", "actors.most=3"], "actors.most"),
+        (["attribute", "no.yaml"], "no.yaml"),
+        (["attribute", "--nonsense"], "--nonsense"),
+        (["audit", "nowhere"], "run.json"),
+        (["status", "nowhere"], "run.json"),
+        (["report", "nowhere"], "run"),
+        (["methods", "nope"], "ssig"),
+        (["pack", "nowhere", "--out", "x"], "nowhere"),
+        (["nope"], "nope"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = cli(*arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.err.startswith("error: ")
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_choices_and_assignments_are_read_as_yaml() -> None:
+    assert choice("--method", "ssig") == {"name": "ssig"}
+    assert choice("--method", "ig:steps=16,label=7") == {"name": "ig", "steps": 16, "label": "7"}
+    assert choice("--method", "ig:baseline=[0, 0.5, 1],rule=left")["baseline"] == [0, 0.5, 1]
+    assert assignment("actors.max=auto") == ("actors.max", "auto")
+    for slip in ("ig:steps", ":steps=3", "ig:steps=3,steps=4", "ig:"):
+        with pytest.raises(UsageError):
+            choice("--method", slip)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", members(0, 6))
+    run = tmp_path / "run"
+    arguments = ["attribute", "--shards", shard, "--model", "networks:tiny", "--method", "ssig:samples=2"]
+    arguments += ["--metric", "roc_auc", "--out", run, "--set", "actors.num_gpus=0", "--set", "actors.num_cpus=1"]
+    first = cli(*arguments)
+    assert first.code == 0, first.err
+    assert "1 units to do, 1 done" in first.out
+    assert first.out.rstrip().endswith(f"report: {run}/report/index.html")
+    again = cli(*arguments)
+    assert (again.code, again.out.splitlines()[0]) == (0, "0 units to do, 0 done")
+    assert cli("audit", run).out.rstrip().endswith("sound")
+    assert json.loads(cli("status", run, "--json").out)["finished"] is True
+    assert cli("report", run).code == 0
+    refused = cli(*arguments, "--seed", "5")
+    assert refused.code == 2
+    assert "seed: recorded 0, asked for 5" in refused.err
+    (run / "commits" / "stray.json").write_text("{}")
+    failed = cli("audit", run)
+    assert failed.code == 1
+    assert "stray.json: an orphan" in failed.out
