@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -74,7 +75,7 @@ class Summary:
     Attributes:
         exit_code: 0 all attributed, 1 unfinished, 3 some samples failed or were quarantined, 130 interrupted.
         run, report: the run, and its report.
-        units_to_do, units_done: of this session.
+        units_to_do, units_done: of this command.
         expected: samples of the manifest.
         statuses: committed rows by status under each method label.
         given_up: units that stay undone, with the reason.
@@ -132,12 +133,12 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             record_labels(storage, labels)
             if retry_failed:
                 forget_failed(storage, labels)
-            session = _Session(job, storage, manifest, labels, model, size, lease, listener, progress)
-            session.run()
-            return _finish(storage, manifest, labels, session.to_do, session, listener, progress)
+            dispatch = _Dispatch(job, storage, manifest, labels, model, size, lease, listener, progress)
+            dispatch.run()
+            return _finish(storage, manifest, labels, dispatch.to_do, dispatch, listener, progress)
 
 
-class _Session:
+class _Dispatch:
     """One driver's work on a run."""
 
     def __init__(
@@ -301,8 +302,11 @@ class _Session:
             return
         self._resized = now
         left = self.to_do - self.schedule.done - len(self.schedule.given_up)
-        fit = max(1, places(_nodes(), self.size.num_gpus, self.size.num_cpus))
-        for _ in range(int(min(self.size.most, fit, left)) - len(self.pool.members)):
+        # A given number may exceed the cluster: actors that wait for a place are what makes an autoscaler add nodes.
+        most = self.size.most
+        if math.isinf(most):
+            most = max(1, places(_nodes(), self.size.num_gpus, self.size.num_cpus))
+        for _ in range(int(min(most, left)) - len(self.pool.members)):
             self.pool.start()
 
     def _check_shared(self, member: Member) -> None:
@@ -334,7 +338,7 @@ def _finish(
     manifest: Manifest,
     labels: list[Label],
     to_do: int,
-    session: _Session | None,
+    dispatch: _Dispatch | None,
     listener: Listener,
     progress: Progress,
 ) -> Summary:
@@ -346,9 +350,9 @@ def _finish(
         report = build_report(storage.root)
     found = statuses(storage, labels)
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
-    given_up = session.schedule.given_up if session else {}
+    given_up = dispatch.schedule.given_up if dispatch else {}
     left = len(units_to_do(storage, manifest, labels))
-    if left and session is not None and session.interrupted.is_set():
+    if left and dispatch is not None and dispatch.interrupted.is_set():
         code = EXIT_INTERRUPTED
     elif left:
         code = EXIT_UNFINISHED
@@ -359,7 +363,7 @@ def _finish(
         run=storage.root,
         report=report,
         units_to_do=to_do,
-        units_done=session.schedule.done if session else 0,
+        units_done=dispatch.schedule.done if dispatch else 0,
         expected=len(manifest),
         statuses=found,
         given_up=given_up,

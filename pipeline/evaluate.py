@@ -41,42 +41,36 @@ def evaluate(
         scalars: `score`, `baseline_score` and `completeness_residual` of the attribution, (n,) or None.
         measured_some: told how many images have just been measured.
     """
+    channels = prepared.images.shape[1]
     parts = []
     for start in range(0, len(kept), CHUNK):
         span = slice(start, start + CHUNK)
         some = {name: None if values is None else values[span] for name, values in scalars.items()}
-        parts.append(_evaluate(replica, prepared, list(kept[span]), maps[span], metrics, some))
-        measured_some(len(kept[span]))
+        evaluation = Evaluation(
+            images=prepared.images[list(kept[span])],
+            maps=torch.from_numpy(maps[span]),
+            targets=prepared.targets[list(kept[span])],
+            forward=lambda points: replica.forward(points).cpu(),
+            mean=_normalisation(replica, "mean", channels, 0.0),
+            std=_normalisation(replica, "std", channels, 1.0),
+            masks=tuple(prepared.masks[k] for k in kept[span]),
+            score=some["score"],
+            baseline_score=some["baseline_score"],
+            completeness_residual=some["completeness_residual"],
+        )
+        parts.append(_measured(evaluation, metrics))
+        measured_some(len(evaluation))
     return merged(parts)
 
 
-def _evaluate(
-    replica: Replica,
-    prepared: Prepared,
-    kept: list[int],
-    maps: np.ndarray,
-    metrics: Mapping[str, Mapping[str, Any]],
-    scalars: Mapping[str, Tensor | None],
-) -> Measured:
-    measured = Measured(excluded=[{} for _ in kept])
-    channels = prepared.images.shape[1]
-    evaluation = Evaluation(
-        images=prepared.images[kept],
-        maps=torch.from_numpy(maps),
-        targets=prepared.targets[kept],
-        forward=lambda points: replica.forward(points).cpu(),
-        mean=_normalisation(replica, "mean", channels, 0.0),
-        std=_normalisation(replica, "std", channels, 1.0),
-        masks=tuple(prepared.masks[k] for k in kept),
-        score=scalars["score"],
-        baseline_score=scalars["baseline_score"],
-        completeness_residual=scalars["completeness_residual"],
-    )
+def _measured(evaluation: Evaluation, metrics: Mapping[str, Mapping[str, Any]]) -> Measured:
+    measured = Measured(excluded=[{} for _ in range(len(evaluation))])
     for name, recorded in metrics.items():
         spec = METRICS[name]
         started = time.perf_counter()
         result = spec.compute(evaluation, build(spec.options, recorded, where=f"metrics.{name}"))
-        measured.seconds[name] = np.full(len(kept), (time.perf_counter() - started) / len(kept))
+        seconds = (time.perf_counter() - started) / len(evaluation)
+        measured.seconds[name] = np.full(len(evaluation), seconds)
         measured.columns.update(result.columns)
         measured.curves.update(result.curves)
         for mine, theirs in zip(measured.excluded, result.excluded, strict=False):

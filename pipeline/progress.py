@@ -13,8 +13,8 @@ class Progress:
 
     Attributes:
         phase: what is being done, in a few words.
-        units_total, units_done: units of this session's work, counted once for all their labels.
-        rows_total, rows_done: samples times methods of this session's work.
+        units_total, units_done: units of this command, counted once for all their labels.
+        rows_total, rows_done: samples times methods of this command.
         rows_under_way: rows that are computed but not committed; attribution and metrics count half each.
         failed: rows whose status is not ok.
         actors: actor name -> what it is doing.

@@ -30,7 +30,7 @@ def dev_shards() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A local Ray with two cores and four logical GPUs, shared by the tests of the session."""
+    """A local Ray with two cores and four logical GPUs, shared by all tests."""
     import ray
 
     sys.path.insert(0, str(ROOT / "tests"))
