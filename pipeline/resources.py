@@ -10,6 +10,10 @@ from pipeline.config import Actors
 from ssig.errors import UsageError
 
 
+# What an actor on the CPU may come to hold: libraries, a replica, micro-batches and two units of images and maps.
+REPLICA_BYTES = 3 * 2**30
+
+
 @dataclass(frozen=True)
 class Shape:
     """An actor's resources and the size of the pool; without a most it grows with the cluster."""
@@ -27,7 +31,8 @@ class Shape:
 def shape(actors: Actors, nodes: Sequence[Mapping[str, float]]) -> Shape:
     """The actors' shape on a cluster.
 
-    By default an actor has one GPU with its share of the node's cores; without GPUs it has all cores of a node.
+    By default an actor has one GPU with its share of the node's cores. Without GPUs it has one core, or more where the
+    node's memory does not hold so many replicas: threads of one actor wait for each other, actors do not.
 
     Args:
         actors: the job's wishes.
@@ -65,12 +70,19 @@ def places(nodes: Sequence[Mapping[str, float]], num_gpus: float, num_cpus: floa
 
 
 def _share(nodes: Sequence[Mapping[str, float]], num_gpus: float, actors: Actors) -> float:
-    """Cores of an actor so that as many as asked for fit, or one a GPU, or one a node."""
+    """Cores of an actor: its GPU's share, or what lets as many actors as asked for, or as memory holds, fit a node."""
     if num_gpus:
         usable = [node for node in nodes if node.get("GPU", 0) >= num_gpus]
         shares = [node.get("CPU", 0) / math.floor(node["GPU"] / num_gpus) for node in usable]
     else:
-        wanted = actors.min if actors.max == "auto" else actors.max
-        each = math.ceil(wanted / max(1, len(nodes)))
-        shares = [node.get("CPU", 0) / each for node in nodes if node.get("CPU", 0) >= 1]
+        usable = [node for node in nodes if node.get("CPU", 0) >= 1]
+        shares = [node["CPU"] / _actors_of(node, actors, len(usable)) for node in usable]
     return float(max(1, math.floor(min(shares, default=1))))
+
+
+def _actors_of(node: Mapping[str, float], actors: Actors, nodes: int) -> int:
+    """How many actors a node without GPUs should hold."""
+    if actors.max != "auto":
+        return math.ceil(actors.max / nodes)
+    by_memory = math.floor(node["memory"] / REPLICA_BYTES) if "memory" in node else node["CPU"]
+    return max(1, math.ceil(actors.min / nodes), min(int(node["CPU"]), int(by_memory)))

@@ -19,7 +19,10 @@ HEAD_AND_GPUS = [{"CPU": 8.0}, *GPU_NODES]
 @pytest.mark.parametrize(
     ("wishes", "nodes", "expected"),
     [
-        ({}, LAPTOP, Shape(0, 2, 1, math.inf)),
+        ({}, LAPTOP, Shape(0, 1, 1, math.inf)),
+        ({}, [{"CPU": 64.0, "memory": 100e9}], Shape(0, 2, 1, math.inf)),
+        ({}, [{"CPU": 8.0, "memory": 1e9}], Shape(0, 8, 1, math.inf)),
+        ({"max": 1}, LAPTOP, Shape(0, 2, 1, 1)),
         ({"max": 2}, LAPTOP, Shape(0, 1, 1, 2)),
         ({"num_cpus": 1}, LAPTOP, Shape(0, 1, 1, math.inf)),
         ({}, GPU_NODES, Shape(1, 8, 1, math.inf)),
@@ -28,7 +31,7 @@ HEAD_AND_GPUS = [{"CPU": 8.0}, *GPU_NODES]
         ({"num_gpus": 0, "num_cpus": 4}, GPU_NODES, Shape(0, 4, 1, math.inf)),
         ({"min": 2, "max": 3}, GPU_NODES, Shape(1, 8, 2, 3)),
         ({"max": 100}, GPU_NODES, Shape(1, 8, 1, 100)),
-        ({}, [{"CPU": 0.5}, {"CPU": 4.0}], Shape(0, 4, 1, math.inf)),
+        ({}, [{"CPU": 0.5}, {"CPU": 4.0}], Shape(0, 1, 1, math.inf)),
     ],
 )
 def test_shapes(wishes: dict[str, Any], nodes: list[dict[str, float]], expected: Shape) -> None:
