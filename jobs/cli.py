@@ -92,6 +92,7 @@ def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo")
         "methods": list(DEMO_METHODS),
         "metrics": ["insertion", "deletion", "insertion_deletion_gap", "diffid", "roc_auc", "pointing", "energy"],
         "output.path": out,
+        "unit_size": 2,  # so that eight photographs keep a few cores busy
     }
     return _attribute(load_job(None, overrides))
 
