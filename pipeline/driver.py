@@ -258,6 +258,8 @@ class _Dispatch:
             self.schedule.failed(order, event.failure, event.reason)
             if len(order.work.poison) > before:
                 self._quarantine(order, event.reason)
+            if order.work.unit in self.schedule.given_up:
+                self._give_up(order)
             self._tell(f"unit {order.work.unit} failed: {event.reason}")
 
     def _count(self, order: Order, event: Event) -> None:
@@ -294,6 +296,23 @@ class _Dispatch:
         }
         self.storage.put(f"quarantine/poison-{order.work.unit}-{row.index:06d}.json", json.dumps(record).encode())
         self.log.write("sample quarantined", **record)
+
+    def _give_up(self, order: Order) -> None:
+        """Records a unit that stays undone; where the storage itself is at fault, the log and the summary say so."""
+        work = order.work
+        record = {
+            "shard": self.manifest.rows(work.unit)[0].shard,
+            "kind": "exhausted",
+            "key": None,
+            "offset": None,
+            "reason": f"unit {work.unit}: {self.schedule.given_up[work.unit]}",
+            "attempts": work.failures,
+        }
+        self.log.write("unit given up", **record)
+        try:
+            self.storage.put(f"quarantine/unit-{work.unit}.json", json.dumps(record).encode())
+        except OSError as error:
+            self._tell(f"unit {work.unit} could not be recorded as left undone: {error}")
 
     def _resize(self) -> None:
         """Keeps as many actors as the work, the job and the cluster allow."""

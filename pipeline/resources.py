@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pipeline.config import Actors
 from ssig.errors import UsageError
 
-
 # What an actor on the CPU may come to hold: libraries, a replica, micro-batches and two units of images and maps.
 REPLICA_BYTES = 3 * 2**30
 
