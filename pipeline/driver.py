@@ -210,12 +210,23 @@ class _Dispatch:
             self._show()
 
     def _hand_out(self) -> None:
-        for member in self.pool.members:
-            while member.room > 0:
+        """Gives every actor work before it gives any a second unit to read ahead, so that none idles at the end."""
+        for member in sorted(self.pool.members, key=lambda member: len(member.in_flight)):
+            while member.room > 0 and (not member.in_flight or self._waiting > self._unemployed):
                 order = self.schedule.next(idle=not member.in_flight)
                 if order is None:
                     break
                 self.pool.send(member, order, self._task(order))
+
+    @property
+    def _waiting(self) -> int:
+        """Units that nobody has in hand."""
+        return self.to_do - self.schedule.done - len(self.schedule.given_up) - self.schedule.in_flight
+
+    @property
+    def _unemployed(self) -> int:
+        """Actors with nothing in flight, those that are starting included."""
+        return sum(not member.in_flight for member in self.pool.members)
 
     def _task(self, order: Order) -> Task:
         work = order.work
