@@ -140,7 +140,7 @@ def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from pipeline.driver import attribute as run_job
 
     if ":" in job.model.name:  # a `module:callable` network may lie where the command is given
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path.append(str(Path.cwd()))
     with Display() as display:
         summary = run_job(job, display, retry_failed=retry_failed)
     print(f"{summary.units_to_do} units to do, {summary.units_done} done")

@@ -106,7 +106,6 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         RunError: the run could not go on.
     """
     progress = Progress()
-    listener(progress, None)
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+# Modules for tests lie apart: beside tests/ssig and tests/pipeline they would hide the packages of those names.
+SUPPORT = ROOT / "tests" / "support"
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -33,8 +35,8 @@ def ray_cluster() -> Iterator[None]:
     """A local Ray with two cores and four logical GPUs, shared by all tests."""
     import ray
 
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(SUPPORT))
     ray.init(num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-    sys.path.remove(str(ROOT / "tests"))
+    sys.path.remove(str(SUPPORT))

@@ -14,8 +14,8 @@ from typing import Any
 import duckdb
 import pytest
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+sys.path.insert(0, str(SUPPORT))
 
 from tests_shards import members, write_tar  # noqa: E402
 
@@ -36,7 +36,7 @@ def command(shard: Path, run: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"}
 
 
 def begin(shard: Path, run: Path, units: int) -> subprocess.Popen[str]:

@@ -13,8 +13,8 @@ import pytest
 from jobs.cli import assignment, choice, main
 from ssig.errors import UsageError
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+sys.path.insert(0, str(SUPPORT))
 
 from tests_shards import members, write_tar  # noqa: E402
 

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.config import Job, load_job
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TESTS))
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+sys.path.insert(0, str(SUPPORT))
 
 from tests_shards import members, write_tar  # noqa: E402
 
@@ -34,7 +34,7 @@ def make_shard(tmp_path: Path) -> MakeShard:
 
 @pytest.fixture(autouse=True)
 def networks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(TESTS))
+    monkeypatch.syspath_prepend(str(SUPPORT))
 
 
 @pytest.fixture
