@@ -187,7 +187,10 @@ class Worker:
             data = self.storage.read(name)
             table = read_table(data, name)
             check_table(table, attributions_table(label, prepared, None).schema, task.rows, name)
-            return table, None, {name: identity_of(data)}
+            if not _holds_poison(table, task.poison):
+                return table, None, {name: identity_of(data)}
+            # A sample that is deadly to a metric alone left its map: no commit names the file, and none ever may.
+            self.storage.delete(name)
         with self._device, _timed(seconds, "attribute"):
             attributed = self._attribute(label, prepared, told)
         table = attributions_table(label, prepared, attributed)
@@ -248,6 +251,12 @@ class Worker:
             name: _tensor(attributions[name], ok) for name in ("score", "baseline_score", "completeness_residual")
         }
         return evaluate(self.replica, prepared, kept, maps, label.config["metrics"], scalars, told)
+
+
+def _holds_poison(attributions: pa.Table, poison: Mapping[int, str]) -> bool:
+    """Whether a sample that is quarantined now was attributed by an earlier attempt."""
+    rows = zip(attributions["index"].to_pylist(), attributions["status"].to_pylist(), strict=True)
+    return any(index in poison and status == Status.OK for index, status in rows)
 
 
 def _tensor(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:

@@ -139,6 +139,9 @@ def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off
     labels = {label.method: label for label in recorded_labels(storage)}
     worker = Worker(load_model("networks:tiny"), labels, str(run), 0)
     rows = tuple(manifest.rows("000000-000000-000004"))
+    # The sample survived its attribution and killed the metrics: its map is published and not committed.
+    first = Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "first")
+    worker._attributions(first, labels["ssig"], worker._prepared(first), {}, lambda count: None)
     worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "a", {2: "the actor died"}))
     statuses = rows_of(run, "metrics", "method, index, status, error, insertion, probability")
     assert [row["status"] for row in statuses] == ["ok", "ok", "quarantined", "ok"] * 2
