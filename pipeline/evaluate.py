@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,17 +11,21 @@ from torch import Tensor
 
 from pipeline.prepare import Prepared
 from pipeline.tables import Measured, merged
+from ssig.device import Device
 from ssig.metrics.evaluation import Evaluation
+from ssig.models import Model
 from ssig.options import build
 from ssig.registry import METRICS
-from ssig.replica import Replica
 
 # Images measured at once: enough to fill micro-batches, few enough to hear of progress.
 CHUNK = 16
+# Points that a metric makes at a time: several micro-batches where those are small.
+LEAST_POINTS = 64
 
 
 def evaluate(
-    replica: Replica,
+    device: Device,
+    model: Model,
     prepared: Prepared,
     kept: Sequence[int],
     maps: np.ndarray,
@@ -33,7 +36,8 @@ def evaluate(
     """Every metric for the samples of a unit that have a map.
 
     Args:
-        replica: the network.
+        device: the network.
+        model: for its normalisation.
         prepared: the unit.
         kept: which of the unit's ok samples have maps.
         maps: (n, H, W) float32, theirs.
@@ -41,7 +45,6 @@ def evaluate(
         scalars: `score`, `baseline_score` and `completeness_residual` of the attribution, (n,) or None.
         measured_some: told how many images have just been measured.
     """
-    channels = prepared.images.shape[1]
     parts = []
     for start in range(0, len(kept), CHUNK):
         span = slice(start, start + CHUNK)
@@ -50,34 +53,33 @@ def evaluate(
             images=prepared.images[list(kept[span])],
             maps=torch.from_numpy(maps[span]),
             targets=prepared.targets[list(kept[span])],
-            forward=lambda points: replica.forward(points).cpu(),
-            mean=_normalisation(replica, "mean", channels, 0.0),
-            std=_normalisation(replica, "std", channels, 1.0),
+            forward=device.forward,
+            mean=model.mean.cpu(),
+            std=model.std.cpu(),
             masks=tuple(prepared.masks[k] for k in kept[span]),
             score=some["score"],
             baseline_score=some["baseline_score"],
             completeness_residual=some["completeness_residual"],
+            logits=prepared.logits[list(kept[span])],
+            batch=max(LEAST_POINTS, device.replica.micro_batch),
         )
-        parts.append(_measured(evaluation, metrics))
+        parts.append(_measured(evaluation, metrics, device.clock))
         measured_some(len(evaluation))
     return merged(parts)
 
 
-def _measured(evaluation: Evaluation, metrics: Mapping[str, Mapping[str, Any]]) -> Measured:
+def _measured(
+    evaluation: Evaluation, metrics: Mapping[str, Mapping[str, Any]], clock: Callable[[], float]
+) -> Measured:
     measured = Measured(excluded=[{} for _ in range(len(evaluation))])
     for name, recorded in metrics.items():
         spec = METRICS[name]
-        started = time.perf_counter()
+        started = clock()
         result = spec.compute(evaluation, build(spec.options, recorded, where=f"metrics.{name}"))
-        seconds = (time.perf_counter() - started) / len(evaluation)
+        seconds = (clock() - started) / len(evaluation)
         measured.seconds[name] = np.full(len(evaluation), seconds)
         measured.columns.update(result.columns)
         measured.curves.update(result.curves)
         for mine, theirs in zip(measured.excluded, result.excluded, strict=False):
             mine.update(theirs)
     return measured
-
-
-def _normalisation(replica: Replica, name: str, channels: int, default: float) -> Tensor:
-    value = getattr(replica.model, name, None)
-    return value.cpu().float() if isinstance(value, Tensor) else torch.full((channels,), default)

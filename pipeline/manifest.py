@@ -6,6 +6,9 @@ A sample is all members of one key, wherever in its shard they lie. A member tha
 of its own (`duplicate`), to which the later members of that key belong. Where a shard is cut, the sample whose
 payload is cut is `truncated`; at a cut between payloads the last sample is, if its extensions differ from those of
 the sample before it. What is damaged, doubled or skipped is also a quarantine record, which says what and where.
+
+Rows are in a Parquet file, one row group for each shard that has any, and are written and read a shard at a time:
+memory grows with the number of shards and of faults, not of samples.
 """
 
 from __future__ import annotations
@@ -13,13 +16,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import io
 import json
+import shutil
+import tempfile
+import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +42,7 @@ from ssig.errors import UsageError
 FILE = "manifest.parquet"
 _META = b"ssig.manifest"
 _LABEL_LIMIT = 64  # bytes; a longer payload is no class number
+_GROUPS_IN_MEMORY = 4  # row groups, so that actors on neighbouring shards do not make them be read again and again
 _SAMPLES = pa.schema([name for name in schema.MANIFEST if name.name != "unit"])
 
 
@@ -86,20 +94,50 @@ class QuarantineRecord:
     reason: str
 
 
-@dataclass(frozen=True)
 class Manifest:
-    """The expected samples of a run: `table` has `schema.MANIFEST`, one row per sample, units one after another."""
+    """The expected samples of a run, in a Parquet file of `schema.MANIFEST`: one row each, units one after another.
 
-    table: pa.Table
-    shards: tuple[ShardRecord, ...]
-    quarantine: tuple[QuarantineRecord, ...]
+    Args:
+        file: the Parquet file, which stays open.
+        root: the run or whatever else it is of, for messages.
+
+    Attributes:
+        shards: every shard that was read, in order; a unit's ordinal counts them.
+        quarantine: faults of the shards.
+
+    Raises:
+        UsageError: field ``manifest.parquet``; it is damaged or not a manifest. So does whatever reads rows.
+    """
+
+    def __init__(self, file: BinaryIO, root: str) -> None:
+        self._file, self._root = file, root
+        with _readable(root):
+            self._parquet = pq.ParquetFile(file)
+            if not self._parquet.schema_arrow.equals(schema.MANIFEST):
+                raise ValueError("its columns are not those of a manifest")
+            about = json.loads(self._parquet.metadata.metadata[_META])
+            self.shards = tuple(ShardRecord(*values) for values in about["shards"])
+            self.quarantine = tuple(
+                QuarantineRecord(shard, Kind(kind), *rest) for shard, kind, *rest in about["quarantine"]
+            )
+            self._spans = _spans(self._parquet.metadata)
+        self._row_group = functools.lru_cache(_GROUPS_IN_MEMORY)(self._parquet.read_row_group)
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(self._parquet.metadata.num_rows)
 
-    def units(self) -> list[Unit]:
-        """Every unit, in order."""
-        return [_unit(id_, self.table["shard"][start].as_py()) for id_, (start, _) in self._slices.items()]
+    def units(self) -> Iterator[Unit]:
+        """Every unit, in order, read as they are asked for."""
+        last = None
+        for ids in self._column("unit"):
+            for id_ in pc.run_end_encode(ids).values.to_pylist():
+                if id_ != last:  # a unit may go on in the next piece of the column
+                    last = id_
+                    yield self._unit(id_)
+
+    @functools.cached_property
+    def unit_count(self) -> int:
+        return sum(1 for _ in self.units())
 
     def rows(self, unit_id: str) -> list[ManifestRow]:
         """The samples of a unit, in order.
@@ -107,39 +145,89 @@ class Manifest:
         Raises:
             KeyError: there is no such unit.
         """
-        start, stop = self._slices[unit_id]
-        return [_row(values) for values in self.table.slice(start, stop - start).to_pylist()]
+        found: list[ManifestRow] = []
+        for number, (first, last) in enumerate(self._spans):
+            if first <= unit_id <= last:
+                with _readable(self._root):
+                    group = self._row_group(number)
+                found += map(_row, group.filter(pc.equal(group["unit"], unit_id)).to_pylist())
+        if not found:
+            raise KeyError(unit_id)
+        return found
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 of the rows and of the identities of the shards, free of how either is stored."""
+        """SHA-256 of the rows and of the identities of the shards, free of how either is stored.
+
+        It goes by columns, each read on its own and a piece at a time.
+        """
         digest = hashlib.sha256(json.dumps([shard.identity for shard in self.shards]).encode())
-        for name, column in _flat_columns(self.table):
-            digest.update(json.dumps([name, len(column)]).encode())
-            if pa.types.is_integer(column.type):
-                # Outside the range of every column, so that null is told from each number.
-                digest.update(np.asarray(column.cast(pa.int64()).fill_null(np.iinfo(np.int64).min), "<i8").tobytes())
-            else:
-                digest.update(json.dumps(column.to_pylist()).encode())
+        for name, kind, length, pieces in self._flat_columns():
+            digest.update(json.dumps([name, length]).encode())
+            for data in _integers(pieces) if pa.types.is_integer(kind) else _texts(pieces):
+                digest.update(data)
         return digest.hexdigest()
 
     def save(self, storage: Storage) -> bool:
         """Stores the manifest unless the run has one; whether it did."""
-        about = {
-            "shards": [dataclasses.astuple(shard) for shard in self.shards],
-            "quarantine": [dataclasses.astuple(record) for record in self.quarantine],
-        }
-        metadata = {**schema.MANIFEST.metadata, _META: json.dumps(about)}
-        buffer = io.BytesIO()
-        pq.write_table(self.table.replace_schema_metadata(metadata), buffer)
-        return storage.create(FILE, buffer.getvalue())
+        staged = storage.staging() / uuid.uuid4().hex
+        self._file.seek(0)
+        with staged.open("wb") as copy:
+            shutil.copyfileobj(self._file, copy)
+        return storage.publish(staged, FILE)
 
-    @functools.cached_property
-    def _slices(self) -> dict[str, tuple[int, int]]:
-        """First row and end of each unit."""
-        runs = pc.run_end_encode(self.table["unit"].combine_chunks(), run_end_type=pa.int64())
-        ends = runs.run_ends.to_pylist()
-        return dict(zip(runs.values.to_pylist(), zip([0, *ends[:-1]], ends, strict=True), strict=True))
+    def _unit(self, id_: str) -> Unit:
+        ordinal, start, stop = map(int, id_.split("-"))
+        return Unit(ordinal, self.shards[ordinal].name, start, stop)
+
+    def _column(self, name: str) -> Iterator[pa.Array]:
+        """A column, in pieces."""
+        with _readable(self._root):
+            for batch in self._parquet.iter_batches(columns=[name]):
+                yield batch.column(0)
+
+    def _flat_columns(self) -> Iterator[tuple[str, pa.DataType, int, Iterable[pa.Array]]]:
+        """Name, type, length and pieces of the columns without nesting: members as their number per row and one
+        column per field."""
+        for column in schema.MANIFEST:
+            if column.name != "members":
+                yield column.name, column.type, len(self), self._column(column.name)
+        yield "members", pa.int32(), len(self), map(pc.list_value_length, self._column("members"))
+        total = sum(len(pc.list_flatten(piece)) for piece in self._column("members"))
+        for index, column in enumerate(schema.MANIFEST.field("members").type.value_type):
+            pieces = (pc.struct_field(pc.list_flatten(piece), [index]) for piece in self._column("members"))
+            yield f"members.{column.name}", column.type, total, pieces
+
+
+@contextmanager
+def _readable(root: str) -> Iterator[None]:
+    """Turns what reading a damaged file raises into a `UsageError`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(FILE, f"{root}: {error}", "the manifest that the run was started with") from error
+
+
+def _spans(metadata: pq.FileMetaData) -> list[tuple[str, str]]:
+    """First and last unit of each row group."""
+    groups = (metadata.row_group(number).column(0).statistics for number in range(metadata.num_row_groups))
+    return [(group.min, group.max) for group in groups]
+
+
+def _integers(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
+    for piece in pieces:
+        # Outside the range of every column, so that null is told from each number.
+        yield np.asarray(piece.cast(pa.int64()).fill_null(np.iinfo(np.int64).min), "<i8").tobytes()
+
+
+def _texts(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
+    """One JSON list, however the column is cut."""
+    separator = "["
+    for piece in pieces:
+        if len(piece):
+            yield (separator + json.dumps(piece.to_pylist())[1:-1]).encode()
+            separator = ", "
+    yield b"[]" if separator == "[" else b"]"
 
 
 def load(storage: Storage) -> Manifest:
@@ -149,19 +237,16 @@ def load(storage: Storage) -> Manifest:
         FileNotFoundError: the run has none.
         UsageError: field ``manifest.parquet``; it is damaged or not a manifest.
     """
-    data = storage.read(FILE)
-    try:
-        table = pq.read_table(io.BytesIO(data))
-        about = json.loads(table.schema.metadata[_META])
-        shards = tuple(ShardRecord(*values) for values in about["shards"])
-        quarantine = tuple(QuarantineRecord(shard, Kind(kind), *rest) for shard, kind, *rest in about["quarantine"])
-        return Manifest(table.cast(schema.MANIFEST), shards, quarantine)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(FILE, f"{storage.root}: {error}", "the manifest that the run was started with") from error
+    file = storage.open(FILE)
+    if is_object_url(storage.root):  # fetched once: its row groups are many small ranges
+        with file as remote:
+            file = _temporary()
+            shutil.copyfileobj(remote, file)
+    return Manifest(file, storage.root)
 
 
 def build(shards: Sequence[str], unit_size: int, limit: int | None = None, workers: int = 8) -> Manifest:
-    """Reads every shard once and lists its samples.
+    """Reads every shard once and lists its samples, in a temporary file.
 
     Args:
         shards: paths or URLs, as `pipeline.shards.expand` gives them.
@@ -172,23 +257,38 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     Raises:
         UsageError: field ``dataset.shards``; no shard has a readable sample.
     """
-    surveys: list[_Survey] = []
-    tables: list[pa.Table] = []
-    wanted = limit
-    for survey in _survey_all(shards, workers, eager=limit is None):
-        taken = survey.samples.slice(0, wanted)
-        tables.append(_with_units(taken, len(surveys), unit_size))
-        surveys.append(survey)
-        if wanted is not None:
-            wanted -= taken.num_rows
-            if wanted <= 0:
+    records: list[ShardRecord] = []
+    quarantine: list[QuarantineRecord] = []
+    count = 0
+    file = _temporary()
+    # Without Arrow's own copy of the schema, which would hide metadata that are known at the end only.
+    with (
+        closing(_survey_all(shards, workers)) as surveys,
+        pq.ParquetWriter(file, schema.MANIFEST, store_schema=False) as writer,
+    ):
+        for ordinal, survey in enumerate(surveys):
+            taken = survey.samples.slice(0, None if limit is None else limit - count)
+            if taken.num_rows:
+                writer.write_table(_with_units(taken, ordinal, unit_size))
+            records.append(survey.record)
+            quarantine += survey.quarantine
+            count += taken.num_rows
+            if count == limit:
                 break
-    quarantine = tuple(record for survey in surveys for record in survey.quarantine)
-    table = pa.concat_tables([schema.MANIFEST.empty_table(), *tables]).combine_chunks()
-    if table.num_rows == 0:
+        about = {
+            "shards": [dataclasses.astuple(record) for record in records],
+            "quarantine": [dataclasses.astuple(record) for record in quarantine],
+        }
+        writer.add_key_value_metadata({**schema.MANIFEST.metadata, _META: json.dumps(about)})
+    if count == 0:
         found = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
         raise UsageError("dataset.shards", found, "at least one shard with a readable sample")
-    return Manifest(table, tuple(survey.record for survey in surveys), quarantine)
+    return Manifest(file, "the shards")
+
+
+def _temporary() -> BinaryIO:
+    """A file that is gone once it is closed."""
+    return cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))
 
 
 def verify_shards(manifest: Manifest) -> list[str]:
@@ -247,12 +347,16 @@ class _HashingFile:
         return data
 
 
-def _survey_all(shards: Sequence[str], workers: int, eager: bool) -> Iterator[_Survey]:
-    """Surveys shards in parallel, in order; if not `eager`, at most `workers` beyond what is asked for."""
-    step = max(1, len(shards) if eager else workers)
+def _survey_all(shards: Sequence[str], workers: int) -> Iterator[_Survey]:
+    """Surveys shards in parallel, in order, at most `workers` beyond what is asked for."""
+    ahead: deque[Future[_Survey]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(shards), step):
-            yield from pool.map(_survey, shards[start : start + step])
+        for shard in shards:
+            ahead.append(pool.submit(_survey, shard))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _survey(url: str) -> _Survey:
@@ -354,24 +458,6 @@ def _with_units(samples: pa.Table, ordinal: int, unit_size: int) -> pa.Table:
     return samples.add_column(0, schema.MANIFEST.field("unit"), [pa.array(units, pa.string())]).cast(schema.MANIFEST)
 
 
-def _unit(id_: str, shard: str) -> Unit:
-    ordinal, start, stop = map(int, id_.split("-"))
-    return Unit(ordinal, shard, start, stop)
-
-
 def _row(values: dict[str, object]) -> ManifestRow:
     members = tuple(Member(**member) for member in values.pop("members"))  # type: ignore[attr-defined]
     return ManifestRow(**{**values, "status": Status(values["status"]), "members": members})  # type: ignore[arg-type]
-
-
-def _flat_columns(table: pa.Table) -> Iterable[tuple[str, pa.Array]]:
-    """The columns without nesting: members as their number per row and one column per field."""
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if name != "members":
-            yield name, column
-            continue
-        yield "members", pc.list_value_length(column)
-        members = pc.list_flatten(column)
-        for index, struct_field in enumerate(members.type):
-            yield f"members.{struct_field.name}", pc.struct_field(members, [index])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.records import ManifestRow, Sample, Status
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input
-from ssig.replica import Replica
+from ssig.scores import score
 
 NO_OBJECT = "no boxes or mask"
 OUTSIDE = "object is outside the input"
@@ -40,7 +40,8 @@ class Prepared:
         ok: (n,) positions of the samples that are ok, which the tensors below hold in order.
         images: (n, C, H, W) in [0, 1].
         masks: each one's object area (H, W), or why there is none.
-        targets, predicted, probability: (n,), set by `predict`; the probability is the target's.
+        logits, targets, predicted, probability: (n, classes) and (n,), set by `predict`; the probability is the
+            target's.
     """
 
     outcomes: list[Outcome]
@@ -48,16 +49,18 @@ class Prepared:
     images: Tensor
     masks: tuple[np.ndarray | str, ...]
     given: int | None
+    logits: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     targets: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     predicted: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     probability: Tensor = field(default_factory=lambda: torch.zeros(0))
     by_label: bool = False
 
-    def predict(self, replica: Replica) -> None:
+    def predict(self, forward: Callable[[Tensor], Tensor]) -> None:
         """Fills predictions and targets from one forward pass."""
         if not self.ok:
             return
-        probabilities = replica.forward(self.images).double().softmax(dim=1).cpu()
+        self.logits = forward(self.images).cpu()
+        probabilities = self.logits.double().softmax(dim=1)
         self.predicted = probabilities.argmax(dim=1)
         if self.by_label:
             self.targets = torch.tensor([self.outcomes[position].label for position in self.ok], dtype=torch.int64)
@@ -66,6 +69,10 @@ class Prepared:
         else:
             self.targets = self.predicted.clone()
         self.probability = probabilities.gather(1, self.targets.unsqueeze(1)).squeeze(1)
+
+    def scores(self, name: str) -> Tensor:
+        """(n,), each image's target score, by its name."""
+        return score(self.logits, self.targets, name)
 
 
 def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: Mapping[int, str]) -> Prepared:

@@ -7,12 +7,10 @@ is a row with a status.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
@@ -28,12 +26,15 @@ from pipeline.names import commit_name, table_name
 from pipeline.plan import Label
 from pipeline.prepare import Prepared, prepare
 from pipeline.records import ManifestRow, Status
+from pipeline.replicas import BaselineScores, ready_replica
 from pipeline.shards import read_unit
 from pipeline.storage import Storage, open_storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
+from pipeline.tasks import Done, Task
 from pipeline.writer import check_table, identity_of, publish_table, read_table
 from ssig.api import concatenate, method_job
-from ssig.engine import Job, run
+from ssig.device import Device
+from ssig.engine import Job, groups
 from ssig.models import Model
 from ssig.options import build
 from ssig.randomness import stream
@@ -49,60 +50,29 @@ def silent(count: int) -> None:
     """Tells nobody."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """A unit's samples and the labels to do them under.
-
-    Attributes:
-        unit: id of the unit.
-        url: of the shard.
-        rows: the unit's manifest rows.
-        labels: method labels to do, in order.
-        attempt: id of this attempt.
-        poison: sample index -> why it is quarantined, found by bisection.
-    """
-
-    unit: str
-    url: str
-    rows: tuple[ManifestRow, ...]
-    labels: tuple[str, ...]
-    attempt: str
-    poison: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Done:
-    """What the driver hears of a task: rows by status under each label that this attempt committed."""
-
-    unit: str
-    attempt: str
-    statuses: Mapping[str, Mapping[str, int]]
-    seconds: float
-
-
 class Worker:
     """Does tasks with one replica.
 
-    Two threads may call `process` at once: the device is locked, so that one reads or writes while the other
-    computes.
+    Several threads may call `process` at once: one reads, measures or writes while the other's points are on the
+    device, and the units fill each other's last micro-batches.
 
     Args:
         model: the network, on its device.
         labels: the run's labels by method label.
         run: URL or path of the run.
         seed: of the run.
-        micro_batch: points evaluated at once, or None for the device's default.
+        replica: evaluates `model`; by default an optimised and tuned one.
     """
 
     def __init__(
-        self, model: Model, labels: Mapping[str, Label], run: str, seed: int, micro_batch: int | None = None
+        self, model: Model, labels: Mapping[str, Label], run: str, seed: int, replica: Replica | None = None
     ) -> None:
         self.model = model
         self.labels = labels
         self.storage: Storage = open_storage(run)
         self.seed = seed
-        self.replica = Replica(model, micro_batch=micro_batch)
-        self._device = threading.Lock()
+        self.device = Device(replica or ready_replica(model))
+        self.baselines = BaselineScores(self.device, model)
         self._under_way: Counter[tuple[str, str]] = Counter()
 
     def process(self, task: Task) -> Done:
@@ -113,8 +83,9 @@ class Worker:
             Exception: what the network raised; some sample of the unit is to blame.
         """
         started = time.perf_counter()
+        reading = self.device.clock()
         prepared = self._prepared(task)
-        decoded = time.perf_counter() - started
+        decoded = self.device.clock() - reading
         statuses = {}
         for name in task.labels:
             label = self.labels[name]
@@ -134,17 +105,15 @@ class Worker:
         prepared = self._prepared(task)
         for name in task.labels:
             label = self.labels[name]
-            with self._device:
-                attributed = self._attribute(label, prepared)
-                self._measure(label, prepared, attributions_table(label, prepared, attributed), attributed)
+            attributed = self._attribute(label, prepared)
+            self._measure(label, prepared, attributions_table(label, prepared, attributed), attributed)
 
     def _prepared(self, task: Task) -> Prepared:
         model = self.labels[task.labels[0]].config["model"]
         by_label = model["target"] == "label"
         samples = read_unit(task.url, task.rows, needs_label=by_label, classes=model["classes"] if by_label else None)
         prepared = prepare(samples, self.model, model["target"], task.poison)
-        with self._device:
-            prepared.predict(self.replica)
+        prepared.predict(self.device.forward)
         return prepared
 
     def _commit(self, task: Task, label: Label, prepared: Prepared, decoded: float) -> dict[str, int]:
@@ -154,11 +123,11 @@ class Worker:
             self._under_way[task.unit, label.method] += count
 
         attributions, attributed, files = self._attributions(task, label, prepared, seconds, told)
-        with self._device, _timed(seconds, "metrics"):
+        with self._timed(seconds, "metrics"):
             measured = self._measure(label, prepared, attributions, attributed, told)
         metrics = metrics_table(label, prepared, attributions, measured)
         name = table_name("metrics", label.model, label.method, task.unit)
-        with _timed(seconds, "write"):
+        with self._timed(seconds, "write"):
             _, files[name] = publish_table(self.storage, name, metrics, task.rows, task.attempt)
         seconds["total"] = sum(seconds.values())
         statuses = dict(Counter(attributions["status"].to_pylist()))
@@ -191,10 +160,10 @@ class Worker:
                 return table, None, {name: identity_of(data)}
             # A sample that is deadly to a metric alone left its map: no commit names the file, and none ever may.
             self.storage.delete(name)
-        with self._device, _timed(seconds, "attribute"):
+        with self._timed(seconds, "attribute"):
             attributed = self._attribute(label, prepared, told)
         table = attributions_table(label, prepared, attributed)
-        with _timed(seconds, "write"):
+        with self._timed(seconds, "write"):
             first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
             if not first:
                 table = read_table(self.storage.read(name), name)
@@ -207,27 +176,27 @@ class Worker:
         spec = METHODS[label.config["method"]["name"]]
         options = build(spec.options, label.config["method"]["options"], where=f"methods.{spec.name}")
         rows = [prepared.outcomes[position].row for position in prepared.ok]
-        size = self.replica.micro_batch
+        score = options.score or label.config["model"]["score"]
+        image_scores = prepared.scores(score)
 
-        def jobs() -> Iterator[Job[int]]:
-            for start in range(0, len(rows), size):
-                span = slice(start, start + size)
+        def jobs() -> Iterator[Job[None]]:
+            for span, budget in groups(len(rows), self.device.replica.micro_batch):
                 yield method_job(
-                    start,
+                    None,
                     spec,
                     options,
-                    prepared.images[span].to(self.replica.device),
+                    prepared.images[span].to(self.device.replica.device),
                     prepared.targets[span],
                     tuple(stream(self.seed, row.shard, row.key, spec.name) for row in rows[span]),
                     mean=self.model.mean,
-                    score=label.config["model"]["score"],
+                    score=score,
+                    budget=budget,
+                    scores=image_scores[span],
+                    baseline_scores=self.baselines(options.baseline, score, prepared.targets[span]),
                 )
 
-        done: dict[int, Attribution] = {}
-        for job, result in run(self.replica, jobs()):
-            done[job.tag] = _on_cpu(result)
-            told(len(result))
-        return concatenate([done[start] for start in sorted(done)])
+        parts = self.device.run(jobs(), lambda result: told(len(result)))
+        return concatenate([_on_cpu(part) for part in parts])
 
     def _measure(
         self,
@@ -250,7 +219,16 @@ class Worker:
         scalars = {
             name: _tensor(attributions[name], ok) for name in ("score", "baseline_score", "completeness_residual")
         }
-        return evaluate(self.replica, prepared, kept, maps, label.config["metrics"], scalars, told)
+        return evaluate(self.device, self.model, prepared, kept, maps, label.config["metrics"], scalars, told)
+
+    @contextmanager
+    def _timed(self, seconds: dict[str, float], step: str) -> Iterator[None]:
+        """Adds what the body took, in seconds of computing: another unit's share of the device is not this one's."""
+        started = self.device.clock()
+        try:
+            yield
+        finally:
+            seconds[step] = seconds.get(step, 0.0) + self.device.clock() - started
 
 
 def _holds_poison(attributions: pa.Table, poison: Mapping[int, str]) -> bool:
@@ -280,12 +258,3 @@ def _on_cpu(result: Attribution) -> Attribution:
         standard_error=moved(result.standard_error),
         gradient_evaluations=result.gradient_evaluations,
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[step] = seconds.get(step, 0.0) + time.perf_counter() - started

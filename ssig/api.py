@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.baselines import baselines
-from ssig.engine import Job, Tag, run
+from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
@@ -27,7 +27,7 @@ UNKNOWN_MEAN = 0.5
 
 
 def attribute(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Tensor] | Replica,
     images: Tensor,
     targets: Tensor | Sequence[int],
     method: str = "ssig",
@@ -44,7 +44,7 @@ def attribute(
     Args:
         model: a `ssig.load_model` network, or any callable from pixel-space batches (n, C, H, W) to logits
             (n, classes); a module must be in evaluation mode. Its attribute `mean` (C,), if it has one, is the
-            `mean` baseline.
+            `mean` baseline. A `Replica` of either is used as it is.
         images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`.
         targets: (B,) classes.
         method: a name of `ssig.list_methods()`.
@@ -61,7 +61,7 @@ def attribute(
     Raises:
         UsageError: an unknown method or option, or arguments of the wrong shape.
     """
-    replica = Replica(model, micro_batch=micro_batch)
+    replica = model if isinstance(model, Replica) else Replica(model, micro_batch=micro_batch)
     images, targets = checked_batch(images, targets)
     spec = METHODS[method]
     if baseline is not None and not isinstance(baseline, Tensor):
@@ -72,16 +72,15 @@ def attribute(
     reference = None
     if isinstance(baseline, Tensor):
         reference = expanded(baseline, images, "baseline")
-    mean = getattr(model, "mean", None)
+    mean = getattr(replica.model, "mean", None)
     if not isinstance(mean, Tensor):
         mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
     streams = _streams(images, keys, seed, spec.name)
 
     def jobs() -> Iterator[Job[int]]:
-        for start in range(0, len(images), replica.micro_batch):
-            span = slice(start, start + replica.micro_batch)
+        for span, budget in groups(len(images), replica.micro_batch):
             yield method_job(
-                start,
+                span.start,
                 spec,
                 parsed,
                 images[span].to(replica.device),
@@ -90,6 +89,7 @@ def attribute(
                 mean=mean,
                 score=score,
                 baseline=None if reference is None else reference[span].to(replica.device),
+                budget=budget,
             )
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
@@ -107,6 +107,9 @@ def method_job(
     mean: Tensor,
     score: str,
     baseline: Tensor | None = None,
+    budget: int = 1,
+    scores: Tensor | None = None,
+    baseline_scores: Tensor | None = None,
 ) -> Job[Tag]:
     """The engine's job of one method on one group of images.
 
@@ -119,9 +122,12 @@ def method_job(
         mean: (C,) of the network.
         score: the model's score.
         baseline: (B, C, H, W) in place of `options.baseline`.
+        budget: points per image that a request may hold.
+        scores, baseline_scores: (B,) target scores of images and baselines, where already known.
     """
     reference = baselines(options.baseline, images, mean, streams) if baseline is None else baseline
-    group = Group(images, reference, streams)
+    known = (None if values is None else values.to(images.device) for values in (scores, baseline_scores))
+    group = Group(images, reference, streams, budget, *known)
     return Job(tag, spec.run(group, options), targets, options.score or score)
 
 

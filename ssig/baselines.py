@@ -16,6 +16,7 @@ from torch import Tensor
 from ssig.blur import gaussian_blur
 from ssig.errors import UsageError
 from ssig.randomness import BASELINE_SAMPLE, Stream
+from ssig.transfer import to_device
 
 BASELINES = ("mean", "black", "white", "blur", "uniform")
 BLUR_SIGMA, BLUR_KERNEL = 10.0, 31
@@ -48,7 +49,7 @@ def baselines(kind: str | tuple[float, ...], images: Tensor, mean: Tensor, strea
         return gaussian_blur(images, BLUR_SIGMA, BLUR_KERNEL)
     if kind == "uniform":
         draws = [s.generator(BASELINE_SAMPLE).random(tuple(images.shape[1:]), dtype=np.float32) for s in streams]
-        return torch.from_numpy(np.stack(draws)).to(images)
+        return to_device(draws, images)
     raise UsageError("baseline", kind, BASELINES)
 
 

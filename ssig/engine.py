@@ -7,16 +7,18 @@ the ones under way cannot fill the next micro-batch.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Generator, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from ssig.replica import Replica, join
-from ssig.types import Attribution, Request, Response, Steps
+from ssig.types import Attribution, Request, Response
 
 # Groups under way at once; each holds its images and a few running sums of their size.
 MOST_GROUPS = 4
@@ -29,9 +31,19 @@ class Job(Generic[Tag]):
     """One group's attribution: the coroutine, its images' targets (B,) and score, and the caller's tag."""
 
     tag: Tag
-    steps: Steps
+    steps: Generator[Request, Response, Any]
     targets: Tensor
     score: str = "logit"
+
+
+@dataclass(frozen=True)
+class Finished(Generic[Tag]):
+    """How a job ended: with what its coroutine returned, or with an error; and the seconds that it took to compute."""
+
+    job: Job[Tag]
+    result: Any
+    error: Exception | None
+    seconds: float
 
 
 @dataclass
@@ -40,11 +52,13 @@ class _Running(Generic[Tag]):
 
     job: Job[Tag]
     request: Request
+    seconds: float = 0.0
     sent: int = 0
     parts: list[Response] = field(default_factory=list)
+    error: Exception | None = None
 
     @property
-    def kind(self) -> Hashable:
+    def kind(self) -> tuple[Hashable, ...]:
         return self.job.score, self.request.want, self.request.layer, tuple(self.request.points.shape[1:])
 
     @property
@@ -60,90 +74,139 @@ class _Running(Generic[Tag]):
         return self.request.points[span], self.job.targets[self.request.owners[span]]
 
 
+class Engine(Generic[Tag]):
+    """The jobs under way on one replica. Not for two threads at once.
+
+    An error of the network or of a method ends the job that caused it, and no other: where points of several jobs
+    were evaluated together, each job's points are tried alone.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self._running: list[_Running[Tag]] = []
+
+    @property
+    def idle(self) -> bool:
+        return not self._running
+
+    @property
+    def hungry(self) -> bool:
+        """Whether another job would make the next micro-batch fuller."""
+        return len(self._running) < MOST_GROUPS and self._full_kind() is None
+
+    def add(self, job: Job[Tag]) -> list[Finished[Tag]]:
+        """Starts a job; it may finish without a request."""
+        return self._advance(job, None, 0.0)
+
+    def step(self) -> list[Finished[Tag]]:
+        """Evaluates one micro-batch; the jobs that this finished."""
+        self._evaluate(self._full_kind() or self._largest_kind())
+        finished: list[Finished[Tag]] = []
+        running, self._running = self._running, []
+        for one in running:
+            if one.error is not None:
+                finished.append(Finished(one.job, None, one.error, one.seconds))
+            elif one.pending:
+                self._running.append(one)
+            else:
+                finished += self._advance(one.job, join(one.parts), one.seconds)
+        return finished
+
+    def _advance(self, job: Job[Tag], response: Response | None, seconds: float) -> list[Finished[Tag]]:
+        """Sends an answer to a job's coroutine, which asks again or finishes."""
+        started = time.perf_counter()
+        try:
+            request = next(job.steps) if response is None else job.steps.send(response)
+            if len(request.points) == 0:
+                raise ValueError("a method asked for no points")
+        except StopIteration as stop:
+            return [Finished(job, stop.value, None, seconds + time.perf_counter() - started)]
+        except Exception as error:
+            return [Finished(job, None, error, seconds + time.perf_counter() - started)]
+        self._running.append(_Running(job, request, seconds + time.perf_counter() - started))
+        return []
+
+    def _by_kind(self) -> list[list[_Running[Tag]]]:
+        """The jobs of each kind of request, forward requests first: somebody waits for each of them."""
+        kinds: dict[tuple[Hashable, ...], list[_Running[Tag]]] = defaultdict(list)
+        for one in self._running:
+            kinds[one.kind].append(one)
+        return sorted(kinds.values(), key=lambda ones: "gradient" in ones[0].request.want)
+
+    def _full_kind(self) -> list[_Running[Tag]] | None:
+        """Jobs whose points of one kind fill a micro-batch, oldest first."""
+        size = self.replica.micro_batch
+        return next((ones for ones in self._by_kind() if sum(one.pending for one in ones) >= size), None)
+
+    def _largest_kind(self) -> list[_Running[Tag]]:
+        return max(self._by_kind(), key=lambda ones: sum(one.pending for one in ones))
+
+    def _evaluate(self, ones: list[_Running[Tag]]) -> None:
+        """Evaluates one micro-batch of the pending points of jobs of one kind, oldest first."""
+        shares: list[tuple[_Running[Tag], Tensor, Tensor]] = []
+        room = self.replica.micro_batch
+        for one in ones:
+            count = min(room, one.pending)
+            if count:
+                shares.append((one, *one.take(count)))
+                room -= count
+        try:
+            self._answer(shares)
+        except Exception as error:
+            if len(shares) == 1:
+                shares[0][0].error = error
+                return
+            for share in shares:
+                try:
+                    self._answer([share])
+                except Exception as its_own:
+                    share[0].error = its_own
+
+    def _answer(self, shares: list[tuple[_Running[Tag], Tensor, Tensor]]) -> None:
+        """Evaluates points of jobs of one kind together, and charges each job for its share of the time."""
+        started = time.perf_counter()
+        first = shares[0][0]
+        response = self.replica.evaluate(
+            torch.cat([points for _, points, _ in shares]) if len(shares) > 1 else shares[0][1],
+            torch.cat([targets for _, _, targets in shares]),
+            first.job.score,
+            first.request.want,
+            first.request.layer,
+        )
+        seconds = time.perf_counter() - started
+        total = sum(len(points) for _, points, _ in shares)
+        start = 0
+        for one, points, _ in shares:
+            one.parts.append(_part(response, slice(start, start + len(points))))
+            one.seconds += seconds * len(points) / total
+            start += len(points)
+
+
 def run(replica: Replica, jobs: Iterable[Job[Tag]]) -> Iterator[tuple[Job[Tag], Attribution]]:
     """Yields each job with its attribution as it finishes; jobs are drawn from the iterable as they are needed."""
+    engine: Engine[Tag] = Engine(replica)
     waiting = iter(jobs)
-    running: list[_Running[Tag]] = []
     exhausted = False
     while True:
-        batch = _full_kind(running, replica.micro_batch)
-        if batch is None and not exhausted and len(running) < MOST_GROUPS:
-            job = next(waiting, None)
-            if job is None:
-                exhausted = True
-                continue
-            started = _advance(job, None)
-            if isinstance(started, Attribution):
-                yield job, started
-            else:
-                running.append(_Running(job, started))
-            continue
-        if not running:
+        job = next(waiting, None) if engine.hungry and not exhausted else None
+        exhausted = exhausted or (engine.hungry and job is None)
+        if job is None and engine.idle:
             return
-        _evaluate(replica, batch or _largest_kind(running))
-        still: list[_Running[Tag]] = []
-        for one in running:
-            if one.pending:
-                still.append(one)
-                continue
-            outcome = _advance(one.job, join(one.parts))
-            if isinstance(outcome, Attribution):
-                yield one.job, outcome
-            else:
-                still.append(_Running(one.job, outcome))
-        running = still
+        for finished in engine.add(job) if job is not None else engine.step():
+            if finished.error is not None:
+                raise finished.error
+            yield finished.job, finished.result
 
 
-def _advance(job: Job[Tag], response: Response | None) -> Request | Attribution:
-    """Sends an answer to a job's coroutine: its next request, or its attribution."""
-    try:
-        request = next(job.steps) if response is None else job.steps.send(response)
-    except StopIteration as stop:
-        finished: Attribution = stop.value
-        return finished
-    if len(request.points) == 0:
-        raise ValueError("a method asked for no points")
-    return request
+def groups(images: int, micro_batch: int) -> list[tuple[slice, int]]:
+    """How to cut so many images into groups: each group's span, and its budget of points per image.
 
-
-def _by_kind(running: list[_Running[Tag]]) -> dict[Hashable, list[_Running[Tag]]]:
-    kinds: dict[Hashable, list[_Running[Tag]]] = defaultdict(list)
-    for one in running:
-        kinds[one.kind].append(one)
-    return kinds
-
-
-def _full_kind(running: list[_Running[Tag]], size: int) -> list[_Running[Tag]] | None:
-    """The oldest jobs whose points of one kind fill a micro-batch."""
-    return next((ones for ones in _by_kind(running).values() if sum(one.pending for one in ones) >= size), None)
-
-
-def _largest_kind(running: list[_Running[Tag]]) -> list[_Running[Tag]]:
-    return max(_by_kind(running).values(), key=lambda ones: sum(one.pending for one in ones))
-
-
-def _evaluate(replica: Replica, ones: list[_Running[Tag]]) -> None:
-    """Evaluates one micro-batch of the pending points of jobs of one kind, oldest first."""
-    shares: list[tuple[_Running[Tag], int]] = []
-    room = replica.micro_batch
-    for one in ones:
-        count = min(room, one.pending)
-        if count:
-            shares.append((one, count))
-            room -= count
-    taken = [one.take(count) for one, count in shares]
-    request = ones[0].request
-    response = replica.evaluate(
-        torch.cat([points for points, _ in taken]),
-        torch.cat([targets for _, targets in taken]),
-        ones[0].job.score,
-        request.want,
-        request.layer,
-    )
-    start = 0
-    for one, count in shares:
-        one.parts.append(_part(response, slice(start, start + count)))
-        start += count
+    A group asks for a micro-batch of points at a time. There are two groups or more where there can be, so that one
+    fills what the other leaves of a micro-batch.
+    """
+    size = max(1, min(micro_batch, math.ceil(images / 2)))
+    spans = [slice(start, min(start + size, images)) for start in range(0, images, size)]
+    return [(span, math.ceil(micro_batch / (span.stop - span.start))) for span in spans]
 
 
 def _part(response: Response, span: slice) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -53,14 +54,19 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
 
 
 def endpoints(group: Group) -> Endpoints:
-    """The target scores of images and baselines, (B,) each, from one forward request unless they are known."""
-    if group.scores is not None and group.baseline_scores is not None:
-        return group.scores, group.baseline_scores
-    response = yield Request(torch.cat([group.images, group.baselines]), group.owners(2), want=SCORE)
-    if response.scores is None:
-        raise RuntimeError("the engine returned no scores for a request that wants them")
-    image_scores, baseline_scores = response.scores.chunk(2)
-    return image_scores, baseline_scores
+    """The target scores of images and baselines, (B,) each; one forward request for those that are not known."""
+    image_scores, baseline_scores = group.scores, group.baseline_scores
+    unknown = [
+        points for points, known in ((group.images, image_scores), (group.baselines, baseline_scores)) if known is None
+    ]
+    if unknown:
+        response = yield Request(torch.cat(unknown), group.owners(len(unknown)), want=SCORE)
+        if response.scores is None:
+            raise RuntimeError("the engine returned no scores for a request that wants them")
+        found = iter(response.scores.chunk(len(unknown)))
+        image_scores = next(found) if image_scores is None else image_scores
+        baseline_scores = next(found) if baseline_scores is None else baseline_scores
+    return cast(Tensor, image_scores), cast(Tensor, baseline_scores)
 
 
 def gradients_of(response: Response) -> Tensor:

@@ -103,7 +103,7 @@ class MetricSpec:
         columns: scalar column -> better direction, ``higher``, ``lower`` or ``none``; the first is the headline.
         curves: names of the curve columns, each ending in ``_curve``.
         definition, range, reference: one line each.
-        forwards: forward evaluations per image and map under given options.
+        forwards: forward evaluations per image and map under given options, beyond the one on the image itself.
         needs: of ``map``, ``model``, ``mask`` and ``method``: what must be at hand.
         presets: named settings of a reference.
     """

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssig.quadrature import quadrature
+from ssig.transfer import to_device
 from ssig.types import Group
 
 Kind = Literal["independent", "stratified", "deterministic"]
@@ -103,7 +104,7 @@ class Uniform(_EqualWeights):
         channels, height, width = group.images.shape[1:]
         shape = (channels if self.per_channel else 1, height, width)
         draws = [s.generator(k).random(shape, dtype=np.float32) for s in group.streams]
-        mask = torch.from_numpy(np.stack(draws)).to(group.images)
+        mask = to_device(draws, group.images)
         return _suppressed(group, self.low + (self.high - self.low) * mask)
 
 
@@ -119,7 +120,7 @@ class Cells(_EqualWeights):
         size = tuple(group.images.shape[-2:])
         shape = (1, self.cells, self.cells) if self.cells else (1, *size)
         draws = [s.generator(k).random(shape, dtype=np.float32) < stratum(k, samples) for s in group.streams]
-        mask = torch.from_numpy(np.stack(draws)).to(group.images)
+        mask = to_device(draws, group.images)
         if self.cells and self.smooth:
             mask = interpolate(mask, size=size, mode="bilinear", align_corners=False)
         elif self.cells:
@@ -140,8 +141,8 @@ class Frequency(_EqualWeights):
 
     def point(self, group: Group, k: int, samples: int) -> Tensor:
         size = (int(group.images.shape[-2]), int(group.images.shape[-1]))
-        masks = np.stack([self._mask(s.generator(k), stratum(k, samples), size) for s in group.streams])
-        coefficients = torch.fft.rfft2(group.difference) * torch.from_numpy(masks).to(group.images).unsqueeze(1)
+        masks = [self._mask(s.generator(k), stratum(k, samples), size) for s in group.streams]
+        coefficients = torch.fft.rfft2(group.difference) * to_device(masks, group.images).unsqueeze(1)
         kept: Tensor = torch.fft.irfft2(coefficients, s=size)
         return group.baselines + kept
 
@@ -172,7 +173,7 @@ class Noise(_EqualWeights):
         shape = tuple(group.images.shape[1:])
         draws = [s.generator(k).standard_normal(shape, dtype=np.float32) for s in group.streams]
         spread = group.images.amax(dim=(1, 2, 3), keepdim=True) - group.images.amin(dim=(1, 2, 3), keepdim=True)
-        return group.images + self.sigma * spread * torch.from_numpy(np.stack(draws)).to(group.images)
+        return group.images + self.sigma * spread * to_device(draws, group.images)
 
 
 def stratum(k: int, samples: int) -> float:

@@ -23,6 +23,7 @@ from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.suppression import CommonOptions
+from ssig.transfer import to_device
 from ssig.types import Group, Request, Steps
 
 
@@ -80,7 +81,7 @@ def _onsets(group: Group, path: int) -> Tensor:
     """`s_p` of one path for each image, (B, 1, H, W)."""
     size = (1, *group.images.shape[-2:])
     draws = [stream.generator(path).random(size, dtype=np.float32) for stream in group.streams]
-    return torch.from_numpy(np.stack(draws)).to(group.images)
+    return to_device(draws, group.images)
 
 
 METHODS.add(

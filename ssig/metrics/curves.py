@@ -4,7 +4,8 @@
     area = trapezoid of c over the fraction of pixels changed, n_k / N in [0, 1]
 
 RISE (Petsiuk et al., BMVC 2018) counts each of its blocks of pixels as 1 / n, also a last one that is smaller
-(`area: steps`). The first and last image are evaluated too: n + 1 forward evaluations per order.
+(`area: steps`). The ends of a curve are the same for every map: the image is evaluated when it is predicted, the
+reference once for both orders; between them are n - 1 forward evaluations per order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.perturbation import SCORES, reference, reference_key, sweep
+from ssig.metrics.perturbation import SCORES, image_scores, reference, reference_key, reference_scores, sweep
 from ssig.metrics.ranking import InOrder, OrderOptions, in_orders
 from ssig.metrics.results import assemble
 from ssig.options import option
@@ -55,7 +56,7 @@ class CurveOptions(OrderOptions):
     @property
     def forwards(self) -> int:
         """Forward evaluations for a signed map; of 224 x 224 pixels, where that matters."""
-        return self.order_count * len(self.counts(_USUAL_PIXELS))
+        return self.order_count * (len(self.counts(_USUAL_PIXELS)) - 2) + 1
 
 
 def insertion_curves(evaluation: Evaluation, start: str, options: CurveOptions) -> InOrder:
@@ -101,12 +102,14 @@ def _curves(evaluation: Evaluation, start: str, finish: str, options: CurveOptio
 
     def compute(rows: Tensor, ranks: Tensor) -> np.ndarray:
         before, after = _end(evaluation, start, options), _end(evaluation, finish, options)
-        thresholds = torch.tensor(counts, dtype=ranks.dtype, device=ranks.device).view(-1, 1, 1, 1)
+        between = torch.tensor(counts[1:-1], dtype=ranks.dtype, device=ranks.device).view(-1, 1, 1, 1)
 
         def build(image: int, steps: Tensor) -> Tensor:
-            return torch.where(ranks[image] < thresholds[steps], after[image], before[image])
+            return torch.where(ranks[image] < between[steps], after[image], before[image])
 
-        return sweep(evaluation, rows, len(counts), build, options.score)
+        inner = sweep(evaluation, rows, len(counts) - 2, build, options.score)
+        first, last = (_end_scores(evaluation, end, options)[rows.numpy(), None] for end in (start, finish))
+        return np.concatenate([first, inner, last], axis=1)
 
     curves = in_orders(evaluation, options, key, compute)
     if not options.normalised:
@@ -124,3 +127,9 @@ def _end(evaluation: Evaluation, end: str, options: CurveOptions) -> Tensor:
     if end == _IMAGE:
         return evaluation.images
     return reference(evaluation, end, options.blur_sigma, options.blur_kernel)
+
+
+def _end_scores(evaluation: Evaluation, end: str, options: CurveOptions) -> np.ndarray:
+    if end == _IMAGE:
+        return image_scores(evaluation, options.score)
+    return reference_scores(evaluation, end, options.blur_sigma, options.blur_kernel, options.score)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.perturbation import per_channel, sweep
+from ssig.metrics.perturbation import image_scores, per_channel, sweep
 from ssig.metrics.ranking import OrderOptions, in_orders
 from ssig.metrics.results import assemble
 from ssig.registry import METRICS, MetricSpec
@@ -67,16 +67,10 @@ def _games(evaluation: Evaluation, rows: Tensor, ranks: Tensor) -> np.ndarray:
         return torch.where(survives, images[image], fill[image, steps].view(-1, 1, 1, 1) * std + mean)
 
     changed = sweep(evaluation, rows, 2 * _RATIOS, build, "probability").reshape(-1, 2, _RATIOS)
-    clean = evaluation.shared(("clean probability",), lambda: _clean_probability(evaluation))[rows.numpy()]
+    clean = image_scores(evaluation, "probability")[rows.numpy()]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.clip(changed / clean[:, None, None], 0.0, 1.0)
     return np.where(clean[:, None, None] > 0, ratio, np.nan)
-
-
-def _clean_probability(evaluation: Evaluation) -> np.ndarray:
-    """(B,), probability of the target on the images themselves."""
-    everyone = torch.arange(len(evaluation))
-    return sweep(evaluation, everyone, 1, lambda image, _: evaluation.images[image, None], "probability")[:, 0]
 
 
 def _survivor_means(evaluation: Evaluation, ranks: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -104,7 +98,7 @@ METRICS.add(
         definition="mean over r of the probability kept when the r lowest pixels are hidden minus the r highest",
         range="[-1, 1]",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023",
-        forwards=lambda options: 1 + 2 * _RATIOS * options.order_count,
+        forwards=lambda options: 2 * _RATIOS * options.order_count,
         needs=frozenset({"map", "model"}),
     )
 )

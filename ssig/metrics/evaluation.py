@@ -24,6 +24,8 @@ class Evaluation:
         mean, std: (C,) of the network's normalisation, for protocols that are defined in normalised space.
         masks: for each image the (H, W) bool area of its object, or a string that says why there is none.
         score, baseline_score, completeness_residual: (B,) of the method's `Attribution`; None where not at hand.
+        logits: (B, classes) of the images, where they are known; `image_logits` gives them in any case.
+        batch: points that `forward` takes at its best; metrics need not make more at a time.
     """
 
     images: Tensor
@@ -36,10 +38,17 @@ class Evaluation:
     score: Tensor | None = None
     baseline_score: Tensor | None = None
     completeness_residual: Tensor | None = None
+    logits: Tensor | None = None
+    batch: int = 64
     _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return int(self.maps.shape[0])
+
+    def image_logits(self) -> Tensor:
+        """(B, classes), the network's logits of the images, on the CPU."""
+        known = self.logits
+        return known.cpu() if known is not None else self.shared(("logits",), lambda: self.forward(self.images).cpu())
 
     def shared(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
         """`compute()`, once for all metrics of this batch that ask with the same key."""

@@ -15,11 +15,11 @@ from ssig.metrics.evaluation import Evaluation
 
 REFERENCES = ("blur", "rise-blur", "mean", "black", "white")
 SCORES = ("probability", "logit")
+_BLURS = ("blur", "rise-blur")  # the references that depend on the image
 
 # (image, steps (m,)) -> (m, C, H, W): one image, changed as at each of these steps.
 Build = Callable[[int, Tensor], Tensor]
 
-_CHUNK = 64  # changed images that exist at one time
 _RISE_SIZE, _RISE_SIGMA = 11, 5.0
 
 
@@ -67,7 +67,7 @@ def rise_kernel() -> np.ndarray:
 
 
 def sweep(evaluation: Evaluation, rows: Tensor, steps: int, build: Build, score: str) -> np.ndarray:
-    """Target score of every changed image; only a chunk of those images exists at a time.
+    """Target score of every changed image; only a batch of those images exists at a time.
 
     Args:
         evaluation: the batch.
@@ -82,12 +82,33 @@ def sweep(evaluation: Evaluation, rows: Tensor, steps: int, build: Build, score:
     pairs = len(rows) * steps
     targets = evaluation.targets.cpu()
     result = torch.empty(pairs, dtype=torch.float64)
-    for begin in range(0, pairs, _CHUNK):
-        pair = torch.arange(begin, min(begin + _CHUNK, pairs))
+    for begin in range(0, pairs, evaluation.batch):
+        pair = torch.arange(begin, min(begin + evaluation.batch, pairs))
         image, step = rows[pair // steps], pair % steps
         # Image by image, so that an image is broadcast over its steps and not copied for each.
         points = torch.cat([build(one, step[image == one]) for one in sorted(set(image.tolist()))])
-        logits = evaluation.forward(points).cpu().double()
-        scores = logits.softmax(dim=1) if score == "probability" else logits
-        result[pair] = scores.gather(1, targets[image, None])[:, 0]
+        result[pair] = _score(evaluation.forward(points), targets[image], score)
     return result.view(len(rows), steps).numpy()
+
+
+def reference_scores(evaluation: Evaluation, kind: str, blur_sigma: float, blur_kernel: int, score: str) -> np.ndarray:
+    """(B,) float64, target score of the references of `reference`; a colour is evaluated once for all images."""
+
+    def compute() -> Tensor:
+        points = reference(evaluation, kind, blur_sigma, blur_kernel)
+        return evaluation.forward(points if kind in _BLURS else points[:1]).cpu()
+
+    logits = evaluation.shared(("reference logits", *reference_key(kind, blur_sigma, blur_kernel)), compute)
+    return _score(logits.expand(len(evaluation), -1), evaluation.targets, score).numpy()
+
+
+def image_scores(evaluation: Evaluation, score: str) -> np.ndarray:
+    """(B,) float64, target score of the images themselves."""
+    return _score(evaluation.image_logits(), evaluation.targets, score).numpy()
+
+
+def _score(logits: Tensor, targets: Tensor, score: str) -> Tensor:
+    """(n,) float64, on the CPU."""
+    logits = logits.cpu().double()
+    scores = logits.softmax(dim=1) if score == "probability" else logits
+    return scores.gather(1, targets.cpu()[:, None])[:, 0]

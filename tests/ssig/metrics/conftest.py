@@ -47,10 +47,11 @@ def batch(network: CountingNetwork, images: Tensor) -> Callable[..., Evaluation]
         height, width = images.shape[-2:]
         masks = np.zeros((len(images), height, width), dtype=bool)
         masks[:, 2:6, 3:9] = True
+        logits = network(images)
         usual = Evaluation(
             images=images,
             maps=torch.from_numpy(generator.standard_normal((len(images), height, width))).float(),
-            targets=network(images).argmax(dim=1),
+            targets=logits.argmax(dim=1),
             forward=network,
             mean=MEAN,
             std=STD,
@@ -58,8 +59,11 @@ def batch(network: CountingNetwork, images: Tensor) -> Callable[..., Evaluation]
             score=torch.tensor([3.0, 2.0, 1.0, 0.5, 4.0]),
             baseline_score=torch.tensor([1.0, 1.0, 0.0, 0.5, -1.0]),
             completeness_residual=torch.tensor([0.5, -0.1, 0.0, 0.2, -2.0]),
+            logits=logits,
         )
         network.calls.clear()
+        if "forward" in changes:
+            changes.setdefault("logits", changes["forward"](images))
         return dataclasses.replace(usual, **changes, _shared={})
 
     return make
@@ -73,8 +77,14 @@ def at() -> Callable[[Evaluation, int], Evaluation]:
         def one(value: Any) -> Any:
             return None if value is None else value[row : row + 1]
 
-        rowwise = ("images", "maps", "targets", "masks", "score", "baseline_score", "completeness_residual")
+        rowwise = ("images", "maps", "targets", "masks", "score", "baseline_score", "completeness_residual", "logits")
         changes = {name: one(getattr(evaluation, name)) for name in rowwise}
         return dataclasses.replace(evaluation, **changes, _shared={})
 
     return take
+
+
+@pytest.fixture
+def spared(images: Tensor) -> Callable[[str], int]:
+    """`spared(metric)`: deletion's reference is one colour by default, so all images but one need not see it."""
+    return lambda metric: len(images) - 1 if metric in ("deletion", "insertion_deletion_gap") else 0

@@ -1,0 +1,151 @@
+"""The engine against a peer in one process: gradients per second, the ratio of each round, and how far the maps differ.
+
+Both sides explain the same logits of the same images from the same baseline with as many gradients. The peer runs the
+plain network in float32 at its fastest setting, which is measured first; ours runs the replica made for speed. Neither
+the search for settings nor the first call of each side is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from jobs.bench import peers
+from jobs.bench.networks import Case, load, network_case
+from jobs.bench.parity import rank_correlation, relative_difference
+from jobs.bench.peers import Setting
+from jobs.bench.timing import Timer, alternate, machine, ratios, summary
+from ssig.api import attribute
+from ssig.errors import UsageError
+from ssig.integrands import readout
+from ssig.models import Model
+from ssig.registry import METHODS
+from ssig.replica import Replica
+from ssig.types import Attribution
+
+SIZES = (1, 2, 4, 8, 16, 32)
+SEARCH_ROUNDS = 2
+PLAIN = "the peer runs the network as loaded: eager, contiguous, float32"
+RANDOM = "the two sides draw different noise, so only ranks are compared"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method of ours and the peer's function for it.
+
+    Attributes:
+        theirs: `(case, steps, setting)` to attributions (B, C, H, W).
+        options: ours for so many steps, so that both compute the same.
+        sizes: points that the peer can evaluate at once.
+        groups: whether the peer takes several images in one call.
+        random: whether each side draws its own noise.
+    """
+
+    theirs: Callable[[Case, int, Setting], Tensor]
+    options: Callable[[int], dict[str, Any]]
+    sizes: tuple[int, ...] = SIZES
+    groups: bool = False
+    random: bool = False
+
+
+COMPARISONS: dict[tuple[str, str], Comparison] = {
+    ("captum", "ig"): Comparison(
+        peers.captum_ig, lambda steps: {"steps": steps, "rule": "gauss-legendre"}, groups=True
+    ),
+    ("pair", "ig"): Comparison(peers.pair_ig, lambda steps: {"steps": steps, "rule": "endpoints"}),
+    ("pair", "guided-ig"): Comparison(peers.pair_guided_ig, lambda steps: {"steps": steps}, sizes=(1,)),
+    ("pair", "blur-ig"): Comparison(peers.pair_blur_ig, lambda steps: {"steps": steps}),
+    ("pair", "smoothgrad"): Comparison(
+        peers.pair_smoothgrad, lambda steps: {"samples": steps, "sigma": peers.NOISE}, sizes=(1,), random=True
+    ),
+}
+
+
+def measure(
+    *,
+    network: str = "lite0",
+    precision: str = "fp32",
+    peer: str = "captum",
+    method: str = "ig",
+    images: int = 8,
+    steps: int = 32,
+    rounds: int = 5,
+    shards: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Times both sides in turn and compares their maps.
+
+    Args:
+        network: one of `jobs.bench.networks.NETWORKS`.
+        precision: of our side.
+        peer, method: a key of `COMPARISONS`.
+        images, steps: how many images, and gradients for each.
+        rounds: how often each side is timed.
+        shards: patterns of shards to take images from.
+
+    Raises:
+        UsageError: an unknown choice, a peer that is not installed, or too few images.
+    """
+    comparison = _comparison(peer, method)
+    peers.package(peer)
+    options = comparison.options(steps)
+    readout_name = METHODS[method].parse(options).readout
+    case = network_case(network, images, shards)
+    run_ours, our_setting = ours(load(network, precision), case, method, options)
+    setting = best_setting(comparison, case, steps)
+    run_theirs = partial(theirs, comparison, case, steps, setting)
+    maps = run_ours().map.float(), readout(readout_name, run_theirs()).float()
+    seconds = alternate({"ssig": run_ours, peer: run_theirs}, rounds)
+    gradients = images * steps
+    return {
+        "network": network,
+        "method": method,
+        "images": f"{images}, {case.source}",
+        "gradients": f"{steps} for each image",
+        "rounds": rounds,
+        "sides": [
+            _side("ssig", precision, our_setting, gradients, seconds["ssig"]),
+            _side(peers.release(peer), "fp32", _text(setting), gradients, seconds[peer]),
+        ],
+        "ratio": summary(ratios(seconds[peer], seconds["ssig"])),
+        "difference": {
+            "relative_l2_median": None if comparison.random else float(relative_difference(*maps).median()),
+            "spearman_median": float(rank_correlation(*maps).median()),
+        },
+        "notes": [PLAIN, *([RANDOM] if comparison.random else [])],
+        "machine": machine(),
+    }
+
+
+def ours(
+    model: Model, case: Case, method: str, options: Mapping[str, Any]
+) -> tuple[Callable[[], Attribution], str]:
+    """Our side, made ready for speed: what attributes all images of the case, and how it is set."""
+    replica = Replica(model, micro_batch="auto", optimise=True)
+    run = partial(attribute, replica, case.images, case.targets, method, baseline=case.baselines, **options)
+    return run, f"{replica.micro_batch} points at once"
+
+
+def theirs(comparison: Comparison, case: Case, steps: int, setting: Setting) -> Tensor:
+    """The peer's side."""
+    return comparison.theirs(case, steps, setting)
+
+
+def settings(comparison: Comparison, images: int, steps: int) -> list[Setting]:
+    """What the peer can be set to: each number of points, one image a call and, if it takes them, several."""
+    largest_group = 1 << (images.bit_length() - 1) if comparison.groups else 1
+    single = [Setting(1, points) for points in comparison.sizes if points <= steps]
+    groups = [Setting(min(points, largest_group), points) for points in comparison.sizes if points <= images * steps]
+    return list(dict.fromkeys([*single, *groups]))
+
+
+def best_setting(comparison: Comparison, case: Case, steps: int, timer: Timer | None = None) -> Setting:
+    """The peer's fastest setting, each measured over as many gradients."""
+    choices = settings(comparison, len(case.images), steps)
+    if len(choices) == 1:
+        return choices[0]
+    gradients = max(setting.points for setting in choices)
+    ...

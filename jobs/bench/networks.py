@@ -1,0 +1,138 @@
+"""What both sides of a comparison are given: a network, images, the classes to explain, and baselines.
+
+    lite0      EfficientNet-Lite0 with its ImageNet weights
+    resnet50   timm's resnet50, random weights
+    vit-b16    timm's vit_base_patch16_224, random weights
+
+Random weights are the same in every process; they settle speed and agreement, but say nothing about explanations.
+Images come from shards (given, or in the folder that SSIG_DEV_SHARDS names), else they are the bundled photographs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pipeline import manifest
+from pipeline.photographs import PHOTOGRAPHS
+from pipeline.shards import expand, read_unit
+from ssig.errors import UsageError
+from ssig.models import Model, load_model
+
+NETWORKS: dict[str, tuple[str, str | None]] = {
+    "lite0": ("efficientnet-lite0", None),
+    "resnet50": ("timm:resnet50", "random"),
+    "vit-b16": ("timm:vit_base_patch16_224", "random"),
+}
+DEVELOPMENT_SHARDS = "SSIG_DEV_SHARDS"
+UNIT_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and what is to be explained with it.
+
+    Attributes:
+        model: the plain network: as loaded, eager, contiguous, in pixel space.
+        images: (B, C, H, W) in [0, 1].
+        targets: (B,) int64, the classes that the network predicts.
+        baselines: (B, C, H, W).
+        source: where the images come from.
+    """
+
+    model: nn.Module
+    images: Tensor
+    targets: Tensor
+    baselines: Tensor
+    source: str
+
+    def part(self, start: int, stop: int) -> Case:
+        """The same network on some of the images."""
+        span = slice(start, stop)
+        return Case(self.model, self.images[span], self.targets[span], self.baselines[span], self.source)
+
+
+def load(network: str, precision: str = "fp32") -> Model:
+    """A network of `NETWORKS`.
+
+    Raises:
+        UsageError: there is no such network or precision.
+    """
+    if network not in NETWORKS:
+        raise UsageError("--network", network, NETWORKS)
+    name, weights = NETWORKS[network]
+    return load_model(name, weights, precision=precision)
+
+
+def plain(network: str) -> Model:
+    """The network in float32 with contiguous weights, as a user of other libraries has it."""
+    return load(network).to(memory_format=torch.contiguous_format)
+
+
+def network_case(network: str, count: int, shards: Sequence[str] = (), dtype: torch.dtype = torch.float32) -> Case:
+    """The plain network on `count` images, from its mean as the baseline.
+
+    Raises:
+        UsageError: there is no such network, or there are not so many images.
+    """
+    model = plain(network).to(dtype)
+    pictures, source = _pictures(count, shards)
+    images = torch.stack([model.preprocess(picture) for picture in pictures]).to(dtype)
+    return _case(model, images, model.mean.view(1, -1, 1, 1), source)
+
+
+def small_case() -> Case:
+    """A smooth network in which pixels interact, on one image that is not square, in float64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.Softplus(),
+            nn.Conv2d(6, 8, 3, stride=2, padding=1),
+            nn.Tanh(),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+            nn.Linear(72, 5),
+        )
+        images, baselines = torch.rand(2, 1, 3, 14, 12, dtype=torch.float64)
+    return _case(model.double().eval().requires_grad_(False), images, baselines, "a random image")
+
+
+def _case(model: nn.Module, images: Tensor, baselines: Tensor, source: str) -> Case:
+    with torch.no_grad():
+        targets = torch.cat([model(image.unsqueeze(0)) for image in images]).argmax(dim=1)
+    return Case(model, images, targets, baselines.expand_as(images).contiguous(), source)
+
+
+def _pictures(count: int, given: Sequence[str]) -> tuple[list[Image.Image], str]:
+    """So many images, and where they come from."""
+    shards = _shards(given)
+    if shards:
+        pictures, source = _from_shards(shards, count), f"images in the order of {Path(shards[0]).name} and on"
+    else:
+        pictures = [Image.open(io.BytesIO(photograph.file.read_bytes())) for photograph in PHOTOGRAPHS[:count]]
+        source = "photographs of scikit-image and scikit-learn"
+    if len(pictures) < count:
+        raise UsageError("--images", count, f"at most {len(pictures)}: there are no more {source}")
+    return pictures, source
+
+
+def _shards(given: Sequence[str]) -> list[str]:
+    if given:
+        return expand(given, Path.cwd())
+    folder = os.environ.get(DEVELOPMENT_SHARDS)
+    return expand([f"{folder}/*.tar"], Path.cwd()) if folder else []
+
+
+def _from_shards(shards: Sequence[str], count: int) -> list[Image.Image]:
+    listing = manifest.build(shards, UNIT_SIZE, count)
+    urls = {shard.name: shard.url for shard in listing.shards}
+    samples = (s for unit in listing.units() for s in read_unit(urls[unit.shard], listing.rows(unit.id)))
+    return [sample.image for sample in samples if sample.image is not None]

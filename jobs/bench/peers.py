@@ -1,0 +1,215 @@
+"""The peers as their users would run them: the plain network in eager mode, at the batch size that suits them best.
+
+    captum  Captum: images (B, C, H, W), several points of one or more images at once (`internal_batch_size`)
+    pair    PAIR `saliency`: one image (H, W, C) a call, the network behind a `call_model_function` on NumPy arrays
+
+Neither is needed to run this project, so each is imported when it is called for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jobs.bench.networks import Case
+from ssig.errors import UsageError
+
+MODULES = {"captum": "captum.attr", "pair": "saliency.core"}
+GRADIENTS = "INPUT_OUTPUT_GRADIENTS"
+NOISE = 0.15  # of the range of the image, in both PAIR's SmoothGrad and ours
+
+Array = NDArray[Any]
+CallModel = Callable[..., dict[str, Array]]
+Mask = Callable[[Array, Array, CallModel], Array]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a peer is run: images in one call, and points evaluated at once."""
+
+    images: int = 1
+    points: int = 1
+
+
+def package(peer: str) -> Any:
+    """The peer's module.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        module = import_module(MODULES[peer])
+        if peer == "pair":
+            _speak_old_numpy(import_module("saliency.core.guided_ig"))
+    except ModuleNotFoundError as error:
+        raise UsageError("peer", f"{peer} (not installed: {error.name})", "after pip install 'ssig[test]'") from error
+    return module
+
+
+def release(peer: str) -> str:
+    """Name and version of the peer."""
+    distribution = MODULES[peer].partition(".")[0]
+    return f"{distribution} {version(distribution)}"
+
+
+def captum_ig(case: Case, steps: int, setting: Setting = Setting(), rule: str = "gausslegendre") -> Tensor:
+    """Captum's integrated gradients, (B, C, H, W)."""
+    method = package("captum").IntegratedGradients(case.model)
+    parts = [
+        method.attribute(
+            part.images,
+            baselines=part.baselines,
+            target=part.targets,
+            n_steps=steps,
+            method=rule,
+            internal_batch_size=max(setting.points, len(part.images)),
+        )
+        for part in _groups(case, setting.images)
+    ]
+    return torch.cat(parts)
+
+
+def captum_gradient(case: Case) -> Tensor:
+    """Captum's saliency with its sign, (B, C, H, W)."""
+    images = case.images.clone().requires_grad_()
+    values: Tensor = package("captum").Saliency(case.model).attribute(images, case.targets, abs=False)
+    return values
+
+
+def captum_smoothgrad(case: Case, noise: Tensor, kind: str = "smoothgrad") -> Tensor:
+    """Captum's noise tunnel over the gradient of one image, (1, C, H, W).
+
+    Args:
+        case: with one image.
+        noise: (n, C, H, W), standard normal draws that take the place of its own.
+        kind: `smoothgrad`, `smoothgrad_sq` or `vargrad`.
+    """
+    attr = package("captum")
+    tunnel = attr.NoiseTunnel(attr.Saliency(case.model))
+    tunnel._add_noise_to_input = lambda image, deviation, samples: image + deviation * noise
+    deviation = NOISE * float(case.images.max() - case.images.min())
+    values: Tensor = tunnel.attribute(
+        case.images, nt_type=kind, nt_samples=len(noise), stdevs=deviation, target=case.targets, abs=False
+    )
+    return values
+
+
+def pair_ig(case: Case, steps: int, setting: Setting = Setting()) -> Tensor:
+    """PAIR's integrated gradients, (B, C, H, W)."""
+    method = package("pair").IntegratedGradients()
+    return _each(
+        case,
+        lambda image, baseline, call: method.GetMask(
+            image, call, x_baseline=baseline, x_steps=steps, batch_size=setting.points
+        ),
+    )
+
+
+def pair_guided_ig(case: Case, steps: int, setting: Setting = Setting()) -> Tensor:
+    """PAIR's guided integrated gradients, (B, C, H, W); each step waits for the one before it."""
+    method = package("pair").GuidedIG()
+    return _each(
+        case,
+        lambda image, baseline, call: method.GetMask(image, call, x_baseline=baseline, x_steps=steps),
+    )
+
+
+def pair_blur_ig(case: Case, steps: int, setting: Setting = Setting()) -> Tensor:
+    """PAIR's blur integrated gradients, (B, C, H, W)."""
+    method = package("pair").BlurIG()
+    return _each(
+        case,
+        lambda image, baseline, call: method.GetMask(image, call, steps=steps, batch_size=setting.points),
+    )
+
+
+def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting(), noise: Tensor | None = None) -> Tensor:
+    """PAIR's SmoothGrad without squares, (B, C, H, W); the library evaluates one point at a time.
+
+    Args:
+        case: with one image, where `noise` is given.
+        steps: how many points.
+        setting: nothing to choose.
+        noise: (steps, C, H, W), standard normal draws that take the place of its own.
+    """
+    method = package("pair").GradientSaliency()
+
+    def mask(image: Array, baseline: Array, call: CallModel) -> Array:
+        smoothed: Array = method.GetSmoothedMask(
+            image, call, stdev_spread=NOISE, nsamples=steps, magnitude=False
+        )
+        return smoothed
+
+    if noise is None:
+        return _each(case, mask)
+    with _drawing(noise.movedim(1, 3).numpy()):
+        return _each(case, mask)
+
+
+def call_model(model: nn.Module, target: int) -> CallModel:
+    """PAIR's way to the gradient of a target's logit: arrays (n, H, W, C) in, by name out."""
+    dtype = next(model.parameters()).dtype
+
+    def call(x_value_batch: Array, call_model_args: object = None, expected_keys: object = None) -> dict[str, Array]:
+        points = torch.from_numpy(np.asarray(x_value_batch)).to(dtype).movedim(3, 1).contiguous().requires_grad_()
+        (gradients,) = torch.autograd.grad(model(points)[:, target].sum(), points)
+        return {GRADIENTS: gradients.movedim(1, 3).numpy()}
+
+    return call
+
+
+def _groups(case: Case, size: int) -> Iterator[Case]:
+    return (case.part(start, start + size) for start in range(0, len(case.images), size))
+
+
+def _each(case: Case, mask: Mask) -> Tensor:
+    """The masks of all images as (B, C, H, W)."""
+    masks = []
+    for part in _groups(case, 1):
+        image, baseline = (np.ascontiguousarray(values[0].movedim(0, 2)) for values in (part.images, part.baselines))
+        masks.append(torch.from_numpy(np.asarray(mask(image, baseline, call_model(case.model, int(part.targets))))))
+    return torch.stack(masks).movedim(3, 1).contiguous()
+
+
+class _Numpy:
+    """NumPy with some names replaced, for a module that has it under the name `np`."""
+
+    def __init__(self, **replaced: object) -> None:
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+def _speak_old_numpy(module: Any) -> None:
+    """PAIR calls `np.quantile` with a keyword that NumPy 2.4 no longer has."""
+
+    def quantile(values: Array, fraction: float, interpolation: Any) -> Any:
+        return np.quantile(values, fraction, method=interpolation)
+
+    module.np = _Numpy(quantile=quantile)
+
+
+@contextmanager
+def _drawing(draws: Sequence[Array]) -> Iterator[None]:
+    """PAIR's SmoothGrad takes its noise from `draws`, not from NumPy's global generator."""
+    module, left = import_module("saliency.core.base"), iter(draws)
+
+    def normal(mean: float, deviation: float, shape: tuple[int, ...]) -> Array:
+        return mean + deviation * next(left).reshape(shape)
+
+    module.np = _Numpy(random=SimpleNamespace(normal=normal))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        module.np = np  # type: ignore[attr-defined]

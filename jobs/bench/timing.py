@@ -1,0 +1,56 @@
+"""Timing side by side: all contenders in turn, round after round, so that what slows the machine slows them alike.
+
+    ratio of a round = seconds of the peer / seconds of ours, in that round
+
+A ratio of two figures taken minutes apart says more about the machine than about the code; a round's ratio does not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+
+from pipeline import planning
+
+Name = TypeVar("Name", bound=Hashable)
+Timer = Callable[[], float]
+
+
+def alternate(
+    functions: Mapping[Name, Callable[[], object]], rounds: int, timer: Timer = time.perf_counter
+) -> dict[Name, list[float]]:
+    """Seconds of each function in each round; every other round goes backwards, so that none always goes first.
+
+    Args:
+        functions: what is timed, by name.
+        rounds: how often each is called.
+        timer: gives seconds from any fixed moment.
+    """
+    samples: dict[Name, list[float]] = {name: [] for name in functions}
+    for number in range(rounds):
+        order = list(functions) if number % 2 == 0 else list(reversed(functions))
+        for name in order:
+            started = timer()
+            functions[name]()
+            samples[name].append(timer() - started)
+    return samples
+
+
+def ratios(numerator: Iterable[float], denominator: Iterable[float]) -> list[float]:
+    """The ratio of each round."""
+    return [above / below for above, below in zip(numerator, denominator, strict=True)]
+
+
+def summary(values: Iterable[float]) -> dict[str, float]:
+    """Least, median and greatest of the rounds."""
+    values = list(values)
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def machine() -> dict[str, Any]:
+    """Where figures were taken: processor, cores, system, threads and version of torch."""
+    return {**planning.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -1,0 +1,112 @@
+"""A replica shared by several threads: one thread owns the device and merges what all the others ask of it.
+
+    attribution of unit 2 ──┐
+    metrics of unit 1 ──────┼──> one queue ──> engine: full micro-batches across units ──> results
+    predictions of unit 3 ──┘
+
+The callers read, decode, rank, encode and write while the device computes, and a unit's last, ragged groups are
+filled up by the next unit's. Always the same thread computes, so OpenMP keeps one pool of threads.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssig.engine import Engine, Finished, Job
+from ssig.replica import Replica
+from ssig.types import Request, Response
+
+LOGITS = frozenset({"logits"})
+
+Done = Callable[[Any], None]
+
+
+class Device:
+    """The thread that owns a replica. Its methods may be called from any other thread.
+
+    Args:
+        replica: nobody else may use it from now on.
+    """
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self._queue: queue.SimpleQueue[Job[Future[Finished[Any]]] | None] = queue.SimpleQueue()
+        self._spent = threading.local()
+        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread once it has done all that was asked."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def run(self, jobs: Iterable[Job[Any]], done: Done = lambda result: None) -> list[Any]:
+        """What each job's coroutine returned, in order; waits for all of them.
+
+        Args:
+            jobs: of any size.
+            done: told each result as it is collected.
+
+        Raises:
+            Exception: what the network or the method raised, of the first job that failed.
+        """
+        futures = []
+        for job in jobs:
+            future: Future[Finished[Any]] = Future()
+            futures.append(future)
+            self._queue.put(Job(future, job.steps, job.targets, job.score))
+        results = []
+        for future in futures:
+            finished = future.result()
+            self._spent.seconds = self._seconds + finished.seconds
+            if finished.error is not None:
+                raise finished.error
+            done(finished.result)
+            results.append(finished.result)
+        return results
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Logits (n, classes) of any number of points, without gradients, on the device."""
+        (logits,) = self.run([Job(None, _logits(points), torch.zeros(len(points), dtype=torch.int64))])
+        result: Tensor = logits
+        return result
+
+    def clock(self) -> float:
+        """Seconds of computing for the calling thread so far: its own, and the device's share for it; no waiting."""
+        return time.thread_time() + self._seconds
+
+    @property
+    def _seconds(self) -> float:
+        return float(getattr(self._spent, "seconds", 0.0))
+
+    def _work(self) -> None:
+        engine: Engine[Future[Finished[Any]]] = Engine(self.replica)
+        open_ = True
+        while open_ or not engine.idle:
+            finished: list[Finished[Future[Finished[Any]]]] = []
+            job = None
+            if engine.hungry and open_:
+                try:
+                    job = self._queue.get(block=engine.idle)
+                    open_ = job is not None
+                except queue.Empty:
+                    pass
+            if job is not None:
+                finished = engine.add(job)
+            elif not engine.idle:
+                finished = engine.step()
+            for one in finished:
+                one.job.tag.set_result(one)
+
+
+def _logits(points: Tensor) -> Generator[Request, Response, Tensor | None]:
+    response = yield Request(points, torch.arange(len(points)), want=LOGITS)
+    return response.logits
