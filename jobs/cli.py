@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
+from jobs.bench.app import app as bench
 from ssig.errors import ModelError, SsigError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench, name="bench")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's directory, s3:// or gs://.")]

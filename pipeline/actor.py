@@ -1,16 +1,15 @@
 """The Ray actor, one replica pinned to its device, and the pool of them.
 
 `max_restarts=0, max_task_retries=0`: Ray's own retries would hide which call died. Two calls run at once, so that one
-unit is read or written while another is on the device (`Worker` locks it).
+unit is read or written while another is on the device.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,16 +18,18 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.plan import Label
+from pipeline.replicas import cache_folder, keep_memory, known_sizes, remember_sizes
 from pipeline.schedule import Failure, Order
 from pipeline.storage import open_storage
-from pipeline.worker import Done, Task, Worker
+from pipeline.tasks import Done, Task
+from pipeline.telemetry import memory
+from pipeline.worker import Worker
 from pipeline.writer import DamagedTableError
 from ssig.models import ModelState, restore
+from ssig.ready import ready_replica
 
 CALLS_AT_ONCE = 2
-
-# Parameters of glibc's mallopt(3).
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+STATUS = "status"  # the concurrency group of calls that are answered while others are at work
 
 
 class AttributionActor:
@@ -39,7 +40,7 @@ class AttributionActor:
         labels: the run's labels by method label.
         run: URL or path of the run.
         seed: of the run.
-        micro_batch: points evaluated at once, or None for the device's default.
+        micro_batch: points evaluated at once, or None for the fastest.
         threads: CPU threads of this actor.
         path: where the driver imports from: a `module:callable` network may be there.
     """
@@ -54,32 +55,38 @@ class AttributionActor:
         threads: int,
         path: Sequence[str] = (),
     ) -> None:
-        _keep_memory()
+        keep_memory()
         sys.path.extend(entry for entry in path if entry not in sys.path)
         torch.set_num_threads(threads)
         # Logical GPUs on a machine without CUDA compute on the CPU.
         on_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
+        model = restore(state, device="cuda" if on_gpu else "cpu")
+        sizes = known_sizes(cache_folder())
+        replica = ready_replica(model, micro_batch=micro_batch, sizes=sizes)
+        remember_sizes(cache_folder(), sizes)
         self.run = run
-        self.worker = Worker(restore(state, device="cuda" if on_gpu else "cpu"), labels, run, seed, micro_batch)
+        self.worker = Worker(replica, labels, run, seed)
 
     def ready(self) -> dict[str, Any]:
         """Where this actor is; returns when the replica is loaded."""
         context = ray.get_runtime_context()
+        replica = self.worker.device.replica
+        held = memory()
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "node": context.get_node_id(),
             "gpus": [str(gpu) for gpu in ray.get_gpu_ids()],
-            "device": str(self.worker.replica.device),
-            "micro_batch": self.worker.replica.micro_batch,
+            "device": str(replica.device),
+            "micro_batch": replica.micro_batch,
             "threads": torch.get_num_threads(),
+            "resident_bytes": held.resident if held else None,
         }
 
     def sees(self, name: str) -> bool:
         """Whether a file that the driver has just written is here too."""
         return open_storage(self.run).entry(name) is not None
 
-    @ray.method(concurrency_group="status")  # answers while both calls are at work
     def under_way(self) -> float:
         """How many maps are computed but not committed."""
         return self.worker.under_way
@@ -91,22 +98,10 @@ class AttributionActor:
         self.worker.probe(task)
 
 
-def _keep_memory() -> None:
-    """Lets the C library keep freed memory for the next micro-batch.
-
-    By default glibc hands large blocks back to the system at once; taking them again costs a fifth of a CPU replica's
-    time in page faults.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, 2**30)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
-
-
-def actor_class(num_cpus: float, num_gpus: float) -> Any:
-    """The remote class with its resources."""
-    remote: Any = ray.remote(concurrency_groups={"status": 1})  # type: ignore[call-overload]
-    return remote(AttributionActor).options(
+def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
+    """`AttributionActor`, or a class that answers the same calls, as a remote class with its resources."""
+    remote: Any = ray.remote(concurrency_groups={STATUS: 1})  # type: ignore[call-overload]
+    return remote(actor).options(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         max_restarts=0,
@@ -178,24 +173,25 @@ class Pool:
         owners.update({member.starting: member for member in self.members if member.info is None})
         if not owners:
             return []
-        refs, _ = ray.wait(list(owners), num_returns=1, timeout=seconds)
+        ray.wait(list(owners), num_returns=1, timeout=seconds)
         events: list[Event] = []
-        for ref in refs:
+        for ref in _answered(owners):
             if owners[ref] in self.members:
                 events += self._event(owners[ref], ref)
         return events
 
     def ask(self) -> float:
         """Maps that are computed but not committed, as the actors said last; asks those that have answered again."""
+        asked = {member.asking: member for member in self.members if member.asking is not None}
+        for ref in _answered(asked):
+            try:
+                asked[ref].under_way = ray.get(ref)
+            except RayActorError:
+                asked[ref].under_way = 0.0  # `wait` hears of its death
+            asked[ref].asking = None
         for member in self.members:
-            if member.asking is not None and ray.wait([member.asking], timeout=0)[0]:
-                try:
-                    member.under_way = ray.get(member.asking)
-                except RayActorError:
-                    member.under_way = 0.0  # `wait` hears of its death
-                member.asking = None
             if member.asking is None and member.info is not None:
-                member.asking = member.handle.under_way.remote()
+                member.asking = member.handle.under_way.options(concurrency_group=STATUS).remote()
         return sum(member.under_way for member in self.members)
 
     def stop(self) -> None:
@@ -231,6 +227,13 @@ class Pool:
         orders = list(member.in_flight.values())
         failed = [Event("failed", member, order, None, Failure.DIED, f"the actor died: {reason}") for order in orders]
         return [Event("lost", member, reason=reason), *failed]
+
+
+def _answered(refs: Iterable[Any]) -> list[Any]:
+    """Those of some results that are there."""
+    waiting = list(refs)
+    answered: list[Any] = ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else []
+    return answered
 
 
 def _first_line(error: BaseException) -> str:

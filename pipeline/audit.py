@@ -2,7 +2,7 @@
 
     expected = ok + every other status, for each label, and nothing else is in the run's folders
 
-The manifest is read whole, everything else one unit at a time, so memory does not grow with the run.
+Everything is read one unit at a time, the manifest one shard at a time: only names of files grow with the run.
 """
 
 from __future__ import annotations
@@ -88,13 +88,11 @@ def audit(run: str) -> AuditResult:
         title = f"{label.model} / {label.method}"
         statuses[title] = dict(counts)
         if missing:
-            problems.append(
-                f"{title}: {len(missing)} of {len(manifest.units())} units have no commit: {_some(missing)}"
-            )
+            problems.append(f"{title}: {len(missing)} of {manifest.unit_count} units have no commit: {_some(missing)}")
         if counts.total() != len(manifest):
             problems.append(f"{title}: {len(manifest)} samples expected, {counts.total()} rows committed")
     problems += _orphans(storage, known)
-    return AuditResult(storage.root, len(manifest), len(manifest.units()), statuses, problems)
+    return AuditResult(storage.root, len(manifest), manifest.unit_count, statuses, problems)
 
 
 def _manifest(storage: Storage) -> Manifest:

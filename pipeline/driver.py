@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 import ray
 
-from pipeline.actor import Event, Member, Pool, actor_class
+from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
 from pipeline.config import Job
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
@@ -45,11 +45,11 @@ from pipeline.records import Status
 from pipeline.report import build_report, report_is_current
 from pipeline.resources import Shape, places, shape
 from pipeline.runlog import RunLog
-from pipeline.schedule import Order, Schedule
+from pipeline.schedule import Order, Schedule, Work
 from pipeline.shards import expand
 from pipeline.storage import Storage, is_object_url, open_storage
+from pipeline.tasks import Task
 from pipeline.telemetry import Telemetry
-from pipeline.worker import Task
 from pipeline.writer import clean_staging
 from ssig.errors import SsigError, UsageError
 from ssig.models import Model, export, load_model
@@ -59,6 +59,7 @@ EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 
 # Actors that fail to start one after the other before the run is given up.
 MOST_FAILED_STARTS = 3
 WAIT_SECONDS = 0.5
+SHOW_SECONDS = 1.0
 RESIZE_SECONDS = 10.0
 # Staged files of attempts that were killed are removed when they are this old.
 STALE_STAGED_SECONDS = 3600.0
@@ -121,7 +122,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             return _finish(storage, manifest, labels, 0, None, listener, progress)
     progress.phase = "starting Ray"
     listener(progress, None)
-    with _cluster() as nodes:
+    with cluster() as nodes:
         size = shape(job.actors, nodes)
         with Lease(storage) as lease:
             if manifest is None:
@@ -132,30 +133,55 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             record_labels(storage, labels)
             if retry_failed:
                 forget_failed(storage, labels)
-            dispatch = _Dispatch(job, storage, manifest, labels, model, size, lease, listener, progress)
+            works = units_to_do(storage, manifest, labels)
+            pool = _pool(job, storage, labels, model, size)
+            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress)
             dispatch.run()
             return _finish(storage, manifest, labels, dispatch.to_do, dispatch, listener, progress)
 
 
-class _Dispatch:
-    """One driver's work on a run."""
+def _pool(job: Job, storage: Storage, labels: Sequence[Label], model: Model, size: Shape) -> Pool:
+    """The actors that do a job."""
+    micro_batch = None if job.actors.micro_batch == "auto" else job.actors.micro_batch
+    remote = remote_class(AttributionActor, size.num_cpus, size.num_gpus)
+    # Put once, so that every actor reads the same copy of the weights; labels go along for the same reason.
+    state = ray.put(export(model))
+    known = ray.put({label.method: label for label in labels})
+    return Pool(lambda: remote.remote(state, known, storage.root, job.seed, micro_batch, size.threads, sys.path))
+
+
+class Dispatch:
+    """One driver's work on a run: hands its units to actors until none is left.
+
+    Args:
+        storage: of the run.
+        manifest: of the run.
+        works: the units to do.
+        pool: the actors; those that it lacks are started.
+        size: how many there should be, and what they take of the cluster.
+        lease: of the run, held.
+        listener: told of progress.
+        progress: what it is told.
+
+    Attributes:
+        orders: how many orders were handed out.
+    """
 
     def __init__(
         self,
-        job: Job,
         storage: Storage,
         manifest: Manifest,
-        labels: list[Label],
-        model: Model,
+        works: Sequence[Work],
+        pool: Pool,
         size: Shape,
         lease: Lease,
         listener: Listener,
         progress: Progress,
     ) -> None:
-        works = units_to_do(storage, manifest, labels)
         self.attempt = uuid.uuid4().hex[:12]
         self.storage = storage
         self.manifest = manifest
+        self.pool = pool
         self.size = size
         self.lease = lease
         self.listener = listener
@@ -166,17 +192,10 @@ class _Dispatch:
         self.log = RunLog(storage, self.attempt)
         self.telemetry = Telemetry()
         self._urls = {shard.name: shard.url for shard in manifest.shards}
-        self._orders = 0
+        self.orders = 0
         self._failed_starts = 0
         self._resized = 0.0
-        micro_batch = None if job.actors.micro_batch == "auto" else job.actors.micro_batch
-        remote = actor_class(size.num_cpus, size.num_gpus)
-        # Put once, so that every actor reads the same copy of the weights; labels go along for the same reason.
-        state = ray.put(export(model))
-        known = ray.put({label.method: label for label in labels})
-        self.pool = Pool(
-            lambda: remote.remote(state, known, storage.root, job.seed, micro_batch, size.threads, sys.path)
-        )
+        self._shown = 0.0
         progress.units_total = self.to_do
         progress.rows_total = sum(work.size * len(work.labels) for work in works)
 
@@ -186,6 +205,7 @@ class _Dispatch:
         try:
             with _draining(self.interrupted, self._tell):
                 self._loop()
+                self._show()
         finally:
             self.pool.stop()
             clean_staging(self.storage, time.time() - STALE_STAGED_SECONDS)
@@ -206,7 +226,8 @@ class _Dispatch:
                 self._hand_out()
             for event in self.pool.wait(WAIT_SECONDS):
                 self._handle(event)
-            self._show()
+            if time.monotonic() - self._shown > SHOW_SECONDS:
+                self._show()
 
     def _hand_out(self) -> None:
         """Gives every actor work before it gives any a second unit to read ahead, so that none idles at the end."""
@@ -230,16 +251,14 @@ class _Dispatch:
     def _task(self, order: Order) -> Task:
         work = order.work
         rows = tuple(self.manifest.rows(work.unit))
-        if order.probe is not None:
-            rows = rows[order.probe.start : order.probe.stop]
-        self._orders += 1
+        self.orders += 1
         return Task(
             unit=work.unit,
             url=self._urls[rows[0].shard],
-            rows=rows,
+            rows=rows if order.probe is None else rows[order.probe.start : order.probe.stop],
             labels=work.labels,
-            attempt=f"{self.attempt}-{self._orders}",
-            poison={self.manifest.rows(work.unit)[position].index: why for position, why in work.poison.items()},
+            attempt=f"{self.attempt}-{self.orders}",
+            poison={rows[position].index: why for position, why in work.poison.items()},
         )
 
     def _handle(self, event: Event) -> None:
@@ -350,6 +369,8 @@ class _Dispatch:
             )
 
     def _show(self) -> None:
+        """Tells how far the run is; now and then, since every actor is asked."""
+        self._shown = time.monotonic()
         self.progress.actors = {
             member.name: "starting" if member.info is None else f"{len(member.in_flight)} in flight"
             for member in self.pool.members
@@ -367,7 +388,7 @@ def _finish(
     manifest: Manifest,
     labels: list[Label],
     to_do: int,
-    dispatch: _Dispatch | None,
+    dispatch: Dispatch | None,
     listener: Listener,
     progress: Progress,
 ) -> Summary:
@@ -401,7 +422,7 @@ def _finish(
 
 
 @contextmanager
-def _cluster() -> Iterator[list[Mapping[str, float]]]:
+def cluster() -> Iterator[list[Mapping[str, float]]]:
     """Ray, joined or started, and the resources of its nodes; stopped afterwards if it was started here."""
     if ray.is_initialized():
         yield _nodes()

@@ -7,8 +7,8 @@ of its own (`duplicate`), to which the later members of that key belong. Where a
 payload is cut is `truncated`; at a cut between payloads the last sample is, if its extensions differ from those of
 the sample before it. What is damaged, doubled or skipped is also a quarantine record, which says what and where.
 
-Rows are in a Parquet file, one row group for each shard that has any, and are written and read a shard at a time:
-memory grows with the number of shards and of faults, not of samples.
+Rows lie in a Parquet file whose row groups hold whole shards, and are written and read one group at a time: what stays
+in memory is a line for each shard and each fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -42,7 +42,9 @@ from ssig.errors import UsageError
 FILE = "manifest.parquet"
 _META = b"ssig.manifest"
 _LABEL_LIMIT = 64  # bytes; a longer payload is no class number
-_GROUPS_IN_MEMORY = 4  # row groups, so that actors on neighbouring shards do not make them be read again and again
+_GROUP_ROWS = 8192  # at least, of a row group: its entry in the file's index is as large as a hundred rows
+_GROUPS_IN_MEMORY = 4  # so that units that are done again do not make row groups be read again and again
+_PIECE_ROWS = 4096  # of a column that is read from end to end
 _SAMPLES = pa.schema([name for name in schema.MANIFEST if name.name != "unit"])
 
 
@@ -183,7 +185,7 @@ class Manifest:
     def _column(self, name: str) -> Iterator[pa.Array]:
         """A column, in pieces."""
         with _readable(self._root):
-            for batch in self._parquet.iter_batches(columns=[name]):
+            for batch in self._parquet.iter_batches(_PIECE_ROWS, columns=[name]):
                 yield batch.column(0)
 
     def _flat_columns(self) -> Iterator[tuple[str, pa.DataType, int, Iterable[pa.Array]]]:
@@ -204,7 +206,7 @@ def _readable(root: str) -> Iterator[None]:
     """Turns what reading a damaged file raises into a `UsageError`."""
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(FILE, f"{root}: {error}", "the manifest that the run was started with") from error
 
 
@@ -259,6 +261,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     """
     records: list[ShardRecord] = []
     quarantine: list[QuarantineRecord] = []
+    unwritten: list[pa.Table] = []
     count = 0
     file = _temporary()
     # Without Arrow's own copy of the schema, which would hide metadata that are known at the end only.
@@ -269,12 +272,17 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
         for ordinal, survey in enumerate(surveys):
             taken = survey.samples.slice(0, None if limit is None else limit - count)
             if taken.num_rows:
-                writer.write_table(_with_units(taken, ordinal, unit_size))
+                unwritten.append(_with_units(taken, ordinal, unit_size))
+            if sum(table.num_rows for table in unwritten) >= _GROUP_ROWS:
+                writer.write_table(pa.concat_tables(unwritten))
+                unwritten.clear()
             records.append(survey.record)
             quarantine += survey.quarantine
             count += taken.num_rows
             if count == limit:
                 break
+        if unwritten:
+            writer.write_table(pa.concat_tables(unwritten))
         about = {
             "shards": [dataclasses.astuple(record) for record in records],
             "quarantine": [dataclasses.astuple(record) for record in quarantine],
@@ -347,7 +355,7 @@ class _HashingFile:
         return data
 
 
-def _survey_all(shards: Sequence[str], workers: int) -> Iterator[_Survey]:
+def _survey_all(shards: Sequence[str], workers: int) -> Generator[_Survey, None, None]:
     """Surveys shards in parallel, in order, at most `workers` beyond what is asked for."""
     ahead: deque[Future[_Survey]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:

@@ -25,7 +25,7 @@ class Failure(StrEnum):
     STORAGE = "storage"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Work:
     """A unit with the labels to do.
 

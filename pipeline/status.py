@@ -56,6 +56,6 @@ def status(run: str) -> RunStatus:
         for _, commit in commits(storage, label):
             done += commit.fingerprint == label.fingerprint
             counts.update(commit.statuses)
-        labels.append(LabelStatus(label.model, label.method, done, len(manifest.units()), dict(counts)))
+        labels.append(LabelStatus(label.model, label.method, done, manifest.unit_count, dict(counts)))
     quarantined = sum(1 for _ in storage.list("quarantine"))
     return RunStatus(storage.root, len(manifest), labels, quarantined, holder(storage))

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ from pipeline.names import commit_name, table_name
 from pipeline.plan import Label
 from pipeline.prepare import Prepared, prepare
 from pipeline.records import ManifestRow, Status
-from pipeline.replicas import BaselineScores, ready_replica
+from pipeline.replicas import BaselineScores
 from pipeline.shards import read_unit
 from pipeline.storage import Storage, open_storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
@@ -57,22 +58,19 @@ class Worker:
     device, and the units fill each other's last micro-batches.
 
     Args:
-        model: the network, on its device.
+        replica: of a `Model`; nobody else may use it from now on.
         labels: the run's labels by method label.
         run: URL or path of the run.
         seed: of the run.
-        replica: evaluates `model`; by default an optimised and tuned one.
     """
 
-    def __init__(
-        self, model: Model, labels: Mapping[str, Label], run: str, seed: int, replica: Replica | None = None
-    ) -> None:
-        self.model = model
+    def __init__(self, replica: Replica, labels: Mapping[str, Label], run: str, seed: int) -> None:
+        self.model = cast(Model, replica.model)
         self.labels = labels
         self.storage: Storage = open_storage(run)
         self.seed = seed
-        self.device = Device(replica or ready_replica(model))
-        self.baselines = BaselineScores(self.device, model)
+        self.device = Device(replica)
+        self.baselines = BaselineScores(self.device, self.model)
         self._under_way: Counter[tuple[str, str]] = Counter()
 
     def process(self, task: Task) -> Done:

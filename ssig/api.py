@@ -18,7 +18,7 @@ from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
 from ssig.replica import Replica
 from ssig.scores import SCORES
-from ssig.types import Attribution, Group
+from ssig.types import Attribution, Group, References
 
 Key = str | tuple[str, str]
 
@@ -37,6 +37,7 @@ def attribute(
     score: str = "logit",
     baseline: str | Sequence[float] | Tensor | None = None,
     micro_batch: int | None = None,
+    references: Tensor | None = None,
     **options: Any,
 ) -> Attribution:
     """Attributes each image of a batch by its target's score.
@@ -53,6 +54,7 @@ def attribute(
         score: what is explained, one of logit, log-probability, probability.
         baseline: a name, a value per channel, or a tensor that broadcasts to `images`.
         micro_batch: points evaluated at once.
+        references: (R, C, H, W) images of the data set, for methods that compare with them.
         **options: of the method; `ssig methods` lists them.
 
     Returns:
@@ -76,6 +78,11 @@ def attribute(
     if not isinstance(mean, Tensor):
         mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
     streams = _streams(images, keys, seed, spec.name)
+    known = None
+    if spec.references(parsed):
+        if references is None:
+            raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {method}")
+        known = References(references.to(replica.device), replica.forward(references))
 
     def jobs() -> Iterator[Job[int]]:
         for span, budget in groups(len(images), replica.micro_batch):
@@ -90,6 +97,7 @@ def attribute(
                 score=score,
                 baseline=None if reference is None else reference[span].to(replica.device),
                 budget=budget,
+                references=known,
             )
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
@@ -110,6 +118,8 @@ def method_job(
     budget: int = 1,
     scores: Tensor | None = None,
     baseline_scores: Tensor | None = None,
+    references: References | None = None,
+    logits: Tensor | None = None,
 ) -> Job[Tag]:
     """The engine's job of one method on one group of images.
 
@@ -124,10 +134,14 @@ def method_job(
         baseline: (B, C, H, W) in place of `options.baseline`.
         budget: points per image that a request may hold.
         scores, baseline_scores: (B,) target scores of images and baselines, where already known.
+        references: for methods that compare with images of the data set.
+        logits: (B, classes) of the images, where already known.
     """
     reference = baselines(options.baseline, images, mean, streams) if baseline is None else baseline
-    known = (None if values is None else values.to(images.device) for values in (scores, baseline_scores))
-    group = Group(images, reference, streams, budget, *known)
+    scores, baseline_scores, logits = (
+        None if values is None else values.to(images.device) for values in (scores, baseline_scores, logits)
+    )
+    group = Group(images, reference, streams, budget, scores, baseline_scores, references, targets, logits)
     return Job(tag, spec.run(group, options), targets, options.score or score)
 
 

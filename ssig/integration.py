@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssig.integrands import RESIDUAL, integrand, is_linear, readout
 from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum, Welford
-from ssig.samplers import Sampler
+from ssig.samplers import Line, Sampler
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
 
 Endpoints = Generator[Request, Response, tuple[Tensor, Tensor]]
@@ -37,7 +37,9 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
     for first in range(0, samples, group.budget):
         drawn = range(first, min(first + group.budget, samples))
         points = [sampler.point(group, k, samples) for k in drawn]
-        response = yield Request(torch.cat(points), group.owners(len(drawn)))
+        # Other methods may walk the same straight path.
+        on_line = ("line", tuple(sampler.alpha(k, samples) for k in drawn)) if isinstance(sampler, Line) else None
+        response = yield Request(torch.cat(points), group.owners(len(drawn)), key=on_line)
         gradients = gradients_of(response).chunk(len(drawn))
         for k, point, gradient in zip(drawn, points, gradients, strict=True):
             values = integrand(integrand_name, gradient, point, group.images, group.baselines)
@@ -61,9 +63,7 @@ def endpoints(group: Group) -> Endpoints:
     ]
     if unknown:
         response = yield Request(torch.cat(unknown), group.owners(len(unknown)), want=SCORE)
-        if response.scores is None:
-            raise RuntimeError("the engine returned no scores for a request that wants them")
-        found = iter(response.scores.chunk(len(unknown)))
+        found = iter(scores_of(response).chunk(len(unknown)))
         image_scores = next(found) if image_scores is None else image_scores
         baseline_scores = next(found) if baseline_scores is None else baseline_scores
     return cast(Tensor, image_scores), cast(Tensor, baseline_scores)
@@ -76,6 +76,13 @@ def gradients_of(response: Response) -> Tensor:
     return response.gradients
 
 
+def scores_of(response: Response) -> Tensor:
+    """The scores of a response to a request that wanted them."""
+    if response.scores is None:
+        raise RuntimeError("the engine returned no scores for a request that wants them")
+    return response.scores
+
+
 def attribution(
     values: Tensor,
     readout_name: str,
@@ -83,9 +90,12 @@ def attribution(
     *,
     has_residual: bool,
     standard_error: Tensor | None,
-    evaluations: int,
+    evaluations: int | Tensor,
 ) -> Attribution:
-    """Finishes a method: the map, and the completeness residual summed in float64."""
+    """Finishes a method: the map, and the completeness residual summed in float64.
+
+    `evaluations` is the number of gradients of every image, or (B,) int64 of each.
+    """
     score, baseline_score = scores
     residual = None
     if has_residual:
@@ -98,7 +108,7 @@ def attribution(
         baseline_score=baseline_score,
         completeness_residual=residual,
         standard_error=standard_error,
-        gradient_evaluations=torch.full((len(values),), evaluations, dtype=torch.int64),
+        gradient_evaluations=torch.as_tensor(evaluations, dtype=torch.int64).expand(len(values)).clone(),
     )
 
 

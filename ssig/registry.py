@@ -75,6 +75,7 @@ class MethodSpec:
         equation: one line.
         evaluations: gradient evaluations per image under given options.
         complete: whether the attributions sum to `f(x) - f(x')` in the limit.
+        references: how many images of the data set it wants to compare with under given options; 0 for none.
         presets: named settings of a reference.
     """
 
@@ -85,6 +86,7 @@ class MethodSpec:
     equation: str
     evaluations: Callable[[Any], int]
     complete: bool
+    references: Callable[[Any], int] = lambda options: 0
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def parse(self, given: Mapping[str, Any]) -> Any:

@@ -87,7 +87,11 @@ class Line:
     kind: Kind = "deterministic"
 
     def point(self, group: Group, k: int, samples: int) -> Tensor:
-        return group.baselines + float(quadrature(self.rule, samples)[0][k]) * group.difference
+        return group.baselines + self.alpha(k, samples) * group.difference
+
+    def alpha(self, k: int, samples: int) -> float:
+        """Where on the path node `k` is."""
+        return float(quadrature(self.rule, samples)[0][k])
 
     def weight(self, k: int, samples: int) -> float:
         return float(quadrature(self.rule, samples)[1][k])

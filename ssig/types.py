@@ -7,13 +7,16 @@ micro-batches, device, precision and memory.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ssig.randomness import Stream
+
+Shared = TypeVar("Shared")
 
 SCORE_AND_GRADIENT = frozenset({"score", "gradient"})
 SCORE = frozenset({"score"})
@@ -29,6 +32,7 @@ class Request:
         targets: (n,) int64 class of each point's score, or None for the target of its owner.
         want: any of ``score``, ``gradient`` (of the score, by the points or the layer) and ``logits``.
         layer: name of a submodule; then ``gradient`` is taken at its output, which is returned as `activations`.
+        key: names the points, where another method on the same group may ask for the same ones; None otherwise.
     """
 
     points: Tensor
@@ -36,6 +40,7 @@ class Request:
     targets: Tensor | None = None
     want: frozenset[str] = SCORE_AND_GRADIENT
     layer: str | None = None
+    key: Hashable | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,30 @@ class Response:
 
 
 @dataclass(frozen=True)
+class References:
+    """Images of the data set that methods compare with, the same for every image of a run.
+
+    Attributes:
+        images: (R, C, H, W), in pixel space.
+        logits: (R, classes) of the network.
+    """
+
+    images: Tensor
+    logits: Tensor
+    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def shared(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
+        """`compute()`, once for all groups that ask with the same key."""
+        if key not in self._shared:
+            self._shared[key] = compute()
+        result: Shared = self._shared[key]
+        return result
+
+
+@dataclass(frozen=True)
 class Group:
     """The images that one run of a method's coroutine attributes.
 
@@ -58,6 +87,9 @@ class Group:
         streams: each image's own source of random numbers.
         budget: how many points a request may hold for each image.
         scores, baseline_scores: (B,) target scores of images and baselines where already known.
+        references: images of the data set, for the methods whose `MethodSpec.references` asks for them.
+        targets: (B,) int64 on the CPU, where a method must know the classes.
+        logits: (B, classes) of the images, where already known.
     """
 
     images: Tensor
@@ -66,6 +98,9 @@ class Group:
     budget: int = 1
     scores: Tensor | None = None
     baseline_scores: Tensor | None = None
+    references: References | None = None
+    targets: Tensor | None = None
+    logits: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.images.shape[0])

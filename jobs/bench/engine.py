@@ -1,4 +1,4 @@
-"""The engine against a peer in one process: gradients per second, the ratio of each round, and how far the maps differ.
+"""The engine against a peer in one process: gradients per second, the ratio of each round, how far the maps differ.
 
 Both sides explain the same logits of the same images from the same baseline with as many gradients. The peer runs the
 plain network in float32 at its fastest setting, which is measured first; ours runs the replica made for speed. Neither
@@ -7,6 +7,7 @@ the search for settings nor the first call of each side is timed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from jobs.bench import peers
-from jobs.bench.networks import Case, load, network_case
+from jobs.bench.networks import Case, load, network_case, pictures
 from jobs.bench.parity import rank_correlation, relative_difference
 from jobs.bench.peers import Setting
 from jobs.bench.timing import Timer, alternate, machine, ratios, summary
@@ -23,12 +24,13 @@ from ssig.api import attribute
 from ssig.errors import UsageError
 from ssig.integrands import readout
 from ssig.models import Model
+from ssig.ready import ready_replica
 from ssig.registry import METHODS
-from ssig.replica import Replica
 from ssig.types import Attribution
 
 SIZES = (1, 2, 4, 8, 16, 32)
-SEARCH_ROUNDS = 2
+SEARCH_ROUNDS = 3
+SPREAD = "min - median - max over the rounds; ratio: our rate over the peer's in the same round"
 PLAIN = "the peer runs the network as loaded: eager, contiguous, float32"
 RANDOM = "the two sides draw different noise, so only ranks are compared"
 
@@ -58,7 +60,7 @@ COMPARISONS: dict[tuple[str, str], Comparison] = {
     ),
     ("pair", "ig"): Comparison(peers.pair_ig, lambda steps: {"steps": steps, "rule": "endpoints"}),
     ("pair", "guided-ig"): Comparison(peers.pair_guided_ig, lambda steps: {"steps": steps}, sizes=(1,)),
-    ("pair", "blur-ig"): Comparison(peers.pair_blur_ig, lambda steps: {"steps": steps}),
+    ("pair", "blur-ig"): Comparison(peers.pair_blur_ig, lambda steps: {"steps": steps, **peers.BLUR}),
     ("pair", "smoothgrad"): Comparison(
         peers.pair_smoothgrad, lambda steps: {"samples": steps, "sigma": peers.NOISE}, sizes=(1,), random=True
     ),
@@ -93,10 +95,10 @@ def measure(
     peers.package(peer)
     options = comparison.options(steps)
     readout_name = METHODS[method].parse(options).readout
-    case = network_case(network, images, shards)
+    case = network_case(network, pictures(images, shards))
     run_ours, our_setting = ours(load(network, precision), case, method, options)
     setting = best_setting(comparison, case, steps)
-    run_theirs = partial(theirs, comparison, case, steps, setting)
+    run_theirs = partial(comparison.theirs, case, steps, setting)
     maps = run_ours().map.float(), readout(readout_name, run_theirs()).float()
     seconds = alternate({"ssig": run_ours, peer: run_theirs}, rounds)
     gradients = images * steps
@@ -115,37 +117,54 @@ def measure(
             "relative_l2_median": None if comparison.random else float(relative_difference(*maps).median()),
             "spearman_median": float(rank_correlation(*maps).median()),
         },
-        "notes": [PLAIN, *([RANDOM] if comparison.random else [])],
+        "notes": [SPREAD, PLAIN, *([RANDOM] if comparison.random else [])],
         "machine": machine(),
     }
 
 
-def ours(
-    model: Model, case: Case, method: str, options: Mapping[str, Any]
-) -> tuple[Callable[[], Attribution], str]:
+def ours(model: Model, case: Case, method: str, options: Mapping[str, Any]) -> tuple[Callable[[], Attribution], str]:
     """Our side, made ready for speed: what attributes all images of the case, and how it is set."""
-    replica = Replica(model, micro_batch="auto", optimise=True)
+    replica = ready_replica(model)
     run = partial(attribute, replica, case.images, case.targets, method, baseline=case.baselines, **options)
-    return run, f"{replica.micro_batch} points at once"
-
-
-def theirs(comparison: Comparison, case: Case, steps: int, setting: Setting) -> Tensor:
-    """The peer's side."""
-    return comparison.theirs(case, steps, setting)
+    return run, f"{replica.micro_batch} points"
 
 
 def settings(comparison: Comparison, images: int, steps: int) -> list[Setting]:
-    """What the peer can be set to: each number of points, one image a call and, if it takes them, several."""
-    largest_group = 1 << (images.bit_length() - 1) if comparison.groups else 1
+    """What the peer can be set to: so many points of one image and, if it takes several, of a group of images."""
     single = [Setting(1, points) for points in comparison.sizes if points <= steps]
-    groups = [Setting(min(points, largest_group), points) for points in comparison.sizes if points <= images * steps]
+    if not comparison.groups:
+        return single
+    largest = 1 << (images.bit_length() - 1)  # a power of two, so that all settings can do as many gradients
+    groups = [Setting(min(points, largest), points) for points in comparison.sizes if points <= largest * steps]
     return list(dict.fromkeys([*single, *groups]))
 
 
-def best_setting(comparison: Comparison, case: Case, steps: int, timer: Timer | None = None) -> Setting:
-    """The peer's fastest setting, each measured over as many gradients."""
+def best_setting(comparison: Comparison, case: Case, steps: int, timer: Timer = time.perf_counter) -> Setting:
+    """The peer's fastest setting; each is measured over the same number of gradients."""
     choices = settings(comparison, len(case.images), steps)
     if len(choices) == 1:
         return choices[0]
-    gradients = max(setting.points for setting in choices)
-    ...
+    gradients = max(choice.points for choice in choices)
+    runs = {
+        choice: partial(comparison.theirs, case.part(0, choice.images), gradients // choice.images, choice)
+        for choice in choices
+    }
+    seconds = alternate(runs, SEARCH_ROUNDS, timer)
+    return min(choices, key=lambda choice: min(seconds[choice]))
+
+
+def _comparison(peer: str, method: str) -> Comparison:
+    if peer not in peers.MODULES:
+        raise UsageError("--peer", peer, peers.MODULES)
+    if (peer, method) not in COMPARISONS:
+        raise UsageError("--method", method, [name for one, name in COMPARISONS if one == peer])
+    return COMPARISONS[peer, method]
+
+
+def _side(name: str, precision: str, setting: str, gradients: int, seconds: Iterable[float]) -> dict[str, Any]:
+    rates = summary(gradients / taken for taken in seconds)
+    return {"side": name, "precision": precision, "at once": setting, "gradients/s": rates}
+
+
+def _text(setting: Setting) -> str:
+    return f"{setting.points} points, {setting.images} images"

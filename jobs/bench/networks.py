@@ -59,6 +59,39 @@ class Case:
         return Case(self.model, self.images[span], self.targets[span], self.baselines[span], self.source)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Images as stored, and where they come from."""
+
+    images: tuple[Image.Image, ...]
+    source: str
+
+
+def pictures(count: int, shards: Sequence[str] = ()) -> Pictures:
+    """So many images of the shards, those of the folder of development shards, or photographs.
+
+    Raises:
+        UsageError: there are not so many.
+    """
+    shards = expand(shards, Path.cwd()) if shards else development_shards()
+    found = _from_shards(shards, count) if shards else photographs(count)
+    if len(found.images) < count:
+        raise UsageError("--images", count, f"at most {len(found.images)}, as there are no more {found.source}")
+    return found
+
+
+def development_shards() -> list[str]:
+    """The shards in the folder that SSIG_DEV_SHARDS names, in order of name; none if it names none."""
+    folder = os.environ.get(DEVELOPMENT_SHARDS)
+    return expand([f"{folder}/*.tar"], Path.cwd()) if folder else []
+
+
+def photographs(count: int) -> Pictures:
+    """At most so many of the bundled photographs."""
+    images = tuple(Image.open(io.BytesIO(each.file.read_bytes())) for each in PHOTOGRAPHS[:count])
+    return Pictures(images, "photographs of scikit-image and scikit-learn")
+
+
 def load(network: str, precision: str = "fp32") -> Model:
     """A network of `NETWORKS`.
 
@@ -76,16 +109,15 @@ def plain(network: str) -> Model:
     return load(network).to(memory_format=torch.contiguous_format)
 
 
-def network_case(network: str, count: int, shards: Sequence[str] = (), dtype: torch.dtype = torch.float32) -> Case:
-    """The plain network on `count` images, from its mean as the baseline.
+def network_case(network: str, pictures: Pictures, dtype: torch.dtype = torch.float32) -> Case:
+    """The plain network on images, from its mean as the baseline.
 
     Raises:
-        UsageError: there is no such network, or there are not so many images.
+        UsageError: there is no such network.
     """
     model = plain(network).to(dtype)
-    pictures, source = _pictures(count, shards)
-    images = torch.stack([model.preprocess(picture) for picture in pictures]).to(dtype)
-    return _case(model, images, model.mean.view(1, -1, 1, 1), source)
+    images = torch.stack([model.preprocess(image) for image in pictures.images]).to(dtype)
+    return _case(model, images, model.mean.view(1, -1, 1, 1), pictures.source)
 
 
 def small_case() -> Case:
@@ -111,28 +143,9 @@ def _case(model: nn.Module, images: Tensor, baselines: Tensor, source: str) -> C
     return Case(model, images, targets, baselines.expand_as(images).contiguous(), source)
 
 
-def _pictures(count: int, given: Sequence[str]) -> tuple[list[Image.Image], str]:
-    """So many images, and where they come from."""
-    shards = _shards(given)
-    if shards:
-        pictures, source = _from_shards(shards, count), f"images in the order of {Path(shards[0]).name} and on"
-    else:
-        pictures = [Image.open(io.BytesIO(photograph.file.read_bytes())) for photograph in PHOTOGRAPHS[:count]]
-        source = "photographs of scikit-image and scikit-learn"
-    if len(pictures) < count:
-        raise UsageError("--images", count, f"at most {len(pictures)}: there are no more {source}")
-    return pictures, source
-
-
-def _shards(given: Sequence[str]) -> list[str]:
-    if given:
-        return expand(given, Path.cwd())
-    folder = os.environ.get(DEVELOPMENT_SHARDS)
-    return expand([f"{folder}/*.tar"], Path.cwd()) if folder else []
-
-
-def _from_shards(shards: Sequence[str], count: int) -> list[Image.Image]:
+def _from_shards(shards: Sequence[str], count: int) -> Pictures:
     listing = manifest.build(shards, UNIT_SIZE, count)
     urls = {shard.name: shard.url for shard in listing.shards}
     samples = (s for unit in listing.units() for s in read_unit(urls[unit.shard], listing.rows(unit.id)))
-    return [sample.image for sample in samples if sample.image is not None]
+    images = tuple(sample.image for sample in samples if sample.image is not None)
+    return Pictures(images, f"images from {Path(shards[0]).name} on")

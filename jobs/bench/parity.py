@@ -2,14 +2,14 @@
 
     difference = ||ours - reference||_2 / ||reference||_2
 
-in float64, on a small smooth network and on EfficientNet-Lite0 with one photograph. A method is one line of `CHECKS`;
-a metric is a `Check` of its own.
+in float64, on a small smooth network and on EfficientNet-Lite0 with one photograph. A method is one line at the end;
+a metric adds a `Check` of its own to `CHECKS`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from jobs.bench.networks import Case, network_case, small_case
+from jobs.bench.networks import Case, network_case, photographs, small_case
 from jobs.bench.peers import (
+    BLUR,
+    MODULES,
     NOISE,
     captum_gradient,
     captum_ig,
@@ -29,6 +31,7 @@ from jobs.bench.peers import (
     pair_guided_ig,
     pair_ig,
     pair_smoothgrad,
+    release,
 )
 from jobs.bench.timing import machine
 from ssig.api import attribute
@@ -36,10 +39,14 @@ from ssig.classes import CAPTUM_RULES
 from ssig.randomness import stream
 
 STEPS = 8
-KEY = "parity"
+NOISY: dict[str, Any] = {"samples": STEPS, "sigma": NOISE}
+KEY = "parity"  # of the image for its random draws
+
+Reference = Callable[[Case], Tensor]
+
 CASES: dict[str, Callable[[], Case]] = {
     "small": functools.cache(small_case),
-    "lite0": functools.cache(functools.partial(network_case, "lite0", 1, dtype=torch.float64)),
+    "lite0": functools.cache(lambda: network_case("lite0", photographs(1), torch.float64)),
 }
 
 
@@ -60,22 +67,13 @@ class Check:
     measure: Callable[[], float]
 
 
-def on_each_case(
-    method: str, reference: str, tolerance: float, theirs: Callable[[Case], Tensor], **options: Any
-) -> Iterator[Check]:
-    """A method with the given options, on every case, against attributions (1, C, H, W) of a reference."""
-    for name, case in CASES.items():
-        yield Check(
-            f"{method} on {name}",
-            reference,
-            tolerance,
-            functools.partial(_difference, method, case, theirs, options),
-        )
+CHECKS: list[Check] = []
 
 
 def relative_difference(ours: Tensor, theirs: Tensor) -> Tensor:
     """`||ours - theirs|| / ||theirs||` of each image, (B,)."""
-    return (ours - theirs).flatten(1).norm(dim=1) / theirs.flatten(1).norm(dim=1)
+    difference: Tensor = (ours - theirs).flatten(1).norm(dim=1) / theirs.flatten(1).norm(dim=1)
+    return difference
 
 
 def rank_correlation(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -90,10 +88,15 @@ def measure() -> dict[str, Any]:
     Raises:
         UsageError: a reference is not installed.
     """
-    for peer in ("captum", "pair"):
+    for peer in MODULES:
         package(peer)
     rows = [_row(check) for check in CHECKS]
-    return {"ok": all(row["ok"] for row in rows), "checks": rows, "machine": machine()}
+    return {
+        "checks": rows,
+        "ok": all(row["ok"] for row in rows),
+        "references": [release(peer) for peer in MODULES],
+        "machine": machine(),
+    }
 
 
 def _row(check: Check) -> dict[str, Any]:
@@ -107,17 +110,22 @@ def _row(check: Check) -> dict[str, Any]:
     }
 
 
-def _difference(
-    method: str, make: Callable[[], Case], theirs: Callable[[Case], Tensor], options: dict[str, Any]
-) -> float:
+def _compare(method: str, reference: str, tolerance: float, theirs: Reference, **options: Any) -> None:
+    """Adds a method with the given options, on each case, against the attributions (1, C, H, W) of a reference."""
+    for name, case in CASES.items():
+        measure = functools.partial(_difference, case, method, options, theirs)
+        CHECKS.append(Check(f"{method} on {name}", reference, tolerance, measure))
+
+
+def _difference(make: Callable[[], Case], method: str, options: Mapping[str, Any], theirs: Reference) -> float:
     case = make()
     ours = attribute(
         case.model, case.images, case.targets, method, baseline=case.baselines, keys=[KEY], **options
     ).values
-    return float(relative_difference(ours, theirs(case).to(ours.dtype)).max())
+    return float(relative_difference(ours, theirs(case).to(ours)).max())
 
 
-def _captum(rule: str) -> Callable[[Case], Tensor]:
+def _captum_ig(rule: str) -> Reference:
     # Captum's trapezoid weights sum to (n - 1) / n.
     scale = STEPS / (STEPS - 1) if rule == "riemann_trapezoid" else 1.0
     return lambda case: captum_ig(case, STEPS, rule=rule) * scale
@@ -130,15 +138,20 @@ def _noise(case: Case) -> Tensor:
     return torch.from_numpy(np.stack(draws)).to(case.images)
 
 
-# fmt: off
-CHECKS: list[Check] = [
-    *(check for theirs, rule in CAPTUM_RULES.items() for check in on_each_case("ig", f"captum, {theirs}", 1e-6, _captum(theirs), rule=rule, steps=STEPS)),
-    *on_each_case("gradient", "captum Saliency", 1e-8, captum_gradient),
-    *on_each_case("smoothgrad", "captum NoiseTunnel", 1e-5, lambda case: captum_smoothgrad(case, _noise(case)), samples=STEPS, sigma=NOISE),
-    *on_each_case("smoothgrad", "captum NoiseTunnel, squares", 1e-5, lambda case: captum_smoothgrad(case, _noise(case), "smoothgrad_sq"), samples=STEPS, sigma=NOISE, integrand="squared"),
-    *on_each_case("smoothgrad", "PAIR GetSmoothedMask", 1e-5, lambda case: pair_smoothgrad(case, STEPS, noise=_noise(case)), samples=STEPS, sigma=NOISE),
-    *on_each_case("ig", "PAIR IntegratedGradients", 1e-5, lambda case: pair_ig(case, STEPS), rule="endpoints", steps=STEPS),
-    *on_each_case("guided-ig", "PAIR GuidedIG", 1e-10, lambda case: pair_guided_ig(case, STEPS), steps=STEPS),
-    *on_each_case("blur-ig", "PAIR BlurIG", 1e-5, lambda case: pair_blur_ig(case, STEPS), steps=STEPS),
-]
-# fmt: on
+def _captum_tunnel(kind: str) -> Reference:
+    return lambda case: captum_smoothgrad(case, _noise(case), kind)
+
+
+def _pair_smoothgrad(case: Case) -> Tensor:
+    return pair_smoothgrad(case, STEPS, noise=_noise(case))
+
+
+for captum_rule, rule in CAPTUM_RULES.items():
+    _compare("ig", f"captum {captum_rule}", 1e-6, _captum_ig(captum_rule), rule=rule, steps=STEPS)
+_compare("ig", "PAIR IntegratedGradients", 1e-5, lambda case: pair_ig(case, STEPS), rule="endpoints", steps=STEPS)
+_compare("gradient", "captum Saliency", 1e-8, captum_gradient)
+_compare("smoothgrad", "captum smoothgrad", 1e-5, _captum_tunnel("smoothgrad"), **NOISY)
+_compare("smoothgrad", "captum smoothgrad_sq", 1e-5, _captum_tunnel("smoothgrad_sq"), integrand="squared", **NOISY)
+_compare("smoothgrad", "PAIR GetSmoothedMask", 1e-5, _pair_smoothgrad, **NOISY)
+_compare("guided-ig", "PAIR GuidedIG", 1e-10, lambda case: pair_guided_ig(case, STEPS), steps=STEPS)
+_compare("blur-ig", "PAIR BlurIG", 1e-5, lambda case: pair_blur_ig(case, STEPS), steps=STEPS, **BLUR)

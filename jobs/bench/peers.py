@@ -8,7 +8,7 @@ Neither is needed to run this project, so each is imported when it is called for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,6 +27,7 @@ from ssig.errors import UsageError
 MODULES = {"captum": "captum.attr", "pair": "saliency.core"}
 GRADIENTS = "INPUT_OUTPUT_GRADIENTS"
 NOISE = 0.15  # of the range of the image, in both PAIR's SmoothGrad and ours
+BLUR = {"spacing": "linear", "rule": "left"}  # of our Blur IG, as PAIR has them
 
 Array = NDArray[Any]
 CallModel = Callable[..., dict[str, Array]]
@@ -48,11 +49,12 @@ def package(peer: str) -> Any:
         UsageError: it is not installed.
     """
     try:
-        module = import_module(MODULES[peer])
-        if peer == "pair":
-            _speak_old_numpy(import_module("saliency.core.guided_ig"))
+        module: Any = import_module(MODULES[peer])
     except ModuleNotFoundError as error:
-        raise UsageError("peer", f"{peer} (not installed: {error.name})", "after pip install 'ssig[test]'") from error
+        allowed = f"an installed package ({error.name} is missing): pip install 'ssig[test]'"
+        raise UsageError("peer", peer, allowed) from error
+    if peer == "pair":
+        _speak_old_numpy(module.guided_ig)
     return module
 
 
@@ -125,12 +127,17 @@ def pair_guided_ig(case: Case, steps: int, setting: Setting = Setting()) -> Tens
 
 
 def pair_blur_ig(case: Case, steps: int, setting: Setting = Setting()) -> Tensor:
-    """PAIR's blur integrated gradients, (B, C, H, W)."""
+    """PAIR's blur integrated gradients, (B, C, H, W), of the image less its baseline, to which borders then fade."""
     method = package("pair").BlurIG()
-    return _each(
-        case,
-        lambda image, baseline, call: method.GetMask(image, call, steps=steps, batch_size=setting.points),
-    )
+
+    def mask(image: Array, baseline: Array, call: CallModel) -> Array:
+        def shifted(points: Array, **rest: object) -> dict[str, Array]:
+            return call(points + baseline, **rest)
+
+        blurred: Array = method.GetMask(image - baseline, shifted, steps=steps, batch_size=setting.points)
+        return blurred
+
+    return _each(case, mask)
 
 
 def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting(), noise: Tensor | None = None) -> Tensor:
@@ -145,9 +152,7 @@ def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting(), noise:
     method = package("pair").GradientSaliency()
 
     def mask(image: Array, baseline: Array, call: CallModel) -> Array:
-        smoothed: Array = method.GetSmoothedMask(
-            image, call, stdev_spread=NOISE, nsamples=steps, magnitude=False
-        )
+        smoothed: Array = method.GetSmoothedMask(image, call, stdev_spread=NOISE, nsamples=steps, magnitude=False)
         return smoothed
 
     if noise is None:
@@ -176,7 +181,7 @@ def _each(case: Case, mask: Mask) -> Tensor:
     """The masks of all images as (B, C, H, W)."""
     masks = []
     for part in _groups(case, 1):
-        image, baseline = (np.ascontiguousarray(values[0].movedim(0, 2)) for values in (part.images, part.baselines))
+        image, baseline = (values[0].movedim(0, 2).contiguous().numpy() for values in (part.images, part.baselines))
         masks.append(torch.from_numpy(np.asarray(mask(image, baseline, call_model(case.model, int(part.targets))))))
     return torch.stack(masks).movedim(3, 1).contiguous()
 
@@ -201,15 +206,15 @@ def _speak_old_numpy(module: Any) -> None:
 
 
 @contextmanager
-def _drawing(draws: Sequence[Array]) -> Iterator[None]:
+def _drawing(draws: Iterable[Array]) -> Iterator[None]:
     """PAIR's SmoothGrad takes its noise from `draws`, not from NumPy's global generator."""
-    module, left = import_module("saliency.core.base"), iter(draws)
+    module, left = package("pair").base, iter(draws)
 
     def normal(mean: float, deviation: float, shape: tuple[int, ...]) -> Array:
         return mean + deviation * next(left).reshape(shape)
 
-    module.np = _Numpy(random=SimpleNamespace(normal=normal))  # type: ignore[attr-defined]
+    module.np = _Numpy(random=SimpleNamespace(normal=normal))
     try:
         yield
     finally:
-        module.np = np  # type: ignore[attr-defined]
+        module.np = np

@@ -32,8 +32,7 @@ def alternate(
     """
     samples: dict[Name, list[float]] = {name: [] for name in functions}
     for number in range(rounds):
-        order = list(functions) if number % 2 == 0 else list(reversed(functions))
-        for name in order:
+        for name in list(functions)[:: -1 if number % 2 else 1]:
             started = timer()
             functions[name]()
             samples[name].append(timer() - started)

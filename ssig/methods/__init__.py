@@ -7,8 +7,21 @@ from ssig.methods import (  # noqa: I001
     ssig_shapley,
     ssig_path,
     ig,
+    guided_ig,
+    blur_ig,
     smoothgrad,
     gradient,
 )
 
-__all__ = ["gradient", "ig", "smoothgrad", "ssig", "ssig_frequency", "ssig_path", "ssig_shapley", "ssig_signed"]
+__all__ = [
+    "blur_ig",
+    "gradient",
+    "guided_ig",
+    "ig",
+    "smoothgrad",
+    "ssig",
+    "ssig_frequency",
+    "ssig_path",
+    "ssig_shapley",
+    "ssig_signed",
+]

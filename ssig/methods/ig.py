@@ -1,7 +1,8 @@
 """Integrated gradients:  `z = (x - x') * integral_0^1 grad f_y(x' + a (x - x')) da`.
 
 Source: Sundararajan, Taly, Yan, *Axiomatic Attribution for Deep Networks* (2017). The integral is a quadrature whose
-weights sum to 1 (`ssig.quadrature`); Gauss-Legendre by default. `preset: paper` gives the PAIR implementation's
+weights sum to 1 (`ssig.quadrature`); Gauss-Legendre by default. `rule: adaptive` (`ssig.adaptive`) puts at most
+`steps` nodes where completeness asks for them, and stops at the tolerance. `preset: paper` gives the PAIR package's
 settings: 25 points with both ends at full weight, black baseline, softmax probability.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ssig.adaptive import FEWEST, adaptive_path
+from ssig.errors import UsageError
 from ssig.integrands import READOUTS
 from ssig.integration import integrate
 from ssig.options import option
@@ -18,18 +21,33 @@ from ssig.samplers import Line
 from ssig.suppression import CommonOptions, check_rule
 from ssig.types import Group, Steps
 
+ADAPTIVE = "adaptive"
+RULES_OF_IG = (*RULES, ADAPTIVE)
+
 
 @dataclass(frozen=True)
 class IntegratedGradientsOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     steps: int = option(32, "points on the path, one gradient evaluation each", at_least=1)
-    rule: str = option("gauss-legendre", "quadrature", choices=RULES)
+    rule: str = option("gauss-legendre", "quadrature; adaptive takes at most `steps` points", choices=RULES_OF_IG)
+    tolerance: float = option(
+        0.01, "of the adaptive rule: summed errors of the intervals, relative to f(x) - f(x')", above=0
+    )
 
     def __post_init__(self) -> None:
-        check_rule(self.rule, self.steps)
+        if self.rule != ADAPTIVE:
+            check_rule(self.rule, self.steps)
+        elif self.steps < FEWEST:
+            raise UsageError("steps", self.steps, f"at least {FEWEST} for the adaptive rule")
 
 
 def integrated_gradients(group: Group, options: IntegratedGradientsOptions) -> Steps:
+    if options.rule == ADAPTIVE:
+        return (
+            yield from adaptive_path(
+                group, most=options.steps, tolerance=options.tolerance, readout_name=options.readout
+            )
+        )
     return (
         yield from integrate(
             group,

@@ -57,6 +57,7 @@ def make_job(tmp_path: Path) -> MakeJob:
             "actors.num_cpus": 1,
             "actors.num_gpus": 0,
             "actors.max": 1,
+            "actors.micro_batch": 4,
             **{name.replace("__", "."): value for name, value in overrides.items()},
         }
         return load_job(None, fields)
@@ -75,8 +76,10 @@ def do_units(job: Job, limit: int | None = None) -> Path:
     from pipeline.planning import check_labels, check_output, job_labels, record_labels, record_run, units_to_do
     from pipeline.shards import expand
     from pipeline.storage import open_storage
-    from pipeline.worker import Task, Worker
+    from pipeline.tasks import Task
+    from pipeline.worker import Worker
     from ssig.models import load_model
+    from ssig.ready import ready_replica
 
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
@@ -84,7 +87,8 @@ def do_units(job: Job, limit: int | None = None) -> Path:
     model = load_model(job.model.name, job.model.weights)
     labels = check_labels(storage, job_labels(job, manifest.hash, model))
     record_labels(storage, labels)
-    worker = Worker(model, {label.method: label for label in labels}, storage.root, job.seed)
+    replica = ready_replica(model, micro_batch=4)
+    worker = Worker(replica, {label.method: label for label in labels}, storage.root, job.seed)
     urls = {shard.name: shard.url for shard in manifest.shards}
     for number, work in enumerate(units_to_do(storage, manifest, labels)[:limit]):
         rows = tuple(manifest.rows(work.unit))

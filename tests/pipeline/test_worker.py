@@ -18,9 +18,11 @@ from pipeline.names import commit_name, table_name
 from pipeline.plan import recorded_labels
 from pipeline.storage import open_storage
 from pipeline.tables import decode_maps, quantised
-from pipeline.worker import Task, Worker
+from pipeline.tasks import Task
+from pipeline.worker import Worker
 from ssig import attribute
 from ssig.models import load_model
+from ssig.ready import ready_replica
 
 Make = Callable[..., Any]
 WorkOff = Callable[..., Path]
@@ -120,7 +122,7 @@ def test_a_late_attempt_changes_nothing(make_shard: Make, make_job: Make, work_o
     storage = open_storage(str(run))
     manifest = manifests.load(storage)
     labels = {label.method: label for label in recorded_labels(storage)}
-    worker = Worker(load_model("networks:tiny"), labels, str(run), 0)
+    worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
     rows = tuple(manifest.rows("000000-000000-000004"))
     done = worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "zombie"))
     assert done.statuses == {}
@@ -137,7 +139,7 @@ def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off
     storage = open_storage(str(run))
     manifest = manifests.load(storage)
     labels = {label.method: label for label in recorded_labels(storage)}
-    worker = Worker(load_model("networks:tiny"), labels, str(run), 0)
+    worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
     rows = tuple(manifest.rows("000000-000000-000004"))
     # The sample survived its attribution and killed the metrics: its map is published and not committed.
     first = Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "first")

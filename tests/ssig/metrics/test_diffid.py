@@ -59,9 +59,9 @@ def test_turning_the_map_round_exchanges_the_games(batch: Callable[..., Evaluati
     np.testing.assert_allclose(back.columns["diffid_abs"], forth.columns["diffid_abs"], rtol=0, atol=1e-12)
 
 
-def test_an_impossible_target_is_excluded(batch: Callable[..., Evaluation]) -> None:
+def test_an_impossible_target_is_excluded(batch: Callable[..., Evaluation], images: Tensor) -> None:
     def forward(points: Tensor) -> Tensor:
-        untouched = (points[:, None] == evaluation.images).flatten(2).all(dim=2).any(dim=1)
+        untouched = (points[:, None] == images).flatten(2).all(dim=2).any(dim=1)
         return torch.stack([torch.where(untouched, -2000.0, 0.0), torch.zeros(len(points))], dim=1)
 
     evaluation = batch(forward=forward, targets=torch.zeros(5).long())

@@ -1,0 +1,41 @@
+"""The bare gradient loop: `python -m jobs.bench.loop MODEL THREADS MICRO_BATCH SECONDS`.
+
+Prints a line when the network is loaded, waits for a line, and prints gradients per second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import torch
+
+from pipeline.replicas import keep_memory
+from ssig.models import load_model
+from ssig.ready import ready_replica
+from ssig.types import SCORE_AND_GRADIENT
+
+WARM_UP = 3
+
+
+def main(model: str, threads: int, micro_batch: int, seconds: float) -> None:
+    keep_memory()
+    torch.set_num_threads(threads)
+    replica = ready_replica(load_model(model), micro_batch=micro_batch)
+    points = torch.rand(micro_batch, 3, *load_model(model).input_size)
+    targets = torch.zeros(micro_batch, dtype=torch.int64)
+    for _ in range(WARM_UP):
+        replica.evaluate(points, targets, "logit", SCORE_AND_GRADIENT)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        replica.evaluate(points, targets, "logit", SCORE_AND_GRADIENT)
+        done += micro_batch
+    print(done / (time.perf_counter() - started), flush=True)
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = sys.argv[2]
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

@@ -1,0 +1,125 @@
+"""A whole job against the bare gradient loop: how much of the device's time the pipeline turns into maps.
+
+    efficiency = images per second of the job * gradients per image / gradients per second of the bare loop
+
+The loop is what no pipeline can beat: as many processes as the job has actors, with as many threads, each evaluating
+gradients of the same optimised replica at the same micro-batch, and nothing else. It is measured before and after the
+job, so that a machine whose speed drifts shows it. The job is real: Ray actors, decoding, attribution, Parquet files
+with maps, commits. Its clock starts for each actor when that one is ready, and stops for all with the last unit.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jobs.bench.networks import development_shards
+from jobs.bench.timing import machine, summary
+
+# Seconds that the bare loop runs for; longer than the caches and clocks of a processor take to settle.
+LOOP_SECONDS = 20.0
+
+
+def measure(
+    shards: Sequence[str] | None = None,
+    images: int = 100,
+    samples: int = 32,
+    actors: int | None = None,
+    model: str = "efficientnet-lite0",
+) -> dict[str, Any]:
+    """Efficiency of one job of `ssig`.
+
+    Args:
+        shards: WebDataset shards with at least so many images; by default the development shards.
+        images: how many to attribute.
+        samples: gradients for each.
+        actors: how many; by default as many as the machine takes.
+        model: the network.
+    """
+    before: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        # The layout is the driver's choice: a short job tells it, and warms the caches of files and micro-batches.
+        layout = _job(shards, actors or "auto", 4, 2, model, Path(folder) / "first")
+        size, threads = layout["micro_batch"], layout["threads"]
+        before = _loops(layout["actors"], threads, size, model)
+        job = _job(shards, layout["actors"], images, samples, model, Path(folder) / "run")
+        after = _loops(layout["actors"], threads, size, model)
+    rate = job["images_per_second"] * samples
+    loops = [sum(before), sum(after)]
+    return {
+        "model": model,
+        "images": images,
+        "gradients per image": samples,
+        "actors": layout["actors"],
+        "threads": threads,
+        "micro_batch": size,
+        "bare loop, gradients/s": summary(loops),
+        "job, gradients/s": rate,
+        "job, images/s": job["images_per_second"],
+        "efficiency": summary([rate / loop for loop in loops]),
+        "seconds to the first ready actor": job["start_up_seconds"],
+        "machine": machine(),
+    }
+
+
+def _job(
+    shards: Sequence[str] | None, actors: int | str, images: int, samples: int, model: str, run: Path
+) -> dict[str, Any]:
+    """Runs a job in a process of its own and reads its log."""
+    # A unit for every fifth image: small enough that actors end together.
+    options = {
+        "dataset.limit": images,
+        "actors.max": actors,
+        "unit_size": 5,
+    }
+    command = [sys.executable, "-m", "jobs.cli", "attribute"]
+    for shard in shards or development_shards():
+        command += ["--shards", str(shard)]
+    command += ["--model", model, "--method", f"ssig:samples={samples}", "--metric", "none", "--out", str(run)]
+    for name, value in options.items():
+        command += ["--set", f"{name}={value}"]
+    began = datetime.now().astimezone()
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr or done.stdout}")
+    events = [json.loads(line) for log in (run / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
+    ready = {event["actor"]: event for event in events if event["event"] == "actor ready"}
+    starts = [datetime.fromisoformat(event["time"]) for event in ready.values()]
+    end = max(datetime.fromisoformat(event["time"]) for event in events if event["event"] == "unit done")
+    busy = sum((end - start).total_seconds() for start in starts)
+    first = next(iter(ready.values()))
+    return {
+        "actors": len(ready),
+        "threads": first["threads"],
+        "micro_batch": first["micro_batch"],
+        "images_per_second": images * len(ready) / busy,
+        "start_up_seconds": (min(starts) - began).total_seconds(),
+    }
+
+
+def _loops(processes: int, threads: int, micro_batch: int, model: str) -> list[float]:
+    """Gradients per second of bare loops that run at the same time, one a process."""
+    command = [sys.executable, "-m", "jobs.bench.loop", model, str(threads), str(micro_batch), str(LOOP_SECONDS)]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+    ]
+    for process in running:
+        _line(process)  # loaded
+    for process in running:
+        print(file=process.stdin, flush=True)
+    return [float(_line(process)) for process in running]
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    if process.stdout is None:
+        raise RuntimeError("a process without output")
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the bare loop ended with {process.wait()}")
+    return line

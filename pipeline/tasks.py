@@ -1,0 +1,39 @@
+"""What a driver and its actors say to each other: a unit to be done, and how it went. No network is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline.records import ManifestRow
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit's samples and the labels to do them under.
+
+    Attributes:
+        unit: id of the unit.
+        url: of the shard.
+        rows: the unit's manifest rows.
+        labels: method labels to do, in order.
+        attempt: id of this attempt.
+        poison: sample index -> why it is quarantined, found by bisection.
+    """
+
+    unit: str
+    url: str
+    rows: tuple[ManifestRow, ...]
+    labels: tuple[str, ...]
+    attempt: str
+    poison: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the driver hears of a task: rows by status under each label that this attempt committed."""
+
+    unit: str
+    attempt: str
+    statuses: Mapping[str, Mapping[str, int]]
+    seconds: float

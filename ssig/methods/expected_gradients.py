@@ -1,0 +1,119 @@
+"""Expected gradients: integrated gradients averaged over images of the data set as baselines, one draw of both a time.
+
+    z = E_{x' ~ data, t ~ U(0, 1)} [ (x - x') * grad f_y(x' + t (x - x')) ]
+
+Source: Erion, Janizek, Sturmfels, Lundberg, Lee, *Improving performance of deep learning models with axiomatic
+attribution priors and expected gradients* (2021); it is Captum's `GradientShap` without noise. `stdev` adds its noise:
+then `x + stdev eps` stands in both places of `x`. Baselines are drawn with replacement from the run's reference
+images, by each image's own stream, and take the place of the option `baseline`.
+
+The sum tends to `f(x) - E f(x')`: `baseline_score` is the mean score of the baselines drawn. The standard error is
+over the draws of both. `preset: paper` takes the 200 draws that the authors advise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssig.errors import UsageError
+from ssig.integrands import READOUTS, readout
+from ssig.integration import attribution, endpoints, gradients_of
+from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
+from ssig.options import option
+from ssig.registry import METHODS, MethodSpec
+from ssig.scores import score
+from ssig.suppression import CommonOptions, samples_option
+from ssig.transfer import to_device
+from ssig.types import Group, References, Request, Steps
+
+
+@dataclass(frozen=True)
+class ExpectedGradientsOptions(CommonOptions):
+    readout: str = option("sum", "channels to map", choices=READOUTS)
+    samples: int = samples_option()
+    pool: int = option(64, "images of the data set to draw baselines from", at_least=1)
+    stdev: float = option(0.0, "Gaussian noise on the image, in units of its values; 0 for none", at_least=0)
+
+
+def expected_gradients(group: Group, options: ExpectedGradientsOptions) -> Steps:
+    pool = references_of(group)
+    pool_scores = reference_scores(group, options.score or "logit")
+    values, baseline_scores = WeightedSum(), WeightedSum()
+    error: StandardError = (
+        Welford() if options.readout == "sum" else SplitHalves(lambda mean: readout(options.readout, mean))
+    )
+    for first in range(0, options.samples, group.budget):
+        drawn = range(first, min(first + group.budget, options.samples))
+        points, differences = [], []
+        for k in drawn:
+            generators = [stream.generator(k) for stream in group.streams]
+            times = to_device([generator.random((1, 1, 1)) for generator in generators], group.images)
+            chosen = torch.tensor([int(generator.integers(len(pool))) for generator in generators])
+            baselines = pool.images[chosen].to(group.images)
+            differences.append(_noisy(group.images, generators, options.stdev) - baselines)
+            points.append(baselines + times * differences[-1])
+            baseline_scores.add(1 / options.samples, pool_scores[torch.arange(len(group)), chosen])
+        response = yield Request(torch.cat(points), group.owners(len(drawn)))
+        for k, difference, gradient in zip(drawn, differences, gradients_of(response).chunk(len(drawn)), strict=True):
+            sample = gradient * difference
+            values.add(1 / options.samples, sample)
+            error.add(k, sample, readout(options.readout, sample))
+    scores = yield from endpoints(dataclasses.replace(group, baseline_scores=baseline_scores.result()))
+    return attribution(
+        values.result(),
+        options.readout,
+        scores,
+        has_residual=True,
+        standard_error=error.result(),
+        evaluations=options.samples,
+    )
+
+
+def references_of(group: Group) -> References:
+    """The images of the data set that a method compares with.
+
+    Raises:
+        UsageError: there are none, or of another size than the group's.
+    """
+    if group.references is None or len(group.references) == 0:
+        raise UsageError("references", None, "at least one image of the data set")
+    shape, expected = tuple(group.references.images.shape[1:]), tuple(group.images.shape[1:])
+    if shape != expected:
+        raise UsageError("references", shape, f"images of the size of those explained, {expected}")
+    return group.references
+
+
+def reference_scores(group: Group, score_name: str) -> Tensor:
+    """(B, R), the score of every reference image for the target of every image of the group."""
+    logits = references_of(group).logits
+    if group.targets is None:
+        raise RuntimeError("a group whose method compares with references must know its targets")
+    rows = [score(logits, target.expand(len(logits)), score_name) for target in group.targets.to(logits.device)]
+    return torch.stack(rows)
+
+
+def _noisy(images: Tensor, generators: list[np.random.Generator], stdev: float) -> Tensor:
+    if stdev == 0:
+        return images
+    draws = [generator.standard_normal(tuple(images.shape[1:]), dtype=np.float32) for generator in generators]
+    return images + stdev * to_device(draws, images)
+
+
+METHODS.add(
+    MethodSpec(
+        name="expected-gradients",
+        run=expected_gradients,
+        options=ExpectedGradientsOptions,
+        paper="Erion, Janizek, Sturmfels, Lundberg, Lee 2021",
+        equation="E[(x - x') * grad f(x' + t (x - x'))], x' from the data set, t ~ U(0, 1)",
+        evaluations=lambda options: int(options.samples),
+        complete=True,
+        references=lambda options: int(options.pool),
+        presets={"paper": {"samples": 200, "pool": 200}},
+    )
+)

@@ -1,0 +1,205 @@
+"""XRAI: a map that is constant on regions, which grow by the segments of the highest mean attribution.
+
+    repeat  s = argmax of the mean of A over the new pixels of a segment, of those with 50 new pixels or more;
+            the new pixels of s get that mean
+    at last pixels that no segment covered get theirs
+
+Source: Kapishnikov, Bolukbasi, Viégas, Terry, *XRAI: Better Attributions Through Regions* (2019). The segments are
+those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.regions`), each dilated by a disk of radius 5; of
+equals the first is taken. The sum of the map is that of A.
+
+A is the map of any method, the signed maximum over the channels of its values. By default these are the mean of
+integrated gradients from a black and from a white baseline, with half of `samples` each; `baseline_score` is still
+that of `baseline`. `preset: paper` gives PAIR's settings, with 100 points from each of two baselines that are constant
+at the least and the greatest value of the image, which there is the normalised one.
+
+A segment whose mean is not a number is never taken, so that such pixels remain to the last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import skimage
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from ssig.errors import UsageError
+from ssig.integrands import READOUTS, readout
+from ssig.integration import attribution, endpoints
+from ssig.options import option
+from ssig.regions import Labels, felzenszwalb, pictures
+from ssig.registry import METHODS, MethodSpec
+from ssig.suppression import CommonOptions
+from ssig.types import Attribution, Group, Steps
+
+NAME = "xrai"
+SCALES = (50.0, 100.0, 150.0, 250.0, 500.0, 1200.0)
+RADIUS = 5
+FEWEST = 50
+
+BASELINES = {"black-white": 2, "extremes": 2, "one": 1}
+MAX = "max"
+
+
+def known_base(name: str) -> str | None:
+    """What is allowed if `name` is no method whose map can grow, else None."""
+    allowed = [known for known in METHODS.names() if known != NAME]
+    return None if name in allowed else "one of " + ", ".join(allowed)
+
+
+@dataclass(frozen=True)
+class XraiOptions(CommonOptions):
+    readout: str = option("sum", "channels to map", choices=READOUTS)
+    base: str = option("ig", "the method whose map grows", check=known_base)
+    base_preset: str | None = option(None, "a preset of its other options; by default its defaults")
+    base_readout: str = option(MAX, "channels of its values to the map that grows", choices=(MAX, *READOUTS))
+    baselines: str = option(
+        "black-white", "its constant baselines, whose maps are averaged; one is `baseline`", choices=BASELINES
+    )
+    samples: int = option(
+        32, "its gradient evaluations from all baselines, where an option of it sets their number", at_least=1
+    )
+
+    def __post_init__(self) -> None:
+        if self.samples % self.runs:
+            raise UsageError("samples", self.samples, f"a multiple of {self.runs}, the number of baselines")
+        self.base_options()
+
+    @property
+    def runs(self) -> int:
+        """How often the base method runs on each image."""
+        return BASELINES[self.baselines]
+
+    def base_options(self) -> Any:
+        """The options of the base method for one run."""
+        spec = METHODS[self.base]
+        given = {} if self.base_preset is None else {"preset": self.base_preset}
+        evaluations = self.samples // self.runs
+        for field in dataclasses.fields(spec.options):
+            if field.name in ("samples", "steps"):
+                options = spec.parse({**given, field.name: evaluations})
+                # Of some methods they are the steps on each of several paths.
+                if spec.evaluations(options) == evaluations:
+                    return options
+        return spec.parse(given)
+
+
+def xrai(group: Group, options: XraiOptions) -> Steps:
+    # Segments here and now, by the thread that makes the job, and not on that of the device.
+    return _xrai(group, options, [felzenszwalb(picture, SCALES) for picture in pictures(group.images)])
+
+
+def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> Steps:
+    scores = yield from endpoints(group)
+    group = dataclasses.replace(group, scores=scores[0], baseline_scores=scores[1])
+    spec, base_options = METHODS[options.base], options.base_options()
+    parts: list[Attribution] = []
+    for one in groups_of(group, options.baselines):
+        parts.append((yield from _unshared(spec.run(one, base_options))))
+    base = torch.stack([part.values for part in parts]).mean(dim=0)
+    flat = base.amax(dim=1) if options.base_readout == MAX else readout(options.base_readout, base)
+    pairs = zip(flat.double().cpu().numpy(), segmented, strict=True)
+    maps = np.stack([grown(values, masks(labels)) for values, labels in pairs])
+    return attribution(
+        torch.from_numpy(maps / base.shape[1]).to(base).unsqueeze(1).expand_as(base),
+        options.readout,
+        scores,
+        has_residual=False,
+        standard_error=None,
+        evaluations=torch.stack([part.gradient_evaluations for part in parts]).sum(dim=0),
+    )
+
+
+def groups_of(group: Group, kind: str) -> list[Group]:
+    """The group with each of the baselines of a kind of `BASELINES`."""
+    if kind == "one":
+        return [group]
+    images = group.images
+    ends = [torch.zeros_like(images), torch.ones_like(images)]
+    if kind == "extremes":
+        dims = (1, 2, 3)
+        ends = [end.expand_as(images) for end in (images.amin(dims, keepdim=True), images.amax(dims, keepdim=True))]
+    return [dataclasses.replace(group, baselines=end, baseline_scores=None) for end in ends]
+
+
+def _unshared(steps: Steps) -> Steps:
+    """A coroutine whose points are no other method's: their names may be those of points from another baseline."""
+    try:
+        request = next(steps)
+        while True:
+            response = yield dataclasses.replace(request, key=None)
+            request = steps.send(response)
+    except StopIteration as stop:
+        result: Attribution = stop.value
+        return result
+
+
+def masks(labels: Labels) -> csr_array:
+    """The dilated segments at all scales, each a row of 0 and 1, (segments, H * W), of labels (S, H, W)."""
+    width = labels.shape[2]
+    pixels = []
+    for at_scale in labels:
+        for label, box in enumerate(ndimage.find_objects(at_scale.astype(np.intp) + 1)):
+            if box is not None:
+                around = tuple(slice(max(side.start - RADIUS, 0), side.stop + RADIUS) for side in box)
+                mask = skimage.morphology.isotropic_dilation(at_scale[around] == label, RADIUS)
+                rows, columns = np.nonzero(mask)
+                pixels.append((rows + around[0].start) * width + columns + around[1].start)
+    members = np.concatenate(pixels)
+    starts = np.cumsum([0, *(len(mask) for mask in pixels)])
+    return csr_array((np.ones(len(members)), members, starts), shape=(len(pixels), labels[0].size))
+
+
+@np.errstate(invalid="ignore")
+def grown(values: NDArray[np.float64], masks: csr_array) -> NDArray[np.float64]:
+    """The map (H, W) on which `values` (H, W) are constant by region.
+
+    Args:
+        values: the base attribution, float64.
+        masks: of `masks`.
+    """
+    flat = values.ravel()
+    result, covered = np.empty_like(flat), np.zeros(flat.shape, dtype=bool)
+    # Sizes and sums of the new pixels of each mask; a pixel is taken off them once, when it is covered.
+    terms = np.stack([np.ones_like(flat), flat], axis=1)
+    new = masks @ terms
+    by_pixel = masks.T.tocsr()
+    while True:
+        sizes, sums = new.T
+        means = np.fmax(np.where(sizes >= FEWEST, sums / np.maximum(sizes, 1), -np.inf), -np.inf)
+        best = int(means.argmax())
+        if means[best] == -np.inf:
+            break
+        mask = masks.indices[masks.indptr[best] : masks.indptr[best + 1]]
+        pixels = mask[~covered[mask]]
+        result[pixels] = flat[pixels].mean()
+        covered[pixels] = True
+        new -= by_pixel[pixels].T @ terms[pixels]
+    if not covered.all():
+        result[~covered] = flat[~covered].mean()
+    return result.reshape(values.shape)
+
+
+METHODS.add(
+    MethodSpec(
+        name=NAME,
+        run=xrai,
+        options=XraiOptions,
+        paper="Kapishnikov, Bolukbasi, Viégas, Terry 2019",
+        equation="mean attribution of regions that grow by the segment of the highest mean",
+        evaluations=lambda options: int(options.runs * METHODS[options.base].evaluations(options.base_options())),
+        complete=False,
+        references=lambda options: METHODS[options.base].references(options.base_options()),
+        presets={
+            "paper": {"base_preset": "paper", "baselines": "extremes", "samples": 200, "score": "probability"}
+        },
+    )
+)

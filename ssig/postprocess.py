@@ -1,0 +1,66 @@
+"""Maps that are smoothed, or evened out within segments of the image, whatever method they are from.
+
+    smoothing  map <- G_sigma * map, cut at 4 sigma, the map mirrored at its borders (SciPy's `reflect`)
+    regions    then map <- its mean over each segment of the image (`ssig.regions`)
+
+Both leave the sum of the map as it is. `values` stay as the method gave them, and so do scores and the completeness
+residual. The map's standard error becomes None: that of a mean of pixels is not known without their correlations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssig.blur import convolve
+from ssig.regions import SEGMENTATIONS, Labels, means, pictures
+from ssig.types import Attribution, Steps
+
+NONE = "none"
+REGIONS = (NONE, *SEGMENTATIONS)
+TRUNCATE = 4.0
+
+
+def finishing(steps: Steps, images: Tensor, smoothing: float, regions: str) -> Steps:
+    """A method's coroutine whose maps are finished.
+
+    Images are segmented here and now, by the thread that makes the job, and not when the coroutine ends on that of
+    the device.
+
+    Args:
+        steps: the coroutine.
+        images: (B, C, H, W), those of its group.
+        smoothing: sigma in pixels; 0 for none.
+        regions: one of `REGIONS`.
+    """
+    if smoothing == 0 and regions == NONE:
+        return steps
+    segmented = None if regions == NONE else [SEGMENTATIONS[regions](picture)[0] for picture in pictures(images)]
+    return _finishing(steps, smoothing, segmented)
+
+
+def _finishing(steps: Steps, smoothing: float, segmented: list[Labels] | None) -> Steps:
+    return finished((yield from steps), smoothing, segmented)
+
+
+def finished(attribution: Attribution, smoothing: float, segmented: list[Labels] | None) -> Attribution:
+    """An attribution whose map is smoothed with `smoothing` pixels, then averaged by labels (H, W) of each image."""
+    maps = attribution.map
+    if smoothing:
+        maps = smoothed(maps, smoothing)
+    if segmented is not None:
+        pairs = zip(maps.cpu().numpy(), segmented, strict=True)
+        maps = torch.from_numpy(np.stack([means(values, labels) for values, labels in pairs])).to(maps)
+    return dataclasses.replace(attribution, map=maps, standard_error=None)
+
+
+def smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """(B, H, W) maps under SciPy's `gaussian_filter(sigma)` of the last two axes."""
+    radius = int(TRUNCATE * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    rows, columns = (np.pad(np.arange(size), radius, mode="symmetric") for size in maps.shape[-2:])
+    mirrored = maps.unsqueeze(1)[..., rows, :][..., columns]
+    return convolve(mirrored, weights / weights.sum()).squeeze(1)

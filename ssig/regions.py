@@ -1,0 +1,101 @@
+"""Segments of an image, of even colour: labels (H, W), for XRAI and for maps that are read out by segment.
+
+felzenszwalb  Felzenszwalb, Huttenlocher 2004, on the image stretched to [-1, 1] and resized to 224 x 224, sigma 0.8,
+              no segment under 150 pixels: PAIR's settings, so that scales mean the same for every image
+slic          Achanta et al. 2012 in Lab colours: about 100 segments, compactness 10
+
+An image that several methods segment is segmented once: labels are remembered by its content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import lru_cache, wraps
+
+import numpy as np
+import skimage
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssig.randomness import content_key
+
+Image = NDArray[np.floating]
+Labels = NDArray[np.uint16]
+
+SIDE, SMOOTHING, LEAST = 224, 0.8, 150
+SCALE = 250.0  # the middle one of XRAI's
+COUNT, COMPACTNESS = 100, 10.0
+
+# Images whose labels are kept, about 0.7 MB each at 224 x 224: two units of a run.
+REMEMBERED = 128
+
+
+def remembered(segment: Callable[..., Labels]) -> Callable[..., Labels]:
+    """`segment(image, *parameters)`, computed once for each content and parameters; its labels are read-only."""
+
+    @wraps(segment)
+    def recalled(image: Image, *parameters: Hashable) -> Labels:
+        known = _known(content_key(image))
+        call = (segment.__name__, *parameters)
+        if call not in known:
+            labels = segment(image, *parameters)
+            labels.flags.writeable = False
+            known[call] = labels
+        return known[call]
+
+    return recalled
+
+
+@lru_cache(REMEMBERED)
+def _known(content: str) -> dict[Hashable, Labels]:
+    """What is known of an image."""
+    return {}
+
+
+@remembered
+def felzenszwalb(image: Image, scales: tuple[float, ...] = (SCALE,)) -> Labels:
+    """Labels at each scale, (S, H, W), of an image (H, W, C) of any range; the greater the scale, the fewer segments.
+
+    Labels of small segments may be missing where the image is smaller than 224 x 224.
+    """
+    size = image.shape[:2]
+    low, high = float(image.min()), float(image.max())
+    # An image of one colour is one segment.
+    stretched = (image.astype(np.float64) - low) / ((high - low) or 1.0) * 2 - 1
+    resized = skimage.transform.resize(
+        stretched, (SIDE, SIDE), order=3, mode="constant", preserve_range=True, anti_aliasing=True
+    )
+
+    def at(scale: float) -> NDArray[np.floating]:
+        labels = skimage.segmentation.felzenszwalb(resized, scale=scale, sigma=SMOOTHING, min_size=LEAST)
+        back: NDArray[np.floating] = skimage.transform.resize(
+            labels, size, order=0, mode="constant", preserve_range=True, anti_aliasing=False
+        )
+        return back
+
+    return np.stack([at(scale) for scale in scales]).astype(np.uint16)
+
+
+@remembered
+def slic(image: Image, count: int = COUNT) -> Labels:
+    """Labels (1, H, W) of about `count` segments of an image (H, W, C), in [0, 1] for colours to be as we see them."""
+    labels = skimage.segmentation.slic(
+        image, n_segments=count, compactness=COMPACTNESS, start_label=0, channel_axis=-1
+    )
+    return labels[None].astype(np.uint16)
+
+
+SEGMENTATIONS = {"slic": slic, "felzenszwalb": felzenszwalb}
+
+
+def pictures(images: Tensor) -> list[Image]:
+    """Images (B, C, H, W) as arrays (H, W, C)."""
+    return list(images.movedim(1, -1).cpu().numpy())
+
+
+def means(values: NDArray[np.floating], labels: Labels) -> NDArray[np.float64]:
+    """(H, W) values replaced by the mean over their segment, so that their sum stays."""
+    flat = labels.ravel()
+    sums, sizes = np.bincount(flat, values.ravel()), np.bincount(flat)
+    averages: NDArray[np.float64] = sums / np.maximum(sizes, 1)
+    return averages[labels]
