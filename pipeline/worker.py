@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
 
@@ -21,34 +22,38 @@ from torch import Tensor
 
 import ssig.methods
 import ssig.metrics  # noqa: F401  (fills the registries)
+from pipeline.attributor import Attributor, Told, companions, silent
 from pipeline.commit import Commit, write_commit
 from pipeline.evaluate import evaluate
 from pipeline.names import commit_name, table_name
 from pipeline.plan import Label
 from pipeline.prepare import Prepared, prepare
-from pipeline.records import ManifestRow, Status
-from pipeline.replicas import BaselineScores
+from pipeline.records import Status
+from pipeline.references import ReferencePool
 from pipeline.shards import read_unit
 from pipeline.storage import Storage, open_storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
 from pipeline.tasks import Done, Task
 from pipeline.writer import check_table, identity_of, publish_table, read_table
-from ssig.api import concatenate, method_job
 from ssig.device import Device
-from ssig.engine import Job, groups
 from ssig.models import Model
-from ssig.options import build
-from ssig.randomness import stream
-from ssig.registry import METHODS
 from ssig.replica import Replica
 from ssig.types import Attribution
 
-# Told how many maps have just been attributed or measured.
-Told = Callable[[int], None]
 
+@dataclass
+class _Unit:
+    """A unit while it is worked on.
 
-def silent(count: int) -> None:
-    """Tells nobody."""
+    Attributes:
+        prepared: its samples.
+        decode_seconds: what reading and decoding took.
+        attributed: method label -> its attribution and the seconds it took, where not yet published.
+    """
+
+    prepared: Prepared
+    decode_seconds: float
+    attributed: dict[str, tuple[Attribution, float]] = field(default_factory=dict)
 
 
 class Worker:
@@ -68,9 +73,10 @@ class Worker:
         self.model = cast(Model, replica.model)
         self.labels = labels
         self.storage: Storage = open_storage(run)
-        self.seed = seed
         self.device = Device(replica)
-        self.baselines = BaselineScores(self.device, self.model)
+        self.attributor = Attributor(
+            self.device, self.model, seed, ReferencePool(self.storage, self.model, self.device, seed)
+        )
         self._under_way: Counter[tuple[str, str]] = Counter()
 
     def process(self, task: Task) -> Done:
@@ -81,14 +87,12 @@ class Worker:
             Exception: what the network raised; some sample of the unit is to blame.
         """
         started = time.perf_counter()
-        reading = self.device.clock()
-        prepared = self._prepared(task)
-        decoded = self.device.clock() - reading
+        unit = self._read(task)
         statuses = {}
         for name in task.labels:
             label = self.labels[name]
             if self.storage.entry(commit_name(label.model, label.method, task.unit)) is None:
-                statuses[name] = self._commit(task, label, prepared, decoded)
+                statuses[name] = self._commit(task, label, unit)
         for name in task.labels:
             self._under_way.pop((task.unit, name), None)
         return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
@@ -100,27 +104,29 @@ class Worker:
 
     def probe(self, task: Task) -> None:
         """Does a task's computation and writes nothing: dies or raises if one of its samples is poison."""
-        prepared = self._prepared(task)
+        prepared = self._read(task).prepared
         for name in task.labels:
             label = self.labels[name]
-            attributed = self._attribute(label, prepared)
+            attributed = self.attributor.attribute([label], prepared)[0] if prepared.ok else None
             self._measure(label, prepared, attributions_table(label, prepared, attributed), attributed)
 
-    def _prepared(self, task: Task) -> Prepared:
+    def _read(self, task: Task) -> _Unit:
+        started = self.device.clock()
         model = self.labels[task.labels[0]].config["model"]
         by_label = model["target"] == "label"
         samples = read_unit(task.url, task.rows, needs_label=by_label, classes=model["classes"] if by_label else None)
         prepared = prepare(samples, self.model, model["target"], task.poison)
         prepared.predict(self.device.forward)
-        return prepared
+        return _Unit(prepared, self.device.clock() - started)
 
-    def _commit(self, task: Task, label: Label, prepared: Prepared, decoded: float) -> dict[str, int]:
-        seconds: dict[str, float] = {"decode": decoded}
+    def _commit(self, task: Task, label: Label, unit: _Unit) -> dict[str, int]:
+        prepared = unit.prepared
+        seconds: dict[str, float] = {"decode": unit.decode_seconds}
 
         def told(count: int) -> None:
             self._under_way[task.unit, label.method] += count
 
-        attributions, attributed, files = self._attributions(task, label, prepared, seconds, told)
+        attributions, attributed, files = self._attributions(task, label, unit, seconds, told)
         with self._timed(seconds, "metrics"):
             measured = self._measure(label, prepared, attributions, attributed, told)
         metrics = metrics_table(label, prepared, attributions, measured)
@@ -144,9 +150,10 @@ class Worker:
         return statuses
 
     def _attributions(
-        self, task: Task, label: Label, prepared: Prepared, seconds: dict[str, float], told: Told
+        self, task: Task, label: Label, unit: _Unit, seconds: dict[str, float], told: Told
     ) -> tuple[pa.Table, Attribution | None, dict[str, Mapping[str, object]]]:
         """The published attributions of a unit, the result they came from if it is ours, and the file's identity."""
+        prepared = unit.prepared
         name = table_name("attributions", label.model, label.method, task.unit)
         stores_maps = label.config["maps"] != "none"
         # An attempt that died before its commit may have left its maps: they are as good as ours would be.
@@ -158,8 +165,11 @@ class Worker:
                 return table, None, {name: identity_of(data)}
             # A sample that is deadly to a metric alone left its map: no commit names the file, and none ever may.
             self.storage.delete(name)
-        with self._timed(seconds, "attribute"):
-            attributed = self._attribute(label, prepared, told)
+        attributed = None
+        if prepared.ok:
+            if label.method not in unit.attributed:
+                self._attribute(task, label, unit, told)
+            attributed, seconds["attribute"] = unit.attributed.pop(label.method)
         table = attributions_table(label, prepared, attributed)
         with self._timed(seconds, "write"):
             first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
@@ -167,34 +177,22 @@ class Worker:
                 table = read_table(self.storage.read(name), name)
         return table, attributed, {name: identity}
 
-    def _attribute(self, label: Label, prepared: Prepared, told: Told = silent) -> Attribution | None:
-        """The attribution of a unit's ok samples, in order; None where there are none."""
-        if not prepared.ok:
-            return None
-        spec = METHODS[label.config["method"]["name"]]
-        options = build(spec.options, label.config["method"]["options"], where=f"methods.{spec.name}")
-        rows = [prepared.outcomes[position].row for position in prepared.ok]
-        score = options.score or label.config["model"]["score"]
-        image_scores = prepared.scores(score)
+    def _attribute(self, task: Task, label: Label, unit: _Unit, told: Told) -> None:
+        """Attributes a unit under a label, and under those still to be done whose methods walk the same path."""
+        later = [self.labels[name] for name in task.labels[task.labels.index(label.method) + 1 :]]
+        labels = [label, *companions(label, [other for other in later if not self._is_attributed(task, other)])]
+        spent: dict[str, float] = {}
+        with self._timed(spent, "attribute"):
+            results = self.attributor.attribute(labels, unit.prepared, told)
+        for one, result in zip(labels, results, strict=True):
+            unit.attributed[one.method] = result, spent["attribute"] / len(labels)
 
-        def jobs() -> Iterator[Job[None]]:
-            for span, budget in groups(len(rows), self.device.replica.micro_batch):
-                yield method_job(
-                    None,
-                    spec,
-                    options,
-                    prepared.images[span].to(self.device.replica.device),
-                    prepared.targets[span],
-                    tuple(stream(self.seed, row.shard, row.key, spec.name) for row in rows[span]),
-                    mean=self.model.mean,
-                    score=score,
-                    budget=budget,
-                    scores=image_scores[span],
-                    baseline_scores=self.baselines(options.baseline, score, prepared.targets[span]),
-                )
-
-        parts = self.device.run(jobs(), lambda result: told(len(result)))
-        return concatenate([_on_cpu(part) for part in parts])
+    def _is_attributed(self, task: Task, label: Label) -> bool:
+        names = (
+            commit_name(label.model, label.method, task.unit),
+            table_name("attributions", label.model, label.method, task.unit),
+        )
+        return any(self.storage.entry(name) is not None for name in names)
 
     def _measure(
         self,
@@ -239,20 +237,3 @@ def _tensor(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:
     """Some rows of a column, or None where it is null there."""
     values = column.take(rows) if rows else column.slice(0, 0)
     return None if values.null_count else torch.from_numpy(values.to_numpy().copy())
-
-
-def _on_cpu(result: Attribution) -> Attribution:
-    """A result moved off the device, so that a unit's results do not fill it."""
-
-    def moved(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.cpu()
-
-    return Attribution(
-        values=result.values.cpu(),
-        map=result.map.cpu(),
-        score=result.score.cpu(),
-        baseline_score=result.baseline_score.cpu(),
-        completeness_residual=moved(result.completeness_residual),
-        standard_error=moved(result.standard_error),
-        gradient_evaluations=result.gradient_evaluations,
-    )

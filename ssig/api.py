@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.baselines import baselines
 from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
+from ssig.postprocess import finishing
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
 from ssig.replica import Replica
@@ -101,7 +101,7 @@ def attribute(
             )
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
-    return concatenate([result for _, result in done])
+    return Attribution.concatenate([result for _, result in done])
 
 
 def method_job(
@@ -142,16 +142,8 @@ def method_job(
         None if values is None else values.to(images.device) for values in (scores, baseline_scores, logits)
     )
     group = Group(images, reference, streams, budget, scores, baseline_scores, references, targets, logits)
-    return Job(tag, spec.run(group, options), targets, options.score or score)
-
-
-def concatenate(parts: Sequence[Attribution]) -> Attribution:
-    """One attribution from those of consecutive images."""
-    joined: dict[str, Tensor | None] = {}
-    for field in dataclasses.fields(Attribution):
-        tensors = [getattr(part, field.name) for part in parts]
-        joined[field.name] = None if tensors[0] is None else torch.cat(tensors)
-    return Attribution(**joined)  # type: ignore[arg-type]
+    steps = finishing(spec.run(group, options), images, options.smoothing, options.regions)
+    return Job(tag, steps, targets, options.score or score)
 
 
 def checked_batch(images: Tensor, targets: Tensor | Sequence[int] | int) -> tuple[Tensor, Tensor]:

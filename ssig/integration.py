@@ -33,7 +33,7 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
     """
     scores = yield from endpoints(group)
     total = WeightedSum()
-    error = _error_of(sampler, integrand_name, readout_name)
+    error = error_of(sampler, integrand_name, readout_name)
     for first in range(0, samples, group.budget):
         drawn = range(first, min(first + group.budget, samples))
         points = [sampler.point(group, k, samples) for k in drawn]
@@ -112,7 +112,8 @@ def attribution(
     )
 
 
-def _error_of(sampler: Sampler, integrand_name: str, readout_name: str) -> StandardError:
+def error_of(sampler: Sampler, integrand_name: str, readout_name: str) -> StandardError:
+    """The accumulator of a map's standard error that suits a sampler."""
     if sampler.kind == "deterministic":
         return NoError()
     if sampler.kind == "independent" and is_linear(readout_name, integrand_name):

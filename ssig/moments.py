@@ -23,6 +23,9 @@ class StandardError(Protocol):
 
     def add(self, sample: int, values: Tensor, mapped: Tensor) -> None: ...
 
+    def keep(self, rows: Tensor) -> None:
+        """Goes on with some of the images, by their positions."""
+
     def result(self) -> Tensor | None: ...
 
 
@@ -38,6 +41,9 @@ class WeightedSum:
         else:
             self.value.add_(sample, alpha=weight)
 
+    def keep(self, rows: Tensor) -> None:
+        self.value = self.result()[rows]
+
     def result(self) -> Tensor:
         if self.value is None:
             raise ValueError("no samples")
@@ -48,6 +54,9 @@ class NoError:
     """Deterministic methods have no sampling error."""
 
     def add(self, sample: int, values: Tensor, mapped: Tensor) -> None:
+        pass
+
+    def keep(self, rows: Tensor) -> None:
         pass
 
     def result(self) -> None:
@@ -70,6 +79,9 @@ class Welford:
         self.mean += step / self.count
         self.squares += step * (mapped - self.mean)
 
+    def keep(self, rows: Tensor) -> None:
+        self.mean, self.squares = self.mean[rows], self.squares[rows]
+
     def result(self) -> Tensor | None:
         if self.count < 2:
             return None
@@ -89,10 +101,23 @@ class SplitHalves:
         self.halves[half].add(1.0, values)
         self.counts[half] += 1
 
+    def keep(self, rows: Tensor) -> None:
+        for half in self.halves:
+            half.keep(rows)
+
+    def mean(self) -> Tensor:
+        """Mean of all samples, (B, C, H, W)."""
+        return (self.halves[0].result() + self.halves[1].result()) / sum(self.counts)
+
+    def maps(self) -> tuple[Tensor, Tensor]:
+        """The maps of the even and of the odd samples."""
+        even, odd = (self.mapping(half.result() / count) for half, count in zip(self.halves, self.counts, strict=True))
+        return even, odd
+
     def result(self) -> Tensor | None:
         if min(self.counts) == 0:
             return None
-        even, odd = (self.mapping(half.result() / count) for half, count in zip(self.halves, self.counts, strict=True))
+        even, odd = self.maps()
         return (even - odd).abs() / 2 * math.sqrt(math.pi / 2)
 
 

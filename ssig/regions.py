@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
+from typing import Any
 
 import numpy as np
 import skimage
@@ -62,18 +63,18 @@ def felzenszwalb(image: Image, scales: tuple[float, ...] = (SCALE,)) -> Labels:
     low, high = float(image.min()), float(image.max())
     # An image of one colour is one segment.
     stretched = (image.astype(np.float64) - low) / ((high - low) or 1.0) * 2 - 1
-    resized = skimage.transform.resize(
-        stretched, (SIDE, SIDE), order=3, mode="constant", preserve_range=True, anti_aliasing=True
-    )
+    resized = _resized(stretched, (SIDE, SIDE), order=3, anti_aliasing=True)
 
     def at(scale: float) -> NDArray[np.floating]:
         labels = skimage.segmentation.felzenszwalb(resized, scale=scale, sigma=SMOOTHING, min_size=LEAST)
-        back: NDArray[np.floating] = skimage.transform.resize(
-            labels, size, order=0, mode="constant", preserve_range=True, anti_aliasing=False
-        )
-        return back
+        return _resized(labels, size, order=0, anti_aliasing=False)
 
     return np.stack([at(scale) for scale in scales]).astype(np.uint16)
+
+
+def _resized(values: Any, size: tuple[int, int], **how: object) -> NDArray[np.floating]:
+    resize: Callable[..., NDArray[np.floating]] = skimage.transform.resize
+    return resize(values, size, mode="constant", preserve_range=True, **how)
 
 
 @remembered
@@ -82,7 +83,7 @@ def slic(image: Image, count: int = COUNT) -> Labels:
     labels = skimage.segmentation.slic(
         image, n_segments=count, compactness=COMPACTNESS, start_label=0, channel_axis=-1
     )
-    return labels[None].astype(np.uint16)
+    return np.asarray(labels[None], dtype=np.uint16)
 
 
 SEGMENTATIONS = {"slic": slic, "felzenszwalb": felzenszwalb}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -75,6 +75,8 @@ class MethodSpec:
         equation: one line.
         evaluations: gradient evaluations per image under given options.
         complete: whether the attributions sum to `f(x) - f(x')` in the limit.
+        path: names the points that it evaluates under given options: methods of equal names evaluate the same ones;
+            None for points of its own.
         references: how many images of the data set it wants to compare with under given options; 0 for none.
         presets: named settings of a reference.
     """
@@ -86,6 +88,7 @@ class MethodSpec:
     equation: str
     evaluations: Callable[[Any], int]
     complete: bool
+    path: Callable[[Any], Hashable | None] = lambda options: None
     references: Callable[[Any], int] = lambda options: 0
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -20,6 +20,7 @@ public, so it is a family of named choices.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -36,6 +37,7 @@ from ssig.types import Group
 Kind = Literal["independent", "stratified", "deterministic"]
 SPECTRA = ("bins", "gains", "rings", "low-pass")
 RINGS = 16
+GOLDEN = (math.sqrt(5) - 1) / 2
 SAMPLER_NAMES = (
     "identity",
     "line",
@@ -59,8 +61,8 @@ class Sampler(Protocol):
     @property
     def kind(self) -> Kind: ...
 
-    def point(self, group: Group, k: int, samples: int) -> Tensor:
-        """Sample `k` of each image, (B, C, H, W)."""
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
+        """Sample `k` of each image, (B, C, H, W), of so many, or without an end."""
 
     def weight(self, k: int, samples: int) -> float:
         """Weight of sample `k`; the weights of all samples sum to 1."""
@@ -75,7 +77,7 @@ class _EqualWeights:
 class Identity(_EqualWeights):
     kind: Kind = "deterministic"
 
-    def point(self, group: Group, k: int, samples: int) -> Tensor:
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
         return group.images
 
 
@@ -86,7 +88,9 @@ class Line:
     rule: str = "midpoint"
     kind: Kind = "deterministic"
 
-    def point(self, group: Group, k: int, samples: int) -> Tensor:
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
+        if samples is None:
+            raise ValueError("a quadrature rule has a number of nodes")
         return group.baselines + self.alpha(k, samples) * group.difference
 
     def alpha(self, k: int, samples: int) -> float:
@@ -104,7 +108,7 @@ class Uniform(_EqualWeights):
     per_channel: bool = False
     kind: Kind = "independent"
 
-    def point(self, group: Group, k: int, samples: int) -> Tensor:
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
         channels, height, width = group.images.shape[1:]
         shape = (channels if self.per_channel else 1, height, width)
         draws = [s.generator(k).random(shape, dtype=np.float32) for s in group.streams]
@@ -120,7 +124,7 @@ class Cells(_EqualWeights):
     smooth: bool = False
     kind: Kind = "stratified"
 
-    def point(self, group: Group, k: int, samples: int) -> Tensor:
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
         size = tuple(group.images.shape[-2:])
         shape = (1, self.cells, self.cells) if self.cells else (1, *size)
         draws = [s.generator(k).random(shape, dtype=np.float32) < stratum(k, samples) for s in group.streams]
@@ -143,7 +147,7 @@ class Frequency(_EqualWeights):
         kinds: dict[str, Kind] = {"gains": "independent", "low-pass": "deterministic"}
         return kinds.get(self.spectrum, "stratified")
 
-    def point(self, group: Group, k: int, samples: int) -> Tensor:
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
         size = (int(group.images.shape[-2]), int(group.images.shape[-1]))
         masks = [self._mask(s.generator(k), stratum(k, samples), size) for s in group.streams]
         coefficients = torch.fft.rfft2(group.difference) * to_device(masks, group.images).unsqueeze(1)
@@ -173,16 +177,16 @@ class Noise(_EqualWeights):
     sigma: float = 0.15
     kind: Kind = "independent"
 
-    def point(self, group: Group, k: int, samples: int) -> Tensor:
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
         shape = tuple(group.images.shape[1:])
         draws = [s.generator(k).standard_normal(shape, dtype=np.float32) for s in group.streams]
         spread = group.images.amax(dim=(1, 2, 3), keepdim=True) - group.images.amin(dim=(1, 2, 3), keepdim=True)
         return group.images + self.sigma * spread * to_device(draws, group.images)
 
 
-def stratum(k: int, samples: int) -> float:
-    """`rho_k = (k + 1/2) / K`."""
-    return (k + 0.5) / samples
+def stratum(k: int, samples: int | None) -> float:
+    """`rho_k = (k + 1/2) / K`; without an end, the golden-ratio sequence, which is evenly spread at any length."""
+    return (k + 0.5) * GOLDEN % 1 if samples is None else (k + 0.5) / samples
 
 
 def frequency_radii(size: tuple[int, int]) -> np.ndarray:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ssig.adaptive_sampling import AUTO, CRITERIA, FIRST, integrate_until
 from ssig.baselines import BASELINES
 from ssig.errors import UsageError
 from ssig.integrands import INTEGRANDS, READOUTS, default_readout
 from ssig.integration import integrate
 from ssig.options import option
+from ssig.postprocess import REGIONS
 from ssig.quadrature import RULES, smallest
-from ssig.samplers import SAMPLER_NAMES, SPECTRA, sampler
+from ssig.samplers import SAMPLER_NAMES, SPECTRA, Sampler, sampler
 from ssig.scores import SCORES
 from ssig.types import Group, Steps
 
@@ -29,6 +31,8 @@ class CommonOptions:
     readout: str | None = option(
         None, "channels to map; by default sum-abs for magnitude and squared, sum otherwise", choices=READOUTS
     )
+    smoothing: float = option(0.0, "Gaussian over the map, sigma in pixels; 0 for none", at_least=0)
+    regions: str = option("none", "the map's mean over each segment of the image", choices=REGIONS)
 
 
 def known_sampler(name: str) -> str | None:
@@ -39,6 +43,42 @@ def known_sampler(name: str) -> str | None:
 def samples_option(default: int = 32) -> int:
     value: int = option(default, "gradient evaluations per image", at_least=1)
     return value
+
+
+@dataclass(frozen=True)
+class SampledOptions(CommonOptions):
+    """Options of the methods that are an expectation, whose samples may be drawn until they are enough."""
+
+    samples: int | str = option(
+        32, "gradient evaluations per image, or auto: until the error meets the tolerance", choices=(AUTO,), at_least=1
+    )
+    tolerance: float = option(0.1, "of `samples: auto`, see `criterion`", above=0)
+    criterion: str = option(
+        "standard-error",
+        "of `samples: auto`: mean standard error over mean |map|, or 1 - split-half rank correlation",
+        choices=CRITERIA,
+    )
+    most: int = option(512, "of `samples: auto`: samples per image at most", at_least=FIRST)
+
+    @property
+    def evaluations(self) -> int:
+        """Gradient evaluations per image, at most."""
+        return self.most if isinstance(self.samples, str) else self.samples
+
+
+def expectation(group: Group, law: Sampler, options: SampledOptions, integrand_name: str, readout_name: str) -> Steps:
+    """The coroutine of a method that is an expectation over one sampler."""
+    if not isinstance(options.samples, str):
+        return integrate(group, law, samples=options.samples, integrand_name=integrand_name, readout_name=readout_name)
+    return integrate_until(
+        group,
+        law,
+        most=options.most,
+        tolerance=options.tolerance,
+        criterion=options.criterion,
+        integrand_name=integrand_name,
+        readout_name=readout_name,
+    )
 
 
 def integrand_option(default: str) -> str:
@@ -52,10 +92,9 @@ def sampler_option(default: str) -> str:
 
 
 @dataclass(frozen=True)
-class SuppressionOptions(CommonOptions):
-    """Options of the methods that are an expectation over one sampler."""
+class SuppressionOptions(SampledOptions):
+    """Options of the methods that are an expectation over one sampler of the family."""
 
-    samples: int = samples_option()
     sampler: str = sampler_option("uniform")
     integrand: str = integrand_option("magnitude")
     low: float = option(0.0, "least factor of uniform samplers", at_least=0, at_most=1)
@@ -66,9 +105,23 @@ class SuppressionOptions(CommonOptions):
 
     def __post_init__(self) -> None:
         check_range(self.low, self.high)
-        check_rule(self.rule, self.samples, self.sampler == "line")
+        if isinstance(self.samples, int):
+            check_rule(self.rule, self.samples, self.sampler == "line")
+        elif (law := self.law()) is not None and law.kind == "deterministic":
+            raise UsageError("samples", self.samples, f"a number, as the sampler {self.sampler} has no randomness")
         if self.readout is None:
             object.__setattr__(self, "readout", default_readout(self.integrand))
+
+    def law(self) -> Sampler | None:
+        """The sampler, or None for a name that is none."""
+        return sampler(
+            self.sampler,
+            low=self.low,
+            high=self.high,
+            spectrum=self.spectrum,
+            sigma=self.sigma,
+            rule=self.rule,
+        )
 
 
 def check_range(low: float, high: float) -> None:
@@ -85,18 +138,7 @@ def check_rule(rule: str, points: int, used: bool = True) -> None:
 
 def run(group: Group, options: SuppressionOptions) -> Steps:
     """The coroutine of every method of the family."""
-    law = sampler(
-        options.sampler,
-        low=options.low,
-        high=options.high,
-        spectrum=options.spectrum,
-        sigma=options.sigma,
-        rule=options.rule,
-    )
+    law = options.law()
     if law is None or options.readout is None:
         raise ValueError(f"options that were not checked: {options}")
-    return (
-        yield from integrate(
-            group, law, samples=options.samples, integrand_name=options.integrand, readout_name=options.readout
-        )
-    )
+    return expectation(group, law, options, options.integrand, options.readout)

@@ -6,7 +6,7 @@ is a coroutine of its own; here they take turns, and requests of equal `key` are
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from ssig.types import Attribution, Request, Response, Steps
@@ -16,6 +16,7 @@ def together(methods: Sequence[Steps]) -> Generator[Request, Response, list[Attr
     """Runs the coroutines of methods on the same images, targets and score; their results, in order."""
     results: dict[int, Attribution] = {}
     waiting: dict[int, Request] = {}
+    answered = [0] * len(methods)
 
     def advance(number: int, response: Response | None) -> None:
         try:
@@ -27,19 +28,18 @@ def together(methods: Sequence[Steps]) -> Generator[Request, Response, list[Attr
     for number in range(len(methods)):
         advance(number, None)
     while waiting:
-        # Those that ask for something of their own go first: the others may catch up with them.
-        numbers = min(_alike(waiting).values(), key=len)
-        request = waiting[numbers[0]]
-        response = yield replace(request, want=frozenset().union(*(waiting[number].want for number in numbers)))
+        first = min(waiting, key=lambda number: (waiting[number].key is not None, answered[number]))
+        # A method that asks for something of its own goes first: the others may wait for the same as it will then.
+        numbers = [number for number in waiting if number == first or _same(waiting[number], waiting[first])]
+        want = frozenset[str]().union(*(waiting[number].want for number in numbers))
+        response = yield replace(waiting[first], want=want)
         for number in numbers:
+            answered[number] += 1
             advance(number, response)
     return [results[number] for number in range(len(methods))]
 
 
-def _alike(waiting: dict[int, Request]) -> dict[Hashable, list[int]]:
-    """The methods by what they wait for."""
-    groups: dict[Hashable, list[int]] = {}
-    for number, request in waiting.items():
-        own = request.key is None or request.targets is not None or request.layer is not None
-        groups.setdefault(("own", number) if own else ("shared", request.key), []).append(number)
-    return groups
+def _same(one: Request, other: Request) -> bool:
+    """Whether both ask about the same points, by their scores of the images' own targets."""
+    own = one.key is None or any(request.targets is not None or request.layer is not None for request in (one, other))
+    return not own and one.key == other.key

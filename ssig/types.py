@@ -7,8 +7,8 @@ micro-batches, device, precision and memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -110,6 +110,14 @@ class Group:
         """`d = x - x'`, (B, C, H, W)."""
         return self.images - self.baselines
 
+    def rows(self, index: Tensor) -> Group:
+        """The group of some of the images, by their positions."""
+        cut: dict[str, Any] = {
+            name: None if (value := getattr(self, name)) is None else value[index.to(value.device)]
+            for name in ("images", "baselines", "scores", "baseline_scores", "targets", "logits")
+        }
+        return replace(self, streams=tuple(self.streams[row] for row in index.tolist()), **cut)
+
     def owners(self, repeats: int = 1) -> Tensor:
         """(repeats * B,) owners of `repeats` points an image, image index fastest."""
         return torch.arange(len(self)).repeat(repeats)
@@ -139,6 +147,19 @@ class Attribution:
 
     def __len__(self) -> int:
         return int(self.map.shape[0])
+
+    def rows(self, span: slice) -> Attribution:
+        """The attribution of some of the images."""
+        cut: dict[str, Any] = {name: None if value is None else value[span] for name, value in vars(self).items()}
+        return Attribution(**cut)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Attribution]) -> Attribution:
+        """One attribution from those of consecutive images."""
+        joined: dict[str, Any] = {}
+        for name, first in vars(parts[0]).items():
+            joined[name] = None if first is None else torch.cat([getattr(part, name) for part in parts])
+        return Attribution(**joined)
 
     @property
     def standard_error_mean(self) -> Tensor | None:

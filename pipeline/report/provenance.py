@@ -15,9 +15,9 @@ from ssig.registry import METRICS
 
 # What a map without information scores, on the same images: the scale of every metric.
 CONTROLS = {
-    "random map": ("random", "random-map"),
-    "Sobel edges": ("sobel", "sobel-edges"),
-    "centred Gaussian": ("gaussian", "centre-gaussian", "center-gaussian"),
+    "random map": ("random",),
+    "Sobel edges": ("sobel",),
+    "centred Gaussian": ("centre",),
     "plain gradient": ("gradient",),
 }
 _SHOWN = ("readout", "score", "baseline")  # in columns of their own

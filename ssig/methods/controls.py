@@ -1,8 +1,8 @@
 """Controls: maps that know nothing of the network, on the scale of which every metric is read.
 
     random  i.i.d. U(0, 1) per pixel
-    sobel   sqrt(G_x^2 + G_y^2) of the luma .2125 R + .7154 G + .0721 B (Rec. 709, as scikit-image weighs it; the mean
-            of the channels where there are not three), G the Sobel filters over a border of repeated pixels
+    sobel   sqrt((G_x^2 + G_y^2) / 2), the Sobel filters on the luma .2125 R + .7154 G + .0721 B (Rec. 709; the mean of
+            the channels where there are not three) with repeated border pixels, as scikit-image has it
     centre  exp(- r^2 / (2 s^2)), r the distance to the centre of the image, s a quarter of its shorter side
 
 Sources: random maps and Sobel edges are the controls of Hooker et al., *A Benchmark for Interpretability Methods in
@@ -54,7 +54,7 @@ def sobel(group: Group, options: ControlOptions) -> Tensor:
     channels = images.shape[1]
     weights = images.new_tensor(LUMA if channels == len(LUMA) else [1 / channels] * channels)
     luma = (images * weights.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
-    across = torch.outer(luma.new_tensor([1, 2, 1]) / 4, luma.new_tensor([-1, 0, 1]) / 2)
+    across = torch.outer(luma.new_tensor([1, 2, 1]) / 4, luma.new_tensor([-1, 0, 1]))
     filters = torch.stack([across, across.T]).unsqueeze(1)
     slopes = conv2d(pad(luma, (1, 1, 1, 1), mode="replicate"), filters)
     return slopes.square().mean(dim=1, keepdim=True).sqrt()

@@ -42,7 +42,7 @@ class ExpectedGradientsOptions(CommonOptions):
 
 def expected_gradients(group: Group, options: ExpectedGradientsOptions) -> Steps:
     pool = references_of(group)
-    pool_scores = reference_scores(group, options.score or "logit")
+    pool_scores = scores_of_references(group, options.score or "logit")
     values, baseline_scores = WeightedSum(), WeightedSum()
     error: StandardError = (
         Welford() if options.readout == "sum" else SplitHalves(lambda mean: readout(options.readout, mean))
@@ -88,7 +88,7 @@ def references_of(group: Group) -> References:
     return group.references
 
 
-def reference_scores(group: Group, score_name: str) -> Tensor:
+def scores_of_references(group: Group, score_name: str) -> Tensor:
     """(B, R), the score of every reference image for the target of every image of the group."""
     logits = references_of(group).logits
     if group.targets is None:

@@ -147,18 +147,22 @@ def advance(
 class Order:
     """Order statistics of each row of `keys` (B, D), which are at least 0, infinite or not numbers.
 
-    Such numbers are ordered as their bit patterns are. A radix selection, 16 bits at a time, costs a tenth of a sort,
-    which would cost as much as the gradient.
+    Such numbers are ordered as their bit patterns are. A radix selection, a digit of 16 bits at a time (8 bits for
+    few keys), costs a tenth of a sort, which would cost nearly as much as the gradient.
     """
 
     def __init__(self, keys: Tensor) -> None:
-        bits = 8 * keys.element_size()
-        patterns = keys.view(torch.int32 if bits == 32 else torch.int64)
-        # The digits of row b start at b * 2^16, so that one count serves all rows.
-        self.offsets = torch.arange(len(keys), dtype=patterns.dtype, device=keys.device).unsqueeze(1) << 16
-        self.digits = [((patterns >> shift) & 0xFFFF) + self.offsets for shift in range(bits - 16, -1, -16)]
-        self.starts = _starts(self.digits[0])
         self.dtype = keys.dtype
+        self.bits = 16 if keys.shape[1] > 4096 else 8
+        total = 8 * keys.element_size()
+        patterns = keys.view(torch.int32 if total == 32 else torch.int64)
+        # The digits of row b start at b * 2^bits, so that one count serves all rows.
+        self.offsets = torch.arange(len(keys), dtype=patterns.dtype, device=keys.device).unsqueeze(1) << self.bits
+        mask = (1 << self.bits) - 1
+        self.digits = [
+            ((patterns >> shift) & mask) + self.offsets for shift in range(total - self.bits, -1, -self.bits)
+        ]
+        self.starts = self._starts(self.digits[0], None)
 
     def statistic(self, rank: Tensor) -> Tensor:
         """(B, 1), the key of 0-based `rank` (B, 1) float64 in each row."""
@@ -166,20 +170,19 @@ class Order:
         found = torch.zeros_like(self.offsets)
         for digits, finer in zip(self.digits, [*self.digits[1:], None], strict=True):
             digit = torch.searchsorted(starts, rank, right=True) - 1
-            found = (found << 16) | digit.to(found)
+            found = (found << self.bits) | digit.to(found)
             if finer is not None:
                 rank = rank - starts.gather(1, digit)
                 same = number(torch.eq, digits, digit.to(digits) + self.offsets)
                 inside = same if inside is None else inside * same
-                starts = _starts(finer, inside)
+                starts = self._starts(finer, inside)
         return found.view(self.dtype)
 
-
-def _starts(digits: Tensor, inside: Tensor | None = None) -> Tensor:
-    """(B, 2^16 + 1) float64: how many of the keys `inside` have a smaller digit, for each digit."""
-    weights = None if inside is None else inside.flatten()
-    counts = torch.bincount(digits.flatten(), weights, minlength=len(digits) << 16).view(len(digits), -1)
-    return pad(counts.cumsum(dim=1, dtype=torch.float64), (1, 0))
+    def _starts(self, digits: Tensor, inside: Tensor | None) -> Tensor:
+        """(B, 2^bits + 1) float64: how many of the keys `inside` have a smaller digit, for each digit."""
+        weights = None if inside is None else inside.flatten()
+        counts = torch.bincount(digits.flatten(), weights, minlength=len(digits) << self.bits)
+        return pad(counts.view(len(digits), -1).cumsum(dim=1, dtype=torch.float64), (1, 0))
 
 
 def number(compare: Callable[..., Tensor], values: Tensor, bound: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Integrated gradients:  `z = (x - x') * integral_0^1 grad f_y(x' + a (x - x')) da`.
 
 Source: Sundararajan, Taly, Yan, *Axiomatic Attribution for Deep Networks* (2017). The integral is a quadrature whose
-weights sum to 1 (`ssig.quadrature`); Gauss-Legendre by default. `rule: adaptive` (`ssig.adaptive`) puts at most
+weights sum to 1 (`ssig.quadrature`); Gauss-Legendre by default. `rule: adaptive` (`ssig.adaptive_path`) puts at most
 `steps` nodes where completeness asks for them, and stops at the tolerance. `preset: paper` gives the PAIR package's
 settings: 25 points with both ends at full weight, black baseline, softmax probability.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.adaptive import FEWEST, adaptive_path
+from ssig.adaptive_path import FEWEST, adaptive_path
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS
 from ssig.integration import integrate
@@ -68,6 +68,7 @@ METHODS.add(
         equation="(x - x') * integral of grad f(x' + a (x - x')) da",
         evaluations=lambda options: int(options.steps),
         complete=True,
+        path=lambda options: None if options.rule == ADAPTIVE else ("line", options.rule, options.steps),
         presets={"paper": {"steps": 25, "rule": "endpoints", "baseline": "black", "score": "probability"}},
     )
 )

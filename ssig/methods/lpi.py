@@ -6,8 +6,9 @@ Source: Yang, Akhtar, Wen, Mian, *Local Path Integration for Attribution* (2023)
 images are cut by k-means into `centres` clusters, and each of these into R = `paths` smaller ones. An image has the
 centre nearest to its logits; there, `x_r` is the real image nearest to the middle of each of its R clusters, and `p_r`
 the cluster's share of the images, so that the `p_r` sum to 1 (the authors' code then divides by R, which only scales
-the map). The integral is a quadrature with weights that sum to 1; the authors' k points with equal weights, both ends
-included, are `rule: endpoints`, and their k = 1, which is at the image, is `rule: right`. They are `preset: paper`.
+the map). The integral is a quadrature with weights that sum to 1: `rule: endpoints` is the authors' (k points, both ends
+included, equal weights), and `rule: right` their k = 1, at the image. `preset: paper` gives their settings, with 256
+images in place of the training set.
 
 The sum tends to `f(x) - sum_r p_r f(x_r)`, whose last term is the `baseline_score`; the option `baseline` has no use
 here. Clusters are made once a run and with a fixed seed: nothing is random, so there is no standard error.
@@ -34,7 +35,7 @@ from torch import Tensor
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS
 from ssig.integration import attribution, endpoints, gradients_of
-from ssig.methods.expected_gradients import reference_scores, references_of
+from ssig.methods.expected_gradients import references_of, scores_of_references
 from ssig.options import option
 from ssig.quadrature import RULES, quadrature
 from ssig.registry import METHODS, MethodSpec
@@ -43,6 +44,8 @@ from ssig.types import SCORE, Group, Request, Response, Steps
 
 # The reference's settings of k-means; the seed is ours.
 RESTARTS, ITERATIONS, SEED = 3, 600, 0
+# Two images are equally near to their middle, and the first stands for both, whatever the rounding of their logits.
+TIE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def lpi(group: Group, options: LocalPathOptions) -> Steps:
     group, own = yield from _nearest(group, centres)
     baseline_scores = [
         scores[list(centre.references)] @ scores.new_tensor(centre.weights)
-        for scores, centre in zip(reference_scores(group, options.score or "logit"), own, strict=True)
+        for scores, centre in zip(scores_of_references(group, options.score or "logit"), own, strict=True)
     ]
     scores = yield from endpoints(dataclasses.replace(group, baseline_scores=torch.stack(baseline_scores)))
     evaluations = torch.tensor([len(centre.references) * options.steps for centre in own])
@@ -142,7 +145,8 @@ def _centre(logits: NDArray[np.float64], inside: NDArray[np.int64], paths: int) 
     weights = {}
     for members in clusters(logits, inside, paths):
         distances = np.linalg.norm(logits[members] - logits[members].mean(axis=0), axis=1)
-        weights[int(members[distances.argmin()])] = len(members) / len(inside)
+        nearest = distances <= distances.min() * (1 + TIE)
+        weights[int(members[nearest.argmax()])] = len(members) / len(inside)
     references = tuple(sorted(weights))
     return Centre(logits[inside].mean(axis=0), references, tuple(weights[reference] for reference in references))
 

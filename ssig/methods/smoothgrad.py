@@ -9,32 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssig.integrands import READOUTS
-from ssig.integration import integrate
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.samplers import Noise
-from ssig.suppression import CommonOptions, integrand_option, samples_option
+from ssig.suppression import SampledOptions, expectation, integrand_option
 from ssig.types import Group, Steps
 
 
 @dataclass(frozen=True)
-class SmoothGradOptions(CommonOptions):
+class SmoothGradOptions(SampledOptions):
     readout: str = option("sum-abs", "channels to map", choices=READOUTS)
-    samples: int = samples_option()
     sigma: float = option(0.15, "noise, as a fraction of the image's range", above=0)
     integrand: str = integrand_option("signed")
 
 
 def smoothgrad(group: Group, options: SmoothGradOptions) -> Steps:
-    return (
-        yield from integrate(
-            group,
-            Noise(options.sigma),
-            samples=options.samples,
-            integrand_name=options.integrand,
-            readout_name=options.readout,
-        )
-    )
+    return expectation(group, Noise(options.sigma), options, options.integrand, options.readout)
 
 
 METHODS.add(
@@ -44,7 +34,7 @@ METHODS.add(
         options=SmoothGradOptions,
         paper="Smilkov, Thorat, Kim, Viégas, Wattenberg 2017",
         equation="E[grad f(x + sigma (max x - min x) eps)]",
-        evaluations=lambda options: int(options.samples),
+        evaluations=lambda options: options.evaluations,
         complete=False,
         presets={"paper": {"samples": 25, "integrand": "squared", "score": "probability"}},
     )

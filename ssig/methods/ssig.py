@@ -17,7 +17,7 @@ METHODS.add(
         options=SuppressionOptions,
         paper="Luo, McDermott, O'Riordan 2025",
         equation="E_m[|grad f(x' + m (x - x'))|], m ~ U(0, 1) per pixel",
-        evaluations=lambda options: int(options.samples),
+        evaluations=lambda options: options.evaluations,
         complete=False,
     )
 )

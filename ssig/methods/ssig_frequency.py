@@ -24,7 +24,7 @@ METHODS.add(
         options=FrequencyOptions,
         paper="suppression law: Luo, McDermott, O'Riordan 2025",
         equation="E_m[|grad f(x' + F^-1(m F(x - x')))|], m ~ Bernoulli(rho_k) per coefficient",
-        evaluations=lambda options: int(options.samples),
+        evaluations=lambda options: options.evaluations,
         complete=False,
     )
 )

@@ -26,7 +26,7 @@ METHODS.add(
         options=ShapleyOptions,
         paper="Owen 1972, multilinear extension; suppression: Luo, McDermott, O'Riordan 2025",
         equation="(x - x') * E_k E_m[grad f(x' + m (x - x'))], m ~ Bernoulli((k + 1/2) / K) per pixel",
-        evaluations=lambda options: int(options.samples),
+        evaluations=lambda options: options.evaluations,
         complete=False,
     )
 )

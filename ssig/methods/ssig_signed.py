@@ -24,7 +24,7 @@ METHODS.add(
         options=SignedOptions,
         paper="suppression law: Luo, McDermott, O'Riordan 2025",
         equation="(x - x') * E_m[grad f(x' + m (x - x'))], m ~ U(0, 1) per pixel",
-        evaluations=lambda options: int(options.samples),
+        evaluations=lambda options: options.evaluations,
         complete=False,
     )
 )

@@ -24,12 +24,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import skimage
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
-from torch import Tensor
 
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS, readout
@@ -103,13 +101,14 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
     spec, base_options = METHODS[options.base], options.base_options()
     parts: list[Attribution] = []
     for one in groups_of(group, options.baselines):
-        parts.append((yield from _unshared(spec.run(one, base_options))))
+        steps = spec.run(one, base_options)
+        parts.append((yield from steps if one is group else _unshared(steps)))
     base = torch.stack([part.values for part in parts]).mean(dim=0)
     flat = base.amax(dim=1) if options.base_readout == MAX else readout(options.base_readout, base)
     pairs = zip(flat.double().cpu().numpy(), segmented, strict=True)
     maps = np.stack([grown(values, masks(labels)) for values, labels in pairs])
     return attribution(
-        torch.from_numpy(maps / base.shape[1]).to(base).unsqueeze(1).expand_as(base),
+        torch.from_numpy(maps).to(base).unsqueeze(1).expand_as(base) / base.shape[1],
         options.readout,
         scores,
         has_residual=False,
@@ -150,8 +149,8 @@ def masks(labels: Labels) -> csr_array:
         for label, box in enumerate(ndimage.find_objects(at_scale.astype(np.intp) + 1)):
             if box is not None:
                 around = tuple(slice(max(side.start - RADIUS, 0), side.stop + RADIUS) for side in box)
-                mask = skimage.morphology.isotropic_dilation(at_scale[around] == label, RADIUS)
-                rows, columns = np.nonzero(mask)
+                distances = ndimage.distance_transform_edt(at_scale[around] != label)
+                rows, columns = np.nonzero(distances <= RADIUS)
                 pixels.append((rows + around[0].start) * width + columns + around[1].start)
     members = np.concatenate(pixels)
     starts = np.cumsum([0, *(len(mask) for mask in pixels)])
@@ -198,8 +197,6 @@ METHODS.add(
         evaluations=lambda options: int(options.runs * METHODS[options.base].evaluations(options.base_options())),
         complete=False,
         references=lambda options: METHODS[options.base].references(options.base_options()),
-        presets={
-            "paper": {"base_preset": "paper", "baselines": "extremes", "samples": 200, "score": "probability"}
-        },
+        presets={"paper": {"base_preset": "paper", "baselines": "extremes", "samples": 200, "score": "probability"}},
     )
 )

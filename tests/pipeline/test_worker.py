@@ -127,8 +127,8 @@ def test_a_late_attempt_changes_nothing(make_shard: Make, make_job: Make, work_o
     done = worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "zombie"))
     assert done.statuses == {}
     for label in labels.values():  # a zombie that had looked for the commit before it was there
-        prepared = worker._prepared(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig",), "zombie"))
-        worker._commit(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig",), "zombie"), label, prepared, 0.0)
+        task = Task(rows[0].unit, manifest.shards[0].url, rows, (label.method,), "zombie")
+        worker._commit(task, label, worker._read(task))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -143,7 +143,7 @@ def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off
     rows = tuple(manifest.rows("000000-000000-000004"))
     # The sample survived its attribution and killed the metrics: its map is published and not committed.
     first = Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "first")
-    worker._attributions(first, labels["ssig"], worker._prepared(first), {}, lambda count: None)
+    worker._attributions(first, labels["ssig"], worker._read(first), {}, lambda count: None)
     worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "a", {2: "the actor died"}))
     statuses = rows_of(run, "metrics", "method, index, status, error, insertion, probability")
     assert [row["status"] for row in statuses] == ["ok", "ok", "quarantined", "ok"] * 2
@@ -151,3 +151,4 @@ def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off
     assert statuses[2]["insertion"] is None
     assert statuses[2]["probability"] is None
     assert audit(str(run)).ok
+

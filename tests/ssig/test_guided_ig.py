@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -45,9 +46,9 @@ def reference(
 def test_agrees_with_pair(
     cnn: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, fraction: float, max_dist: float
 ) -> None:
-    settings = {"fraction": fraction, "max_dist": max_dist}
-    found = attribute(cnn, images, targets, "guided-ig", baseline=baselines, steps=16, **settings)
-    expected = reference(cnn, images, baselines, targets, x_steps=16, **settings)
+    path = {"fraction": fraction, "max_dist": max_dist}
+    found = attribute(cnn, images, targets, "guided-ig", baseline=baselines, steps=16, **path)
+    expected = reference(cnn, images, baselines, targets, x_steps=16, **path)
     assert (found.values - expected).abs().max() < 1e-14
     assert (found.values[..., :2] == 0).all()
     assert found.gradient_evaluations.tolist() == [16] * 5
@@ -69,14 +70,16 @@ def test_anchored_paths_are_paths_between_anchors(
     )
     on_line = [baselines + k / anchors * (images - baselines) for k in range(anchors + 1)]
     expected = torch.zeros_like(images)
-    for start, stop in zip(on_line[:-1], on_line[1:], strict=True):
+    for start, stop in pairwise(on_line):
         expected += reference(cnn, stop, start, targets, x_steps=16 // anchors, max_dist=max_dist)
     assert (found.values - expected).abs().max() < 1e-13
 
 
 def test_one_anchor_is_none(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
     for max_dist in (0.02, 1.0):
-        one, none = (attribute(cnn, images, targets, "guided-ig", max_dist=max_dist, anchors=n).values for n in (1, 0))
+        one, none = (
+            attribute(cnn, images, targets, "guided-ig", steps=8, max_dist=max_dist, anchors=n).values for n in (1, 0)
+        )
         assert torch.equal(one, none)
     with pytest.raises(ssig.UsageError, match="anchors"):
         attribute(cnn, images, targets, "guided-ig", steps=32, anchors=5)
@@ -113,7 +116,7 @@ def test_completeness_falls_at_first_order(cnn: nn.Module, images: Tensor, targe
         assert result.completeness_residual is not None
         return float(result.completeness_residual.abs().mean())
 
-    assert residual(256) < residual(16) / 8
+    assert residual(64) < residual(4) / 8
 
 
 @pytest.mark.parametrize("options", [{}, {"max_dist": 1.0, "fraction": 0.1}, {"anchors": 4, "max_dist": 1.0}])
@@ -134,15 +137,16 @@ def test_images_that_need_more_passes_do_not_disturb_those_that_need_fewer() -> 
     lengths = torch.tensor([[2.0, 2, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5, 1, 2], [4, 0, 0, 0, 0, 0, 0, 0]])
     rest = torch.ones(3, 8, dtype=torch.float64)
     rest[2] = 0.5
-    settings = {"time": 0.5, "fraction": 0.25, "max_dist": 1.0}
-    whole = advance(rest, gradient, lengths.double(), **settings)
-    assert (lengths * whole).sum(dim=1).tolist() == [2, 2, 2]
+    step = {"time": 0.5, "fraction": 0.25, "max_dist": 1.0}
+    whole = advance(rest, gradient, lengths.double(), **step)
+    assert (lengths * whole).sum(dim=1).tolist() == pytest.approx([2, 2, 2])
     assert whole[0, :2].tolist() == [0.5, 0.5]
-    assert whole[1, 4:].tolist() == [0, 0, 2 / 3, 2 / 3]
+    assert whole[1, 4:].tolist() == pytest.approx([0, 0, 2 / 3, 2 / 3])
+    assert (whole[1, 4:6] == 0).all()
     assert torch.equal(whole[2], rest[2])
     for row in range(3):
         span = slice(row, row + 1)
-        assert torch.equal(advance(rest[span], gradient[span], lengths[span].double(), **settings)[0], whole[row])
+        assert torch.equal(advance(rest[span], gradient[span], lengths[span].double(), **step)[0], whole[row])
 
 
 def test_equal_gradients_move_together() -> None:
@@ -155,6 +159,7 @@ def test_equal_gradients_move_together() -> None:
         assert torch.allclose(rest, torch.full_like(rest, 1 - step / 8), rtol=0, atol=1e-12)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     steps=st.integers(1, 12),
@@ -203,10 +208,11 @@ def test_a_blind_network_gets_zeros(images: Tensor, targets: Tensor) -> None:
 def test_gradients_that_are_no_numbers_end_and_show(
     linear: nn.Module, images: Tensor, targets: Tensor, bad: float, max_dist: float
 ) -> None:
-    clean = attribute(linear, images, targets % 3, "guided-ig", baseline="black", max_dist=max_dist).values
+    options = {"baseline": "black", "steps": 8, "max_dist": max_dist, "micro_batch": 5}
+    clean = attribute(linear, images, targets % 3, "guided-ig", **options).values
 
     class Broken(torch.autograd.Function):
-        """The identity, with a bad gradient of one feature of bright images, and of all features of very bright ones."""
+        """The identity, with a bad gradient of one feature of the second image and of all features of the third."""
 
         @staticmethod
         def forward(ctx: torch.autograd.function.FunctionCtx, points: Tensor) -> Tensor:
@@ -222,7 +228,7 @@ def test_gradients_that_are_no_numbers_end_and_show(
     def broken(points: Tensor) -> Tensor:
         return linear(Broken.apply(points) if points.requires_grad else points)
 
-    found = attribute(broken, images, targets % 3, "guided-ig", baseline="black", max_dist=max_dist, micro_batch=5)
+    found = attribute(broken, images, targets % 3, "guided-ig", **options)
     assert torch.allclose(found.values[[0, 3, 4]], clean[[0, 3, 4]], rtol=1e-9, atol=1e-12)
     assert not torch.isfinite(found.values[1, 2, 3, 4])
     assert torch.isfinite(found.values[1]).sum() == found.values[1].numel() - 1
@@ -247,6 +253,7 @@ def test_float32_images_walk_in_float64(cnn: nn.Module, images: Tensor, targets:
     assert torch.corrcoef(pairs)[0, 1] > 0.99
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     rows=st.lists(
         st.lists(
@@ -257,11 +264,17 @@ def test_float32_images_walk_in_float64(cnn: nn.Module, images: Tensor, targets:
         min_size=1,
         max_size=4,
     ),
-    rank=st.integers(0, 6),
+    rank=st.floats(0, 1),
+    copies=st.sampled_from([1, 600]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_order_statistics_are_those_of_a_sort(rows: list[list[float]], rank: int, dtype: torch.dtype) -> None:
-    keys = torch.tensor(rows, dtype=dtype)
-    ranks = torch.tensor([[(rank + row) % 7] for row in range(len(rows))])
+def test_order_statistics_are_those_of_a_sort(
+    rows: list[list[float]], rank: float, copies: int, dtype: torch.dtype
+) -> None:
+    # Many keys are counted by longer digits than few.
+    keys = torch.tensor(rows, dtype=dtype).repeat(1, copies)
+    last = keys.shape[1] - 1
+    low = round(rank * last)
+    ranks = torch.tensor([[low, last - low][row % 2] for row in range(len(rows))]).unsqueeze(1)
     expected = keys.sort(dim=1).values.gather(1, ranks)
     assert torch.equal(Order(keys).statistic(ranks.double()).nan_to_num(nan=-1), expected.nan_to_num(nan=-1))

@@ -11,6 +11,9 @@ from ssig import UsageError, attribute
 from ssig.methods.lpi import Centre, centres_of
 from ssig.registry import METHODS
 
+# A group does not tell its method the score, which then takes references by their logits.
+UNTOLD = pytest.mark.xfail(strict=True, reason="the score of references is known by name to the job only")
+
 
 @pytest.fixture
 def pool() -> Tensor:
@@ -55,6 +58,10 @@ def test_a_reference_is_the_image_nearest_to_the_middle_of_its_cluster() -> None
     (centre,) = centres_of(logits, 1, 2)
     assert centre.references == (1, 3)
     assert centre.weights == (0.75, 0.25)
+    # Of two the first, however their logits are rounded.
+    for error in (-1e-7, 0.0, 1e-7):
+        (centre,) = centres_of(np.array([[0.0, 1.0], [1.0, 0.0], [50 + error, 50.0]]) + error * logits[:3], 1, 2)
+        assert centre.references == (0, 2)
 
 
 @pytest.mark.parametrize(("rows", "paths"), [([3.0], 1), ([3.0] * 9, 1), ([3.0, 4.0, 3.0, 4.0], 2)])
@@ -101,11 +108,9 @@ def test_two_gauss_legendre_points_are_exact_for_a_cubic(
 
 def test_the_residual_falls_with_steps(cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor) -> None:
     def residual(steps: int) -> float:
-        found = attribute(
-            cnn, images, targets, "lpi", references=pool, steps=steps, rule="midpoint"
-        ).completeness_residual
-        assert found is not None
-        return float(found.abs().max())
+        found = attribute(cnn, images, targets, "lpi", references=pool, steps=steps, rule="midpoint")
+        assert found.completeness_residual is not None
+        return float(found.completeness_residual.abs().max())
 
     assert residual(16) < residual(4) / 8
 
@@ -114,7 +119,7 @@ def test_the_residual_falls_with_steps(cnn: nn.Module, images: Tensor, targets: 
 def test_references_alike_are_integrated_gradients_from_one(
     cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor, rule: str
 ) -> None:
-    alike = pool[:1].expand(9, -1, -1, -1)
+    alike = pool[:1].expand(3, -1, -1, -1)
     found = attribute(cnn, images, targets, "lpi", references=alike, steps=5, rule=rule)
     line = attribute(cnn, images, targets, "ig", baseline=pool[:1], steps=5, rule=rule)
     assert torch.allclose(found.values, line.values, rtol=1e-10, atol=1e-15)
@@ -128,7 +133,7 @@ def test_references_alike_are_integrated_gradients_from_one(
 
 
 def authors(network: nn.Module, image: Tensor, target: int, references: Tensor, weights: Tensor, steps: int) -> Tensor:
-    """Their steps for one image, on tensors (R k, C, H, W) as they lie in their code: tiled references, tiled times."""
+    """Their algorithm for one image: points (R k, C, H, W) of tiled references and tiled times."""
     paths = len(references)
     times = torch.linspace(0, 1, steps, dtype=torch.float64).repeat(paths).view(-1, 1, 1, 1)
     tiled = references.repeat(steps, 1, 1, 1)
@@ -153,14 +158,16 @@ def test_compat_gives_what_the_authors_code_gives(
     assert relative(attribute(cnn, images, targets, "lpi", **options).values / paths, found) > 1e-3
 
 
+@pytest.mark.parametrize("score", ["logit", pytest.param("probability", marks=UNTOLD)])
 def test_aligned_paths_are_a_weighted_mean_of_integrated_gradients(
-    cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor
+    cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor, score: str
 ) -> None:
-    found = attribute(cnn, images, targets, "lpi", references=pool, paths=5, steps=6, rule="endpoints")
+    options = {"steps": 6, "rule": "endpoints", "score": score}
+    found = attribute(cnn, images, targets, "lpi", references=pool, paths=5, **options)  # type: ignore[arg-type]
     (centre,) = clusters(cnn, pool, paths=5)
     values, baseline = torch.zeros_like(images), torch.zeros(5, dtype=torch.float64)
     for index, weight in zip(centre.references, centre.weights, strict=True):
-        line = attribute(cnn, images, targets, "ig", baseline=pool[index], steps=6, rule="endpoints")
+        line = attribute(cnn, images, targets, "ig", baseline=pool[index], **options)  # type: ignore[arg-type]
         values += weight * line.values
         baseline += weight * line.baseline_score
     assert torch.allclose(found.values, values, rtol=1e-9, atol=1e-14)
@@ -174,10 +181,9 @@ def test_an_image_has_the_centre_nearest_to_its_logits(cnn: nn.Module, images: T
     cloud = ends[[0] * 9 + [1] * 4] + 0.01 * torch.rand(13, 3, 10, 12, generator=generator, dtype=torch.float64)
     both = attribute(cnn, ends, targets[:2], "lpi", references=cloud, centres=2, paths=3)
     for index, span in enumerate((slice(0, 9), slice(9, 13))):
-        alone = attribute(
-            cnn, ends[index : index + 1], targets[index : index + 1], "lpi", references=cloud[span], paths=3
-        )
-        assert relative(both.values[index : index + 1], alone.values) < 1e-6
+        one = slice(index, index + 1)
+        alone = attribute(cnn, ends[one], targets[one], "lpi", references=cloud[span], paths=3)
+        assert relative(both.values[one], alone.values) < 1e-6
 
 
 # Corner cases
@@ -213,7 +219,7 @@ def test_an_image_equal_to_its_reference_has_no_attribution(cnn: nn.Module, targ
 
 def test_no_gradient_is_no_attribution_and_nan_stays(images: Tensor, targets: Tensor, pool: Tensor) -> None:
     def flat(points: Tensor) -> Tensor:
-        return 0 * points.flatten(1)[:, :5] + 1
+        return 0 * points.flatten(1).sum(dim=1, keepdim=True) + torch.ones(5, dtype=torch.float64)
 
     assert (attribute(flat, images, targets, "lpi", references=pool).values == 0).all()
     poisoned = attribute(lambda points: flat(points) * torch.nan, images, targets, "lpi", references=pool, centres=2)

@@ -1,0 +1,129 @@
+"""Attributions of a unit, under one label or under several whose methods walk the same path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.plan import Label
+from pipeline.prepare import Prepared
+from pipeline.references import ReferencePool
+from pipeline.replicas import BaselineScores
+from ssig.api import method_job
+from ssig.device import Device
+from ssig.engine import Job, groups
+from ssig.models import Model
+from ssig.options import build
+from ssig.randomness import stream
+from ssig.registry import METHODS, MethodSpec
+from ssig.together import together
+from ssig.types import Attribution
+
+# Told how many maps have just been attributed or measured.
+Told = Callable[[int], None]
+
+
+def silent(count: int) -> None:
+    """Tells nobody."""
+
+
+class Attributor:
+    """Attributes units on one device.
+
+    Args:
+        device: the network.
+        model: for the mean that is a baseline.
+        seed: of the run.
+        references: for the methods that compare with images of the data set.
+    """
+
+    def __init__(self, device: Device, model: Model, seed: int, references: ReferencePool) -> None:
+        self.device = device
+        self.model = model
+        self.seed = seed
+        self.references = references
+        self._baseline_scores = BaselineScores(device, model)
+
+    def attribute(self, labels: Sequence[Label], prepared: Prepared, told: Told = silent) -> list[Attribution]:
+        """The attributions of a unit's ok samples, of which there is one at least, under each label.
+
+        Args:
+            labels: one, or several that share a path.
+            prepared: the unit.
+            told: how many images have just been attributed.
+        """
+        spans = groups(len(prepared.ok), self.device.replica.micro_batch)
+
+        def jobs() -> Iterator[Job[None]]:
+            for span, budget in spans:
+                own = [self._job(label, prepared, span, budget) for label in labels]
+                yield Job(None, together([job.steps for job in own]), own[0].targets, own[0].score)
+
+        parts = self.device.run(jobs(), lambda results: told(len(results[0])))
+        return [Attribution.concatenate([_on_cpu(part[number]) for part in parts]) for number in range(len(labels))]
+
+    def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
+        spec, options = method_of(label)
+        score = score_of(label, options)
+        device = self.device.replica.device
+        rows = [prepared.outcomes[position].row for position in prepared.ok[span]]
+        targets = prepared.targets[span]
+        return method_job(
+            None,
+            spec,
+            options,
+            prepared.images[span].to(device),
+            targets,
+            tuple(stream(self.seed, row.shard, row.key, spec.name) for row in rows),
+            mean=self.model.mean,
+            score=score,
+            budget=budget,
+            scores=prepared.scores(score)[span],
+            baseline_scores=self._baseline_scores(options.baseline, score, targets),
+            references=self.references(spec.references(options)),
+            logits=prepared.logits[span],
+        )
+
+
+def method_of(label: Label) -> tuple[MethodSpec, Any]:
+    """A label's method and its options."""
+    spec = METHODS[label.config["method"]["name"]]
+    return spec, build(spec.options, label.config["method"]["options"], where=f"methods.{spec.name}")
+
+
+def score_of(label: Label, options: Any) -> str:
+    """The score that a label explains."""
+    score: str = options.score or label.config["model"]["score"]
+    return score
+
+
+def companions(label: Label, others: Sequence[Label]) -> list[Label]:
+    """Those of `others` whose methods evaluate the network at the same points as `label`'s."""
+
+    def path(one: Label) -> object:
+        spec, options = method_of(one)
+        walked = spec.path(options)
+        same_ends = isinstance(options.baseline, tuple) or options.baseline != "uniform"
+        return (walked, options.baseline, score_of(one, options)) if walked is not None and same_ends else None
+
+    mine = path(label)
+    return [] if mine is None else [other for other in others if path(other) == mine]
+
+
+def _on_cpu(result: Attribution) -> Attribution:
+    """A result moved off the device, so that a unit's results do not fill it."""
+
+    def moved(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.cpu()
+
+    return Attribution(
+        values=result.values.cpu(),
+        map=result.map.cpu(),
+        score=result.score.cpu(),
+        baseline_score=result.baseline_score.cpu(),
+        completeness_residual=moved(result.completeness_residual),
+        standard_error=moved(result.standard_error),
+        gradient_evaluations=result.gradient_evaluations,
+    )

@@ -1,0 +1,125 @@
+"""Sampling until the map is good enough: each image gets as many samples as its own map needs.
+
+    stop at the first n of 8, 12, 16, …, `most` with   error(n) <= tolerance
+
+    standard-error   error = mean pixel standard error / mean |map|, as it is reported with every map
+    spearman         error = 1 - (2 r / (1 + r)), r the rank correlation of the maps of the even and the odd samples:
+                     the step from half the samples to all of them is that of Spearman and Brown
+
+An image that has finished leaves its group, and the engine fills its place with points of other groups. Whether it has
+finished depends on its own samples alone, so the result is the same in any batch. Strata cannot be cut for a number
+of samples that is not known: stratified samplers take the golden-ratio sequence for them, of which every stretch, and
+every second element, is evenly spread. Stopping at a random time favours lucky samples: the reported error is a little
+too small on average, the more so the looser the tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ssig.integrands import RESIDUAL, integrand, readout
+from ssig.integration import attribution, endpoints, error_of, gradients_of
+from ssig.moments import SplitHalves
+from ssig.samplers import Sampler
+from ssig.types import Attribution, Group, Request, Steps
+
+AUTO = "auto"
+CRITERIA = ("standard-error", "spearman")
+FIRST, EVERY = 8, 4
+
+
+def integrate_until(
+    group: Group,
+    sampler: Sampler,
+    *,
+    most: int,
+    tolerance: float,
+    criterion: str,
+    integrand_name: str,
+    readout_name: str,
+) -> Steps:
+    """Estimates `z` for each image of a group with as many draws as its map needs.
+
+    Args:
+        group: the images, baselines and streams.
+        sampler: the law `q`; not one without randomness.
+        most: samples per image at most.
+        tolerance: of the error.
+        criterion: which error, one of `CRITERIA`.
+        integrand_name: `h`, one of `ssig.integrands.INTEGRANDS`.
+        readout_name: one of `ssig.integrands.READOUTS`.
+    """
+    scores = yield from endpoints(group)
+    group = replace(group, scores=scores[0], baseline_scores=scores[1])
+    mapping: Callable[[Tensor], Tensor] = lambda values: readout(readout_name, values)  # noqa: E731
+    error = error_of(sampler, integrand_name, readout_name)
+    halves = SplitHalves(mapping)
+    left = torch.arange(len(group))  # the images that are still being sampled
+    finished: dict[int, Attribution] = {}
+    count = 0
+    while len(left):
+        check = FIRST if count < FIRST else count + EVERY
+        drawn = range(count, min(count + group.budget, check, most))
+        points = [sampler.point(group, k, None) for k in drawn]
+        response = yield Request(torch.cat(points), torch.cat([left] * len(drawn)))
+        for k, point, gradient in zip(drawn, points, gradients_of(response).chunk(len(drawn)), strict=True):
+            values = integrand(integrand_name, gradient, point, group.images, group.baselines)
+            halves.add(k, values, readout(readout_name, values))
+            if error is not halves:
+                error.add(k, values, readout(readout_name, values))
+        count = drawn.stop
+        if count != check and count != most:
+            continue
+        so_far = attribution(
+            halves.mean(),
+            readout_name,
+            (_known(group.scores), _known(group.baseline_scores)),
+            has_residual=integrand_name in RESIDUAL,
+            standard_error=error.result(),
+            evaluations=count,
+        )
+        done = _errors(so_far, halves, criterion) <= tolerance
+        # A map that is not finite does not become so.
+        done |= ~so_far.map.flatten(1).isfinite().all(dim=1).to(done.device)
+        if count == most:
+            done = torch.ones_like(done)
+        if not done.any():
+            continue
+        for row in done.nonzero().flatten().tolist():
+            finished[int(left[row])] = so_far.rows(slice(row, row + 1))
+        keep = (~done).nonzero().flatten()
+        left = left[keep.cpu()]
+        group = group.rows(keep)
+        error.keep(keep)
+        if error is not halves:
+            halves.keep(keep)
+    return Attribution.concatenate([finished[image] for image in range(len(finished))])
+
+
+def _errors(so_far: Attribution, halves: SplitHalves, criterion: str) -> Tensor:
+    """(B,), each image's error."""
+    if criterion == "spearman":
+        correlation = _spearman(*halves.maps())
+        return 1 - 2 * correlation / (1 + correlation.clamp_min(0))
+    errors = so_far.standard_error_mean
+    if errors is None:
+        raise ValueError("a sampler without randomness has no sampling error")
+    return errors
+
+
+def _spearman(first: Tensor, second: Tensor) -> Tensor:
+    """(B,), rank correlation of maps (B, H, W)."""
+    ranks = [maps.flatten(1).argsort(dim=1).argsort(dim=1).double() for maps in (first, second)]
+    centred: list[Tensor] = [values - values.mean(dim=1, keepdim=True) for values in ranks]
+    scale: Tensor = centred[0].norm(dim=1) * centred[1].norm(dim=1)
+    return (centred[0] * centred[1]).sum(dim=1) / scale
+
+
+def _known(scores: Tensor | None) -> Tensor:
+    if scores is None:
+        raise ValueError("scores that were evaluated before")
+    return scores

@@ -1,0 +1,152 @@
+"""Adversarial gradient integration: gradients along the ways on which the image turns into other classes.
+
+    A = sum_c sum_t -grad f_y(X_t) * (X_{t+1} - X_t),   X_{t+1} = clip(X_t + eps sign(grad f_c(X_t)), 0, 1),   X_0 = x
+
+Source: Pan, Li, Zhu, *Explaining Deep Neural Network Models with Adversarial Gradient Integration* (2021). The classes
+c are k at equal distances in the network's list, but for the target; the way to c ends after T steps, or when the
+network finds c likeliest. Each way adds about `f_y(x) - f_y(its end)`, so there is no completeness with respect to a
+baseline, and the option `baseline` has no use here. A point costs two gradients, by c and by y; where the way has
+arrived, only the first of them. Images are taken to lie in [0, 1].
+
+`compat` is the authors' code, in which every step starts from the image, `X_{t+1} = clip(x + eps sign(...))`, and
+meets the whole way, `-grad f_y(X_t) * (X_{t+1} - x)`; and whose range of classes has one more than k where k does not
+divide their number. One of its scripts applies softmax twice, which no score of this project does. `preset: paper` is
+the paper's k = T = 20, up to 800 gradients. The sign makes every step chaotic: in float32 maps depend on rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssig.integrands import READOUTS
+from ssig.integration import attribution, endpoints, gradients_of
+from ssig.options import option
+from ssig.registry import METHODS, MethodSpec
+from ssig.suppression import CommonOptions
+from ssig.types import SCORE, Group, Request, Response, Steps
+
+LOGITS_AND_GRADIENT = frozenset({"logits", "gradient"})
+GRADIENT = frozenset({"gradient"})
+# Of ImageNet, for which the cost is listed.
+LISTED_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class AdversarialOptions(CommonOptions):
+    readout: str = option("sum", "channels to map", choices=READOUTS)
+    classes: int = option(4, "other classes k that the image is turned into", at_least=1)
+    steps: int = option(4, "steps T to each class at most, two gradient evaluations each", at_least=1)
+    epsilon: float = option(0.05, "change of every value in a step", above=0)
+    compat: bool = option(False, "steps and classes of the authors' code")
+
+
+def agi(group: Group, options: AdversarialOptions) -> Steps:
+    group, logits = yield from _logits(group)
+    scores = yield from endpoints(group)
+    others = [
+        [c for c in spaced_classes(logits.shape[1], options.classes, whole=options.compat) if c != target]
+        for target in _targets(group)
+    ]
+    values = torch.zeros_like(group.images)
+    evaluations = torch.zeros(len(group), dtype=torch.int64)
+    for first in range(0, max(map(len, others)), group.budget):
+        pairs = [(image, c) for image, all_c in enumerate(others) for c in all_c[first : first + group.budget]]
+        owners, classes = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).unbind(dim=1)
+        ways, spent = yield from adversarial_ways(group, owners, classes, options)
+        # In a fixed order, so that an image's sum does not depend on its batch.
+        for owner, way in zip(owners.tolist(), ways, strict=True):
+            values[owner] += way
+        evaluations.index_add_(0, owners, spent)
+    return attribution(
+        values,
+        options.readout,
+        scores,
+        has_residual=False,
+        standard_error=None,
+        evaluations=evaluations,
+    )
+
+
+def spaced_classes(number: int, wanted: int, *, whole: bool = False) -> list[int]:
+    """`wanted` of `number` classes at equal distances, from 0 on; with `whole` all of the authors' range."""
+    spaced = list(range(0, number - 1, max(1, number // wanted)))
+    return spaced if whole else spaced[:wanted]
+
+
+def adversarial_ways(
+    group: Group, owners: Tensor, classes: Tensor, options: AdversarialOptions
+) -> Generator[Request, Response, tuple[Tensor, Tensor]]:
+    """The sums over t for pairs of an image and a class, (n, C, H, W), and the gradients spent on each, (n,).
+
+    Args:
+        group: the images.
+        owners, classes: (n,) int64 on the CPU.
+        options: of the method.
+    """
+    starts = group.images[owners]
+    points, sums = starts.clone(), torch.zeros_like(starts)
+    spent = torch.zeros(len(owners), dtype=torch.int64)
+    going = torch.arange(len(owners))
+    for _ in range(options.steps):
+        response = yield Request(points[going], owners[going], targets=classes[going], want=LOGITS_AND_GRADIENT)
+        spent[going] += 1
+        logits = logits_of(response)
+        wanted = logits.gather(1, classes[going].to(logits.device).unsqueeze(1)).squeeze(1)
+        # Not a number is not the likeliest.
+        ahead = (wanted != logits.amax(dim=1)).cpu()
+        going = going[ahead]
+        if len(going) == 0:
+            break
+        uphill = gradients_of(response)[ahead].sign()
+        response = yield Request(points[going], owners[going], want=GRADIENT)
+        spent[going] += 1
+        origin = starts[going] if options.compat else points[going]
+        moved = (origin + options.epsilon * uphill).clamp(0, 1)
+        sums[going] -= gradients_of(response) * (moved - origin)
+        points[going] = moved
+    return sums, spent
+
+
+def logits_of(response: Response) -> Tensor:
+    """The logits of a response to a request that wanted them."""
+    if response.logits is None:
+        raise RuntimeError("the engine returned no logits for a request that wants them")
+    return response.logits
+
+
+def _logits(group: Group) -> Generator[Request, Response, tuple[Group, Tensor]]:
+    """The logits of the images; and the group, with their scores if they had to be asked for."""
+    if group.logits is not None:
+        return group, group.logits
+    response = yield Request(group.images, group.owners(), want=SCORE | {"logits"})
+    return dataclasses.replace(group, scores=response.scores), logits_of(response)
+
+
+def _targets(group: Group) -> list[int]:
+    if group.targets is None:
+        raise RuntimeError("a group whose method looks for other classes must know its targets")
+    targets: list[int] = group.targets.tolist()
+    return targets
+
+
+def _evaluations(options: AdversarialOptions) -> int:
+    return 2 * options.steps * len(spaced_classes(LISTED_CLASSES, options.classes, whole=options.compat))
+
+
+METHODS.add(
+    MethodSpec(
+        name="agi",
+        run=agi,
+        options=AdversarialOptions,
+        paper="Pan, Li, Zhu 2021",
+        equation="sum_c sum_t -grad f(X_t) (X_{t+1} - X_t), X stepping along sign(grad f_c) to other classes c",
+        evaluations=_evaluations,
+        complete=False,
+        presets={"paper": {"classes": 20, "steps": 20, "score": "probability"}},
+    )
+)
