@@ -28,9 +28,10 @@ check: install ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: install ## mend formatting and what the linter can mend
+format: install ## mend formatting, what the linter can mend, and the tables of the README
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m jobs.listing README.md
 
 clean: ## remove .venv and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -8,27 +8,24 @@ Each command imports what it needs when it runs, so that `--help` and wrong use 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.table import Table
 from typer.exceptions import TyperException
 
 from jobs.bench.app import app as bench
+from jobs.printing import print_json, print_table
 from ssig.errors import ModelError, SsigError, UsageError
 
 if TYPE_CHECKING:
     from pipeline.config import Job
-    from ssig.registry import MethodSpec, MetricSpec
 
 DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"
@@ -173,12 +170,12 @@ def status(run: Run, as_json: AsJson = False) -> int:
 
     state = state_of(run)
     if as_json:
-        return _print_json({**asdict(state), "finished": state.finished})
+        return print_json({**asdict(state), "finished": state.finished})
     rows = [
         (label.model, label.method, f"{label.units_done}/{label.units}", _counts(label.statuses))
         for label in state.labels
     ]
-    _print_table(("model", "method", "units", "rows"), rows)
+    print_table(("model", "method", "units", "rows"), rows)
     driver = f"; driver: {state.driver}" if state.driver else ""
     print(f"{state.run}: {state.expected} samples; in quarantine: {state.quarantined}{driver}")
     return DONE
@@ -191,7 +188,7 @@ def audit(run: Run, as_json: AsJson = False) -> int:
 
     result = examine(run)
     if as_json:
-        _print_json({**asdict(result), "ok": result.ok})
+        print_json({**asdict(result), "ok": result.ok})
     else:
         for label, statuses in result.statuses.items():
             print(f"{label}: {result.expected} expected = {_counts(statuses)}")
@@ -231,40 +228,23 @@ def submit(
 
 
 Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show one, with its options.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
 
 
 @app.command()
-def methods(name: Named = None, as_json: AsJson = False) -> int:
-    """List the methods: equation, paper, gradient evaluations per image, options."""
-    import ssig
+def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
+    """List the methods: equation, gradient evaluations per image, completeness, paper, options."""
+    from jobs.listing import METHODS, show
 
-    def facts(spec: MethodSpec) -> dict[str, object]:
-        return {
-            "equation": spec.equation,
-            "evaluations": spec.evaluations(spec.parse({})),
-            "complete": spec.complete,
-            "paper": spec.paper,
-        }
-
-    return _listing("method", ssig.list_methods(), facts, ("equation", "evaluations", "paper"), name, as_json)
+    return show(METHODS, name, as_json, markdown)
 
 
 @app.command()
-def metrics(name: Named = None, as_json: AsJson = False) -> int:
-    """List the metrics: definition, range, columns, forward evaluations per map, options."""
-    import ssig
+def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
+    """List the metrics: definition, direction, range, forward evaluations per map, options."""
+    from jobs.listing import METRICS, show
 
-    def facts(spec: MetricSpec) -> dict[str, object]:
-        return {
-            "definition": spec.definition,
-            "range": spec.range,
-            "columns": dict(spec.columns),
-            "forwards": spec.forwards(spec.parse({})),
-            "needs": sorted(spec.needs),
-            "reference": spec.reference,
-        }
-
-    return _listing("metric", ssig.list_metrics(), facts, ("definition", "range", "forwards"), name, as_json)
+    return show(METRICS, name, as_json, markdown)
 
 
 def choice(option: str, text: str) -> dict[str, Any]:
@@ -296,68 +276,5 @@ def scalar(option: str, value: str, given: str | None = None) -> Any:
         raise UsageError(option, given or value, "a value as in YAML") from None
 
 
-def _listing(
-    kind: str,
-    specs: Sequence[Any],
-    facts: Callable[[Any], Mapping[str, object]],
-    columns: Sequence[str],
-    name: str | None,
-    as_json: bool,
-) -> int:
-    """Prints a registry, or one entry of it with its options."""
-    from ssig.options import describe
-
-    if name is not None:
-        known = [spec.name for spec in specs]
-        if name not in known:
-            raise UsageError(kind, name, known)
-        specs = [specs[known.index(name)]]
-    if as_json:
-        return _print_json(
-            [
-                {
-                    "name": spec.name,
-                    **facts(spec),
-                    "options": [asdict(doc) for doc in describe(spec.options)],
-                    "presets": {title: dict(values) for title, values in spec.presets.items()},
-                }
-                for spec in specs
-            ]
-        )
-    if name is None:
-        rows = [(spec.name, *(_text(facts(spec)[column]) for column in columns)) for spec in specs]
-        _print_table((kind, *columns), rows)
-        return DONE
-    for spec in specs:
-        print(spec.name, *(f"  {key}: {_text(value)}" for key, value in facts(spec).items()), sep="\n")
-        docs = describe(spec.options)
-        _print_table(
-            ("option", "default", "allowed", ""), [(d.name, _text(d.default), d.allowed, d.doc) for d in docs]
-        )
-        for title, values in spec.presets.items():
-            print(f"preset {title}: {_text(values)}")
-    return DONE
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value))
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
-
-
 def _counts(statuses: Mapping[str, int]) -> str:
     return " + ".join(f"{count} {name}" for name, count in statuses.items()) or "0"
-
-
-def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
-
-
-def _print_json(value: object) -> int:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
-    return DONE

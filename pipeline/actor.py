@@ -18,7 +18,7 @@ import torch
 from ray.exceptions import RayActorError, RayTaskError
 
 from pipeline.plan import Label
-from pipeline.replicas import cache_folder, keep_memory, known_sizes, remember_sizes
+from pipeline.replicas import cache_folder, known_sizes, remember_sizes
 from pipeline.schedule import Failure, Order
 from pipeline.storage import open_storage
 from pipeline.tasks import Done, Task
@@ -26,6 +26,7 @@ from pipeline.telemetry import memory
 from pipeline.worker import Worker
 from pipeline.writer import DamagedTableError
 from ssig.models import ModelState, restore
+from ssig.optimise import Compile
 from ssig.ready import ready_replica
 
 CALLS_AT_ONCE = 2
@@ -41,6 +42,7 @@ class AttributionActor:
         run: URL or path of the run.
         seed: of the run.
         micro_batch: points evaluated at once, or None for the fastest.
+        compile: how the network is compiled (`ssig.optimise`).
         threads: CPU threads of this actor.
         path: where the driver imports from: a `module:callable` network may be there.
     """
@@ -52,17 +54,17 @@ class AttributionActor:
         run: str,
         seed: int,
         micro_batch: int | None,
+        compile: Compile,
         threads: int,
         path: Sequence[str] = (),
     ) -> None:
-        keep_memory()
         sys.path.extend(entry for entry in path if entry not in sys.path)
         torch.set_num_threads(threads)
         # Logical GPUs on a machine without CUDA compute on the CPU.
         on_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
         model = restore(state, device="cuda" if on_gpu else "cpu")
         sizes = known_sizes(cache_folder())
-        replica = ready_replica(model, micro_batch=micro_batch, sizes=sizes)
+        replica = ready_replica(model, micro_batch=micro_batch, compile=compile, sizes=sizes)
         remember_sizes(cache_folder(), sizes)
         self.run = run
         self.worker = Worker(replica, labels, run, seed)

@@ -147,7 +147,11 @@ def _pool(job: Job, storage: Storage, labels: Sequence[Label], model: Model, siz
     # Put once, so that every actor reads the same copy of the weights; labels go along for the same reason.
     state = ray.put(export(model))
     known = ray.put({label.method: label for label in labels})
-    return Pool(lambda: remote.remote(state, known, storage.root, job.seed, micro_batch, size.threads, sys.path))
+    return Pool(
+        lambda: remote.remote(
+            state, known, storage.root, job.seed, micro_batch, job.actors.compile, size.threads, sys.path
+        )
+    )
 
 
 class Dispatch:

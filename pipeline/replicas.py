@@ -1,8 +1,7 @@
-"""The replica of a worker: micro-batches that were tuned before, its memory, and what is known once for all units."""
+"""The replica of a worker: micro-batches that were tuned before, and what is known of it once for all units."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import tempfile
@@ -22,9 +21,6 @@ COLOURS = ("mean", "black", "white")
 
 
 SIZES_FILE = "micro-batches.json"
-
-# Parameters of glibc's mallopt(3).
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 def known_sizes(folder: Path) -> TuningCache:
@@ -49,18 +45,6 @@ def remember_sizes(folder: Path, sizes: TuningCache) -> None:
 def cache_folder() -> Path:
     """Where the user's caches lie."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssig"
-
-
-def keep_memory() -> None:
-    """Lets the C library keep freed memory for the next micro-batch.
-
-    By default glibc hands large blocks back to the system at once; taking them again costs a fifth of a CPU replica's
-    time in page faults.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, 2**30)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 class BaselineScores:

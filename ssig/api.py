@@ -141,9 +141,10 @@ def method_job(
     scores, baseline_scores, logits = (
         None if values is None else values.to(images.device) for values in (scores, baseline_scores, logits)
     )
-    group = Group(images, reference, streams, budget, scores, baseline_scores, references, targets, logits)
+    score = options.score or score
+    group = Group(images, reference, streams, budget, scores, baseline_scores, references, targets, logits, score)
     steps = finishing(spec.run(group, options), images, options.smoothing, options.regions)
-    return Job(tag, steps, targets, options.score or score)
+    return Job(tag, steps, targets, score)
 
 
 def checked_batch(images: Tensor, targets: Tensor | Sequence[int] | int) -> tuple[Tensor, Tensor]:

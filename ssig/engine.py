@@ -59,7 +59,8 @@ class _Running(Generic[Tag]):
 
     @property
     def kind(self) -> tuple[Hashable, ...]:
-        return self.job.score, self.request.want, self.request.layer, tuple(self.request.points.shape[1:])
+        weighted = self.request.targets is not None and self.request.targets.ndim == 2
+        return weighted, self.job.score, self.request.want, self.request.layer, tuple(self.request.points.shape[1:])
 
     @property
     def pending(self) -> int:

@@ -6,6 +6,9 @@ so a batch norm that takes a convolution's or linear layer's output is folded in
 traced symbolically, which fails on many networks: one forward pass in float64 is watched, pairs are read off the
 graph of its gradients, and only those folds stay after which logits and input gradients are what they were.
 
+An activation that works in place has its input copied first where its derivative needs it. Clamps (ReLU6) know theirs
+from their result just as well, so they go on without the copy; the others stop working in place.
+
 Under autocast, frozen weights are cast anew in every call, because its cache holds only those that require gradients;
 here they are stored in low precision once, where logits stay bit-equal.
 """
@@ -45,6 +48,9 @@ NORMS = {
     kind.forward for kind in (_BatchNorm, nn.SyncBatchNorm, BatchNormAct2d, FrozenBatchNorm2d, FrozenBatchNormAct2d)
 }
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+# What works in place without a copy: the derivative is known from the result, or there is none to compute.
+ON_RESULT = (nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
 # Relative L2 distance: rounding in float64 stays far below it, and a wrong fold far above.
 FLOAT64_TOLERANCE = 1e-9
@@ -108,6 +114,8 @@ def optimised(
     points = example[:1].detach()
     dtype, mode = PRECISIONS[precision], COMPILE_MODES[compile]
     copied = copy.deepcopy(network).eval().requires_grad_(False)
+    if mode is None:
+        _unalias(copied, points)
     folds = _folds(copied, points, keep)
     for fold in folds:
         fold(copied)
@@ -125,10 +133,72 @@ def optimised(
     )
 
 
+class _Clamped(torch.autograd.Function):
+    """`min(max(x, low), high)` in place; the derivative is 1 where the result lies strictly between the bounds."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
+        ctx.mark_dirty(values.clamp_(low, high))
+        ctx.save_for_backward(values)
+        ctx.bounds = low, high
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (values,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, values, *ctx.bounds), None, None
+
+
+class InPlaceClamp(nn.Module):
+    """A `Hardtanh` or `ReLU6` that works in place without a copy of its input."""
+
+    def __init__(self, bounds: nn.Hardtanh) -> None:
+        super().__init__()
+        self.low, self.high = bounds.min_val, bounds.max_val
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and values.requires_grad):
+            return values.clamp_(self.low, self.high)
+        result: Tensor = _Clamped.apply(values, self.low, self.high)
+        return result
+
+
+def _unalias(network: nn.Module, points: Tensor) -> None:
+    """Spares activations that work in place the copy of their input, where the answers stay what they were."""
+    names = [
+        name
+        for name, module in network.named_modules()
+        if getattr(module, "inplace", False) is True and not isinstance(module, ON_RESULT)
+    ]
+    if not names:
+        return
+    expected = _answers(network, points)
+
+    def same() -> bool:
+        found = _answers(network, points)
+        return torch.equal(found[0], expected[0]) and _close(found[1:], expected[1:], GRADIENT_TOLERANCE)
+
+    _kept(network, [partial(_spare, name=name) for name in names], same)
+
+
+def _spare(network: nn.Module, name: str) -> Undo:
+    module: Any = network.get_submodule(name)
+    if isinstance(module, nn.Hardtanh):
+        network.set_submodule(name, InPlaceClamp(module))
+        return lambda: network.set_submodule(name, module)
+    module.inplace = False
+
+    def undo() -> None:
+        module.inplace = True
+
+    return undo
+
+
 def _folds(network: nn.Module, points: Tensor, keep: Collection[str]) -> list[Change]:
     """The folds that leave logits and input gradients as they are; the network is not changed."""
     if not any(_plain(module, NORMS) for module in network.modules()):
         return []
+    # Float64 convolutions are faster in this layout.
     trial = copy.deepcopy(network).double().to(memory_format=torch.contiguous_format)
     points = points.double().contiguous()
     try:
@@ -172,11 +242,12 @@ def _pairs(network: nn.Module, points: Tensor) -> tuple[list[tuple[str, str]], t
         for handle in handles:
             handle.remove()
     uses = _uses(logits.grad_fn)
-    pairs = [(made[node], norm) for norm, node in taken.items() if node in made and uses[node] == 1]
     pairs = [
-        (layer, norm)
-        for layer, norm in pairs
-        if called[layer] == called[norm] == 1 and _fits(network.get_submodule(layer), network.get_submodule(norm))
+        (made[node], norm)
+        for norm, node in taken.items()
+        if node in made
+        and uses[node] == called[made[node]] == called[norm] == 1
+        and _fits(network.get_submodule(made[node]), network.get_submodule(norm))
     ]
     return pairs, (logits.detach(), gradient)
 
@@ -208,10 +279,9 @@ def _fits(layer: Any, norm: Any) -> bool:
     """Whether the statistics of a norm are fixed, and one for each channel of the layer's output."""
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return False
-    transposed = isinstance(layer, TRANSPOSED)
-    if transposed and layer.groups > 1:
-        return False
-    return bool(layer.weight.shape[1 if transposed else 0] == len(norm.running_mean))
+    # Where a transposed convolution has groups, its dimension of output channels holds those of one group.
+    channels = layer.weight.shape[1 if isinstance(layer, TRANSPOSED) else 0]
+    return bool(channels == len(norm.running_mean))
 
 
 def _crosses(layer: str, norm: str, keep: Collection[str]) -> bool:

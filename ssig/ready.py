@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from ssig.allocator import keep_memory
 from ssig.models import Model
 from ssig.optimise import Compile, optimised
 from ssig.replica import Replica
@@ -14,6 +15,7 @@ from ssig.tuning import TuningCache, TuningKey, tune
 from ssig.types import SCORE_AND_GRADIENT
 
 TUNING_SECONDS = 4.0
+LARGEST_ON_CPU, LARGEST = 16, 1024
 _SEED = 0  # of the noise that the replica is proved and timed on
 
 
@@ -27,6 +29,8 @@ def ready_replica(
 ) -> Replica:
     """A replica of an optimised copy of `model`, on the model's device.
 
+    For a model on the CPU the process keeps freed memory from now on (`ssig.allocator`).
+
     Args:
         model: the network; it is left as it is.
         micro_batch: points evaluated at once; by default the fastest, which `sizes` knows or a measurement finds.
@@ -39,13 +43,16 @@ def ready_replica(
         ModelError: the network cannot be compiled.
         torch.OutOfMemoryError: a single point does not fit the device.
     """
+    if model.device.type == "cpu":
+        keep_memory()
     generator = torch.Generator().manual_seed(_SEED)
     noise = torch.rand(1, len(model.mean), *model.input_size, generator=generator).to(model.device)
     fast = optimised(model, noise, precision=model.precision, compile=compile).network
     replica = Replica(fast, device=model.device, micro_batch=micro_batch)
     if micro_batch is not None:
         return replica
-    key = TuningKey(f"{model.name} {model.weights_hash[:12]} {compile}", _device(model.device), *_input(model))
+    name = f"{model.name} {model.weights_hash[:12]} {compile}"
+    key = TuningKey(name, _device(model.device), model.precision, model.input_size)
     known = sizes.get(key) if sizes is not None else None
 
     def evaluate(size: int) -> None:
@@ -58,15 +65,13 @@ def ready_replica(
             raise torch.OutOfMemoryError
 
     if known is None:
-        known = tune(evaluate, timer=timer, seconds=TUNING_SECONDS).micro_batch
+        # The CPU has no error for memory that is used up, and its caches are small.
+        largest = LARGEST_ON_CPU if model.device.type == "cpu" else LARGEST
+        known = tune(evaluate, timer=timer, seconds=TUNING_SECONDS, largest=largest).micro_batch
         if sizes is not None:
             sizes.put(key, known)
     replica.micro_batch = known
     return replica
-
-
-def _input(model: Model) -> tuple[str, tuple[int, int]]:
-    return model.precision, model.input_size
 
 
 def _device(device: torch.device) -> str:

@@ -6,13 +6,13 @@ and remembers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ssig.errors import ModelError
+from ssig.layers import LAST_CONV, captured, last_convolution, seen, side_by_side
 from ssig.scores import score
 from ssig.types import Response
 
@@ -44,6 +44,9 @@ class Replica:
         self.model = model
         self.device = torch.device(device) if device is not None else _device_of(model)
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
+        self._compiled = getattr(model, "_compiled_call_impl", None) is not None
+        # By the shape of a point: the last feature map of a small image may be an earlier one.
+        self._last_convolutions: dict[torch.Size, str] = {}
 
     def evaluate(
         self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None = None
@@ -55,7 +58,8 @@ class Replica:
             targets: (n,) int64.
             score_name: one of `ssig.scores.SCORES`.
             want: any of ``score``, ``gradient``, ``logits``.
-            layer: name of a submodule whose output the gradient is taken at, instead of the points.
+            layer: name of a submodule whose output the gradient is taken at, instead of the points, or one of the
+                names of `ssig.layers`.
 
         Raises:
             torch.OutOfMemoryError: a single point does not fit.
@@ -90,51 +94,53 @@ class Replica:
         # Convolutions on the CPU and on tensor cores run up to twice as fast with channels last.
         points = points.detach().to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         targets = targets.to(self.device, non_blocking=True)
+        layer = self._named(layer, points)
+        if self._compiled and layer is not None:  # a compiled network does not call the hooks of its submodules
+            with torch.compiler.set_stance("force_eager"):
+                return self._compute(points, targets, score_name, want, layer)
+        response = self._compute(points, targets, score_name, want, layer)
+        return _copied(response) if self._compiled else response
+
+    def _compute(
+        self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None
+    ) -> Response:
         if "gradient" not in want:
-            with torch.no_grad():
+            with torch.no_grad(), captured(self.model, layer, points) as outputs:
                 logits = self._logits(points, targets)
                 scores = score(logits, targets, score_name) if "score" in want else None
-            return Response(scores=scores, logits=logits if "logits" in want else None)
-        with torch.enable_grad(), self._captured(layer) as captured:
+            return Response(
+                scores=scores,
+                logits=logits if "logits" in want else None,
+                activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
+            )
+        with torch.enable_grad(), captured(self.model, layer, points) as outputs:
             points.requires_grad_()
             logits = self._logits(points, targets)
             scores = score(logits, targets, score_name)
-            variable = captured[0] if layer is not None else points
-            (gradients,) = torch.autograd.grad(scores.sum(), variable)
+            variables = [points] if layer is None else seen(layer, outputs)
+            gradients = torch.autograd.grad(scores.sum(), variables)
         return Response(
             scores=scores.detach(),
-            gradients=gradients.to(points.dtype).contiguous(),
+            gradients=side_by_side(layer, gradients).to(points.dtype).contiguous(),
             logits=logits.detach() if "logits" in want else None,
-            activations=variable.detach() if layer is not None else None,
+            activations=None if layer is None else side_by_side(layer, variables).detach().to(points.dtype),
         )
+
+    def _named(self, layer: str | None, points: Tensor) -> str | None:
+        """`layer`, or the submodule that `LAST_CONV` stands for."""
+        if layer != LAST_CONV:
+            return layer
+        if points.shape[1:] not in self._last_convolutions:
+            self._last_convolutions[points.shape[1:]] = last_convolution(self.model, points[:1])
+        return self._last_convolutions[points.shape[1:]]
 
     def _logits(self, points: Tensor, targets: Tensor) -> Tensor:
         logits = self.model(points)
         if logits.ndim != 2 or len(logits) != len(points):
             raise ModelError(f"the network gave {tuple(logits.shape)} for {len(points)} points; expected (n, classes)")
-        if self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):
+        if targets.ndim == 1 and self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):
             raise ModelError(f"target class {int(targets.max())} of a network with {logits.shape[1]} classes")
         return logits if logits.dtype == torch.float64 else logits.float()
-
-    @contextmanager
-    def _captured(self, layer: str | None) -> Iterator[list[Tensor]]:
-        """The output of submodule `layer` during the body."""
-        captured: list[Tensor] = []
-        if layer is None:
-            yield captured
-            return
-        modules = dict(self.model.named_modules()) if isinstance(self.model, nn.Module) else {}
-        if layer not in modules:
-            raise ModelError(f"the network has no layer {layer!r}")
-
-        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
-            captured.append(output)
-
-        handle = modules[layer].register_forward_hook(keep)
-        try:
-            yield captured
-        finally:
-            handle.remove()
 
 
 def join(parts: list[Response]) -> Response:
@@ -147,6 +153,17 @@ def join(parts: list[Response]) -> Response:
         return torch.cat(tensors) if tensors and tensors[0] is not None else None
 
     return Response(joined("scores"), joined("gradients"), joined("logits"), joined("activations"))
+
+
+def _copied(response: Response) -> Response:
+    """A response that the next call does not overwrite: CUDA graphs give the same memory every time."""
+
+    def copied(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.clone()
+
+    return Response(
+        copied(response.scores), copied(response.gradients), copied(response.logits), copied(response.activations)
+    )
 
 
 def _device_of(model: Callable[[Tensor], Tensor]) -> torch.device:

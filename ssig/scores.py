@@ -17,9 +17,11 @@ def score(logits: Tensor, targets: Tensor, name: str) -> Tensor:
 
     Args:
         logits: (n, classes).
-        targets: (n,) int64 in [0, classes).
+        targets: (n,) int64 in [0, classes), or (n, classes) weights: then the score is the weighted sum of the logits.
         name: one of `SCORES`.
     """
+    if targets.ndim == 2:
+        return (logits * targets.to(logits)).sum(dim=1)
     if name == "log-probability":
         logits = logits.log_softmax(dim=1)
     elif name == "probability":

@@ -92,29 +92,27 @@ def sampler_option(default: str) -> str:
 
 
 @dataclass(frozen=True)
-class SuppressionOptions(SampledOptions):
-    """Options of the methods that are an expectation over one sampler of the family."""
+class SamplerOptions(CommonOptions):
+    """The choice of a sampler of the family."""
 
     sampler: str = sampler_option("uniform")
-    integrand: str = integrand_option("magnitude")
     low: float = option(0.0, "least factor of uniform samplers", at_least=0, at_most=1)
     high: float = option(1.0, "greatest factor of uniform samplers", at_least=0, at_most=1)
     spectrum: str = option("bins", "mask of the frequency sampler", choices=SPECTRA)
     sigma: float = option(0.15, "noise, as a fraction of the image's range", above=0)
     rule: str = option("midpoint", "quadrature of the line sampler", choices=RULES)
 
-    def __post_init__(self) -> None:
+    def check(self, samples: int | None) -> None:
+        """Refuses a sampler that cannot give so many samples, or samples without an end."""
         check_range(self.low, self.high)
-        if isinstance(self.samples, int):
-            check_rule(self.rule, self.samples, self.sampler == "line")
-        elif (law := self.law()) is not None and law.kind == "deterministic":
-            raise UsageError("samples", self.samples, f"a number, as the sampler {self.sampler} has no randomness")
-        if self.readout is None:
-            object.__setattr__(self, "readout", default_readout(self.integrand))
+        if samples is not None:
+            check_rule(self.rule, samples, self.sampler == "line")
+        elif self.law().kind == "deterministic":
+            raise UsageError("samples", AUTO, f"a number, as the sampler {self.sampler} has no randomness")
 
-    def law(self) -> Sampler | None:
-        """The sampler, or None for a name that is none."""
-        return sampler(
+    def law(self) -> Sampler:
+        """The sampler."""
+        law = sampler(
             self.sampler,
             low=self.low,
             high=self.high,
@@ -122,6 +120,21 @@ class SuppressionOptions(SampledOptions):
             sigma=self.sigma,
             rule=self.rule,
         )
+        if law is None:
+            raise UsageError("sampler", self.sampler, SAMPLER_NAMES)
+        return law
+
+
+@dataclass(frozen=True)
+class SuppressionOptions(SamplerOptions, SampledOptions):
+    """Options of the methods that are an expectation over one sampler of the family."""
+
+    integrand: str = integrand_option("magnitude")
+
+    def __post_init__(self) -> None:
+        self.check(None if isinstance(self.samples, str) else self.samples)
+        if self.readout is None:
+            object.__setattr__(self, "readout", default_readout(self.integrand))
 
 
 def check_range(low: float, high: float) -> None:
@@ -138,7 +151,6 @@ def check_rule(rule: str, points: int, used: bool = True) -> None:
 
 def run(group: Group, options: SuppressionOptions) -> Steps:
     """The coroutine of every method of the family."""
-    law = options.law()
-    if law is None or options.readout is None:
+    if options.readout is None:
         raise ValueError(f"options that were not checked: {options}")
-    return expectation(group, law, options, options.integrand, options.readout)
+    return expectation(group, options.law(), options, options.integrand, options.readout)

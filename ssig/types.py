@@ -29,9 +29,11 @@ class Request:
     Attributes:
         points: (n, C, H, W) in pixel space.
         owners: (n,) int64, index in the group of the image that each point belongs to.
-        targets: (n,) int64 class of each point's score, or None for the target of its owner.
+        targets: (n,) int64 class of each point's score, or None for the target of its owner; or (n, classes) weights,
+            and the score is the sum of the logits times these.
         want: any of ``score``, ``gradient`` (of the score, by the points or the layer) and ``logits``.
-        layer: name of a submodule; then ``gradient`` is taken at its output, which is returned as `activations`.
+        layer: name of a submodule, or one of the names of `ssig.layers`; then ``gradient`` is taken at its output,
+            which is returned as `activations`, with or without gradients.
         key: names the points, where another method on the same group may ask for the same ones; None otherwise.
     """
 
@@ -90,6 +92,7 @@ class Group:
         references: images of the data set, for the methods whose `MethodSpec.references` asks for them.
         targets: (B,) int64 on the CPU, where a method must know the classes.
         logits: (B, classes) of the images, where already known.
+        score: name of the score that is explained (`ssig.scores.SCORES`).
     """
 
     images: Tensor
@@ -101,6 +104,7 @@ class Group:
     references: References | None = None
     targets: Tensor | None = None
     logits: Tensor | None = None
+    score: str = "logit"
 
     def __len__(self) -> int:
         return int(self.images.shape[0])

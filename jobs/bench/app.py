@@ -56,6 +56,27 @@ def parity(as_json: AsJson = False) -> int:
 
 
 @app.command()
+def accuracy(
+    network: Annotated[str, typer.Option(help="lite0, resnet50 or vit-b16.")] = "lite0",
+    images: Annotated[int, typer.Option(min=1, help="How many images.")] = 50,
+    tolerance: Annotated[float, typer.Option(help="Of the adaptive rule.")] = 0.02,
+    compared: Annotated[int, typer.Option(min=0, help="Images whose maps are compared.")] = 8,
+    shards: Shards = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare the gradients that integrated gradients needs for equal completeness with Captum's rule."""
+    return _measure(
+        "accuracy",
+        as_json,
+        network=network,
+        images=images,
+        tolerance=tolerance,
+        compared=compared,
+        shards=shards,
+    )
+
+
+@app.command()
 def scheduler(
     actors: Actors = None,
     samples: Annotated[int | None, typer.Option(min=1, help="How many samples the dataset has.")] = None,

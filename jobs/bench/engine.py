@@ -20,6 +20,7 @@ from jobs.bench.networks import Case, load, network_case, pictures
 from jobs.bench.parity import rank_correlation, relative_difference
 from jobs.bench.peers import Setting
 from jobs.bench.timing import Timer, alternate, machine, ratios, summary
+from ssig.allocator import keep_memory, usual_memory
 from ssig.api import attribute
 from ssig.errors import UsageError
 from ssig.integrands import readout
@@ -125,7 +126,15 @@ def measure(
 def ours(model: Model, case: Case, method: str, options: Mapping[str, Any]) -> tuple[Callable[[], Attribution], str]:
     """Our side, made ready for speed: what attributes all images of the case, and how it is set."""
     replica = ready_replica(model)
-    run = partial(attribute, replica, case.images, case.targets, method, baseline=case.baselines, **options)
+
+    def run() -> Attribution:
+        keep_memory()  # as a ready replica does; the peer runs with the allocator as it usually is
+        try:
+            return attribute(replica, case.images, case.targets, method, baseline=case.baselines, **options)
+        finally:
+            usual_memory()
+
+    usual_memory()
     return run, f"{replica.micro_batch} points"
 
 

@@ -11,7 +11,6 @@ import time
 
 import torch
 
-from pipeline.replicas import keep_memory
 from ssig.models import load_model
 from ssig.ready import ready_replica
 from ssig.types import SCORE_AND_GRADIENT
@@ -20,7 +19,6 @@ WARM_UP = 3
 
 
 def main(model: str, threads: int, micro_batch: int, seconds: float) -> None:
-    keep_memory()
     torch.set_num_threads(threads)
     replica = ready_replica(load_model(model), micro_batch=micro_batch)
     points = torch.rand(micro_batch, 3, *load_model(model).input_size)

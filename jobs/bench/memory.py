@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
 from collections import defaultdict
@@ -117,6 +118,7 @@ def _watched(overrides: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _attribute(overrides: Mapping[str, Any]) -> None:
+    os.dup2(2, 1)  # standard output is for the record, and Ray prints warnings to it
     sys.exit(attribute(load_job(None, overrides)).exit_code)
 
 

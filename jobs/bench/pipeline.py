@@ -19,8 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.networks import development_shards
+from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from jobs.bench.timing import machine, summary
+from ssig.errors import UsageError
 
 # Seconds that the bare loop runs for; longer than the caches and clocks of a processor take to settle.
 LOOP_SECONDS = 20.0
@@ -74,14 +75,18 @@ def _job(
     """Runs a job in a process of its own and reads its log."""
     # A unit for every fifth image: small enough that actors end together.
     options = {
+        "metrics": "[]",
         "dataset.limit": images,
         "actors.max": actors,
         "unit_size": 5,
     }
-    command = [sys.executable, "-m", "jobs.cli", "attribute"]
-    for shard in shards or development_shards():
+    command = [str(Path(sys.executable).with_name("ssig")), "attribute"]
+    given = shards or development_shards()
+    if not given:
+        raise UsageError("--shards", None, f"shards, or their folder in {DEVELOPMENT_SHARDS}")
+    for shard in given:
         command += ["--shards", str(shard)]
-    command += ["--model", model, "--method", f"ssig:samples={samples}", "--metric", "none", "--out", str(run)]
+    command += ["--model", model, "--method", f"ssig:samples={samples}", "--out", str(run)]
     for name, value in options.items():
         command += ["--set", f"{name}={value}"]
     began = datetime.now().astimezone()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -49,8 +50,10 @@ def measure(actors: int = 32, samples: int = 20_000, seconds: float = 0.02, unit
         with the larger one over that with the smaller; `ok`: whether the former is at most 3 % and the latter 1.05.
     """
     sizes = (max(1, samples // SMALLER), samples)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as processes:
+    # Ray prints warnings to standard output, which is for the record: they go to standard error.
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), initializer=os.dup2, initargs=(2, 1), max_tasks_per_child=1
+    ) as processes:
         runs = [processes.submit(dispatch, actors, size, seconds, unit_size).result() for size in sizes]
     smaller, larger = runs
     peaks = smaller["driver_peak_bytes"], larger["driver_peak_bytes"]

@@ -8,6 +8,9 @@ network finds c likeliest. Each way adds about `f_y(x) - f_y(its end)`, so there
 baseline, and the option `baseline` has no use here. A point costs two gradients, by c and by y; where the way has
 arrived, only the first of them. Images are taken to lie in [0, 1].
 
+Most ways arrive in 2 steps or 3. Of the pairs (k, T) within 32 gradients, (5, 3) came nearest to k = T = 20
+(EfficientNet-Lite0, logits, two photographs: cosine .69 and .55 of the maps; with probabilities, all pairs .8 to .9).
+
 `compat` is the authors' code, in which every step starts from the image, `X_{t+1} = clip(x + eps sign(...))`, and
 meets the whole way, `-grad f_y(X_t) * (X_{t+1} - x)`; and whose range of classes has one more than k where k does not
 divide their number. One of its scripts applies softmax twice, which no score of this project does. `preset: paper` is
@@ -39,8 +42,8 @@ LISTED_CLASSES = 1000
 @dataclass(frozen=True)
 class AdversarialOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
-    classes: int = option(4, "other classes k that the image is turned into", at_least=1)
-    steps: int = option(4, "steps T to each class at most, two gradient evaluations each", at_least=1)
+    classes: int = option(5, "other classes k that the image is turned into", at_least=1)
+    steps: int = option(3, "steps T to each class at most, two gradient evaluations each", at_least=1)
     epsilon: float = option(0.05, "change of every value in a step", above=0)
     compat: bool = option(False, "steps and classes of the authors' code")
 

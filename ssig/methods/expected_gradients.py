@@ -42,7 +42,7 @@ class ExpectedGradientsOptions(CommonOptions):
 
 def expected_gradients(group: Group, options: ExpectedGradientsOptions) -> Steps:
     pool = references_of(group)
-    pool_scores = scores_of_references(group, options.score or "logit")
+    pool_scores = scores_of_references(group, group.score)
     values, baseline_scores = WeightedSum(), WeightedSum()
     error: StandardError = (
         Welford() if options.readout == "sum" else SplitHalves(lambda mean: readout(options.readout, mean))

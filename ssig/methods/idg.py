@@ -14,9 +14,10 @@ The first sample has no slope and adds nothing. Slopes that are all equal to the
 samples evenly, where the authors' code has 0/0.
 
 `compat` is their code, which differs in what looks like errors: an interval without samples does not move the start
-of the next one, so that later samples land too early; a place for `s_0 = 0` takes part in the handing out; more samples
-left than empty intervals are taken from the filled ones, and the missing ones evaluated at a = 0 with no weight; and
-the sum is divided by M, which only scales the map. `preset: paper` takes 50 forwards and 50 gradients.
+of the next one, so that later samples land too early; a place for `s_0 = 0` takes part in the handing out; where more
+samples are left than intervals are empty, filled ones fall back to one sample, and the samples then missing are taken
+at a = 0 without weight; and the sum is divided by M, which only scales the map. `preset: paper` takes 50 forwards and
+50 gradients.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from torch import Tensor
 
 from ssig.integrands import READOUTS
 from ssig.integration import attribution, endpoints, gradients_of, scores_of
+from ssig.methods.idgi import straight_path
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Line
 from ssig.suppression import CommonOptions
 from ssig.types import SCORE, Group, Request, Response, Steps
 
@@ -53,9 +54,9 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
     rising = yield from first_pass(group, scores[0], options.forwards - 1)
     placed = [placement(row, options.steps, compat=options.compat) for row in rising]
     alphas, widths = (np.stack(column) for column in zip(*placed, strict=True))
-    factors = np.divide(widths[:, 1:], np.diff(alphas), out=np.zeros_like(widths[:, 1:]), where=np.diff(alphas) != 0)
-    # The first sample has no slope.
-    weights = group.images.new_tensor(np.pad(factors, ((0, 0), (1, 0))))
+    # The first sample has no slope, nor has one where the last one was.
+    gaps = np.diff(alphas, prepend=alphas[:, :1])
+    weights = group.images.new_tensor(np.divide(widths, gaps, out=np.zeros_like(widths), where=gaps != 0))
     positions = group.images.new_tensor(alphas)
     total = torch.zeros_like(group.images)
     before = torch.zeros_like(scores[0])
@@ -79,14 +80,10 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
 
 def first_pass(group: Group, ends: Tensor, intervals: int) -> Generator[Request, Response, Floats]:
     """Scores at `k / N`, k = 0 .. N, (B, N + 1) float64; `ends` (B,) are those of the images."""
-    line = Line("left")
     found: list[Tensor] = []
-    for first in range(0, intervals, group.budget):
-        drawn = range(first, min(first + group.budget, intervals))
-        points = torch.cat([line.point(group, k, intervals) for k in drawn])
-        key = ("line", tuple(line.alpha(k, intervals) for k in drawn))
-        response = yield Request(points, group.owners(len(drawn)), want=SCORE, key=key)
-        found += scores_of(response).chunk(len(drawn))
+    for request in straight_path(group, intervals, want=SCORE):
+        response = yield request
+        found += scores_of(response).chunk(len(request.points) // len(group))
     return torch.stack([*found, ends], dim=1).double().cpu().numpy()
 
 
@@ -128,6 +125,7 @@ METHODS.add(
         equation="(x - x') * integral of grad f(x' + a (x - x')) df/da da, sampled where f rises",
         evaluations=lambda options: int(options.steps),
         complete=False,
+        path=lambda options: ("line", "left", options.forwards - 1),
         presets={"paper": {"forwards": 50, "steps": 50, "baseline": "mean", "score": "logit"}},
     )
 )

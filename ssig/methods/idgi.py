@@ -28,13 +28,13 @@ from torch import Tensor
 from ssig.integrands import READOUTS, readout
 from ssig.integration import attribution, endpoints, gradients_of, scores_of
 from ssig.methods.guided_ig import GuidedOptions, guided_ig
-from ssig.methods.ssig_path import PathOptions, _onsets, suppression_path
+from ssig.methods.ssig_path import PathOptions, onsets, suppression_path
 from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.samplers import Line
 from ssig.suppression import CommonOptions
-from ssig.types import Group, Request, Response, Steps
+from ssig.types import SCORE_AND_GRADIENT, Group, Request, Response, Steps
 
 # Asks for the gradients at X_0 .. X_{K-1} of every image of a group, in order; any number of steps in one request.
 Path = Generator[Request, Response, object]
@@ -84,9 +84,7 @@ def idgi_ssig_path(group: Group, options: PathOptions) -> Steps:
     )
 
 
-def idgi(
-    group: Group, paths: Callable[[Group], Sequence[Path]], *, readout_name: str, evaluations: int
-) -> Steps:
+def idgi(group: Group, paths: Callable[[Group], Sequence[Path]], *, readout_name: str, evaluations: int) -> Steps:
     """The mean of IDGI over paths.
 
     Args:
@@ -139,22 +137,23 @@ def squared_shares(gradient: Tensor) -> Tensor:
     return squares / torch.where(total == 0, 1, total)
 
 
-def straight_path(group: Group, steps: int) -> Path:
-    """The line from baselines to images, at the nodes of `ig` with the left rule."""
-    line = Line("left")
+def straight_path(
+    group: Group, steps: int, *, rule: str = "left", want: frozenset[str] = SCORE_AND_GRADIENT
+) -> Generator[Request, Response, None]:
+    """The line from baselines to images, at the nodes of a quadrature rule; methods that also walk it can share it."""
+    line = Line(rule)
     for first in range(0, steps, group.budget):
         drawn = range(first, min(first + group.budget, steps))
         points = torch.cat([line.point(group, k, steps) for k in drawn])
-        yield Request(points, group.owners(len(drawn)), key=("line", tuple(line.alpha(k, steps) for k in drawn)))
+        key = ("line", tuple(line.alpha(k, steps) for k in drawn))
+        yield Request(points, group.owners(len(drawn)), want=want, key=key)
 
 
-def onset_path(group: Group, number: int, steps: int, width: float) -> Path:
+def onset_path(group: Group, number: int, steps: int, width: float) -> Generator[Request, Response, None]:
     """Suppression path `number` of each image, at t = k / K."""
-    onset = _onsets(group, number)
+    onset = onsets(group, number)
     for first in range(0, steps, group.budget):
-        gammas = [
-            suppression_path(onset, width, k / steps) for k in range(first, min(first + group.budget, steps))
-        ]
+        gammas = [suppression_path(onset, width, k / steps) for k in range(first, min(first + group.budget, steps))]
         points = torch.cat([group.baselines + gamma * group.difference for gamma in gammas])
         yield Request(points, group.owners(len(gammas)))
 
@@ -175,6 +174,7 @@ METHODS.add(
         equation="sum_k g_k^2 / |g_k|^2 (f(X_{k+1}) - f(X_k)) along the straight line",
         evaluations=lambda options: int(options.steps),
         complete=True,
+        path=lambda options: ("line", "left", options.steps),
         presets=PRESETS,
     )
 )

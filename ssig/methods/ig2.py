@@ -6,12 +6,15 @@
 Source: Zhuo, Ge, *IG2: Integrated Gradient on Iterative Gradient Path for Feature Attribution* (2024), and the code
 that they published. The path ends in a counterfactual of its own, which takes the place of the baseline: the sum tends
 to `f(x) - mean_r f(X_K)`, whose last term is the `baseline_score`, and the option `baseline` has no use here. The
-representation `l` whose distance falls is the logits, where the authors mostly take the features before the last layer:
-a linear map of these. References are drawn by each image's own stream from those of the run that the network does not
-take for the target; the standard error is over them. Images are taken to lie in [0, 1].
+representation `l` is the logits; in the authors' code it is the input of the last layer. References are drawn by each
+image's own stream from those of the run that the network does not take for the target; the standard error is over
+them. Images are taken to lie in [0, 1].
 
-`step` is eta as a root mean square change of a value. The authors' 201 steps of 256 / 255 in L2, `preset: paper`, take
-402 gradients for each reference; by default a few longer steps go as far.
+`step` is eta as a root mean square change of a value, by default the authors' 256 / 255 in L2 at 224 x 224. Their 201
+steps, `preset: paper`, take 402 gradients for each reference. Compared with paths of that length in 67 steps, the
+default's maps have a cosine of .75, and of .91 after a mean over 9 x 9 pixels (EfficientNet-Lite0, one photograph).
+Steps of one length zigzag where the way bends: the residual is large, more so for longer steps, and in float32 maps
+depend on rounding.
 """
 
 from __future__ import annotations
@@ -35,13 +38,16 @@ from ssig.registry import METHODS, MethodSpec
 from ssig.suppression import CommonOptions
 from ssig.types import SCORE, Group, References, Request, Response, Steps
 
+# The authors' step, for images of 3 x 224 x 224 values.
+STEP = 256 / 255 / math.sqrt(3 * 224 * 224)
+
 
 @dataclass(frozen=True)
 class IterativeOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     paths: int = option(2, "references of each image, one path to each", at_least=1)
     steps: int = option(8, "steps of a path, two gradient evaluations each", at_least=1)
-    step: float = option(0.05, "length of a step: root mean square change of a value", above=0)
+    step: float = option(STEP, "length of a step: root mean square change of a value", above=0)
     pool: int = option(64, "images of the data set to draw references from; at least paths", at_least=1)
 
     def __post_init__(self) -> None:
@@ -60,7 +66,8 @@ def ig2(group: Group, options: IterativeOptions) -> Steps:
     for first in range(0, paths, group.budget):
         goals = pool.logits[drawn[:, first : first + group.budget].T.reshape(-1)]
         sums, end_scores = yield from approaches(group, goals, options)
-        parts = zip(sums.split(len(group)), end_scores.split(len(group)), strict=True)
+        count = len(goals) // len(group)
+        parts = zip(sums.chunk(count), end_scores.chunk(count), strict=True)
         for number, (path_values, score) in enumerate(parts, start=first):
             values.add(1 / paths, path_values)
             ends.add(1 / paths, score)
@@ -132,7 +139,6 @@ METHODS.add(
         evaluations=lambda options: 2 * int(options.steps * options.paths),
         complete=True,
         references=lambda options: int(options.pool),
-        # 256 / 255 in L2, at 224 x 224.
-        presets={"paper": {"steps": 201, "step": 256 / 255 / math.sqrt(3 * 224 * 224), "score": "logit"}},
+        presets={"paper": {"steps": 201, "score": "logit"}},
     )
 )

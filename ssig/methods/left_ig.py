@@ -20,11 +20,11 @@ from torch import Tensor
 
 from ssig.integrands import READOUTS
 from ssig.integration import attribution, endpoints, gradients_of, scores_of
+from ssig.methods.idgi import straight_path
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Line
 from ssig.suppression import CommonOptions, check_rule
-from ssig.types import Group, Request, Steps
+from ssig.types import Group, Steps
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,13 @@ class LeftOptions(CommonOptions):
 
 def left_ig(group: Group, options: LeftOptions) -> Steps:
     scores = yield from endpoints(group)
-    line = Line(options.rule)
     gradients: list[Tensor] = []
     on_path: list[Tensor] = []
-    for first in range(0, options.steps, group.budget):
-        drawn = range(first, min(first + group.budget, options.steps))
-        points = torch.cat([line.point(group, k, options.steps) for k in drawn])
-        key = ("line", tuple(line.alpha(k, options.steps) for k in drawn))
-        response = yield Request(points, group.owners(len(drawn)), key=key)
-        gradients += gradients_of(response).chunk(len(drawn))
-        on_path += scores_of(response).chunk(len(drawn))
+    for request in straight_path(group, options.steps, rule=options.rule):
+        response = yield request
+        steps = len(request.points) // len(group)
+        gradients += gradients_of(response).chunk(steps)
+        on_path += scores_of(response).chunk(steps)
     counts = cutoffs(torch.stack(on_path), scores[0], options.share)
     total = torch.zeros_like(group.images)
     for k, gradient in enumerate(gradients):
@@ -82,6 +79,7 @@ METHODS.add(
         equation="(x - x') * mean of grad f(x' + a (x - x')) over a before f first exceeds .9 of its maximum",
         evaluations=lambda options: int(options.steps),
         complete=False,
+        path=lambda options: ("line", options.rule, options.steps),
         presets={"paper": {"steps": 50, "rule": "endpoints", "baseline": "mean", "score": "logit"}},
     )
 )

@@ -6,9 +6,9 @@ Source: Yang, Akhtar, Wen, Mian, *Local Path Integration for Attribution* (2023)
 images are cut by k-means into `centres` clusters, and each of these into R = `paths` smaller ones. An image has the
 centre nearest to its logits; there, `x_r` is the real image nearest to the middle of each of its R clusters, and `p_r`
 the cluster's share of the images, so that the `p_r` sum to 1 (the authors' code then divides by R, which only scales
-the map). The integral is a quadrature with weights that sum to 1: `rule: endpoints` is the authors' (k points, both ends
-included, equal weights), and `rule: right` their k = 1, at the image. `preset: paper` gives their settings, with 256
-images in place of the training set.
+the map). The integral is a quadrature with weights that sum to 1: `rule: endpoints` is the authors' (k points, both
+ends included, equal weights), and `rule: right` their k = 1, at the image. `preset: paper` gives their settings, with
+256 images in place of the training set.
 
 The sum tends to `f(x) - sum_r p_r f(x_r)`, whose last term is the `baseline_score`; the option `baseline` has no use
 here. Clusters are made once a run and with a fixed seed: nothing is random, so there is no standard error.
@@ -106,7 +106,7 @@ def lpi(group: Group, options: LocalPathOptions) -> Steps:
     group, own = yield from _nearest(group, centres)
     baseline_scores = [
         scores[list(centre.references)] @ scores.new_tensor(centre.weights)
-        for scores, centre in zip(scores_of_references(group, options.score or "logit"), own, strict=True)
+        for scores, centre in zip(scores_of_references(group, group.score), own, strict=True)
     ]
     scores = yield from endpoints(dataclasses.replace(group, baseline_scores=torch.stack(baseline_scores)))
     evaluations = torch.tensor([len(centre.references) * options.steps for centre in own])

@@ -4,16 +4,16 @@
     X(a) = x' + U diag(s gate(p)) V^T,   p_i = clip((a - (1 - w) (1 - s_i / s_1)) / w, 0, 1)
 
 with the singular value decomposition `U diag(s) V^T` of each channel of `x - x'`, s_1 the largest value. Strong
-components come first, each over a share `w` (`overlap`) of the path; `w` = 1 with the linear gate is the straight line.
-The path starts at `x'` and ends at `x`, so that the sum tends to `f(x) - f(x')`.
+components come first, each over a share `w` (`overlap`) of the path; with `w` = 1 and the linear gate it is the
+straight line. The path starts at `x'` and ends at `x`, so that the sum tends to `f(x) - f(x')`.
 
     linear   p              cosine  (1 - cos(pi p)) / 2
     sigmoid  logistic(12 (p - 1/2)), shifted and scaled to [0, 1]
 
-Source: the Spectral IG of the public comparison code that also holds `SpectralPathGenerator`; K + 1 of its points are
-K gradients, as it does not use the last one's. Its hard step, `w` = 0, is left out: that path does not start at the
-baseline. Signs of singular vectors and the basis of equal singular values are not unique, but components of equal value
-have equal gates, so that X(a) is. `preset: paper` gives its settings.
+Source: the `SpectralPathGenerator` of a public code that compares path methods. Its T points are T - 1 = K gradients,
+as the last one's has no step to go with. Its hard step, `w` = 0, is left out: that path does not start at the
+baseline. Signs of singular vectors and the basis of equal singular values are not unique, but components of equal
+value have equal gates, so that X(a) is. `preset: paper` gives its settings.
 """
 
 from __future__ import annotations

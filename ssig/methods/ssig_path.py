@@ -52,7 +52,7 @@ def ssig_path(group: Group, options: PathOptions) -> Steps:
         Welford() if options.readout == "sum" else SplitHalves(lambda values: readout(options.readout, values))
     )
     for path in range(options.paths):
-        onset = _onsets(group, path)
+        onset = onsets(group, path)
         values = WeightedSum()
         for first in range(0, segments, group.budget):
             steps = range(first, min(first + group.budget, segments))
@@ -77,7 +77,7 @@ def ssig_path(group: Group, options: PathOptions) -> Steps:
     )
 
 
-def _onsets(group: Group, path: int) -> Tensor:
+def onsets(group: Group, path: int) -> Tensor:
     """`s_p` of one path for each image, (B, 1, H, W)."""
     size = (1, *group.images.shape[-2:])
     draws = [stream.generator(path).random(size, dtype=np.float32) for stream in group.streams]

@@ -240,4 +240,4 @@ def test_a_development_shard_is_packed_again_byte_for_byte(tmp_path: Path) -> No
     assert Path(shard).read_bytes() == original.read_bytes()
     shutil.rmtree(source)
     packed = manifest.build([shard], 64)
-    assert {row.status for row in packed.rows(packed.units()[0].id)} == {Status.OK}
+    assert {row.status for row in packed.rows(next(packed.units()).id)} == {Status.OK}

@@ -251,7 +251,7 @@ def test_a_shard_that_vanished_or_shrank_is_no_samples_fault(tmp_path: Path) -> 
     read(tmp_path, [("a.png", PNG), ("b.png", PNG)])
     path = tmp_path / "x.tar"
     found = manifest.build([str(path)], 64)
-    rows = found.rows(found.units()[0].id)
+    rows = found.rows(next(found.units()).id)
     with path.open("r+b") as file:
         file.truncate(rows[1].members[0].offset + 5)
     with pytest.raises(OSError, match=r"x\.tar: shorter than in its manifest"):
@@ -383,7 +383,7 @@ def test_patterns_of_objects(tmp_path: Path) -> None:
 def test_a_development_shard_decodes(tmp_path: Path) -> None:
     (shard,) = expand([str(DEVELOPMENT / "*-0000.tar")], tmp_path)
     found = manifest.build([shard], 16)
-    rows = found.rows(found.units()[1].id)
+    rows = found.rows(list(found.units())[1].id)
     samples = list(read_unit(shard, rows, needs_label=True, classes=1000))
     assert [sample.row for sample in samples] == rows
     assert {sample.status for sample in samples} == {Status.OK}

@@ -151,4 +151,3 @@ def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off
     assert statuses[2]["insertion"] is None
     assert statuses[2]["probability"] is None
     assert audit(str(run)).ok
-

@@ -12,7 +12,6 @@ from ssig.methods.lpi import Centre, centres_of
 from ssig.registry import METHODS
 
 # A group does not tell its method the score, which then takes references by their logits.
-UNTOLD = pytest.mark.xfail(strict=True, reason="the score of references is known by name to the job only")
 
 
 @pytest.fixture
@@ -158,7 +157,7 @@ def test_compat_gives_what_the_authors_code_gives(
     assert relative(attribute(cnn, images, targets, "lpi", **options).values / paths, found) > 1e-3
 
 
-@pytest.mark.parametrize("score", ["logit", pytest.param("probability", marks=UNTOLD)])
+@pytest.mark.parametrize("score", ["logit", "probability"])
 def test_aligned_paths_are_a_weighted_mean_of_integrated_gradients(
     cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor, score: str
 ) -> None:

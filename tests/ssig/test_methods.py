@@ -1,4 +1,4 @@
-"""Closed forms, axioms and limits of every method, in float64."""
+"""Closed forms, axioms and limits of integrated gradients and the suppression family, in float64."""
 
 from __future__ import annotations
 
@@ -9,100 +9,15 @@ from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from captum.attr import Saliency
 from torch import Tensor, nn
 
-import ssig
 from ssig import attribute
 from ssig.quadrature import RULES
 
-ALL = [spec.name for spec in ssig.list_methods()]
-SAMPLED = [name for name in ALL if name not in ("gradient", "ig")]
 CAPTUM = {
     "gauss-legendre": "gausslegendre",
     "left": "riemann_left",
     "right": "riemann_right",
     "midpoint": "riemann_middle",
 }
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_batch_equals_loop(cnn: nn.Module, images: Tensor, targets: Tensor, method: str) -> None:
-    keys = [("s.tar", str(index)) for index in range(5)]
-    whole = attribute(cnn, images, targets, method, keys=keys)
-    for index in range(5):
-        span = slice(index, index + 1)
-        alone = attribute(cnn, images[span], targets[span], method, keys=keys[span], micro_batch=3)
-        assert torch.allclose(alone.map[0], whole.map[index], rtol=1e-9, atol=1e-14)
-        assert alone.gradient_evaluations.tolist() == whole.gradient_evaluations[span].tolist()
-        if whole.standard_error is not None:
-            assert alone.standard_error is not None
-            assert torch.allclose(alone.standard_error[0], whole.standard_error[index], rtol=1e-8, atol=1e-14)
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_a_linear_network_is_attributed_exactly(
-    linear: nn.Module, images: Tensor, targets: Tensor, method: str
-) -> None:
-    targets = targets % 3
-    result = attribute(linear, images, targets, method, baseline="black")
-    weight = linear.weight.detach()[targets]
-    if method in ("ssig", "ssig-frequency"):
-        expected = weight.abs()
-    elif method in ("gradient", "smoothgrad"):
-        expected = weight
-    else:
-        expected = weight * images
-    assert torch.allclose(result.values, expected, rtol=1e-9, atol=1e-12)
-    assert torch.allclose(result.score, linear(images).gather(1, targets[:, None])[:, 0])
-    if result.completeness_residual is not None:
-        assert result.completeness_residual.abs().max() < 1e-9
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_evaluations_are_what_the_listing_says(cnn: nn.Module, images: Tensor, targets: Tensor, method: str) -> None:
-    spec = next(spec for spec in ssig.list_methods() if spec.name == method)
-    gradients = 0
-
-    class Counter(nn.Module):
-        def forward(self, points: Tensor) -> Tensor:
-            nonlocal gradients
-            gradients += len(points) if points.requires_grad else 0
-            return cnn(points)
-
-    result = attribute(Counter().eval(), images, targets, method)
-    assert result.gradient_evaluations.tolist() == [spec.evaluations(spec.parse({}))] * 5
-    assert gradients == int(result.gradient_evaluations.sum())
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_every_method_gives_a_whole_result(cnn: nn.Module, images: Tensor, targets: Tensor, method: str) -> None:
-    result = attribute(cnn.float(), images.float(), targets, method)
-    assert result.values.shape == images.shape
-    assert result.values.dtype == torch.float32
-    assert result.map.shape == (5, 10, 12)
-    assert torch.isfinite(result.map).all()
-    assert (result.standard_error is None) == (method not in SAMPLED)
-    if result.standard_error_mean is not None:
-        assert (result.standard_error_mean > 0).all()
-        assert result.standard_error_mean.shape == (5,)
-
-
-@pytest.mark.parametrize("method", ALL)
-@pytest.mark.parametrize("value", [0.0, 0.5])
-def test_constant_images_and_images_equal_to_their_baseline_are_finite(
-    cnn: nn.Module, targets: Tensor, method: str, value: float
-) -> None:
-    constant = torch.full((5, 3, 10, 12), value, dtype=torch.float64)
-    result = attribute(cnn, constant, targets, method, baseline=constant)
-    assert torch.isfinite(result.values).all()
-    if result.completeness_residual is not None:
-        assert result.completeness_residual.abs().max() < 1e-12
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_nan_gradients_reach_the_result(linear: nn.Module, images: Tensor, targets: Tensor, method: str) -> None:
-    def poisoned(points: Tensor) -> Tensor:
-        return linear(points) * torch.tensor(float("nan"))
-
-    assert torch.isnan(attribute(poisoned, images, targets % 3, method).map).any()
 
 
 @pytest.mark.parametrize("rule", sorted(CAPTUM))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import MethodType
 
 import pytest
 import timm
@@ -213,9 +214,11 @@ class NeedsFloat32(Small):
         return super().features(points.float()).to(points.dtype)
 
 
-class Rectified(nn.Conv2d):
+class Limited(nn.Conv2d):
+    """Differs from a convolution only far from the example."""
+
     def forward(self, points: Tensor) -> Tensor:
-        return super().forward(points).relu()
+        return super().forward(points).clamp(-50, 50)
 
 
 class Standardised(nn.Conv2d):
@@ -236,9 +239,10 @@ class TwoPairs(Small):
         return self.bad.features(self.pair(super().features(points)))
 
 
-def hooked(where: str) -> nn.Module:
+def watched(where: str) -> nn.Module:
+    """What a hook sees must not change, though it changes nothing."""
     network = Small()
-    network.get_submodule(where).register_forward_hook(lambda module, inputs, output: output * 2)
+    network.get_submodule(where).register_forward_hook(lambda module, inputs, output: None)
     return network
 
 
@@ -251,7 +255,9 @@ def reparametrised(change: Callable[[nn.Module], nn.Module]) -> nn.Module:
 def patched() -> nn.Module:
     """A convolution whose forward pass is replaced on the object."""
     network = Small()
-    network.conv.forward = lambda points: F.conv2d(points, network.conv.weight, padding=1).relu()
+    network.conv.forward = MethodType(
+        lambda self, points: nn.Conv2d.forward(self, points).clamp(-50, 50), network.conv
+    )
     return network
 
 
@@ -280,11 +286,11 @@ NOT_FOLDED: dict[str, Callable[[], nn.Module]] = {
     "statistics of the batch": lambda: Small(norm=nn.BatchNorm2d(6, track_running_stats=False)),
     "grouped transposed": lambda: Small(nn.ConvTranspose2d(3, 6, 3, groups=3)),
     "channels of tokens": lambda: ShapedLike(nn.Linear(4, 6), nn.BatchNorm1d(12), (12, 4)),
-    "layer with a hook": lambda: hooked("conv"),
-    "norm with a hook": lambda: hooked("norm"),
+    "layer with a hook": lambda: watched("conv"),
+    "norm with a hook": lambda: watched("norm"),
     "weight norm": lambda: reparametrised(weight_norm),
     "spectral norm": lambda: reparametrised(spectral_norm),
-    "layer of another kind": lambda: Small(Rectified(3, 6, 3, padding=1)),
+    "layer of another kind": lambda: Small(Limited(3, 6, 3, padding=1)),
     "layer that standardises": lambda: Small(Standardised(3, 6, 3, padding=1)),
     "layer replaced": patched,
     "other norm": lambda: Small(norm=nn.InstanceNorm2d(6)),

@@ -1,0 +1,259 @@
+"""Layers of a network by name: what they give while it runs, and how methods ask for that and lay it over the image.
+
+    NAME       the output of that submodule, of its last call where there are several
+    last-conv  the last feature map: the output of the last submodule, in order of execution, that gives (n, c, h, w)
+               in the image's proportions, of more than one pixel, and not made by pooling
+    attention  every softmax attention in order of execution, side by side: (n, layers, heads, tokens, tokens)
+
+Attention is mostly computed by a fused kernel that holds no map by which a gradient could be taken. While it is
+watched, `scaled_dot_product_attention` and `nn.MultiheadAttention` are computed openly; nothing is written to the
+network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from ssig.errors import ModelError
+from ssig.integration import gradients_of
+from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum
+from ssig.samplers import Sampler
+from ssig.types import Group, Request, Response
+
+LAST_CONV, ATTENTION = "last-conv", "attention"
+
+POOLING = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
+
+Network = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def captured(network: Network, layer: str | None, points: Tensor) -> Iterator[list[Tensor]]:
+    """What a layer gives while the network takes `points` (n, C, H, W) in the body: for `ATTENTION` several tensors.
+
+    Args:
+        network: a module with submodules, or anything that computes attention.
+        layer: name of a submodule, or `ATTENTION`, but not `LAST_CONV`; None for nothing.
+        points: for their number.
+
+    Raises:
+        ModelError: there is no such layer, or what it gives is not understood.
+    """
+    if layer is None:
+        yield []
+    elif layer == ATTENTION:
+        with _OpenAttention(len(points)) as attention:
+            yield attention.maps
+    else:
+        outputs: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: object) -> Tensor:
+            if not isinstance(output, Tensor):
+                raise ModelError(f"layer {layer!r} gives no tensor but {type(output).__name__}")
+            outputs[:] = [output]
+            # What comes next may work in place.
+            return output.clone()
+
+        handle = _submodule(network, layer).register_forward_hook(keep)
+        try:
+            yield outputs
+        finally:
+            handle.remove()
+
+
+def seen(layer: str, outputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The `outputs` of `captured` after the network ran; a `ModelError` if there are none."""
+    if not outputs and layer == ATTENTION:
+        raise ModelError(
+            "the network computes no attention that can be seen: "
+            "it must call scaled_dot_product_attention or nn.MultiheadAttention, as ViTs of timm and torchvision do"
+        )
+    if not outputs:
+        raise ModelError(f"the network does not use its layer {layer!r}")
+    return outputs
+
+
+def side_by_side(layer: str | None, tensors: Sequence[Tensor]) -> Tensor:
+    """One tensor of those that belong to a layer: (n, layers, heads, tokens, tokens) for `ATTENTION`."""
+    return torch.stack(tuple(tensors), dim=1) if layer == ATTENTION else tensors[0]
+
+
+def last_convolution(network: Network, points: Tensor) -> str:
+    """The name of the submodule that `LAST_CONV` stands for, found by one forward pass over `points` (n, C, H, W).
+
+    Raises:
+        ModelError: the network does not end in a feature map; that of a ViT is cut into tokens.
+    """
+    last: str | None = None
+    pooled: list[Tensor] = []
+
+    def after(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal last
+        if not isinstance(output, Tensor):
+            return
+        if isinstance(module, POOLING):
+            pooled.append(output)
+        if output.ndim == 3:
+            last = None  # tokens
+        # A container gives what the last of its submodules gave.
+        elif output.ndim == 4 and output[0, 0].numel() > 1 and not any(output is other for other in pooled):
+            last = name if _proportional(output, points) else None
+
+    handles = [
+        module.register_forward_hook(partial(after, name)) for name, module in _submodules(network).items() if name
+    ]
+    try:
+        with torch.no_grad():
+            network(points)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if last is None:
+        raise ModelError("the network does not end in a convolutional feature map; give a layer by name")
+    return last
+
+
+class _OpenAttention(TorchFunctionMode):
+    """While active, computes attention over `count` points openly and keeps its maps."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.maps: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return self._attend(*args, **(kwargs or {}))
+        if func is F.multi_head_attention_forward:
+            return self._attend_with_heads(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """`scaled_dot_product_attention` as its documentation defines it."""
+        if is_causal or enable_gqa:
+            raise ModelError("attention that is causal or shares its keys among heads cannot be seen")
+        products = (query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)) @ key.mT
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            products = products.masked_fill(~attn_mask, -math.inf)
+        elif attn_mask is not None:
+            products = products + attn_mask
+        attention = products.softmax(dim=-1)
+        count, _, rows, columns = attention.shape if attention.ndim == 4 else (0, 0, 0, 0)
+        if count != self.count or rows != columns or (self.maps and attention.shape != self.maps[0].shape):
+            raise ModelError(
+                f"attention {tuple(attention.shape)} of {self.count} points cannot be seen: "
+                "it must be between all tokens of each point, and equally many in every layer"
+            )
+        self.maps.append(attention)
+        return attention @ value
+
+    def _attend_with_heads(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        width: int,
+        heads: int,
+        weight: Tensor,
+        bias: Tensor | None,
+        bias_k: Tensor | None,
+        bias_v: Tensor | None,
+        add_zero_attn: bool,
+        dropout_p: float,
+        out_weight: Tensor,
+        out_bias: Tensor | None,
+        **rest: Any,
+    ) -> tuple[Tensor, None]:
+        """`multi_head_attention_forward` of tokens (tokens, n, width) to themselves, without masks."""
+        masked = rest.get("attn_mask") is not None or rest.get("key_padding_mask") is not None
+        itself = query is key and key is value and weight is not None
+        if masked or not itself or bias_k is not None or add_zero_attn or rest.get("need_weights", True):
+            raise ModelError("nn.MultiheadAttention can be seen only without masks, from tokens to themselves")
+        parts = F.linear(query, weight, bias).reshape(*query.shape[:2], 3, heads, -1)
+        tokens = self._attend(*parts.permute(2, 1, 3, 0, 4)).permute(2, 0, 1, 3).flatten(2)
+        return F.linear(tokens, out_weight, out_bias), None
+
+
+def activations_of(response: Response) -> Tensor:
+    """The activations of a response to a request with a layer."""
+    if response.activations is None:
+        raise RuntimeError("the engine returned no activations for a request with a layer")
+    return response.activations
+
+
+def averaged(
+    group: Group,
+    law: Sampler,
+    samples: int,
+    layer: str,
+    part: Callable[[Tensor, Tensor], Tensor],
+    mapped: Callable[[Tensor], Tensor] | None = None,
+) -> Generator[Request, Response, tuple[Tensor, Tensor | None]]:
+    """The mean of what is made of a layer's gradients and activations, over draws of a sampler, and its error.
+
+    Args:
+        group: the images, baselines and streams.
+        law: the sampler.
+        samples: gradient evaluations per image.
+        layer: as in `Request`.
+        part: of gradients and activations at one draw of each image, what is averaged, (B, ...).
+        mapped: the map (B, H, W) of such a mean, linear or not; None where its error is not wanted.
+    """
+    mean = WeightedSum()
+    error: StandardError = NoError() if mapped is None or law.kind == "deterministic" else SplitHalves(mapped)
+    for first in range(0, samples, group.budget):
+        drawn = range(first, min(first + group.budget, samples))
+        points = torch.cat([law.point(group, k, samples) for k in drawn])
+        response = yield Request(points, group.owners(len(drawn)), layer=layer)
+        pairs = (tensor.chunk(len(drawn)) for tensor in (gradients_of(response), activations_of(response)))
+        for k, gradients, activations in zip(drawn, *pairs, strict=True):
+            value = part(gradients, activations)
+            mean.add(law.weight(k, samples), value)
+            error.add(k, value, value)
+    return mean.result(), error.result()
+
+
+def enlarged(maps: Tensor, images: Tensor) -> Tensor:
+    """Values (B, C, H, W) of maps (B, 1, h, w): bilinear, and divided evenly among the channels of `images`."""
+    values = F.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
+    return (values / images.shape[1]).expand(images.shape)
+
+
+def _submodules(network: Network) -> dict[str, nn.Module]:
+    return dict(network.named_modules()) if isinstance(network, nn.Module) else {}
+
+
+def _submodule(network: Network, name: str) -> nn.Module:
+    modules = _submodules(network)
+    if name not in modules:
+        near = [known for known in modules if known.endswith(f".{name}")]
+        raise ModelError(f"the network has no layer {name!r}" + (f"; it has {', '.join(near)}" if near else ""))
+    return modules[name]
+
+
+def _proportional(maps: Tensor, points: Tensor) -> bool:
+    """Whether the last two axes of `maps` are rows and columns of an image like `points`, rounding aside."""
+    rows, columns = maps.shape[-2:]
+    height, width = points.shape[-2:]
+    return rows * width <= 2 * columns * height and columns * height <= 2 * rows * width

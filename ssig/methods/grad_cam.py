@@ -1,0 +1,70 @@
+"""Grad-CAM: the activations A (c, h, w) of a layer, each channel weighed by its mean gradient.
+
+    z = ReLU( sum_c w_c A_c ),   w_c = mean over pixels of d f_y / d A_c
+
+Source: Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra, *Grad-CAM: Visual Explanations from Deep Networks via
+Gradient-based Localization* (2017). The layer is by default the network's last feature map (`ssig.layers`). The map is
+enlarged bilinearly to the image, and each pixel's value divided evenly among the channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ssig.errors import ModelError
+from ssig.integrands import READOUTS
+from ssig.integration import attribution, endpoints, gradients_of
+from ssig.layers import LAST_CONV, activations_of, enlarged
+from ssig.options import option
+from ssig.registry import METHODS, MethodSpec
+from ssig.suppression import CommonOptions
+from ssig.types import Group, Request, Steps
+
+
+@dataclass(frozen=True)
+class CamOptions(CommonOptions):
+    """Options of the methods that weigh the activations of a layer."""
+
+    readout: str = option("sum", "channels to map", choices=READOUTS)
+    layer: str = option(LAST_CONV, "submodule whose output is weighed, by its name")
+    relu: bool = option(True, "whether only positive relevance is kept")
+
+
+def grad_cam(group: Group, options: CamOptions) -> Steps:
+    scores = yield from endpoints(group)
+    response = yield Request(group.images, group.owners(), layer=options.layer)
+    maps = class_activation(gradients_of(response), activations_of(response))
+    return attribution(
+        enlarged(maps.relu() if options.relu else maps, group.images),
+        options.readout,
+        scores,
+        has_residual=False,
+        standard_error=None,
+        evaluations=1,
+    )
+
+
+def class_activation(gradients: Tensor, activations: Tensor) -> Tensor:
+    """`sum_c w_c A_c`, (n, 1, h, w).
+
+    Args:
+        gradients, activations: (n, c, h, w) at a layer.
+    """
+    if gradients.ndim != 4:
+        raise ModelError(f"the layer gives {tuple(gradients.shape)}; expected (n, channels, height, width)")
+    return (gradients.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True)
+
+
+METHODS.add(
+    MethodSpec(
+        name="grad-cam",
+        run=grad_cam,
+        options=CamOptions,
+        paper="Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra 2017",
+        equation="ReLU(sum_c w_c A_c), w_c = mean of df/dA_c, at a layer",
+        evaluations=lambda options: 1,
+        complete=False,
+    )
+)
