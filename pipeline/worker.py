@@ -97,6 +97,10 @@ class Worker:
             self._under_way.pop((task.unit, name), None)
         return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
 
+    def close(self) -> None:
+        """Ends the thread that owns the device."""
+        self.device.close()
+
     @property
     def under_way(self) -> float:
         """How many maps are computed but not committed; attribution and metrics count half each."""

@@ -16,11 +16,11 @@ here they are stored in low precision once, where logits stay bit-equal.
 from __future__ import annotations
 
 import copy
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -34,6 +34,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from ssig.errors import ModelError, UsageError
 from ssig.models.model import PRECISIONS, check_precision
+from ssig.operators import AlignedConv, InPlaceClamp
 
 # By their forward functions, because a subclass that has another one may do anything.
 LAYERS = {
@@ -55,7 +56,7 @@ ON_RESULT = (nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 # Relative L2 distance: rounding in float64 stays far below it, and a wrong fold far above.
 FLOAT64_TOLERANCE = 1e-9
 # Logits must be bit-equal in low precision; gradients need not, as some CUDA kernels add in any order.
-GRADIENT_TOLERANCE = 1e-2
+LOW_PRECISION_TOLERANCE = 1e-2
 
 Compile = Literal["off", "default", "cuda-graphs"]
 COMPILE_MODES: dict[Compile, str | None] = {"off": None, "default": "default", "cuda-graphs": "reduce-overhead"}
@@ -123,6 +124,7 @@ def optimised(
         copied.to(memory_format=torch.channels_last)
     if dtype is not None:
         _lower(copied, points, dtype)
+    _align(copied, points, dtype)
     if mode is not None:
         _compile(copied, points, dtype, mode)
     return Optimised(
@@ -131,36 +133,6 @@ def optimised(
         left=sum(type(module).forward in NORMS for module in copied.modules()),
         lowered=sum(parameter.dtype == dtype for parameter in copied.parameters()),
     )
-
-
-class _Clamped(torch.autograd.Function):
-    """`min(max(x, low), high)` in place; the derivative is 1 where the result lies strictly between the bounds."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
-        ctx.mark_dirty(values.clamp_(low, high))
-        ctx.save_for_backward(values)
-        ctx.bounds = low, high
-        return values
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (values,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradient, values, *ctx.bounds), None, None
-
-
-class InPlaceClamp(nn.Module):
-    """A `Hardtanh` or `ReLU6` that works in place without a copy of its input."""
-
-    def __init__(self, bounds: nn.Hardtanh) -> None:
-        super().__init__()
-        self.low, self.high = bounds.min_val, bounds.max_val
-
-    def forward(self, values: Tensor) -> Tensor:
-        if not (torch.is_grad_enabled() and values.requires_grad):
-            return values.clamp_(self.low, self.high)
-        result: Tensor = _Clamped.apply(values, self.low, self.high)
-        return result
 
 
 def _unalias(network: nn.Module, points: Tensor) -> None:
@@ -176,7 +148,7 @@ def _unalias(network: nn.Module, points: Tensor) -> None:
 
     def same() -> bool:
         found = _answers(network, points)
-        return torch.equal(found[0], expected[0]) and _close(found[1:], expected[1:], GRADIENT_TOLERANCE)
+        return torch.equal(found[0], expected[0]) and _close(found[1:], expected[1:], LOW_PRECISION_TOLERANCE)
 
     _kept(network, [partial(_spare, name=name) for name in names], same)
 
@@ -192,6 +164,44 @@ def _spare(network: nn.Module, name: str) -> Undo:
         module.inplace = True
 
     return undo
+
+
+def _align(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None:
+    """Makes unequal padding part of the kernels, where logits and input gradients stay what they were."""
+    sizes: dict[str, set[tuple[int, int]]] = defaultdict(set)
+
+    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        height, width = inputs[0].shape[-2:]
+        sizes[name].add((height, width))
+
+    def forward(points: Tensor) -> Tensor:
+        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+            logits: Tensor = network(points)
+        return logits
+
+    names = [
+        name
+        for name, module in network.named_modules()
+        if _plain(module, {Conv2dSame.forward}) and set(cast(Conv2dSame, module).dilation) == {1}
+    ]
+    if not names:
+        return
+    handles = [network.get_submodule(name).register_forward_pre_hook(partial(seen, name)) for name in names]
+    try:
+        expected = _answers(forward, points)
+    finally:
+        for handle in handles:
+            handle.remove()
+    changes: list[Change] = [
+        partial(_put_aligned, name=name, size=next(iter(sizes[name]))) for name in names if len(sizes[name]) == 1
+    ]
+    _kept(network, changes, lambda: _close(_answers(forward, points), expected, LOW_PRECISION_TOLERANCE))
+
+
+def _put_aligned(network: nn.Module, name: str, size: tuple[int, int]) -> Undo:
+    layer: Any = network.get_submodule(name)
+    network.set_submodule(name, AlignedConv(layer, size))
+    return lambda: network.set_submodule(name, layer)
 
 
 def _folds(network: nn.Module, points: Tensor, keep: Collection[str]) -> list[Change]:
@@ -337,7 +347,7 @@ def _lower(network: nn.Module, points: Tensor, dtype: torch.dtype) -> None:
         return (
             torch.equal(plain, expected[0])
             and torch.equal(logits, expected[1])
-            and _close((gradient,), expected[2:], GRADIENT_TOLERANCE)
+            and _close((gradient,), expected[2:], LOW_PRECISION_TOLERANCE)
         )
 
     expected = answers()

@@ -8,11 +8,13 @@ the search for settings nor the first call of each side is timed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jobs.bench import peers
@@ -24,14 +26,15 @@ from ssig.allocator import keep_memory, usual_memory
 from ssig.api import attribute
 from ssig.errors import UsageError
 from ssig.integrands import readout
-from ssig.models import Model
 from ssig.ready import ready_replica
 from ssig.registry import METHODS
-from ssig.types import Attribution
+from ssig.replica import Replica
+from ssig.types import SCORE_AND_GRADIENT, Attribution
 
 SIZES = (1, 2, 4, 8, 16, 32)
 SEARCH_ROUNDS = 3
 SPREAD = "min - median - max over the rounds; ratio: our rate over the peer's in the same round"
+BARE = "bare loop"
 PLAIN = "the peer runs the network as loaded: eager, contiguous, float32"
 RANDOM = "the two sides draw different noise, so only ranks are compared"
 
@@ -97,11 +100,13 @@ def measure(
     options = comparison.options(steps)
     readout_name = METHODS[method].parse(options).readout
     case = network_case(network, pictures(images, shards))
-    run_ours, our_setting = ours(load(network, precision), case, method, options)
+    replica = ready_replica(load(network, precision))
+    usual_memory()
+    run_ours, run_bare = ours(replica, case, method, options), partial(bare, replica, case, steps)
     setting = best_setting(comparison, case, steps)
     run_theirs = partial(comparison.theirs, case, steps, setting)
     maps = run_ours().map.float(), readout(readout_name, run_theirs()).float()
-    seconds = alternate({"ssig": run_ours, peer: run_theirs}, rounds)
+    seconds = alternate({"ssig": run_ours, peer: run_theirs, BARE: run_bare}, rounds)
     gradients = images * steps
     return {
         "network": network,
@@ -110,10 +115,12 @@ def measure(
         "gradients": f"{steps} for each image",
         "rounds": rounds,
         "sides": [
-            _side("ssig", precision, our_setting, gradients, seconds["ssig"]),
+            _side("ssig", precision, f"{replica.micro_batch} points", gradients, seconds["ssig"]),
             _side(peers.release(peer), "fp32", _text(setting), gradients, seconds[peer]),
+            _side(BARE, precision, f"{replica.micro_batch} points", gradients, seconds[BARE]),
         ],
         "ratio": summary(ratios(seconds[peer], seconds["ssig"])),
+        "ratio of the bare loop": summary(ratios(seconds[peer], seconds[BARE])),
         "difference": {
             "relative_l2_median": None if comparison.random else float(relative_difference(*maps).median()),
             "spearman_median": float(rank_correlation(*maps).median()),
@@ -123,19 +130,33 @@ def measure(
     }
 
 
-def ours(model: Model, case: Case, method: str, options: Mapping[str, Any]) -> tuple[Callable[[], Attribution], str]:
-    """Our side, made ready for speed: what attributes all images of the case, and how it is set."""
-    replica = ready_replica(model)
+def ours(replica: Replica, case: Case, method: str, options: Mapping[str, Any]) -> Callable[[], Attribution]:
+    """Our side: what attributes all images of the case."""
 
     def run() -> Attribution:
-        keep_memory()  # as a ready replica does; the peer runs with the allocator as it usually is
-        try:
+        with _kept_memory():
             return attribute(replica, case.images, case.targets, method, baseline=case.baselines, **options)
-        finally:
-            usual_memory()
 
-    usual_memory()
-    return run, f"{replica.micro_batch} points"
+    return run
+
+
+def bare(replica: Replica, case: Case, steps: int) -> None:
+    """As many gradients of our network at our micro-batch, and nothing else: what no method can be faster than."""
+    count = len(case.images) * steps
+    with _kept_memory():
+        for start in range(0, count, replica.micro_batch):
+            rows = torch.arange(start, min(start + replica.micro_batch, count)) % len(case.images)
+            replica.evaluate(case.images[rows], case.targets[rows], "logit", SCORE_AND_GRADIENT)
+
+
+@contextmanager
+def _kept_memory() -> Iterator[None]:
+    """The allocator as a ready replica has it; the peer runs with the allocator as it usually is."""
+    keep_memory()
+    try:
+        yield
+    finally:
+        usual_memory()
 
 
 def settings(comparison: Comparison, images: int, steps: int) -> list[Setting]:

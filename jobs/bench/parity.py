@@ -23,7 +23,10 @@ from jobs.bench.peers import (
     BLUR,
     MODULES,
     NOISE,
+    captum_expected_gradients,
+    captum_grad_cam,
     captum_gradient,
+    captum_gradient_x_input,
     captum_ig,
     captum_smoothgrad,
     package,
@@ -31,16 +34,19 @@ from jobs.bench.peers import (
     pair_guided_ig,
     pair_ig,
     pair_smoothgrad,
+    pair_xrai,
     release,
 )
 from jobs.bench.timing import machine
 from ssig.api import attribute
 from ssig.classes import CAPTUM_RULES
+from ssig.layers import last_convolution
 from ssig.randomness import stream
 
 STEPS = 8
 NOISY: dict[str, Any] = {"samples": STEPS, "sigma": NOISE}
 KEY = "parity"  # of the image for its random draws
+POOL = 5  # references of expected gradients
 
 Reference = Callable[[Case], Tensor]
 
@@ -119,10 +125,20 @@ def _compare(method: str, reference: str, tolerance: float, theirs: Reference, *
 
 def _difference(make: Callable[[], Case], method: str, options: Mapping[str, Any], theirs: Reference) -> float:
     case = make()
-    ours = attribute(
-        case.model, case.images, case.targets, method, baseline=case.baselines, keys=[KEY], **options
-    ).values
-    return float(relative_difference(ours, theirs(case).to(ours)).max())
+    found = attribute(
+        case.model,
+        case.images,
+        case.targets,
+        method,
+        baseline=case.baselines,
+        keys=[KEY],
+        references=_pool(case),
+        **options,
+    )
+    expected = theirs(case)
+    # What a reference gives as one channel is a map.
+    ours = found.values if expected.shape == found.values.shape else found.map.unsqueeze(1)
+    return float(relative_difference(ours, expected.to(ours)).max())
 
 
 def _captum_ig(rule: str) -> Reference:
@@ -131,19 +147,40 @@ def _captum_ig(rule: str) -> Reference:
     return lambda case: captum_ig(case, STEPS, rule=rule) * scale
 
 
-def _noise(case: Case) -> Tensor:
-    """The standard normal draws of our SmoothGrad, (STEPS, C, H, W)."""
-    source, shape = stream(0, "", KEY, "smoothgrad"), tuple(case.images.shape[1:])
+def _pool(case: Case) -> Tensor:
+    """(POOL, C, H, W), the images that expected gradients starts from."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(POOL, *case.images.shape[1:], generator=generator, dtype=torch.float64)
+
+
+def _captum_shap(case: Case) -> Tensor:
+    source = stream(0, "", KEY, "expected-gradients")
+    draws = [(float(g.random()), int(g.integers(POOL))) for g in map(source.generator, range(STEPS))]
+    return captum_expected_gradients(case, _pool(case), [time for time, _ in draws], [one for _, one in draws])
+
+
+def _captum_cam(case: Case) -> Tensor:
+    return captum_grad_cam(case, last_convolution(case.model, case.images))
+
+
+def _pair_xrai(case: Case) -> Tensor:
+    base = attribute(case.model, case.images, case.targets, "ig", baseline=case.baselines, steps=STEPS)
+    return pair_xrai(case, base.values)
+
+
+def _noise(case: Case, method: str) -> Tensor:
+    """The standard normal draws of a method on the noise sampler, (STEPS, C, H, W)."""
+    source, shape = stream(0, "", KEY, method), tuple(case.images.shape[1:])
     draws = [source.generator(k).standard_normal(shape, dtype=np.float32) for k in range(STEPS)]
     return torch.from_numpy(np.stack(draws)).to(case.images)
 
 
-def _captum_tunnel(kind: str) -> Reference:
-    return lambda case: captum_smoothgrad(case, _noise(case), kind)
+def _captum_tunnel(kind: str, method: str = "smoothgrad") -> Reference:
+    return lambda case: captum_smoothgrad(case, _noise(case, method), kind)
 
 
 def _pair_smoothgrad(case: Case) -> Tensor:
-    return pair_smoothgrad(case, STEPS, noise=_noise(case))
+    return pair_smoothgrad(case, STEPS, noise=_noise(case, "smoothgrad"))
 
 
 for captum_rule, rule in CAPTUM_RULES.items():
@@ -153,5 +190,13 @@ _compare("gradient", "captum Saliency", 1e-8, captum_gradient)
 _compare("smoothgrad", "captum smoothgrad", 1e-5, _captum_tunnel("smoothgrad"), **NOISY)
 _compare("smoothgrad", "captum smoothgrad_sq", 1e-5, _captum_tunnel("smoothgrad_sq"), integrand="squared", **NOISY)
 _compare("smoothgrad", "PAIR GetSmoothedMask", 1e-5, _pair_smoothgrad, **NOISY)
+_compare(
+    "smoothgrad-squared", "captum smoothgrad_sq", 1e-5, _captum_tunnel("smoothgrad_sq", "smoothgrad-squared"), **NOISY
+)
+_compare("vargrad", "captum vargrad", 1e-5, _captum_tunnel("vargrad", "vargrad"), ddof=0, **NOISY)
+_compare("gradient-x-input", "captum InputXGradient", 1e-8, captum_gradient_x_input)
+_compare("expected-gradients", "captum GradientShap", 1e-5, _captum_shap, samples=STEPS)
+_compare("grad-cam", "captum LayerGradCam", 1e-5, _captum_cam)
+_compare("xrai", "PAIR XRAI", 1e-4, _pair_xrai, baselines="one", samples=STEPS)
 _compare("guided-ig", "PAIR GuidedIG", 1e-10, lambda case: pair_guided_ig(case, STEPS), steps=STEPS)
 _compare("blur-ig", "PAIR BlurIG", 1e-5, lambda case: pair_blur_ig(case, STEPS), steps=STEPS, **BLUR)

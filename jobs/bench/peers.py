@@ -8,13 +8,14 @@ Neither is needed to run this project, so each is imported when it is called for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -86,6 +87,59 @@ def captum_gradient(case: Case) -> Tensor:
     images = case.images.clone().requires_grad_()
     values: Tensor = package("captum").Saliency(case.model).attribute(images, case.targets, abs=False)
     return values
+
+
+def captum_gradient_x_input(case: Case) -> Tensor:
+    """Captum's input times gradient of the image less its baseline, (B, C, H, W)."""
+
+    def shifted(points: Tensor) -> Tensor:
+        logits: Tensor = case.model(points + case.baselines)
+        return logits
+
+    inputs = (case.images - case.baselines).requires_grad_()
+    values: Tensor = package("captum").InputXGradient(shifted).attribute(inputs, case.targets)
+    return values.detach()
+
+
+def captum_expected_gradients(case: Case, pool: Tensor, times: Sequence[float], chosen: Sequence[int]) -> Tensor:
+    """Captum's GradientShap of one image, (1, C, H, W).
+
+    Args:
+        case: with one image.
+        pool: (R, C, H, W), the baselines to draw from.
+        times, chosen: of each sample the place on its line and its baseline, in place of Captum's own draws.
+    """
+    with (
+        patch.object(np.random, "choice", lambda count, size: np.array(chosen)),
+        patch.object(np.random, "uniform", lambda low, high, size: np.array(times)),
+    ):
+        values: Tensor = (
+            package("captum")
+            .GradientShap(case.model)
+            .attribute(case.images, pool, n_samples=len(times), stdevs=0.0, target=case.targets)
+        )
+    return values
+
+
+def captum_grad_cam(case: Case, layer: str) -> Tensor:
+    """Captum's Grad-CAM, enlarged to the image, (B, 1, H, W)."""
+    attr = package("captum")
+    maps = attr.LayerGradCam(case.model, case.model.get_submodule(layer)).attribute(
+        case.images, case.targets, relu_attributions=True
+    )
+    size = tuple(case.images.shape[-2:])
+    enlarged: Tensor = attr.LayerAttribution.interpolate(maps, size, "bilinear").detach()
+    return enlarged
+
+
+def pair_xrai(case: Case, values: Tensor) -> Tensor:
+    """PAIR's XRAI over given attributions (B, C, H, W), as (B, 1, H, W); the images are segmented as they are."""
+    method = package("pair").XRAI()
+    masks = [
+        method.GetMask(image.movedim(0, 2).numpy(), None, base_attribution=base.movedim(0, 2).numpy())
+        for image, base in zip(case.images, values, strict=True)
+    ]
+    return torch.from_numpy(np.stack(masks)).unsqueeze(1)
 
 
 def captum_smoothgrad(case: Case, noise: Tensor, kind: str = "smoothgrad") -> Tensor:

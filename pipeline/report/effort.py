@@ -24,7 +24,7 @@ class Effort:
         relative_residual: median of |residual| / |f(x) - f(x')|.
         residual_count: images with a residual; 0 where completeness is no axiom of the method.
         gradient_evaluations: mean per image.
-        seconds: phase -> wall seconds per image of the committed units.
+        seconds: phase -> seconds of computing per image of the committed units.
     """
 
     method: str

@@ -93,4 +93,5 @@ def do_units(job: Job, limit: int | None = None) -> Path:
     for number, work in enumerate(units_to_do(storage, manifest, labels)[:limit]):
         rows = tuple(manifest.rows(work.unit))
         worker.process(Task(work.unit, urls[rows[0].shard], rows, work.labels, f"test-{number}"))
+    worker.close()
     return Path(storage.root)

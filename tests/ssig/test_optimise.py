@@ -11,6 +11,7 @@ import timm
 import torch
 import torchvision
 from scipy.stats import spearmanr
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +20,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from ssig.errors import ModelError, UsageError
 from ssig.models import load_model
+from ssig.operators import AlignedConv, InPlaceClamp
 from ssig.optimise import Optimised, optimised
 
 
@@ -87,7 +89,7 @@ def test_known_networks_stay_equal(name: str) -> None:
     result = optimised(network, noise(1, 3, pixels, pixels).double())
     assert (result.folded, result.left, result.lowered) == (folded, left, 0)
     check_equal(network, result, noise(2, 3, pixels, pixels, seed=1).double())
-    assert set(dict(network.named_modules())) == set(dict(result.network.named_modules()))
+    assert set(dict(network.named_modules())) <= set(dict(result.network.named_modules()))
 
 
 def test_float32_gradients_differ_by_rounding_alone() -> None:
@@ -371,8 +373,13 @@ class ReadsWeights(Small):
 )
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_stored_weights_give_the_same_bits(
-    build: Callable[[], nn.Module], lowered: int, precision: str, dtype: torch.dtype
+    build: Callable[[], nn.Module],
+    lowered: int,
+    precision: str,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("ssig.optimise._align", lambda *network: None)  # which rounds in another order
     network = built(build)
     for module in network.modules():
         if isinstance(module, nn.Linear):
@@ -429,3 +436,49 @@ def test_a_failed_compilation_names_the_network() -> None:
     no_compiler = config.patch({"cpp.cxx": ("no-such-compiler",)})
     with no_compiler, pytest.raises(ModelError, match=r"Small.*no-such-compiler"):
         optimised(built(Small), noise(1, 3, 5, 7), compile="default")
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 12), (15, 31)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (3, 1), (2, 2), (4, 3)])
+def test_padding_moves_into_the_kernel(size: tuple[int, int], kernel: int, stride: int) -> None:
+    layer = Conv2dSame(4, 8, kernel, stride=stride, groups=2).double()
+    aligned = AlignedConv(layer, size)
+    points = torch.rand(2, 4, *size, dtype=torch.float64, requires_grad=True)
+    found, expected = aligned(points), layer(points)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-14)
+    weights = torch.rand_like(found)
+    first, second = (torch.autograd.grad((y * weights).sum(), points, retain_graph=True)[0] for y in (found, expected))
+    assert torch.allclose(first, second, rtol=1e-12, atol=1e-14)
+    other = torch.rand(1, 4, 20, 23, dtype=torch.float64)
+    assert torch.equal(aligned(other), layer(other))
+
+
+def test_a_clamp_gives_the_derivative_of_relu6() -> None:
+    usual, ours = nn.ReLU6(), InPlaceClamp(nn.ReLU6())
+    values = torch.linspace(-3, 9, 25, dtype=torch.float64).requires_grad_()  # with 0 and 6 themselves
+    weights = torch.rand(25, dtype=torch.float64)
+    (expected,) = torch.autograd.grad((usual(values) * weights).sum(), values)
+    (found,) = torch.autograd.grad((ours(values * 1.0) * weights).sum(), values)
+    assert torch.equal(found, expected)
+    with torch.no_grad():
+        assert torch.equal(ours(values.clone()), usual(values))
+
+
+def test_a_clamp_whose_gradient_another_layer_shares_is_left_alone() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+            self.act = nn.ReLU6(inplace=True)
+
+        def forward(self, points: Tensor) -> Tensor:
+            return (self.act(self.first(points) * 8) + self.second(points).tanh()).mean(dim=(2, 3))
+
+    network = Shared().double().eval()
+    points = torch.rand(2, 3, 12, 12, dtype=torch.float64)
+    fast = optimised(network, points).network
+    gradients = []
+    for one in (network, fast):
+        variable = points.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(one(variable).square().sum(), variable)[0])
+    assert torch.allclose(*gradients, rtol=1e-9)

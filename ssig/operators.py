@@ -1,0 +1,91 @@
+"""Layers that compute what a library's do, for networks of which only the input's gradient is wanted.
+
+    clamp   the derivative is 1 where the *result* lies strictly between the bounds, so the input need not be kept
+    conv    y_i = sum_j w_j x_(s i + j - t), t rows of padding before and b >= t after: with b - t zeros before the
+            kernel, b rows on both sides do, and the padded copy of the input, forth and back, is not made
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
+
+
+class _Clamped(torch.autograd.Function):
+    """`min(max(x, low), high)` in place, and its gradient in place too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
+        ctx.mark_dirty(values.clamp_(low, high))
+        ctx.save_for_backward(values)
+        ctx.bounds = low, high
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (values,) = ctx.saved_tensors
+        if gradient.stride() == values.stride():  # memory of its own, and not one number seen many times
+            backward = torch.ops.aten.hardtanh_backward.grad_input
+            return backward(gradient, values, *ctx.bounds, grad_input=gradient), None, None
+        return torch.ops.aten.hardtanh_backward(gradient, values, *ctx.bounds), None, None
+
+
+class InPlaceClamp(nn.Module):
+    """A `Hardtanh` or `ReLU6` that works in place without a copy of its input.
+
+    It writes over the gradient that it is handed, too: where another operation is handed the same tensor, as both
+    terms of a sum are, it must not take the place of the library's.
+    """
+
+    def __init__(self, bounds: nn.Hardtanh) -> None:
+        super().__init__()
+        self.low, self.high = bounds.min_val, bounds.max_val
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and values.requires_grad):
+            return values.clamp_(self.low, self.high)
+        result: Tensor = _Clamped.apply(values, self.low, self.high)
+        return result
+
+
+class AlignedConv(nn.Module):
+    """A `Conv2dSame` for inputs of one size, whose unequal padding is part of its kernel; others go the usual way.
+
+    Args:
+        layer: without dilation.
+        size: (H, W) of its input.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, layer: Conv2dSame, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.size = size
+        before, after = zip(*(_padding(*dimension) for dimension in _dimensions(layer, size)), strict=True)
+        self.padding = after
+        zeros = [after[1] - before[1], 0, after[0] - before[0], 0]
+        kernel = pad(layer.weight.detach(), zeros).contiguous(memory_format=torch.channels_last)
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        if tuple(values.shape[-2:]) != self.size:
+            result: Tensor = self.layer(values)
+            return result
+        layer = self.layer
+        return conv2d(values, self.kernel, layer.bias, layer.stride, self.padding, 1, layer.groups)
+
+
+def _dimensions(layer: Conv2dSame, size: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """Input, kernel and stride of rows and columns."""
+    return list(zip(size, layer.kernel_size, layer.stride, strict=True))
+
+
+def _padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Padding before and after, for ceil(size / stride) outputs."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2

@@ -1,0 +1,101 @@
+"""Images that methods compare with: drawn from the run's own shards, the same for every worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline.audit import audit
+from pipeline.planning import record_run
+from pipeline.references import ReferencePool
+from pipeline.results import open_run
+from pipeline.storage import open_storage
+from pipeline.tables import decode_maps
+from ssig.device import Device
+from ssig.errors import UsageError
+from ssig.models import load_model
+from ssig.ready import ready_replica
+
+Make = Callable[..., Any]
+WorkOff = Callable[..., Path]
+
+
+def pool_of(job: Any, shards: list[str], seed: int = 0) -> ReferencePool:
+    storage = open_storage(job.output.path)
+    record_run(job, storage, shards)
+    model = load_model("networks:tiny")
+    return ReferencePool(storage, model, Device(ready_replica(model, micro_batch=4)), seed)
+
+
+def test_references_are_images_of_the_run_and_depend_on_its_seed_alone(
+    make_shard: Make, make_job: Make, tmp_path: Path
+) -> None:
+    shards = [str(make_shard("a.tar", count=5)), str(make_shard("b.tar", count=6, first=5))]
+    jobs = [make_job(*shards, unit_size=size, output__path=str(tmp_path / f"run-{size}")) for size in (2, 64)]
+    first, other = (pool_of(job, shards)(4) for job in jobs)
+    assert first is not None
+    assert other is not None
+    assert torch.equal(first.images, other.images)
+    assert torch.equal(first.logits, other.logits)
+    reseeded = pool_of(make_job(*shards, output__path=str(tmp_path / "seed")), shards, seed=1)(4)
+    assert reseeded is not None
+    assert not torch.equal(first.images, reseeded.images)
+    whole = pool_of(make_job(*shards, output__path=str(tmp_path / "whole")), shards)(100)
+    assert whole is not None
+    assert len(whole) == 11
+    assert torch.equal(whole.images[:4], first.images)
+
+
+def test_what_cannot_be_decoded_is_no_reference(make_shard: Make, make_job: Make, members: Make) -> None:
+    files = [(name, b"" if name.endswith((".jpg", ".png")) else data) for name, data in members(0, 3)]
+    shards = [str(make_shard("broken.tar", files=files))]
+    with pytest.raises(UsageError, match="at least one image"):
+        pool_of(make_job(*shards), shards)(2)
+
+
+def test_methods_with_references_and_shared_paths_run_in_the_pipeline(
+    make_shard: Make, make_job: Make, work_off: WorkOff
+) -> None:
+    line = {"steps": 8}
+    methods = [
+        {"name": "ig", "rule": "left", **line},
+        {"name": "expected-gradients", "samples": 4, "pool": 6},
+        {"name": "idgi-ig", **line},
+        {"name": "lpi", "paths": 2, "steps": 2, "pool": 6},
+        {"name": "left-ig", **line},
+        {"name": "ssig", "samples": "auto", "most": 12},
+    ]
+    run = work_off(make_job(make_shard(count=6), methods=methods, metrics=["roc_auc"]))
+    assert audit(str(run)).ok
+    opened = open_run(str(run))
+    counts = {
+        method: set(opened.attributions(model, method)["gradient_evaluations"].to_pylist())
+        for model, method in opened.config
+    }
+    assert counts["ig"] == counts["idgi-ig"] == counts["left-ig"] == {8}
+    assert counts["expected-gradients"] == {4}
+    assert counts["ssig"] <= {8, 12}
+
+
+def test_methods_that_share_a_path_give_what_each_gives_alone(
+    make_shard: Make, make_job: Make, work_off: WorkOff, tmp_path: Path
+) -> None:
+    names = ["ig", "idgi-ig", "left-ig"]
+    methods = [{"name": name, "steps": 8, **({"rule": "left"} if name == "ig" else {})} for name in names]
+    shard = make_shard(count=3)
+
+    def maps(methods: list[Any], folder: str) -> dict[str, np.ndarray]:
+        run = work_off(make_job(shard, methods=methods, output__maps="float32", output__path=str(tmp_path / folder)))
+        files = sorted((run / "attributions").rglob("*.parquet"))
+        return {file.parent.name: decode_maps(pq.read_table(file)) for file in files}
+
+    together = maps(methods, "together")
+    for method in methods:
+        ((folder, alone),) = maps([method], f"alone-{method['name']}").items()
+        assert np.array_equal(alone, together[folder])
