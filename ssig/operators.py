@@ -1,8 +1,8 @@
 """Layers that compute what a library's do, for networks of which only the input's gradient is wanted.
 
-    clamp   the derivative is 1 where the *result* lies strictly between the bounds, so the input need not be kept
-    conv    y_i = sum_j w_j x_(s i + j - t), t rows of padding before and b >= t after: with b - t zeros before the
-            kernel, b rows on both sides do, and the padded copy of the input, forth and back, is not made
+clamp   the derivative is 1 where the *result* lies strictly between the bounds, so the input need not be kept
+conv    y_i = sum_j w_j x_(s i + j - t), t rows of padding before and b >= t after: with b - t zeros before the
+        kernel, b rows on both sides do, and the padded copy of the input, forth and back, is not made
 """
 
 from __future__ import annotations

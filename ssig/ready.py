@@ -14,7 +14,7 @@ from ssig.replica import Replica
 from ssig.tuning import TuningCache, TuningKey, tune
 from ssig.types import SCORE_AND_GRADIENT
 
-TUNING_SECONDS = 4.0
+TUNING_SECONDS = 6.0
 LARGEST_ON_CPU, LARGEST = 16, 1024
 _SEED = 0  # of the noise that the replica is proved and timed on
 

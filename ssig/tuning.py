@@ -2,8 +2,9 @@
 
     rate(n) = n / seconds of a call with n points;   the smallest n whose rate is within 3 % of the best
 
-A larger size that gains nothing costs memory and leaves more micro-batches that are not full. Some sizes are many
-times slower than their neighbours, so the time to spend is bounded, and a slow call is not repeated.
+The sizes that come near the best one are timed again in turn. A larger size that gains nothing costs memory and leaves
+more micro-batches that are not full. Some sizes are many times slower than their neighbours, so the time to spend is
+bounded, and a slow call is not repeated.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from ssig.errors import UsageError
 
 # Rates this close to the best one are as good.
 AS_GOOD = 0.97
+# The first look at a rate may be this far off.
+MAY_BE_BEST = 0.8
 # The best size is tried against sizes up to this many times as large.
 REACH = 4
 CALLS = 4
@@ -84,6 +87,7 @@ def tune(
             out_of_memory = size
             break
         size *= 2
+    _compare(evaluate, rates, timer, end)
     if out_of_memory is not None:  # once the error, and with it what it kept alive, is gone
         torch.cuda.empty_cache()
     return Tuned(_best(rates), rates, out_of_memory)
@@ -101,6 +105,20 @@ def _rate(evaluate: Callable[[int], None], size: int, timer: Callable[[], float]
         if now - start + fastest > seconds:
             break
     return size / fastest
+
+
+def _compare(evaluate: Callable[[int], None], rates: dict[int, float], timer: Callable[[], float], end: float) -> None:
+    """Times the sizes that may be the best again, in turn, so that a device whose speed drifts is fair to all."""
+    contenders = [size for size, rate in rates.items() if rate >= MAY_BE_BEST * max(rates.values())]
+    if len(contenders) < 2:
+        return
+    for _ in range(CALLS):
+        for size in contenders:
+            start = timer()
+            if start + size / rates[size] > end:
+                return
+            evaluate(size)
+            rates[size] = max(rates[size], size / max(timer() - start, 1e-9))
 
 
 def _best(rates: Mapping[int, float]) -> int:
