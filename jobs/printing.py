@@ -19,7 +19,9 @@ def text(value: object) -> str:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in header:
+        table.add_column(column, no_wrap=column == header[0])
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, markup=False).print(table)

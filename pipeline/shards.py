@@ -165,7 +165,7 @@ def _join(members: Sequence[Member]) -> list[tuple[int, int]]:
     for member in sorted(members, key=lambda member: member.offset):
         stop = member.offset + member.size
         if spans and member.offset - spans[-1][1] <= _GAP and stop - spans[-1][0] <= _SPAN:
-            spans[-1] = (spans[-1][0], stop)
+            spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
         else:
             spans.append((member.offset, stop))
     return spans
