@@ -108,8 +108,8 @@ class Actors(_Frozen):
     num_gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")
     num_cpus: Annotated[float, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="points evaluated at once")
-    compile: Literal["off", "default", "cuda-graphs"] = Field(
-        "off", description="whether torch.compile makes the network, and whether it records CUDA graphs"
+    compile: Literal["none", "default", "cuda-graphs"] = Field(
+        "none", description="whether torch.compile makes the network, and whether it records CUDA graphs"
     )
 
 

@@ -58,8 +58,8 @@ FLOAT64_TOLERANCE = 1e-9
 # Logits must be bit-equal in low precision; gradients need not, as some CUDA kernels add in any order.
 LOW_PRECISION_TOLERANCE = 1e-2
 
-Compile = Literal["off", "default", "cuda-graphs"]
-COMPILE_MODES: dict[Compile, str | None] = {"off": None, "default": "default", "cuda-graphs": "reduce-overhead"}
+Compile = Literal["none", "default", "cuda-graphs"]
+COMPILE_MODES: dict[Compile, str | None] = {"none": None, "default": "default", "cuda-graphs": "reduce-overhead"}
 
 Forward = Callable[[Tensor], Tensor]
 Undo = Callable[[], None]
@@ -89,7 +89,7 @@ def optimised(
     *,
     precision: str = "fp32",
     keep: Collection[str] = (),
-    compile: Compile = "off",
+    compile: Compile = "none",
 ) -> Optimised:
     """A copy of `network` for input gradients; the network itself is left as it is.
 

@@ -23,7 +23,7 @@ def ready_replica(
     model: Model,
     *,
     micro_batch: int | None = None,
-    compile: Compile = "off",
+    compile: Compile = "none",
     sizes: TuningCache | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Replica:
