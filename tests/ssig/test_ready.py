@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable
 
@@ -12,10 +13,21 @@ from torch import Tensor
 
 from ssig import attribute, list_methods, load_model
 from ssig.models import Model
+from ssig.optimise import optimised
 from ssig.ready import ready_replica
+from ssig.registry import METHODS
+from ssig.replica import Replica
 from ssig.tuning import TuningCache
 
-CHAOTIC = ("guided-ig", "agi")
+# Which feature or region moves next hangs on the last bit of a gradient: in float32 such maps follow another path.
+CHAOTIC = {"guided-ig", "idgi-guided", "agi", "xrai"}
+# Differences of nearly equal blurred images carry what little the gradients differ by.
+SENSITIVE = {"blur-ig"}
+COMPARED = [
+    spec.name
+    for spec in list_methods()
+    if spec.name != "ssig-attention" and not spec.references(spec.parse({}))  # a network without attention
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +54,36 @@ def clock() -> Callable[[], float]:
     return lambda: float(next(ticks))
 
 
+def few(method: str) -> dict[str, int]:
+    """Options that make a method cheap."""
+    spec = METHODS[method]
+    return {name: 4 for name in ("samples", "steps") if hasattr(spec.parse({}), name)}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [spec.name for spec in list_methods() if not spec.references(spec.parse({}))])
+@pytest.mark.parametrize("method", COMPARED)
 def test_maps_are_those_of_the_plain_network(lite0: Model, photographs: Tensor, method: str) -> None:
-    """The rule of equality for what changes folding and layout, in float32."""
+    """In float64, where nothing but the optimisation itself could make a difference."""
+    plain, image = copy.deepcopy(lite0).double(), photographs[:1].double()
+    fast = Replica(optimised(plain, torch.rand_like(image)).network, micro_batch=2)
+    expected = attribute(plain, image, [281], method, **few(method)).map
+    found = attribute(fast, image, [281], method, **few(method)).map
+    assert (found - expected).norm() <= 1e-8 * expected.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", COMPARED)
+def test_maps_in_float32_are_those_of_the_plain_network_up_to_kinks(
+    lite0: Model, photographs: Tensor, method: str
+) -> None:
     fast = ready_replica(lite0, micro_batch=2)
-    fewer = {"samples": 4, "steps": 4}
-    spec = next(spec for spec in list_methods() if spec.name == method)
-    options = {name: count for name, count in fewer.items() if hasattr(spec.parse({}), name)}
-    plain = attribute(lite0, photographs, [281, 967], method, micro_batch=1, **options).map
-    found = attribute(fast, photographs, [281, 967], method, **options).map
+    plain = attribute(lite0, photographs, [281, 967], method, micro_batch=1, **few(method)).map
+    found = attribute(fast, photographs, [281, 967], method, **few(method)).map
     distance = (found - plain).flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1).clamp_min(1e-30)
     if method in CHAOTIC:
-        assert spearman(found, plain) >= 0.99
+        assert spearman(found, plain) >= 0.5
     else:
-        assert float(distance.median()) <= 5e-3
+        assert float(distance.median()) <= (2e-2 if method in SENSITIVE else 5e-3)
         assert spearman(found, plain) >= 0.999
 
 
