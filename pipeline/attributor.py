@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
-
-from torch import Tensor
 
 from pipeline.plan import Label
 from pipeline.prepare import Prepared
@@ -19,7 +18,7 @@ from ssig.options import build
 from ssig.randomness import stream
 from ssig.registry import METHODS, MethodSpec
 from ssig.together import together
-from ssig.types import Attribution
+from ssig.types import Attribution, Request, Response
 
 # Told how many maps have just been attributed or measured.
 Told = Callable[[int], None]
@@ -59,10 +58,10 @@ class Attributor:
         def jobs() -> Iterator[Job[None]]:
             for span, budget in spans:
                 own = [self._job(label, prepared, span, budget) for label in labels]
-                yield Job(None, together([job.steps for job in own]), own[0].targets, own[0].score)
+                yield Job(None, _stored(own, labels), own[0].targets, own[0].score)
 
         parts = self.device.run(jobs(), lambda results: told(len(results[0])))
-        return [Attribution.concatenate([_on_cpu(part[number]) for part in parts]) for number in range(len(labels))]
+        return [Attribution.concatenate([part[number] for part in parts]) for number in range(len(labels))]
 
     def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
         spec, options = method_of(label)
@@ -112,18 +111,15 @@ def companions(label: Label, others: Sequence[Label]) -> list[Label]:
     return [] if mine is None else [other for other in others if path(other) == mine]
 
 
-def _on_cpu(result: Attribution) -> Attribution:
-    """A result moved off the device, so that a unit's results do not fill it."""
+def _stored(jobs: Sequence[Job[None]], labels: Sequence[Label]) -> Generator[Request, Response, list[Attribution]]:
+    """Runs jobs together; of the results what is stored, moved off the device, so that a unit does not fill it."""
+    results = yield from together([job.steps for job in jobs])
+    return [_off_device(result, label.config["channels"]) for result, label in zip(results, labels, strict=True)]
 
-    def moved(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.cpu()
 
-    return Attribution(
-        values=result.values.cpu(),
-        map=result.map.cpu(),
-        score=result.score.cpu(),
-        baseline_score=result.baseline_score.cpu(),
-        completeness_residual=moved(result.completeness_residual),
-        standard_error=moved(result.standard_error),
-        gradient_evaluations=result.gradient_evaluations,
-    )
+def _off_device(result: Attribution, channels: bool) -> Attribution:
+    values = result.values if channels else result.values.new_empty((len(result), 0, 0, 0))
+    moved: dict[str, Any] = {
+        name: None if value is None else value.cpu() for name, value in vars(replace(result, values=values)).items()
+    }
+    return Attribution(**moved)

@@ -2,28 +2,30 @@
 
 By default glibc hands large blocks back to the system, and each micro-batch takes them again, page fault by page
 fault. The two thresholds of mallopt(3) decide: blocks above the first are mapped one by one and unmapped when freed,
-and free memory above the second is trimmed.
+and free memory above the second is trimmed. Threads that start later share one arena, or each would keep its own.
 """
 
 from __future__ import annotations
 
 import ctypes
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 
 
 def keep_memory() -> None:
     """Keeps freed memory for the next micro-batch; does nothing where the C library is not glibc."""
-    _thresholds(2**30, 2**31 - 1)
+    _set(ARENA_MAX, 1)
+    _set(MMAP_THRESHOLD, 2**30)
+    _set(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def usual_memory() -> None:
     """Goes back to what glibc's own thresholds grow to in a process that uses large blocks."""
-    _thresholds(32 * 2**20, 64 * 2**20)
+    _set(MMAP_THRESHOLD, 32 * 2**20)
+    _set(TRIM_THRESHOLD, 64 * 2**20)
 
 
-def _thresholds(mmap: int, trim: int) -> None:
+def _set(parameter: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, mmap)
-        mallopt(TRIM_THRESHOLD, trim)
+        mallopt(parameter, value)

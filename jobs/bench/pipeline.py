@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,12 @@ def measure(
     """
     before: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        # The layout is the driver's choice: a short job tells it, and warms the caches of files and micro-batches.
-        layout = _job(shards, actors or "auto", 4, 2, model, Path(folder) / "first")
+        # The layout is the driver's choice: a job of one gradient an image tells it, and warms the caches.
+        layout = _job(shards, {"actors.max": actors or "auto"}, images, 1, model, Path(folder) / "first")
         size, threads = layout["micro_batch"], layout["threads"]
         before = _loops(layout["actors"], threads, size, model)
-        job = _job(shards, layout["actors"], images, samples, model, Path(folder) / "run")
+        same = {"actors.max": layout["actors"], "actors.num_cpus": threads, "actors.micro_batch": size}
+        job = _job(shards, same, images, samples, model, Path(folder) / "run")
         after = _loops(layout["actors"], threads, size, model)
     rate = job["images_per_second"] * samples
     loops = [sum(before), sum(after)]
@@ -70,16 +71,11 @@ def measure(
 
 
 def _job(
-    shards: Sequence[str] | None, actors: int | str, images: int, samples: int, model: str, run: Path
+    shards: Sequence[str] | None, layout: Mapping[str, Any], images: int, samples: int, model: str, run: Path
 ) -> dict[str, Any]:
     """Runs a job in a process of its own and reads its log."""
-    # A unit for every fifth image: small enough that actors end together.
-    options = {
-        "metrics": "[]",
-        "dataset.limit": images,
-        "actors.max": actors,
-        "unit_size": 5,
-    }
+    # Units of two images: small enough that actors end together, as they do in a run of many units.
+    options = {"metrics": "[]", "dataset.limit": images, "unit_size": 2, **layout}
     command = [str(Path(sys.executable).with_name("ssig")), "attribute"]
     given = shards or development_shards()
     if not given:
