@@ -10,11 +10,6 @@ import torch
 from captum.attr import GradientShap, InputXGradient, NoiseTunnel, Saliency
 from torch import Tensor, nn
 
-# Named for the registry, which they fill.
-import ssig.methods.expected_gradients
-import ssig.methods.gradient_x_input
-import ssig.methods.smoothgrad_squared
-import ssig.methods.vargrad  # noqa: F401
 from ssig import Attribution, UsageError, attribute
 from ssig.randomness import stream
 from ssig.registry import METHODS
@@ -23,7 +18,6 @@ FAMILY = ["gradient-x-input", "smoothgrad-squared", "vargrad", "expected-gradien
 SAMPLED = FAMILY[1:]
 KEYS = list("abcde")
 
-# A group does not tell its method the score, which then takes references by their logits.
 SCORES = ["logit", "log-probability", "probability"]
 
 Network = Callable[[Tensor], Tensor]
