@@ -19,7 +19,6 @@ from ssig.tuning import TuningCache
 # Baselines that are one colour, whatever the image.
 COLOURS = ("mean", "black", "white")
 
-
 SIZES_FILE = "micro-batches.json"
 
 

@@ -63,6 +63,8 @@ def attribute(
     Raises:
         UsageError: an unknown method or option, or arguments of the wrong shape.
     """
+    if isinstance(model, Replica) and micro_batch is not None:
+        raise UsageError("micro_batch", micro_batch, "nothing beside a replica, which has its own")
     replica = model if isinstance(model, Replica) else Replica(model, micro_batch=micro_batch)
     images, targets = checked_batch(images, targets)
     spec = METHODS[method]

@@ -97,7 +97,7 @@ class Engine(Generic[Tag]):
 
     def add(self, job: Job[Tag]) -> list[Finished[Tag]]:
         """Starts a job; it may finish without a request."""
-        return self._advance(job, None, 0.0)
+        return self._advance(job, [], 0.0)
 
     def step(self) -> list[Finished[Tag]]:
         """Evaluates one micro-batch; the jobs that this finished."""
@@ -110,14 +110,15 @@ class Engine(Generic[Tag]):
             elif one.pending:
                 self._running.append(one)
             else:
-                finished += self._advance(one.job, join(one.parts), one.seconds)
+                finished += self._advance(one.job, one.parts, one.seconds)
         return finished
 
-    def _advance(self, job: Job[Tag], response: Response | None, seconds: float) -> list[Finished[Tag]]:
-        """Sends an answer to a job's coroutine, which asks again or finishes."""
+    def _advance(self, job: Job[Tag], parts: list[Response], seconds: float) -> list[Finished[Tag]]:
+        """Sends an answer, if there is one, to a job's coroutine, which asks again or finishes."""
         started = time.perf_counter()
         try:
-            request = next(job.steps) if response is None else job.steps.send(response)
+            # Joining takes memory too: where there is none left, the job fails and not the thread.
+            request = job.steps.send(join(parts)) if parts else next(job.steps)
             if len(request.points) == 0:
                 raise ValueError("a method asked for no points")
         except StopIteration as stop:

@@ -5,7 +5,6 @@ Prints a line when the network is loaded, waits for a line, and prints gradients
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 
@@ -20,8 +19,9 @@ WARM_UP = 3
 
 def main(model: str, threads: int, micro_batch: int, seconds: float) -> None:
     torch.set_num_threads(threads)
-    replica = ready_replica(load_model(model), micro_batch=micro_batch)
-    points = torch.rand(micro_batch, 3, *load_model(model).input_size)
+    network = load_model(model)
+    replica = ready_replica(network, micro_batch=micro_batch)
+    points = torch.rand(micro_batch, 3, *network.input_size)
     targets = torch.zeros(micro_batch, dtype=torch.int64)
     for _ in range(WARM_UP):
         replica.evaluate(points, targets, "logit", SCORE_AND_GRADIENT)
@@ -35,5 +35,4 @@ def main(model: str, threads: int, micro_batch: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["OMP_NUM_THREADS"] = sys.argv[2]
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

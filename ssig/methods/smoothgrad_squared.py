@@ -9,42 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.integrands import READOUTS
-from ssig.integration import integrate
-from ssig.options import option
+from ssig.methods.smoothgrad import SmoothGradOptions, smoothgrad
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Noise
-from ssig.suppression import CommonOptions, samples_option
-from ssig.types import Group, Steps
+from ssig.suppression import integrand_option
 
 
 @dataclass(frozen=True)
-class SmoothGradSquaredOptions(CommonOptions):
-    readout: str = option("sum-abs", "channels to map", choices=READOUTS)
-    samples: int = samples_option()
-    sigma: float = option(0.15, "noise, as a fraction of the image's range", above=0)
-
-
-def smoothgrad_squared(group: Group, options: SmoothGradSquaredOptions) -> Steps:
-    return (
-        yield from integrate(
-            group,
-            Noise(options.sigma),
-            samples=options.samples,
-            integrand_name="squared",
-            readout_name=options.readout,
-        )
-    )
+class SmoothGradSquaredOptions(SmoothGradOptions):
+    integrand: str = integrand_option("squared")
 
 
 METHODS.add(
     MethodSpec(
         name="smoothgrad-squared",
-        run=smoothgrad_squared,
+        run=smoothgrad,
         options=SmoothGradSquaredOptions,
         paper="Hooker, Erhan, Kindermans, Kim 2019",
         equation="E[(grad f(x + sigma (max x - min x) eps))^2]",
-        evaluations=lambda options: int(options.samples),
+        evaluations=lambda options: options.evaluations,
         complete=False,
         presets={"paper": {"samples": 25, "score": "probability"}},
     )

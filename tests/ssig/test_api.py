@@ -10,8 +10,10 @@ from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from torch import Tensor, nn
 
 import ssig
+from ssig import UsageError, attribute
 from ssig.baselines import baselines
 from ssig.randomness import stream
+from ssig.replica import Replica
 
 
 def test_keys_decide_the_draws_and_default_to_the_content(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
@@ -132,3 +134,13 @@ class TestCaptumConvention:
             ssig.IntegratedGradients(cnn).attribute((images,), target=0)  # type: ignore[arg-type]
         with pytest.raises(ssig.UsageError, match=r"\.eval\(\)"):
             ssig.IntegratedGradients(cnn.train()).attribute(images, target=0)
+
+
+def test_a_replica_keeps_its_own_micro_batch(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
+    replica = Replica(cnn, micro_batch=3)
+    assert torch.equal(
+        attribute(replica, images, targets, "gradient").map,
+        attribute(cnn, images, targets, "gradient", micro_batch=3).map,
+    )
+    with pytest.raises(UsageError, match="micro_batch"):
+        attribute(replica, images, targets, "gradient", micro_batch=4)

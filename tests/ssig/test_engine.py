@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ssig.api import method_job
-from ssig.engine import Job, run
+from ssig.engine import Engine, Job, run
 from ssig.errors import ModelError
 from ssig.randomness import stream
 from ssig.registry import METHODS
 from ssig.replica import Replica
-from ssig.types import SCORE, Attribution, Group, Request, Steps
+from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
 
 
 class Recorder(nn.Module):
@@ -143,3 +143,27 @@ def not_none(tensor: Tensor | None) -> Tensor:
 def stub(group: Group) -> Attribution:
     zeros = torch.zeros(len(group))
     return Attribution(group.images, group.images.sum(dim=1), zeros, zeros, None, None, zeros.long())
+
+
+def test_an_answer_that_cannot_be_joined_fails_its_job_and_no_more(
+    cnn: nn.Module, images: Tensor, targets: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(parts: list[Response]) -> Response:
+        raise torch.OutOfMemoryError("no memory to join in")
+
+    engine: Engine[str] = Engine(Replica(cnn, micro_batch=100))
+    group = Group(images, torch.zeros_like(images), ())
+    engine.add(Job("x", ask_once(group), targets))
+    with monkeypatch.context() as patch:
+        patch.setattr("ssig.engine.join", full)
+        (failed,) = engine.step()
+    assert isinstance(failed.error, torch.OutOfMemoryError)
+    assert engine.idle
+    engine.add(Job("y", ask_once(group), targets))
+    (done,) = engine.step()
+    assert done.error is None
+
+
+def ask_once(group: Group) -> Steps:
+    yield Request(group.images, group.owners(), want=SCORE)
+    return stub(group)
