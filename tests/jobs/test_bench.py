@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -20,13 +20,13 @@ from jobs.bench.engine import COMPARISONS, Comparison, best_setting, settings
 from jobs.bench.networks import Case, pictures, small_case
 from jobs.bench.parity import CHECKS, Check, rank_correlation, relative_difference
 from jobs.bench.peers import GRADIENTS, Setting, call_model
-from jobs.cli import main
 from ssig import attribute
 from ssig.errors import UsageError
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
+from command_line import Cli, command_line  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
 
 PEERS = {"captum": "captum", "pair": "saliency"}
@@ -48,27 +48,9 @@ class Clock:
         return advance
 
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
-
-
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["ssig", "bench", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return Result(stop.value.code, captured.out, captured.err)
-
-    return run
+    return command_line(monkeypatch, capsys, "bench")
 
 
 @pytest.fixture

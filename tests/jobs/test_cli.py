@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from jobs.cli import assignment, choice, main
+from jobs.cli import assignment, choice
 from ssig.errors import UsageError
 from ssig.registry import METHODS, METRICS
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
+from command_line import Cli, command_line  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
 
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["ssig", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return Result(stop.value.code, captured.out, captured.err)
-
-    return run
+    return command_line(monkeypatch, capsys)
 
 
 COMMANDS = ["demo", "attribute", "report", "status", "audit", "pack", "submit", "methods", "metrics"]
