@@ -31,6 +31,7 @@ def evaluate(
     maps: np.ndarray,
     metrics: Mapping[str, Mapping[str, Any]],
     scalars: Mapping[str, Tensor | None],
+    seed: int,
     measured_some: Callable[[int], None] = lambda count: None,
 ) -> Measured:
     """Every metric for the samples of a unit that have a map.
@@ -43,6 +44,7 @@ def evaluate(
         maps: (n, H, W) float32, theirs.
         metrics: metric -> its recorded options.
         scalars: `score`, `baseline_score` and `completeness_residual` of the attribution, (n,) or None.
+        seed: of the run.
         measured_some: told how many images have just been measured.
     """
     parts = []
@@ -62,6 +64,9 @@ def evaluate(
             completeness_residual=some["completeness_residual"],
             logits=prepared.logits[list(kept[span])],
             batch=max(LEAST_POINTS, device.replica.micro_batch),
+            boxes=tuple(prepared.boxes[k] for k in kept[span]),
+            keys=tuple(prepared.identity(k) for k in kept[span]),
+            seed=seed,
         )
         parts.append(_measured(evaluation, metrics, device.clock))
         measured_some(len(evaluation))
@@ -79,7 +84,8 @@ def _measured(
         seconds = (clock() - started) / len(evaluation)
         measured.seconds[name] = np.full(len(evaluation), seconds)
         measured.columns.update(result.columns)
-        measured.curves.update(result.curves)
+        measured.lists.update(result.curves)
+        measured.lists.update(result.vectors)
         for mine, theirs in zip(measured.excluded, result.excluded, strict=False):
             mine.update(theirs)
     return measured

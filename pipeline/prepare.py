@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.records import ManifestRow, Sample, Status
+from ssig.metrics.evaluation import Box
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input
 from ssig.scores import score
@@ -40,6 +41,7 @@ class Prepared:
         ok: (n,) positions of the samples that are ok, which the tensors below hold in order.
         images: (n, C, H, W) in [0, 1].
         masks: each one's object area (H, W), or why there is none.
+        boxes: each one's boxes, clipped to the input, in its pixels, or why there are none.
         logits, targets, predicted, probability: (n, classes) and (n,), set by `predict`; the probability is the
             target's.
     """
@@ -48,6 +50,7 @@ class Prepared:
     ok: list[int]
     images: Tensor
     masks: tuple[np.ndarray | str, ...]
+    boxes: tuple[tuple[Box, ...] | str, ...]
     given: int | None
     logits: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     targets: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
@@ -70,6 +73,11 @@ class Prepared:
             self.targets = self.predicted.clone()
         self.probability = probabilities.gather(1, self.targets.unsqueeze(1)).squeeze(1)
 
+    def identity(self, k: int) -> tuple[str, str]:
+        """Shard and key of ok sample number `k`, which its random numbers hang on."""
+        row = self.outcomes[self.ok[k]].row
+        return row.shard, row.key
+
     def scores(self, name: str) -> Tensor:
         """(n,), each image's target score, by its name."""
         return score(self.logits, self.targets, name)
@@ -88,6 +96,7 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: 
     ok: list[int] = []
     images: list[Tensor] = []
     masks: list[np.ndarray | str] = []
+    boxes: list[tuple[Box, ...] | str] = []
     for sample in samples:
         outcome = Outcome(sample.row, sample.status, sample.error, sample.row.label)
         if sample.image is not None:
@@ -98,7 +107,8 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: 
         if outcome.status is Status.OK and sample.image is not None:
             ok.append(len(outcomes))
             images.append(model.preprocess(sample.image))
-            masks.append(_object(sample, outcome, model))
+            boxes.append(_boxes(sample, outcome, model))
+            masks.append(_object(sample, outcome, boxes[-1], model))
         outcomes.append(outcome)
     stacked = torch.stack(images) if images else torch.zeros((0, 3, *model.input_size))
     return Prepared(
@@ -106,23 +116,29 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: 
         ok,
         stacked,
         tuple(masks),
+        tuple(boxes),
         given=target if isinstance(target, int) else None,
         by_label=target == "label",
     )
 
 
-def _object(sample: Sample, outcome: Outcome, model: Model) -> np.ndarray | str:
+def _boxes(sample: Sample, outcome: Outcome, model: Model) -> tuple[Box, ...] | str:
+    """A sample's boxes in the network's input, without those that lie outside of it."""
+    if not sample.boxes or outcome.crop is None:
+        return NO_OBJECT
+    inside = (to_input(box, outcome.crop, model.input_size) for box in sample.boxes)
+    return tuple(box for box in inside if box is not None) or OUTSIDE
+
+
+def _object(sample: Sample, outcome: Outcome, boxes: tuple[Box, ...] | str, model: Model) -> np.ndarray | str:
     """The area of a sample's object in the network's input: its segmentation, else the union of its boxes."""
-    height, width = model.input_size
     if sample.mask is not None and outcome.crop is not None:
         area = mask_to_input(sample.mask, outcome.crop, model.input_size)
         return area if area.any() else OUTSIDE
-    if not sample.boxes or outcome.crop is None:
-        return NO_OBJECT
-    area = np.zeros((height, width), dtype=bool)
-    for box in sample.boxes:
-        inside = to_input(box, outcome.crop, model.input_size)
-        if inside is not None:
-            x0, y0, x1, y1 = (round(edge) for edge in inside)
-            area[y0:y1, x0:x1] = True
+    if isinstance(boxes, str):
+        return boxes
+    area = np.zeros(model.input_size, dtype=bool)
+    for box in boxes:
+        x0, y0, x1, y1 = (round(edge) for edge in box)
+        area[y0:y1, x0:x1] = True
     return area if area.any() else OUTSIDE

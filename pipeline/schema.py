@@ -78,11 +78,11 @@ def attributions_schema(shape: tuple[int, int, int], maps: str, channels: bool) 
 
 
 def metrics_schema(metrics: Iterable[MetricSpec]) -> pa.Schema:
-    """Schema of a metrics file: the scalar columns, curves and seconds of each metric, in order."""
+    """Schema of a metrics file: the scalar columns, curves, vectors and seconds of each metric, in order."""
     fields = list(_COMMON)
     for metric in metrics:
         fields += [pa.field(column, pa.float32()) for column in metric.columns]
-        fields += [pa.field(curve, pa.list_(pa.float32())) for curve in metric.curves]
+        fields += [pa.field(name, pa.list_(pa.float32())) for name in (*metric.curves, *metric.vectors)]
         fields.append(pa.field(f"seconds_{metric.name}", pa.float32()))
     return _versioned(fields, "metrics")
 

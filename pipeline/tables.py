@@ -26,13 +26,13 @@ class Measured:
 
     Attributes:
         columns: scalar column -> (n,); NaN is null.
-        curves: curve column -> (n, points).
+        lists: curve or vector column -> (n, numbers).
         excluded: for each sample, column -> why there is no number.
         seconds: metric -> (n,) seconds spent on each sample.
     """
 
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    curves: dict[str, np.ndarray] = field(default_factory=dict)
+    lists: dict[str, np.ndarray] = field(default_factory=dict)
     excluded: list[dict[str, str]] = field(default_factory=list)
     seconds: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -45,7 +45,7 @@ def merged(parts: Sequence[Measured]) -> Measured:
         return {key: np.concatenate([column[key] for column in columns]) for key in (columns[0] if columns else {})}
 
     excluded = [reasons for part in parts for reasons in part.excluded]
-    return Measured(joined("columns"), joined("curves"), excluded, joined("seconds"))
+    return Measured(joined("columns"), joined("lists"), excluded, joined("seconds"))
 
 
 def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +126,9 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
     for metric in (METRICS[name] for name in label.config["metrics"]):
         for column in metric.columns:
             columns[column] = fill.scalars(measured.columns.get(column))
-        for curve in metric.curves:
-            found = measured.curves.get(curve)
-            columns[curve] = fill.objects(_curves(found) if found is not None else [])
+        for name in (*metric.curves, *metric.vectors):
+            found = measured.lists.get(name)
+            columns[name] = fill.objects(_lists(found) if found is not None else [])
         columns[f"seconds_{metric.name}"] = fill.scalars(measured.seconds.get(metric.name))
     return _table(columns, schema)
 
@@ -224,8 +224,8 @@ def _common(label: Label, prepared: Prepared, positions: list[int], nonfinite: M
     }
 
 
-def _curves(curves: np.ndarray) -> list[list[float] | None]:
-    return [None if np.isnan(curve).any() else curve.tolist() for curve in curves]
+def _lists(rows: np.ndarray) -> list[list[float] | None]:
+    return [None if np.isnan(row).any() else row.tolist() for row in rows]
 
 
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:

@@ -72,6 +72,7 @@ class Worker:
     def __init__(self, replica: Replica, labels: Mapping[str, Label], run: str, seed: int) -> None:
         self.model = cast(Model, replica.model)
         self.labels = labels
+        self.seed = seed
         self.storage: Storage = open_storage(run)
         self.device = Device(replica)
         self.attributor = Attributor(
@@ -219,7 +220,9 @@ class Worker:
         scalars = {
             name: _tensor(attributions[name], ok) for name in ("score", "baseline_score", "completeness_residual")
         }
-        return evaluate(self.device, self.model, prepared, kept, maps, label.config["metrics"], scalars, told)
+        return evaluate(
+            self.device, self.model, prepared, kept, maps, label.config["metrics"], scalars, self.seed, told
+        )
 
     @contextmanager
     def _timed(self, seconds: dict[str, float], step: str) -> Iterator[None]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from ssig.errors import UsageError
 from ssig.options import build
 
@@ -109,8 +111,12 @@ class MetricSpec:
         curves: names of the curve columns, each ending in ``_curve``.
         definition, range, reference: one line each.
         forwards: forward evaluations per image and map under given options, beyond the one on the image itself.
-        needs: of ``map``, ``model``, ``mask`` and ``method``: what must be at hand.
+        needs: of ``map``, ``model``, ``mask``, ``method`` and ``samples``: what must be at hand.
         presets: named settings of a reference.
+        vectors: names of further list columns, one fixed length each, which are stored and not drawn.
+        dataset_columns: number of the whole data set -> better direction.
+        dataset: `(columns, options) -> numbers`, all `dataset_columns` from the stored columns of one model and
+            method: scalars (N,), curves and vectors (N, n), of the images that have each of them.
     """
 
     name: str
@@ -124,6 +130,9 @@ class MetricSpec:
     needs: frozenset[str]
     curves: tuple[str, ...] = ()
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    vectors: tuple[str, ...] = ()
+    dataset_columns: Mapping[str, str] = field(default_factory=dict)
+    dataset: Callable[[Mapping[str, np.ndarray], Any], Mapping[str, float]] | None = None
 
     def parse(self, given: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""

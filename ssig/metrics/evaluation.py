@@ -4,12 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
+
+from ssig.randomness import Stream, content_key, stream
 
 Shared = TypeVar("Shared")
+
+# Edges (x0, y0, x1, y1) in pixels of the network's input.
+Box = tuple[float, float, float, float]
+
+
+class Explainer(Protocol):
+    """The method whose maps are evaluated, for metrics that explain other images, targets or networks."""
+
+    def maps(self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None) -> Tensor:
+        """(n, H, W) float32 readout maps, on the CPU.
+
+        Args:
+            images: (n, C, H, W) in pixel space.
+            targets: (n,) int64.
+            rows: (n,) int64; image i draws the random numbers of image ``rows[i]`` of the batch.
+            network: explained instead of the run's, such as a randomised one.
+        """
+
+    def fresh_network(self) -> nn.Module:
+        """A plain copy of the network, as it was loaded, which the caller may change."""
+
+    def samples(self, row: int, count: int) -> Tensor | None:
+        """(count, C, H, W), the first points of the sampler for image `row`; None for a method without one."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +51,10 @@ class Evaluation:
         score, baseline_score, completeness_residual: (B,) of the method's `Attribution`; None where not at hand.
         logits: (B, classes) of the images, where they are known; `image_logits` gives them in any case.
         batch: points that `forward` takes at its best; metrics need not make more at a time.
+        boxes: for each image the boxes of its object, clipped to the input, or a string that says why there are none.
+        keys: for each image its shard's basename and its key; without them random numbers follow the pixels.
+        seed: of the run.
+        explainer: the method, where it is at hand.
     """
 
     images: Tensor
@@ -40,6 +69,10 @@ class Evaluation:
     completeness_residual: Tensor | None = None
     logits: Tensor | None = None
     batch: int = 64
+    boxes: tuple[tuple[Box, ...] | str, ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
+    seed: int = 0
+    explainer: Explainer | None = None
     _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -49,6 +82,11 @@ class Evaluation:
         """(B, classes), the network's logits of the images, on the CPU."""
         known = self.logits
         return known.cpu() if known is not None else self.shared(("logits",), lambda: self.forward(self.images).cpu())
+
+    def streams(self, name: str) -> tuple[Stream, ...]:
+        """Each image's random numbers for the metric `name`: the same in any batch, on any worker, for any map."""
+        keys = self.keys or tuple(("", content_key(image.cpu().numpy())) for image in self.images)
+        return tuple(stream(self.seed, shard, key, name) for shard, key in keys)
 
     def shared(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
         """`compute()`, once for all metrics of this batch that ask with the same key."""
@@ -65,9 +103,11 @@ class MetricResult:
     Attributes:
         columns: column -> (B,) float; NaN exactly where `excluded` gives that column's reason.
         curves: curve column -> (B, n) float.
+        vectors: vector column -> (B, n) float: what a measure of the whole data set is made from.
         excluded: for each image, column -> why there is no number.
     """
 
     columns: Mapping[str, np.ndarray]
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     excluded: tuple[Mapping[str, str], ...] = ()

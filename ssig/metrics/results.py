@@ -21,6 +21,7 @@ def assemble(
     columns: Mapping[str, np.ndarray],
     excluded: Sequence[Mapping[str, str]],
     curves: Mapping[str, np.ndarray] | None = None,
+    vectors: Mapping[str, np.ndarray] | None = None,
 ) -> MetricResult:
     """A `MetricResult` that keeps the contract of NaN and reason.
 
@@ -28,6 +29,7 @@ def assemble(
         columns: column -> (B,) numbers.
         excluded: for each image, column -> why there is no number; values that are not finite get a reason here.
         curves: ``<column>_curve`` -> (B, n) numbers; excluded together with their column.
+        vectors: ``<column>_vector`` -> (B, n) numbers; likewise.
     """
     reasons = [dict(reason) for reason in excluded]
     for column, values in columns.items():
@@ -42,5 +44,6 @@ def assemble(
     return MetricResult(
         columns={column: without_excluded(column, values) for column, values in columns.items()},
         curves={name: without_excluded(name.removesuffix("_curve"), curve) for name, curve in (curves or {}).items()},
+        vectors={name: without_excluded(name.removesuffix("_vector"), rows) for name, rows in (vectors or {}).items()},
         excluded=tuple(reasons),
     )
