@@ -14,7 +14,8 @@ from ssig.replica import Replica
 from ssig.tuning import TuningCache, TuningKey, tune
 from ssig.types import SCORE_AND_GRADIENT
 
-TUNING_SECONDS = 6.0
+# What tuning may take, in seconds, or in points of the first micro-batch where those are slow.
+TUNING_SECONDS, TUNING_POINTS = 10.0, 40
 LARGEST_ON_CPU, LARGEST = 16, 1024
 _SEED = 0  # of the noise that the replica is proved and timed on
 
@@ -67,7 +68,8 @@ def ready_replica(
     if known is None:
         # The CPU has no error for memory that is used up, and its caches are small.
         largest = LARGEST_ON_CPU if model.device.type == "cpu" else LARGEST
-        known = tune(evaluate, timer=timer, seconds=TUNING_SECONDS, largest=largest).micro_batch
+        tuned = tune(evaluate, timer=timer, seconds=TUNING_SECONDS, points=TUNING_POINTS, largest=largest)
+        known = tuned.micro_batch
         if sizes is not None:
             sizes.put(key, known)
     replica.micro_batch = known

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ AS_GOOD = 0.97
 MAY_BE_BEST = 0.8
 # The best size is tried against sizes up to this many times as large.
 REACH = 4
-CALLS = 4
+CALLS, ROUNDS = 4, 15
 # Of the seconds that are left, what the calls of one size may take.
 SHARE = 0.25
 
@@ -49,6 +50,7 @@ def tune(
     *,
     timer: Callable[[], float] = time.perf_counter,
     seconds: float = 10.0,
+    points: int = 0,
     largest: int = 256,
     first: int = 1,
     fits: Callable[[int], bool] = lambda size: True,
@@ -62,6 +64,7 @@ def tune(
         evaluate: evaluates that many points, and waits until the device is done.
         timer: a clock, in seconds.
         seconds: to spend.
+        points: to spend at least the time of so many points of the first size: a slow network is tuned for longer.
         largest: no size beyond it is tried.
         first: the size to begin with.
         fits: whether a size may be tried, where the device would not raise `torch.OutOfMemoryError`.
@@ -73,8 +76,9 @@ def tune(
     if not 1 <= first <= largest:
         raise UsageError("first", first, f"1 to {largest}")
     evaluate(first)
-    end = timer() + seconds
+    start = timer()
     rates = {first: _rate(evaluate, first, timer, seconds * SHARE)}
+    end = start + max(seconds, points / rates[first])
     size = 2 * first
     out_of_memory = None
     while size <= min(largest, REACH * _best(rates)) and fits(size):
@@ -108,17 +112,22 @@ def _rate(evaluate: Callable[[int], None], size: int, timer: Callable[[], float]
 
 
 def _compare(evaluate: Callable[[int], None], rates: dict[int, float], timer: Callable[[], float], end: float) -> None:
-    """Times the sizes that may be the best again, in turn, so that a device whose speed drifts is fair to all."""
+    """Times the sizes that may be the best again, in turn, so that a device whose speed drifts is fair to all.
+
+    Their rates become medians: the best of a few calls is a matter of luck on a machine with other work.
+    """
     contenders = [size for size, rate in rates.items() if rate >= MAY_BE_BEST * max(rates.values())]
     if len(contenders) < 2:
         return
-    for _ in range(CALLS):
+    found: dict[int, list[float]] = {size: [] for size in contenders}
+    for _ in range(ROUNDS):
+        if timer() + sum(size / rates[size] for size in contenders) > end:
+            break
         for size in contenders:
             start = timer()
-            if start + size / rates[size] > end:
-                return
             evaluate(size)
-            rates[size] = max(rates[size], size / max(timer() - start, 1e-9))
+            found[size].append(size / max(timer() - start, 1e-9))
+    rates.update({size: median(several) for size, several in found.items() if several})
 
 
 def _best(rates: Mapping[int, float]) -> int:

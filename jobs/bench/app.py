@@ -77,6 +77,29 @@ def accuracy(
 
 
 @app.command()
+def adaptive(
+    network: Annotated[str, typer.Option(help="lite0, resnet50 or vit-b16.")] = "lite0",
+    method: Annotated[str, typer.Option(help="One that takes samples: auto.")] = "ssig",
+    images: Annotated[int, typer.Option(min=1, help="How many images.")] = 50,
+    tolerance: Annotated[float, typer.Option(help="Of the error.")] = 0.1,
+    sampler: Annotated[str | None, typer.Option(help="Of the method, in place of its own.")] = None,
+    shards: Shards = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare the samples that are drawn until an image's error is met with a fixed number for all images."""
+    return _measure(
+        "adaptive",
+        as_json,
+        network=network,
+        method=method,
+        images=images,
+        tolerance=tolerance,
+        sampler=sampler,
+        shards=shards,
+    )
+
+
+@app.command()
 def scheduler(
     actors: Actors = None,
     samples: Annotated[int | None, typer.Option(min=1, help="How many samples the dataset has.")] = None,

@@ -123,6 +123,14 @@ def test_slow_calls_are_not_repeated() -> None:
     assert device.calls == {1: 1 + CALLS, 2: 1}
 
 
+def test_a_slow_network_is_tuned_for_as_long_as_it_takes() -> None:
+    """The time is that of `points` points, where that is more than `seconds`."""
+    slow = Device(lambda size: 10.0 * peaked(size) / peaked(1))
+    assert tune(slow.evaluate, timer=slow.timer, seconds=6.0).micro_batch == 1
+    slow = Device(lambda size: 10.0 * peaked(size) / peaked(1))
+    assert tune(slow.evaluate, timer=slow.timer, seconds=6.0, points=100).micro_batch == 4
+
+
 @pytest.mark.parametrize(("first", "largest", "tried"), [(1, 1, [1]), (4, 20, [4, 8, 16]), (3, 12, [3, 6, 12])])
 def test_first_and_largest_bound_the_sizes(first: int, largest: int, tried: list[int]) -> None:
     device = Device(lambda size: 0.1)
