@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ssig.engine import Engine, Finished, Job
+from ssig.layers import activations_of
 from ssig.replica import Replica
 from ssig.types import Request, Response
 
@@ -79,6 +80,16 @@ class Device:
         result: Tensor = logits
         return result
 
+    def activations(self, points: Tensor, layer: str) -> Tensor:
+        """What a layer (`ssig.layers`) gives at any number of points (n, C, H, W), without gradients, on the device.
+
+        Raises:
+            ModelError: the network has no such layer.
+        """
+        (found,) = self.run([Job(None, _activations(points, layer), torch.zeros(len(points), dtype=torch.int64))])
+        result: Tensor = found
+        return result
+
     def clock(self) -> float:
         """Seconds of computing for the calling thread so far: its own, and the device's share for it; no waiting."""
         return time.thread_time() + self._seconds
@@ -110,3 +121,8 @@ class Device:
 def _logits(points: Tensor) -> Generator[Request, Response, Tensor | None]:
     response = yield Request(points, torch.arange(len(points)), want=LOGITS)
     return response.logits
+
+
+def _activations(points: Tensor, layer: str) -> Generator[Request, Response, Tensor]:
+    response = yield Request(points, torch.arange(len(points)), want=frozenset(), layer=layer)
+    return activations_of(response)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
+
+# What was found is shown, but of what is endless only the beginning.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = 1000
+_SHOWN.maxlong = 50
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = 20
+_SHOWN.maxlevel = 3
 
 
 class SsigError(Exception):
@@ -22,11 +30,18 @@ class UsageError(SsigError, ValueError):
         self.field = field
         self.found = found
         self.allowed = allowed if isinstance(allowed, str) else "one of " + ", ".join(allowed)
-        super().__init__(f"{field}: found {found!r}; allowed: {self.allowed}")
+        super().__init__(f"{field}: found {_shown(found)}; allowed: {self.allowed}")
 
     def __reduce__(self) -> tuple[type[UsageError], tuple[str, object, str]]:
         # Exceptions cross process borders by pickle, which would otherwise call __init__ with the message.
         return type(self), (self.field, self.found, self.allowed)
+
+
+def _shown(found: object) -> str:
+    try:
+        return _SHOWN.repr(found)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return f"a {type(found).__name__} too long to be shown"
 
 
 class ModelError(SsigError):

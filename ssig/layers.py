@@ -1,9 +1,10 @@
 """Layers of a network by name: what they give while it runs, and how methods ask for that and lay it over the image.
 
-    NAME       the output of that submodule, of its last call where there are several
-    last-conv  the last feature map: the output of the last submodule, in order of execution, that gives (n, c, h, w)
-               in the image's proportions, of more than one pixel, and not made by pooling
-    attention  every softmax attention in order of execution, side by side: (n, layers, heads, tokens, tokens)
+    NAME         the output of that submodule, of its last call where there are several
+    last-conv    the last feature map: the output of the last submodule, in order of execution, that gives
+                 (n, c, h, w) in the image's proportions, of more than one pixel, and not made by pooling
+    attention    every softmax attention in order of execution, side by side: (n, layers, heads, tokens, tokens)
+    penultimate  what the last linear layer takes, in order of execution: (n, d), the features behind the logits
 
 Attention is mostly computed by a fused kernel that holds no map by which a gradient could be taken. While it is
 watched, `scaled_dot_product_attention` and `nn.MultiheadAttention` are computed openly; nothing is written to the
@@ -29,7 +30,7 @@ from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum
 from ssig.samplers import Sampler
 from ssig.types import Group, Request, Response
 
-LAST_CONV, ATTENTION = "last-conv", "attention"
+LAST_CONV, ATTENTION, PENULTIMATE = "last-conv", "attention", "penultimate"
 
 POOLING = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
 
@@ -42,7 +43,7 @@ def captured(network: Network, layer: str | None, points: Tensor) -> Iterator[li
 
     Args:
         network: a module with submodules, or anything that computes attention.
-        layer: name of a submodule, or `ATTENTION`, but not `LAST_CONV`; None for nothing.
+        layer: name of a submodule, `ATTENTION` or `PENULTIMATE`, but not `LAST_CONV`; None for nothing.
         points: for their number.
 
     Raises:
@@ -53,6 +54,19 @@ def captured(network: Network, layer: str | None, points: Tensor) -> Iterator[li
     elif layer == ATTENTION:
         with _OpenAttention(len(points)) as attention:
             yield attention.maps
+    elif layer == PENULTIMATE:
+        features: list[Tensor] = []
+
+        def keep_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            features[:] = inputs[:1] if inputs[0].ndim == 2 else []
+
+        linear = [module for module in _submodules(network).values() if isinstance(module, nn.Linear)]
+        handles = [module.register_forward_pre_hook(keep_input) for module in linear]
+        try:
+            yield features
+        finally:
+            for hook in handles:
+                hook.remove()
     else:
         outputs: list[Tensor] = []
 
@@ -77,6 +91,8 @@ def seen(layer: str, outputs: Sequence[Tensor]) -> Sequence[Tensor]:
             "the network computes no attention that can be seen: "
             "it must call scaled_dot_product_attention or nn.MultiheadAttention, as ViTs of timm and torchvision do"
         )
+    if not outputs and layer == PENULTIMATE:
+        raise ModelError("the network does not end in a linear layer that takes one vector of features for each point")
     if not outputs:
         raise ModelError(f"the network does not use its layer {layer!r}")
     return outputs

@@ -99,6 +99,10 @@ class MethodSpec:
         return with_preset(self.options, self.presets, given, f"methods.{self.name}")
 
 
+# What metrics judge, in the order of reports.
+FAMILIES = ("faithfulness", "information", "localization", "complexity", "robustness", "randomisation", "certainty")
+
+
 @dataclass(frozen=True)
 class MetricSpec:
     """A metric of the registry.
@@ -111,8 +115,10 @@ class MetricSpec:
         curves: names of the curve columns, each ending in ``_curve``.
         definition, range, reference: one line each.
         forwards: forward evaluations per image and map under given options, beyond the one on the image itself.
+        explanations: how often it explains an image again under given options, at the method's whole cost.
         needs: of ``map``, ``model``, ``mask``, ``method`` and ``samples``: what must be at hand.
         presets: named settings of a reference.
+        family: what it judges, one of `FAMILIES`; reports show a table for each.
         vectors: names of further list columns, one fixed length each, which are stored and not drawn.
         dataset_columns: number of the whole data set -> better direction.
         dataset: `(columns, options) -> numbers`, all `dataset_columns` from the stored columns of one model and
@@ -130,6 +136,8 @@ class MetricSpec:
     needs: frozenset[str]
     curves: tuple[str, ...] = ()
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    family: str = "faithfulness"
+    explanations: Callable[[Any], int] = lambda options: 0
     vectors: tuple[str, ...] = ()
     dataset_columns: Mapping[str, str] = field(default_factory=dict)
     dataset: Callable[[Mapping[str, np.ndarray], Any], Mapping[str, float]] | None = None

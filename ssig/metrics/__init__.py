@@ -1,7 +1,8 @@
-"""The metrics, one file each: a pure function `(Evaluation, options) -> MetricResult` and its entry in `METRICS`.
+"""The metrics, one file each: a pure function of a batch's maps and its entry in `METRICS`.
 
-To add one: write the file (equation first, frozen options dataclass, function, `METRICS.add(MetricSpec(...))` at the
-end; `energy.py` is the shortest model), and import it here.
+To add one: write the file, equation first, and import it here. The shortest models: `energy.py` for a measure of a
+map against an object (`add_object_metric`), `gini.py` for one of the map alone (`add_magnitude_metric`), and
+`completeness.py` for the general form, `(Evaluation, options) -> MetricResult` with `METRICS.add(MetricSpec(...))`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,36 @@ from __future__ import annotations
 from ssig.metrics import insertion as insertion
 from ssig.metrics import deletion as deletion
 from ssig.metrics import insertion_deletion_gap as insertion_deletion_gap
+from ssig.metrics import insertion_score as insertion_score
 from ssig.metrics import diffid as diffid
+from ssig.metrics import diffid_accuracy as diffid_accuracy
+from ssig.metrics import diffid_element as diffid_element
+from ssig.metrics import road as road
+from ssig.metrics import pixel_flipping as pixel_flipping
+from ssig.metrics import sensitivity_n as sensitivity_n
+from ssig.metrics import infidelity as infidelity
+from ssig.metrics import faithfulness_correlation as faithfulness_correlation
+from ssig.metrics import mufidelity as mufidelity
+from ssig.metrics import completeness as completeness
+from ssig.metrics import aic as aic
+from ssig.metrics import sic as sic
 from ssig.metrics import roc_auc as roc_auc
+from ssig.metrics import average_precision as average_precision
 from ssig.metrics import pointing as pointing
 from ssig.metrics import energy as energy
-from ssig.metrics import completeness as completeness
+from ssig.metrics import relevance_rank as relevance_rank
+from ssig.metrics import iou as iou
+from ssig.metrics import max_box_acc as max_box_acc
+from ssig.metrics import mask_mse as mask_mse
+from ssig.metrics import mask_mae as mask_mae
+from ssig.metrics import gini as gini
+from ssig.metrics import entropy as entropy
+from ssig.metrics import effective_support as effective_support
+from ssig.metrics import max_sensitivity as max_sensitivity
+from ssig.metrics import stability as stability
+from ssig.metrics import mprt as mprt
+from ssig.metrics import emprt as emprt
+from ssig.metrics import random_logit as random_logit
+from ssig.metrics import certainty as certainty
+from ssig.metrics import certainty_nce as certainty_nce
+from ssig.metrics import alignment as alignment

@@ -5,7 +5,9 @@
 
 RISE (Petsiuk et al., BMVC 2018) counts each of its blocks of pixels as 1 / n, also a last one that is smaller
 (`area: steps`). The ends of a curve are the same for every map: the image is evaluated when it is predicted, the
-reference once for both orders; between them are n - 1 forward evaluations per order.
+reference once for both orders; between them are n - 1 forward evaluations per order. The protocols that the presets
+name are RISE's, that of IDG (Walker et al., AAAI 2024: RISE's in blocks of 224 pixels, by magnitude, on images that
+are classified correctly) and Xplique's (Fel et al., 2022: ten steps, zeros, logits).
 """
 
 from __future__ import annotations
@@ -22,7 +24,14 @@ from ssig.metrics.ranking import InOrder, OrderOptions, in_orders
 from ssig.metrics.results import assemble
 from ssig.options import option
 
+# Protocols; insertion's start and deletion's fill come on top. IDG further limits images per class and drops those
+# whose performance information curve is undefined: a choice of the data set, not of the curve.
 RISE = {"pixels_per_step": 8 * 224, "area": "steps"}
+IDG = {"pixels_per_step": 224, "area": "steps", "orders": "absolute", "filter": "correct"}
+XPLIQUE = {"steps": 10, "area": "steps", "score": "logit"}
+
+FILTERS = ("none", "correct")
+MISCLASSIFIED = "the target is not the predicted class (filter: correct)"
 
 _IMAGE = "image"  # the end of a curve that is the image itself
 _USUAL_PIXELS = 224 * 224
@@ -46,6 +55,7 @@ class CurveOptions(OrderOptions):
     area: str = option(
         "fraction", "trapezoid over the fraction of pixels changed, or over equal steps", choices=("fraction", "steps")
     )
+    filter: str = option("none", "images that count: all, or those whose target is predicted", choices=FILTERS)
 
     def counts(self, pixels: int) -> tuple[int, ...]:
         """Number of changed pixels at each point of the curve, from 0 to `pixels`."""
@@ -88,19 +98,42 @@ def areas(curves: InOrder, evaluation: Evaluation, options: CurveOptions) -> InO
 def curve_result(name: str, curves: InOrder, evaluation: Evaluation, options: CurveOptions) -> MetricResult:
     """The columns `name` and `name`_abs, the areas, with their curves."""
     signed, absolute = areas(curves, evaluation, options)
-    missing = options.missing(signed=(name,), absolute=(f"{name}_abs",))
     return assemble(
         columns={name: signed, f"{name}_abs": absolute},
-        excluded=[missing] * len(evaluation),
+        excluded=excluded(evaluation, options, signed=(name,), absolute=(f"{name}_abs",)),
         curves={f"{name}_curve": curves.signed, f"{name}_abs_curve": curves.absolute},
     )
 
 
+def excluded(
+    evaluation: Evaluation, options: CurveOptions, signed: tuple[str, ...], absolute: tuple[str, ...] = ()
+) -> list[dict[str, str]]:
+    """For each image, column -> reason, for its columns by signed and by absolute order that were not computed."""
+    missing = options.missing(signed, absolute)
+    filtered = dict.fromkeys((*signed, *absolute), MISCLASSIFIED)
+    return [filtered | missing if dropped else missing for dropped in _dropped(evaluation, options)]
+
+
+def _dropped(evaluation: Evaluation, options: CurveOptions) -> np.ndarray:
+    """(B,) bool, which images the filter takes out; logits that are not finite are another reason."""
+    if options.filter == "none":
+        return np.zeros(len(evaluation), dtype=bool)
+    return np.asarray(image_scores(evaluation, "accuracy") == 0)
+
+
 def _curves(evaluation: Evaluation, start: str, finish: str, options: CurveOptions) -> InOrder:
     counts = options.counts(evaluation.maps.shape[-2:].numel())
-    key = ("curve", _key(start, options), _key(finish, options), counts, options.score)
+    dropped = _dropped(evaluation, options)
+    ends = (_key(start, options), _key(finish, options))
+    key = ("curve", *ends, counts, options.score, tuple(np.flatnonzero(dropped)))
 
     def compute(rows: Tensor, ranks: Tensor) -> np.ndarray:
+        kept = ~dropped[rows.numpy()]
+        curves = np.full((len(rows), len(counts)), np.nan)
+        curves[kept] = walk(rows[torch.from_numpy(kept)], ranks)
+        return curves
+
+    def walk(rows: Tensor, ranks: Tensor) -> np.ndarray:
         before, after = _end(evaluation, start, options), _end(evaluation, finish, options)
         between = torch.tensor(counts[1:-1], dtype=ranks.dtype, device=ranks.device).view(-1, 1, 1, 1)
 

@@ -3,14 +3,15 @@
     deletion = area of c,  c_k = score( the fill where rank < n_k, x elsewhere )
 
 RISE (Petsiuk et al., BMVC 2018). Lower is better. Preset `rise` is its evaluation: to normalised zeros, which is the
-mean colour, in blocks of 1792 pixels.
+mean colour, in blocks of 1792 pixels; `idg` that of IDG (to the same, blocks of 224 pixels, |map|, only images whose
+target is predicted); `xplique` Xplique's defaults (ten steps to zeros, which are black in pixel space, on logits).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.curves import RISE, CurveOptions, curve_result, deletion_curves
+from ssig.metrics.curves import IDG, RISE, XPLIQUE, CurveOptions, curve_result, deletion_curves
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.perturbation import REFERENCES
 from ssig.options import option
@@ -41,6 +42,10 @@ METRICS.add(
         reference="Petsiuk et al., RISE, BMVC 2018",
         forwards=lambda options: options.forwards,
         needs=frozenset({"map", "model"}),
-        presets={"rise": {**RISE, "fill": "mean"}},
+        presets={
+            "rise": {**RISE, "fill": "mean"},
+            "idg": {**IDG, "fill": "mean"},
+            "xplique": {**XPLIQUE, "fill": "black"},
+        },
     )
 )

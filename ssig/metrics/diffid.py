@@ -6,7 +6,9 @@
 
 Hidden pixels take one value per image and game: the mean of the surviving pixels over all channels, in normalised
 space. Yang et al., Local Path Integration for Attribution, AAAI 2023, which reports accuracy and logit ratio at each
-r; the softmax ratio and the mean over r are this project's. A random map scores about 0.
+r; the softmax ratio and the mean over r are this project's. A random map scores about 0. Higher is better.
+
+`diffid`, `diffid_accuracy` and `diffid_element` share the two games below; the first two also their evaluations.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.perturbation import image_scores, per_channel, sweep
-from ssig.metrics.ranking import OrderOptions, in_orders
+from ssig.metrics.perturbation import image_scores, per_channel, sweep_scores
+from ssig.metrics.ranking import InOrder, OrderOptions, in_orders
 from ssig.metrics.results import assemble
 from ssig.registry import METRICS, MetricSpec
 
 _RATIOS = 9  # tenths of the pixels, from one to nine
+_GAMES = 2  # insertion, deletion
+_SCORES = ("probability", "logit", "accuracy")  # of one evaluation, so that metrics which differ in them share it
 
 
 @dataclass(frozen=True)
@@ -32,32 +36,95 @@ class DiffidOptions(OrderOptions):
 
 
 def diffid(evaluation: Evaluation, options: DiffidOptions) -> MetricResult:
-    """DiffID in the order of the map and of its magnitude; the two games apart in the order of the map."""
+    """DiffID by pixels, in the order of the map and of its magnitude."""
+    return diffid_result("diffid", games(evaluation, options, "probability"), evaluation, options)
 
-    def games(rows: Tensor, ranks: Tensor) -> np.ndarray:
-        return _games(evaluation, rows, ranks)
 
-    signed, absolute = in_orders(evaluation, options, ("diffid",), games)
-    curve, absolute_curve = signed[:, 0] - signed[:, 1], absolute[:, 0] - absolute[:, 1]
-    columns = {
-        "diffid": curve.mean(axis=1),
-        "diffid_abs": absolute_curve.mean(axis=1),
-        "diffid_insertion": signed[:, 0].mean(axis=1),
-        "diffid_deletion": signed[:, 1].mean(axis=1),
-    }
-    missing = options.missing(signed=("diffid", "diffid_insertion", "diffid_deletion"), absolute=("diffid_abs",))
-    curves = {"diffid_curve": curve, "diffid_abs_curve": absolute_curve}
+def forwards(options: OrderOptions) -> int:
+    """Forward evaluations per image of a signed map."""
+    return _GAMES * _RATIOS * options.order_count
+
+
+def diffid_columns(name: str) -> dict[str, str]:
+    """Column -> better direction: DiffID, and its two games apart, in both orders."""
+    games = {f"{name}_insertion": "higher", f"{name}_deletion": "lower"}
+    return {name: "higher", f"{name}_abs": "higher", **games, **{f"{game}_abs": games[game] for game in games}}
+
+
+def diffid_curves(name: str) -> tuple[str, str]:
+    """The curves Ins(r) - Del(r) of both orders."""
+    return f"{name}_curve", f"{name}_abs_curve"
+
+
+def diffid_result(name: str, survived: InOrder, evaluation: Evaluation, options: OrderOptions) -> MetricResult:
+    """Means over r of the games `survived` (B, 2, 9), with the curves of their difference."""
+    signed, absolute = (outcome[:, 0] - outcome[:, 1] for outcome in survived)
+    signed_means, absolute_means = (outcome.mean(axis=2) for outcome in survived)
+    values = (
+        signed.mean(axis=1),
+        absolute.mean(axis=1),
+        signed_means[:, 0],
+        signed_means[:, 1],
+        absolute_means[:, 0],
+        absolute_means[:, 1],
+    )
+    columns = dict(zip(diffid_columns(name), values, strict=True))
+    missing = options.missing(
+        signed=tuple(column for column in columns if not column.endswith("_abs")),
+        absolute=tuple(column for column in columns if column.endswith("_abs")),
+    )
+    curves = dict(zip(diffid_curves(name), (signed, absolute), strict=True))
     return assemble(columns, [missing] * len(evaluation), curves)
 
 
-def _games(evaluation: Evaluation, rows: Tensor, ranks: Tensor) -> np.ndarray:
-    """(n, 2, 9), Ins(r) and Del(r) of the images `rows`; NaN where the image itself has probability 0."""
+def games(evaluation: Evaluation, options: OrderOptions, score: str, elements: bool = False) -> InOrder:
+    """(B, 2, 9), what Ins(r) and Del(r) leave of the target's score.
+
+    Args:
+        evaluation: the batch.
+        options: which orders.
+        score: ``accuracy``, 0 or 1; ``probability``, relative to the image's, clipped to [0, 1]; or ``logit``,
+            relative to the image's. NaN where the image's is 0.
+        elements: hide each channel of a pixel by itself, and not whole pixels.
+    """
+
+    def play(rows: Tensor, ranks: Tensor) -> np.ndarray:
+        return _play(evaluation, rows, _of_elements(ranks, evaluation.images.shape[1]) if elements else ranks[:, None])
+
+    key = ("diffid", "elements" if elements else "pixels")
+    return InOrder(*(_survived(evaluation, scores, score) for scores in in_orders(evaluation, options, key, play)))
+
+
+def _survived(evaluation: Evaluation, scores: np.ndarray, score: str) -> np.ndarray:
+    changed = scores[..., _SCORES.index(score)]
+    if score == "accuracy":
+        return changed
+    clean = image_scores(evaluation, score)[:, None, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(clean != 0, changed / clean, np.nan)
+    return np.clip(ratio, 0.0, 1.0) if score == "probability" else ratio
+
+
+def _of_elements(ranks: Tensor, channels: int) -> Tensor:
+    """(B, C, H, W), ranks of the map's elements when it is repeated over channels; equal ones go by channel."""
+    channel = torch.arange(channels, dtype=ranks.dtype, device=ranks.device)
+    return ranks[:, None] * channels + channel.view(1, -1, 1, 1)
+
+
+def _play(evaluation: Evaluation, rows: Tensor, ranks: Tensor) -> np.ndarray:
+    """(n, 2, 9, scores) of the images `rows` in Ins(r) and Del(r).
+
+    Args:
+        evaluation: the batch.
+        rows: (n,) int64.
+        ranks: (B, 1, H, W) of pixels or (B, C, H, W) of elements, 0 for the highest.
+    """
     images = evaluation.images
-    pixels = ranks.shape[-2:].numel()
-    hidden = torch.arange(1, _RATIOS + 1, dtype=ranks.dtype, device=ranks.device) * pixels // 10
+    size = ranks.shape[1:].numel()
+    hidden = torch.arange(1, _RATIOS + 1, dtype=ranks.dtype, device=ranks.device) * size // 10
     # The ranks low <= rank < high survive: the top of the map in insertion, its bottom in deletion.
     low = torch.cat([torch.zeros_like(hidden), hidden])
-    high = torch.cat([pixels - hidden, torch.full_like(hidden, pixels)])
+    high = torch.cat([size - hidden, torch.full_like(hidden, size)])
     fill = _survivor_means(evaluation, ranks, low, high)
     mean, std = per_channel(evaluation.mean, images), per_channel(evaluation.std, images)
 
@@ -66,21 +133,19 @@ def _games(evaluation: Evaluation, rows: Tensor, ranks: Tensor) -> np.ndarray:
         survives = (ranks[image] >= lowest) & (ranks[image] < highest)
         return torch.where(survives, images[image], fill[image, steps].view(-1, 1, 1, 1) * std + mean)
 
-    changed = sweep(evaluation, rows, 2 * _RATIOS, build, "probability").reshape(-1, 2, _RATIOS)
-    clean = image_scores(evaluation, "probability")[rows.numpy()]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.clip(changed / clean[:, None, None], 0.0, 1.0)
-    return np.where(clean[:, None, None] > 0, ratio, np.nan)
+    changed = sweep_scores(evaluation, rows, _GAMES * _RATIOS, build, _SCORES)
+    return changed.reshape(-1, _GAMES, _RATIOS, len(_SCORES))
 
 
 def _survivor_means(evaluation: Evaluation, ranks: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """(B, steps), mean over channels and over the pixels low <= rank < high, in normalised space."""
+    """(B, steps), mean over the elements of all channels with low <= rank < high, in normalised space."""
     images = evaluation.images
     normalised = (images - per_channel(evaluation.mean, images)) / per_channel(evaluation.std, images)
-    totals = normalised.double().sum(dim=1).flatten(1)
+    shared = images.shape[1] // ranks.shape[1]  # channels of one rank
+    totals = normalised.double().reshape(*ranks.shape[:2], shared, ranks.shape[-2:].numel()).sum(dim=2).flatten(1)
     by_rank = torch.empty_like(totals).scatter_(1, ranks.flatten(1).long(), totals)
     sums = torch.nn.functional.pad(by_rank.cumsum(dim=1), (1, 0))
-    return ((sums[:, high] - sums[:, low]) / ((high - low) * images.shape[1])).to(images)
+    return ((sums[:, high] - sums[:, low]) / ((high - low) * shared)).to(images)
 
 
 METRICS.add(
@@ -88,17 +153,12 @@ METRICS.add(
         name="diffid",
         compute=diffid,
         options=DiffidOptions,
-        columns={
-            "diffid": "higher",
-            "diffid_abs": "higher",
-            "diffid_insertion": "higher",
-            "diffid_deletion": "lower",
-        },
-        curves=("diffid_curve", "diffid_abs_curve"),
+        columns=diffid_columns("diffid"),
+        curves=diffid_curves("diffid"),
         definition="mean over r of the probability kept when the r lowest pixels are hidden minus the r highest",
         range="[-1, 1]",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023",
-        forwards=lambda options: 2 * _RATIOS * options.order_count,
+        forwards=forwards,
         needs=frozenset({"map", "model"}),
     )
 )

@@ -10,31 +10,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.objects import measure_objects
+from ssig.metrics.objects import add_object_metric
 from ssig.metrics.results import NoOptions
-from ssig.registry import METRICS, MetricSpec
 
 
-def energy(evaluation: Evaluation, options: NoOptions) -> MetricResult:
+def energy(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> tuple[float, float]:
     """Share of |map| on the object, and the object's share of the area."""
-    return measure_objects(evaluation, ("energy", "energy_chance"), _shares)
-
-
-def _shares(magnitude: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     return float(magnitude[mask].sum() / magnitude.sum()), float(mask.mean())
 
 
-METRICS.add(
-    MetricSpec(
-        name="energy",
-        compute=energy,
-        options=NoOptions,
-        columns={"energy": "higher", "energy_chance": "none"},
-        definition="share of the sum of |map| that lies on the object",
-        range="[0, 1], random: the object's share of the area",
-        reference="Wang et al., Score-CAM, CVPR-W 2020",
-        forwards=lambda options: 0,
-        needs=frozenset({"map", "mask"}),
-    )
+add_object_metric(
+    "energy",
+    energy,
+    columns={"energy": "higher", "energy_chance": "none"},
+    definition="share of the sum of |map| that lies on the object",
+    range="[0, 1], random: the object's share of the area",
+    reference="Wang et al., Score-CAM, CVPR-W 2020",
 )

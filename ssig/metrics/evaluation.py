@@ -20,21 +20,30 @@ Box = tuple[float, float, float, float]
 class Explainer(Protocol):
     """The method whose maps are evaluated, for metrics that explain other images, targets or networks."""
 
-    def maps(self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None) -> Tensor:
-        """(n, H, W) float32 readout maps, on the CPU.
+    def maps(
+        self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
+    ) -> Tensor:
+        """(n, H, W) readout maps, on the CPU; float32, float64 for a float64 network.
 
         Args:
             images: (n, C, H, W) in pixel space.
             targets: (n,) int64.
             rows: (n,) int64; image i draws the random numbers of image ``rows[i]`` of the batch.
             network: explained instead of the run's, such as a randomised one.
+            draw: 0 for the run's own random numbers; each other number for independent ones.
         """
 
-    def fresh_network(self) -> nn.Module:
-        """A plain copy of the network, as it was loaded, which the caller may change."""
+    def fresh_network(self) -> nn.Module | None:
+        """A plain copy of the network, as it was loaded, which the caller may change; None where it is not at hand."""
+
+    def kept(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
+        """`make()`, kept for other batches and methods of the same network while it is among the last asked for."""
 
     def samples(self, row: int, count: int) -> Tensor | None:
-        """(count, C, H, W), the first points of the sampler for image `row`; None for a method without one."""
+        """(n, C, H, W), n at most `count`: the first points at which the method takes gradients for image `row`.
+
+        None for a method that takes no gradients.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Evaluation:
         keys: for each image its shard's basename and its key; without them random numbers follow the pixels.
         seed: of the run.
         explainer: the method, where it is at hand.
+        activations: (n, C, H, W) points, layer -> what that layer (`ssig.layers`) gives; None where not at hand.
     """
 
     images: Tensor
@@ -73,7 +83,9 @@ class Evaluation:
     keys: tuple[tuple[str, str], ...] = ()
     seed: int = 0
     explainer: Explainer | None = None
+    activations: Callable[[Tensor, str], Tensor] | None = None
     _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _of_images: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return int(self.maps.shape[0])
@@ -81,7 +93,9 @@ class Evaluation:
     def image_logits(self) -> Tensor:
         """(B, classes), the network's logits of the images, on the CPU."""
         known = self.logits
-        return known.cpu() if known is not None else self.shared(("logits",), lambda: self.forward(self.images).cpu())
+        return (
+            known.cpu() if known is not None else self.of_images(("logits",), lambda: self.forward(self.images).cpu())
+        )
 
     def streams(self, name: str) -> tuple[Stream, ...]:
         """Each image's random numbers for the metric `name`: the same in any batch, on any worker, for any map."""
@@ -93,6 +107,13 @@ class Evaluation:
         if key not in self._shared:
             self._shared[key] = compute()
         result: Shared = self._shared[key]
+        return result
+
+    def of_images(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
+        """The same for what does not depend on the maps: once for all methods that explain these images."""
+        if key not in self._of_images:
+            self._of_images[key] = compute()
+        result: Shared = self._of_images[key]
         return result
 
 

@@ -3,15 +3,16 @@
     insertion = area of c,  c_k = score( x where rank < n_k, the start image elsewhere )
 
 RISE (Petsiuk et al., BMVC 2018). Higher is better. Preset `rise` is its evaluation (RISE's own blur, blocks of 1792
-pixels); preset `insertion-score` that of IDGI (Yang et al., CVPR 2023): from black, in steps of 5 % (with
-`normalised: true` its normalised probability).
+pixels); `idg` that of IDG (RISE's blur, blocks of 224 pixels, |map|, only images whose target is predicted);
+`xplique` Xplique's defaults (ten steps from zeros, which are black in pixel space, on logits). Preset
+`insertion-score` is the curve of the metric `insertion_score`, for both orders and all images.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.curves import RISE, CurveOptions, curve_result, insertion_curves
+from ssig.metrics.curves import IDG, RISE, XPLIQUE, CurveOptions, curve_result, insertion_curves
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.perturbation import REFERENCES
 from ssig.options import option
@@ -44,6 +45,8 @@ METRICS.add(
         needs=frozenset({"map", "model"}),
         presets={
             "rise": {**RISE, "start": "rise-blur"},
+            "idg": {**IDG, "start": "rise-blur"},
+            "xplique": {**XPLIQUE, "start": "black"},
             "insertion-score": {"start": "black", "steps": 20, "area": "steps"},
         },
     )

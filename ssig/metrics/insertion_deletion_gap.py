@@ -2,14 +2,14 @@
 
 Unlike DiffID (`diffid`), both games run over the whole image and end in references of their own. Higher is better; a
 random order is near the difference that the two references alone make. Curves that `insertion` and `deletion` have
-already evaluated with the same options are not evaluated again.
+already evaluated with the same options are not evaluated again; a preset is that of both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.curves import RISE, areas, deletion_curves, insertion_curves
+from ssig.metrics.curves import IDG, RISE, XPLIQUE, areas, deletion_curves, excluded, insertion_curves
 from ssig.metrics.deletion import DeletionOptions
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.insertion import InsertionOptions
@@ -30,8 +30,8 @@ def insertion_deletion_gap(evaluation: Evaluation, options: GapOptions) -> Metri
         "insertion_deletion_gap": inserted.signed - deleted.signed,
         "insertion_deletion_gap_abs": inserted.absolute - deleted.absolute,
     }
-    missing = options.missing(signed=("insertion_deletion_gap",), absolute=("insertion_deletion_gap_abs",))
-    return assemble(columns, excluded=[missing] * len(evaluation))
+    signed, absolute = ("insertion_deletion_gap",), ("insertion_deletion_gap_abs",)
+    return assemble(columns, excluded(evaluation, options, signed, absolute))
 
 
 METRICS.add(
@@ -45,6 +45,10 @@ METRICS.add(
         reference="difference of the two games of Petsiuk et al., RISE, BMVC 2018",
         forwards=lambda options: 2 * options.forwards,
         needs=frozenset({"map", "model"}),
-        presets={"rise": {**RISE, "start": "rise-blur", "fill": "mean"}},
+        presets={
+            "rise": {**RISE, "start": "rise-blur", "fill": "mean"},
+            "idg": {**IDG, "start": "rise-blur", "fill": "mean"},
+            "xplique": {**XPLIQUE, "start": "black", "fill": "black"},
+        },
     )
 )

@@ -1,40 +1,64 @@
-"""Measures of a map's magnitude against the area of the object, image by image, with one set of reasons why not."""
+"""Metrics of a map's magnitude against the area of the object, image by image, with one set of reasons why not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.results import assemble
-
-# (magnitude (H, W) float64, object (H, W) bool) -> a number for each column, or why there is none.
-Measure = Callable[[np.ndarray, np.ndarray], tuple[float, ...] | str]
-
-
-def measure_objects(evaluation: Evaluation, columns: tuple[str, ...], measure: Measure) -> MetricResult:
-    """`measure` of |map| and object for each image that has both; the others are excluded with the reason."""
-    values = np.full((len(columns), len(evaluation)), np.nan)
-    excluded: list[dict[str, str]] = []
-    magnitudes = evaluation.maps.abs().double().cpu().numpy()
-    for row, (magnitude, mask) in enumerate(zip(magnitudes, evaluation.masks, strict=True)):
-        outcome = _measured(magnitude, mask, measure)
-        if isinstance(outcome, str):
-            excluded.append(dict.fromkeys(columns, outcome))
-        else:
-            values[:, row] = outcome
-            excluded.append({})
-    return assemble(dict(zip(columns, values, strict=True)), excluded)
+from ssig.metrics.magnitudes import ALL_ZERO, Outcome, collect, magnitudes
+from ssig.metrics.results import NoOptions
+from ssig.registry import METRICS, MetricSpec
 
 
-def _measured(magnitude: np.ndarray, mask: np.ndarray | str, measure: Measure) -> tuple[float, ...] | str:
-    if isinstance(mask, str):
-        return mask
+def add_object_metric(
+    name: str,
+    measure: Callable[[np.ndarray, np.ndarray, Any], Outcome],
+    *,
+    columns: Mapping[str, str],
+    definition: str,
+    range: str,
+    reference: str,
+    options: type[Any] = NoOptions,
+) -> None:
+    """Registers `measure` as a metric of the images that have an object and a map that is not all zero.
+
+    Args:
+        name: of the metric.
+        measure: `(|map| (H, W) float64, object (H, W) bool, options)` -> each column's number, or why there is none.
+        columns, definition, range, reference, options: as in `MetricSpec`.
+    """
+
+    def compute(evaluation: Evaluation, options: Any) -> MetricResult:
+        def outcome(magnitude: np.ndarray, mask: np.ndarray | str) -> Outcome:
+            if isinstance(mask, str):
+                return mask
+            if reason := no_object(mask):
+                return reason
+            return measure(magnitude, mask, options) if magnitude.any() else ALL_ZERO
+
+        return collect(columns, map(outcome, magnitudes(evaluation), evaluation.masks))
+
+    METRICS.add(
+        MetricSpec(
+            name=name,
+            compute=compute,
+            options=options,
+            columns=columns,
+            definition=definition,
+            range=range,
+            reference=reference,
+            forwards=lambda options: 0,
+            family="localization",
+            needs=frozenset({"map", "mask"}),
+        )
+    )
+
+
+def no_object(mask: np.ndarray) -> str:
+    """Why a mask (H, W) bool shows no object to compare with, or the empty string."""
     if not mask.any():
         return "object is outside the input"
-    if mask.all():
-        return "object covers the whole input"
-    if not magnitude.any():
-        return "map is all zero"
-    return measure(magnitude, mask)
+    return "object covers the whole input" if mask.all() else ""

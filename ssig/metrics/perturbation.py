@@ -13,9 +13,9 @@ from torch.nn.functional import pad
 from ssig.blur import convolve, gaussian_blur
 from ssig.metrics.evaluation import Evaluation
 
-REFERENCES = ("blur", "rise-blur", "mean", "black", "white")
+REFERENCES = ("blur", "rise-blur", "mean", "black", "white", "minimum")
 SCORES = ("probability", "logit")
-_BLURS = ("blur", "rise-blur")  # the references that depend on the image
+_OF_THE_IMAGE = ("blur", "rise-blur", "minimum")  # the references that depend on the image
 
 # (image, steps (m,)) -> (m, C, H, W): one image, changed as at each of these steps.
 Build = Callable[[int, Tensor], Tensor]
@@ -34,6 +34,7 @@ def reference(evaluation: Evaluation, kind: str, blur_sigma: float, blur_kernel:
     ``blur`` is torchvision's `gaussian_blur`: a Gaussian cut off at the kernel's edge, reflected borders.
     ``rise-blur`` is RISE's substrate: its kernel on normalised pixels, with borders of normalised zeros.
     ``mean`` is the colour that normalises to zero; ``black`` and ``white`` are 0 and 1 in pixel space.
+    ``minimum`` is the image's lowest value over all pixels and channels, in pixel space: one grey per image.
     """
     images = evaluation.images
 
@@ -44,10 +45,12 @@ def reference(evaluation: Evaluation, kind: str, blur_sigma: float, blur_kernel:
         if kind == "rise-blur":
             # Blurring is linear in each channel, so dividing by the standard deviation and back cancels.
             return mean + convolve(pad(images - mean, [_RISE_SIZE // 2] * 4), rise_kernel())
+        if kind == "minimum":
+            return images.amin(dim=(1, 2, 3), keepdim=True).expand_as(images)
         colour = {"mean": mean, "black": torch.zeros_like(mean), "white": torch.ones_like(mean)}[kind]
         return colour.expand_as(images)
 
-    return evaluation.shared(("reference", *reference_key(kind, blur_sigma, blur_kernel)), compute)
+    return evaluation.of_images(("reference", *reference_key(kind, blur_sigma, blur_kernel)), compute)
 
 
 def reference_key(kind: str, blur_sigma: float, blur_kernel: int) -> tuple[str | float, ...]:
@@ -67,28 +70,36 @@ def rise_kernel() -> np.ndarray:
 
 
 def sweep(evaluation: Evaluation, rows: Tensor, steps: int, build: Build, score: str) -> np.ndarray:
-    """Target score of every changed image; only a batch of those images exists at a time.
+    """Target score of every changed image: `sweep_scores` for one score, (n, steps) float64."""
+    return sweep_scores(evaluation, rows, steps, build, (score,))[..., 0]
+
+
+def sweep_scores(
+    evaluation: Evaluation, rows: Tensor, steps: int, build: Build, scores: tuple[str, ...]
+) -> np.ndarray:
+    """Target scores of every changed image; only a batch of those images exists at a time.
 
     Args:
         evaluation: the batch.
         rows: (n,) int64, which of its images to change, ascending.
         steps: number of changed images of each.
         build: makes the changed images.
-        score: ``probability`` (softmax, in float64) or ``logit``.
+        scores: of ``probability`` (softmax, in float64), ``logit`` and ``accuracy`` (1 where the target is predicted).
 
     Returns:
-        (n, steps) float64.
+        (n, steps, scores) float64.
     """
     pairs = len(rows) * steps
     targets = evaluation.targets.cpu()
-    result = torch.empty(pairs, dtype=torch.float64)
+    result = torch.empty(pairs, len(scores), dtype=torch.float64)
     for begin in range(0, pairs, evaluation.batch):
         pair = torch.arange(begin, min(begin + evaluation.batch, pairs))
         image, step = rows[pair // steps], pair % steps
         # Image by image, so that an image is broadcast over its steps and not copied for each.
         points = torch.cat([build(one, step[image == one]) for one in sorted(set(image.tolist()))])
-        result[pair] = _score(evaluation.forward(points), targets[image], score)
-    return result.view(len(rows), steps).numpy()
+        logits = evaluation.forward(points)
+        result[pair] = torch.stack([_score(logits, targets[image], score) for score in scores], dim=1)
+    return result.view(len(rows), steps, len(scores)).numpy()
 
 
 def reference_scores(evaluation: Evaluation, kind: str, blur_sigma: float, blur_kernel: int, score: str) -> np.ndarray:
@@ -96,9 +107,9 @@ def reference_scores(evaluation: Evaluation, kind: str, blur_sigma: float, blur_
 
     def compute() -> Tensor:
         points = reference(evaluation, kind, blur_sigma, blur_kernel)
-        return evaluation.forward(points if kind in _BLURS else points[:1]).cpu()
+        return evaluation.forward(points if kind in _OF_THE_IMAGE else points[:1]).cpu()
 
-    logits = evaluation.shared(("reference logits", *reference_key(kind, blur_sigma, blur_kernel)), compute)
+    logits = evaluation.of_images(("reference logits", *reference_key(kind, blur_sigma, blur_kernel)), compute)
     return _score(logits.expand(len(evaluation), -1), evaluation.targets, score).numpy()
 
 
@@ -110,5 +121,9 @@ def image_scores(evaluation: Evaluation, score: str) -> np.ndarray:
 def _score(logits: Tensor, targets: Tensor, score: str) -> Tensor:
     """(n,) float64, on the CPU."""
     logits = logits.cpu().double()
-    scores = logits.softmax(dim=1) if score == "probability" else logits
+    if score == "accuracy":
+        predicted = torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
+        scores = torch.where(logits.isfinite().all(dim=1, keepdim=True), predicted, torch.nan)
+    else:
+        scores = logits.softmax(dim=1) if score == "probability" else logits
     return scores.gather(1, targets.cpu()[:, None])[:, 0]

@@ -11,33 +11,22 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.objects import measure_objects
+from ssig.metrics.objects import add_object_metric
 from ssig.metrics.results import NoOptions
-from ssig.registry import METRICS, MetricSpec
 
 
-def roc_auc(evaluation: Evaluation, options: NoOptions) -> MetricResult:
+def roc_auc(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> float:
     """ROC-AUC of |map| against the object."""
-    return measure_objects(evaluation, ("roc_auc",), _area)
-
-
-def _area(magnitude: np.ndarray, mask: np.ndarray) -> tuple[float]:
     inside = int(mask.sum())
     rank_sum = rankdata(magnitude, axis=None)[mask.ravel()].sum()
-    return (float((rank_sum - inside * (inside + 1) / 2) / (inside * (mask.size - inside))),)
+    return float((rank_sum - inside * (inside + 1) / 2) / (inside * (mask.size - inside)))
 
 
-METRICS.add(
-    MetricSpec(
-        name="roc_auc",
-        compute=roc_auc,
-        options=NoOptions,
-        columns={"roc_auc": "higher"},
-        definition="probability that |map| is higher on a pixel of the object than on one outside it",
-        range="[0, 1], random .5",
-        reference="Kapishnikov et al., XRAI, ICCV 2019",
-        forwards=lambda options: 0,
-        needs=frozenset({"map", "mask"}),
-    )
+add_object_metric(
+    "roc_auc",
+    roc_auc,
+    columns={"roc_auc": "higher"},
+    definition="probability that |map| is higher on a pixel of the object than on one outside it",
+    range="[0, 1], random .5",
+    reference="Kapishnikov et al., XRAI, ICCV 2019",
 )

@@ -93,10 +93,13 @@ def _state(content: Any, path: Path) -> State:
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise ModelError(f"checkpoint {path}: holds a {type(content).__name__} and no state dict (name -> tensor)")
+    unnamed = [f"{name!r} ({type(name).__name__})" for name in content if not isinstance(name, str)]
+    if unnamed:
+        raise ModelError(f"checkpoint {path}: {_listed('names that are no text', unnamed)}")
     foreign = [f"{name} ({type(value).__name__})" for name, value in content.items() if not isinstance(value, Tensor)]
     if foreign:
         raise ModelError(f"checkpoint {path}: {_listed('entries that are no tensors', foreign)}")
-    if not all(str(name).startswith(PARALLEL) for name in content):
+    if not all(name.startswith(PARALLEL) for name in content):
         return content
     state = OrderedDict((name.removeprefix(PARALLEL), tensor) for name, tensor in content.items())
     # Some modules refuse a state dict without the version of each submodule, which torch keeps beside the entries.
@@ -119,6 +122,8 @@ def _complaint(error: Exception) -> str:
     text = str(error)
     if "TorchScript" in text:
         return "is a TorchScript program; only a state dict of tensors is loaded"
+    if ".tar format" in text:
+        return "is in torch's old .tar format, which may hold code; only a state dict of tensors is loaded"
     if code := re.search(r"GLOBAL ((?:\w+\.)+\w+)", text):
         return f"holds pickled code ({code[1]}); only a state dict of tensors is loaded"
     reason = "" if isinstance(error, UnpicklingError) else text.partition("\n")[0].partition(". ")[0]

@@ -217,6 +217,11 @@ def find_source(name: str) -> tuple[Source, str]:
     return PackagedSource(), name
 
 
+def runs_code(name: str) -> bool:
+    """Whether loading a name imports a module that the name chooses, and calls something in it."""
+    return isinstance(find_source(name)[0], CallableSource)
+
+
 def class_names(classes: int) -> tuple[str, ...]:
     """ImageNet's names for 1000 classes, else their numbers."""
     if classes == IMAGENET_CLASSES:

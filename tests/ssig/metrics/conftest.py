@@ -64,7 +64,7 @@ def batch(network: CountingNetwork, images: Tensor) -> Callable[..., Evaluation]
         network.calls.clear()
         if "forward" in changes:
             changes.setdefault("logits", changes["forward"](images))
-        return dataclasses.replace(usual, **changes, _shared={})
+        return dataclasses.replace(usual, **changes, _shared={}, _of_images={})
 
     return make
 
@@ -79,7 +79,7 @@ def at() -> Callable[[Evaluation, int], Evaluation]:
 
         rowwise = ("images", "maps", "targets", "masks", "score", "baseline_score", "completeness_residual", "logits")
         changes = {name: one(getattr(evaluation, name)) for name in rowwise}
-        return dataclasses.replace(evaluation, **changes, _shared={})
+        return dataclasses.replace(evaluation, **changes, _shared={}, _of_images={})
 
     return take
 
@@ -87,4 +87,4 @@ def at() -> Callable[[Evaluation, int], Evaluation]:
 @pytest.fixture
 def spared(images: Tensor) -> Callable[[str], int]:
     """`spared(metric)`: deletion's reference is one colour by default, so all images but one need not see it."""
-    return lambda metric: len(images) - 1 if metric in ("deletion", "insertion_deletion_gap") else 0
+    return lambda metric: len(images) - 1 if metric in ("deletion", "insertion_deletion_gap", "insertion_score") else 0

@@ -46,9 +46,8 @@ def test_is_the_plain_loop(suffix: str, batch: Callable[..., Evaluation], networ
         curve = result.curves[f"diffid{suffix}_curve"][row]
         np.testing.assert_allclose(curve, inserted - deleted, rtol=0, atol=1e-10)
         assert result.columns[f"diffid{suffix}"][row] == pytest.approx((inserted - deleted).mean(), abs=1e-10)
-        if not suffix:
-            assert result.columns["diffid_insertion"][row] == pytest.approx(inserted.mean(), abs=1e-10)
-            assert result.columns["diffid_deletion"][row] == pytest.approx(deleted.mean(), abs=1e-10)
+        assert result.columns[f"diffid_insertion{suffix}"][row] == pytest.approx(inserted.mean(), abs=1e-10)
+        assert result.columns[f"diffid_deletion{suffix}"][row] == pytest.approx(deleted.mean(), abs=1e-10)
     assert np.ptp(result.curves["diffid_curve"]) > 0.3  # else the comparison would say nothing
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from ssig.metrics.curves import CurveOptions, area
+from jobs.bench import curve_references as references
+from ssig.metrics.curves import MISCLASSIFIED, CurveOptions, area
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
 
@@ -122,6 +123,61 @@ def test_rise_preset_is_rises_evaluation(metric: str, batch: Callable[..., Evalu
         assert steps == 18
         np.testing.assert_allclose(result.curves[f"{metric}_curve"][row], curve, rtol=0, atol=1e-6)
         assert result.columns[metric][row] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["insertion", "deletion"])
+def test_idg_preset_is_rises_evaluation_of_the_magnitude_of_correctly_classified_images(
+    metric: str, batch: Callable[..., Evaluation], network: Any
+) -> None:
+    targets, block = batch().targets.clone(), 7
+    targets[2] = (targets[2] + 1) % 5
+    evaluation = batch(targets=targets)
+    result = compute(metric, evaluation, {"preset": "idg", "pixels_per_step": block})
+    normalised = ((evaluation.images - evaluation.mean.view(-1, 1, 1)) / evaluation.std.view(-1, 1, 1)).numpy()
+    for row in (0, 1, 3, 4):
+        image = normalised[row]
+        start, finish = (references.rise_blur(image), image) if metric == "insertion" else (image, 0 * image)
+        curve, expected = references.rise(
+            lambda points: network.normalised(torch.from_numpy(points)).numpy(),
+            evaluation.maps[row].abs().numpy(),
+            int(targets[row]),
+            start,
+            finish,
+            block,
+        )
+        np.testing.assert_allclose(result.curves[f"{metric}_abs_curve"][row], curve, rtol=0, atol=1e-10)
+        assert result.columns[f"{metric}_abs"][row] == pytest.approx(expected, abs=1e-10)
+    assert np.isnan(result.columns[metric]).all()
+    assert result.excluded[2][f"{metric}_abs"] == MISCLASSIFIED
+    assert "order not computed" in result.excluded[2][metric]
+    gap = compute("insertion_deletion_gap", evaluation, {"preset": "idg", "pixels_per_step": block})
+    assert np.isnan(gap.columns["insertion_deletion_gap_abs"]).tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("metric", ["insertion", "deletion"])
+def test_xplique_preset(metric: str, batch: Callable[..., Evaluation], network: Any) -> None:
+    evaluation = batch()
+    expected = references.xplique(
+        lambda points: network(torch.from_numpy(points)).numpy(),
+        evaluation.images.numpy(),
+        evaluation.maps.numpy(),
+        evaluation.targets.tolist(),
+        deletion=metric == "deletion",
+    )
+    result = compute(metric, evaluation, {"preset": "xplique"})
+    assert result.columns[metric].mean() == pytest.approx(expected, abs=1e-10)
+    assert result.curves[f"{metric}_curve"].shape == (5, 11)
+
+
+def test_presets_of_the_gap_are_those_of_both_games(batch: Callable[..., Evaluation], network: Any) -> None:
+    evaluation = batch()
+    for preset in ("rise", "idg", "xplique"):
+        given = {"preset": preset, "orders": "both", "pixels_per_step": None}
+        inserted, deleted = compute("insertion", evaluation, given), compute("deletion", evaluation, given)
+        spent = sum(network.calls)
+        gap = compute("insertion_deletion_gap", evaluation, given).columns["insertion_deletion_gap"]
+        assert sum(network.calls) == spent
+        assert np.array_equal(gap, inserted.columns["insertion"] - deleted.columns["deletion"])
 
 
 @pytest.mark.parametrize("normalised", [False, True])

@@ -79,3 +79,10 @@ def test_colours(batch: Callable[..., Evaluation]) -> None:
     assert torch.equal(colour("mean"), evaluation.mean)
     assert torch.equal(colour("black"), torch.zeros(3).double())
     assert torch.equal(colour("white"), torch.ones(3).double())
+
+
+def test_minimum_is_the_lowest_value_of_each_image(batch: Callable[..., Evaluation]) -> None:
+    evaluation = batch()
+    grey = reference(evaluation, "minimum", 10.0, 31)
+    for image, lowest in zip(grey, evaluation.images.flatten(1).amin(dim=1), strict=True):
+        assert (image == lowest).all()

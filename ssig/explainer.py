@@ -1,0 +1,163 @@
+"""A run's method, called again: on other images, targets and networks, with its options and its random streams.
+
+The run's own network shares the device's micro-batches with everything else that is asked of it. Another network is
+evaluated plainly, on the thread that asks, and leaves the device's thread alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ssig.api import method_job
+from ssig.device import Device
+from ssig.engine import Job, groups, run
+from ssig.randomness import Stream, stream
+from ssig.registry import MethodSpec
+from ssig.replica import Replica
+from ssig.types import References, Request, Response, Steps
+
+Shared = TypeVar("Shared")
+
+# What metrics keep is as large as a few copies of the network.
+MOST_KEPT = 2
+
+
+class Kept:
+    """The things last asked for, each made once for all threads."""
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._things: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def __call__(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
+        """`make()`, unless it is still there; others wait meanwhile, so that no two threads make the same."""
+        with self._lock:
+            if key not in self._things:
+                if len(self._things) >= self._most:
+                    self._things.popitem(last=False)
+                self._things[key] = make()
+            self._things.move_to_end(key)
+            thing: Shared = self._things[key]
+            return thing
+
+
+def no_references(count: int) -> References | None:
+    """No images of a data set."""
+    return None
+
+
+@dataclass(frozen=True)
+class MethodExplainer:
+    """The `ssig.metrics.evaluation.Explainer` of one batch.
+
+    Attributes:
+        device: the run's network.
+        spec, options: the method and its parsed options.
+        images: (B, C, H, W), the batch.
+        targets: (B,) int64.
+        keys: for each image its shard's basename and its key, which its random numbers hang on.
+        mean: (C,) of the network.
+        score: the model's score.
+        seed: of the run.
+        references: `count -> References`, for the methods that compare with images of the data set.
+        fresh: gives a plain copy of the network, as it was loaded; None where there is no way to one.
+        kept: what metrics keep between batches.
+    """
+
+    device: Device
+    spec: MethodSpec
+    options: Any
+    images: Tensor
+    targets: Tensor
+    keys: tuple[tuple[str, str], ...]
+    mean: Tensor
+    score: str = "logit"
+    seed: int = 0
+    references: Callable[[int], References | None] = no_references
+    fresh: Callable[[], nn.Module] | None = None
+    kept: Kept = field(default_factory=Kept)
+
+    def maps(
+        self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
+    ) -> Tensor:
+        """(n, H, W) readout maps, on the CPU; see `Explainer`."""
+        own = self.device.replica
+        replica = own if network is None else Replica(network, device=own.device, micro_batch=own.micro_batch)
+        references = self._references(None if network is None else replica)
+
+        def jobs() -> Iterator[Job[int]]:
+            for span, budget in groups(len(images), replica.micro_batch):
+                job = self._job(images[span], targets[span], rows[span], draw, budget, references)
+                yield Job(span.start, _map(job.steps), job.targets, job.score)
+
+        if network is None:
+            return torch.cat(self.device.run(jobs()))
+        done = sorted(((job.tag, cast(Any, result)) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
+        return torch.cat([result for _, result in done])
+
+    def fresh_network(self) -> nn.Module | None:
+        """A plain copy of the network, as it was loaded; see `Explainer`."""
+        return None if self.fresh is None else self.fresh()
+
+    def samples(self, row: int, count: int) -> Tensor | None:
+        """The first points at which the method takes gradients for an image; see `Explainer`."""
+        one = torch.tensor([row])
+        job = self._job(self.images[one], self.targets[one], one, 0, count, self._references(None))
+        (points,) = self.device.run([Job(None, _points(job.steps, count), job.targets, job.score)])
+        found: Tensor | None = points
+        return found
+
+    def _job(
+        self, images: Tensor, targets: Tensor, rows: Tensor, draw: int, budget: int, references: References | None
+    ) -> Job[None]:
+        return method_job(
+            None,
+            self.spec,
+            self.options,
+            images.to(self.device.replica.device),
+            targets,
+            tuple(self._stream(row, draw) for row in rows.tolist()),
+            mean=self.mean,
+            score=self.score,
+            budget=budget,
+            references=references,
+        )
+
+    def _stream(self, row: int, draw: int) -> Stream:
+        shard, key = self.keys[row]
+        return stream(self.seed, shard, key, f"{self.spec.name}\0{draw}" if draw else self.spec.name)
+
+    def _references(self, other: Replica | None) -> References | None:
+        """The references of the method, with their logits under the network that is explained."""
+        known = self.references(self.spec.references(self.options))
+        return known if known is None or other is None else References(known.images, other.forward(known.images))
+
+
+def _map(steps: Steps) -> Generator[Request, Response, Tensor]:
+    """Of an attribution the map alone, moved off the device."""
+    result = yield from steps
+    return result.map.cpu()
+
+
+def _points(steps: Steps, count: int) -> Generator[Request, Response, Tensor | None]:
+    """The points of a method's first requests for gradients; the last of these is not evaluated any more."""
+    found: list[Tensor] = []
+    try:
+        request = next(steps)
+        while True:
+            if "gradient" in request.want:
+                found.append(request.points)
+            if sum(len(points) for points in found) >= count:
+                break
+            request = steps.send((yield request))
+    except StopIteration:
+        pass
+    return torch.cat(found)[:count] if found else None

@@ -1,0 +1,68 @@
+"""Insertion Score: the area under the target probability while the image appears on black, in steps of 5 %.
+
+    insertion_score            = area of p,              p_k = p( x where rank < floor(k N / 20), black elsewhere )
+    insertion_score_normalised = area of p / p(x),       k = 0 .. 20, trapezoid with steps of .05
+
+IDGI (Yang, Wang, Bilgic, CVPR 2023), whose authors published no evaluation; this is that of ShreeSinghi/TMLR-IDGI: in
+the order of the signed map, on images that are classified correctly, here those whose target is the predicted class.
+p_k may exceed p(x), and the second number is not clipped. Higher is better. `insertion` with preset `insertion-score`
+is the same curve in both orders and on all images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssig.metrics.curves import FILTERS, area, excluded, insertion_curves
+from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.insertion import InsertionOptions
+from ssig.metrics.results import assemble
+from ssig.options import option
+from ssig.registry import METRICS, MetricSpec
+
+
+@dataclass(frozen=True)
+class InsertionScoreOptions:
+    """The Insertion Score's protocol is fixed but for the images that it is taken of."""
+
+    filter: str = option("correct", "images that count: all, or those whose target is predicted", choices=FILTERS)
+
+    @property
+    def protocol(self) -> InsertionOptions:
+        """The curve that both numbers are areas of."""
+        return InsertionOptions(orders="signed", steps=20, area="steps", start="black", filter=self.filter)
+
+
+def insertion_score(evaluation: Evaluation, options: InsertionScoreOptions) -> MetricResult:
+    """The Insertion Score with probability and with normalised probability."""
+    protocol, pixels = options.protocol, evaluation.maps.shape[-2:].numel()
+    curve = insertion_curves(evaluation, protocol.start, protocol).signed
+    with np.errstate(divide="ignore", invalid="ignore"):
+        normalised = curve / curve[:, -1:]
+    columns = {
+        "insertion_score": area(curve, pixels, protocol),
+        "insertion_score_normalised": area(normalised, pixels, protocol),
+    }
+    return assemble(
+        columns=columns,
+        excluded=excluded(evaluation, protocol, signed=tuple(columns)),
+        curves={"insertion_score_curve": curve, "insertion_score_normalised_curve": normalised},
+    )
+
+
+METRICS.add(
+    MetricSpec(
+        name="insertion_score",
+        compute=insertion_score,
+        options=InsertionScoreOptions,
+        columns={"insertion_score": "higher", "insertion_score_normalised": "higher"},
+        curves=("insertion_score_curve", "insertion_score_normalised_curve"),
+        definition="area under the target probability while pixels of the image replace black, most important first",
+        range="[0, 1] (normalised: [0, inf))",
+        reference="Yang et al., IDGI, CVPR 2023",
+        forwards=lambda options: options.protocol.forwards,
+        needs=frozenset({"map", "model"}),
+    )
+)

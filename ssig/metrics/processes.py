@@ -1,0 +1,103 @@
+"""Work for processors beside the device: a function of many tasks, in the calling thread or on worker processes.
+
+    SSIG_METRIC_PROCESSES    worker processes of this process; 0, as without it, for none
+
+Workers are spawned when they are first needed, a few seconds each, then serve every later call, and end with the
+process that started them, however it ends. As always with spawned processes, a script that is run needs its
+``if __name__ == "__main__"``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import starmap
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
+
+from ssig.errors import UsageError
+
+Result = TypeVar("Result")
+
+PROCESSES = "SSIG_METRIC_PROCESSES"
+# Tasks whose results may wait for the caller, so that workers go on while it is busy with the device.
+_AHEAD = 32
+
+_pools: dict[int, ProcessPoolExecutor] = {}
+
+
+def in_order(
+    function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], processes: int | None = None
+) -> Iterator[Result]:
+    """`function(*task)` of each task, in order, made while the results are taken.
+
+    Args:
+        function: of a module, so that workers find it; its arguments and result are copied between processes.
+        tasks: read no further than 32 ahead of what has been taken, or two for each worker.
+        processes: worker processes; 0 for the calling thread, None for what SSIG_METRIC_PROCESSES says.
+
+    Raises:
+        UsageError: SSIG_METRIC_PROCESSES is no number.
+        BrokenProcessPool: a worker died; the next call starts new ones.
+    """
+    count = processes_wanted() if processes is None else processes
+    return _on_workers(function, tasks, count) if count else starmap(function, tasks)
+
+
+def processes_wanted() -> int:
+    """What SSIG_METRIC_PROCESSES says.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    text = os.environ.get(PROCESSES, "0")
+    if not text.isdecimal():
+        raise UsageError(PROCESSES, text, "a number of worker processes, 0 for none")
+    return int(text)
+
+
+def shutdown() -> None:
+    """Ends all workers; the next call that needs some starts new ones. The end of the process does it as well."""
+    while _pools:
+        _pools.popitem()[1].shutdown(cancel_futures=True)
+
+
+def _on_workers(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], count: int) -> Iterator[Result]:
+    if count not in _pools:
+        _pools[count] = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _follow_parent)
+    pool = _pools[count]
+    pending: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            pending.append(pool.submit(function, *task))
+            if len(pending) >= max(_AHEAD, 2 * count):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool:
+        if _pools.get(count) is pool:
+            del _pools[count]
+        pool.shutdown()
+        raise
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _follow_parent() -> None:
+    """Runs first in a worker: it leaves the end of a job to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,115 @@
+"""ROAD: the target score while the most, and the least, relevant pixels give way to noisy linear imputation.
+
+    MoRF(p) = score( x with its floor(p N) highest pixels imputed ),  p = .1, .2, .. , .9
+    LeRF(p) = score( x with its floor(p N) lowest pixels imputed )
+    road_gap = mean_p [ LeRF(p) - MoRF(p) ]
+
+Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022. The score is the
+target's probability, and in the columns `road_accuracy` whether the target is predicted. Imputed pixels solve the
+linear system of `imputation.py` and get noise N(0, sigma^2) in pixel space, the same at each p for both games and for
+every map of an image; so turning a map round changes only the sign, and a random map scores about 0. The authors'
+code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by noise instead of raster order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.imputation import impute
+from ssig.metrics.perturbation import sweep_scores
+from ssig.metrics.ranking import OrderOptions, in_orders
+from ssig.metrics.results import assemble
+from ssig.options import option
+from ssig.registry import METRICS, MetricSpec
+
+_SCORES = ("probability", "accuracy")
+_COLUMNS = {
+    "road_gap": "higher",
+    "road_gap_abs": "higher",
+    "road_morf": "lower",
+    "road_lerf": "higher",
+    "road_accuracy_gap": "higher",
+    "road_accuracy_gap_abs": "higher",
+    "road_accuracy_morf": "lower",
+    "road_accuracy_lerf": "higher",
+}
+
+
+@dataclass(frozen=True)
+class RoadOptions(OrderOptions):
+    """Which shares of the image are imputed, and the noise on them."""
+
+    percentages: tuple[float, ...] = option(
+        (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0),
+        "imputed pixels, in per cent of all",
+        check=lambda given: None if all(0 < share < 100 for share in given) else "numbers between 0 and 100",
+    )
+    noise: float = option(0.01, "standard deviation of the noise on imputed pixels, in pixel space", at_least=0)
+
+    def counts(self, pixels: int) -> tuple[int, ...]:
+        """Number of imputed pixels, of so many, at each percentage."""
+        return tuple(int(share * pixels / 100) for share in self.percentages)
+
+
+def road(evaluation: Evaluation, options: RoadOptions) -> MetricResult:
+    """ROAD in the order of the map and of its magnitude; the two games apart in the order of the map."""
+
+    def games(rows: Tensor, ranks: Tensor) -> np.ndarray:
+        return _games(evaluation, rows, ranks, options)
+
+    signed, absolute = in_orders(evaluation, options, ("road", options.percentages, options.noise), games)
+    curves = {}
+    for kind, name in enumerate(("road", "road_accuracy")):
+        morf, lerf = signed[:, kind, 0], signed[:, kind, 1]
+        curves[f"{name}_gap"] = lerf - morf
+        curves[f"{name}_gap_abs"] = absolute[:, kind, 1] - absolute[:, kind, 0]
+        curves[f"{name}_morf"], curves[f"{name}_lerf"] = morf, lerf
+    by_magnitude = tuple(column for column in _COLUMNS if column.endswith("_abs"))
+    by_sign = tuple(column for column in _COLUMNS if column not in by_magnitude)
+    return assemble(
+        columns={column: curves[column].mean(axis=1) for column in _COLUMNS},
+        excluded=[options.missing(signed=by_sign, absolute=by_magnitude)] * len(evaluation),
+        curves={f"{column}_curve": curves[column] for column in _COLUMNS},
+    )
+
+
+def _games(evaluation: Evaluation, rows: Tensor, ranks: Tensor, options: RoadOptions) -> np.ndarray:
+    """(n, 2, 2, P), in each of the scores, MoRF(p) and LeRF(p) of the images `rows`."""
+    streams, shares = evaluation.streams("road"), len(options.percentages)
+    pixels = ranks.shape[-2:].numel()
+    counts = options.counts(pixels)
+    ranks = ranks.cpu()
+
+    def build(image: int, steps: Tensor) -> Tensor:
+        original = evaluation.images[image].cpu().double().numpy()
+        rank = ranks[image].numpy()
+        points = []
+        for game, share in zip((steps // shares).tolist(), (steps % shares).tolist(), strict=True):
+            hidden = rank >= pixels - counts[share] if game else rank < counts[share]
+            noise = options.noise * streams[image].generator(share).standard_normal(original.shape)
+            points.append(torch.from_numpy(impute(original, hidden) + noise * hidden))
+        return torch.stack(points).to(evaluation.images)
+
+    scores = sweep_scores(evaluation, rows, 2 * shares, build, _SCORES)
+    return np.moveaxis(scores, 2, 1).reshape(len(rows), len(_SCORES), 2, shares)
+
+
+METRICS.add(
+    MetricSpec(
+        name="road",
+        compute=road,
+        options=RoadOptions,
+        columns=_COLUMNS,
+        curves=tuple(f"{column}_curve" for column in _COLUMNS),
+        definition="mean over p of the probability with the lowest share p imputed minus that with the highest",
+        range="[-1, 1]",
+        reference="Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022",
+        forwards=lambda options: 2 * len(options.percentages) * options.order_count,
+        needs=frozenset({"map", "model"}),
+    )
+)

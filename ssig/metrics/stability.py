@@ -1,0 +1,85 @@
+"""Stability: how well a method that draws random numbers agrees with itself.
+
+    stability = Spearman(A_1, A_2),   A_1 and A_2 from disjoint, independent random streams
+    stability_top = |T_1 and T_2| / k,   T_i the k highest pixels of A_i; by chance k / N
+
+The test-retest reliability of a map at the method's own number of samples. Where the maps of two seeds are equal, by
+the bound that any two runs of one network meet (relative L2 distance of 1e-4), there is no randomness to measure: the
+method draws nothing, or nothing that matters, and the image is excluded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.results import assemble
+from ssig.metrics.similarity import NO_METHOD, VALUES, read, spearman
+from ssig.options import option
+from ssig.registry import METRICS, MetricSpec
+
+COLUMNS = ("stability", "stability_top")
+EQUAL = 1e-4
+NO_RANDOMNESS = "maps of two seeds are equal: the method draws nothing"
+
+
+@dataclass(frozen=True)
+class StabilityOptions:
+    """What must agree."""
+
+    values: str = option("signed", "what is compared: |map|, or the signed map", choices=VALUES)
+    top: float = option(0.05, "share of the pixels whose overlap is counted", above=0, at_most=1)
+
+
+def stability(evaluation: Evaluation, options: StabilityOptions) -> MetricResult:
+    """Rank correlation and overlap of the top of two maps of each image."""
+    explainer, size = evaluation.explainer, len(evaluation)
+    if explainer is None:
+        nothing = np.full(size, np.nan)
+        return assemble(dict.fromkeys(COLUMNS, nothing), [dict.fromkeys(COLUMNS, NO_METHOD)] * size)
+    rows = torch.arange(size)
+    first, second = (
+        read(explainer.maps(evaluation.images, evaluation.targets, rows, draw=draw), options.values) for draw in (1, 2)
+    )
+    pairs = list(zip(first, second, strict=True))
+    return assemble(
+        {
+            "stability": np.array([spearman(one, other) for one, other in pairs]),
+            "stability_top": np.array([overlap(one, other, options.top) for one, other in pairs]),
+        },
+        [dict.fromkeys(COLUMNS, NO_RANDOMNESS) if equal(one, other) else {} for one, other in pairs],
+    )
+
+
+def equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two maps are the same but for rounding."""
+    return bool(np.linalg.norm(one - other) <= EQUAL * np.linalg.norm(other))
+
+
+def overlap(one: np.ndarray, other: np.ndarray, share: float) -> float:
+    """The share of the highest pixels of one map that are among the other's too; NaN where a value is not finite."""
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("nan")
+    count = max(1, round(share * one.size))
+    tops = [set(np.argsort(-values.ravel(), kind="stable")[:count].tolist()) for values in (one, other)]
+    return len(tops[0] & tops[1]) / count
+
+
+METRICS.add(
+    MetricSpec(
+        name="stability",
+        compute=stability,
+        options=StabilityOptions,
+        columns={"stability": "higher", "stability_top": "higher"},
+        definition="rank correlation of two maps under independent random draws (explains each image twice more)",
+        range="[-1, 1]",
+        reference="split-half reliability, Spearman 1910",
+        forwards=lambda options: 0,
+        family="robustness",
+        explanations=lambda options: 2,
+        needs=frozenset({"model", "method"}),
+    )
+)

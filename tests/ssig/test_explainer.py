@@ -1,0 +1,134 @@
+"""A method called again: what attribute gives, for any images, targets, draws and networks."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssig import attribute
+from ssig.device import Device
+from ssig.explainer import Kept, MethodExplainer
+from ssig.registry import METHODS
+from ssig.replica import Replica
+from ssig.types import References
+
+KEYS = tuple(("a.tar", str(number)) for number in range(5))
+ROWS = torch.arange(5)
+Explain = Callable[..., MethodExplainer]
+
+
+@pytest.fixture
+def explain(cnn: nn.Module, images: Tensor, targets: Tensor) -> Iterator[Explain]:
+    """`explain(method, score=..., **options)`: its explainer of five images, under seed 7."""
+    # Points are evaluated one by one: which ones a device evaluates together hangs on its timing.
+    device = Device(Replica(cnn, micro_batch=1))
+
+    def make(method: str, score: str = "logit", **options: Any) -> MethodExplainer:
+        spec = METHODS[method]
+        mean = torch.full((3,), 0.5)
+        references = References(images[:3], cnn(images[:3]))
+        return MethodExplainer(
+            device, spec, spec.parse(options), images, targets, KEYS, mean, score, 7, lambda count: references
+        )
+
+    yield make
+    device.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("ssig", {"samples": 6}),
+        ("ssig", {"samples": 5, "baseline": "uniform", "score": "probability"}),
+        ("ig", {"steps": 5}),
+        ("expected-gradients", {"samples": 4}),
+        ("random", {}),
+    ],
+)
+def test_maps_are_those_of_attribute(
+    explain: Explain, cnn: nn.Module, images: Tensor, targets: Tensor, method: str, options: dict[str, Any]
+) -> None:
+    given = dict(options)
+    score = given.pop("score", "logit")
+    references = images[:3] if METHODS[method].references(METHODS[method].parse(given)) else None
+    replica, explainer = Replica(cnn, micro_batch=1), explain(method, score, **given)
+    given = {**given, "seed": 7, "keys": KEYS, "score": score, "references": references}
+    expected = attribute(replica, images, targets, method, **given)
+    assert torch.equal(explainer.maps(images, targets, ROWS), expected.map)
+    # Another network is evaluated elsewhere, in the same way; its references have their logits under it.
+    assert torch.equal(explainer.maps(images, targets, ROWS, copy.deepcopy(cnn)), expected.map)
+
+
+def test_rows_name_the_random_numbers(explain: Explain, images: Tensor, targets: Tensor) -> None:
+    explainer = explain("ssig", samples=3)
+    usual = explainer.maps(images, targets, ROWS)
+    order = torch.tensor([3, 0, 3])
+    torch.testing.assert_close(explainer.maps(images[order], targets[order], order), usual[order], rtol=1e-12, atol=0)
+    exchanged = explainer.maps(images[order], targets[order], torch.tensor([3, 1, 2]))
+    assert torch.allclose(exchanged[0], usual[3], rtol=1e-12)
+    assert not torch.allclose(exchanged[1], usual[0], rtol=0.01)
+    assert not torch.allclose(exchanged[2], usual[3], rtol=0.01)
+
+
+def test_draws_are_independent_and_repeat(explain: Explain, images: Tensor, targets: Tensor) -> None:
+    explainer = explain("ssig", samples=3)
+    maps = [explainer.maps(images, targets, ROWS, draw=draw) for draw in (0, 1, 2, 1)]
+    assert torch.equal(maps[1], maps[3])
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.allclose(maps[one], maps[other], rtol=0.01)
+
+
+def test_samples_are_the_points_of_the_sampler(explain: Explain, images: Tensor) -> None:
+    explainer = explain("ssig", samples=6)
+    points = explainer.samples(2, 4)
+    assert points is not None
+    assert points.shape == (4, 3, 10, 12)
+    # Suppression: each point lies between the baseline and the image, by one factor for all channels of a pixel.
+    factors = (points - 0.5) / (images[2] - 0.5)
+    assert float(factors.min()) >= 0
+    assert float(factors.max()) <= 1
+    assert float(factors.std(dim=1).max()) < 1e-6
+    every = explainer.samples(2, 100)
+    assert every is not None
+    assert len(every) == 6
+    assert torch.equal(every[:4], points)
+    assert explain("random").samples(0, 4) is None
+
+
+def test_samples_of_a_method_that_finds_its_way_by_gradients(explain: Explain, images: Tensor) -> None:
+    points = explain("guided-ig", steps=4).samples(1, 3)
+    assert points is not None
+    assert points.shape == (3, 3, 10, 12)
+    assert not torch.equal(points[1], points[2])
+
+
+def test_no_copy_of_the_network_without_a_way_to_one(explain: Explain) -> None:
+    assert explain("ssig").fresh_network() is None
+
+
+def test_keeps_what_was_last_asked_for_and_makes_it_once() -> None:
+    kept = Kept(most=2)
+    made: list[str] = []
+
+    def make(name: str) -> Callable[[], str]:
+        def add() -> str:
+            made.append(name)
+            return name
+
+        return add
+
+    threads = [threading.Thread(target=kept, args=("a", make("a"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == ["a"]
+    for name in ("b", "a", "c", "a", "b"):  # c takes the place of b, which was asked for longest ago
+        assert kept(name, make(name)) == name
+    assert made == ["a", "b", "c", "b"]
