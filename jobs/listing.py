@@ -50,17 +50,24 @@ def of_method(spec: MethodSpec) -> dict[str, object]:
 def of_metric(spec: MetricSpec) -> dict[str, object]:
     return {
         "definition": spec.definition,
+        "family": spec.family,
         "better": next(iter(spec.columns.values())),
         "range": spec.range,
         "forwards": spec.forwards(spec.parse({})),
+        "explanations": spec.explanations(spec.parse({})),
         "reference": spec.reference,
-        "columns": dict(spec.columns),
+        "columns": {**spec.columns, **spec.dataset_columns},
         "needs": sorted(spec.needs),
     }
 
 
 METHODS = Listing("method", ssig.list_methods, of_method, ("equation", "gradients", "complete", "paper"))
-METRICS = Listing("metric", ssig.list_metrics, of_metric, ("definition", "better", "range", "forwards", "reference"))
+METRICS = Listing(
+    "metric",
+    ssig.list_metrics,
+    of_metric,
+    ("family", "definition", "better", "range", "forwards", "explanations", "reference"),
+)
 
 
 def show(listing: Listing, name: str | None, as_json: bool, markdown: bool) -> int:

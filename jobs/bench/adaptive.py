@@ -3,8 +3,8 @@
     saving = 1 - mean of the samples drawn until each image's error met the tolerance
                  / least fixed number whose error meets it for 95 % of the images
 
-Whoever wants that accuracy with a fixed number must take the latter, for every image. Both sides have the error that is
-reported with every map, mean standard error over mean |map|.
+Whoever wants that accuracy with a fixed number must take the latter, for every image. Both sides have the error that
+is reported with every map, mean standard error over mean |map|.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def measure(
     replica = ready_replica(model)
     batch = torch.stack([model.preprocess(image) for image in found.images])
     targets = replica.forward(batch).argmax(dim=1)
-    law = {} if sampler is None else {"sampler": sampler}
+    law: dict[str, Any] = {} if sampler is None else {"sampler": sampler}
 
     def explain(**options: Any) -> Attribution:
         return attribute(replica, batch, targets, method, **law, **options)

@@ -51,7 +51,7 @@ def engine(
 
 @app.command()
 def parity(as_json: AsJson = False) -> int:
-    """Compare what each method gives with its reference implementation; exit 1 if one differs."""
+    """Compare what each method and metric gives with its reference implementation; exit 1 if one differs."""
     return _measure("parity", as_json)
 
 
@@ -97,6 +97,18 @@ def adaptive(
         sampler=sampler,
         shards=shards,
     )
+
+
+@app.command()
+def pic(
+    network: Annotated[str, typer.Option(help="lite0, resnet50 or vit-b16.")] = "lite0",
+    images: Annotated[int, typer.Option(min=1, help="How many maps are compared.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each side is timed, on one map.")] = 3,
+    shards: Shards = None,
+    as_json: AsJson = False,
+) -> int:
+    """Time the performance information curves of a map against PAIR's, and compare areas; exit 1 if they differ."""
+    return _measure("pic", as_json, network=network, images=images, rounds=rounds, shards=shards)
 
 
 @app.command()

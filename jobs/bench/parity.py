@@ -3,14 +3,13 @@
     difference = ||ours - reference||_2 / ||reference||_2
 
 in float64, on a small smooth network and on EfficientNet-Lite0 with one photograph. A method is one line at the end;
-a metric adds a `Check` of its own to `CHECKS`.
+the metrics follow from `metric_parity`, which says what their differences are.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,13 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from jobs.bench.checks import Check
+from jobs.bench.metric_parity import METRIC_CHECKS
 from jobs.bench.networks import Case, network_case, photographs, small_case
 from jobs.bench.peers import (
     BLUR,
-    MODULES,
     NOISE,
+    REFERENCES,
     captum_expected_gradients,
     captum_grad_cam,
     captum_gradient,
@@ -56,23 +57,6 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
-@dataclass(frozen=True)
-class Check:
-    """A method or metric against its reference.
-
-    Attributes:
-        name: of the method or metric, with what sets this check apart.
-        reference: the implementation compared with.
-        tolerance: the greatest difference that is agreement.
-        measure: gives the difference.
-    """
-
-    name: str
-    reference: str
-    tolerance: float
-    measure: Callable[[], float]
-
-
 CHECKS: list[Check] = []
 
 
@@ -94,13 +78,13 @@ def measure() -> dict[str, Any]:
     Raises:
         UsageError: a reference is not installed.
     """
-    for peer in MODULES:
-        package(peer)
+    for reference in REFERENCES:
+        package(reference)
     rows = [_row(check) for check in CHECKS]
     return {
         "checks": rows,
         "ok": all(row["ok"] for row in rows),
-        "references": [release(peer) for peer in MODULES],
+        "references": list(dict.fromkeys(map(release, REFERENCES))),
         "machine": machine(),
     }
 
@@ -200,3 +184,4 @@ _compare("grad-cam", "captum LayerGradCam", 1e-5, _captum_cam)
 _compare("xrai", "PAIR XRAI", 1e-4, _pair_xrai, baselines="one", samples=STEPS)
 _compare("guided-ig", "PAIR GuidedIG", 1e-10, lambda case: pair_guided_ig(case, STEPS), steps=STEPS)
 _compare("blur-ig", "PAIR BlurIG", 1e-5, lambda case: pair_blur_ig(case, STEPS), steps=STEPS, **BLUR)
+CHECKS += METRIC_CHECKS

@@ -26,6 +26,15 @@ from jobs.bench.networks import Case
 from ssig.errors import UsageError
 
 MODULES = {"captum": "captum.attr", "pair": "saliency.core"}
+# What maps and metrics are compared with; of these only the peers are timed.
+REFERENCES = {
+    **MODULES,
+    "captum metrics": "captum.metrics",
+    "pair metrics": "saliency.metrics.pic",
+    "quantus": "quantus",
+    "opencv": "cv2",
+}
+DISTRIBUTIONS = {"cv2": "opencv-python"}  # that are not called as their module
 GRADIENTS = "INPUT_OUTPUT_GRADIENTS"
 NOISE = 0.15  # of the range of the image, in both PAIR's SmoothGrad and ours
 BLUR = {"spacing": "linear", "rule": "left"}  # of our Blur IG, as PAIR has them
@@ -33,6 +42,7 @@ BLUR = {"spacing": "linear", "rule": "left"}  # of our Blur IG, as PAIR has them
 Array = NDArray[Any]
 CallModel = Callable[..., dict[str, Array]]
 Mask = Callable[[Array, Array, CallModel], Array]
+Predict = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -44,24 +54,27 @@ class Setting:
 
 
 def package(peer: str) -> Any:
-    """The peer's module.
+    """The module of a peer or reference.
 
     Raises:
         UsageError: it is not installed.
     """
     try:
-        module: Any = import_module(MODULES[peer])
+        module: Any = import_module(REFERENCES[peer])
     except ModuleNotFoundError as error:
         allowed = f"an installed package ({error.name} is missing): pip install 'ssig[test]'"
         raise UsageError("peer", peer, allowed) from error
     if peer == "pair":
         _speak_old_numpy(module.guided_ig)
+    if peer == "pair metrics":
+        _speak_old_numpy(module)
     return module
 
 
 def release(peer: str) -> str:
-    """Name and version of the peer."""
-    distribution = MODULES[peer].partition(".")[0]
+    """Name and version of a peer or reference."""
+    top = REFERENCES[peer].partition(".")[0]
+    distribution = DISTRIBUTIONS.get(top, top)
     return f"{distribution} {version(distribution)}"
 
 
@@ -215,6 +228,31 @@ def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting(), noise:
         return _each(case, mask)
 
 
+def pair_pic(
+    image: Array,
+    saliency: Array,
+    shown: Array,
+    predict: Predict,
+    thresholds: Sequence[float],
+    min_probability: float = 0.8,
+) -> Any:
+    """PAIR's performance information curve of one map, its `PicMetricResult`; None where it refuses the image.
+
+    Args:
+        image: (H, W, C) uint8.
+        saliency: (H, W).
+        shown: (H, W) bool, the random pixels.
+        predict: scores (n,) of images (n, H, W, C) uint8.
+        thresholds: fractions of the pixels.
+        min_probability: score of an image that is not refused.
+    """
+    module = package("pair metrics")
+    try:
+        return module.compute_pic_metric(image, saliency, shown, predict, thresholds, min_probability)
+    except module.ComputePicMetricError:
+        return None
+
+
 def call_model(model: nn.Module, target: int) -> CallModel:
     """PAIR's way to the gradient of a target's logit: arrays (n, H, W, C) in, by name out."""
     dtype = next(model.parameters()).dtype
@@ -251,12 +289,12 @@ class _Numpy:
 
 
 def _speak_old_numpy(module: Any) -> None:
-    """PAIR calls `np.quantile` with a keyword that NumPy 2.4 no longer has."""
+    """PAIR calls `np.trapz`, and `np.quantile` with a keyword, which NumPy 2.4 no longer has."""
 
-    def quantile(values: Array, fraction: float, interpolation: Any) -> Any:
+    def quantile(values: Array, fraction: float, interpolation: Any = "linear") -> Any:
         return np.quantile(values, fraction, method=interpolation)
 
-    module.np = _Numpy(quantile=quantile)
+    module.np = _Numpy(quantile=quantile, trapz=np.trapezoid)
 
 
 @contextmanager

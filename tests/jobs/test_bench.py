@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from jobs.bench import networks, parity, timing
 from jobs.bench.app import text
+from jobs.bench.checks import Check
 from jobs.bench.engine import COMPARISONS, Comparison, best_setting, settings
+from jobs.bench.metric_parity import METRIC_CHECKS
 from jobs.bench.networks import Case, pictures, small_case
-from jobs.bench.parity import CHECKS, Check, rank_correlation, relative_difference
+from jobs.bench.parity import CHECKS, rank_correlation, relative_difference
 from jobs.bench.peers import GRADIENTS, Setting, call_model
 from ssig import attribute
 from ssig.errors import UsageError
@@ -30,6 +33,8 @@ from command_line import Cli, command_line  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
 
 PEERS = {"captum": "captum", "pair": "saliency"}
+# First word of a reference -> its package, of those that come with the tests alone.
+PACKAGES = {"captum": "captum", "PAIR": "saliency", "Quantus": "quantus", "OpenCV": "cv2"}
 
 
 class Clock:
@@ -131,10 +136,24 @@ def test_the_adapter_gives_the_gradient_of_the_logit() -> None:
     assert torch.allclose(torch.from_numpy(found[0]).movedim(2, 0), ours[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("check", [check for check in CHECKS if "small" in check.name], ids=lambda c: c.reference)
-def test_methods_agree_with_their_references(check: Check) -> None:
+@pytest.mark.parametrize(
+    "check", [check for check in CHECKS if "small" in check.name], ids=lambda c: f"{c.name}, {c.reference}"
+)
+def test_methods_and_metrics_agree_with_their_references(check: Check) -> None:
     needs(check.reference)
     assert check.measure() <= check.tolerance
+
+
+def test_metrics_follow_the_methods_and_each_check_is_another() -> None:
+    assert CHECKS[-len(METRIC_CHECKS) :] == METRIC_CHECKS
+    assert len({(check.name, check.reference) for check in CHECKS}) == len(CHECKS)
+
+
+def test_a_metric_that_differs_fails_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = (check for check in METRIC_CHECKS if (check.name, check.reference[:2]) == ("gini on small", "Qu"))
+    needs(check.reference)
+    monkeypatch.setattr("jobs.bench.metric_peers.quantus_map", lambda *_: np.zeros(3))
+    assert check.measure() > 0.1
 
 
 @pytest.mark.slow
@@ -181,7 +200,7 @@ def test_an_engine_benchmark_gives_rates_ratios_and_differences(cli: Cli, tiny: 
 
 
 def test_parity_exits_1_when_a_method_differs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in PEERS.values():
+    for package in PACKAGES.values():
         pytest.importorskip(package)
     agrees = Check("half", "one half", 1e-9, lambda: 0.0)
     differs = Check("third", "one third", 1e-9, lambda: float("nan"))
@@ -229,7 +248,17 @@ def test_a_peer_that_is_not_installed_is_one_line(
     assert result.code == 2
     assert "pip install 'ssig[test]'" in result.err
     assert result.err.count("\n") == 1
-    assert cli("parity").code == 2
+
+
+@pytest.mark.parametrize("package", PACKAGES.values())
+def test_parity_needs_every_reference(cli: Cli, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    result = cli("parity")
+    assert result.code == 2
+    assert "pip install 'ssig[test]'" in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_values_are_printed_for_a_person() -> None:
@@ -241,4 +270,5 @@ def test_values_are_printed_for_a_person() -> None:
 
 def needs(reference: str) -> None:
     """Skips a test whose reference is not installed."""
-    pytest.importorskip("captum" if reference.startswith("captum") else "saliency")
+    if (package := PACKAGES.get(reference.partition(" ")[0])) is not None:
+        pytest.importorskip(package)

@@ -1,0 +1,139 @@
+"""AIC and SIC of one map: ours against PAIR's `saliency.metrics.pic`, from the same image, random pixels and network.
+
+    ratio of a round = seconds of PAIR / seconds of ours, in that round, in one thread
+
+PAIR has a call for each of the two curves. Ours shares the images, their sizes and the network's answers between them,
+triangulates once for all channels, and asks the network in batches. Both ask the plain network in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jobs.bench import peers
+from jobs.bench.networks import Case, network_case, pictures
+from jobs.bench.timing import alternate, machine, ratios, summary
+from ssig.api import attribute
+from ssig.errors import UsageError
+from ssig.metrics.evaluation import Evaluation
+from ssig.metrics.partial_images import THRESHOLDS, eight_bit, random_pixels
+from ssig.registry import METRICS
+
+CURVES = ("aic", "sic")
+RANDOM = 0.01
+LEAST = 0.5  # probability of an image that is kept, as in PAIR's notebook
+PROTOCOL = {"preset": "pair", "random_fraction": RANDOM, "min_probability": LEAST}
+TOLERANCE = 2e-3
+STEPS = 8  # of the integrated gradients whose magnitude is the map
+SPREAD = "min - median - max over the rounds; ratio: PAIR's seconds over ours in the same round"
+
+Areas = dict[str, float]
+
+
+def measure(*, network: str = "lite0", images: int = 8, rounds: int = 3, shards: Sequence[str] = ()) -> dict[str, Any]:
+    """Times both sides in turn on the first image that has both curves, and compares the curves of all.
+
+    Args:
+        network: one of `jobs.bench.networks.NETWORKS`.
+        images: how many maps are compared, those without a curve included.
+        rounds: how often each side is timed.
+        shards: patterns of shards to take images from.
+
+    Raises:
+        UsageError: an unknown network, PAIR is not installed, or no image has both curves.
+    """
+    peers.package("pair")
+    case = network_case(network, pictures(images, shards))
+    maps = attribute(case.model, case.images, case.targets, "ig", baseline=case.baselines, steps=STEPS).map.float()
+    parts = [evaluation(case.part(row, row + 1), maps[row : row + 1]) for row in range(images)]
+    pairs = [(ours(part), theirs(case.model, part)) for part in parts]
+    complete = [row for row, (mine, _) in enumerate(pairs) if np.isfinite(list(mine.values())).all()]
+    if not complete:
+        raise UsageError("--images", images, "enough images for one that both curves keep")
+    first = parts[complete[0]]
+    sides: dict[str, Callable[[], Areas]] = {
+        "ssig": partial(ours, first),
+        "pair": partial(theirs, case.model, first),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = alternate(sides, rounds)
+    finally:
+        torch.set_num_threads(threads)
+    found = {name: [difference(mine[name], other[name]) for mine, other in pairs] for name in CURVES}
+    return {
+        "network": network,
+        "images": f"{images}, {case.source}",
+        "map": f"|ig|, {STEPS} steps",
+        "rounds": rounds,
+        "seconds": {name: summary(values) for name, values in seconds.items()},
+        "ratio": summary(ratios(seconds["pair"], seconds["ssig"])),
+        "curves": {name: sum(bool(np.isfinite(mine[name])) for mine, _ in pairs) for name in CURVES},
+        "greatest difference of areas": {name: max(values) for name, values in found.items()},
+        "ok": all(value <= TOLERANCE for values in found.values() for value in values),
+        "notes": [SPREAD],
+        "peer": peers.release("pair"),
+        "machine": machine(),
+    }
+
+
+def evaluation(case: Case, maps: Tensor) -> Evaluation:
+    """The images of a case with maps (B, H, W)."""
+
+    def forward(points: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = case.model(points)
+        return logits
+
+    nowhere = torch.zeros(case.images.shape[1])
+    return Evaluation(
+        images=case.images,
+        maps=maps,
+        targets=case.targets,
+        forward=forward,
+        mean=nowhere,
+        std=nowhere,
+        masks=("no object",) * len(maps),
+    )
+
+
+def ours(given: Evaluation) -> Areas:
+    """Our areas of a batch of one image; NaN for a curve that it does not have."""
+    fresh = replace(given, _shared={}, _of_images={})
+    results = {name: METRICS[name].compute(fresh, METRICS[name].parse(PROTOCOL)) for name in CURVES}
+    return {name: float(result.columns[f"{name}_abs"][0]) for name, result in results.items()}
+
+
+def theirs(network: nn.Module, given: Evaluation) -> Areas:
+    """PAIR's areas of a batch of one image; NaN for a curve that it refuses."""
+    target = int(given.targets[0])
+
+    def logits(images: np.ndarray) -> Tensor:
+        with torch.inference_mode():
+            points = torch.from_numpy(images).movedim(-1, 1).contiguous().to(given.images) / 255
+            found: Tensor = network(points)
+        return found
+
+    scores: dict[str, peers.Predict] = {
+        "aic": lambda images: (logits(images).argmax(dim=1) == target).double().numpy(),
+        "sic": lambda images: logits(images).double().softmax(dim=1)[:, target].numpy(),
+    }
+    image, saliency = eight_bit(given)[0], given.maps[0].abs().numpy()
+    shown = random_pixels(given, RANDOM)[0]
+    found = {name: peers.pair_pic(image, saliency, shown, scores[name], THRESHOLDS, LEAST) for name in CURVES}
+    return {name: float("nan") if result is None else float(result.auc) for name, result in found.items()}
+
+
+def difference(mine: float, other: float) -> float:
+    """Of two areas: 0 where neither side has one, infinite where only one has."""
+    if np.isnan(mine) or np.isnan(other):
+        return 0.0 if np.isnan(mine) and np.isnan(other) else float("inf")
+    return abs(mine - other)
