@@ -20,12 +20,14 @@ import typer
 import yaml
 from typer.exceptions import TyperException
 
+from jobs.argument import argument
 from jobs.bench.app import app as bench
 from jobs.printing import print_json, print_table
 from ssig.errors import ModelError, SsigError, UsageError
 
 if TYPE_CHECKING:
     from pipeline.config import Job
+    from pipeline.driver import Summary
 
 DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"
@@ -39,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.command()(argument)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's directory, s3:// or gs://.")]
@@ -137,11 +140,17 @@ def attribute(
 def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from jobs.progress import Display
     from pipeline.driver import attribute as run_job
+    from ssig.models.sources import runs_code
 
-    if ":" in job.model.name:  # a `module:callable` network may lie where the command is given
+    if runs_code(job.model.name):  # which may lie where the command is given
         sys.path.append(str(Path.cwd()))
     with Display() as display:
         summary = run_job(job, display, retry_failed=retry_failed)
+    return _conclude(summary)
+
+
+def _conclude(summary: Summary) -> int:
+    """Tells how a job ended, and gives the exit code."""
     print(f"{summary.units_to_do} units to do, {summary.units_done} done")
     for label, statuses in summary.statuses.items():
         print(f"  {label}: {summary.expected} samples expected, {_counts(statuses)}")
@@ -172,7 +181,12 @@ def status(run: Run, as_json: AsJson = False) -> int:
     if as_json:
         return print_json({**asdict(state), "finished": state.finished})
     rows = [
-        (label.model, label.method, f"{label.units_done}/{label.units}", _counts(label.statuses))
+        (
+            label.model,
+            label.method if label.evaluation is None else f"{label.method} (evaluation {label.evaluation})",
+            f"{label.units_done}/{label.units}",
+            _counts(label.statuses),
+        )
         for label in state.labels
     ]
     print_table(("model", "method", "units", "rows"), rows)
@@ -182,18 +196,32 @@ def status(run: Run, as_json: AsJson = False) -> int:
 
 
 @app.command()
-def audit(run: Run, as_json: AsJson = False) -> int:
+def audit(
+    run: Run,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove orphans, and the units that are damaged.")] = False,
+    as_json: AsJson = False,
+) -> int:
     """Prove from the files alone that every expected sample has exactly one row; exit 1 if not."""
     from pipeline.audit import audit as examine
+    from pipeline.repair import repair as mend
 
-    result = examine(run)
+    mended = mend(run) if repair else None
+    result = examine(run) if mended is None else mended.audit
+    sound = result.ok if mended is None else mended.sound
     if as_json:
-        print_json({**asdict(result), "ok": result.ok})
+        record = {**asdict(result), "problems": result.problems, "ok": result.ok}
+        if mended is not None:
+            record = {**record, "done": mended.done, "left": mended.left, "sound": mended.sound}
+        print_json(record)
+        return DONE if sound else UNFINISHED
+    for label, statuses in result.statuses.items():
+        print(f"{label}: {result.expected} expected = {_counts(statuses)}")
+    if mended is None:
+        print(*result.problems, "sound" if sound else f"{len(result.problems)} problems", sep="\n")
     else:
-        for label, statuses in result.statuses.items():
-            print(f"{label}: {result.expected} expected = {_counts(statuses)}")
-        print(*result.problems, "sound" if result.ok else f"{len(result.problems)} problems", sep="\n")
-    return DONE if result.ok else UNFINISHED
+        last = "sound" if sound else "not whole yet: run its command again, then audit it"
+        print(*mended.done, *mended.left, last, sep="\n")
+    return DONE if sound else UNFINISHED
 
 
 @app.command()
@@ -225,6 +253,36 @@ def submit(
     from jobs.submit import submit as send
 
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only methods of these labels.")] = None,
+    model: Annotated[str | None, typer.Option(help="Label of the model, where the run has several.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the evaluation; by default its metrics.")] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="The module:callable of a run that is not yours; it is imported and run.")
+    ] = None,
+    field: Annotated[list[str] | None, typer.Option("--set", help="Any field of the actors: actors.max=4")] = None,
+) -> int:
+    """Add metrics to a run from its stored maps, or go on with it."""
+    from jobs.progress import Display
+    from pipeline.config import load_evaluation
+    from pipeline.evaluations import add_metrics
+
+    given: dict[str, Any] = {
+        "metrics": [choice("--metric", text) for text in metric or []],
+        "methods": method,
+        "model": model,
+        "name": name,
+        "trust": trust,
+        **dict(assignment(text) for text in field or []),
+    }
+    job = load_evaluation({name: value for name, value in given.items() if value is not None})
+    with Display() as display:
+        return _conclude(add_metrics(run, job, display))
 
 
 Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show one, with its options.")]

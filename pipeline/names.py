@@ -7,6 +7,7 @@ from urllib.parse import quote
 RUN = "run.json"
 MANIFEST = "manifest.parquet"
 TABLES = ("attributions", "metrics")
+EVALUATIONS = "evaluations"
 
 
 def encoded(label: str) -> str:
@@ -20,14 +21,31 @@ def folder(model: str, method: str) -> str:
     return f"model={encoded(model)}/method={encoded(method)}"
 
 
-def config_name(model: str, method: str) -> str:
+def config_name(model: str, method: str, evaluation: str | None = None) -> str:
     """The configuration of a model and method label; `@` cannot occur in an encoded label."""
-    return f"config/{encoded(model)}@{encoded(method)}.json"
+    name = f"config/{encoded(model)}@{encoded(method)}.json"
+    return name if evaluation is None else f"{evaluation_folder(evaluation)}/{name}"
 
 
 def table_name(table: str, model: str, method: str, unit: str) -> str:
     return f"{table}/{folder(model, method)}/{unit}.parquet"
 
 
-def commit_name(model: str, method: str, unit: str) -> str:
-    return f"commits/{folder(model, method)}/{unit}.json"
+def metrics_name(model: str, method: str, unit: str, evaluation: str | None = None) -> str:
+    """The metrics of a unit: those of the run itself, or those that an evaluation added."""
+    return table_name("metrics" if evaluation is None else evaluation_folder(evaluation), model, method, unit)
+
+
+def commit_name(model: str, method: str, unit: str, evaluation: str | None = None) -> str:
+    """The commit of a unit: of its attributions and metrics, or of what an evaluation added to them."""
+    return f"{commit_folder(model, method, evaluation)}/{unit}.json"
+
+
+def commit_folder(model: str, method: str, evaluation: str | None = None) -> str:
+    beside = "commits" if evaluation is None else f"{evaluation_folder(evaluation)}/commits"
+    return f"{beside}/{folder(model, method)}"
+
+
+def evaluation_folder(evaluation: str) -> str:
+    """Where an evaluation keeps its configurations and commits, and the folders of its tables."""
+    return f"{EVALUATIONS}/{encoded(evaluation)}"

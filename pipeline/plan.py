@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,12 +17,16 @@ from typing import Any
 
 from pipeline.config import Job, MethodChoice, method_config, metrics_config
 from pipeline.manifest import Manifest
-from pipeline.names import RUN
+from pipeline.names import EVALUATIONS, RUN, config_name
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.storage import Storage
 from ssig.errors import SsigError, UsageError
 
 VERSIONED = ("ssig", "torch", "torchvision", "timm", "numpy", "pyarrow", "ray", "webdataset", "Pillow")
+# What workers that evaluate need of the configuration of the run's label.
+OF_THE_RUN = ("model", "method", "maps", "channels", "categories")
+# What the fingerprint of an evaluation is made of.
+EVALUATION_FIELDS = ("schema_version", "evaluation", "model_label", "method_label", "base", "metrics")
 # What `run.json` and configurations record beside what they freeze.
 RECORDED_ONLY = ("created", "versions", "machine", "fingerprint", "categories")
 
@@ -33,11 +37,12 @@ class RefusedError(SsigError):
 
 @dataclass(frozen=True)
 class Label:
-    """One model-and-method label of a run, with its recorded configuration."""
+    """One model-and-method label of a run, with its recorded configuration; `evaluation`: of metrics added later."""
 
     model: str
     method: str
     config: Mapping[str, Any]
+    evaluation: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -130,6 +135,38 @@ def recorded_labels(storage: Storage) -> list[Label]:
                 f"{storage.root}/{entry.name}: no field {missing}; this is no configuration of ours"
             ) from None
     return labels
+
+
+def evaluation_label(base: Label, recorded: Mapping[str, Any]) -> Label:
+    """The label of an evaluation: what workers need of the run's configuration with what is recorded of its own."""
+    of_the_run = {name: base.config[name] for name in OF_THE_RUN}
+    return Label(base.model, base.method, {**of_the_run, **recorded}, recorded["evaluation"])
+
+
+def recorded_evaluations(storage: Storage, bases: Iterable[Label]) -> Iterator[Label]:
+    """The labels of every evaluation of a run, in order of name.
+
+    Args:
+        storage: the run.
+        bases: its own labels.
+
+    Raises:
+        RefusedError: a configuration that is not of ours, or of a label that the run does not have.
+    """
+    known = {(base.model, base.method): base for base in bases}
+    for entry in storage.list(EVALUATIONS):
+        if "/config/" not in entry.name:
+            continue
+        recorded = read_json(storage, entry.name)
+        try:
+            label = evaluation_label(known[recorded["model_label"], recorded["method_label"]], recorded)
+            own_name = config_name(label.model, label.method, label.evaluation)
+            missing = None if entry.name == own_name else "name of ours"
+        except (KeyError, TypeError) as error:
+            missing = str(error)
+        if missing is not None:
+            raise RefusedError(f"{storage.root}/{entry.name}: no {missing}; this is no evaluation of the run")
+        yield label
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import bisect
 import hashlib
 import itertools
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipeline.names import EVALUATIONS, commit_folder
 from pipeline.records import Status
-from pipeline.schema import metrics_schema
+from pipeline.schema import SCHEMA_VERSION, metrics_schema
 from pipeline.storage import Storage, open_storage
 from pipeline.tables import MAPS_WANTED, decode_maps
 from ssig.errors import UsageError
@@ -39,6 +41,9 @@ _REQUIRED = {
     "config": ("model_label", "method_label", "fingerprint"),
     "commits": ("rows", "statuses", "files", "fingerprint"),
 }
+_REQUIRED_LATER = ("evaluation", "base", "metrics")  # of the configuration of an evaluation
+# A commit names tables of its run: elsewhere on the disk there is nothing to be read for it.
+_FILE = re.compile(rf"(?:attributions|metrics|{EVALUATIONS}/[^/]+)/model=[^/]+/method=[^/]+/[^/]+\.parquet")
 _NOT_SCALAR = frozenset({"map", "map_scale", "values", "values_scale"})
 
 
@@ -64,8 +69,26 @@ class Commit:
     seconds: Mapping[str, float]
 
     def file(self, kind: str) -> str | None:
-        """The name of the unit's ``attributions`` or ``metrics`` file, or None if it published none."""
+        """The name of the unit's ``attributions``, ``metrics`` or ``evaluations`` file, None if it has none."""
         return next((name for name in self.files if name.startswith(f"{kind}/")), None)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics that were added to one model and method of a run.
+
+    Attributes:
+        name: of the evaluation.
+        model, method: labels.
+        metrics: metric -> its options.
+        commits: the commit records that count, in order of unit.
+    """
+
+    name: str
+    model: str
+    method: str
+    metrics: Mapping[str, Mapping[str, Any]]
+    commits: tuple[Commit, ...]
 
 
 class Run:
@@ -76,6 +99,7 @@ class Run:
         document: `run.json`.
         config: (model label, method label) -> its configuration, in order of label.
         commits: the commit records that count, in order of model, method and unit.
+        evaluations: what was measured later, in order of name.
         quarantine: the quarantine records.
         digest: hash of all these files; runs of equal digest hold equal results.
     """
@@ -99,6 +123,7 @@ class Run:
             and self.config[commit.model, commit.method]["fingerprint"] == fingerprint
         )
         self.quarantine = [record for name, record in records.items() if name.startswith("quarantine/")]
+        self.evaluations = _evaluations(records, self.config)
         self.digest = _digest(texts)
 
     @cached_property
@@ -124,6 +149,26 @@ class Run:
         """The committed ``metrics`` or ``attributions`` files of a model and method; of `columns`, those they have."""
         for commit in self.committed(model, method):
             name = commit.file(kind)
+            if name is not None:
+                yield read_table(self.storage, name, columns)
+
+    def evaluation(self, name: str) -> pa.Table:
+        """All committed rows of the metrics that an evaluation added.
+
+        Raises:
+            UsageError: the run has no such evaluation.
+        """
+        names = sorted({one.name for one in self.evaluations})
+        if name not in names:
+            raise UsageError("evaluation", name, names or "a run with evaluations")
+        tables = [metrics_schema([]).empty_table()]
+        tables += [table for one in self.evaluations if one.name == name for table in self.evaluated(one)]
+        return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+
+    def evaluated(self, evaluation: Evaluation, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The committed files of an evaluation of one model and method; of `columns`, those they have."""
+        for commit in evaluation.commits:
+            name = commit.file(EVALUATIONS)  # it also names the attributions that were measured
             if name is not None:
                 yield read_table(self.storage, name, columns)
 
@@ -252,7 +297,7 @@ def _maps_file(root: str, commit: Commit) -> str:
 def _texts(storage: Storage) -> dict[str, bytes]:
     """Every JSON record of the run by name."""
     names = ["run.json"]
-    for folder in ("config", "commits", "quarantine"):
+    for folder in ("config", "commits", "quarantine", EVALUATIONS):
         names += [entry.name for entry in storage.list(folder) if entry.name.endswith(".json")]
     # Object stores answer in tens of milliseconds and a large run has thousands of commits.
     with ThreadPoolExecutor(_READERS) as pool:
@@ -264,18 +309,41 @@ def _parsed(root: str, name: str, text: bytes) -> dict[str, Any]:
         record = json.loads(text)
     except ValueError as error:
         raise UsageError("run", f"{root}: {name}: {error}", "a run whose records are whole JSON files") from error
-    missing = [
-        key for key in _REQUIRED.get(name.split("/")[0], ()) if not isinstance(record, dict) or key not in record
-    ]
+    top, *parts = name.split("/")
+    kind = parts[1] if top == EVALUATIONS and len(parts) > 2 else top
+    required = _REQUIRED.get(kind, ()) + (_REQUIRED_LATER if kind == "config" and top == EVALUATIONS else ())
+    missing = [key for key in required if not isinstance(record, dict) or key not in record]
     if missing or not isinstance(record, dict):
         raise UsageError("run", f"{root}: {name}", f"a JSON object with {', '.join(missing) or 'the fields of a run'}")
+    found = record.get("schema_version", SCHEMA_VERSION)
+    if name == "run.json" and found != SCHEMA_VERSION:
+        raise UsageError(
+            "run", f"{root}: {name}: schema_version {found!r}", f"a run of schema_version {SCHEMA_VERSION}"
+        )
+    if kind == "commits" and (wrong := _wrong_in_commit(name, record)):
+        raise UsageError("run", f"{root}: {name}: {wrong}", "a run that passes `ssig audit`")
     return record
 
 
+def _wrong_in_commit(name: str, record: Mapping[str, Any]) -> str | None:
+    """What of a commit is not as a worker writes it."""
+    statuses, files = record["statuses"], record["files"]
+    if not re.fullmatch(r"(?:.+/)?commits/model=[^/]+/method=[^/]+/[^/]+\.json", name):
+        return "no place for a commit"
+    if type(record["rows"]) is not int:
+        return f"rows {record['rows']!r} is no integer"
+    if not isinstance(statuses, dict) or not all(type(count) is int for count in statuses.values()):
+        return f"statuses {statuses!r} are no counts"
+    if not isinstance(files, dict):
+        return f"files {files!r} are no names with their hashes"
+    foreign = [file for file in files if not _FILE.fullmatch(file)]
+    return f"{foreign[0]!r} is no table of the run" if foreign else None
+
+
 def _commit(name: str, record: Mapping[str, Any]) -> tuple[Commit, object]:
-    """The commit stored under commits/model=M/method=X/UNIT.json, and its fingerprint."""
+    """The commit stored under …commits/model=M/method=X/UNIT.json, and its fingerprint."""
     path = PurePosixPath(name)
-    model, method = (unquote(part.split("=", 1)[1]) for part in path.parts[1:3])
+    model, method = (unquote(part.split("=", 1)[1]) for part in path.parts[-3:-1])
     return (
         Commit(
             model=model,
@@ -288,6 +356,27 @@ def _commit(name: str, record: Mapping[str, Any]) -> tuple[Commit, object]:
         ),
         record["fingerprint"],
     )
+
+
+def _evaluations(
+    records: Mapping[str, Mapping[str, Any]], labels: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> tuple[Evaluation, ...]:
+    """The evaluations of the labels that the run has now, each with its commits."""
+    found = []
+    for config_name, config in sorted(records.items()):
+        if not config_name.startswith(f"{EVALUATIONS}/") or "/config/" not in config_name:
+            continue
+        label = config["model_label"], config["method_label"]
+        if labels.get(label, {}).get("fingerprint") != config.get("base"):
+            continue
+        folder = commit_folder(*label, config["evaluation"])
+        commits = [_commit(name, record) for name, record in records.items() if name.startswith(f"{folder}/")]
+        counted = sorted(
+            (commit for commit, fingerprint in commits if fingerprint == config["fingerprint"]),
+            key=lambda commit: commit.unit,
+        )
+        found.append(Evaluation(config["evaluation"], *label, config["metrics"], tuple(counted)))
+    return tuple(found)
 
 
 def _digest(texts: Mapping[str, bytes]) -> str:

@@ -12,15 +12,17 @@ import numpy as np
 from pipeline.records import Status
 from pipeline.report.comparison import Comparison, Estimate, Kept, Lead, accounts, compare, estimate_columns
 from pipeline.report.curves import Curve, mean_curves
-from pipeline.report.effort import Effort, efforts
+from pipeline.report.effort import Cost, Effort, costs, efforts
 from pipeline.report.findings import summary
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.measurements import Column, Failure, Measurements, gather, quarantine_rows
 from pipeline.report.provenance import Provenance, data, provenance, versions
+from pipeline.report.whole import Whole, whole_numbers
 from pipeline.results import Run
 from pipeline.statistics import CONFIDENCE, RESAMPLES, bootstrap
+from ssig.registry import FAMILIES
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,20 @@ class ModelReport:
     accounts: list[Kept]
     curves: list[Curve]
     efforts: list[Effort]
+    wholes: list[Whole]
+    costs: list[Cost]
     gallery: Gallery | None
     provenance: Provenance
 
     @property
     def reference(self) -> str:
         return self.methods[0]
+
+    @property
+    def families(self) -> dict[str, list[Column]]:
+        """The headline columns by what they judge."""
+        columns = {family: [one for one in self.headlines if one.family == family] for family in FAMILIES}
+        return {family: members for family, members in columns.items() if members}
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,8 @@ def _model(run: Run, found: Measurements) -> ModelReport:
         accounts=accounts(found),
         curves=mean_curves(run, found),
         efforts=efforts(run, found),
+        wholes=whole_numbers(run, found),
+        costs=costs(run, found),
         gallery=gallery(run, found),
         provenance=provenance(run, found.model),
     )
@@ -164,7 +176,10 @@ def _quality(found: Measurements) -> Quality:
 
 
 def _model_json(model: ModelReport) -> dict[str, Any]:
-    fields = ("model", "methods", "reference", "images", "quality", "summary", "leads", "accounts", "efforts")
+    fields = (
+        *("model", "methods", "reference", "images", "quality", "summary", "leads", "accounts", "efforts"),
+        *("wholes", "costs"),
+    )
     shown = model.gallery
     return {
         **{name: _plain(getattr(model, name)) for name in fields},

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.measurements import Measurements, curves
+from pipeline.report.measurements import Measurements, Source, lists, sources
 from pipeline.results import Run
 from pipeline.statistics import bootstrap
 from ssig.errors import UsageError
@@ -37,12 +37,16 @@ def mean_curves(run: Run, found: Measurements, seed: int = 0) -> list[Curve]:
     The curve in the order of the signed map is taken, else that in the order of its magnitude.
     """
     result = []
+    known = sources(run, found.model)
     for metric in PLOTTED:
+        source = next((one for one in known if one.metric == metric), None)
+        if source is None:
+            continue
         for column in (f"{metric}_curve", f"{metric}_abs_curve"):
             drawn = [
                 curve
                 for method in found.methods
-                if (curve := _mean_curve(run, found.model, method, metric, column, seed)) is not None
+                if (curve := _mean_curve(run, found.model, method, source, known[source], column, seed)) is not None
             ]
             if drawn:
                 result += drawn
@@ -56,18 +60,19 @@ def score_label(options: Mapping[str, Any]) -> str:
     return f"target {score}" + (", over the whole image's" if options.get("normalised") else "")
 
 
-def _mean_curve(run: Run, model: str, method: str, metric: str, column: str, seed: int) -> Curve | None:
-    values = curves(run, model, method, column)
+def _mean_curve(
+    run: Run, model: str, method: str, source: Source, options: Mapping[str, Any], column: str, seed: int
+) -> Curve | None:
+    values = lists(run, model, method, column, source.evaluation)
     values = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, np.nan)
     intervals = bootstrap(values, seed=seed)
     if values.shape[1] == 0 or not intervals.count[0]:
         return None
-    config = run.config[model, method]
-    size = config.get("model", {}).get("input_size", [1, 1])
-    fractions = _fractions(metric, config.get("metrics", {}).get(metric, {}), int(np.prod(size)), values.shape[1])
+    size = run.config[model, method].get("model", {}).get("input_size", [1, 1])
+    fractions = _fractions(source.metric, options, int(np.prod(size)), values.shape[1])
     low, high = (np.where(np.isnan(bound), intervals.mean, bound) for bound in (intervals.low, intervals.high))
     return Curve(
-        metric=metric,
+        metric=source.metric,
         column=column,
         method=method,
         fraction=fractions,

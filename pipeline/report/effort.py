@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.report.comparison import Estimate, estimate_columns
-from pipeline.report.measurements import Measurements
+from pipeline.report.measurements import Measurements, parsed, sources
 from pipeline.results import Run
 from pipeline.statistics import bootstrap
 
@@ -34,6 +34,25 @@ class Effort:
     residual_count: int
     gradient_evaluations: float | None
     seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One metric: its forward evaluations per map, by its own account, and mean seconds per image and method."""
+
+    metric: str
+    forwards: int | None
+    seconds: dict[str, float]
+
+
+def costs(run: Run, found: Measurements) -> list[Cost]:
+    """What each metric cost, in order."""
+    result = []
+    for source, options in sources(run, found.model).items():
+        seconds = {method: spent for (method, one), spent in found.seconds.items() if one == source}
+        known = parsed(source, options)
+        result.append(Cost(source.title, known and known[0].forwards(known[1]), seconds))
+    return result
 
 
 def efforts(run: Run, found: Measurements, seed: int = 0) -> list[Effort]:

@@ -21,7 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 # (matplotlib, SVG) dash patterns for the methods after the sixth.
 DASHES = (("-", "none"), ((0, (5, 2)), "5 2"), ((0, (1.5, 1.5)), "1.5 1.5"), ((0, (6, 2, 1.5, 2)), "6 2 1.5 2"))
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's own typeface
     "svg.hashsalt": "ssig",
     "font.family": "sans-serif",
@@ -42,16 +42,16 @@ def style(position: int) -> tuple[str, Any, str]:
 
 def figure(drawn: Sequence[Curve], methods: Sequence[str], label: str, title: str) -> str:
     """An SVG element with the curves of one metric; bands are the pointwise intervals."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         canvas = Figure(figsize=(5.2, 3.5), layout="constrained")
         axes = canvas.add_subplot()
         for curve in drawn:
             colour, dash, _ = style(methods.index(curve.method))
             axes.fill_between(curve.fraction, curve.low, curve.high, color=colour, alpha=0.13, linewidth=0)
             axes.plot(curve.fraction, curve.mean, color=colour, linestyle=dash, linewidth=1.6)
-        axes.set_title(title, loc="left", fontsize=11, color="#1f1f1d")
+        axes.set_title(title, loc="left", fontsize=11, color="#1f1f1d", parse_math=False)
         axes.set_xlabel("fraction of pixels changed")
-        axes.set_ylabel(label)
+        axes.set_ylabel(label, parse_math=False)
         axes.set_xlim(0, 1)
         axes.grid(axis="y", color="#e6e6e2", linewidth=0.7)
         axes.set_axisbelow(True)

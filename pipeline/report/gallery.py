@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +14,18 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pyarrow.compute as pc
-from obstore.exceptions import BaseError
 from PIL import Image
 
+from pipeline.records import ManifestRow, Member, Sample, Status
 from pipeline.report.measurements import Measurements
 from pipeline.results import Run, read_table
-from pipeline.storage import open_storage
+from pipeline.shards import read_unit
+from pipeline.storage import locate
 from pipeline.tables import decode_maps
 from ssig.errors import UsageError
 
 RANKED_BY = ("insertion_deletion_gap", "insertion", "roc_auc")
 PERCENTILE = 99.5
-_IMAGES = ("jpg", "jpeg", "png")
 _SMALLEST = 224  # pixels of the page's pictures; smaller maps are enlarged without smoothing
 DIVERGING, SEQUENTIAL = "RdBu_r", "magma_r"
 
@@ -186,31 +185,29 @@ def _photograph(
     shard = shards.get(expected["shard"])
     if shard is None or crop is None:
         return None, "the run does not say where the photograph is", ()
-    members = {member["extension"]: member for member in expected["members"]}
-    extension = next((name for name in _IMAGES if name in members), None)
-    if extension is None:
-        return None, "the sample has no image member", ()
+    members = tuple(Member(**member) for member in expected["members"])
     try:
-        picture = Image.open(io.BytesIO(_member(shard, members[extension]))).convert("RGB")
-        described = json.loads(_member(shard, members["json"])) if "json" in members else {}
-    except (OSError, ValueError, BaseError) as error:
+        sample = _sample(shard, ManifestRow(**{**expected, "status": Status.OK, "members": members}))
+    except (OSError, ValueError) as error:
         return None, f"the shard cannot be read: {error}", ()
-    boxes = described.get("boxes") or []
-    return _cropped(picture, crop, size), "", tuple(_box(box, crop, size) for box in boxes)
+    if sample.image is None:
+        return None, str(sample.error), ()
+    return _cropped(sample.image, crop, size), "", tuple(_box(box, crop, size) for box in sample.boxes or ())
 
 
-def _member(shard: Mapping[str, Any], member: Mapping[str, Any]) -> bytes:
-    """The payload of a tar member, by its byte range.
+def _sample(shard: Mapping[str, Any], row: ManifestRow) -> Sample:
+    """A sample as the run read it, within the same limits.
 
     Raises:
         UsageError: the shard is not the one that was attributed.
+        OSError: it cannot be read.
     """
-    folder, _, name = str(shard["url"]).rpartition("/")
-    storage = open_storage(folder or ".")
+    storage, name = locate(str(shard["url"]))
     entry = storage.entry(name)
     if entry is None or entry.size != shard.get("size", entry.size):
         raise UsageError("dataset.shards", shard["url"], "the shard as it was when the run began")
-    return storage.read_range(name, member["offset"], member["size"])
+    (sample,) = read_unit(storage, [row])
+    return sample
 
 
 def _cropped(picture: Image.Image, crop: list[float], size: tuple[int, int]) -> Image.Image:
@@ -219,7 +216,7 @@ def _cropped(picture: Image.Image, crop: list[float], size: tuple[int, int]) -> 
     return picture.resize(size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
 
 
-def _box(box: list[float], crop: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _box(box: Sequence[float], crop: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """(x, y, width, height) of the part of a box inside the crop, in picture units."""
     left, top, right, bottom = crop
     horizontal = [size[0] * (min(max(x, left), right) - left) / (right - left) for x in (box[0], box[2])]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.records import Status
 from pipeline.results import Run
 from ssig.errors import UsageError
-from ssig.registry import METRICS
+from ssig.registry import FAMILIES, METRICS, MetricSpec
 
 OWN = "ssig"
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
@@ -26,13 +27,45 @@ _EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a metric's numbers are: in the run's own metrics, or in those that an evaluation added.
+
+    Attributes:
+        metric: its name.
+        evaluation: None for the run's own.
+    """
+
+    metric: str
+    evaluation: str | None = None
+
+    @property
+    def title(self) -> str:
+        return self.metric if self.evaluation is None else f"{self.metric}@{self.evaluation}"
+
+
+@dataclass(frozen=True)
 class Column:
-    """A scalar metric column; `direction` is what is better: ``higher``, ``lower`` or ``none``."""
+    """A scalar metric column.
+
+    Attributes:
+        name: as shown; ``COLUMN@EVALUATION`` where an evaluation measures again what is measured already.
+        stored: as in the files.
+        source: where it is.
+        direction: what is better: ``higher``, ``lower`` or ``none``.
+        headline: whether it is its metric's first.
+        family: one of `ssig.registry.FAMILIES`.
+    """
 
     name: str
-    metric: str
+    stored: str
+    source: Source
     direction: str
     headline: bool
+    family: str = FAMILIES[0]
+
+    @property
+    def metric(self) -> str:
+        return self.source.metric
 
     @property
     def sign(self) -> int:
@@ -66,6 +99,7 @@ class Measurements:
         label, predicted: (N,) int64, -1 where unknown.
         probability: (N,) float64 of the target on the whole image.
         statuses: method -> status -> number of committed rows.
+        seconds: (method, source) -> mean seconds of computing per image.
         excluded: (method, column) -> reason -> number of rows.
         failures: samples without numbers, in order of the manifest.
     """
@@ -79,6 +113,7 @@ class Measurements:
     predicted: np.ndarray
     probability: np.ndarray
     statuses: dict[str, Counter[str]] = field(default_factory=dict)
+    seconds: dict[tuple[str, Source], float] = field(default_factory=dict)
     excluded: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
@@ -133,17 +168,56 @@ def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (not label.startswith(OWN), label)))
 
 
+def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
+    """Where a model's metrics are, with their options, in order of the registry; those it does not know go last."""
+    own = [
+        (Source(name), options)
+        for (owner, _), config in run.config.items()
+        if owner == model
+        for name, options in config.get("metrics", {}).items()
+    ]
+    added = [
+        (Source(name, one.name), options)
+        for one in run.evaluations
+        if one.model == model
+        for name, options in one.metrics.items()
+    ]
+    found = dict(own + added)
+    order = [*METRICS.names(), *sorted({source.metric for source in found} - set(METRICS.names()))]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0].metric)))
+
+
+def parsed(source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:
+    """A metric and its options; None where this version does not know them."""
+    if source.metric not in METRICS:
+        return None
+    try:
+        return METRICS[source.metric], METRICS[source.metric].parse(options)
+    except UsageError:
+        return None
+
+
 def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
     """The scalar columns of a model's metrics, in order of the registry; what it does not know has no direction."""
-    names = {name for (owner, _), config in run.config.items() if owner == model for name in config.get("metrics", {})}
-    known = [metric for metric in METRICS if metric.name in names]
-    columns = [
-        Column(column, metric.name, direction, headline=position == 0)
-        for metric in known
-        for position, (column, direction) in enumerate(metric.columns.items())
-    ]
-    unknown = sorted(names - {metric.name for metric in known})
-    return (*columns, *(Column(name, name, "none", headline=True) for name in unknown))
+    columns: list[Column] = []
+    shown: set[str] = set()
+    for source in sources(run, model):
+        known = source.metric in METRICS
+        directions = METRICS[source.metric].columns if known else {source.metric: "none"}
+        again = source.metric in shown
+        shown.add(source.metric)
+        columns += (
+            Column(
+                name=f"{column}@{source.evaluation}" if again else column,
+                stored=column,
+                source=source,
+                direction=direction,
+                headline=position == 0,
+                family=METRICS[source.metric].family if known else FAMILIES[0],
+            )
+            for position, (column, direction) in enumerate(directions.items())
+        )
+    return tuple(columns)
 
 
 def gather(run: Run, model: str) -> Measurements:
@@ -164,10 +238,25 @@ def gather(run: Run, model: str) -> Measurements:
     failed: dict[tuple[int, str, str], list[str]] = {}
     for number, method in enumerate(methods):
         found.statuses[method] = Counter()
-        for table in _rows(run, model, method, [column.name for column in columns]):
+        ok = np.zeros(images, dtype=bool)
+        own = _Sums(found, method, None)
+        for table in _rows(run, model, method, own.wanted):
             where = positions.of(table)
             _add_rows(found, number, table, where)
             _add_failures(failed, method, table, where)
+            own.add(number, table, where)
+            ok[where] = np.array(table["status"].to_pylist()) == Status.OK
+        own.close()
+        for evaluation in run.evaluations:
+            if (evaluation.model, evaluation.method) != (model, method):
+                continue
+            added = _Sums(found, method, evaluation.name)
+            left = ok.copy()
+            for table in run.evaluated(evaluation, ["shard", "index", "status", "excluded", *added.wanted]):
+                where = positions.of(table)
+                left[where] = False
+                added.add(number, table, where, ok)
+            added.close(unseen=int(left.sum()))
         for table in run.tables("attributions", model, method, ["shard", "index", *_EFFORT]):
             where = positions.of(table)
             for name in set(_EFFORT) & set(table.column_names):
@@ -176,14 +265,14 @@ def gather(run: Run, model: str) -> Measurements:
     return found
 
 
-def curves(run: Run, model: str, method: str, column: str) -> np.ndarray:
-    """(N, n) float32, curve `column` of each image of a method, NaN where there is none; n = 0 if no image has one.
+def lists(run: Run, model: str, method: str, column: str, evaluation: str | None = None) -> np.ndarray:
+    """(N, n) float32, list `column` of each image of a method, NaN where there is none; n = 0 if no image has one.
 
-    Curves of another length than the first one's are left out: they cannot be averaged with it.
+    Lists of another length than the first one's are left out: they cannot be averaged with it.
     """
     positions = Positions(run.manifest)
     result = np.full((run.manifest.num_rows, 0), np.nan, dtype=np.float32)
-    for table in run.tables("metrics", model, method, ["shard", "index", column]):
+    for table in _list_tables(run, model, method, ["shard", "index", column], evaluation):
         if column not in table.column_names:
             continue
         for image, curve in zip(positions.of(table), table[column].to_pylist(), strict=True):
@@ -196,6 +285,16 @@ def curves(run: Run, model: str, method: str, column: str) -> np.ndarray:
     return result
 
 
+def _list_tables(
+    run: Run, model: str, method: str, columns: Sequence[str], evaluation: str | None
+) -> Iterator[pa.Table]:
+    if evaluation is None:
+        yield from run.tables("metrics", model, method, columns)
+    for one in run.evaluations:
+        if (one.name, one.model, one.method) == (evaluation, model, method):
+            yield from run.evaluated(one, columns)
+
+
 def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The committed rows of a method: of its metrics files, or of its attributions where it has no metrics."""
     committed = run.committed(model, method)
@@ -206,18 +305,67 @@ def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator
 def _add_rows(found: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
     method = found.methods[number]
     found.statuses[method].update(table["status"].to_pylist())
-    for position, column in enumerate(found.columns):
-        if column.name in table.column_names:
-            found.values[where, number, position] = _floats(table[column.name])
     for name in ("label", "predicted"):
         known = pc.fill_null(table[name], -1).to_numpy()
         array: np.ndarray = getattr(found, name)
         array[where] = np.where(known >= 0, known, array[where])
     probability = _floats(table["probability"])
     found.probability[where] = np.where(np.isfinite(probability), probability, found.probability[where])
-    for status, reasons in zip(table["status"].to_pylist(), table["excluded"].to_pylist(), strict=True):
-        for column_name, reason in (reasons or ()) if status == Status.OK else ():
-            found.excluded.setdefault((method, column_name), Counter())[reason] += 1
+
+
+class _Sums:
+    """Takes in the numbers of one method from the run's own metrics, or from one evaluation's.
+
+    Args:
+        found: where they go.
+        method: the method.
+        evaluation: the evaluation, None for the run's own metrics.
+    """
+
+    def __init__(self, found: Measurements, method: str, evaluation: str | None) -> None:
+        self._found, self._method = found, method
+        self._columns = [
+            (position, column)
+            for position, column in enumerate(found.columns)
+            if column.source.evaluation == evaluation
+        ]
+        self._sources = list(dict.fromkeys(column.source for _, column in self._columns))
+        self._seconds: dict[Source, list[float]] = {source: [] for source in self._sources}
+
+    @property
+    def wanted(self) -> list[str]:
+        """The names of the columns to read."""
+        return [column.stored for _, column in self._columns] + [f"seconds_{one.metric}" for one in self._sources]
+
+    def add(self, number: int, table: pa.Table, where: np.ndarray, ok: np.ndarray | None = None) -> None:
+        """Takes in a table of method `number`, whose rows are images `where`; `ok`: those that have a map."""
+        names = {column.stored: column.name for _, column in self._columns}
+        for position, column in self._columns:
+            if column.stored in table.column_names:
+                self._found.values[where, number, position] = _floats(table[column.stored])
+        for source in self._sources:
+            if f"seconds_{source.metric}" in table.column_names:
+                spent = _floats(table[f"seconds_{source.metric}"])
+                self._seconds[source] += spent[np.isfinite(spent)].tolist()
+        rows = zip(where, table["status"].to_pylist(), table["excluded"].to_pylist(), strict=True)
+        for image, status, reasons in rows:
+            for stored, reason in (reasons or ()) if status == Status.OK else ():
+                if stored in names:
+                    self._excluded(names[stored])[reason] += 1
+            if ok is not None and ok[image] and status != Status.OK:
+                for _, column in self._columns:
+                    self._excluded(column.name)[f"sample {status} when evaluated"] += 1
+
+    def close(self, unseen: int = 0) -> None:
+        """Says how many images with a map were not seen."""
+        for source, spent in self._seconds.items():
+            if spent:
+                self._found.seconds[self._method, source] = float(np.mean(spent))
+        for _, column in self._columns if unseen else ():
+            self._excluded(column.name)["unit not evaluated"] += unseen
+
+    def _excluded(self, column: str) -> Counter[str]:
+        return self._found.excluded.setdefault((self._method, column), Counter())
 
 
 def _add_failures(

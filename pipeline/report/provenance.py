@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,12 @@ def provenance(run: Run, model: str) -> Provenance:
     return Provenance(
         model=_facts(configs[0].get("model", {})),
         methods=tuple(_method(label, config) for label, config in zip(labels, configs, strict=True)),
-        metrics=_metrics(dict(zip(labels, configs, strict=True))),
+        metrics=_metrics(
+            [
+                *((None, label, config.get("metrics", {})) for label, config in zip(labels, configs, strict=True)),
+                *((one.name, one.method, one.metrics) for one in run.evaluations if one.model == model),
+            ]
+        ),
         machine=_facts(configs[0].get("machine", {})),
         missing_controls=tuple(control for control, known in CONTROLS.items() if names.isdisjoint(known)),
         job=job_file(run, model),
@@ -142,24 +147,30 @@ def _method(label: str, config: Mapping[str, Any]) -> Method:
     )
 
 
-def _metrics(configs: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
-    """Each metric once per distinct setting, with the labels that it applies to."""
-    settings: dict[tuple[str, str], list[str]] = {}
-    for label, config in configs.items():
-        for name, options in config.get("metrics", {}).items():
-            settings.setdefault((name, json.dumps(options)), []).append(label)
+def _metrics(measured: Iterable[tuple[str | None, str, Mapping[str, Any]]]) -> tuple[Metric, ...]:
+    """Each metric once per distinct setting, with the labels that it applies to.
+
+    Args:
+        measured: evaluation (None for the run's own metrics), method label, and metric -> options.
+    """
+    settings: dict[tuple[str, str | None, str], list[str]] = {}
+    for evaluation, label, metrics in measured:
+        for name, options in metrics.items():
+            settings.setdefault((name, evaluation, json.dumps(options)), []).append(label)
     known = {metric.name: metric for metric in METRICS}
     order = {name: position for position, name in enumerate(known)}
     return tuple(
         Metric(
-            name=name,
+            name=name if evaluation is None else f"{name} (evaluation {evaluation})",
             labels=tuple(labels),
             definition=known[name].definition if name in known else "",
             range=known[name].range if name in known else "",
             reference=known[name].reference if name in known else "",
             options=options_text(json.loads(options)),
         )
-        for (name, options), labels in sorted(settings.items(), key=lambda pair: order.get(pair[0][0], len(order)))
+        for (name, evaluation, options), labels in sorted(
+            settings.items(), key=lambda pair: order.get(pair[0][0], len(order))
+        )
     )
 
 

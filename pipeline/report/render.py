@@ -96,9 +96,9 @@ def _breakable(name: str) -> Markup:
 
 def _markdown_text(value: Any) -> Any:
     """Markdown's own signs, and HTML's, as text."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    if isinstance(value, Markup | int | float):
         return value
-    escaped = _MARKDOWN.sub(r"\\\g<0>", " ".join(value.split()))
+    escaped = _MARKDOWN.sub(r"\\\g<0>", " ".join(str(value).split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -51,6 +51,24 @@ def tables(report: Report) -> dict[str, str]:
             ("model", "column", "method", "fraction", *_ESTIMATE),
             (row for model in models for row in _curves(model)),
         ),
+        "data_set.csv": _csv(
+            ("model", "method", "name", "direction", "value", "n"),
+            (
+                (model.model, method, one.name, one.direction, value, one.counts[method])
+                for model in models
+                for one in model.wholes
+                for method, value in one.values.items()
+            ),
+        ),
+        "costs.csv": _csv(
+            ("model", "metric", "forwards", "method", "seconds"),
+            (
+                (model.model, cost.metric, cost.forwards, method, seconds)
+                for model in models
+                for cost in model.costs
+                for method, seconds in cost.seconds.items()
+            ),
+        ),
         "effort.csv": _csv(
             ("model", "method", *_EFFORT, *(f"seconds_{phase}" for phase in PHASES)),
             (row for model in models for row in _efforts(model)),

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.report.comparison import compare
 from pipeline.report.findings import caution, summary
-from pipeline.report.measurements import Column, Measurements
+from pipeline.report.measurements import Column, Measurements, Source
 
-UP, DOWN, NEITHER = (Column(name, name, name, headline=True) for name in ("higher", "lower", "none"))
+UP, DOWN, NEITHER = (Column(name, name, Source(name), name, headline=True) for name in ("higher", "lower", "none"))
 
 
 def measured(values: np.ndarray, columns: tuple[Column, ...], methods: tuple[str, ...]) -> Measurements:

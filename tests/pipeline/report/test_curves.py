@@ -10,7 +10,7 @@ import pytest
 from pipeline.report.comparison import Estimate
 from pipeline.report.curves import mean_curves
 from pipeline.report.figures import COLOURS, figure, strip, style, swatch
-from pipeline.report.measurements import curves, gather
+from pipeline.report.measurements import gather, lists
 from pipeline.results import open_run
 
 MODEL = "small & quick"
@@ -30,7 +30,7 @@ def test_mean_and_band_are_of_the_images_that_have_a_curve(drawn):
         ("deletion", "ssig"),
         ("deletion", "ig/50"),
     ]
-    values = curves(run, MODEL, "ssig", "insertion_curve")
+    values = lists(run, MODEL, "ssig", "insertion_curve")
     np.testing.assert_allclose(found[0].mean, np.nanmean(values, axis=0), atol=1e-6)
     assert found[0].count == 22
     assert all(low <= mean <= high for low, mean, high in zip(found[0].low, found[0].mean, found[0].high, strict=True))

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from pipeline.report.comparison import accounts
-from pipeline.report.measurements import curves, gather
+from pipeline.report.measurements import gather, lists
 from pipeline.results import open_run
 
 MODEL = "small & quick"
@@ -62,7 +62,7 @@ def test_every_image_is_kept_or_has_a_reason(finished_run):
 def test_headlines_are_the_first_column_of_each_metric(finished_run):
     found = gather(open_run(finished_run.path), MODEL)
     names = [found.columns[index].name for index in found.headlines]
-    assert names == ["insertion", "deletion", "insertion_deletion_gap", "roc_auc", "pointing", "completeness"]
+    assert names == ["insertion", "deletion", "insertion_deletion_gap", "completeness", "roc_auc", "pointing"]
     assert {column.name: column.sign for column in found.columns}["deletion"] == -1
 
 
@@ -76,7 +76,7 @@ def test_a_metric_that_the_registry_forgot_has_no_direction(fake_run):
 
 
 def test_curves_are_null_where_the_sample_failed(finished_run):
-    values = curves(open_run(finished_run.path), MODEL, "ssig", "insertion_curve")
+    values = lists(open_run(finished_run.path), MODEL, "ssig", "insertion_curve")
     assert values.shape == (24, 29)
     np.testing.assert_array_equal(np.isfinite(values).all(axis=1), finished_run.ok)
-    assert curves(open_run(finished_run.path), MODEL, "ssig", "no_such_curve").shape == (24, 0)
+    assert lists(open_run(finished_run.path), MODEL, "ssig", "no_such_curve").shape == (24, 0)

@@ -1,0 +1,74 @@
+"""`ssig argument`: the paper's argument in three figures, with the numbers behind them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssig.errors import UsageError
+
+TARGETS = ("predicted", "label")
+FEATURES = ("penultimate", "logits")
+
+
+def argument(
+    out: Annotated[Path, typer.Option(help="Folder for figures, argument.json and argument.md.")],
+    shards: Annotated[
+        list[str] | None, typer.Option(help="Where images come from; else SSIG_DEV_SHARDS, photographs.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="The first so many samples.")] = 200,
+    model: Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME, module:callable, …")] = "efficientnet-lite0",
+    weights: Annotated[str | None, typer.Option(help="Weights by name, 'random', or a checkpoint file.")] = None,
+    target: Annotated[str, typer.Option(help="predicted or label.")] = "predicted",
+    features: Annotated[str, typer.Option(help="Of alignment: penultimate or logits.")] = "penultimate",
+    samples: Annotated[int, typer.Option(min=2, help="Gradients for each map.")] = 32,
+    draws: Annotated[int, typer.Option(min=1, help="Samples at each strength of the saturation curves.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> int:
+    """Measure certainty by method, alignment by sampler and saturation by strength, and draw them."""
+    from rich.console import Console
+
+    from jobs.bench.networks import development_shards
+    from jobs.printing import print_json
+    from pipeline.argument import Settings, measure
+    from pipeline.photographs import write_photographs
+    from pipeline.report.argument import write
+    from pipeline.shards import expand
+    from ssig.device import Device
+    from ssig.models import load_model
+    from ssig.models.sources import runs_code
+    from ssig.ready import ready_replica
+
+    for option, given, allowed in (("--target", target, TARGETS), ("--features", features, FEATURES)):
+        if given not in allowed:
+            raise UsageError(option, given, allowed)
+    found = expand(shards, Path.cwd()) if shards else development_shards()
+    if not found:
+        out.mkdir(parents=True, exist_ok=True)
+        found = [str(write_photographs(out))]
+    if runs_code(model):  # which may lie where the command is given
+        sys.path.append(str(Path.cwd()))
+    settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)
+    with Console(stderr=True).status("loading") as status:
+        network = load_model(model, weights)
+        device = Device(ready_replica(network))
+        done = 0
+
+        def told(count: int) -> None:
+            nonlocal done
+            done += count
+            status.update(f"{done} of {images} images")
+
+        try:
+            record = measure(device, network, found, images, settings, told)
+        finally:
+            device.close()
+        files = write(record, out)
+    if as_json:
+        return print_json(record)
+    print(*files, sep="\n")
+    return 0

@@ -1,0 +1,187 @@
+"""Evaluations: metrics that are added to a run from its stored maps, as a resumable job with files of its own.
+
+    RUN/evaluations/NAME/config/<label>.json                    metrics with their options; the label's fingerprint
+    RUN/evaluations/NAME/model=M/method=X/<unit>.parquet        one row per sample, as in RUN/metrics
+    RUN/evaluations/NAME/commits/model=M/method=X/<unit>.json
+
+A unit is evaluated once it is committed in the run, and done once its commit here exists. The same command goes on
+where it stopped; another option under the same name is refused. Nothing of the run itself is written to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import manifest as manifests
+from pipeline.commit import commits
+from pipeline.config import EvaluationJob, metrics_config
+from pipeline.driver import Dispatch, Summary, cluster, finish, pool_of
+from pipeline.evaluator import Evaluator
+from pipeline.lease import Lease
+from pipeline.manifest import Manifest
+from pipeline.names import config_name
+from pipeline.plan import (
+    OF_THE_RUN,
+    Label,
+    RefusedError,
+    canonical,
+    evaluation_label,
+    open_run_record,
+    read_json,
+    recorded_labels,
+    refuse_differences,
+    versions,
+)
+from pipeline.planning import machine, run_manifest, units_to_do
+from pipeline.progress import Listener, Progress, silent
+from pipeline.resources import shape
+from pipeline.schedule import Work
+from pipeline.schema import SCHEMA_VERSION
+from pipeline.storage import Storage, open_storage
+from pipeline.tables import MAPS_WANTED
+from pipeline.trust import owner_of, refuse_foreign_code
+from ssig.errors import UsageError
+from ssig.models import Model, load_model
+from ssig.models.sources import runs_code
+
+
+def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Summary:
+    """Runs or resumes an evaluation of a run and writes the run's report anew.
+
+    Args:
+        run: the run.
+        job: the metrics, for which methods, and how the work is spread.
+        listener: told of progress.
+
+    Raises:
+        UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing has changed.
+        RunError: the evaluation could not go on.
+    """
+    progress = Progress()
+    storage = open_storage(run)
+    record = open_run_record(storage)
+    manifest = run_manifest(storage)
+    if changed := manifests.verify_shards(manifest):
+        raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
+    bases = _bases(storage, job)
+    labels = [_label(storage, job, base) for base in bases]
+    works = _works(storage, manifest, bases, labels)
+    undone = units_to_do(storage, manifest, bases)
+    if undone:
+        listener(progress, f"{len(undone)} units of the run are not done; they can be evaluated when they are")
+    if not works:
+        return finish(storage, manifest, labels, 0, None, listener, progress)
+    progress.phase = f"loading {bases[0].model}"
+    listener(progress, None)
+    model = _model(storage, bases[0], job)
+    progress.phase = "starting Ray"
+    listener(progress, None)
+    with cluster() as nodes:
+        size = shape(job.actors, nodes)
+        with Lease(storage) as lease:
+            for label in labels:
+                name = config_name(label.model, label.method, label.evaluation)
+                storage.create(name, json.dumps(_record(label), indent=1).encode())
+            works = _works(storage, manifest, bases, labels)
+            pool = pool_of(job.actors, record["seed"], storage, labels, model, size, Evaluator)
+            timeout = job.actors.unit_timeout
+            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)
+            dispatch.run()
+            return finish(storage, manifest, labels, dispatch.to_do, dispatch, listener, progress)
+
+
+def _bases(storage: Storage, job: EvaluationJob) -> list[Label]:
+    """The labels of the run that are to be evaluated: of one model."""
+    labels = recorded_labels(storage)
+    models = sorted({label.model for label in labels})
+    if job.model is None and len(models) > 1:
+        raise UsageError("model", None, models)
+    if job.model is not None and job.model not in models:
+        raise UsageError("model", job.model, models)
+    labels = [label for label in labels if label.model == (job.model or label.model)]
+    methods = [label.method for label in labels]
+    for method in job.methods:
+        if method not in methods:
+            raise UsageError("methods", method, methods)
+    if not labels:
+        raise UsageError("run", storage.root, "a run with at least one configured method")
+    chosen = [label for label in labels if label.method in (job.methods or methods)]
+    for label in chosen:
+        if label.config["maps"] == "none":
+            raise UsageError("output.maps", "none", MAPS_WANTED)
+    return chosen
+
+
+def _label(storage: Storage, job: EvaluationJob, base: Label) -> Label:
+    """The evaluation of a label, as recorded where it is.
+
+    Raises:
+        RefusedError: it is recorded with other metrics.
+    """
+    frozen = {
+        "schema_version": SCHEMA_VERSION,
+        "evaluation": job.title,
+        "model_label": base.model,
+        "method_label": base.method,
+        "base": base.fingerprint,
+        "metrics": metrics_config(job.metrics),
+    }
+    config = {**frozen, "fingerprint": hashlib.sha256(canonical(frozen)).hexdigest()}
+    name = config_name(base.model, base.method, job.title)
+    if storage.entry(name) is not None:
+        config = read_json(storage, name)
+        refuse_differences(
+            config,
+            json.loads(json.dumps(frozen)),
+            f"evaluation {job.title!r} exists with other settings",
+            "give the new one a name of its own, such as --name NEW",
+        )
+    return evaluation_label(base, config)
+
+
+def _record(label: Label) -> dict[str, Any]:
+    """What is recorded of an evaluation's label."""
+    own = {name: value for name, value in label.config.items() if name not in OF_THE_RUN}
+    return {**own, "versions": versions(), "machine": dict(machine())}
+
+
+def _works(storage: Storage, manifest: Manifest, bases: Sequence[Label], labels: Sequence[Label]) -> list[Work]:
+    """The units that are committed in the run and not here, with the labels."""
+    there = {
+        base.method: {commit.unit for _, commit in commits(storage, base) if commit.fingerprint == base.fingerprint}
+        for base in bases
+    }
+    works = []
+    for work in units_to_do(storage, manifest, labels):
+        ready = tuple(method for method in work.labels if work.unit in there[method])
+        if ready:
+            works.append(Work(work.unit, ready, work.size))
+    return works
+
+
+def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
+    """The network that a label explains.
+
+    Raises:
+        UsageError: it would run code that somebody else's run names, and the job does not.
+        RefusedError: it has other weights now.
+    """
+    recorded = base.config["model"]
+    if recorded["name"] not in (job.trust, job.model):
+        config = config_name(base.model, base.method)
+        advice = f"if you trust it, name it yourself: --trust {recorded['name']}"
+        refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
+    if runs_code(recorded["name"]):  # which may lie where the command is given
+        sys.path.append(str(Path.cwd()))
+    model = load_model(recorded["name"], recorded["weights"], precision=recorded["precision"])
+    if model.weights_hash != recorded["weights_hash"]:
+        raise RefusedError(
+            f"{storage.root}: model {base.model!r} was run with weights {recorded['weights_hash'][:12]}, "
+            f"and {recorded['name']} has {model.weights_hash[:12]} now"
+        )
+    return model

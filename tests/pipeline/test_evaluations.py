@@ -1,0 +1,145 @@
+"""Metrics that are added to a run: the numbers that the run itself would have got, resumed, refused, reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.audit import Kind, audit
+from pipeline.config import load_evaluation
+from pipeline.driver import attribute
+from pipeline.evaluations import add_metrics
+from pipeline.plan import RefusedError
+from pipeline.repair import repair
+from pipeline.results import open_run
+from pipeline.status import status
+from ssig.errors import UsageError
+
+Make = Callable[..., Any]
+INSERTION = {"name": "insertion", "steps": 4}
+
+
+def evaluation(*metrics: Any, **fields: Any) -> Any:
+    small = {"actors.num_cpus": 1, "actors.num_gpus": 0, "actors.max": 1, "actors.micro_batch": 4}
+    return load_evaluation({"metrics": list(metrics), **small, **fields})
+
+
+def numbers(files: str) -> list[tuple[Any, ...]]:
+    columns = "method, shard, index, status, insertion, insertion_abs, insertion_curve, roc_auc, excluded"
+    return duckdb.sql(
+        f"select {columns} from read_parquet('{files}', hive_partitioning=false) order by 1, 2, 3"
+    ).fetchall()
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_added_metrics_are_those_of_the_run(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    shard, run = make_shard(count=6), tmp_path / "run"
+    attribute(make_job(shard, metrics=["roc_auc"], output__path=str(run)))
+    attribute(make_job(shard, metrics=[INSERTION, "roc_auc"], output__path=str(tmp_path / "whole")))
+    before = {name: time for name, time in times(run).items() if "/report/" not in name and "/logs/" not in name}
+
+    done = add_metrics(str(run), evaluation(INSERTION, "roc_auc", name="later"))
+    assert (done.exit_code, done.units_to_do, done.units_done) == (0, 2, 2)
+    assert done.statuses == {"ssig": {"ok": 6}, "ig": {"ok": 6}}
+    added = run / "evaluations" / "later"
+    assert numbers(f"{added}/model=*/**/*.parquet") == numbers(f"{tmp_path}/whole/metrics/**/*.parquet")
+    assert {name: times(run)[name] for name in before} == before
+
+    opened = open_run(run)
+    assert opened.evaluation("later").num_rows == 12
+    with pytest.raises(UsageError, match="later"):
+        opened.evaluation("never")
+    report = json.loads((run / "report" / "report.json").read_text())["models"][0]
+    assert report["means"]["ssig"]["insertion"]["count"] == 6
+    assert report["means"]["ssig"]["roc_auc@later"] == report["means"]["ssig"]["roc_auc"]
+    assert {cost["metric"] for cost in report["costs"]} == {"insertion@later", "roc_auc", "roc_auc@later"}
+    assert "roc_auc@later" in (run / "report" / "report.md").read_text().replace("\\", "")
+
+    again = add_metrics(str(run), evaluation(INSERTION, "roc_auc", name="later"))
+    assert (again.exit_code, again.units_to_do) == (0, 0)
+    lost = next((added / "commits").rglob("method=ig/*.json"))
+    lost.unlink()
+    resumed = add_metrics(str(run), evaluation(INSERTION, "roc_auc", name="later"))
+    assert (resumed.exit_code, resumed.units_done) == (0, 1)
+    assert lost.exists()
+    examined = audit(str(run))
+    assert examined.problems == []
+    assert examined.statuses["networks:tiny / ig / evaluation later"] == {"ok": 6}
+    assert [label.evaluation for label in status(str(run)).labels] == [None, None, "later", "later"]
+    (added / "stray.txt").write_text("?")
+    assert [finding.kind for finding in audit(str(run)).findings] == [Kind.FOREIGN]
+    (added / "stray.txt").unlink()
+    table = max(added.glob("model=*/method=ig/*.parquet"))
+    table.write_bytes(table.read_bytes()[:-9])
+    assert [finding.kind for finding in audit(str(run)).findings] == [Kind.DAMAGED]
+    mended = repair(str(run))
+    assert (len(mended.done), table.exists()) == (1, False)
+    assert add_metrics(str(run), evaluation(INSERTION, "roc_auc", name="later")).units_done == 1
+    assert audit(str(run)).ok
+
+    with pytest.raises(RefusedError, match=r"metrics\.insertion\.steps: recorded 4, asked for 5"):
+        add_metrics(str(run), evaluation({"name": "insertion", "steps": 5}, "roc_auc", name="later"))
+
+    # A map that is not the committed one is not measured.
+    damaged = max((run / "attributions").rglob("method=ig/*.parquet"))
+    pq.write_table(pq.read_table(damaged), damaged, compression="none")
+    failed = add_metrics(str(run), evaluation("energy", **{"methods": ["ig"]}))
+    assert failed.exit_code == 1
+    assert [reason for reason in failed.given_up.values() if "not the file that its commit names" in reason]
+    assert failed.statuses == {"ig": {"ok": 4}}
+    assert {finding.kind for finding in audit(str(run)).findings} == {Kind.DAMAGED, Kind.UNFINISHED}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_only_what_is_committed_is_evaluated(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    attribute(make_job(make_shard(count=6), metrics=[]))
+    undone = next((run / "commits").rglob("method=ig/*.json"))
+    undone.unlink()
+    told: list[str | None] = []
+    summary = add_metrics(str(run), evaluation("energy"), lambda progress, message: told.append(message))
+    assert (summary.exit_code, summary.units_done) == (1, 2)
+    assert any("1 units of the run are not done" in message for message in told if message)
+    assert sum(len(list(path.iterdir())) for path in (run / "evaluations/energy/commits").rglob("method=*")) == 3
+    report = json.loads((run / "report" / "report.json").read_text())["models"][0]
+    (account,) = [row for row in report["accounts"] if row["column"] == "energy" and "ig" in row["methods"]]
+    assert [reason for reason, _ in account["reasons"]] == ["unit not done"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "fields", "named"),
+    [
+        ([], {}, "metrics"),
+        (["no-such"], {}, "no-such"),
+        (["energy", "energy"], {}, "each metric once"),
+        (["completeness"], {}, "needs the method"),
+        (["energy"], {"actors.maximum": 3}, "maximum"),
+        ([{"name": "insertion", "stepz": 3}], {}, "stepz"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(metrics: list[Any], fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        load_evaluation({"metrics": metrics, **fields})
+
+
+def test_a_run_that_cannot_be_evaluated_is_refused(make_shard: Make, make_job: Make, work_off: Make) -> None:
+    run = work_off(make_job(make_shard(count=2), output__maps="none"))
+    with pytest.raises(UsageError, match=r"output\.maps"):
+        add_metrics(str(run), evaluation("energy"))
+    for field, value in (("methods", ["agi"]), ("model", "another")):
+        with pytest.raises(UsageError, match=str(value if isinstance(value, str) else value[0])):
+            add_metrics(str(run), evaluation("energy", **{field: value}))
+    with pytest.raises(UsageError, match=r"run\.json"):
+        add_metrics(str(run.parent), evaluation("energy"))
