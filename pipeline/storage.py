@@ -8,6 +8,7 @@ store the same calls are conditional puts (`If-None-Match: *`).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,9 @@ def open_storage(url: str | Path) -> Storage:
     """The storage of a folder: a local path, ``s3://``, ``gs://``, or ``memory://`` of this process.
 
     Raises:
-        UsageError: field ``path``, for any other scheme.
+        UsageError: field ``path``, for any other scheme or a URL that holds credentials.
     """
+    refuse_credentials("path", str(url))
     # Both modules import this one.
     if is_object_url(str(url)):
         from pipeline.storage_object import ObjectStorage
@@ -79,6 +81,25 @@ def open_storage(url: str | Path) -> Storage:
     from pipeline.storage_local import LocalStorage
 
     return LocalStorage(url)
+
+
+def refuse_credentials(field: str, url: str) -> None:
+    """Refuses a URL with a user, a password or a query: URLs are recorded with the run and printed.
+
+    A question mark is a wildcard in the names of shards, unless `name=` follows: then it begins a query.
+
+    Raises:
+        UsageError: field `field`; what it tells of the URL is free of them.
+    """
+    scheme, separator, rest = url.partition("://")
+    authority, _, path = rest.partition("/")
+    query = re.search(r"\?[^/]*=", rest)
+    if separator and (query or "@" in authority or ":" in authority):
+        name = path.partition("?")[0].rpartition("/")[2]
+        shown = f"{scheme}://…/{'' if '@' in name else name}"
+        raise UsageError(
+            field, shown, "a URL without user, password and query: credentials come from the environment (AWS_…)"
+        )
 
 
 def is_object_url(url: str) -> bool:

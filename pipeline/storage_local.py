@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline import faults
 from pipeline.storage import Entry
 from ssig.errors import UsageError
 
@@ -61,7 +62,9 @@ class LocalStorage:
         staged, path = self._stage(data), self._root / name
         _sync(staged)
         _make_folder(path.parent)
+        faults.point("before-replace", name)
         staged.replace(path)
+        faults.point("after-replace", name)
         _sync(path.parent)
 
     def publish(self, staged: Path, name: str) -> bool:
@@ -75,6 +78,7 @@ class LocalStorage:
         _make_folder(path.parent)
         try:
             os.link(staged, path)
+            faults.point("after-link", name)
             won = True
         except FileExistsError:
             # A network file system may have made the link and lost the reply: then the two are one file.

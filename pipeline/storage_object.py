@@ -1,32 +1,36 @@
 """Storage in an object store (S3, Google Cloud Storage, or this process's memory), through obstore.
 
 Exclusive calls are conditional puts (`If-None-Match: *`), versions are ETags, and files being written stay in a
-local temporary folder. Credentials, regions and endpoints come from the environment, as obstore documents them.
-A conditional put whose reply was lost is retried and then finds its own object: such a winner is told that it
-lost, which is safe because an existing file is verified before it is kept.
+local temporary folder. How long a store is waited for is in `pipeline.storage_client`.
+
+A conditional put whose reply was lost has perhaps been done. So each carries a mark of its own in the metadata of the
+object: whoever is told that there is such an object, or is told nothing, looks whose mark it bears, and whoever reads
+its own has won. A reply that was cut short is told by the size of the object and asked for again.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import itertools
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import MemoryStore, from_url
 
 from pipeline.storage import Entry
+from pipeline.storage_client import Patience, client, os_errors
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import ObjectStore
 
 _READ_AHEAD = 4 * 2**20  # bytes: some ten requests for a shard, against 100 ms for the first byte of each
+_MARK = "ssig-put"  # metadata of an object that was stored exclusively: which call did it
 
 
 class ObjectStorage:
@@ -37,7 +41,9 @@ class ObjectStorage:
         scheme, _, path = self._root.partition("://")
         bucket, _, prefix = path.partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._store = _store(scheme, bucket)
+        self._is_memory = scheme == "memory"
+        self._patience = Patience.from_environment()
+        self._store = client(scheme, bucket, Patience() if self._is_memory else self._patience)
 
     def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str]]:
         return type(self), (self._root,)
@@ -48,51 +54,79 @@ class ObjectStorage:
 
     def entry(self, name: str) -> Entry | None:
         try:
-            with _os_errors(self._root):
+            with os_errors(self._url(name)):
                 return self._entry(obstore.head(self._store, self._prefix + name))
         except FileNotFoundError:
             return None
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        with _os_errors(self._root):
-            batches = obstore.list(self._store, (self._prefix + prefix).rstrip("/") or None, chunk_size=1000)
-            entries = [self._entry(meta) for batch in batches for meta in batch]
-        yield from sorted(entries, key=lambda entry: entry.name)
+        below, last = (self._prefix + prefix).rstrip("/") or None, None
+        pauses = self._patience.pauses()
+        while True:
+            try:
+                with os_errors(self._url(prefix)):
+                    for meta in self._metas(below, last):
+                        last = meta["path"]
+                        yield self._entry(meta)
+                return
+            except PermissionError:
+                raise
+            except OSError:  # a page of the list was cut short: on from where it was
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def read(self, name: str) -> bytes:
-        with _os_errors(self._root):
-            return bytes(obstore.get(self._store, self._prefix + name).bytes())
+        with os_errors(self._url(name)):
+            found = obstore.get(self._store, self._prefix + name)
+            size, data = found.meta["size"], bytes(found.bytes())
+        return data if len(data) == size else self.read_range(name, 0, size)
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         if size <= 0:
             return b""
-        try:
-            with _os_errors(self._root):
-                return bytes(obstore.get_range(self._store, self._prefix + name, start=offset, length=size))
-        except OSError:
-            # A range that only ends past the end is clipped; one that begins there is refused.
+        came = 0
+        for pause in (0.0, *self._patience.pauses()):
+            time.sleep(pause)
+            data = self._range(name, offset, size)
+            if len(data) == size:
+                return data
             entry = self.entry(name)
-            if entry is not None and offset >= entry.size:
-                return b""
-            raise
+            if entry is not None and len(data) == max(0, entry.size - offset):
+                return data  # it ends past the end
+            came = len(data)
+        raise OSError(f"{self._url(name)}: {came} of {size} bytes from {offset} came, time and again")
 
     def open(self, name: str) -> BinaryIO:
         entry = self.entry(name)
         if entry is None:
-            raise FileNotFoundError(f"{self._root}/{name}: no such object")
+            raise FileNotFoundError(f"{self._url(name)}: no such object")
         return cast(BinaryIO, io.BufferedReader(_RangeReader(self, entry), _READ_AHEAD))
 
     def create(self, name: str, data: bytes | Path) -> bool:
-        try:
-            with _os_errors(self._root):
-                obstore.put(self._store, self._prefix + name, data, mode="create")
-        except FileExistsError:
-            return False
-        return True
+        mark = uuid.uuid4().hex
+        pauses = self._patience.pauses()
+        while True:
+            try:
+                with os_errors(self._url(name)):
+                    obstore.put(self._store, self._prefix + name, data, mode="create", attributes={_MARK: mark})
+                return True
+            except PermissionError:
+                raise
+            except OSError:  # there is such an object, or nobody knows
+                pause = next(pauses, None)
+                with suppress(OSError):
+                    found = self._mark(name)
+                    if found is not None:
+                        return found == mark
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def put(self, name: str, data: bytes) -> None:
-        with _os_errors(self._root):
-            obstore.put(self._store, self._prefix + name, data)
+        with os_errors(self._url(name)):
+            obstore.put(self._store, self._prefix + name, data, use_multipart=False)
 
     def publish(self, staged: Path, name: str) -> bool:
         """Puts `staged` under `name` unless there is such an object, and removes `staged`, whoever won."""
@@ -101,11 +135,21 @@ class ObjectStorage:
         return won
 
     def delete(self, name: str) -> None:
-        try:
-            with _os_errors(self._root):
-                obstore.delete(self._store, self._prefix + name)
-        except FileNotFoundError:
-            return
+        pauses = self._patience.pauses()
+        while True:
+            try:
+                with os_errors(self._url(name)):
+                    obstore.delete(self._store, self._prefix + name)
+                return
+            except FileNotFoundError:
+                return
+            except PermissionError:
+                raise
+            except OSError:
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def staging(self) -> Path:
         return Path(self._temporary.name)
@@ -114,9 +158,41 @@ class ObjectStorage:
     def _temporary(self) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="ssig-")
 
+    def _url(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
     def _entry(self, meta: ObjectMeta) -> Entry:
         version = meta["e_tag"] or meta["last_modified"].isoformat()
         return Entry(meta["path"].removeprefix(self._prefix), meta["size"], version)
+
+    def _metas(self, below: str | None, after: str | None) -> Iterator[ObjectMeta]:
+        """Objects in order of name, those up to `after` left out."""
+        batches = obstore.list(self._store, below, offset=after, chunk_size=1000)
+        metas = itertools.chain.from_iterable(batches)
+        # Object stores list in order of name; memory does not.
+        return iter(sorted(metas, key=lambda meta: meta["path"])) if self._is_memory else metas
+
+    def _range(self, name: str, offset: int, size: int) -> bytes:
+        """One request's answer; nothing from beyond the end."""
+        try:
+            with os_errors(self._url(name)):
+                return bytes(obstore.get_range(self._store, self._prefix + name, start=offset, length=size))
+        except OSError:
+            # A range that only ends past the end is clipped; one that begins there is refused.
+            with suppress(OSError):
+                entry = self.entry(name)
+                if entry is not None and offset >= entry.size:
+                    return b""
+            raise
+
+    def _mark(self, name: str) -> str | None:
+        """The mark of an object, empty if it has none; None if there is no such object."""
+        try:
+            with os_errors(self._url(name)):
+                found = obstore.get(self._store, self._prefix + name, options={"head": True})
+                return found.attributes.get(_MARK, "")
+        except FileNotFoundError:
+            return None
 
 
 class _RangeReader(io.RawIOBase):
@@ -147,26 +223,3 @@ class _RangeReader(io.RawIOBase):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
-
-
-@functools.cache
-def _store(scheme: str, bucket: str) -> ObjectStore:
-    """The one client of a bucket in this process: connections and credentials are shared, as is memory."""
-    return MemoryStore() if scheme == "memory" else from_url(f"{scheme}://{bucket}")
-
-
-@contextmanager
-def _os_errors(root: str) -> Iterator[None]:
-    """Turns obstore's errors into the `OSError`s that a disk would raise (`FileNotFoundError` already is one)."""
-    try:
-        yield
-    except AlreadyExistsError as error:
-        raise FileExistsError(f"{root}: {_first_line(error)}") from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(f"{root}: {_first_line(error)}") from error
-    except BaseError as error:
-        raise OSError(f"{root}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

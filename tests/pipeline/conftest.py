@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from pipeline.config import Job, load_job
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
+from s3 import S3, never  # noqa: E402
+from small_runs import do_units  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
 
 MakeShard = Callable[..., Path]
@@ -35,6 +37,25 @@ def make_shard(tmp_path: Path) -> MakeShard:
 @pytest.fixture(autouse=True)
 def networks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SUPPORT))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """An S3 server in a process of its own, shared by all tests."""
+    server = S3()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    """The server, without faults, and an environment in which `s3://` URLs mean it."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("pipeline.storage_client._FIRST_PAUSE", 0.005)
+    s3_server.requests.clear()
+    yield s3_server
+    s3_server.fault = never
 
 
 @pytest.fixture
@@ -69,29 +90,3 @@ def make_job(tmp_path: Path) -> MakeJob:
 def work_off() -> Callable[..., Path]:
     """Does all of a job's units in this process, without Ray, and returns the run's folder."""
     return do_units
-
-
-def do_units(job: Job, limit: int | None = None) -> Path:
-    """Plans a job as the driver does and works its first `limit` units off."""
-    from pipeline.planning import check_labels, check_output, job_labels, record_labels, record_run, units_to_do
-    from pipeline.shards import expand
-    from pipeline.storage import open_storage
-    from pipeline.tasks import Task
-    from pipeline.worker import Worker
-    from ssig.models import load_model
-    from ssig.ready import ready_replica
-
-    storage = open_storage(job.output.path)
-    shards = expand(job.dataset.shards, Path.cwd())
-    manifest = check_output(job, storage, shards) or record_run(job, storage, shards)
-    model = load_model(job.model.name, job.model.weights)
-    labels = check_labels(storage, job_labels(job, manifest.hash, model))
-    record_labels(storage, labels)
-    replica = ready_replica(model, micro_batch=4)
-    worker = Worker(replica, {label.method: label for label in labels}, storage.root, job.seed)
-    urls = {shard.name: shard.url for shard in manifest.shards}
-    for number, work in enumerate(units_to_do(storage, manifest, labels)[:limit]):
-        rows = tuple(manifest.rows(work.unit))
-        worker.process(Task(work.unit, urls[rows[0].shard], rows, work.labels, f"test-{number}"))
-    worker.close()
-    return Path(storage.root)

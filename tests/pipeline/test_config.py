@@ -78,6 +78,7 @@ seed: 7
         ({"metrics": [{"name": "insertion", "steps": 0}]}, "metrics.insertion.steps", "at least"),
         ({"dataset.shards": []}, "dataset.shards", "at least 1"),
         ({"actors.max": 0}, "actors.max", "greater than or equal to 1"),
+        ({"actors.unit_timeout": 0}, "actors.unit_timeout", "greater than 0"),
     ],
 )
 def test_errors_name_the_field_and_what_is_allowed(change: dict[str, Any], field: str, allowed: str) -> None:

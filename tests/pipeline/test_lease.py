@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
         assert str(os.getpid()) in (holder(storage) or "")
 
 
-def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path: Path) -> None:
+def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.lease.WATCH_SECONDS", 0.1)
     storage = open_storage(str(tmp_path))
     record = {"host": "elsewhere", "boot": "b", "pid": 1, "started": "1", "beat": time.time()}
     storage.create(".lease/000007.json", json.dumps(record).encode())
@@ -56,6 +58,40 @@ def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path: Path) -> None:
     storage.put(".lease/000007.json", json.dumps({**record, "beat": time.time() - STALE_SECONDS - 1}).encode())
     with Lease(storage):
         assert [entry.name for entry in storage.list(".lease")] == [".lease/000007.json", ".lease/000008.json"]
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_clocks_that_disagree_neither_end_a_lease_nor_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    monkeypatch.setattr("pipeline.lease.WATCH_SECONDS", 1.0)
+    storage = open_storage(str(tmp_path))
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(0.05):
+            record = {"host": "elsewhere", "boot": "b", "pid": 1, "started": "1", "beat": time.time() + 3600 * hours}
+            storage.put(".lease/000001.json", json.dumps(record).encode())
+
+    living = threading.Thread(target=beat)
+    living.start()
+    try:
+        while not list(storage.list(".lease")):
+            time.sleep(0.01)
+        with pytest.raises(LeaseHeldError, match="elsewhere"), Lease(storage):
+            pass
+    finally:
+        stop.set()
+        living.join()
+    with Lease(storage) as lease:
+        assert not lease.lost
+
+
+def test_a_driver_that_was_overtaken_leaves_its_successors_lease(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    with Lease(storage):
+        storage.create(".lease/000002.json", b"{}")
+    assert [entry.name for entry in storage.list()] == [".lease/000002.json"]
 
 
 def test_a_torn_lease_is_stale(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,31 @@ def test_what_cannot_be_decoded_is_no_reference(make_shard: Make, make_job: Make
     shards = [str(make_shard("broken.tar", files=files))]
     with pytest.raises(UsageError, match="at least one image"):
         pool_of(make_job(*shards), shards)(2)
+
+
+@pytest.mark.parametrize("network", ["raises_on_white", "gives_nan_on_white"])
+def test_an_image_that_breaks_the_network_is_replaced_by_the_next(
+    make_shard: Make, make_job: Make, tmp_path: Path, network: str
+) -> None:
+    from tests_shards import members
+
+    white = 3
+    shards = [str(make_shard("a.tar", files=members(0, 8, white=white)))]
+    sound = pool_of(make_job(*shards, output__path=str(tmp_path / "sound")), shards)(8)
+    assert sound is not None
+    kept = [k for k, image in enumerate(sound.images) if image.mean() < 0.98]
+    assert len(kept) == 7
+    job = make_job(*shards, output__path=str(tmp_path / "run"))
+    storage = open_storage(job.output.path)
+    record_run(job, storage, shards)
+    model = load_model(f"networks:{network}")
+    for count in (3, 7):  # whoever draws how many of them
+        pool = ReferencePool(storage, model, Device(ready_replica(model, micro_batch=4)), 0)(count)
+        assert pool is not None
+        assert torch.equal(pool.images, sound.images[kept][:count])
+        assert torch.allclose(pool.logits, sound.logits[kept][:count], atol=1e-4)
+    (record,) = [json.loads(storage.read(entry.name)) for entry in storage.list("quarantine")]
+    assert (record["kind"], record["key"]) == ("reference", f"image{white:04d}")
 
 
 def test_methods_with_references_and_shared_paths_run_in_the_pipeline(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.records import Status
 from pipeline.schedule import MOST_FAILURES, Failure, Order, Schedule, Work
 
 
@@ -46,7 +47,7 @@ def test_bisection_finds_exactly_the_poison(size: int, data: st.DataObject) -> N
     assert set(ill.poison) == bad
     assert schedule.done == 2
     assert schedule.finished
-    assert len(seen) <= 3 + 2 * len(bad) * (size.bit_length() + 1)
+    assert len(seen) <= 3 + 2 * len(bad) * (size.bit_length() + 1) + len(bad)
 
 
 def test_the_second_try_and_every_probe_go_alone() -> None:
@@ -74,6 +75,36 @@ def test_a_unit_that_fails_now_and_then_is_not_bisected_for_ever() -> None:
         else:
             schedule.succeeded(order)
     assert schedule.given_up == {"u": f"failed {MOST_FAILURES + 1} times, last: flaky"}
+
+
+def test_a_machine_that_is_lost_during_each_probe_quarantines_nobody() -> None:
+    """Every probe fails once and succeeds when it is repeated."""
+    schedule = Schedule([work(1, "sound"), work(4, "unlucky")])
+    seen: set[range] = set()
+    while order := schedule.next(idle=True):
+        whole = order.probe is None and order.work.unit == "unlucky" and not order.work.was_bisected
+        if whole or (order.probe is not None and order.probe not in seen):
+            seen.add(order.probe or range(0))
+            schedule.failed(order, Failure.DIED, "the node is gone")
+        else:
+            schedule.succeeded(order)
+    assert (schedule.done, schedule.given_up) == (2, {})
+    assert {range(0, 1), range(1, 2), range(2, 3), range(3, 4)} < seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (Failure.TIMEOUT, Status.TIMEOUT),
+        (Failure.DIED, Status.QUARANTINED),
+        (Failure.RAISED, Status.QUARANTINED),
+    ],
+)
+def test_poison_has_the_status_of_what_it_does(kind: Failure, status: Status) -> None:
+    schedule = Schedule([work(2, "sound"), work(4, "ill")])
+    seen = play(schedule, {"ill": {1}}, kind)
+    (poison,) = seen[-1].work.poison.values()
+    assert (poison.status, poison.reason) == (status, "boom")
 
 
 def test_storage_failures_quarantine_nobody() -> None:

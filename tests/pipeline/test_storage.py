@@ -23,12 +23,15 @@ from pipeline.storage_object import ObjectStorage
 from ssig.errors import UsageError
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Storage]:
     """Makes empty storages of each kind."""
+    server = request.getfixturevalue("s3") if request.param == "s3" else None
 
     def make() -> Storage:
         name = uuid.uuid4().hex
+        if server is not None:
+            return open_storage(f"{server.bucket()}/runs/one")
         return open_storage(tmp_path / name if request.param == "local" else f"memory://{name}/runs/one")
 
     return make

@@ -16,6 +16,7 @@ from pipeline import manifest as manifests
 from pipeline.audit import audit
 from pipeline.names import commit_name, table_name
 from pipeline.plan import recorded_labels
+from pipeline.records import Poison
 from pipeline.storage import open_storage
 from pipeline.tables import decode_maps, quantised
 from pipeline.tasks import Task
@@ -132,9 +133,9 @@ def test_a_late_attempt_changes_nothing(make_shard: Make, make_job: Make, work_o
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
-
-    job = make_job(make_shard(count=4))
+@pytest.mark.parametrize("maps", ["none", "float16"])
+def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off: WorkOff, maps: str) -> None:
+    job = make_job(make_shard(count=4), output__maps=maps)
     run = work_off(job, limit=0)
     storage = open_storage(str(run))
     manifest = manifests.load(storage)
@@ -144,7 +145,8 @@ def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off
     # The sample survived its attribution and killed the metrics: its map is published and not committed.
     first = Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "first")
     worker._attributions(first, labels["ssig"], worker._read(first), {}, lambda count: None)
-    worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "a", {2: "the actor died"}))
+    poison = {2: Poison("the actor died")}
+    worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "a", poison))
     statuses = rows_of(run, "metrics", "method, index, status, error, insertion, probability")
     assert [row["status"] for row in statuses] == ["ok", "ok", "quarantined", "ok"] * 2
     assert statuses[2]["error"] == "the actor died"

@@ -1,0 +1,104 @@
+"""Makes a damaged run one that its own command completes: what nothing vouches for goes, what is sound stays as it is.
+
+A unit of which anything is damaged loses its commit first, so that at no time it looks done, and then its tables: with
+the commit goes the only record of what their bytes were. Files with names of ours that no commit names go too.
+Nothing else is touched: no file of others, none that the storage did not give, no record by which all is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.audit import AuditResult, Finding, Kind, audit
+from pipeline.lease import Lease, LeaseHeldError
+from pipeline.plan import RefusedError, open_run_record
+from pipeline.storage import Storage, open_storage
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did.
+
+    Attributes:
+        audit: the run as it was before.
+        done: what was removed, one line each.
+        left: what was left alone and why, one line each.
+        sound: whether the run is sound and finished now.
+    """
+
+    audit: AuditResult
+    done: Sequence[str]
+    left: Sequence[str]
+    sound: bool
+
+
+def repair(run: str) -> Repair:
+    """Repairs a run, under its lease.
+
+    Raises:
+        UsageError: there is no run.
+        RefusedError: a record that everything is judged by is damaged; nothing was touched.
+        LeaseHeldError: a driver works on the run.
+        OSError: the storage does not answer; a repair that was cut off can be begun again.
+    """
+    storage = open_storage(run)
+    open_run_record(storage)
+    with Lease(storage) as lease:
+        found = audit(run)
+        records = [finding.message for finding in found.findings if finding.kind is Kind.RECORD]
+        if records:
+            raise RefusedError(
+                "\n".join(
+                    [
+                        f"{storage.root} cannot be repaired:",
+                        *(f"  {line}" for line in records),
+                        "  (restore the file from a copy; a configuration may also be removed, "
+                        "then the command that made the run records it again)",
+                    ]
+                )
+            )
+        if lease.lost:
+            raise LeaseHeldError(f"{storage.root}: a driver has taken this run over; nothing was touched")
+        done = [*_uncommit(storage, found.findings), *_clear(storage, found.findings)]
+    left = [_why_left(finding) for finding in found.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
+    return Repair(found, done, left, sound=all(finding.kind is Kind.ORPHAN for finding in found.findings))
+
+
+def _uncommit(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
+    """Removes damaged units, commits first."""
+    reasons: dict[tuple[str, ...], list[str]] = {}
+    for finding in findings:
+        if finding.kind is Kind.DAMAGED:
+            reasons.setdefault(finding.files, []).append(finding.message)
+    for files, messages in reasons.items():
+        removed = [name for name in files if _removed(storage, name)]
+        more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+        yield f"removed {', '.join(removed)}: {messages[0]}{more}"
+
+
+def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
+    """Removes orphans."""
+    for finding in findings:
+        if finding.kind is not Kind.ORPHAN:
+            continue
+        # A worker of a driver that was killed may commit until it ends.
+        if finding.commit is not None and storage.entry(finding.commit) is not None:
+            yield f"kept {finding.files[0]}: {finding.commit} has come up since"
+            continue
+        yield from (f"removed {name}: no commit names it" for name in finding.files if _removed(storage, name))
+
+
+def _removed(storage: Storage, name: str) -> bool:
+    """Removes a file; whether there was one."""
+    there = storage.entry(name) is not None
+    storage.delete(name)
+    return there
+
+
+def _why_left(finding: Finding) -> str:
+    if finding.kind is Kind.FOREIGN:
+        return f"{finding.message}; left alone, for it may be somebody's"
+    if finding.kind in (Kind.OTHER_VERSION, Kind.UNREADABLE):
+        return f"{finding.message}; left alone"
+    return finding.message

@@ -1,0 +1,214 @@
+"""Job files that are wrong, and whose word is taken for code: each case with the one line that it gets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import LONGEST_LABELS, Job, load_evaluation, load_job
+from pipeline.evaluations import add_metrics
+from pipeline.storage import open_storage
+from pipeline.trust import owner_of, refuse_foreign_code
+from ssig.errors import UsageError
+
+Make = Callable[..., Any]
+GOOD = {"dataset": {"shards": ["a.tar"]}, "output": {"path": "run"}}
+START = "dataset: {shards: [a.tar]}\noutput: {path: run}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "allowed"),
+    [
+        (b"\xff\xfe\x00", "job file", "readable YAML"),
+        (b"seed: 2024-02-31\n", "job file", "day is out of range"),
+        (b"seed: " + b"9" * 5000 + b"\n", "job file", "readable YAML"),
+        (b"a: " * 3000, "job file", "readable YAML"),
+        (b"[" * 2000, "job file", "readable YAML"),
+        (b"seed: !!python/object/apply:os.system ['true']\n", "job file", "could not determine a constructor"),
+        (b"a: 1\n---\nb: 2\n", "job file", "single document"),
+        (b"just words\n", "job file", "a YAML mapping of dataset"),
+        (b"? [1, 2]\n: 3\n", "job file", "readable YAML"),
+    ],
+)
+def test_what_is_no_job_file_is_one_line(text: bytes, field: str, allowed: str, tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError) as caught:
+        load_job(path)
+    assert caught.value.field == field
+    assert caught.value.found == str(path)
+    assert allowed in caught.value.allowed
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "found", "allowed"),
+    [
+        ("seed: yes", "seed", True, "valid integer"),
+        ("seed: '7'", "seed", "7", "valid integer"),
+        ("seed: 7.0", "seed", 7.0, "valid integer"),
+        ("seed: 99999999999999999999", "seed", 99999999999999999999, "less than 9223372036854775808"),
+        ("seed: null", "seed", None, "valid integer"),
+        ("unit_size: 0", "unit_size", 0, "greater than or equal to 1"),
+        ("unit_size: 100000", "unit_size", 100_000, "less than or equal to 4096"),
+        ("model: {target: yes}", "model.target", True, "'label'"),
+        ("model: {target: -1}", "model.target", -1, "'label'"),
+        ("model: resnet50", "model", "resnet50", "valid dictionary"),
+        ("model: {name: [a]}", "model.name", ["a"], "valid string"),
+        ("model: {label: ''}", "model.label", "", "at least 1 character"),
+        ("model: {weigths: a.pt}", "model.weigths", "a.pt", "one of name, weights"),
+        ("actors: {num_cpus: .inf}", "actors.num_cpus", float("inf"), "finite number"),
+        ("actors: {num_gpus: -1}", "actors.num_gpus", -1, "greater than or equal to 0"),
+        ("actors: {max: yes}", "actors.max", True, "valid integer"),
+        ("methods: ig", "methods", "ig", "valid tuple"),
+        ("methods: [[ig]]", "methods.0", ["ig"], "valid dictionary"),
+        ("methods: [{name: ig, 3: 4}]", "methods.0.options.3", 3, "valid string"),
+        ("methods: [{name: ig, steps: yes}]", "methods.ig.steps", True, "int"),
+        ("methods: [{name: ig, steps: .nan}]", "methods.ig.steps", None, "int"),
+        ("methods: [{name: ssig, samples: 99999999999999999999999}]", None, None, None),
+        ("metrics: [{name: insertion, steps: {}}]", "metrics.insertion.steps", {}, "int"),
+        ("metrics: {insertion: 3}", "metrics", {"insertion": 3}, "valid tuple"),
+    ],
+)
+def test_wrong_values_name_field_found_and_allowed(
+    line: str, field: str | None, found: object, allowed: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(START + line + "\n")
+    if field is None:  # large, and allowed
+        load_job(path)
+        return
+    with pytest.raises(UsageError) as caught:
+        load_job(path)
+    assert caught.value.field.removeprefix("job.yaml: ") == field
+    assert found is None or caught.value.found == found
+    assert str(allowed) in caught.value.allowed
+    assert repr(found)[:20] in str(caught.value) or found is None
+
+
+def test_labels_that_make_no_file_name_are_refused(tmp_path: Path) -> None:
+    fields = {"dataset.shards": ["a.tar"], "output.path": "run", "model.name": "m"}
+    load_job(None, {**fields, "methods": [{"name": "ig", "label": "x" * (LONGEST_LABELS - 1)}]})
+    for label in ("x" * LONGEST_LABELS, "ü" * 30):
+        with pytest.raises(UsageError, match=r"model\.label.*160 bytes together"):
+            load_job(None, {**fields, "methods": [{"name": "ig", "label": label}]})
+
+
+def test_what_was_found_is_shown_in_part_only(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    levels = "\n".join(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))
+    path.write_text(f"dataset:\n  shards:\n  - &a0 [x, x]\n{levels.replace('- ', '  - ')}\noutput: {{path: run}}\n")
+    with pytest.raises(UsageError) as caught:
+        load_job(path)
+    assert len(str(caught.value)) < 10_000
+    with pytest.raises(UsageError, match="too long to be shown"):
+        load_job(None, {"dataset.shards": ["a.tar"], "output.path": "run", "seed": 10**5000})
+
+
+NAMES = [*Job.model_fields, "shards", "name", "path", "target", "steps", "label", "options", "max", "num_cpus"]
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(["ig", "ssig", "auto"])
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(NAMES), SCALARS.filter(lambda key: key == key)), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tree=st.one_of(TREES, st.dictionaries(st.sampled_from([*Job.model_fields]), TREES, max_size=4)))
+def test_any_tree_is_a_job_or_a_usage_error(tree: Any, tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **tree} if isinstance(tree, dict) else tree, allow_unicode=False))
+    with suppress(UsageError):
+        assert isinstance(load_job(path), Job)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.one_of(st.binary(max_size=80), st.text(max_size=80).map(lambda text: START.encode() + text.encode())))
+def test_any_bytes_are_a_job_or_a_usage_error(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_bytes(text)
+    with suppress(UsageError):
+        assert isinstance(load_job(path), Job)
+
+
+SOMEBODY_ELSE = 12345
+
+
+@pytest.fixture
+def anothers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job file of somebody else's, which names a module that leaves a mark when it is imported."""
+    (tmp_path / "hostile_module.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\ndef network(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY_ELSE)
+    path = tmp_path / "job.yaml"
+    path.write_text(START + "model: {name: 'hostile_module:network'}\n")
+    return path
+
+
+def test_code_is_taken_from_the_users_own_files_only(anothers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_job(anothers)
+    assert (caught.value.field, caught.value.found) == ("job.yaml: model.name", "hostile_module:network")
+    assert f"a file of user {anothers.stat().st_uid}" in caught.value.allowed
+    assert "--model hostile_module:network" in caught.value.allowed
+    monkeypatch.setattr(os, "geteuid", lambda: anothers.stat().st_uid)
+    assert load_job(anothers).model.name == "hostile_module:network"
+    assert "hostile_module" not in sys.modules
+
+
+def test_a_name_from_the_command_line_or_of_a_library_is_taken(anothers: Path) -> None:
+    assert load_job(anothers, {"model.name": "hostile_module:network"}).model.name == "hostile_module:network"
+    assert load_job(anothers, {"model.name": "timm:resnet18"}).model.name == "timm:resnet18"
+    for name in ("timm:resnet18", "torchvision:resnet18", "efficientnet-lite0"):
+        anothers.write_text(START + f"model: {{name: '{name}'}}\n")
+        assert load_job(anothers).model.name == name
+
+
+def test_code_of_a_run_is_taken_from_the_users_own_runs_only(
+    make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(label: str | None) -> str:
+        fields = {"methods": ["gradient"], "metrics": [], "model__label": label}
+        return str(work_off(make_job(make_shard(count=2), **fields, output__path=str(tmp_path / str(label)))))
+
+    def load(*_: object, **__: object) -> None:
+        raise RuntimeError("the network is about to be loaded")
+
+    plain, named = run(None), run("net")
+    monkeypatch.setattr("pipeline.evaluations.load_model", load)
+    path = list(sys.path)
+    with monkeypatch.context() as other:
+        other.setattr(os, "geteuid", lambda: SOMEBODY_ELSE)
+        # A label is no consent: whoever made the run chose it.
+        for folder, fields in ((plain, {}), (named, {"model": "net"}), (plain, {"trust": "networks"})):
+            with pytest.raises(UsageError, match="--trust networks:tiny") as caught:
+                add_metrics(folder, load_evaluation({"metrics": ["energy"], **fields}))
+            assert caught.value.field.endswith(".json: model.name")
+        assert sys.path == path
+        for folder, fields in ((named, {"trust": "networks:tiny"}), (plain, {"model": "networks:tiny"})):
+            with pytest.raises(RuntimeError, match="about to be loaded"):
+                add_metrics(folder, load_evaluation({"metrics": ["energy"], **fields}))
+    with pytest.raises(RuntimeError, match="about to be loaded"):
+        add_metrics(plain, load_evaluation({"metrics": ["energy"]}))
+
+
+def test_code_that_an_object_store_names_is_refused() -> None:
+    storage = open_storage("memory://somewhere/run")
+    with pytest.raises(UsageError, match="an object store, which anybody may have written"):
+        refuse_foreign_code("model.name", "networks:tiny", owner_of(storage, "config/x.json"), "name it yourself")
+    refuse_foreign_code("model.name", "timm:resnet18", None, "")

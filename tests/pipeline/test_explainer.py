@@ -1,0 +1,63 @@
+"""Metrics that call the method again, in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, partialmethod
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+import ssig.metrics.mprt
+import ssig.metrics.stability  # noqa: F401  (registers)
+from pipeline.actor import may_change_network
+from pipeline.audit import audit
+from pipeline.plan import Label
+from pipeline.worker import Worker
+from ssig.models import load_model, restore
+from ssig.models.loading import export
+
+METRICS = [{"name": "mprt", "blocks": 2}, "stability", "roc_auc"]
+
+
+def numbers(run: Path) -> list[dict[str, Any]]:
+    columns = "method, mprt, mprt_curve, stability, excluded, seconds_mprt"
+    query = f"select {columns} from read_parquet('{run}/metrics/**/*.parquet') order by method, index"
+    return duckdb.sql(query).to_arrow_table().to_pylist()
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_a_run_explains_again(
+    make_shard: Callable[..., Path],
+    make_job: Callable[..., Any],
+    work_off: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    at_hand: bool,
+) -> None:
+    fresh = partial(restore, export(load_model("networks:tiny"))) if at_hand else None
+    monkeypatch.setattr(Worker, "__init__", partialmethod(Worker.__init__, fresh=fresh))
+    run = work_off(make_job(make_shard(count=3), metrics=METRICS))
+    rows = numbers(run)
+    assert [row["method"] for row in rows] == ["ig"] * 3 + ["ssig"] * 3
+    for row in rows:
+        excluded = dict(row["excluded"])
+        assert (row["mprt"] is not None) == at_hand
+        if at_hand:
+            assert -1 <= row["mprt"] < 0.99
+            assert len(row["mprt_curve"]) == 2
+            assert row["seconds_mprt"] > 0
+        else:
+            assert excluded["mprt"] == "the network as it was loaded is not at hand"
+        # Integrated gradients draw nothing.
+        assert (row["stability"] is None) == ("stability" in excluded) == (row["method"] == "ig")
+    assert audit(str(run)).ok
+
+
+def test_an_actor_holds_the_weights_only_for_metrics_that_may_ask() -> None:
+    def label(*metrics: str) -> Label:
+        return Label("m", "ssig", {"metrics": {name: {} for name in metrics}})
+
+    assert may_change_network(label("roc_auc", "mprt"))
+    assert not may_change_network(label("roc_auc", "completeness", "insertion"))

@@ -1,0 +1,247 @@
+"""Object storage against a real server process, through a network that fails in every way that it can be made to."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3 import KEY_ID, S3, SECRET, TOKEN, Request, always, never, once
+
+from pipeline.manifest import build
+from pipeline.shards import expand
+from pipeline.storage import Storage, open_storage
+from pipeline.storage_client import Patience
+from ssig.errors import UsageError
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def storage(s3: S3) -> Storage:
+    return open_storage(f"{s3.bucket()}/runs/one")
+
+
+def any_request(request: Request) -> bool:
+    return True
+
+
+def is_get(request: Request) -> bool:
+    return request.method == "GET"
+
+
+def is_put(request: Request) -> bool:
+    return request.method == "PUT"
+
+
+DATA = bytes(range(256)) * 40
+
+CALLS: dict[str, Callable[[Storage], object]] = {
+    "entry": lambda storage: storage.entry("x").size,  # type: ignore[union-attr]
+    "list": lambda storage: [entry.name for entry in storage.list()],
+    "read": lambda storage: storage.read("x"),
+    "read_range": lambda storage: storage.read_range("x", 10, 3000),
+    "open": lambda storage: storage.open("x").read(),
+    "put": lambda storage: storage.put("x", DATA),
+    "create": lambda storage: storage.create("new", DATA),
+    "delete": lambda storage: storage.delete("x"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("fault", ["500", "503", "reset", "late"])
+def test_a_call_outlives_faults_that_pass(s3: S3, storage: Storage, call: str, fault: str) -> None:
+    storage.put("x", DATA)
+    expected = CALLS[call](open_storage(f"{storage.root}/other")) if call == "create" else None
+    if call not in ("create", "delete", "put"):
+        expected = CALLS[call](storage)
+    s3.fault = once(any_request, fault, fault)
+    assert CALLS[call](storage) == expected
+    s3.fault = never
+    assert {entry.name: storage.read(entry.name) for entry in storage.list()} == (
+        {"x": DATA} | ({"new": DATA, "other/new": DATA} if call == "create" else {}) if call != "delete" else {}
+    )
+
+
+@pytest.mark.parametrize("call", ["read", "read_range", "open", "list"])
+@pytest.mark.parametrize("fault", ["cut", "short", "hang", "stall", "slow"])
+def test_replies_that_come_late_or_in_part_are_asked_for_again(
+    s3: S3, storage: Storage, call: str, fault: str
+) -> None:
+    if (call, fault) in {("list", "short"), ("read", "short")}:
+        pytest.skip("nothing in such a reply tells that it is not whole")
+    storage.put("x", DATA)
+    expected = CALLS[call](storage)
+    s3.fault = once(is_get, fault)
+    assert CALLS[call](storage) == expected
+
+
+@pytest.mark.parametrize("fault", ["lost", "late", "hang", "reset"])
+def test_the_winner_of_a_name_knows_it_though_the_reply_was_lost(s3: S3, storage: Storage, fault: str) -> None:
+    s3.fault = once(is_put, fault)
+    assert storage.create("commit.json", b"mine")
+    assert storage.read("commit.json") == b"mine"
+    assert len([request for request, _ in s3.requests if request.is_conditional]) >= 1
+
+
+@pytest.mark.parametrize("fault", [None, "lost", "late", "reset"])
+@pytest.mark.parametrize("data", [b"theirs", b"mine"])
+def test_a_late_writer_never_replaces_a_file_and_knows_that_it_lost(
+    s3: S3, storage: Storage, fault: str | None, data: bytes
+) -> None:
+    assert storage.create("commit.json", b"mine")
+    if fault is not None:
+        s3.fault = once(is_put, fault)
+    staged = storage.staging() / uuid.uuid4().hex
+    staged.write_bytes(data)
+    assert not storage.publish(staged, "commit.json")
+    assert not staged.exists()
+    assert storage.read("commit.json") == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ("503", OSError, "SlowDown"),
+        ("507", OSError, "InsufficientStorage"),
+        ("403", PermissionError, "QuotaExceeded"),
+        ("reset", OSError, ""),
+    ],
+)
+@pytest.mark.parametrize("call", ["read", "read_range", "entry", "list", "put", "create"])
+def test_a_fault_that_stays_is_an_error_that_names_the_object_and_no_credentials(
+    s3: S3, storage: Storage, fault: str, kind: type[OSError], message: str, call: str
+) -> None:
+    storage.put("x", DATA)
+    s3.fault = always(any_request, fault)
+    with pytest.raises(kind) as caught:
+        CALLS[call](storage)
+    text = str(caught.value)
+    assert {"create": f"{storage.root}/new", "list": storage.root}.get(call, f"{storage.root}/x") in text
+    if call != "entry":  # the answer to a HEAD has no body
+        assert message in text
+    assert KEY_ID not in text
+    assert "\n" not in text
+    assert len(text) < 700
+
+
+def test_a_reply_that_is_short_time_and_again_is_an_error(s3: S3, storage: Storage) -> None:
+    storage.put("x", DATA)
+    s3.fault = always(is_get, "short")
+    with pytest.raises(OSError, match=f"{storage.root}/x: 1500 of 3000 bytes"):
+        storage.read_range("x", 10, 3000)
+
+
+SECRET_URLS = [
+    "s3://user:secret-word@bucket/a/x.tar",
+    "s3://secret-word@bucket/x.tar",
+    "s3://user:secret-word@bucket",
+    "s3://bucket/x.tar?X-Amz-Signature=secret-word",
+    "https://user:secret-word@host/x.tar",
+    "s3://bucket:secret-word/x.tar",
+]
+
+
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_urls_with_credentials_are_refused_and_not_repeated(url: str, tmp_path: Path) -> None:
+    for attempt in (lambda: open_storage(url), lambda: expand([url], tmp_path)):
+        with pytest.raises(UsageError, match="environment") as caught:
+            attempt()
+        assert "secret-word" not in str(caught.value)
+
+
+def test_a_question_mark_is_a_wildcard_still(s3: S3) -> None:
+    bucket = s3.bucket()
+    for name in ("a1.tar", "a2.tar", "a10.tar"):
+        open_storage(bucket).put(f"label=x/{name}", b"")
+    assert expand([f"{bucket}/label=x/a?.tar"], Path()) == [f"{bucket}/label=x/a{n}.tar" for n in (1, 2)]
+    assert expand([f"{bucket}/label=x/a?.t?r"], Path()) == [f"{bucket}/label=x/a{n}.tar" for n in (1, 2)]
+
+
+def test_patience_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSIG_STORAGE_RETRIES", "2")
+    monkeypatch.setenv("SSIG_STORAGE_REQUEST_SECONDS", "1.5")
+    assert Patience.from_environment() == Patience(retries=2, request_seconds=1.5)
+    assert len(list(Patience.from_environment().pauses())) == 2
+    for text in ("soon", "-1", "2.5", "inf"):
+        monkeypatch.setenv("SSIG_STORAGE_RETRIES", text)
+        with pytest.raises(UsageError, match=f"SSIG_STORAGE_RETRIES: found '{text}'"):
+            open_storage("s3://bucket")
+    monkeypatch.setenv("SSIG_STORAGE_RETRIES", "0")
+    monkeypatch.setenv("SSIG_STORAGE_SILENCE_SECONDS", "0")
+    with pytest.raises(UsageError, match="SILENCE"):
+        open_storage("s3://bucket")
+
+
+@pytest.fixture
+def remote_shard(s3: S3, make_shard: Make) -> str:
+    """A shard in a bucket of its own."""
+    bucket = s3.bucket()
+    path = make_shard(count=6)
+    open_storage(f"{bucket}/shards").put(path.name, path.read_bytes())
+    return f"{bucket}/shards/{path.name}"
+
+
+def test_a_manifest_is_the_same_whatever_the_network_does(s3: S3, remote_shard: str) -> None:
+    expected = build([remote_shard], 4).hash
+    s3.fault = once(is_get, "cut", "short", "500", "stall")
+    assert build([remote_shard], 4).hash == expected
+
+
+def test_a_store_that_does_not_answer_is_no_damaged_shard(s3: S3, remote_shard: str) -> None:
+    s3.fault = always(is_get, "503")
+    with pytest.raises(OSError, match=f"{remote_shard}.*SlowDown"):
+        build([remote_shard], 4)
+
+
+def each_kind(seed: int) -> Callable[[Request], str | None]:
+    """Breaks every seventh request or so, in every way in turn."""
+    kinds = ["500", "lost", "503", "late", "reset", "cut", "slow"]
+    count = iter(range(seed, 10**9))
+
+    def fault(request: Request) -> str | None:
+        number = next(count)
+        return kinds[number // 7 % len(kinds)] if number % 7 == 0 else None
+
+    return fault
+
+
+def rows_of(run: str, metrics: tuple[str, ...] = ("insertion", "roc_auc")) -> Iterator[tuple[list[Any], list[Any]]]:
+    from pipeline.results import open_run
+
+    rows = open_run(run).metrics().to_pylist()
+    for row in sorted(rows, key=lambda row: (row["method"], row["shard"], row["index"])):
+        yield (
+            [row[name] for name in ("method", "shard", "index", "key", "status", "label", "predicted")],
+            [row[name] for name in ("probability", *metrics)],
+        )
+
+
+@pytest.mark.slow
+def test_a_run_on_a_store_that_fails_is_the_run_on_a_disk(
+    s3: S3, remote_shard: str, make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path
+) -> None:
+    from pipeline.audit import audit
+    from pipeline.report import build_report, report_is_current
+
+    local = str(work_off(make_job(make_shard(count=6), output__path=str(tmp_path / "local"))))
+    run = f"{s3.bucket()}/runs/one"
+    job = make_job(dataset__shards=[remote_shard], output__path=run)
+    s3.fault = each_kind(3)
+    work_off(job, limit=1)
+    work_off(job)
+    result = audit(run)
+    assert result.problems == []
+    build_report(run)
+    assert report_is_current(run)
+    assert any(kind is not None for _, kind in s3.requests)
+    s3.fault = never
+    for (names, numbers), (other_names, other_numbers) in zip(rows_of(run), rows_of(local), strict=True):
+        assert names == other_names
+        assert numbers == pytest.approx(other_numbers, abs=1e-3)
+    for name, data in s3.contents(run).items():
+        assert not any(word.encode() in data for word in (SECRET, TOKEN, KEY_ID)), name
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET

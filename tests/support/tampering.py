@@ -1,0 +1,158 @@
+"""What may happen to the files of a run between two commands: each function does one such thing to a run's folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.writer import identity_of
+
+
+def one(run: Path, pattern: str) -> Path:
+    return sorted(run.glob(pattern))[0]
+
+
+def edit(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def mend_the_commit(run: Path, path: Path) -> None:
+    """Makes the commit of a table say what its bytes are now."""
+    name = path.relative_to(run)
+    commit = run / "commits" / Path(*name.parts[1:]).with_suffix(".json")
+    files = json.loads(commit.read_text())["files"]
+    edit(commit, files={**files, str(name): identity_of(path.read_bytes())})
+
+
+def delete_a_row(run: Path) -> None:
+    path = one(run, "metrics/*/*/*.parquet")
+    pq.write_table(pq.read_table(path, partitioning=None).slice(1), path)
+
+
+def delete_a_row_and_mend_the_commit(run: Path) -> None:
+    delete_a_row(run)
+    mend_the_commit(run, one(run, "metrics/*/*/*.parquet"))
+
+
+def flip_a_byte(run: Path) -> None:
+    path = one(run, "attributions/*/*/*.parquet")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_a_file(run: Path) -> None:
+    path = one(run, "metrics/*/*/*.parquet")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def copy_to_a_second_unit(run: Path) -> None:
+    first, second = sorted(run.glob("metrics/*/method=ig/*.parquet"))
+    shutil.copy(first, second)
+
+
+def copy_to_a_new_unit(run: Path) -> None:
+    path = one(run, "metrics/*/*/*.parquet")
+    shutil.copy(path, path.with_name("000000-000006-000010.parquet"))
+
+
+def copy_with_its_commit(run: Path) -> None:
+    copy_to_a_new_unit(run)
+    commit = one(run, "commits/*/*/*.json")
+    shutil.copy(commit, commit.with_name("000000-000006-000010.json"))
+
+
+def remove_a_commit(run: Path) -> None:
+    one(run, "commits/*/*/*.json").unlink()
+
+
+def remove_a_file(run: Path) -> None:
+    one(run, "attributions/*/*/*.parquet").unlink()
+
+
+def add_an_orphan(run: Path) -> None:
+    (run / "attributions" / "orphan.parquet").write_bytes(b"x")
+
+
+def add_an_orphan_of_no_label(run: Path) -> None:
+    path = run / "attributions" / "model=networks:tiny" / "method=gone" / "000000-000000-000004.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+
+
+def add_a_stranger(run: Path) -> None:
+    (run / "notes.txt").write_text("x")
+
+
+def add_a_config_of_nobody(run: Path) -> None:
+    config = one(run, "config/*.json")
+    shutil.copy(config, config.with_name("copy of it.json"))
+
+
+def edit_a_commit(run: Path) -> None:
+    edit(one(run, "commits/*/*/*.json"), statuses={"ok": 5})
+
+
+def empty_a_commit(run: Path) -> None:
+    edit(one(run, "commits/*/*/*.json"), files=None, statuses=None)
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def tear_a_commit(run: Path) -> None:
+    tear(one(run, "commits/*/*/*.json"))
+
+
+def edit_a_config(run: Path) -> None:
+    edit(one(run, "config/*.json"), seed=5)
+
+
+def tear_a_config(run: Path) -> None:
+    tear(one(run, "config/*.json"))
+
+
+def remove_a_config(run: Path) -> None:
+    one(run, "config/*.json").unlink()
+
+
+def shrink_the_manifest(run: Path) -> None:
+    path = run / "manifest.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 5).replace_schema_metadata(table.schema.metadata), path)
+
+
+def tear_the_manifest(run: Path) -> None:
+    tear(run / "manifest.parquet")
+
+
+def remove_the_manifest(run: Path) -> None:
+    (run / "manifest.parquet").unlink()
+
+
+def tear_the_run_record(run: Path) -> None:
+    tear(run / "run.json")
+
+
+def empty_the_run_record(run: Path) -> None:
+    edit(run / "run.json", dataset=None)
+
+
+def edit_the_seed(run: Path) -> None:
+    edit(run / "run.json", seed=5)
+
+
+def all_at_once(run: Path) -> None:
+    """A table, a commit and a missing file, each of a unit of its own, and two orphans."""
+    flip_a_byte(run)
+    commits = sorted(run.glob("commits/*/*/*.json"))
+    tear(commits[1])
+    name = commits[2].relative_to(run / "commits").with_suffix(".parquet")
+    (run / "metrics" / name).unlink()
+    copy_to_a_new_unit(run)
+    add_an_orphan_of_no_label(run)
