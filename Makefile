@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test test-all chaos check audit-dependencies format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 install: $(INSTALLED) ## create .venv with the pinned versions
 
@@ -20,13 +20,29 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install ## attribute the bundled photographs and write a report
 	$(BIN)/ssig demo
 
-test: install ## run the tests
+test: install ## run the tests but the slow ones
 	$(BIN)/python -m pytest
 
-check: install ## lint, formatting, types
+test-all: install ## run all tests
+	$(BIN)/python -m pytest -m ''
+
+SEED ?= 1
+chaos: install ## disturb a run over real images at random: make chaos SEED=7
+	$(BIN)/python tests/faults/chaos.py $(SEED)
+
+check: install ## lint, formatting, types, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory audit-dependencies
+
+# It asks an index on the network, so it is not installed by default.
+audit-dependencies: install ## look the pinned versions up in an index of known vulnerabilities, where pip-audit is
+	@if test -x $(BIN)/pip-audit; then \
+		$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off; \
+	else \
+		echo 'pip-audit is not installed: dependencies not audited'; \
+	fi
 
 format: install ## mend formatting, what the linter can mend, and the tables of the README
 	$(BIN)/ruff check --fix .

@@ -7,23 +7,28 @@ unit is read or written while another is on the device.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from pipeline import faults
 from pipeline.plan import Label
 from pipeline.replicas import cache_folder, known_sizes, remember_sizes
 from pipeline.schedule import Failure, Order
 from pipeline.storage import open_storage
 from pipeline.tasks import Done, Task
 from pipeline.telemetry import memory
-from pipeline.worker import Worker
+from pipeline.worker import Worker, may_change_network
 from pipeline.writer import DamagedTableError
 from ssig.models import ModelState, restore
 from ssig.optimise import Compile
@@ -45,6 +50,7 @@ class AttributionActor:
         compile: how the network is compiled (`ssig.optimise`).
         threads: CPU threads of this actor.
         path: where the driver imports from: a `module:callable` network may be there.
+        worker: what does the tasks.
     """
 
     def __init__(
@@ -57,17 +63,21 @@ class AttributionActor:
         compile: Compile,
         threads: int,
         path: Sequence[str] = (),
+        worker: type[Worker] = Worker,
     ) -> None:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         torch.set_num_threads(threads)
         # Logical GPUs on a machine without CUDA compute on the CPU.
         on_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
-        model = restore(state, device="cuda" if on_gpu else "cpu")
+        device = "cuda" if on_gpu else "cpu"
+        model = restore(state, device=device)
         sizes = known_sizes(cache_folder())
         replica = ready_replica(model, micro_batch=micro_batch, compile=compile, sizes=sizes)
         remember_sizes(cache_folder(), sizes)
         self.run = run
-        self.worker = Worker(replica, labels, run, seed)
+        # The weights are held for as long as the actor lives, so only where a metric may ask for them.
+        fresh = partial(restore, state, device=device) if any(map(may_change_network, labels.values())) else None
+        self.worker = worker(replica, labels, run, seed, fresh)
 
     def ready(self) -> dict[str, Any]:
         """Where this actor is; returns when the replica is loaded."""
@@ -109,12 +119,13 @@ def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=CALLS_AT_ONCE,
+        runtime_env={"env_vars": armed} if (armed := faults.variables()) else None,
     )
 
 
 @dataclass(eq=False)
 class Member:
-    """An actor of the pool: `info` once it is ready, and what it has in flight."""
+    """An actor of the pool: `info` once it is ready, what it has in flight, and since when (`time.monotonic`)."""
 
     name: str
     handle: Any
@@ -123,6 +134,11 @@ class Member:
     under_way: float = 0.0
     asking: Any = None
     in_flight: dict[Any, Order] = field(default_factory=dict)
+    since: dict[Any, float] = field(default_factory=dict)
+
+    def forget(self, ref: Any) -> None:
+        """Takes an order back that has been answered."""
+        del self.in_flight[ref], self.since[ref]
 
     @property
     def room(self) -> int:
@@ -167,7 +183,9 @@ class Pool:
     def send(self, member: Member, order: Order, task: Task) -> None:
         """Hands an order to an actor."""
         call = member.handle.process if order.probe is None else member.handle.probe
-        member.in_flight[call.remote(task)] = order
+        ref = call.remote(task)
+        member.in_flight[ref] = order
+        member.since[ref] = time.monotonic()
 
     def wait(self, seconds: float) -> list[Event]:
         """What happened, waiting at most so long for the first event."""
@@ -196,6 +214,13 @@ class Pool:
                 member.asking = member.handle.under_way.options(concurrency_group=STATUS).remote()
         return sum(member.under_way for member in self.members)
 
+    def end_overdue(self, seconds: float) -> list[Event]:
+        """Kills the actors with an order older than so many seconds; all that they had in flight has failed."""
+        latest = time.monotonic() - seconds
+        late = [member for member in self.members if any(since < latest for since in member.since.values())]
+        reason = f"took longer than {seconds:.0f} s (actors.unit_timeout)"
+        return [event for member in late for event in self._lost(member, reason, Failure.TIMEOUT)]
+
     def stop(self) -> None:
         """Ends every actor at once."""
         for member in self.members:
@@ -213,22 +238,34 @@ class Pool:
             reason = f"{type(cause).__name__}: {_first_line(cause)}"
             if order is None:
                 return self._lost(member, reason)
-            del member.in_flight[ref]
+            member.forget(ref)
             is_storage = isinstance(cause, (OSError, DamagedTableError))
             return [Event("failed", member, order, None, Failure.STORAGE if is_storage else Failure.RAISED, reason)]
+        except RayError as error:  # its answer went with its node, or memory ran out there
+            return self._lost(member, _first_line(error))
         if order is None:
             member.info = value
             return [Event("ready", member)]
-        del member.in_flight[ref]
+        member.forget(ref)
         return [Event("done", member, order, value)]
 
-    def _lost(self, member: Member, reason: str) -> list[Event]:
-        """The events of a dead actor: its own, and one for each order that it was charged with."""
+    def _lost(self, member: Member, reason: str, kind: Failure = Failure.DIED) -> list[Event]:
+        """The events of an actor that is dead or about to be: its own, and one for each order that it had."""
         self.members.remove(member)
         ray.kill(member.handle)
+        if kind is Failure.TIMEOUT:
+            _kill(member)
+        why = f"the actor died: {reason}" if kind is Failure.DIED else reason
         orders = list(member.in_flight.values())
-        failed = [Event("failed", member, order, None, Failure.DIED, f"the actor died: {reason}") for order in orders]
-        return [Event("lost", member, reason=reason), *failed]
+        return [Event("lost", member, reason=reason), *(Event("failed", member, o, None, kind, why) for o in orders)]
+
+
+def _kill(member: Member) -> None:
+    """Kills an actor of this machine that may be too far gone to hear Ray: one that is stopped, for instance."""
+    info = member.info or {}
+    if info.get("host") == socket.gethostname():
+        with suppress(OSError):
+            os.kill(info["pid"], signal.SIGKILL)
 
 
 def _answered(refs: Iterable[Any]) -> list[Any]:

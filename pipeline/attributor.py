@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor, nn
+
 from pipeline.plan import Label
 from pipeline.prepare import Prepared
 from pipeline.references import ReferencePool
@@ -13,6 +15,7 @@ from pipeline.replicas import BaselineScores
 from ssig.api import method_job
 from ssig.device import Device
 from ssig.engine import Job, groups
+from ssig.explainer import Kept, MethodExplainer
 from ssig.models import Model
 from ssig.options import build
 from ssig.randomness import stream
@@ -36,13 +39,23 @@ class Attributor:
         model: for the mean that is a baseline.
         seed: of the run.
         references: for the methods that compare with images of the data set.
+        fresh: gives a plain copy of the network as it was loaded, for the metrics that change it.
     """
 
-    def __init__(self, device: Device, model: Model, seed: int, references: ReferencePool) -> None:
+    def __init__(
+        self,
+        device: Device,
+        model: Model,
+        seed: int,
+        references: ReferencePool,
+        fresh: Callable[[], nn.Module] | None = None,
+    ) -> None:
         self.device = device
         self.model = model
         self.seed = seed
         self.references = references
+        self.fresh = fresh
+        self._kept = Kept()
         self._baseline_scores = BaselineScores(device, model)
 
     def attribute(self, labels: Sequence[Label], prepared: Prepared, told: Told = silent) -> list[Attribution]:
@@ -62,6 +75,26 @@ class Attributor:
 
         parts = self.device.run(jobs(), lambda results: told(len(results[0])))
         return [Attribution.concatenate([part[number] for part in parts]) for number in range(len(labels))]
+
+    def explainer(
+        self, label: Label, images: Tensor, targets: Tensor, keys: tuple[tuple[str, str], ...]
+    ) -> MethodExplainer:
+        """A label's method, to be called again by metrics of these images."""
+        spec, options = method_of(label)
+        return MethodExplainer(
+            device=self.device,
+            spec=spec,
+            options=options,
+            images=images,
+            targets=targets,
+            keys=keys,
+            mean=self.model.mean,
+            score=score_of(label, options),
+            seed=self.seed,
+            references=self.references,
+            fresh=self.fresh,
+            kept=self._kept,
+        )
 
     def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
         spec, options = method_of(label)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.names import commit_name, folder
+from pipeline import faults
+from pipeline.names import commit_folder, commit_name
 from pipeline.plan import Label, RefusedError, read_json
 from pipeline.storage import Storage
 
@@ -40,9 +41,30 @@ class Commit:
     finished: str
 
 
+def _counts(value: object) -> bool:
+    return isinstance(value, dict) and all(type(count) is int and count >= 0 for count in value.values())
+
+
+def _identities(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(identity, dict) for identity in value.values())
+
+
+# What the fields that others count on must be; a hand may have edited them.
+_KINDS: Mapping[str, Callable[[object], bool]] = {
+    "rows": lambda value: type(value) is int and value >= 0,
+    "statuses": _counts,
+    "files": _identities,
+    "fingerprint": lambda value: isinstance(value, str),
+}
+
+
 def write_commit(storage: Storage, label: Label, commit: Commit) -> bool:
     """Records a unit as done; False if another attempt was first."""
-    return storage.create(commit_name(label.model, label.method, commit.unit), json.dumps(asdict(commit)).encode())
+    name = commit_name(label.model, label.method, commit.unit, label.evaluation)
+    faults.point("before-commit", name)
+    first = storage.create(name, json.dumps(asdict(commit)).encode())
+    faults.point("after-commit", name)
+    return first
 
 
 def read_commit(storage: Storage, name: str) -> Commit:
@@ -52,6 +74,10 @@ def read_commit(storage: Storage, name: str) -> Commit:
         RefusedError: it is not one.
     """
     record = read_json(storage, name)
+    for field, kind in _KINDS.items():
+        if field in record and not kind(record[field]):
+            found = json.dumps(record[field])[:60]
+            raise RefusedError(f"{storage.root}/{name}: {field} is {found}; this is no commit record of ours")
     try:
         return Commit(**{field: record[field] for field in Commit.__dataclass_fields__})
     except KeyError as missing:
@@ -60,11 +86,11 @@ def read_commit(storage: Storage, name: str) -> Commit:
 
 def committed_units(storage: Storage, label: Label) -> set[str]:
     """Ids of the units with a commit record under a label, from a listing alone."""
-    prefix = f"commits/{folder(label.model, label.method)}"
+    prefix = commit_folder(label.model, label.method, label.evaluation)
     return {PurePosixPath(entry.name).stem for entry in storage.list(prefix) if entry.name.endswith(".json")}
 
 
 def commits(storage: Storage, label: Label) -> Iterable[tuple[str, Commit]]:
     """Every commit record under a label, with its name."""
-    for entry in storage.list(f"commits/{folder(label.model, label.method)}"):
+    for entry in storage.list(commit_folder(label.model, label.method, label.evaluation)):
         yield entry.name, read_commit(storage, entry.name)

@@ -6,8 +6,9 @@ overrides against the working directory.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +17,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
+from pipeline.names import encoded
+from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.options import as_dict
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
+
+LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
+# Of what metrics need, that which no file of a run holds.
+NOT_STORED = frozenset({"method", "samples"})
+# Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
+LONGEST_LABELS = 160
+_INT64 = 2**63
+
+
+# Strict: a number is written as one, and `yes` is no 1.
+_Count = Annotated[int, Field(ge=1, strict=True)]
+_Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class _Frozen(BaseModel):
@@ -31,7 +46,7 @@ class Dataset(_Frozen):
     shards: tuple[str, ...] = Field(
         min_length=1, description="WebDataset shards: paths or URLs, brace and glob patterns"
     )
-    limit: int | None = Field(None, ge=1, description="only the first n samples")
+    limit: int | None = Field(None, ge=1, lt=_INT64, strict=True, description="only the first n samples")
 
 
 class ModelChoice(_Frozen):
@@ -43,7 +58,7 @@ class ModelChoice(_Frozen):
     weights: str | None = Field(None, description="weights by name, 'random', or a checkpoint file")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
     score: Literal["logit", "log-probability", "probability"] = Field("logit", description="what is explained")
-    target: Literal["label", "predicted"] | Annotated[int, Field(ge=0)] = Field(
+    target: Literal["label", "predicted"] | Annotated[int, Field(ge=0, strict=True)] = Field(
         "label", description="class that is explained: the sample's label, the prediction, or a given class"
     )
     label: str | None = Field(None, min_length=1, description="name in the results; by default the model's name")
@@ -97,19 +112,24 @@ class Output(_Frozen):
 
     path: str = Field(min_length=1, description="run directory: a path, s3:// or gs://")
     maps: Literal["none", "float16", "float32"] = Field("float16", description="how maps are stored")
-    channels: bool = Field(False, description="store the values of each channel too")
+    channels: bool = Field(False, strict=True, description="store the values of each channel too")
 
 
 class Actors(_Frozen):
     """How the work is spread; changes no result."""
 
-    min: int = Field(1, ge=1, description="fewest actors to wait for")
-    max: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="most actors")
-    num_gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")
-    num_cpus: Annotated[float, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
-    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="points evaluated at once")
+    min: int = Field(1, ge=1, strict=True, description="fewest actors to wait for")
+    max: _Count | Literal["auto"] = Field("auto", description="most actors")
+    num_gpus: Annotated[_Real, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")
+    num_cpus: Annotated[_Real, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
+    micro_batch: _Count | Literal["auto"] = Field("auto", description="points evaluated at once")
     compile: Literal["none", "default", "cuda-graphs"] = Field(
         "none", description="whether torch.compile makes the network, and whether it records CUDA graphs"
+    )
+    unit_timeout: Annotated[_Real, Field(gt=0)] | Literal["auto"] | None = Field(
+        "auto",
+        description="seconds that a unit may take before its actor is killed: 20 times what units take, at least 600, "
+        "and no limit before the first is done; or a number; or null, for ever",
     )
 
 
@@ -124,12 +144,54 @@ class Job(_Frozen):
     metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = ()
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
-    unit_size: int = Field(64, ge=1, le=4096, description="samples of a unit: what is committed at once")
-    seed: int = Field(0, ge=0, description="of all random draws")
+    unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
+    seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="of all random draws")
 
     @property
     def model_label(self) -> str:
         return self.model.label or self.model.name
+
+
+class EvaluationJob(_Frozen):
+    """Metrics to be added to a run."""
+
+    metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = Field(min_length=1)
+    model: str | None = Field(None, description="label of the model; needed where the run has several")
+    methods: tuple[str, ...] = Field((), description="labels of the methods; by default all")
+    trust: str | None = Field(None, description="the module:callable to import, where the run is not the user's own")
+    name: str | None = Field(None, min_length=1, description="of the evaluation; by default its metrics")
+    actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
+
+    @property
+    def title(self) -> str:
+        names = "+".join(metric.name for metric in self.metrics)
+        # Of many metrics, a name that still fits a file system.
+        digest = hashlib.sha256(names.encode()).hexdigest()[:8]
+        return self.name or (names if len(names) <= LONGEST_TITLE else f"{len(self.metrics)} metrics {digest}")
+
+
+def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
+    """The evaluation of dotted fields, such as ``{"metrics": ["gini"], "actors.max": 2}``.
+
+    Raises:
+        UsageError: an unknown field or metric, a value that is not allowed, or a metric that must be there while the
+            method runs.
+    """
+    values: dict[str, Any] = {}
+    for dotted, value in given.items():
+        _set(values, dotted, value)
+    try:
+        job = EvaluationJob.model_validate(values)
+    except ValidationError as error:
+        raise _usage_error(error, None) from None
+    _check_metrics(job.metrics)
+    for metric in job.metrics:
+        missing = sorted(metric.spec.needs & NOT_STORED)
+        if missing:
+            needed = " and the ".join(missing)
+            allowed = f"a metric of stored maps; this one needs the {needed}: give it to `ssig attribute`"
+            raise UsageError("metrics", metric.name, allowed)
+    return job
 
 
 def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Job:
@@ -140,9 +202,10 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
         overrides: dotted field -> value, such as ``{"dataset.shards": [...], "output.path": "runs/a"}``.
 
     Raises:
-        UsageError: an unreadable file, an unknown field, or a value that is not allowed.
+        UsageError: an unreadable file, an unknown field, a value that is not allowed, or a network that would run code
+            in a file of somebody else's.
     """
-    values = {} if path is None else _read(path)
+    values, owner = ({}, None) if path is None else _read(path)
     if path is not None:
         _resolve(values, path.resolve().parent)
     given = dict(overrides or {})
@@ -153,22 +216,29 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
         job = Job.model_validate(values)
     except ValidationError as error:
         raise _usage_error(error, path) from None
+    if path is not None and not {"model", "model.name"} & given.keys():
+        advice = f"if you trust it, name it yourself: --model {job.model.name}"
+        refuse_foreign_code(f"{path.name}: model.name", job.model.name, owner, advice)
     _check_choices(job)
     return job
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], int]:
+    """The content of a job file, and the user id that it belongs to."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            owner = os.fstat(file.fileno()).st_uid
+            values = yaml.safe_load(file)
     except FileNotFoundError:
         raise UsageError("job file", str(path), "an existing YAML file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # Beside its own errors, the YAML reader passes on those of the values: a 31st of February is a ValueError.
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise UsageError("job file", str(path), f"a readable YAML file ({_one_line(error)})") from None
     if values is None:
-        return {}
+        return {}, owner
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UsageError("job file", str(path), "a YAML mapping of " + ", ".join(Job.model_fields))
-    return values
+    return values, owner
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -200,14 +270,24 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
 
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
-    for kind, choices in (("methods", [m.title for m in job.methods]), ("metrics", [m.name for m in job.metrics])):
-        for name in choices:
-            if choices.count(name) > 1:
-                raise UsageError(kind, name, "each label once; give one of them a label of its own")
+    labels = [method.title for method in job.methods]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError("methods", label, "each label once; give one of them a label of its own")
+        if len(encoded(job.model_label)) + len(encoded(label)) > LONGEST_LABELS:
+            allowed = f"labels of model and method of {LONGEST_LABELS} bytes together: they are part of file names"
+            raise UsageError("model.label", [job.model_label, label], allowed)
     for method in job.methods:
         method.parsed()
-    for metric in job.metrics:
+    _check_metrics(job.metrics)
+
+
+def _check_metrics(metrics: Sequence[MetricChoice]) -> None:
+    names = [metric.name for metric in metrics]
+    for metric in metrics:
         metric.parsed()
+        if names.count(metric.name) > 1:
+            raise UsageError("metrics", metric.name, "each metric once")
 
 
 def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
@@ -233,7 +313,7 @@ def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
 
 
 def _models() -> Iterator[type[BaseModel]]:
-    yield from (Job, Dataset, ModelChoice, MethodChoice, MetricChoice, Output, Actors)
+    yield from (Job, Dataset, ModelChoice, MethodChoice, MetricChoice, Output, Actors, EvaluationJob)
 
 
 _FIELDS = {name for model in _models() for name in model.model_fields}

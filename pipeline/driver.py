@@ -12,20 +12,23 @@ import logging
 import math
 import os
 import signal
+import statistics
 import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 
+from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
-from pipeline.config import Job
+from pipeline.config import Actors, Job
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.plan import Label
@@ -34,6 +37,7 @@ from pipeline.planning import (
     check_output,
     check_target,
     forget_failed,
+    forget_given_up,
     job_labels,
     record_labels,
     record_run,
@@ -50,6 +54,7 @@ from pipeline.shards import expand
 from pipeline.storage import Storage, is_object_url, open_storage
 from pipeline.tasks import Task
 from pipeline.telemetry import Telemetry
+from pipeline.worker import Worker
 from pipeline.writer import clean_staging
 from ssig.errors import SsigError, UsageError
 from ssig.models import Model, export, load_model
@@ -63,6 +68,8 @@ SHOW_SECONDS = 1.0
 RESIZE_SECONDS = 10.0
 # Staged files of attempts that were killed are removed when they are this old.
 STALE_STAGED_SECONDS = 3600.0
+# `actors.unit_timeout: auto` is so many times the median of the last units, and at least so many seconds.
+TIMEOUT_FACTOR, LEAST_TIMEOUT_SECONDS, TIMED_UNITS = 20, 600.0, 100
 
 
 class RunError(SsigError):
@@ -106,6 +113,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing of the run has changed.
         RunError: the run could not go on.
     """
+    faults.point("driver-started", job.output.path)
     progress = Progress()
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
@@ -119,37 +127,50 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         labels = check_labels(storage, job_labels(job, manifest.hash, model))
         if not retry_failed and not units_to_do(storage, manifest, labels):
             record_labels(storage, labels)
-            return _finish(storage, manifest, labels, 0, None, listener, progress)
+            return finish(storage, manifest, labels, 0, None, listener, progress)
     progress.phase = "starting Ray"
     listener(progress, None)
     with cluster() as nodes:
         size = shape(job.actors, nodes)
         with Lease(storage) as lease:
+            faults.point("after-lease", storage.root)
+            # Another driver may have begun since the directory was looked at.
+            manifest = check_output(job, storage, shards)
             if manifest is None:
                 progress.phase = "reading the shards"
                 listener(progress, None)
                 manifest = record_run(job, storage, shards)
-                labels = check_labels(storage, job_labels(job, manifest.hash, model))
+            labels = check_labels(storage, job_labels(job, manifest.hash, model))
             record_labels(storage, labels)
+            forget_given_up(storage)
             if retry_failed:
                 forget_failed(storage, labels)
             works = units_to_do(storage, manifest, labels)
-            pool = _pool(job, storage, labels, model, size)
-            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress)
+            pool = pool_of(job.actors, job.seed, storage, labels, model, size)
+            timeout = job.actors.unit_timeout
+            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)
             dispatch.run()
-            return _finish(storage, manifest, labels, dispatch.to_do, dispatch, listener, progress)
+            return finish(storage, manifest, labels, dispatch.to_do, dispatch, listener, progress)
 
 
-def _pool(job: Job, storage: Storage, labels: Sequence[Label], model: Model, size: Shape) -> Pool:
-    """The actors that do a job."""
-    micro_batch = None if job.actors.micro_batch == "auto" else job.actors.micro_batch
+def pool_of(
+    actors: Actors,
+    seed: int,
+    storage: Storage,
+    labels: Sequence[Label],
+    model: Model,
+    size: Shape,
+    worker: type[Worker] = Worker,
+) -> Pool:
+    """The actors that do the tasks of a run, each with a worker."""
+    micro_batch = None if actors.micro_batch == "auto" else actors.micro_batch
     remote = remote_class(AttributionActor, size.num_cpus, size.num_gpus)
     # Put once, so that every actor reads the same copy of the weights; labels go along for the same reason.
     state = ray.put(export(model))
     known = ray.put({label.method: label for label in labels})
     return Pool(
         lambda: remote.remote(
-            state, known, storage.root, job.seed, micro_batch, job.actors.compile, size.threads, sys.path
+            state, known, storage.root, seed, micro_batch, actors.compile, size.threads, sys.path, worker
         )
     )
 
@@ -166,6 +187,7 @@ class Dispatch:
         lease: of the run, held.
         listener: told of progress.
         progress: what it is told.
+        unit_timeout: seconds after which an actor with an order is taken to hang; None for ever.
 
     Attributes:
         orders: how many orders were handed out.
@@ -181,6 +203,7 @@ class Dispatch:
         lease: Lease,
         listener: Listener,
         progress: Progress,
+        unit_timeout: float | Literal["auto"] | None = None,
     ) -> None:
         self.attempt = uuid.uuid4().hex[:12]
         self.storage = storage
@@ -197,6 +220,8 @@ class Dispatch:
         self.telemetry = Telemetry()
         self._urls = {shard.name: shard.url for shard in manifest.shards}
         self.orders = 0
+        self._unit_timeout = unit_timeout
+        self._unit_seconds: deque[float] = deque(maxlen=TIMED_UNITS)
         self._failed_starts = 0
         self._resized = 0.0
         self._shown = 0.0
@@ -228,8 +253,9 @@ class Dispatch:
             self._resize()
             if not self.interrupted.is_set():
                 self._hand_out()
-            for event in self.pool.wait(WAIT_SECONDS):
+            for event in [*self.pool.wait(WAIT_SECONDS), *self.pool.end_overdue(self._longest)]:
                 self._handle(event)
+                faults.point("after-event", event.kind)
             if time.monotonic() - self._shown > SHOW_SECONDS:
                 self._show()
 
@@ -241,6 +267,16 @@ class Dispatch:
                 if order is None:
                     break
                 self.pool.send(member, order, self._task(order))
+                faults.point("after-order", order.work.unit)
+
+    @property
+    def _longest(self) -> float:
+        """Seconds that an order may take."""
+        if self._unit_timeout == "auto":
+            if not self._unit_seconds:
+                return math.inf  # nothing is known of this network on these machines
+            return max(LEAST_TIMEOUT_SECONDS, TIMEOUT_FACTOR * statistics.median(self._unit_seconds))
+        return math.inf if self._unit_timeout is None else self._unit_timeout
 
     @property
     def _waiting(self) -> int:
@@ -279,7 +315,7 @@ class Dispatch:
                 self._failed_starts += 1
                 if self._failed_starts >= MOST_FAILED_STARTS:
                     raise RunError(f"{self._failed_starts} actors in a row failed to start: {event.reason}")
-            self._tell(f"{name} died: {event.reason}")
+            self._tell(f"{name} is lost: {event.reason}")
         elif event.kind == "done" and order is not None:
             self.schedule.succeeded(order)
             if event.done is not None and order.probe is None:
@@ -299,6 +335,7 @@ class Dispatch:
         done = event.done
         if done is None:
             return
+        self._unit_seconds.append(done.seconds)
         self.progress.units_done += 1
         self.progress.rows_done += order.work.size * len(order.work.labels)
         self.progress.failed += sum(
@@ -315,7 +352,7 @@ class Dispatch:
         )
 
     def _quarantine(self, order: Order, reason: str) -> None:
-        """Records a sample that was found to kill or break its worker."""
+        """Records a sample that was found to kill, break or hold up its worker."""
         if order.probe is None:
             return
         row = self.manifest.rows(order.work.unit)[order.probe[0]]
@@ -387,7 +424,7 @@ class Dispatch:
         self.listener(self.progress, message)
 
 
-def _finish(
+def finish(
     storage: Storage,
     manifest: Manifest,
     labels: list[Label],
@@ -396,12 +433,14 @@ def _finish(
     listener: Listener,
     progress: Progress,
 ) -> Summary:
-    """The report and the exit code, from the commit records."""
+    """The report, and how labels of a run stand now, from the commit records."""
+    faults.point("before-report", storage.root)
     report = f"{storage.root}/report/index.html"
     if not report_is_current(storage.root):
         progress.phase = "writing the report"
         listener(progress, None)
         report = build_report(storage.root)
+    faults.point("after-report", storage.root)
     found = statuses(storage, labels)
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
     given_up = dispatch.schedule.given_up if dispatch else {}

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.prepare import Prepared
 from pipeline.tables import Measured, merged
 from ssig.device import Device
-from ssig.metrics.evaluation import Evaluation
+from ssig.metrics.evaluation import Evaluation, Explainer
 from ssig.models import Model
 from ssig.options import build
 from ssig.registry import METRICS
@@ -21,6 +21,9 @@ from ssig.registry import METRICS
 CHUNK = 16
 # Points that a metric makes at a time: several micro-batches where those are small.
 LEAST_POINTS = 64
+
+# (images, targets, the images' shards and keys) -> the method under evaluation, for them.
+Explain = Callable[[Tensor, Tensor, tuple[tuple[str, str], ...]], Explainer]
 
 
 def evaluate(
@@ -33,6 +36,7 @@ def evaluate(
     scalars: Mapping[str, Tensor | None],
     seed: int,
     measured_some: Callable[[int], None] = lambda count: None,
+    explain: Explain | None = None,
 ) -> Measured:
     """Every metric for the samples of a unit that have a map.
 
@@ -46,15 +50,18 @@ def evaluate(
         scalars: `score`, `baseline_score` and `completeness_residual` of the attribution, (n,) or None.
         seed: of the run.
         measured_some: told how many images have just been measured.
+        explain: gives the method, for the metrics that call it again.
     """
     parts = []
     for start in range(0, len(kept), CHUNK):
         span = slice(start, start + CHUNK)
         some = {name: None if values is None else values[span] for name, values in scalars.items()}
+        images, targets = prepared.images[list(kept[span])], prepared.targets[list(kept[span])]
+        keys = tuple(prepared.identity(k) for k in kept[span])
         evaluation = Evaluation(
-            images=prepared.images[list(kept[span])],
+            images=images,
             maps=torch.from_numpy(maps[span]),
-            targets=prepared.targets[list(kept[span])],
+            targets=targets,
             forward=device.forward,
             mean=model.mean.cpu(),
             std=model.std.cpu(),
@@ -65,8 +72,11 @@ def evaluate(
             logits=prepared.logits[list(kept[span])],
             batch=max(LEAST_POINTS, device.replica.micro_batch),
             boxes=tuple(prepared.boxes[k] for k in kept[span]),
-            keys=tuple(prepared.identity(k) for k in kept[span]),
+            keys=keys,
             seed=seed,
+            explainer=None if explain is None else explain(images, targets, keys),
+            activations=device.activations,
+            _of_images=prepared.known.setdefault(tuple(kept[span]), {}),
         )
         parts.append(_measured(evaluation, metrics, device.clock))
         measured_some(len(evaluation))

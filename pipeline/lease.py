@@ -1,8 +1,9 @@
 """One driver per run: a lease with generations, on any storage that can create a file exclusively.
 
 The holder is who created the highest generation `.lease/NNNNNN.json`. A lease is stale when its process is gone (same
-host and boot) or its heartbeat is older than `STALE_SECONDS` (another host). Taking over is creating the next
-generation, which one contender alone can do.
+host and boot), or its heartbeat (another host) is older than `STALE_SECONDS` by this host's clock and does not come
+while it is watched: clocks that disagree or jump neither end a living driver's lease nor keep a dead one's. Taking
+over is creating the next generation, which one contender alone can do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ssig.errors import SsigError
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+# How long a heartbeat is awaited that the clock calls late, or ahead of its time.
+WATCH_SECONDS = 2.5 * HEARTBEAT_SECONDS
 FOLDER = ".lease"
 
 
@@ -42,7 +45,7 @@ class Lease:
         current = _newest(self._storage)
         if current is not None:
             generation, record = current
-            if not _is_stale(record):
+            if not _is_stale(record) or self._beats(current):
                 raise LeaseHeldError(
                     f"{self._storage.root}: another driver works on this run (host {record.get('host')}, process "
                     f"{record.get('pid')}); wait for it or stop it: its lease ends {STALE_SECONDS:.0f} s later at most"
@@ -63,7 +66,19 @@ class Lease:
             self._beat.join()
         if not self.lost:
             for entry in list(self._storage.list(FOLDER)):
-                self._storage.delete(entry.name)
+                if entry.name <= _name(self._generation):  # a later one is another driver's
+                    self._storage.delete(entry.name)
+
+    def _beats(self, seen: tuple[int, dict[str, Any]]) -> bool:
+        """Whether a lease of another host, stale by the clock, changes while it is watched."""
+        if _is_here(seen[1]) or "beat" not in seen[1]:
+            return False
+        until = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < until:
+            time.sleep(min(1.0, WATCH_SECONDS / 10))
+            if _newest(self._storage) != seen:
+                return True
+        return False
 
     def _record(self) -> bytes:
         return json.dumps({**_here(), "beat": time.time()}).encode()
@@ -91,16 +106,21 @@ def _newest(storage: Storage) -> tuple[int, dict[str, Any]] | None:
     newest = max(names)
     try:
         record = json.loads(storage.read(newest))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):  # a storage that does not answer is no reason to take over
         record = {}
     return int(Path(newest).stem), record
 
 
 def _is_stale(record: dict[str, Any]) -> bool:
-    here = _here()
-    if record.get("host") == here["host"] and record.get("boot") == here["boot"]:
+    if _is_here(record):
         return _started(record.get("pid", 0)) != record.get("started")
-    return time.time() - float(record.get("beat", 0)) > STALE_SECONDS
+    return abs(time.time() - float(record.get("beat", 0))) > STALE_SECONDS
+
+
+def _is_here(record: dict[str, Any]) -> bool:
+    """Whether a lease is of this host, whose processes can be asked for."""
+    here = _here()
+    return bool(record.get("host") == here["host"] and record.get("boot") == here["boot"])
 
 
 def _here() -> dict[str, Any]:

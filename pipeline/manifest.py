@@ -152,7 +152,7 @@ class Manifest:
             if first <= unit_id <= last:
                 with _readable(self._root):
                     group = self._row_group(number)
-                found += map(_row, group.filter(pc.equal(group["unit"], unit_id)).to_pylist())
+                    found += map(_row, group.filter(pc.equal(group["unit"], unit_id)).to_pylist())
         if not found:
             raise KeyError(unit_id)
         return found
@@ -179,8 +179,9 @@ class Manifest:
         return storage.publish(staged, FILE)
 
     def _unit(self, id_: str) -> Unit:
-        ordinal, start, stop = map(int, id_.split("-"))
-        return Unit(ordinal, self.shards[ordinal].name, start, stop)
+        with _readable(self._root):
+            ordinal, start, stop = map(int, id_.split("-"))
+            return Unit(ordinal, self.shards[ordinal].name, start, stop)
 
     def _column(self, name: str) -> Iterator[pa.Array]:
         """A column, in pieces."""
@@ -206,7 +207,7 @@ def _readable(root: str) -> Iterator[None]:
     """Turns what reading a damaged file raises into a `UsageError`."""
     try:
         yield
-    except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UsageError(FILE, f"{root}: {error}", "the manifest that the run was started with") from error
 
 
@@ -258,6 +259,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
 
     Raises:
         UsageError: field ``dataset.shards``; no shard has a readable sample.
+        OSError: an object store does not answer, or refuses a shard.
     """
     records: list[ShardRecord] = []
     quarantine: list[QuarantineRecord] = []
@@ -368,7 +370,11 @@ def _survey_all(shards: Sequence[str], workers: int) -> Generator[_Survey, None,
 
 
 def _survey(url: str) -> _Survey:
-    """Reads one shard; one that cannot be read has no samples and a quarantine record."""
+    """Reads one shard; one that cannot be read has no samples and a quarantine record.
+
+    Raises:
+        OSError: an object store does not answer, or refuses the shard.
+    """
     storage, name = locate(url)
     size, version, digest = 0, "", None
     try:
@@ -381,6 +387,8 @@ def _survey(url: str) -> _Survey:
             found = scan(hashing, keep=lambda extension, size: extension == "cls" and size <= _LABEL_LIMIT)
         digest = None if is_object_url(url) else hashing.sha256.hexdigest()
     except OSError as error:
+        if is_object_url(url) and not isinstance(error, FileNotFoundError):
+            raise  # the store is at fault: with a shard that is whole, the run would be frozen without it
         found = Scan([], [], Damage(0, error.strerror or str(error)))
     drafts, quarantine = _group(found, name)
     return _Survey(ShardRecord(name, url, size, version, digest), _table(drafts, name), quarantine)
@@ -439,7 +447,7 @@ def _damage_record(damage: Damage, shard: str, cut: _Draft | None, readable: boo
 
 def _label(payload: bytes | None) -> int | None:
     try:
-        label = int(payload or b"")
+        label = int((payload or b"").replace(b"_", b"?"))  # Python would read 1_0 as 10
     except ValueError:
         return None
     return label if np.iinfo(np.int32).min <= label <= np.iinfo(np.int32).max else None

@@ -13,17 +13,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipeline import faults
 from pipeline import manifest as manifests
 from pipeline.commit import commits
 from pipeline.config import Job
 from pipeline.manifest import Manifest
-from pipeline.names import MANIFEST, RUN, TABLES, config_name, table_name
+from pipeline.names import MANIFEST, RUN, TABLES, commit_name, config_name, metrics_name, table_name
 from pipeline.plan import (
     Label,
     RefusedError,
     label_config,
     read_json,
     read_run,
+    recorded_evaluations,
     recorded_labels,
     refuse_differences,
     run_record,
@@ -52,6 +54,7 @@ def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest 
         if strange is not None:
             raise UsageError("output.path", storage.root, f"an empty directory or a run (it holds {strange})")
         return None
+    _check_record(storage, record)
     recorded_urls = [shard["url"] for shard in record["dataset"]["shards"]]
     # A limit may be reached before the last shard is read.
     wanted = list(shards)[: len(recorded_urls)] if job.dataset.limit is not None else list(shards)
@@ -65,7 +68,7 @@ def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest 
         f"{storage.root} holds a run with other settings",
         "give another output path, or the run's own settings",
     )
-    manifest = manifests.load(storage)
+    manifest = run_manifest(storage)
     if manifest.hash != record["dataset"]["manifest_hash"]:
         raise RefusedError(f"{storage.root}/{MANIFEST}: its hash is not the one in {RUN}")
     changed = manifests.verify_shards(manifest)
@@ -76,6 +79,31 @@ def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest 
     return manifest
 
 
+def run_manifest(storage: Storage) -> Manifest:
+    """The manifest of a directory that must be a run.
+
+    Raises:
+        RefusedError: there is none.
+        UsageError: it is damaged.
+    """
+    try:
+        return manifests.load(storage)
+    except FileNotFoundError:
+        raise RefusedError(f"{storage.root}: no {MANIFEST}, so nobody knows what belongs to the run") from None
+
+
+def _check_record(storage: Storage, record: Mapping[str, Any]) -> None:
+    """Refuses a `run.json` that lacks what a run is known by."""
+    try:
+        dataset = record["dataset"]
+        (*(shard["url"] for shard in dataset["shards"]), dataset["limit"], dataset["manifest_hash"])
+        (record["seed"], record["unit_size"])
+    except KeyError as missing:
+        raise RefusedError(f"{storage.root}/{RUN}: no field {missing}; this is no run of ours") from None
+    except TypeError as error:
+        raise RefusedError(f"{storage.root}/{RUN}: its data set is not that of a run ({error})") from None
+
+
 def record_run(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest:
     """Builds the manifest and freezes the run; `run.json` goes last and makes it one."""
     manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
@@ -83,9 +111,11 @@ def record_run(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest:
         # A start that was cut off left its manifest; without run.json it binds nobody.
         storage.delete(MANIFEST)
         manifest.save(storage)
+    faults.point("after-manifest", storage.root)
     for number, fault in enumerate(manifest.quarantine):
         storage.put(f"quarantine/shard-{number:06d}.json", json.dumps({**asdict(fault), "attempts": 1}).encode())
     storage.create(RUN, json.dumps(run_record(job, manifest), indent=1).encode())
+    faults.point("after-run-record", storage.root)
     return manifest
 
 
@@ -144,6 +174,7 @@ def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
     """Publishes the configurations of new labels."""
     for label in labels:
         storage.create(config_name(label.model, label.method), json.dumps(label.config, indent=1).encode())
+    faults.point("after-labels", storage.root)
 
 
 def units_to_do(storage: Storage, manifest: Manifest, labels: Sequence[Label]) -> list[Work]:
@@ -163,17 +194,33 @@ def units_to_do(storage: Storage, manifest: Manifest, labels: Sequence[Label]) -
 def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
     """Un-commits every unit that holds a failed row, so that it is done again; how many.
 
-    The commit goes first: a unit without its files must not look done.
+    The commit goes first: a unit without its files must not look done. What was said of its samples goes last.
     """
     forgotten = 0
+    labels = list(labels)
+    evaluations = list(recorded_evaluations(storage, labels))
     for label in labels:
+        added = [one for one in evaluations if (one.model, one.method) == (label.model, label.method)]
         for name, commit in list(commits(storage, label)):
             if set(commit.statuses) - {Status.OK}:
+                for one in added:  # of what is attributed anew
+                    storage.delete(commit_name(one.model, one.method, commit.unit, one.evaluation))
+                    storage.delete(metrics_name(one.model, one.method, commit.unit, one.evaluation))
                 storage.delete(name)
                 for table in TABLES:
                     storage.delete(table_name(table, label.model, label.method, commit.unit))
+                for entry in list(storage.list("quarantine")):
+                    if entry.name.startswith(f"quarantine/poison-{commit.unit}-"):
+                        storage.delete(entry.name)
                 forgotten += 1
     return forgotten
+
+
+def forget_given_up(storage: Storage) -> None:
+    """Drops the records of units that were left undone: each is about to be tried again."""
+    for entry in list(storage.list("quarantine")):
+        if entry.name.startswith("quarantine/unit-"):
+            storage.delete(entry.name)
 
 
 def statuses(storage: Storage, labels: Iterable[Label]) -> dict[str, dict[str, int]]:

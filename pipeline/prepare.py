@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.records import ManifestRow, Sample, Status
+from pipeline.records import ManifestRow, Poison, Sample, Status
 from ssig.metrics.evaluation import Box
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input
@@ -44,6 +45,7 @@ class Prepared:
         boxes: each one's boxes, clipped to the input, in its pixels, or why there are none.
         logits, targets, predicted, probability: (n, classes) and (n,), set by `predict`; the probability is the
             target's.
+        known: what metrics found out of groups of its images, whatever the map.
     """
 
     outcomes: list[Outcome]
@@ -57,6 +59,7 @@ class Prepared:
     predicted: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     probability: Tensor = field(default_factory=lambda: torch.zeros(0))
     by_label: bool = False
+    known: dict[tuple[int, ...], dict[Hashable, Any]] = field(default_factory=dict)
 
     def predict(self, forward: Callable[[Tensor], Tensor]) -> None:
         """Fills predictions and targets from one forward pass."""
@@ -83,14 +86,14 @@ class Prepared:
         return score(self.logits, self.targets, name)
 
 
-def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: Mapping[int, str]) -> Prepared:
+def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: Mapping[int, Poison]) -> Prepared:
     """Preprocesses a unit's samples.
 
     Args:
         samples: one for each manifest row, in order.
         model: the network, for its preprocessing.
         target: ``label``, ``predicted`` or a class.
-        poison: sample index -> why it is quarantined.
+        poison: sample index -> why it is kept from the network.
     """
     outcomes: list[Outcome] = []
     ok: list[int] = []
@@ -103,7 +106,8 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: 
             outcome.width, outcome.height = sample.image.size
             outcome.crop = model.geometry.crop_box(*sample.image.size)
         if sample.row.index in poison:
-            outcome.status, outcome.error = Status.QUARANTINED, poison[sample.row.index]
+            found = poison[sample.row.index]
+            outcome.status, outcome.error = found.status, found.reason
         if outcome.status is Status.OK and sample.image is not None:
             ok.append(len(outcomes))
             images.append(model.preprocess(sample.image))

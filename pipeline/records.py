@@ -66,6 +66,14 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Poison:
+    """Why a sample is kept from the network: it was found to kill it, to break it, or to hold it up."""
+
+    reason: str
+    status: Status = Status.QUARANTINED
+
+
+@dataclass(frozen=True)
 class Sample:
     """A decoded sample. Where `status` is not `ok`, `error` says why and only what could be read is there.
 

@@ -1,16 +1,26 @@
 """Images of the run's own data set that some methods compare with: drawn from the manifest, the same in every worker.
 
-order = a permutation of the manifest's rows, from the run's seed;  references = the first so many that decode
+order = a permutation of the manifest's rows, from the run's seed
+references = the first so many that decode and for which the network gives finite logits
+
+An image that breaks the network by raising or by logits that are not finite would spoil every unit that is compared
+with it; the next in the order takes its place. That is a function of the images and the network alone, so it does not
+hang on which unit finds out first. Running out of memory says nothing of an image and is raised. An image that kills
+the process, or never comes back, kills every worker that draws it: the run then stops and says so.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import threading
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from pipeline.manifest import load
-from pipeline.records import Status
+from pipeline.records import ManifestRow, Status
 from pipeline.shards import read_unit
 from pipeline.storage import Storage
 from ssig.device import Device
@@ -20,6 +30,7 @@ from ssig.randomness import stream
 from ssig.types import References
 
 STREAM = "references"
+_NOT_THE_IMAGE = (OSError, MemoryError, torch.OutOfMemoryError)
 
 
 class ReferencePool:
@@ -55,24 +66,62 @@ class ReferencePool:
             return self._pools[count]
 
     def _read(self, count: int) -> References:
+        images: list[Tensor] = []
+        logits: list[Tensor] = []
+        candidates = self._candidates()
+        while len(images) < count:
+            some = list(itertools.islice(candidates, count - len(images)))
+            if not some:
+                break
+            for (row, image), answer in zip(some, self._answers([image for _, image in some]), strict=True):
+                if isinstance(answer, str):
+                    self._refuse(row, answer)
+                else:
+                    images.append(image)
+                    logits.append(answer)
+        if not images:
+            raise UsageError("methods", "references", "a data set of which at least one image can be scored")
+        return References(torch.stack(images).to(self._device.replica.device), torch.stack(logits))
+
+    def _candidates(self) -> Iterator[tuple[ManifestRow, Tensor]]:
+        """Every image that decodes, in the order in which they are drawn."""
         manifest = load(self._storage)
         units = list(manifest.units())
         starts = torch.tensor([0] + [unit.stop - unit.start for unit in units]).cumsum(0)
         urls = {shard.name: shard.url for shard in manifest.shards}
         order = stream(self._seed, "", STREAM, STREAM).generator(0).permutation(len(manifest))
-        images = []
         for number in order.tolist():
             unit = int(torch.searchsorted(starts, number, right=True)) - 1
             row = manifest.rows(units[unit].id)[number - int(starts[unit])]
             if row.status is Status.OK:
-                images += [
-                    self._model.preprocess(sample.image)
-                    for sample in read_unit(urls[row.shard], [row])
-                    if sample.image is not None
-                ]
-            if len(images) == count:
-                break
-        if not images:
-            raise UsageError("methods", "references", "a data set of which at least one image can be decoded")
-        stacked = torch.stack(images)
-        return References(stacked.to(self._device.replica.device), self._device.forward(stacked))
+                for sample in read_unit(urls[row.shard], [row]):
+                    if sample.image is not None:
+                        yield row, self._model.preprocess(sample.image)
+
+    def _answers(self, images: Sequence[Tensor]) -> list[Tensor | str]:
+        """Each image's logits, or why it is none to compare with."""
+        try:
+            logits = self._device.forward(torch.stack(list(images)))
+            if bool(logits.isfinite().all()):
+                return list(logits)
+        except _NOT_THE_IMAGE:
+            raise
+        except Exception as error:
+            if len(images) == 1:
+                return [f"{type(error).__name__}: {error}"]
+        else:
+            if len(images) == 1:
+                return ["its logits are not finite"]
+        return [self._answers([image])[0] for image in images]
+
+    def _refuse(self, row: ManifestRow, reason: str) -> None:
+        """Records an image that was drawn and cannot be compared with; every worker comes to the same."""
+        record = {
+            "shard": row.shard,
+            "kind": "reference",
+            "key": row.key,
+            "offset": row.members[0].offset if row.members else None,
+            "reason": f"drawn as a reference, replaced by the next: {reason}",
+            "attempts": 1,
+        }
+        self._storage.create(f"quarantine/reference-{row.unit}-{row.index:06d}.json", json.dumps(record).encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ class RunLog:
             return
         self._lines.append(line)
         if time.monotonic() - self._put_at > PUT_SECONDS:
-            self.close()
+            self._put_at = time.monotonic()
+            with suppress(OSError):  # the lines are kept, and stored with those that follow
+                self.close()
 
     def close(self) -> None:
         """Stores what is not stored yet."""

@@ -1,8 +1,9 @@
 """Which unit goes where next: a pure state machine, without Ray and without clocks.
 
-A unit that fails (its actor died, or the network raised) is tried again alone. If it fails alone, it is bisected:
-halves of its samples are probed, without writing, until the failing ones are found; they are quarantined and the rest
-commits. A unit that fails for want of storage is tried again and then left undone, since no sample is to blame.
+A unit that fails (its actor died or took too long, or the network raised) is tried again alone. If it fails alone, it
+is bisected: halves of its samples are probed, without writing, until the failing ones are found; they are kept from
+the network and the rest commits. A sample must fail twice as the only one: a machine that is lost during a probe is no
+fault of it. A unit that fails for want of storage is tried again and then left undone, since no sample is to blame.
 
 State is kept for units that are waiting, in flight or failing, none for samples except while a unit is bisected.
 """
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pipeline.records import Poison, Status
+
 MOST_FAILURES = 3
 
 
@@ -22,6 +25,7 @@ class Failure(StrEnum):
 
     DIED = "died"
     RAISED = "raised"
+    TIMEOUT = "timeout"
     STORAGE = "storage"
 
 
@@ -33,7 +37,8 @@ class Work:
         unit, labels, size: the unit's id, the method labels to do, its number of samples.
         failures: how often it failed.
         reason: of the last failure.
-        poison: position of a sample in the unit -> why it is quarantined.
+        poison: position of a sample in the unit -> why it is kept from the network.
+        accused: positions that failed once as the only one.
         suspects: runs of positions still to be probed; None when the unit is not being bisected.
         was_bisected: whether it has been.
     """
@@ -43,7 +48,8 @@ class Work:
     size: int
     failures: int = 0
     reason: str = ""
-    poison: dict[int, str] = field(default_factory=dict)
+    poison: dict[int, Poison] = field(default_factory=dict)
+    accused: set[int] = field(default_factory=set)
     suspects: list[range] | None = None
     was_bisected: bool = False
 
@@ -116,7 +122,7 @@ class Schedule:
         work = order.work
         work.reason = reason
         if order.probe is not None and kind is not Failure.STORAGE:
-            self._narrow(work, order.probe, reason)
+            self._narrow(work, order.probe, kind, reason)
             return
         work.failures += 1
         if kind is Failure.STORAGE or work.was_bisected:
@@ -130,11 +136,17 @@ class Schedule:
         else:
             self._again.append(Order(work, alone=True))
 
-    def _narrow(self, work: Work, probed: range, reason: str) -> None:
-        if len(probed) == 1:
-            work.poison[probed[0]] = reason
-        elif work.suspects is not None:
-            work.suspects.extend(_halves(probed))
+    def _narrow(self, work: Work, probed: range, kind: Failure, reason: str) -> None:
+        suspects = work.suspects if work.suspects is not None else []
+        if len(probed) > 1:
+            suspects.extend(_halves(probed))
+        elif probed[0] not in work.accused:
+            work.accused.add(probed[0])
+            suspects.append(probed)
+        else:
+            status = Status.TIMEOUT if kind is Failure.TIMEOUT else Status.QUARANTINED
+            work.poison[probed[0]] = Poison(reason, status)
+        work.suspects = suspects
         self._bisect(work)
 
     def _bisect(self, work: Work) -> None:

@@ -12,6 +12,7 @@ import bisect
 import functools
 import glob
 import io
+import json
 import os
 import reprlib
 import sys
@@ -27,10 +28,12 @@ from webdataset.autodecode import Decoder, handle_extension
 from webdataset.tariterators import group_by_keys
 
 from pipeline.records import ManifestRow, Member, Sample, Status
-from pipeline.storage import OBJECT_SCHEMES, Storage, is_object_url, locate, open_storage
+from pipeline.storage import OBJECT_SCHEMES, Storage, is_object_url, locate, open_storage, refuse_credentials
 from ssig.errors import UsageError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png")
+# What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.
+MAX_MEMBER_BYTES = 2**28
 MAX_PIXELS = 178_000_000  # where Pillow, too, refuses an image as a decompression bomb; 0.5 GB of RGB
 
 _FIELD = "dataset.shards"
@@ -67,6 +70,7 @@ def expand(patterns: Sequence[str], base: Path) -> list[str]:
 
 
 def _expand(pattern: str, base: Path) -> Iterator[str]:
+    refuse_credentials(_FIELD, pattern)
     if "://" in pattern and not is_object_url(pattern):
         raise UsageError(_FIELD, pattern, "a local path, or a URL that begins with " + ", ".join(OBJECT_SCHEMES))
     try:
@@ -135,7 +139,7 @@ def read_unit(
 
 
 def _used(row: ManifestRow) -> list[Member]:
-    return [member for member in row.members if member.extension in _READ]
+    return [member for member in row.members if member.extension in _READ and member.size <= MAX_MEMBER_BYTES]
 
 
 def _range_reader(storage: Storage, name: str, members: Sequence[Member]) -> Callable[[Member], bytes]:
@@ -183,8 +187,10 @@ def _decode(row: ManifestRow, payloads: dict[str, Any], needs_label: bool, class
     """Decodes one sample; the first fault found is its status, and what was decoded before it is kept."""
     found: dict[str, Any] = {}
     try:
+        _check_sizes(row, IMAGE_EXTENSIONS, Status.UNDECODABLE)
         found["image"] = _image(payloads)
         _check_label(row, needs_label, classes)
+        _check_sizes(row, ("json", _MASK), Status.BAD_BOXES)
         if "json" in payloads:
             found.update(_annotation(payloads["json"], found["image"].size))
         if _MASK in payloads:
@@ -193,6 +199,12 @@ def _decode(row: ManifestRow, payloads: dict[str, Any], needs_label: bool, class
         member = f"{row.key}.{fault.where}" if fault.where else row.key
         return Sample(row, fault.status, f"{row.shard}: {member}: {fault}", **found)
     return Sample(row, **found)
+
+
+def _check_sizes(row: ManifestRow, extensions: Sequence[str], status: Status) -> None:
+    for member in row.members:
+        if member.extension in extensions and member.size > MAX_MEMBER_BYTES:
+            raise _FaultError(status, member.extension, f"{member.size} bytes; at most {MAX_MEMBER_BYTES} are read")
 
 
 def _image(payloads: dict[str, Any]) -> Image.Image:
@@ -290,7 +302,14 @@ def _segmentation(data: bytes) -> NDArray[np.bool_]:
     return np.asarray(bands.any(axis=-1))
 
 
-# The first handler that knows an extension decodes it, so the mask comes before other PNG files.
+# The first handler that knows an extension decodes it, so the mask comes before other PNG files. WebDataset's own
+# handlers stay out: they unpack archives and unpickle, and a pickle runs what it likes.
 _DECODER = Decoder(
-    [handle_extension(_MASK, _segmentation), handle_extension(" ".join(IMAGE_EXTENSIONS), _rgb)], pre=[]
+    [
+        handle_extension(_MASK, _segmentation),
+        handle_extension(" ".join(IMAGE_EXTENSIONS), _rgb),
+        handle_extension("json", json.loads),
+    ],
+    pre=[],
+    post=[],
 )

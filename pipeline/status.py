@@ -6,19 +6,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline import manifest as manifests
 from pipeline.commit import commits
 from pipeline.lease import holder
-from pipeline.plan import open_run_record, recorded_labels
+from pipeline.plan import open_run_record, recorded_evaluations, recorded_labels
+from pipeline.planning import run_manifest
 from pipeline.storage import open_storage
 
 
 @dataclass(frozen=True)
 class LabelStatus:
-    """One model-and-method label: units done of all, and committed rows by status."""
+    """One model-and-method label, or an evaluation of it: units done of all, and committed rows by status."""
 
     model: str
     method: str
+    evaluation: str | None
     units_done: int
     units: int
     statuses: Mapping[str, int]
@@ -36,6 +37,7 @@ class RunStatus:
 
     @property
     def finished(self) -> bool:
+        """Whether every label, and every evaluation, is done."""
         return bool(self.labels) and all(label.units_done == label.units for label in self.labels)
 
 
@@ -48,14 +50,17 @@ def status(run: str) -> RunStatus:
     """
     storage = open_storage(run)
     open_run_record(storage)
-    manifest = manifests.load(storage)
+    manifest = run_manifest(storage)
     labels = []
-    for label in recorded_labels(storage):
+    own = recorded_labels(storage)
+    for label in (*own, *recorded_evaluations(storage, own)):
         counts: Counter[str] = Counter()
         done = 0
         for _, commit in commits(storage, label):
             done += commit.fingerprint == label.fingerprint
             counts.update(commit.statuses)
-        labels.append(LabelStatus(label.model, label.method, done, manifest.unit_count, dict(counts)))
+        labels.append(
+            LabelStatus(label.model, label.method, label.evaluation, done, manifest.unit_count, dict(counts))
+        )
     quarantined = sum(1 for _ in storage.list("quarantine"))
     return RunStatus(storage.root, len(manifest), labels, quarantined, holder(storage))

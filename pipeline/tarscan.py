@@ -22,6 +22,9 @@ _CHUNK = 2**20
 _EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
 _METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset keeps such names for itself
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
+# Of pax records only those that matter are kept, so that a shard full of them fills no memory.
+_PAX_USED = (b"path", b"size")
+_PAX_SPARSE, _SPARSE = b"GNU.sparse.", "sparse"
 
 
 class Readable(Protocol):
@@ -229,7 +232,7 @@ def _why_skipped(header: tarfile.TarInfo, name: str, records: dict[str, str]) ->
     """Why a member belongs to no sample; None if it does."""
     if header.type in _LINKS:
         return "a link"
-    if header.type == tarfile.GNUTYPE_SPARSE or any(record.startswith("GNU.sparse.") for record in records):
+    if header.type == tarfile.GNUTYPE_SPARSE or _SPARSE in records:
         return "a sparse file"
     return why_unusable(name) if header.isreg() else "not a regular file"
 
@@ -255,14 +258,20 @@ def _extended(reader: _Reader, header: tarfile.TarInfo, start: int) -> bytes:
 def _pax_records(data: bytes, start: int) -> dict[str, str]:
     """The records ``LENGTH KEYWORD=VALUE\\n`` of a pax header, LENGTH counting the whole record."""
     records: dict[str, str] = {}
-    while data.rstrip(b"\0"):
-        digits, _, _ = data.partition(b" ")
+    data = data.rstrip(b"\0")
+    begin = 0
+    while begin < len(data):  # by position: cutting records off would take time quadratic in their number
+        digits = data[begin : begin + 20].partition(b" ")[0]
         length = int(digits) if digits.isdigit() and len(digits) < 20 else 0
-        keyword, equals, value = data[len(digits) + 1 : length - 1].partition(b"=")
-        if not equals or length > len(data) or data[length - 1 : length] != b"\n":
+        end = begin + length
+        keyword, equals, value = data[begin + len(digits) + 1 : max(begin, end - 1)].partition(b"=")
+        if not equals or end > len(data) or data[end - 1 : end] != b"\n":
             raise _DamageError(start, "malformed pax header")
-        records[_text(keyword)] = _text(value)
-        data = data[length:]
+        if keyword in _PAX_USED:
+            records[_text(keyword)] = _text(value)
+        elif keyword.startswith(_PAX_SPARSE):
+            records[_SPARSE] = ""
+        begin = end
     return records
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.records import ManifestRow
+from pipeline.records import ManifestRow, Poison
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Task:
         rows: the unit's manifest rows.
         labels: method labels to do, in order.
         attempt: id of this attempt.
-        poison: sample index -> why it is quarantined, found by bisection.
+        poison: sample index -> why it is kept from the network, found by bisection.
     """
 
     unit: str
@@ -26,7 +26,7 @@ class Task:
     rows: tuple[ManifestRow, ...]
     labels: tuple[str, ...]
     attempt: str
-    poison: Mapping[int, str] = field(default_factory=dict)
+    poison: Mapping[int, Poison] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,34 +9,37 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ssig.methods
 import ssig.metrics  # noqa: F401  (fills the registries)
+from pipeline import faults
 from pipeline.attributor import Attributor, Told, companions, silent
 from pipeline.commit import Commit, write_commit
 from pipeline.evaluate import evaluate
-from pipeline.names import commit_name, table_name
+from pipeline.names import TABLES, commit_name, metrics_name, table_name
 from pipeline.plan import Label
 from pipeline.prepare import Prepared, prepare
-from pipeline.records import Status
+from pipeline.records import Poison, Status
 from pipeline.references import ReferencePool
 from pipeline.shards import read_unit
 from pipeline.storage import Storage, open_storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
 from pipeline.tasks import Done, Task
-from pipeline.writer import check_table, identity_of, publish_table, read_table
+from pipeline.writer import DamagedTableError, check_table, identity_of, publish_table, read_table
 from ssig.device import Device
 from ssig.models import Model
+from ssig.registry import METRICS
 from ssig.replica import Replica
 from ssig.types import Attribution
 
@@ -67,16 +70,24 @@ class Worker:
         labels: the run's labels by method label.
         run: URL or path of the run.
         seed: of the run.
+        fresh: gives a plain copy of the network as it was loaded; without it, metrics that randomise it are excluded.
     """
 
-    def __init__(self, replica: Replica, labels: Mapping[str, Label], run: str, seed: int) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        labels: Mapping[str, Label],
+        run: str,
+        seed: int,
+        fresh: Callable[[], nn.Module] | None = None,
+    ) -> None:
         self.model = cast(Model, replica.model)
         self.labels = labels
         self.seed = seed
         self.storage: Storage = open_storage(run)
         self.device = Device(replica)
         self.attributor = Attributor(
-            self.device, self.model, seed, ReferencePool(self.storage, self.model, self.device, seed)
+            self.device, self.model, seed, ReferencePool(self.storage, self.model, self.device, seed), fresh
         )
         self._under_way: Counter[tuple[str, str]] = Counter()
 
@@ -88,14 +99,18 @@ class Worker:
             Exception: what the network raised; some sample of the unit is to blame.
         """
         started = time.perf_counter()
+        faults.point("before-read", task.unit)
         unit = self._read(task)
+        faults.point("after-read", task.unit)
         statuses = {}
-        for name in task.labels:
-            label = self.labels[name]
-            if self.storage.entry(commit_name(label.model, label.method, task.unit)) is None:
-                statuses[name] = self._commit(task, label, unit)
-        for name in task.labels:
-            self._under_way.pop((task.unit, name), None)
+        try:
+            for name in task.labels:
+                label = self.labels[name]
+                if not self._is_committed(task, label):
+                    statuses[name] = self._commit(task, label, unit)
+        finally:
+            for name in task.labels:
+                self._under_way.pop((task.unit, name), None)
         return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
 
     def close(self) -> None:
@@ -135,8 +150,10 @@ class Worker:
         with self._timed(seconds, "metrics"):
             measured = self._measure(label, prepared, attributions, attributed, told)
         metrics = metrics_table(label, prepared, attributions, measured)
-        name = table_name("metrics", label.model, label.method, task.unit)
+        name = metrics_name(label.model, label.method, task.unit, label.evaluation)
         with self._timed(seconds, "write"):
+            if self._is_unfit(name, metrics, task):
+                self.storage.delete(name)
             _, files[name] = publish_table(self.storage, name, metrics, task.rows, task.attempt)
         seconds["total"] = sum(seconds.values())
         statuses = dict(Counter(attributions["status"].to_pylist()))
@@ -148,9 +165,10 @@ class Worker:
             statuses=statuses,
             files=files,
             seconds=seconds,
-            gradient_evaluations=sum(n or 0 for n in attributions["gradient_evaluations"].to_pylist()),
+            gradient_evaluations=_spent(attributions) if label.evaluation is None else 0,
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
+        self._check_unchanged(files)
         write_commit(self.storage, label, commit)
         return statuses
 
@@ -162,25 +180,71 @@ class Worker:
         name = table_name("attributions", label.model, label.method, task.unit)
         stores_maps = label.config["maps"] != "none"
         # An attempt that died before its commit may have left its maps: they are as good as ours would be.
-        if stores_maps and self.storage.entry(name) is not None:
-            data = self.storage.read(name)
-            table = read_table(data, name)
-            check_table(table, attributions_table(label, prepared, None).schema, task.rows, name)
-            if not _holds_poison(table, task.poison):
-                return table, None, {name: identity_of(data)}
-            # A sample that is deadly to a metric alone left its map: no commit names the file, and none ever may.
-            self.storage.delete(name)
+        left = self._left(task, label, prepared, name)
+        if stores_maps and left is not None:
+            table, identity = left
+            return table, None, {name: identity}
         attributed = None
         if prepared.ok:
             if label.method not in unit.attributed:
                 self._attribute(task, label, unit, told)
             attributed, seconds["attribute"] = unit.attributed.pop(label.method)
+        faults.point("after-attribute", name)
         table = attributions_table(label, prepared, attributed)
         with self._timed(seconds, "write"):
             first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
             if not first:
                 table = read_table(self.storage.read(name), name)
         return table, attributed, {name: identity}
+
+    def _left(
+        self, task: Task, label: Label, prepared: Prepared, name: str
+    ) -> tuple[pa.Table, Mapping[str, object]] | None:
+        """The attributions that an attempt left that did not commit, with their identity.
+
+        They are removed if they are damaged, or hold a sample that was deadly only to a metric: no commit names them,
+        and none ever may.
+
+        Raises:
+            DamagedTableError: that attempt has committed meanwhile.
+        """
+        if self.storage.entry(name) is None:
+            return None
+        data = self.storage.read(name)
+        try:
+            table = read_table(data, name)
+            check_table(table, attributions_table(label, prepared, None).schema, task.rows, name)
+            if not _holds_poison(table, task.poison):
+                return table, identity_of(data)
+        except DamagedTableError:
+            pass  # a disk's fault, and made good by doing the unit again
+        if self._is_committed(task, label):
+            raise DamagedTableError(f"{name}: another attempt has committed it, unlike what this one would")
+        for kind in reversed(TABLES):
+            self.storage.delete(table_name(kind, label.model, label.method, task.unit))
+        return None
+
+    def _is_unfit(self, name: str, metrics: pa.Table, task: Task) -> bool:
+        """Whether metrics that an attempt left that did not commit are damaged, or not those of the attributions."""
+        if self.storage.entry(name) is None:
+            return False
+        try:
+            table = read_table(self.storage.read(name), name)
+            check_table(table, metrics.schema, task.rows, name)
+        except DamagedTableError:
+            return True
+        return bool(table["status"].to_pylist() != metrics["status"].to_pylist())
+
+    def _check_unchanged(self, files: Mapping[str, Mapping[str, object]]) -> None:
+        """Looks whether the files to be committed are still there: an attempt that knows more may have removed them.
+
+        Raises:
+            DamagedTableError: they are not.
+        """
+        for name, identity in files.items():
+            entry = self.storage.entry(name)
+            if entry is None or entry.size != identity["bytes"]:
+                raise DamagedTableError(f"{name}: another attempt has replaced it")
 
     def _attribute(self, task: Task, label: Label, unit: _Unit, told: Told) -> None:
         """Attributes a unit under a label, and under those still to be done whose methods walk the same path."""
@@ -193,11 +257,12 @@ class Worker:
             unit.attributed[one.method] = result, spent["attribute"] / len(labels)
 
     def _is_attributed(self, task: Task, label: Label) -> bool:
-        names = (
-            commit_name(label.model, label.method, task.unit),
-            table_name("attributions", label.model, label.method, task.unit),
-        )
-        return any(self.storage.entry(name) is not None for name in names)
+        name = table_name("attributions", label.model, label.method, task.unit)
+        return self._is_committed(task, label) or self.storage.entry(name) is not None
+
+    def _is_committed(self, task: Task, label: Label) -> bool:
+        name = commit_name(label.model, label.method, task.unit, label.evaluation)
+        return self.storage.entry(name) is not None
 
     def _measure(
         self,
@@ -221,7 +286,16 @@ class Worker:
             name: _tensor(attributions[name], ok) for name in ("score", "baseline_score", "completeness_residual")
         }
         return evaluate(
-            self.device, self.model, prepared, kept, maps, label.config["metrics"], scalars, self.seed, told
+            self.device,
+            self.model,
+            prepared,
+            kept,
+            maps,
+            label.config["metrics"],
+            scalars,
+            self.seed,
+            told,
+            explain=partial(self.attributor.explainer, label),
         )
 
     @contextmanager
@@ -234,10 +308,19 @@ class Worker:
             seconds[step] = seconds.get(step, 0.0) + self.device.clock() - started
 
 
-def _holds_poison(attributions: pa.Table, poison: Mapping[int, str]) -> bool:
-    """Whether a sample that is quarantined now was attributed by an earlier attempt."""
+def may_change_network(label: Label) -> bool:
+    """Whether a metric of a label may ask for a copy of the network."""
+    return any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"])
+
+
+def _holds_poison(attributions: pa.Table, poison: Mapping[int, Poison]) -> bool:
+    """Whether a sample that is kept from the network now was attributed by an earlier attempt."""
     rows = zip(attributions["index"].to_pylist(), attributions["status"].to_pylist(), strict=True)
     return any(index in poison and status == Status.OK for index, status in rows)
+
+
+def _spent(attributions: pa.Table) -> int:
+    return sum(n or 0 for n in attributions["gradient_evaluations"].to_pylist())
 
 
 def _tensor(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:

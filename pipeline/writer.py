@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import faults
 from pipeline.records import ManifestRow
 from pipeline.storage import Storage
 from ssig.errors import SsigError
@@ -43,16 +44,22 @@ def publish_table(
         DamagedTableError: a file of another attempt is there and is not whole.
         OSError: the storage cannot be written.
     """
-    staged = storage.staging() / f"{name.replace('/', '~')}.{attempt}.part"
+    # Its own length, however long the labels are; the attempt's id keeps two attempts at one name apart.
+    staged = storage.staging() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.{attempt}.part"
     staged.parent.mkdir(parents=True, exist_ok=True)
+    faults.point("before-stage", name)
     try:
         with staged.open("wb") as file:
             pq.write_table(table, file, compression="zstd")
             file.flush()
+            faults.point("after-write", name)
             os.fsync(file.fileno())
+        faults.point("after-fsync", name)
         check_table(pq.read_table(staged), table.schema, rows, name)
         identity = identity_of(staged.read_bytes())
+        faults.point("before-publish", name)
         if storage.publish(staged, name):
+            faults.point("after-publish", name)
             return True, identity
     finally:
         staged.unlink(missing_ok=True)

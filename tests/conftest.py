@@ -36,7 +36,9 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     sys.path.insert(0, str(SUPPORT))
-    ray.init(num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # A cluster of its own, whatever else runs on this machine.
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init("local", num_cpus=2, num_gpus=4, **quiet)
     yield
     ray.shutdown()
     sys.path.remove(str(SUPPORT))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -42,28 +47,58 @@ def tiny() -> nn.Module:
 
 
 class Picky(Tiny):
-    """Fails on white images: raises, or kills its process as a fault in native code would."""
+    """Fails on white images, in one of several ways."""
 
-    deadly = False
+    def __init__(self, fail: Callable[[], None]) -> None:
+        super().__init__()
+        self.fail = fail
 
     def forward(self, points: Tensor) -> Tensor:
         if bool((points.flatten(1).mean(dim=1) > 0.98).any()):
-            if self.deadly:
-                os._exit(139)
-            raise ValueError("too bright to see")
+            self.fail()
         return super().forward(points)
 
 
-def raises_on_white() -> nn.Module:
+def picky(fail: Callable[[], None]) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Picky().eval()
+        return Picky(fail).eval()
+
+
+def raises_on_white() -> nn.Module:
+    def fail() -> None:
+        raise ValueError("too bright to see")
+
+    return picky(fail)
 
 
 def dies_on_white() -> nn.Module:
-    network = raises_on_white()
-    network.deadly = True
-    return network
+    return picky(lambda: os._exit(139))
+
+
+def segfaults_on_white() -> nn.Module:
+    """As native code does that reads where nothing is."""
+    return picky(lambda: ctypes.string_at(0) and None)
+
+
+def hangs_on_white() -> nn.Module:
+    return picky(lambda: time.sleep(3600))
+
+
+def exhausts_memory_on_white() -> nn.Module:
+    """Asks for more memory than the process may have."""
+
+    def fail() -> None:
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + 2**28, limits[1]))
+        try:
+            hoard = [torch.ones(2**24) for _ in range(2**10)]
+            raise RuntimeError(f"{len(hoard)} times 64 MB were there")
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
+
+    return picky(fail)
 
 
 def gives_nan_on_white() -> nn.Module:

@@ -1,0 +1,41 @@
+"""Whose word is taken for code.
+
+A network named `module:callable` is imported and run, so only the user may name it:
+
+    on the command line, or in a local file of the user's own    imported
+    in a file of somebody else's, or in an object store          refused, before anything is imported
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.storage import Storage, is_object_url
+from ssig.errors import UsageError
+
+
+def owner_of(storage: Storage, name: str) -> int | None:
+    """The user id that a stored file belongs to; None in an object store, where nobody is known."""
+    return None if is_object_url(storage.root) else Path(storage.root, name).stat().st_uid
+
+
+def refuse_foreign_code(field: str, name: str, owner: int | None, advice: str) -> None:
+    """Refuses a network's name that would run code, if the file that holds it is not the current user's.
+
+    Args:
+        field: the field that holds the name.
+        name: of the network.
+        owner: user id that the file belongs to; None where nobody is known.
+        advice: how to name it oneself.
+
+    Raises:
+        UsageError: the name is `module:callable`, and its file somebody else's.
+    """
+    if owner == os.geteuid() or ":" not in name:
+        return
+    from ssig.models.sources import runs_code  # imports networks, which takes seconds
+
+    if runs_code(name):
+        whose = "an object store, which anybody may have written" if owner is None else f"a file of user {owner}"
+        raise UsageError(field, name, f"a name that runs no code, because this one is from {whose}; {advice}")

@@ -1,0 +1,187 @@
+"""Drivers and their actors on a real cluster: killed at every step, interrupted, starved, and left by their nodes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from disturbed import Disturbed, await_that, drive, go_on, is_stopped, small_job, start, work_off
+from tests_shards import members, write_tar
+
+from pipeline.audit import audit
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+UNIT = "000000-000002-000004"  # the second of three
+SECOND = f":about={UNIT}"
+
+
+@pytest.fixture
+def on_ray(disturbed: Disturbed, ray_cluster: None) -> Disturbed:
+    """Drivers that join the tests' cluster."""
+    import ray
+
+    disturbed.environment = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    return disturbed
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "driver-started",
+        "after-lease",
+        "after-link:kill:about=manifest",
+        "after-manifest",
+        "after-link:kill:about=run.json",
+        "after-run-record",
+        "after-link:kill:about=config",
+        "after-labels",
+        "after-order:kill:skip=1",
+        "after-event:kill:skip=2",
+        "before-report",
+        "before-replace:kill:about=report/report.json",
+        "after-report",
+    ],
+)
+def test_a_driver_killed_at_any_step(on_ray: Disturbed, step: str) -> None:
+    assert on_ray.do(drive, step if ":" in step else f"{step}:kill") == -9, on_ray.messages()
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    on_ray.check("SIGKILL of the driver", step.replace(":kill:", " ").removeprefix("about="), injected=1)
+
+
+@pytest.mark.parametrize("step", ["before-read", "after-attribute", "after-link", "before-commit", "after-commit"])
+def test_an_actor_killed_at_any_step_is_replaced(on_ray: Disturbed, step: str) -> None:
+    assert on_ray.do(drive, f"{step}:kill:about={UNIT}") == 0, on_ray.messages()
+    on_ray.check("SIGKILL of an actor", step, injected=1)
+
+
+def test_actors_killed_over_and_over_get_on(on_ray: Disturbed) -> None:
+    points = ("after-read", "after-fsync", "after-publish", "before-commit")
+    code = on_ray.do(drive, ";".join(f"{point}:kill:about={UNIT}" for point in points))
+    while code == 1:  # a unit that failed four times is left for the next command
+        code = on_ray.do(drive)
+    assert code == 0, on_ray.messages()
+    on_ray.check("SIGKILL of the actors of one unit, four times", "four steps", injected=4)
+
+
+@pytest.mark.parametrize("step", ["before-publish", "before-commit"])
+@pytest.mark.parametrize("action", ["kill-driver", "kill-both"])
+def test_a_driver_killed_while_an_actor_writes(on_ray: Disturbed, action: str, step: str) -> None:
+    assert on_ray.do(drive, f"{step}:{action}{SECOND}") == -9
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    on_ray.check({"kill-driver": "SIGKILL of the driver", "kill-both": "SIGKILL of both"}[action], step, injected=1)
+
+
+@pytest.fixture
+def apart() -> Iterator[Path]:
+    """A folder for a Ray that no other finds; its path is short, since sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("step", ["after-publish", "before-commit"])
+def test_a_group_killed_with_its_own_cluster(disturbed: Disturbed, apart: Path, step: str) -> None:
+    disturbed.environment = {"RAY_TMPDIR": str(apart)}
+    assert disturbed.do(drive, f"{step}:kill-group{SECOND}") == -9
+    assert disturbed.do(drive) == 0, disturbed.messages()
+    disturbed.check("SIGKILL of the process group", step, injected=1)
+
+
+@pytest.mark.parametrize("action", ["interrupt-driver", "terminate-driver"])
+def test_a_driver_that_is_asked_to_stop_drains(on_ray: Disturbed, action: str) -> None:
+    assert on_ray.do(drive, f"before-commit:{action}") == 130, on_ray.messages()
+    done = len(list(on_ray.run.glob("commits/*/*/*.json")))
+    assert 0 < done < 6
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    assert on_ray.redone == 0
+    on_ray.check({"interrupt-driver": "SIGINT", "terminate-driver": "SIGTERM"}[action], "before-commit", injected=1)
+
+
+def test_a_driver_that_is_asked_twice_stops_at_once(on_ray: Disturbed) -> None:
+    code = on_ray.do(drive, "before-commit:interrupt-driver;before-commit:sleep;before-commit:interrupt-driver:skip=1")
+    assert code == 130, on_ray.messages()
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    on_ray.check("SIGINT, twice", "before-commit", injected=3)
+
+
+def test_a_second_driver_is_refused_and_disturbs_nobody(on_ray: Disturbed) -> None:
+    first = on_ray.begin(drive, "before-commit:sleep:seconds=3:times=2")
+    await_that(lambda: any(on_ray.run.glob("metrics/*/*/*.parquet")))
+    assert on_ray.do(drive) == 1
+    assert "LeaseHeldError" in on_ray.messages()
+    assert on_ray.end(first) == 0
+    on_ray.check("a second driver", "during the run")
+
+
+def test_a_worker_that_outlives_its_driver_changes_nothing(on_ray: Disturbed) -> None:
+    """It stands still, on a node that was lost from sight; a driver has done all when it goes on."""
+    zombie = on_ray.begin(work_off, f"before-commit:stop:seconds=0{SECOND}")
+    await_that(lambda: is_stopped(zombie.pid))
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    go_on(zombie.pid)
+    assert on_ray.end(zombie) == 0
+    on_ray.check("a zombie worker", "before-commit", injected=1)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_attempts(on_ray: Disturbed) -> None:
+    assert on_ray.do(drive, "after-write:no-space:times=3") == 0, on_ray.messages()
+    on_ray.check("ENOSPC, three times", "after-write", injected=3)
+
+
+def test_a_disk_that_stays_full_leaves_units_for_the_next_command(on_ray: Disturbed) -> None:
+    assert on_ray.do(drive, f"before-stage:no-space:times=4{SECOND}") == 1, on_ray.messages()
+    (record,) = [json.loads(path.read_text()) for path in on_ray.run.glob("quarantine/*.json")]
+    assert record["kind"] == "exhausted"
+    assert "No space left" in record["reason"]
+    assert not audit(str(on_ray.run)).ok
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    assert not list(on_ray.run.glob("quarantine/*.json"))
+    on_ray.check("ENOSPC until a unit is given up", "before-stage", injected=4)
+
+
+@pytest.fixture
+def larger(tmp_path: Path, ray_cluster: None) -> Iterator[Disturbed]:
+    """Twelve units on a cluster of nodes of their own."""
+    folder = tmp_path / "larger"
+    folder.mkdir()
+    shard = write_tar(folder / "a.tar", members(0, 24))
+    process = start(work_off, small_job(shard, folder / "expected"))
+    process.join()
+    case = Disturbed(folder, shard, folder / "expected")
+    yield case
+    case.close()
+
+
+def test_nodes_that_come_and_go(larger: Disturbed, apart: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": str(apart)}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        larger.environment = {"RAY_ADDRESS": cluster.address}
+        driver = larger.begin(drive, "before-commit:sleep:seconds=5:times=24", actors__max="auto")
+        await_that(lambda: len(nodes_of(larger.run)) == 2)
+        await_that(lambda: len(list(larger.run.glob("commits/*/*/*.json"))) > 2)
+        cluster.remove_node(node, allow_graceful=False)
+        await_that(lambda: "actor lost" in events(larger.run))
+        cluster.add_node(num_cpus=1)
+        assert larger.end(driver, 180) == 0, larger.messages()
+        assert len(nodes_of(larger.run)) == 3
+        larger.check("a node is lost, another comes", "during the run", injected=2)
+    finally:
+        cluster.shutdown()
+
+
+def nodes_of(run: Path) -> set[str]:
+    """The nodes on which an actor was ever ready."""
+    lines = [json.loads(line) for path in run.glob("logs/*.jsonl") for line in path.read_text().splitlines()]
+    return {line["node"] for line in lines if line["event"] == "actor ready"}
+
+
+def events(run: Path) -> set[str]:
+    return {json.loads(line)["event"] for path in run.glob("logs/*.jsonl") for line in path.read_text().splitlines()}

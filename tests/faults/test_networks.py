@@ -1,0 +1,86 @@
+"""Networks that fail on one image, or for ever: that image alone is a row that says so, and the rest is done."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pytest
+from disturbed import Disturbed, drive, record
+from tests_shards import members, write_tar
+
+from pipeline.audit import audit
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+
+WHITE = 5
+
+
+@pytest.fixture
+def poisoned(disturbed: Disturbed, tmp_path: Path) -> Disturbed:
+    """Eight samples, of which one is white."""
+    import ray
+
+    disturbed.environment = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    disturbed.shard = write_tar(tmp_path / "a.tar", members(0, 8, white=WHITE))
+    return disturbed
+
+
+def outcomes(run: Path) -> dict[str, tuple[str, str | None]]:
+    """Status and error of each sample."""
+    rows = duckdb.sql(f"select key, status, error from '{run}/metrics/**/*.parquet'").fetchall()
+    return {key: (status, error) for key, status, error in rows}
+
+
+@pytest.mark.parametrize(
+    ("network", "status", "says"),
+    [
+        ("raises_on_white", "quarantined", "too bright"),
+        ("exhausts_memory_on_white", "quarantined", "memory"),
+        ("dies_on_white", "quarantined", "died"),
+        ("segfaults_on_white", "quarantined", "died"),
+        ("gives_nan_on_white", "nonfinite", "not finite"),
+        ("hangs_on_white", "timeout", "unit_timeout"),
+    ],
+)
+def test_one_image_fails_and_no_other(poisoned: Disturbed, network: str, status: str, says: str) -> None:
+    code = poisoned.do(drive, model__name=f"networks:{network}", methods=["gradient"], actors__unit_timeout=6)
+    assert code == 3, poisoned.messages()
+    found = outcomes(poisoned.run)
+    assert Counter(state for state, _ in found.values()) == {"ok": 7, status: 1}
+    state, error = found[f"image{WHITE:04d}"]
+    assert state == status
+    assert says in (error or "")
+    assert audit(str(poisoned.run)).problems == []
+    record(fault=f"a network: {network}", step="computing", injected=1, lost=0, duplicated=0, redone=poisoned.redone)
+
+
+def test_an_actor_that_stands_still_is_killed(disturbed: Disturbed) -> None:
+    import ray
+
+    disturbed.environment = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    code = disturbed.do(drive, "after-read:stop:seconds=0:skip=1", actors__unit_timeout=6)
+    assert code == 0, disturbed.messages()
+    disturbed.check("SIGSTOP of an actor, for good", "after-read", injected=1)
+
+
+@pytest.mark.parametrize("network", ["raises_on_white", "gives_nan_on_white"])
+def test_a_poison_image_among_the_references_fails_no_unit(poisoned: Disturbed, network: str) -> None:
+    methods = [{"name": "expected-gradients", "samples": 2, "pool": 8, "label": "gradient"}]
+    code = poisoned.do(drive, model__name=f"networks:{network}", methods=methods)
+    assert code == 3, poisoned.messages()
+    found = outcomes(poisoned.run)
+    assert [key for key, (status, _) in found.items() if status != "ok"] == [f"image{WHITE:04d}"]
+    kinds = {json.loads(path.read_text())["kind"] for path in poisoned.run.glob("quarantine/*.json")}
+    assert "reference" in kinds
+    assert audit(str(poisoned.run)).problems == []
+
+
+def test_a_deadly_image_among_the_references_stops_the_run_and_says_why(poisoned: Disturbed) -> None:
+    """What is not promised: no worker can draw it and live."""
+    methods = [{"name": "expected-gradients", "samples": 2, "pool": 8}]
+    assert poisoned.do(drive, model__name="networks:dies_on_white", methods=methods) == 1
+    assert "every sample of unit" in poisoned.messages()
+    assert not audit(str(poisoned.run)).ok

@@ -1,0 +1,192 @@
+"""Workers without a cluster, in processes of their own: killed, stopped, raced and starved at every step."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from disturbed import Disturbed, await_that, contents, go_on, is_stopped, small_disk, small_job, work_off
+
+from pipeline import faults
+from pipeline.audit import audit
+from pipeline.config import Job
+
+UNIT = "000000-000002-000004"  # the second of three
+IG = "model=networks%3Atiny/method=ig"
+TABLE_STEPS = ("before-stage", "after-write", "after-fsync", "before-publish", "after-link", "after-publish")
+STEPS = [
+    ("before-read", UNIT),
+    ("after-read", UNIT),
+    ("after-attribute", UNIT),
+    *((step, f"{table}/{IG}/{UNIT}") for table in ("attributions", "metrics") for step in TABLE_STEPS),
+    ("before-commit", f"ig/{UNIT}"),
+    ("after-link", f"commits/{IG}/{UNIT}"),
+    ("after-commit", f"ig/{UNIT}"),
+    ("before-commit", f"gradient/{UNIT}"),
+]
+
+
+def named(step: tuple[str, str]) -> str:
+    return f"{step[0]} {step[1].partition('/')[0]}".removesuffix(f" {UNIT}")
+
+
+def assert_all_whole(run: Path) -> None:
+    """What has a name is whole, even while a unit is half done."""
+    for file in run.glob("*/*/*/*.parquet"):
+        assert pq.read_table(file).num_rows == 2
+
+
+@pytest.mark.parametrize("step", STEPS, ids=named)
+def test_a_worker_killed_at_any_step_loses_nothing(disturbed: Disturbed, step: tuple[str, str]) -> None:
+    point, about = step
+    assert disturbed.do(work_off, f"{point}:kill:about={about}") == -9
+    assert_all_whole(disturbed.run)
+    assert not audit(str(disturbed.run)).ok
+    assert disturbed.do(work_off) == 0
+    disturbed.check("SIGKILL of a worker", named(step), injected=1)
+
+
+def test_a_worker_killed_over_and_over_gets_on(disturbed: Disturbed) -> None:
+    given = ";".join(f"{point}:kill" for point in ("after-read", *TABLE_STEPS, "before-commit", "after-commit"))
+    codes = []
+    while not codes or codes[-1] != 0:
+        codes.append(disturbed.do(work_off, given))
+    assert codes == [-9] * disturbed.injected + [0]
+    disturbed.check("SIGKILL of a worker, nine times", "every step in turn", injected=9)
+
+
+@pytest.mark.parametrize("point", ["after-read", "before-publish", "after-publish", "before-commit"])
+def test_two_attempts_at_the_same_units_are_one(disturbed: Disturbed, point: str) -> None:
+    plan(disturbed)
+    # Whoever comes there first waits for the other, who then wins.
+    processes = [disturbed.begin(work_off, f"{point}:sleep:seconds=0.2:times=12") for _ in range(2)]
+    assert [disturbed.end(process) for process in processes] == [0, 0]
+    disturbed.check("two attempts race", point)
+
+
+@pytest.mark.parametrize(
+    ("point", "about"),
+    [
+        ("after-read", UNIT),
+        ("before-stage", "attributions"),
+        ("before-publish", "attributions"),
+        ("after-publish", "attributions"),
+        ("before-publish", "metrics"),
+        ("before-commit", UNIT),
+        ("after-link", "commits"),
+    ],
+)
+def test_a_zombie_that_ends_after_its_successor_changes_nothing(disturbed: Disturbed, point: str, about: str) -> None:
+    zombie = disturbed.begin(work_off, f"{point}:stop:seconds=0:about={about}")
+    await_that(lambda: is_stopped(zombie.pid))
+    assert disturbed.do(work_off) == 0
+    assert audit(str(disturbed.run)).problems == []
+    before = {name: data for name, data in contents(disturbed.run).items() if ".attempts" not in name}
+    go_on(zombie.pid)
+    assert disturbed.end(zombie) == 0
+    assert contents(disturbed.run) == before  # and it leaves nothing behind
+    disturbed.check("SIGSTOP, successor commits, SIGCONT", point, injected=1)
+
+
+@pytest.mark.parametrize("point", ["before-stage", "after-write", "before-publish", "after-link", "before-commit"])
+@pytest.mark.parametrize("action", ["no-space", "io-error"])
+def test_a_disk_that_fails_costs_an_attempt(disturbed: Disturbed, point: str, action: str) -> None:
+    assert disturbed.do(work_off, f"{point}:{action}:about={UNIT}") == 1
+    assert "on purpose" in disturbed.messages()
+    assert disturbed.do(work_off) == 0
+    disturbed.check({"no-space": "ENOSPC", "io-error": "EIO"}[action], point, injected=1)
+
+
+def limited(job: Job) -> int:
+    """A worker whose files may not grow beyond what a table of maps needs."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+    return work_off(job)
+
+
+def test_a_limit_on_file_sizes_leaves_no_half_file(disturbed: Disturbed) -> None:
+    assert disturbed.do(limited) == 1
+    assert "too large" in disturbed.messages()
+    assert_all_whole(disturbed.run)
+    assert disturbed.do(work_off) == 0
+    disturbed.check("RLIMIT_FSIZE", "writing", injected=1)
+
+
+@pytest.fixture
+def disk(disturbed: Disturbed, tmp_path: Path) -> Iterator[Path]:
+    with ExitStack() as stack:
+        remount = stack.enter_context(small_disk(tmp_path / "disk", "64k"))
+        disturbed.run = tmp_path / "disk" / "run"
+        disturbed.remount = remount  # type: ignore[attr-defined]
+        yield tmp_path / "disk"
+
+
+def test_a_full_disk_is_made_good_by_space(disturbed: Disturbed, disk: Path) -> None:
+    assert disturbed.do(work_off) == 1
+    assert "No space left" in disturbed.messages()
+    assert_all_whole(disturbed.run)
+    disturbed.remount("size=16m")  # type: ignore[attr-defined]
+    assert disturbed.do(work_off) == 0
+    disturbed.check("a full disk", "writing", injected=1)
+
+
+def test_a_read_only_disk_changes_nothing(disturbed: Disturbed, disk: Path) -> None:
+    disturbed.remount("size=16m")  # type: ignore[attr-defined]
+    assert disturbed.do(work_off, f"before-stage:kill:about={UNIT}") == -9
+    before = contents(disturbed.run)
+    disturbed.remount("ro")  # type: ignore[attr-defined]
+    assert disturbed.do(work_off) == 1
+    assert "Read-only" in disturbed.messages()
+    assert contents(disturbed.run) == before
+    disturbed.remount("rw")  # type: ignore[attr-defined]
+    assert disturbed.do(work_off) == 0
+    disturbed.check("a read-only disk", "writing", injected=1)
+
+
+@pytest.mark.parametrize("table", ["attributions", "metrics"])
+def test_a_damaged_file_that_nobody_committed_is_made_anew(disturbed: Disturbed, table: str) -> None:
+    assert disturbed.do(work_off, f"before-commit:kill:about=ig/{UNIT}") == -9
+    (file,) = disturbed.run.glob(f"{table}/*/*/{UNIT}.parquet")
+    file.write_bytes(file.read_bytes()[:-100])
+    assert disturbed.do(work_off) == 0
+    disturbed.check("a file is damaged before its commit", table, injected=1)
+
+
+def test_files_of_another_time_are_no_obstacle(disturbed: Disturbed) -> None:
+    """A clock that jumped: everything on the disk is from the future, or long past."""
+    assert disturbed.do(work_off, f"after-publish:kill:about=attributions/{IG}/{UNIT}") == -9
+    for number, file in enumerate(sorted(path for path in disturbed.run.rglob("*") if path.is_file())):
+        os.utime(file, (2e9, 2e9) if number % 2 else (0, 0))
+    assert disturbed.do(work_off) == 0
+    disturbed.check("the clock jumps", "after-publish", injected=1)
+
+
+def plan(disturbed: Disturbed) -> None:
+    """Records the run, and does none of its units."""
+    from small_runs import do_units
+
+    do_units(small_job(disturbed.shard, disturbed.run), limit=0)
+
+
+@pytest.mark.parametrize("text", ["nowhere:kill", "after-read:explode"])
+def test_a_fault_that_cannot_fire_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=text.split(":")["nowhere" not in text]):
+        faults.parse(text)
+
+
+def test_faults_fire_as_often_as_they_are_told_to(tmp_path: Path) -> None:
+    two = [faults.Faults(faults.parse("after-read:raise:skip=1:times=2:about=b"), tmp_path) for _ in range(2)]
+    raised = []
+    for number in range(8):
+        two[number % 2].point("after-read", "a")
+        two[number % 2].point("before-read", "b")
+        try:
+            two[number % 2].point("after-read", "b")
+        except RuntimeError:
+            raised.append(number)
+    assert raised == [1, 2]
+    assert faults.fired(tmp_path) == ["after-read:raise b"] * 2

@@ -1,0 +1,33 @@
+"""Jobs worked off in this process, without Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.config import Job
+from pipeline.planning import check_labels, check_output, job_labels, record_labels, record_run, units_to_do
+from pipeline.shards import expand
+from pipeline.storage import open_storage
+from pipeline.tasks import Task
+from pipeline.worker import Worker
+from ssig.models import load_model
+from ssig.ready import ready_replica
+
+
+def do_units(job: Job, limit: int | None = None) -> Path:
+    """Plans a job as the driver does, works its first `limit` units off and returns the run's folder."""
+    storage = open_storage(job.output.path)
+    shards = expand(job.dataset.shards, Path.cwd())
+    manifest = check_output(job, storage, shards) or record_run(job, storage, shards)
+    model = load_model(job.model.name, job.model.weights)
+    labels = check_labels(storage, job_labels(job, manifest.hash, model))
+    record_labels(storage, labels)
+    replica = ready_replica(model, micro_batch=4)
+    worker = Worker(replica, {label.method: label for label in labels}, storage.root, job.seed)
+    urls = {shard.name: shard.url for shard in manifest.shards}
+    for number, work in enumerate(units_to_do(storage, manifest, labels)[:limit]):
+        rows = tuple(manifest.rows(work.unit))
+        worker.process(Task(work.unit, urls[rows[0].shard], rows, work.labels, f"test-{os.getpid()}-{number}"))
+    worker.close()
+    return Path(storage.root)

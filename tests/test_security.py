@@ -1,0 +1,112 @@
+"""What no file of the project may do, and what Ray is told: see SECURITY.md."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from pipeline import driver
+
+ROOT = Path(__file__).resolve().parents[1]
+FORBIDDEN = {
+    "eval",
+    "exec",
+    "os.system",
+    "os.popen",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "torch.jit.load",
+    "torch.hub.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+}
+
+
+def calls(source: str) -> Iterator[tuple[int, str, dict[str, ast.expr]]]:
+    """Line, full name and keywords of every call."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func), {word.arg: word.value for word in node.keywords if word.arg}
+
+
+def is_true(value: ast.expr | None) -> bool:
+    return isinstance(value, ast.Constant) and value.value is True
+
+
+def dangers(source: str) -> list[str]:
+    """Calls that run what data say, or write what an archive holds."""
+    found = []
+    for line, name, keywords in calls(source):
+        if name in FORBIDDEN or name.endswith((".extract", ".extractall", "unpack_archive")):
+            found.append(f"{line}: {name}")
+        if name == "torch.load" and not is_true(keywords.get("weights_only")):
+            found.append(f"{line}: torch.load without weights_only=True")
+        if is_true(keywords.get("shell")) or is_true(keywords.get("allow_pickle")):
+            found.append(f"{line}: {name} with shell or pickle")
+    return found
+
+
+def test_no_file_runs_what_data_say() -> None:
+    files = [path for folder in ("ssig", "pipeline", "jobs") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    assert {str(path): found for path in files if (found := dangers(path.read_text(encoding="utf-8")))} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.loads(data)",
+        "archive.extractall()",
+        "yaml.load(text)",
+        "np.load(path, allow_pickle=True)",
+        "subprocess.run(text, shell=True)",
+        "eval(text)",
+    ],
+)
+def test_a_planted_danger_is_found(line: str) -> None:
+    assert len(dangers(line)) == 1
+
+
+def test_a_ray_of_our_own_has_no_dashboard_and_one_that_has_it_keeps_it_on_loopback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    default = inspect.signature(ray.init).parameters["dashboard_host"].default
+    told: dict[str, object] = {}
+    monkeypatch.setattr(driver.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(driver.ray, "init", lambda **options: told.update(options))
+    monkeypatch.setattr(driver.ray, "nodes", lambda: [])
+    monkeypatch.setattr(driver.ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with driver.cluster():
+        assert told["include_dashboard"] is False
+        assert told.get("dashboard_host", default) in ("127.0.0.1", "::1", "localhost")
+        assert "runtime_env" not in told
+
+
+def test_tokens_are_never_turned_off() -> None:
+    files = [path for folder in ("ssig", "pipeline", "jobs") for path in (ROOT / folder).rglob("*.py")]
+    assigned = re.compile(r"""RAY_AUTH_MODE["']\]?\s*[=,:]\s*["']disabled""")
+    assert [
+        path for path in [*files, ROOT / "cluster.yaml"] if assigned.search(path.read_text(encoding="utf-8"))
+    ] == []
+
+
+def test_every_place_that_the_page_names_is_there() -> None:
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:ssig|pipeline|jobs)/[\w/]+\.py|cluster\.yaml)`", page)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+    from pipeline.shards import MAX_MEMBER_BYTES, MAX_PIXELS
+
+    assert f"{MAX_PIXELS // 10**6} megapixels (`MAX_PIXELS`)" in page
+    assert f"{MAX_MEMBER_BYTES // 2**20} MiB (`MAX_MEMBER_BYTES`)" in page
