@@ -24,7 +24,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return command_line(monkeypatch, capsys)
 
 
-COMMANDS = ["demo", "attribute", "report", "status", "audit", "pack", "submit", "methods", "metrics"]
+COMMANDS = [
+    *("demo", "attribute", "evaluate", "report", "status", "audit", "argument"),
+    *("pack", "submit", "methods", "metrics"),
+]
 
 
 def test_help_lists_every_command_and_each_helps(cli: Cli) -> None:
