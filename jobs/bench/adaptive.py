@@ -70,69 +70,6 @@ def measure(
     while enough - short > EVERY:
         between = _rounded((short + enough) / 2 - EVERY / 2)
         short, enough = (short, between) if suffices(between) else (between, enough)
-    saving = 1 - mean of the samples drawn until each image's error met the tolerance
-                 / least fixed number whose error meets it for 95 % of the images
-
-Whoever wants that accuracy with a fixed number must take the latter, for every image. Both sides have the error that
-is reported with every map, mean standard error over mean |map|.
-"""
-
-from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-
-from jobs.bench.networks import load, pictures
-from jobs.bench.timing import machine
-from ssig.api import attribute
-from ssig.ready import ready_replica
-from ssig.types import Attribution
-
-SHARE = 0.95
-ENOUGH = 0.25
-EVERY = 4
-
-
-def measure(
-    network: str = "lite0",
-    method: str = "ssig",
-    images: int = 50,
-    tolerance: float = 0.1,
-    sampler: str | None = None,
-    shards: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Samples of both ways for one tolerance.
-
-    Args:
-        network: one of `jobs.bench.networks.NETWORKS`.
-        method: one that takes `samples: auto`.
-        images: how many.
-        tolerance: of the error.
-        sampler: of the method, in place of its own.
-        shards: where the images come from.
-    """
-    found = pictures(images, shards or ())
-    model = load(network)
-    replica = ready_replica(model)
-    batch = torch.stack([model.preprocess(image) for image in found.images])
-    targets = replica.forward(batch).argmax(dim=1)
-    law: dict[str, Any] = {} if sampler is None else {"sampler": sampler}
-
-    def explain(**options: Any) -> Attribution:
-        return attribute(replica, batch, targets, method, **law, **options)
-
-    adaptive = explain(samples="auto", tolerance=tolerance)
-    drawn = adaptive.gradient_evaluations.double()
-    fixed = _rounded(float(drawn.quantile(SHARE)))
-    tried: dict[int, float] = {}
-    # Down to the last number that is not enough, or up to the first that is.
-    while fixed not in tried:
-        tried[fixed] = _share(explain(samples=fixed), tolerance)
-        fixed += EVERY if tried[fixed] < SHARE else -EVERY
-    enough = min(count for count, share in tried.items() if share >= SHARE)
     saving = 1 - float(drawn.mean()) / enough
     return {
         "network": network,
