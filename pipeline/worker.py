@@ -37,11 +37,15 @@ from pipeline.storage import Storage, open_storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
 from pipeline.tasks import Done, Task
 from pipeline.writer import DamagedTableError, check_table, identity_of, publish_table, read_table
+from ssig.allocator import return_memory
 from ssig.device import Device
 from ssig.models import Model
 from ssig.registry import METRICS
 from ssig.replica import Replica
 from ssig.types import Attribution
+
+# Seldom enough to cost nothing where units are small.
+TIDY_SECONDS = 15.0
 
 
 @dataclass
@@ -90,6 +94,7 @@ class Worker:
             self.device, self.model, seed, ReferencePool(self.storage, self.model, self.device, seed), fresh
         )
         self._under_way: Counter[tuple[str, str]] = Counter()
+        self._tidied = time.monotonic()
 
     def process(self, task: Task) -> Done:
         """Commits a task's unit under each of its labels.
@@ -111,6 +116,7 @@ class Worker:
         finally:
             for name in task.labels:
                 self._under_way.pop((task.unit, name), None)
+            self._tidy()
         return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
 
     def close(self) -> None:
@@ -121,6 +127,14 @@ class Worker:
     def under_way(self) -> float:
         """How many maps are computed but not committed; attribution and metrics count half each."""
         return sum(list(self._under_way.values())) / 2
+
+    def _tidy(self) -> None:
+        """Now and then gives back the memory of the units that are done."""
+        now = time.monotonic()
+        if now - self._tidied > TIDY_SECONDS:
+            self._tidied = now
+            pa.default_memory_pool().release_unused()
+            return_memory()
 
     def probe(self, task: Task) -> None:
         """Does a task's computation and writes nothing: dies or raises if one of its samples is poison."""
