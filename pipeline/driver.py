@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import signal
-import statistics
 import sys
 import threading
 import time
@@ -49,7 +48,7 @@ from pipeline.records import Status
 from pipeline.report import build_report, report_is_current
 from pipeline.resources import Shape, places, shape
 from pipeline.runlog import RunLog
-from pipeline.schedule import Order, Schedule, Work
+from pipeline.schedule import Order, Schedule, Work, time_limit
 from pipeline.shards import expand
 from pipeline.storage import Storage, is_object_url, open_storage
 from pipeline.tasks import Task
@@ -68,8 +67,8 @@ SHOW_SECONDS = 1.0
 RESIZE_SECONDS = 10.0
 # Staged files of attempts that were killed are removed when they are this old.
 STALE_STAGED_SECONDS = 3600.0
-# `actors.unit_timeout: auto` is so many times the median of the last units, and at least so many seconds.
-TIMEOUT_FACTOR, LEAST_TIMEOUT_SECONDS, TIMED_UNITS = 20, 600.0, 100
+# Of so many of the last units it is known how long they took.
+TIMED_UNITS = 100
 
 
 class RunError(SsigError):
@@ -253,7 +252,9 @@ class Dispatch:
             self._resize()
             if not self.interrupted.is_set():
                 self._hand_out()
-            for event in [*self.pool.wait(WAIT_SECONDS), *self.pool.end_overdue(self._longest)]:
+            heard = self.pool.wait(WAIT_SECONDS)
+            limit = time_limit(self._unit_timeout, self._unit_seconds)
+            for event in [*heard, *self.pool.end_overdue(limit)]:
                 self._handle(event)
                 faults.point("after-event", event.kind)
             if time.monotonic() - self._shown > SHOW_SECONDS:
@@ -268,15 +269,6 @@ class Dispatch:
                     break
                 self.pool.send(member, order, self._task(order))
                 faults.point("after-order", order.work.unit)
-
-    @property
-    def _longest(self) -> float:
-        """Seconds that an order may take."""
-        if self._unit_timeout == "auto":
-            if not self._unit_seconds:
-                return math.inf  # nothing is known of this network on these machines
-            return max(LEAST_TIMEOUT_SECONDS, TIMEOUT_FACTOR * statistics.median(self._unit_seconds))
-        return math.inf if self._unit_timeout is None else self._unit_timeout
 
     @property
     def _waiting(self) -> int:

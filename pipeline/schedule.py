@@ -10,14 +10,18 @@ State is kept for units that are waiting, in flight or failing, none for samples
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import median
+from typing import Literal
 
 from pipeline.records import Poison, Status
 
 MOST_FAILURES = 3
+TIMEOUT_FACTOR, LEAST_TIMEOUT_SECONDS = 20, 600.0
 
 
 class Failure(StrEnum):
@@ -161,6 +165,18 @@ class Schedule:
             if self._all_poison >= 2 or work.size > 1:
                 self.hopeless = f"every sample of unit {work.unit} failed and no unit was done: {work.reason}"
         self._again.append(Order(work, alone=True))
+
+
+def time_limit(setting: float | Literal["auto"] | None, taken: Collection[float]) -> float:
+    """Seconds after which an actor with an order is taken to hang.
+
+    Args:
+        setting: `actors.unit_timeout`.
+        taken: seconds that the last units took; without any, nothing is known of this network on these machines.
+    """
+    if setting is None or (setting == "auto" and not taken):
+        return math.inf
+    return max(LEAST_TIMEOUT_SECONDS, TIMEOUT_FACTOR * median(taken)) if setting == "auto" else setting
 
 
 def _halves(positions: Sequence[int]) -> Iterator[range]:

@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -27,9 +28,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Before Ray is imported, here and in what is started from here.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
+if __name__ == "__main__":  # processes that are started from here import this file too
+    # Before Ray is imported. In a folder of its own, no other driver of this machine finds and joins its cluster.
+    own = {"RAY_AUTH_TOKEN": uuid.uuid4().hex, "RAY_TMPDIR": tempfile.mkdtemp(prefix="ray-", dir="/tmp")}
+    os.environ.update({"RAY_AUTH_MODE": "token", **own})
 
 from disturbed import Disturbed, assert_same_numbers, drive, keys_of, small_job, start, work_off  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -114,19 +116,17 @@ def chaos(seed: int, images: int) -> dict[str, Any]:
     given: list[str] = []
     fired: list[str] = []
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ssig-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        # In a folder of its own, so that no other driver of this machine finds and joins it.
-        head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": str(Path(folder) / "ray")}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+    with tempfile.TemporaryDirectory(prefix="ssig-chaos-") as folder:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         case = Disturbed(Path(folder), Path(), expected)
         case.environment = {"RAY_ADDRESS": cluster.address}
         try:
             node = cluster.add_node(num_cpus=1)
             for number in range(COMMANDS + LAST_COMMANDS):
                 disturbing = number < COMMANDS and time.monotonic() - began < SECONDS
-                if not disturbing and codes and codes[-1] == 0:
+                if codes and codes[-1] == 0:
                     break
-                rules = [draw(random, images // 20) for _ in range(random.integers(1, 4))] if disturbing else []
+                rules = [draw(random, images // 20) for _ in range(random.integers(2, 6))] if disturbing else []
                 loses_node = disturbing and random.random() < 0.3
                 case.folder = Path(folder) / f"faults-{number}"
                 case.folder.mkdir()
@@ -179,7 +179,10 @@ def main() -> int:
     parser.add_argument("seed", type=int)
     parser.add_argument("--images", type=int, default=4 * IMAGES_PER_SHARD)
     arguments = parser.parse_args()
-    result = chaos(arguments.seed, arguments.images)
+    try:
+        result = chaos(arguments.seed, arguments.images)
+    finally:
+        shutil.rmtree(own["RAY_TMPDIR"], ignore_errors=True)
     print(json.dumps(result), flush=True)
     sound = result["lost"] == result["duplicated"] == 0 and not result["problems"] and result["codes"][-1] == 0
     return 0 if sound else 1

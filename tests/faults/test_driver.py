@@ -76,16 +76,17 @@ def test_a_driver_killed_while_an_actor_writes(on_ray: Disturbed, action: str, s
 
 
 @pytest.fixture
-def apart() -> Iterator[Path]:
-    """A folder for a Ray that no other finds; its path is short, since sockets lie in it."""
+def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The environment of a Ray that no other driver finds; the path is short, since sockets lie in the folder."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield {"RAY_TMPDIR": folder}
 
 
 @pytest.mark.parametrize("step", ["after-publish", "before-commit"])
-def test_a_group_killed_with_its_own_cluster(disturbed: Disturbed, apart: Path, step: str) -> None:
-    disturbed.environment = {"RAY_TMPDIR": str(apart)}
-    assert disturbed.do(drive, f"{step}:kill-group{SECOND}") == -9
+def test_a_group_killed_with_its_own_cluster(disturbed: Disturbed, apart: dict[str, str], step: str) -> None:
+    disturbed.environment = apart
+    assert disturbed.do(drive, f"{step}:kill-group{SECOND}") == -9, disturbed.messages()
     assert disturbed.do(drive) == 0, disturbed.messages()
     disturbed.check("SIGKILL of the process group", step, injected=1)
 
@@ -155,15 +156,14 @@ def larger(tmp_path: Path, ray_cluster: None) -> Iterator[Disturbed]:
     case.close()
 
 
-def test_nodes_that_come_and_go(larger: Disturbed, apart: Path) -> None:
+def test_nodes_that_come_and_go(larger: Disturbed, apart: dict[str, str]) -> None:
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": str(apart)}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         node = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        larger.environment = {"RAY_ADDRESS": cluster.address}
+        larger.environment = {**apart, "RAY_ADDRESS": cluster.address}
         driver = larger.begin(drive, "before-commit:sleep:seconds=5:times=24", actors__max="auto")
         await_that(lambda: len(nodes_of(larger.run)) == 2)
         await_that(lambda: len(list(larger.run.glob("commits/*/*/*.json"))) > 2)

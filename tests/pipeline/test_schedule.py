@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.records import Status
-from pipeline.schedule import MOST_FAILURES, Failure, Order, Schedule, Work
+from pipeline.schedule import MOST_FAILURES, Failure, Order, Schedule, Work, time_limit
 
 
 def work(size: int = 8, unit: str = "u") -> Work:
@@ -105,6 +108,20 @@ def test_poison_has_the_status_of_what_it_does(kind: Failure, status: Status) ->
     seen = play(schedule, {"ill": {1}}, kind)
     (poison,) = seen[-1].work.poison.values()
     assert (poison.status, poison.reason) == (status, "boom")
+
+
+@pytest.mark.parametrize(
+    ("setting", "taken", "limit"),
+    [
+        ("auto", [], math.inf),
+        ("auto", [1.0, 2.0, 300.0], 600),
+        ("auto", [60.0, 50.0, 900.0], 1200),
+        (None, [1.0], math.inf),
+        (7.5, [], 7.5),
+    ],
+)
+def test_an_order_may_take_as_long_as_units_are_known_to_take(setting: Any, taken: list[float], limit: float) -> None:
+    assert time_limit(setting, taken) == limit
 
 
 def test_storage_failures_quarantine_nobody() -> None:
