@@ -62,7 +62,8 @@ def integrate_until(
     finished: dict[int, Attribution] = {}
     count = 0
     while len(left):
-        check = FIRST if count < FIRST else count + EVERY
+        # The next of the numbers at which all images are looked at, however few points a request may hold.
+        check = FIRST if count < FIRST else FIRST + EVERY * ((count - FIRST) // EVERY + 1)
         drawn = range(count, min(count + group.budget, check, most))
         points = [sampler.point(group, k, None) for k in drawn]
         response = yield Request(torch.cat(points), torch.cat([left] * len(drawn)))

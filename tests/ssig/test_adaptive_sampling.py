@@ -84,3 +84,17 @@ def test_what_cannot_be_sampled_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         attribute(cnn, images, targets, "ssig", **options)
+
+
+def test_more_images_than_a_micro_batch_holds_are_looked_at_as_often(
+    cnn: nn.Module, images: Tensor, targets: Tensor
+) -> None:
+    """A request of a large group holds fewer samples of each image than lie between two looks."""
+    many, classes = images.repeat(3, 1, 1, 1), targets.repeat(3)
+    keys = [("s.tar", str(k)) for k in range(15)]
+    options = {"samples": "auto", "tolerance": 0.15, "most": 400, "micro_batch": 8}
+    together = attribute(cnn, many, classes, "ssig", keys=keys, **options).gradient_evaluations
+    spans = [slice(row, row + 1) for row in range(15)]
+    alone = [attribute(cnn, many[span], classes[span], "ssig", keys=keys[span], **options) for span in spans]
+    assert together.tolist() == [int(one.gradient_evaluations) for one in alone]
+    assert int(together.max()) < 400
