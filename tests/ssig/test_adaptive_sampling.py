@@ -36,7 +36,8 @@ def test_the_tolerance_is_met_or_the_cap_is_reached(
 def test_an_image_takes_as_many_samples_in_any_batch(
     cnn: nn.Module, images: Tensor, targets: Tensor, method: str, micro_batch: int
 ) -> None:
-    options = {"samples": "auto", "tolerance": 0.15, "most": 48}
+    # So strict that images go on past the first look: a request may hold fewer samples than lie between two looks.
+    options = {"samples": "auto", "tolerance": 0.005, "most": 400}
     together = attribute(cnn, images, targets, method, keys=KEYS, micro_batch=micro_batch, **options)
     for row in range(5):
         span = slice(row, row + 1)
@@ -84,17 +85,3 @@ def test_what_cannot_be_sampled_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         attribute(cnn, images, targets, "ssig", **options)
-
-
-def test_more_images_than_a_micro_batch_holds_are_looked_at_as_often(
-    cnn: nn.Module, images: Tensor, targets: Tensor
-) -> None:
-    """A request of a large group holds fewer samples of each image than lie between two looks."""
-    many, classes = images.repeat(3, 1, 1, 1), targets.repeat(3)
-    keys = [("s.tar", str(k)) for k in range(15)]
-    options = {"samples": "auto", "tolerance": 0.05, "most": 400, "micro_batch": 8}
-    together = attribute(cnn, many, classes, "ssig", keys=keys, **options).gradient_evaluations
-    spans = [slice(row, row + 1) for row in range(15)]
-    alone = [attribute(cnn, many[span], classes[span], "ssig", keys=keys[span], **options) for span in spans]
-    assert together.tolist() == [int(one.gradient_evaluations) for one in alone]
-    assert int(together.max()) < 400
