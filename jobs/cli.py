@@ -27,7 +27,7 @@ from ssig.errors import ModelError, SsigError, UsageError
 
 if TYPE_CHECKING:
     from pipeline.config import Job
-    from pipeline.driver import Summary
+    from pipeline.summary import Summary
 
 DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"

@@ -8,18 +8,15 @@ no result: what is done is what the commit records say.
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 import signal
 import sys
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +24,7 @@ import ray
 
 from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
+from pipeline.cluster import cluster, nodes
 from pipeline.config import Actors, Job
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
@@ -40,25 +38,22 @@ from pipeline.planning import (
     job_labels,
     record_labels,
     record_run,
-    statuses,
     units_to_do,
 )
 from pipeline.progress import Listener, Progress, silent
 from pipeline.records import Status
-from pipeline.report import build_report, report_is_current
 from pipeline.resources import Shape, places, shape
 from pipeline.runlog import RunLog
 from pipeline.schedule import Order, Schedule, Work, time_limit
 from pipeline.shards import expand
 from pipeline.storage import Storage, is_object_url, open_storage
+from pipeline.summary import EXIT_INTERRUPTED, Ending, Summary, finish
 from pipeline.tasks import Task
 from pipeline.telemetry import Telemetry
 from pipeline.worker import Worker
 from pipeline.writer import clean_staging
-from ssig.errors import SsigError, UsageError
+from ssig.errors import SsigError
 from ssig.models import Model, export, load_model
-
-EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 # Actors that fail to start one after the other before the run is given up.
 MOST_FAILED_STARTS = 3
@@ -73,31 +68,6 @@ TIMED_UNITS = 100
 
 class RunError(SsigError):
     """The run could not finish; what is committed stays, and the same command goes on."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended.
-
-    Attributes:
-        exit_code: 0 all attributed, 1 unfinished, 3 some samples failed or were quarantined, 130 interrupted.
-        run, report: the run, and its report.
-        units_to_do, units_done: of this command.
-        expected: samples of the manifest.
-        statuses: committed rows by status under each method label.
-        given_up: units that stay undone, with the reason.
-        shard_faults: faults of shards that the manifest recorded.
-    """
-
-    exit_code: int
-    run: str
-    report: str | None
-    units_to_do: int
-    units_done: int
-    expected: int
-    statuses: Mapping[str, Mapping[str, int]]
-    given_up: Mapping[str, str] = field(default_factory=dict)
-    shard_faults: int = 0
 
 
 def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:
@@ -126,11 +96,11 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         labels = check_labels(storage, job_labels(job, manifest.hash, model))
         if not retry_failed and not units_to_do(storage, manifest, labels):
             record_labels(storage, labels)
-            return finish(storage, manifest, labels, 0, None, listener, progress)
+            return finish(storage, manifest, labels, listener, progress)
     progress.phase = "starting Ray"
     listener(progress, None)
-    with cluster() as nodes:
-        size = shape(job.actors, nodes)
+    with cluster() as resources:
+        size = shape(job.actors, resources)
         with Lease(storage) as lease:
             faults.point("after-lease", storage.root)
             # Another driver may have begun since the directory was looked at.
@@ -149,7 +119,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             timeout = job.actors.unit_timeout
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)
             dispatch.run()
-            return finish(storage, manifest, labels, dispatch.to_do, dispatch, listener, progress)
+            return finish(storage, manifest, labels, listener, progress, dispatch.ending)
 
 
 def pool_of(
@@ -239,6 +209,11 @@ class Dispatch:
             clean_staging(self.storage, time.time() - STALE_STAGED_SECONDS)
             self.log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
             self.log.close()
+
+    @property
+    def ending(self) -> Ending:
+        """What became of the units."""
+        return Ending(self.to_do, self.schedule.done, self.schedule.given_up, self.interrupted.is_set())
 
     def _loop(self) -> None:
         self.progress.phase = "starting actors"
@@ -386,13 +361,13 @@ class Dispatch:
         # A given number may exceed the cluster: actors that wait for a place are what makes an autoscaler add nodes.
         most = self.size.most
         if math.isinf(most):
-            most = max(1, places(_nodes(), self.size.num_gpus, self.size.num_cpus))
+            most = max(1, places(nodes(), self.size.num_gpus, self.size.num_cpus))
         for _ in range(int(min(most, left)) - len(self.pool.members)):
             self.pool.start()
 
     def _check_shared(self, member: Member) -> None:
         """Refuses a local output path that an actor on another node does not share."""
-        if is_object_url(self.storage.root) or len(_nodes()) == 1:
+        if is_object_url(self.storage.root) or len(nodes()) == 1:
             return
         probe = f"logs/{self.attempt}.jsonl"
         if not ray.get(member.handle.sees.remote(probe)):
@@ -414,72 +389,6 @@ class Dispatch:
 
     def _tell(self, message: str) -> None:
         self.listener(self.progress, message)
-
-
-def finish(
-    storage: Storage,
-    manifest: Manifest,
-    labels: list[Label],
-    to_do: int,
-    dispatch: Dispatch | None,
-    listener: Listener,
-    progress: Progress,
-) -> Summary:
-    """The report, and how labels of a run stand now, from the commit records."""
-    faults.point("before-report", storage.root)
-    report = f"{storage.root}/report/index.html"
-    if not report_is_current(storage.root):
-        progress.phase = "writing the report"
-        listener(progress, None)
-        report = build_report(storage.root)
-    faults.point("after-report", storage.root)
-    found = statuses(storage, labels)
-    failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
-    given_up = dispatch.schedule.given_up if dispatch else {}
-    left = len(units_to_do(storage, manifest, labels))
-    if left and dispatch is not None and dispatch.interrupted.is_set():
-        code = EXIT_INTERRUPTED
-    elif left:
-        code = EXIT_UNFINISHED
-    else:
-        code = EXIT_FAILED_SAMPLES if failed or manifest.quarantine else EXIT_DONE
-    return Summary(
-        exit_code=code,
-        run=storage.root,
-        report=report,
-        units_to_do=to_do,
-        units_done=dispatch.schedule.done if dispatch else 0,
-        expected=len(manifest),
-        statuses=found,
-        given_up=given_up,
-        shard_faults=len(manifest.quarantine),
-    )
-
-
-@contextmanager
-def cluster() -> Iterator[list[Mapping[str, float]]]:
-    """Ray, joined or started, and the resources of its nodes; stopped afterwards if it was started here."""
-    if ray.is_initialized():
-        yield _nodes()
-        return
-    try:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
-            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError("RAY_ADDRESS", os.environ.get("RAY_ADDRESS"), f"a cluster that answers ({error})") from None
-    try:
-        yield _nodes()
-    finally:
-        ray.shutdown()
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 @contextmanager

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import manifest as manifests
+from pipeline.cluster import cluster
 from pipeline.commit import commits
 from pipeline.config import EvaluationJob, metrics_config
-from pipeline.driver import Dispatch, Summary, cluster, finish, pool_of
+from pipeline.driver import Dispatch, pool_of
 from pipeline.evaluator import Evaluator
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
@@ -43,6 +44,7 @@ from pipeline.resources import shape
 from pipeline.schedule import Work
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.storage import Storage, open_storage
+from pipeline.summary import Summary, finish
 from pipeline.tables import MAPS_WANTED
 from pipeline.trust import owner_of, refuse_foreign_code
 from ssig.errors import UsageError
@@ -75,7 +77,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     if undone:
         listener(progress, f"{len(undone)} units of the run are not done; they can be evaluated when they are")
     if not works:
-        return finish(storage, manifest, labels, 0, None, listener, progress)
+        return finish(storage, manifest, labels, listener, progress)
     progress.phase = f"loading {bases[0].model}"
     listener(progress, None)
     model = _model(storage, bases[0], job)
@@ -92,7 +94,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
             timeout = job.actors.unit_timeout
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)
             dispatch.run()
-            return finish(storage, manifest, labels, dispatch.to_do, dispatch, listener, progress)
+            return finish(storage, manifest, labels, listener, progress, dispatch.ending)
 
 
 def _bases(storage: Storage, job: EvaluationJob) -> list[Label]:

@@ -16,6 +16,7 @@ here they are stored in low precision once, where logits stay bit-equal.
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from ssig.errors import ModelError, UsageError
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv, InPlaceClamp
+
+LOG = logging.getLogger(__name__)
 
 # By their forward functions, because a subclass that has another one may do anything.
 LAYERS = {
@@ -375,8 +378,10 @@ def _kept(network: nn.Module, changes: Sequence[Change], holds: Callable[[], boo
     try:
         if holds():
             return list(changes)
-    except Exception:  # whatever a network raises after a change, the change does not suit it
-        pass
+    except torch.OutOfMemoryError:
+        raise  # which says nothing of the changes
+    except Exception as error:  # whatever a network raises after a change, the change does not suit it
+        LOG.info("%s: left out %d changes or some of them: %s", type(network).__name__, len(changes), error)
     for undo in reversed(undos):
         undo()
     if len(changes) == 1:

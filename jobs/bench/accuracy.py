@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from jobs.bench.networks import load, pictures
+from jobs.bench.networks import ready_case
 from jobs.bench.timing import machine
 from ssig.api import attribute
-from ssig.ready import ready_replica
 from ssig.types import Attribution
 
 CAPTUM_STEPS = 50
@@ -43,14 +41,10 @@ def measure(
         midpoints: of the maps that they are compared with.
         shards: where the images come from.
     """
-    found = pictures(images, shards or ())
-    model = load(network)
-    replica = ready_replica(model)
-    batch = torch.stack([model.preprocess(image) for image in found.images])
-    targets = replica.forward(batch).argmax(dim=1)
+    case = ready_case(network, images, shards or ())
 
     def explain(count: int, **options: Any) -> Attribution:
-        return attribute(replica, batch[:count], targets[:count], "ig", **options)
+        return attribute(case.replica, case.images[:count], case.targets[:count], "ig", **options)
 
     true = explain(compared, rule="midpoint", steps=midpoints).map if compared else None
     adaptive = explain(images, rule="adaptive", steps=MOST, tolerance=tolerance)
@@ -62,7 +56,7 @@ def measure(
     rows = [_row(name, result, true) for name, result in rules.items()]
     return {
         "network": network,
-        "images": f"{images}, {found.source}",
+        "images": f"{images}, {case.source}",
         "rules": rows,
         "maps compared": f"{compared}, with {midpoints} midpoints",
         "at most half the gradients": rows[0]["median residual"] < rows[-1]["median residual"],

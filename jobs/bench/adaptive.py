@@ -13,12 +13,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from jobs.bench.networks import load, pictures
+from jobs.bench.networks import ready_case
 from jobs.bench.timing import machine
 from ssig.api import attribute
-from ssig.ready import ready_replica
 from ssig.types import Attribution
 
 SHARE = 0.95
@@ -44,15 +41,11 @@ def measure(
         sampler: of the method, in place of its own.
         shards: where the images come from.
     """
-    found = pictures(images, shards or ())
-    model = load(network)
-    replica = ready_replica(model)
-    batch = torch.stack([model.preprocess(image) for image in found.images])
-    targets = replica.forward(batch).argmax(dim=1)
+    case = ready_case(network, images, shards or ())
     law: dict[str, Any] = {} if sampler is None else {"sampler": sampler}
 
     def explain(**options: Any) -> Attribution:
-        return attribute(replica, batch, targets, method, **law, **options)
+        return attribute(case.replica, case.images, case.targets, method, **law, **options)
 
     adaptive = explain(samples="auto", tolerance=tolerance)
     drawn = adaptive.gradient_evaluations.double()
@@ -74,7 +67,7 @@ def measure(
     return {
         "network": network,
         "method": method if sampler is None else f"{method}, sampler {sampler}",
-        "images": f"{images}, {found.source}",
+        "images": f"{images}, {case.source}",
         "tolerance": tolerance,
         "samples drawn, mean": float(drawn.mean()),
         "samples drawn, least - median - most": [float(drawn.quantile(q)) for q in (0, 0.5, 1)],

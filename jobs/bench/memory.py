@@ -20,7 +20,8 @@ from typing import Any
 
 from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from pipeline.config import load_job
-from pipeline.driver import EXIT_DONE, EXIT_FAILED_SAMPLES, RunError, attribute
+from pipeline.driver import RunError, attribute
+from pipeline.summary import EXIT_DONE, EXIT_FAILED_SAMPLES
 from pipeline.telemetry import memory
 from ssig.errors import UsageError
 

@@ -25,6 +25,8 @@ from pipeline.photographs import PHOTOGRAPHS
 from pipeline.shards import expand, read_unit
 from ssig.errors import UsageError
 from ssig.models import Model, load_model
+from ssig.ready import ready_replica
+from ssig.replica import Replica
 
 NETWORKS: dict[str, tuple[str, str | None]] = {
     "lite0": ("efficientnet-lite0", None),
@@ -57,6 +59,16 @@ class Case:
         """The same network on some of the images."""
         span = slice(start, stop)
         return Case(self.model, self.images[span], self.targets[span], self.baselines[span], self.source)
+
+
+@dataclass(frozen=True)
+class ReadyCase:
+    """An optimised replica, images (B, C, H, W) in [0, 1], the classes (B,) that it predicts, where they come from."""
+
+    replica: Replica
+    images: Tensor
+    targets: Tensor
+    source: str
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,19 @@ def network_case(network: str, pictures: Pictures, dtype: torch.dtype = torch.fl
     model = plain(network).to(dtype)
     images = torch.stack([model.preprocess(image) for image in pictures.images]).to(dtype)
     return _case(model, images, model.mean.view(1, -1, 1, 1), pictures.source)
+
+
+def ready_case(network: str, count: int, shards: Sequence[str]) -> ReadyCase:
+    """A network made ready for work, on so many images.
+
+    Raises:
+        UsageError: there is no such network, or there are not so many images.
+    """
+    found = pictures(count, shards)
+    model = load(network)
+    replica = ready_replica(model)
+    images = torch.stack([model.preprocess(image) for image in found.images])
+    return ReadyCase(replica, images, replica.forward(images).argmax(dim=1), found.source)
 
 
 def small_case() -> Case:

@@ -20,7 +20,8 @@ from typing import Any
 from jobs.bench.simulated import SimulatedActor
 from pipeline import manifest as manifests
 from pipeline.actor import Pool, remote_class
-from pipeline.driver import Dispatch, RunError, cluster
+from pipeline.cluster import cluster
+from pipeline.driver import Dispatch, RunError
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.pack import write_tar

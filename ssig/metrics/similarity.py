@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import skimage
-from scipy.stats import spearmanr
 from torch import Tensor
 
+from ssig.metrics import correlation
 from ssig.metrics.evaluation import Evaluation
 from ssig.options import option
 
@@ -73,9 +73,7 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
     """Rank correlation of two maps; 0 where one of them is constant, NaN where a value is not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return float("nan")
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return 0.0
-    return float(spearmanr(one, other, axis=None).statistic)
+    return float(np.nan_to_num(correlation.spearman(one.ravel(), other.ravel())))
 
 
 def ssim(one: np.ndarray, other: np.ndarray) -> float:

@@ -28,12 +28,12 @@ from webdataset.tariterators import base_plus_ext
 from pipeline import manifest
 from pipeline.audit import audit
 from pipeline.config import load_job
-from pipeline.driver import finish
 from pipeline.plan import recorded_labels
 from pipeline.progress import Progress, silent
 from pipeline.records import Status
 from pipeline.shards import read_unit
 from pipeline.storage import open_storage
+from pipeline.summary import finish
 from ssig.errors import UsageError
 
 A, B = jpeg(0, (40, 32)), jpeg(1, (40, 32))
@@ -236,7 +236,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     run = do_units(job)
     storage = open_storage(run)
     found = manifest.load(storage)
-    summary = finish(storage, found, recorded_labels(storage), 0, None, silent, Progress())
+    summary = finish(storage, found, recorded_labels(storage), silent, Progress())
     after = {str(path) for path in folder.parents[1].rglob("*") if run not in (path, *path.parents)}
     return Done(run, summary.exit_code, after - before)
 

@@ -1,0 +1,103 @@
+"""How a command on a run ends: its report, its exit code, and what a person is told.
+
+0  everything done      3  finished, some samples failed or were quarantined      130  interrupted, to be resumed
+1  units are left       2  wrong use, nothing was begun
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline import faults
+from pipeline.manifest import Manifest
+from pipeline.plan import Label
+from pipeline.planning import statuses, units_to_do
+from pipeline.progress import Listener, Progress
+from pipeline.records import Status
+from pipeline.report import build_report, report_is_current
+from pipeline.storage import Storage
+
+EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What became of a command's units: how many there were to do, how many are done, which stay undone and why."""
+
+    to_do: int = 0
+    done: int = 0
+    given_up: Mapping[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        exit_code: 0 all attributed, 1 unfinished, 3 some samples failed or were quarantined, 130 interrupted.
+        run, report: the run, and its report.
+        units_to_do, units_done: of this command.
+        expected: samples of the manifest.
+        statuses: committed rows by status under each method label.
+        given_up: units that stay undone, with the reason.
+        shard_faults: faults of shards that the manifest recorded.
+    """
+
+    exit_code: int
+    run: str
+    report: str | None
+    units_to_do: int
+    units_done: int
+    expected: int
+    statuses: Mapping[str, Mapping[str, int]]
+    given_up: Mapping[str, str] = field(default_factory=dict)
+    shard_faults: int = 0
+
+
+def finish(
+    storage: Storage,
+    manifest: Manifest,
+    labels: Sequence[Label],
+    listener: Listener,
+    progress: Progress,
+    ending: Ending | None = None,
+) -> Summary:
+    """Brings the report up to date, and tells from the commit records how labels of a run stand now.
+
+    Args:
+        storage, manifest: the run.
+        labels: those that were worked on.
+        listener: told of `progress`.
+        progress: what it is told.
+        ending: how this command's work ended; None if there was nothing to do.
+    """
+    ending = ending or Ending()
+    faults.point("before-report", storage.root)
+    report = f"{storage.root}/report/index.html"
+    if not report_is_current(storage.root):
+        progress.phase = "writing the report"
+        listener(progress, None)
+        report = build_report(storage.root)
+    faults.point("after-report", storage.root)
+    found = statuses(storage, labels)
+    failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
+    left = len(units_to_do(storage, manifest, labels))
+    if left and ending.interrupted:
+        code = EXIT_INTERRUPTED
+    elif left:
+        code = EXIT_UNFINISHED
+    else:
+        code = EXIT_FAILED_SAMPLES if failed or manifest.quarantine else EXIT_DONE
+    return Summary(
+        exit_code=code,
+        run=storage.root,
+        report=report,
+        units_to_do=ending.to_do,
+        units_done=ending.done,
+        expected=len(manifest),
+        statuses=found,
+        given_up=ending.given_up,
+        shard_faults=len(manifest.quarantine),
+    )
