@@ -27,7 +27,7 @@ from pipeline.commit import Commit, read_commit
 from pipeline.manifest import Manifest
 from pipeline.names import EVALUATIONS, MANIFEST, RUN, TABLES, config_name, evaluation_folder, folder
 from pipeline.plan import (
-    EVALUATION_FIELDS,
+    OF_THE_RUN,
     RECORDED_ONLY,
     Label,
     RefusedError,
@@ -206,7 +206,8 @@ def _evaluations(storage: Storage, labels: Sequence[Label]) -> dict[str, Label]:
 
 def _evaluation_problems(label: Label, labels: Mapping[str, Label]) -> Iterator[str]:
     name = config_name(label.model, label.method, label.evaluation)
-    frozen = {field: label.config.get(field) for field in EVALUATION_FIELDS}
+    own = {field: value for field, value in label.config.items() if field not in OF_THE_RUN}
+    frozen = {field: value for field, value in own.items() if field not in RECORDED_ONLY}
     if hashlib.sha256(canonical(frozen)).hexdigest() != label.fingerprint:
         yield f"{name}: its content does not have its fingerprint"
     if label.config["base"] != labels[config_name(label.model, label.method)].fingerprint:

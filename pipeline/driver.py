@@ -35,6 +35,7 @@ from pipeline.planning import (
     check_target,
     forget_failed,
     forget_given_up,
+    given_up_name,
     job_labels,
     record_labels,
     record_run,
@@ -111,10 +112,10 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
                 manifest = record_run(job, storage, shards)
             labels = check_labels(storage, job_labels(job, manifest.hash, model))
             record_labels(storage, labels)
-            forget_given_up(storage)
             if retry_failed:
                 forget_failed(storage, labels)
             works = units_to_do(storage, manifest, labels)
+            forget_given_up(storage, works)
             pool = pool_of(job.actors, job.seed, storage, labels, model, size)
             timeout = job.actors.unit_timeout
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)
@@ -347,7 +348,7 @@ class Dispatch:
         }
         self.log.write("unit given up", **record)
         try:
-            self.storage.put(f"quarantine/unit-{work.unit}.json", json.dumps(record).encode())
+            self.storage.put(given_up_name(work.unit), json.dumps(record).encode())
         except OSError as error:
             self._tell(f"unit {work.unit} could not be recorded as left undone: {error}")
 

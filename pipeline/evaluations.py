@@ -38,7 +38,7 @@ from pipeline.plan import (
     refuse_differences,
     versions,
 )
-from pipeline.planning import machine, run_manifest, units_to_do
+from pipeline.planning import forget_given_up, machine, run_manifest, units_to_do
 from pipeline.progress import Listener, Progress, silent
 from pipeline.resources import shape
 from pipeline.schedule import Work
@@ -90,6 +90,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
                 name = config_name(label.model, label.method, label.evaluation)
                 storage.create(name, json.dumps(_record(label), indent=1).encode())
             works = _works(storage, manifest, bases, labels)
+            forget_given_up(storage, works)
             pool = pool_of(job.actors, record["seed"], storage, labels, model, size, Evaluator)
             timeout = job.actors.unit_timeout
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)

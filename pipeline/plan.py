@@ -25,8 +25,6 @@ from ssig.errors import SsigError, UsageError
 VERSIONED = ("ssig", "torch", "torchvision", "timm", "numpy", "pyarrow", "ray", "webdataset", "Pillow")
 # What workers that evaluate need of the configuration of the run's label.
 OF_THE_RUN = ("model", "method", "maps", "channels", "categories")
-# What the fingerprint of an evaluation is made of.
-EVALUATION_FIELDS = ("schema_version", "evaluation", "model_label", "method_label", "base", "metrics")
 # What `run.json` and configurations record beside what they freeze.
 RECORDED_ONLY = ("created", "versions", "machine", "fingerprint", "categories")
 

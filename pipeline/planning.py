@@ -216,11 +216,16 @@ def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
     return forgotten
 
 
-def forget_given_up(storage: Storage) -> None:
-    """Drops the records of units that were left undone: each is about to be tried again."""
-    for entry in list(storage.list("quarantine")):
-        if entry.name.startswith("quarantine/unit-"):
-            storage.delete(entry.name)
+def forget_given_up(storage: Storage, works: Iterable[Work]) -> None:
+    """Drops the records of units that were left undone and are about to be tried again."""
+    recorded = {entry.name for entry in storage.list("quarantine")}
+    for name in recorded & {given_up_name(work.unit) for work in works}:
+        storage.delete(name)
+
+
+def given_up_name(unit: str) -> str:
+    """The record of a unit that was left undone."""
+    return f"quarantine/unit-{unit}.json"
 
 
 def statuses(storage: Storage, labels: Iterable[Label]) -> dict[str, dict[str, int]]:
