@@ -67,7 +67,7 @@ class AlignedConv(nn.Module):
         self.layer = layer
         self.size = size
         before, after = zip(*(_padding(*dimension) for dimension in _dimensions(layer, size)), strict=True)
-        self.padding = after
+        self.before, self.padding = before, after
         zeros = [after[1] - before[1], 0, after[0] - before[0], 0]
         kernel = pad(layer.weight.detach(), zeros).contiguous(memory_format=torch.channels_last)
         self.register_buffer("kernel", kernel, persistent=False)

@@ -36,6 +36,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from ssig.errors import ModelError, UsageError
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv, InPlaceClamp
+from ssig.packed_conv import PackedConv, packed
 
 LOG = logging.getLogger(__name__)
 
@@ -128,7 +129,9 @@ def optimised(
     if dtype is not None:
         _lower(copied, points, dtype)
     _align(copied, points, dtype)
-    if mode is not None:
+    if mode is None:
+        _pack(copied, points, dtype)
+    else:
         _compile(copied, points, dtype, mode)
     return Optimised(
         network=copied,
@@ -205,6 +208,30 @@ def _put_aligned(network: nn.Module, name: str, size: tuple[int, int]) -> Undo:
     layer: Any = network.get_submodule(name)
     network.set_submodule(name, AlignedConv(layer, size))
     return lambda: network.set_submodule(name, layer)
+
+
+def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None:
+    """Packs the kernels of convolutions on the CPU; each proves itself on what it is given here."""
+    found: dict[str, PackedConv | None] = {}
+
+    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if name not in found:
+            found[name] = packed(module, inputs[0])
+
+    handles = [
+        module.register_forward_hook(partial(seen, name))
+        for name, module in network.named_modules()
+        if isinstance(module, AlignedConv) or _plain(module, {nn.Conv2d.forward})
+    ]
+    try:
+        with torch.no_grad(), torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+            network(points)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, layer in found.items():
+        if layer is not None:
+            network.set_submodule(name, layer)
 
 
 def _folds(network: nn.Module, points: Tensor, keep: Collection[str]) -> list[Change]:
