@@ -162,8 +162,7 @@ def _unalias(network: nn.Module, points: Tensor) -> None:
 def _spare(network: nn.Module, name: str) -> Undo:
     module: Any = network.get_submodule(name)
     if isinstance(module, nn.Hardtanh):
-        network.set_submodule(name, InPlaceClamp(module))
-        return lambda: network.set_submodule(name, module)
+        return _put(network, name, InPlaceClamp(module))
     module.inplace = False
 
     def undo() -> None:
@@ -180,11 +179,7 @@ def _align(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> Non
         height, width = inputs[0].shape[-2:]
         sizes[name].add((height, width))
 
-    def forward(points: Tensor) -> Tensor:
-        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
-            logits: Tensor = network(points)
-        return logits
-
+    forward = _under_autocast(network, dtype)
     names = [
         name
         for name, module in network.named_modules()
@@ -205,9 +200,7 @@ def _align(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> Non
 
 
 def _put_aligned(network: nn.Module, name: str, size: tuple[int, int]) -> Undo:
-    layer: Any = network.get_submodule(name)
-    network.set_submodule(name, AlignedConv(layer, size))
-    return lambda: network.set_submodule(name, layer)
+    return _put(network, name, AlignedConv(cast(Any, network.get_submodule(name)), size))
 
 
 def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None:
@@ -218,20 +211,37 @@ def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None
         if name not in found:
             found[name] = packed(module, inputs[0])
 
+    forward = _under_autocast(network, dtype)
     handles = [
         module.register_forward_hook(partial(seen, name))
         for name, module in network.named_modules()
         if isinstance(module, AlignedConv) or _plain(module, {nn.Conv2d.forward})
     ]
     try:
-        with torch.no_grad(), torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
-            network(points)
+        expected = _answers(forward, points)
     finally:
         for handle in handles:
             handle.remove()
-    for name, layer in found.items():
-        if layer is not None:
-            network.set_submodule(name, layer)
+    changes: list[Change] = [
+        partial(_put, name=name, module=module) for name, module in found.items() if module is not None
+    ]
+    # A network may look at its layers' weights, which a packed layer does not show.
+    _kept(network, changes, lambda: _close(_answers(forward, points), expected, LOW_PRECISION_TOLERANCE))
+
+
+def _put(network: nn.Module, name: str, module: nn.Module) -> Undo:
+    before = network.get_submodule(name)
+    network.set_submodule(name, module)
+    return lambda: network.set_submodule(name, before)
+
+
+def _under_autocast(network: nn.Module, dtype: torch.dtype | None) -> Forward:
+    def forward(points: Tensor) -> Tensor:
+        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+            logits: Tensor = network(points)
+        return logits
+
+    return forward
 
 
 def _folds(network: nn.Module, points: Tensor, keep: Collection[str]) -> list[Change]:
@@ -362,10 +372,7 @@ def _fold(network: nn.Module, layer_name: str, norm_name: str) -> Undo:
 def _lower(network: nn.Module, points: Tensor, dtype: torch.dtype) -> None:
     """Stores weights in `dtype` where the network gives the same under autocast, with and without gradients."""
 
-    def forward(points: Tensor) -> Tensor:
-        with torch.autocast(points.device.type, dtype=dtype):
-            logits: Tensor = network(points)
-        return logits
+    forward = _under_autocast(network, dtype)
 
     def answers() -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
@@ -421,8 +428,7 @@ def _compile(network: nn.Module, points: Tensor, dtype: torch.dtype | None, mode
     """Compiles the network in place, so that its submodules keep their names, and calls it once."""
     network.compile(mode=mode)
     try:
-        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
-            _answers(network, points)
+        _answers(_under_autocast(network, dtype), points)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(f"torch.compile failed on {type(network).__name__}: {reason}") from error

@@ -184,6 +184,16 @@ def test_a_layer_that_has_another_forward_or_a_hook_is_left_alone() -> None:
     assert not any(isinstance(module, PackedConv) for module in fast.modules())
 
 
+def test_a_layer_whose_weights_the_network_looks_at_is_left_alone() -> None:
+    class Looks(Network):
+        def forward(self, points: Tensor) -> Tensor:
+            return super().forward(points.to(self.stem.weight.dtype))
+
+    fast = optimised(frozen(Looks()), noise(1, 3, 12, 10)).network
+    assert type(fast.get_submodule("stem")) is nn.Conv2d
+    assert isinstance(fast.get_submodule("body"), PackedConv)
+
+
 def test_a_processor_without_such_convolutions_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*arguments: object) -> None:
         raise RuntimeError("not on this processor")
