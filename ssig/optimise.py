@@ -36,7 +36,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from ssig.errors import ModelError, UsageError
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv, InPlaceClamp
-from ssig.packed_conv import PackedConv, packed
+from ssig.packed_conv import packed
 
 LOG = logging.getLogger(__name__)
 
@@ -205,15 +205,14 @@ def _put_aligned(network: nn.Module, name: str, size: tuple[int, int]) -> Undo:
 
 def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None:
     """Packs the kernels of convolutions on the CPU; each proves itself on what it is given here."""
-    found: dict[str, PackedConv | None] = {}
+    given: dict[str, Tensor] = {}
 
-    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if name not in found:
-            found[name] = packed(module, inputs[0])
+    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        given.setdefault(name, inputs[0].detach())
 
     forward = _under_autocast(network, dtype)
     handles = [
-        module.register_forward_hook(partial(seen, name))
+        module.register_forward_pre_hook(partial(seen, name))
         for name, module in network.named_modules()
         if isinstance(module, AlignedConv) or _plain(module, {nn.Conv2d.forward})
     ]
@@ -222,9 +221,13 @@ def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None
     finally:
         for handle in handles:
             handle.remove()
-    changes: list[Change] = [
-        partial(_put, name=name, module=module) for name, module in found.items() if module is not None
-    ]
+    changes: list[Change] = []
+    for name, values in given.items():
+        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+            module = packed(network.get_submodule(name), values)
+        if module is not None:
+            changes.append(partial(_put, name=name, module=module))
+    given.clear()
     # A network may look at its layers' weights, which a packed layer does not show.
     _kept(network, changes, lambda: _close(_answers(forward, points), expected, LOW_PRECISION_TOLERANCE))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -148,6 +149,14 @@ def test_points_of_another_type_are_left_alone() -> None:
     assert packed(frozen(nn.Conv2d(4, 4, 3)).double(), noise(1, 4, 8, 8).double()) is None
 
 
+def count_calls(function: Callable[..., None], calls: list[object]) -> Callable[..., None]:
+    def counted(*arguments: Any) -> None:
+        calls.append(arguments)
+        function(*arguments)
+
+    return counted
+
+
 class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -170,6 +179,13 @@ def test_a_network_keeps_its_names_and_answers() -> None:
     for one in (fast, copy.deepcopy(fast)):
         for found, expected in zip(answers(one, points), answers(network, points), strict=True):
             assert torch.allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_each_layer_is_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(packed_conv.PackedConv, "__init__", count_calls(packed_conv.PackedConv.__init__, made))
+    optimised(frozen(Network()), noise(1, 3, 12, 10))
+    assert len(made) == 2
 
 
 def test_a_layer_that_has_another_forward_or_a_hook_is_left_alone() -> None:
