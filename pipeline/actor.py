@@ -30,6 +30,7 @@ from pipeline.tasks import Done, Task
 from pipeline.telemetry import memory
 from pipeline.worker import Worker, may_change_network
 from pipeline.writer import DamagedTableError
+from ssig.metrics.processes import beside_a_gpu
 from ssig.models import ModelState, restore
 from ssig.optimise import Compile
 from ssig.ready import ready_replica
@@ -70,6 +71,8 @@ class AttributionActor:
         # Logical GPUs on a machine without CUDA compute on the CPU.
         on_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
         device = "cuda" if on_gpu else "cpu"
+        if on_gpu:
+            beside_a_gpu(threads)
         model = restore(state, device=device)
         sizes = known_sizes(cache_folder())
         replica = ready_replica(model, micro_batch=micro_batch, compile=compile, sizes=sizes)

@@ -1,6 +1,7 @@
 """Work for processors beside the device: a function of many tasks, in the calling thread or on worker processes.
 
-    SSIG_METRIC_PROCESSES    worker processes of this process; 0, as without it, for none
+    SSIG_METRIC_PROCESSES    worker processes of this process, 0 for none; without it, none on the CPU, and in an
+                             actor that has a GPU one for each core but the one that feeds the device
 
 Workers are spawned when they are first needed, a few seconds each, then serve every later call, and end with the
 process that started them, however it ends. As always with spawned processes, a script that is run needs its
@@ -60,6 +61,11 @@ def processes_wanted() -> int:
     if not text.isdecimal():
         raise UsageError(PROCESSES, text, "a number of worker processes, 0 for none")
     return int(text)
+
+
+def beside_a_gpu(cores: int) -> None:
+    """Gives metrics the cores of an actor but one, which feeds the device; what SSIG_METRIC_PROCESSES says stays."""
+    os.environ.setdefault(PROCESSES, str(max(0, cores - 1)))
 
 
 def shutdown() -> None:

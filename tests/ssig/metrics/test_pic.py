@@ -423,6 +423,16 @@ def test_a_number_of_processes_that_is_none(text: str, monkeypatch: pytest.Monke
         processes.in_order(divmod, [])
 
 
+def test_beside_a_gpu_metrics_have_all_cores_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, expected in ((8, 7), (1, 0)):
+        monkeypatch.setattr(os, "environ", {})
+        processes.beside_a_gpu(cores)
+        assert processes.processes_wanted() == expected
+    monkeypatch.setattr(os, "environ", {processes.PROCESSES: "3"})
+    processes.beside_a_gpu(8)
+    assert processes.processes_wanted() == 3
+
+
 @pytest.mark.parametrize("wrong", [{"thresholds": [0.5, 0.1]}, {"thresholds": [0, 0.5]}, {"thresholds": [1.0]}])
 def test_thresholds_are_ascending_fractions(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as error:
