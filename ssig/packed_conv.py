@@ -86,8 +86,7 @@ class PackedConv(nn.Module):
         self.dtype = dtype
         self.size = size[1:]
         shape = _Shape.of(layer, dtype)
-        bias = None if shape.bias is None else shape.bias.to(dtype)
-        self.forth = Packed(shape.kernel, bias, shape.stride, shape.padding, shape.groups, size)
+        self.forth = Packed(shape.kernel, shape.bias, shape.stride, shape.padding, shape.groups, size)
         self.back = _backward(shape, torch.Size(size))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -151,7 +150,7 @@ def _answers(layer: nn.Module, values: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a layer computes.
+    """What a layer computes, in one type.
 
     Attributes:
         weight: (O, C / groups, kh, kw), for `before` rows of padding before the input.
@@ -168,17 +167,15 @@ class _Shape:
 
     @classmethod
     def of(cls, layer: nn.Conv2d | AlignedConv, dtype: torch.dtype) -> _Shape:
-        own: Any
-        before: Any
-        padding: Any
+        own: Any = layer.layer if isinstance(layer, AlignedConv) else layer
+        kernel, before, padding = own.weight, own.padding, own.padding
         if isinstance(layer, AlignedConv):
-            own, kernel, before, padding = layer.layer, layer.kernel, layer.before, layer.padding
-        else:
-            own, kernel, before, padding = layer, layer.weight, layer.padding, layer.padding
-        bias = None if own.bias is None else own.bias.detach()
-        return cls(
-            own.weight.detach().to(dtype), kernel.detach().to(dtype), bias, own.stride, before, padding, own.groups
-        )
+            kernel, before, padding = layer.kernel, layer.before, layer.padding
+
+        def frozen(values: Tensor | None) -> Any:
+            return None if values is None else values.detach().to(dtype)
+
+        return cls(frozen(own.weight), frozen(kernel), frozen(own.bias), own.stride, before, padding, own.groups)
 
     def outputs(self, size: torch.Size) -> torch.Size:
         """Size of what is computed of inputs of a size."""
