@@ -37,6 +37,7 @@ def evaluate(
     seed: int,
     measured_some: Callable[[int], None] = lambda count: None,
     explain: Explain | None = None,
+    tidy: Callable[[], None] = lambda: None,
 ) -> Measured:
     """Every metric for the samples of a unit that have a map.
 
@@ -51,6 +52,7 @@ def evaluate(
         seed: of the run.
         measured_some: told how many images have just been measured.
         explain: gives the method, for the metrics that call it again.
+        tidy: called after each metric, which leaves freed blocks of many sizes behind.
     """
     parts = []
     for start in range(0, len(kept), CHUNK):
@@ -78,13 +80,16 @@ def evaluate(
             activations=device.activations,
             _of_images=prepared.known.setdefault(tuple(kept[span]), {}),
         )
-        parts.append(_measured(evaluation, metrics, device.clock))
+        parts.append(_measured(evaluation, metrics, device.clock, tidy))
         measured_some(len(evaluation))
     return merged(parts)
 
 
 def _measured(
-    evaluation: Evaluation, metrics: Mapping[str, Mapping[str, Any]], clock: Callable[[], float]
+    evaluation: Evaluation,
+    metrics: Mapping[str, Mapping[str, Any]],
+    clock: Callable[[], float],
+    tidy: Callable[[], None],
 ) -> Measured:
     measured = Measured(excluded=[{} for _ in range(len(evaluation))])
     for name, recorded in metrics.items():
@@ -98,4 +103,5 @@ def _measured(
         measured.lists.update(result.vectors)
         for mine, theirs in zip(measured.excluded, result.excluded, strict=False):
             mine.update(theirs)
+        tidy()
     return measured

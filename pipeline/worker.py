@@ -129,7 +129,7 @@ class Worker:
         return sum(list(self._under_way.values())) / 2
 
     def _tidy(self) -> None:
-        """Now and then gives back the memory of the units that are done."""
+        """Now and then gives back the memory of what is done."""
         now = time.monotonic()
         if now - self._tidied > TIDY_SECONDS:
             self._tidied = now
@@ -310,6 +310,7 @@ class Worker:
             self.seed,
             told,
             explain=partial(self.attributor.explainer, label),
+            tidy=self._tidy,
         )
 
     @contextmanager
