@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ssig.allocator import keep_memory
+from ssig.allocator import keep_memory, return_memory
 from ssig.models import Model
 from ssig.optimise import Compile, optimised
 from ssig.replica import Replica
@@ -72,6 +72,8 @@ def ready_replica(
         known = tuned.micro_batch
         if sizes is not None:
             sizes.put(key, known)
+        if model.device.type == "cpu":
+            return_memory()  # of the sizes that were tried
     replica.micro_batch = known
     return replica
 
