@@ -210,14 +210,21 @@ def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None
     def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         given.setdefault(name, inputs[0].detach())
 
-    forward = _under_autocast(network, dtype)
-    handles = [
-        module.register_forward_pre_hook(partial(seen, name))
+    layers = [
+        (name, module)
         for name, module in network.named_modules()
         if isinstance(module, AlignedConv) or _plain(module, {nn.Conv2d.forward})
     ]
+    if not layers or points.device.type != "cpu":
+        return
+    forward = _under_autocast(network, dtype)
+    handles = [module.register_forward_pre_hook(partial(seen, name)) for name, module in layers]
     try:
         expected = _answers(forward, points)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # which the network raises again where it is used
+        return
     finally:
         for handle in handles:
             handle.remove()

@@ -210,6 +210,16 @@ def test_a_layer_whose_weights_the_network_looks_at_is_left_alone() -> None:
     assert isinstance(fast.get_submodule("body"), PackedConv)
 
 
+def test_a_network_that_raises_is_left_to_raise_where_it_is_used() -> None:
+    class Raises(Network):
+        def forward(self, points: Tensor) -> Tensor:
+            raise ValueError("broken")
+
+    fast = optimised(frozen(Raises()), noise(1, 3, 12, 10)).network
+    with pytest.raises(ValueError, match="broken"):
+        fast(noise(1, 3, 12, 10))
+
+
 def test_a_processor_without_such_convolutions_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*arguments: object) -> None:
         raise RuntimeError("not on this processor")
