@@ -10,7 +10,8 @@ An activation that works in place has its input copied first where its derivativ
 from their result just as well, so they go on without the copy; the others stop working in place.
 
 Under autocast, frozen weights are cast anew in every call, because its cache holds only those that require gradients;
-here they are stored in low precision once, where logits stay bit-equal.
+here they are stored in low precision once, where logits stay bit-equal. On the CPU, kernels of convolutions are also
+brought into the processor's layout once (`ssig.packed_conv`).
 """
 
 from __future__ import annotations
