@@ -7,12 +7,35 @@ conv    y_i = sum_j w_j x_(s i + j - t), t rows of padding before and b >= t aft
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, pad
+
+Map = Callable[[Tensor], Tensor]
+
+
+class Mapped(torch.autograd.Function):
+    """`forth` of values, an affine map with frozen parts, and its gradient: `back`, the linear part's adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, forth: Map, back: Map) -> Tensor:
+        ctx.back = back
+        return forth(values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(gradient), None, None
+
+
+def working_type(values: Tensor) -> torch.dtype:
+    """In which type a layer on the CPU works on values: under autocast, in that of the autocast."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else values.dtype
 
 
 class _Clamped(torch.autograd.Function):

@@ -10,8 +10,8 @@ An activation that works in place has its input copied first where its derivativ
 from their result just as well, so they go on without the copy; the others stop working in place.
 
 Under autocast, frozen weights are cast anew in every call, because its cache holds only those that require gradients;
-here they are stored in low precision once, where logits stay bit-equal. On the CPU, kernels of convolutions are also
-brought into the processor's layout once (`ssig.packed_conv`).
+here they are stored in low precision once, where logits stay bit-equal. On the CPU, weights of convolutions and linear
+layers are also brought into the processor's layout once (`ssig.packed`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from ssig.errors import ModelError, UsageError
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv, InPlaceClamp
-from ssig.packed_conv import packed
+from ssig.packed import packed
 
 LOG = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ LAYERS = {
 NORMS = {
     kind.forward for kind in (_BatchNorm, nn.SyncBatchNorm, BatchNormAct2d, FrozenBatchNorm2d, FrozenBatchNormAct2d)
 }
+PACKABLE: set[Callable[..., Any]] = {nn.Conv2d.forward, nn.Linear.forward}
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 # What works in place without a copy: the derivative is known from the result, or there is none to compute.
@@ -205,7 +206,7 @@ def _put_aligned(network: nn.Module, name: str, size: tuple[int, int]) -> Undo:
 
 
 def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None:
-    """Packs the kernels of convolutions on the CPU; each proves itself on what it is given here."""
+    """Packs the weights of layers on the CPU; each proves itself on what it is given here."""
     given: dict[str, Tensor] = {}
 
     def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -214,7 +215,7 @@ def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None
     layers = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, AlignedConv) or _plain(module, {nn.Conv2d.forward})
+        if isinstance(module, AlignedConv) or _plain(module, PACKABLE)
     ]
     if not layers or points.device.type != "cpu":
         return

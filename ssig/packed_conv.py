@@ -14,27 +14,17 @@ Kernels are frozen, so they are brought into the layout that suits the processor
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import pad, pixel_shuffle
+from torch.nn.functional import pad
 
-from ssig.operators import AlignedConv
-
-LOG = logging.getLogger(__name__)
+from ssig.operators import AlignedConv, Map, Mapped, working_type
 
 Pair = tuple[int, int]
-Gradient = Callable[[Tensor], Tensor]
 
-# Relative L2 distances of outputs and gradients from the library's: rounding stays below, a wrong tap does not.
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-# Kernels are packed for about so many points at once.
-TYPICAL_BATCH = 4
 # Of so few input channels (an image's), convolving all phases at once costs less than the library's backward.
 FEW_CHANNELS = 4
 _NHWC = torch.channels_last
@@ -74,7 +64,7 @@ class PackedConv(nn.Module):
     Args:
         layer: without dilation, padded with zeros.
         size: (B, C, H, W) of its input; B is a hint.
-        dtype: of the points that it convolves; under autocast, that of the autocast.
+        dtype: `working_type` of the points that it convolves.
 
     Raises:
         AttributeError, RuntimeError: this build of torch or this processor has no such convolutions.
@@ -89,63 +79,19 @@ class PackedConv(nn.Module):
         self.forth = Packed(shape.kernel, shape.bias, shape.stride, shape.padding, shape.groups, size)
         self.back = _backward(shape, torch.Size(size))
 
+    @staticmethod
+    def suits(layer: nn.Module) -> bool:
+        """Whether a layer, if its class computes as `Conv2d` or `AlignedConv` does, can be packed."""
+        own: Any = layer.layer if isinstance(layer, AlignedConv) else layer
+        plain = own.padding_mode == "zeros" and not isinstance(own.padding, str) and set(own.dilation) == {1}
+        return plain and not own.weight.requires_grad and own.weight.device.type == "cpu"
+
     def forward(self, values: Tensor) -> Tensor:
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else values.dtype
-        if values.device.type != "cpu" or dtype != self.dtype or values.shape[1:] != self.size:
+        if values.device.type != "cpu" or working_type(values) != self.dtype or values.shape[1:] != self.size:
             result: Tensor = self.layer(values)
             return result
-        result = _Convolved.apply(values.to(dtype), self.forth, self.back)
+        result = Mapped.apply(values.to(self.dtype), self.forth, self.back)
         return result
-
-
-class _Convolved(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, forth: Packed, back: Gradient) -> Tensor:
-        ctx.back = back
-        return forth(values)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back(gradient), None, None
-
-
-def packed(layer: nn.Module, values: Tensor) -> PackedConv | None:
-    """The packed form of a layer, or None where there is none or it gives something else.
-
-    Args:
-        layer: a `Conv2d`, as its class computes it, or an `AlignedConv`.
-        values: (B, C, H, W), on which it is tried, under the autocast that it will work under.
-    """
-    own: Any = layer.layer if isinstance(layer, AlignedConv) else layer
-    unusual = own.padding_mode != "zeros" or isinstance(own.padding, str) or set(own.dilation) != {1}
-    if unusual or own.weight.requires_grad or own.weight.device.type != "cpu":
-        return None
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else values.dtype
-    if dtype not in TOLERANCE:
-        return None
-    values = values.detach()[:1]
-    try:
-        changed = PackedConv(cast(Any, layer), (TYPICAL_BATCH, *values.shape[1:]), dtype)
-        found, expected = _answers(changed, values), _answers(layer, values)
-    except (AttributeError, RuntimeError) as error:  # this processor or this build of torch lacks what it takes
-        LOG.info("%s is not packed: %s", own, error)
-        return None
-    same = all(
-        (one - other).norm() <= TOLERANCE[dtype] * other.norm() for one, other in zip(found, expected, strict=True)
-    )
-    return changed if same else None
-
-
-def _answers(layer: nn.Module, values: Tensor) -> list[Tensor]:
-    """Output and input gradient, in float64."""
-    with torch.enable_grad():
-        values = values.clone().requires_grad_()
-        result = layer(values)
-        # Weights of their own for all outputs, in a row that does not repeat with the rows and columns.
-        weights = torch.arange(result.numel()).mul(0.618).remainder(1).view_as(result).to(result.dtype)
-        (gradient,) = torch.autograd.grad(result, values, weights)
-    return [result.detach().double(), gradient.double()]
 
 
 @dataclass(frozen=True)
@@ -186,7 +132,7 @@ class _Shape:
         return torch.Size((size[0], len(self.kernel), *area))
 
 
-def _backward(shape: _Shape, size: torch.Size) -> Gradient:
+def _backward(shape: _Shape, size: torch.Size) -> Map:
     """dy -> dx for inputs of a size, by the rule that suits the layer."""
     weight, kernel, stride, groups = shape.weight, shape.kernel, shape.stride, shape.groups
     rest = (kernel.shape[2] - 1 - shape.padding[0], kernel.shape[3] - 1 - shape.padding[1])
@@ -215,7 +161,7 @@ def _turned(kernel: Tensor, groups: int) -> Tensor:
     return split.transpose(1, 2).reshape(groups * inner, outer // groups, height, width)
 
 
-def _spread(weight: Tensor, stride: Pair, before: Pair, size: torch.Size) -> Gradient:
+def _spread(weight: Tensor, stride: Pair, before: Pair, size: torch.Size) -> Map:
     """Depthwise: zeros around and between the rows of dy, then the flipped kernel."""
     height, width = (n + k - 1 for n, k in zip(size[2:], weight.shape[2:], strict=True))
     top, left = (k - 1 - t for k, t in zip(weight.shape[2:], before, strict=True))
@@ -230,7 +176,7 @@ def _spread(weight: Tensor, stride: Pair, before: Pair, size: torch.Size) -> Gra
     return gradient_of
 
 
-def _phases(weight: Tensor, stride: int, before: Pair, size: torch.Size, out: torch.Size) -> Gradient:
+def _phases(weight: Tensor, stride: int, before: Pair, size: torch.Size, out: torch.Size) -> Map:
     """All s x s phases of dx as channels of one convolution of dy."""
     outer, inner, height, width = weight.shape
     rows, columns = -(-height // stride), -(-width // stride)
@@ -240,10 +186,21 @@ def _phases(weight: Tensor, stride: int, before: Pair, size: torch.Size, out: to
     packed = Packed(kernel, None, (1, 1), (rows - 1, columns - 1), 1, out)
 
     def gradient_of(gradient: Tensor) -> Tensor:
-        full = pixel_shuffle(packed(gradient), stride)
+        full = _interleaved(packed(gradient), stride)
         # Rows beyond the last that an output took are zero.
         missing = [max(t + n - m, 0) for t, n, m in zip(before, size[2:], full.shape[2:], strict=True)]
         full = pad(full, [0, missing[1], 0, missing[0]]) if any(missing) else full
         return full[:, :, before[0] : before[0] + size[2], before[1] : before[1] + size[3]]
 
     return gradient_of
+
+
+def _interleaved(phases: Tensor, stride: int) -> Tensor:
+    """(B, C s s, H, W) as (B, C, s H, s W), contiguous; what `pixel_shuffle` gives, in a third of its time."""
+    count, channels, height, width = phases.shape
+    split = phases.view(count, -1, stride, stride, height, width)
+    result = phases.new_empty(count, channels // stride**2, stride * height, stride * width)
+    for row in range(stride):
+        for column in range(stride):
+            result[:, :, row::stride, column::stride] = split[:, :, row, column]
+    return result

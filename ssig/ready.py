@@ -1,4 +1,4 @@
-"""A model made ready for work on its device: an optimised copy of it, at the micro-batch that is fastest there."""
+"""A model made ready for work on its device: an optimised copy of it, at the setting that is fastest there."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from ssig.allocator import keep_memory, return_memory
+from ssig.lanes import Lanes, lanes_for
 from ssig.models import Model
 from ssig.optimise import Compile, optimised
 from ssig.replica import Replica
-from ssig.tuning import TuningCache, TuningKey, tune
+from ssig.tuning import Setting, TuningCache, TuningKey, tune
 from ssig.types import SCORE_AND_GRADIENT
 
 # What tuning may take, in seconds, or in points of the first micro-batch where those are slow.
@@ -34,9 +36,10 @@ def ready_replica(
 
     Args:
         model: the network; it is left as it is.
-        micro_batch: points evaluated at once; by default the fastest, which `sizes` knows or a measurement finds.
+        micro_batch: points evaluated at once, on the CPU in as many lanes as there are threads; by default the
+            fastest, which `sizes` knows or a measurement finds.
         compile: whether by `torch.compile` too, and how (`ssig.optimise`).
-        sizes: micro-batches found before; what is found here is added.
+        sizes: settings found before; what is found here is added.
         timer: a clock, in seconds.
 
     Raises:
@@ -50,32 +53,54 @@ def ready_replica(
     noise = torch.rand(1, len(model.mean), *model.input_size, generator=generator).to(model.device)
     fast = optimised(model, noise, precision=model.precision, compile=compile).network
     replica = Replica(fast, device=model.device, micro_batch=micro_batch)
+    count = lanes_for(torch.get_num_threads()) if model.device.type == "cpu" and compile == "none" else 1
+    lanes = Lanes(fast, count, torch.get_num_threads()) if count > 1 else None
     if micro_batch is not None:
+        replica.lanes = lanes
         return replica
     name = f"{model.name} {model.weights_hash[:12]} {compile}"
     key = TuningKey(name, _device(model.device), model.precision, model.input_size)
     known = sizes.get(key) if sizes is not None else None
+    if known is None:
+        known = _fastest(replica, lanes, noise, timer)
+        if sizes is not None:
+            sizes.put(key, known)
+    replica.micro_batch, replica.lanes = known.micro_batch, lanes if known.lanes > 1 else None
+    return replica
+
+
+def _fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callable[[], float]) -> Setting:
+    """The setting of most gradients a second of points like `noise` (1, C, H, W); changes that of the replica."""
+    device = replica.device
 
     def evaluate(size: int) -> None:
         replica.micro_batch = size
         points = noise.expand(size, -1, -1, -1)
         replica.evaluate(points, torch.zeros(size, dtype=torch.int64), "logit", SCORE_AND_GRADIENT)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize(model.device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         if replica.micro_batch < size:  # halved on the way
             raise torch.OutOfMemoryError
 
-    if known is None:
-        # The CPU has no error for memory that is used up, and its caches are small.
-        largest = LARGEST_ON_CPU if model.device.type == "cpu" else LARGEST
-        tuned = tune(evaluate, timer=timer, seconds=TUNING_SECONDS, points=TUNING_POINTS, largest=largest)
-        known = tuned.micro_batch
-        if sizes is not None:
-            sizes.put(key, known)
-        if model.device.type == "cpu":
-            return_memory()  # of the sizes that were tried
-    replica.micro_batch = known
-    return replica
+    # The CPU has no error for memory that is used up, and its caches are small.
+    largest = LARGEST_ON_CPU if device.type == "cpu" else LARGEST
+    ways = [lanes, None] if lanes is not None else [None]
+    rates: dict[Setting, float] = {}
+    for way in ways:
+        replica.lanes = way
+        count = 1 if way is None else len(way)
+        tuned = tune(
+            evaluate,
+            timer=timer,
+            seconds=TUNING_SECONDS / len(ways),
+            points=TUNING_POINTS // len(ways),
+            largest=largest * count,
+            first=count,
+        )
+        rates[Setting(tuned.micro_batch, count)] = tuned.rate
+    if device.type == "cpu":
+        return_memory()  # of the sizes that were tried
+    return max(rates, key=lambda setting: rates[setting])
 
 
 def _device(device: torch.device) -> str:

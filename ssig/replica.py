@@ -1,7 +1,7 @@
 """A network on a device, evaluated in micro-batches: scores, and their gradients by pixels or by a layer's output.
 
 The replica never writes to the network. It keeps a micro-batch size, halves it when the device runs out of memory,
-and remembers.
+and remembers. On the CPU it may share each micro-batch out among lanes (`ssig.lanes`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ssig.errors import ModelError
-from ssig.layers import LAST_CONV, captured, last_convolution, seen, side_by_side
+from ssig.lanes import Lanes
+from ssig.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.scores import score
 from ssig.types import Response
 
@@ -27,6 +28,9 @@ class Replica:
         model: the network; an `nn.Module` must be in evaluation mode.
         device: where it lives; by default the device of its first parameter, else the CPU.
         micro_batch: points evaluated at once; by default 4 on the CPU and 64 on a GPU.
+
+    Attributes:
+        lanes: of the network, or None where each micro-batch is evaluated as one; may be set between calls.
 
     Raises:
         ModelError: the network is in training mode, in which images of a batch influence each other.
@@ -44,6 +48,7 @@ class Replica:
         self.model = model
         self.device = torch.device(device) if device is not None else _device_of(model)
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
+        self.lanes: Lanes | None = None
         self._compiled = getattr(model, "_compiled_call_impl", None) is not None
         # By the shape of a point: the last feature map of a small image may be an earlier one.
         self._last_convolutions: dict[torch.Size, str] = {}
@@ -95,27 +100,39 @@ class Replica:
         points = points.detach().to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         targets = targets.to(self.device, non_blocking=True)
         layer = self._named(layer, points)
+
+        def compute(network: Network, points: Tensor, targets: Tensor) -> Response:
+            return self._compute(network, points, targets, score_name, want, layer)
+
+        if self.lanes is not None and len(points) > 1:  # all threads are for a single point
+            return join(self.lanes.map(compute, points, targets))
         if self._compiled and layer is not None:  # a compiled network does not call the hooks of its submodules
             with torch.compiler.set_stance("force_eager"):
-                return self._compute(points, targets, score_name, want, layer)
-        response = self._compute(points, targets, score_name, want, layer)
+                return compute(self.model, points, targets)
+        response = compute(self.model, points, targets)
         return _copied(response) if self._compiled else response
 
     def _compute(
-        self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None
+        self,
+        network: Network,
+        points: Tensor,
+        targets: Tensor,
+        score_name: str,
+        want: frozenset[str],
+        layer: str | None,
     ) -> Response:
         if "gradient" not in want:
-            with torch.no_grad(), captured(self.model, layer, points) as outputs:
-                logits = self._logits(points, targets)
+            with torch.no_grad(), captured(network, layer, points) as outputs:
+                logits = self._logits(network, points, targets)
                 scores = score(logits, targets, score_name) if "score" in want else None
             return Response(
                 scores=scores,
                 logits=logits if "logits" in want else None,
                 activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
             )
-        with torch.enable_grad(), captured(self.model, layer, points) as outputs:
+        with torch.enable_grad(), captured(network, layer, points) as outputs:
             points.requires_grad_()
-            logits = self._logits(points, targets)
+            logits = self._logits(network, points, targets)
             scores = score(logits, targets, score_name)
             variables = [points] if layer is None else seen(layer, outputs)
             gradients = torch.autograd.grad(scores.sum(), variables)
@@ -134,8 +151,8 @@ class Replica:
             self._last_convolutions[points.shape[1:]] = last_convolution(self.model, points[:1])
         return self._last_convolutions[points.shape[1:]]
 
-    def _logits(self, points: Tensor, targets: Tensor) -> Tensor:
-        logits = self.model(points)
+    def _logits(self, network: Network, points: Tensor, targets: Tensor) -> Tensor:
+        logits = network(points)
         if logits.ndim != 2 or len(logits) != len(points):
             raise ModelError(f"the network gave {tuple(logits.shape)} for {len(points)} points; expected (n, classes)")
         if targets.ndim == 1 and self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):

@@ -1,4 +1,4 @@
-"""The micro-batch of most points a second, found by trying sizes n, 2n, 4n, ...
+"""The micro-batch of most points a second, found by trying sizes n, 2n, 4n, ... in each way of evaluating it.
 
     rate(n) = n / seconds of a call with n points;   the smallest n whose rate is within 3 % of the best
 
@@ -31,6 +31,14 @@ SHARE = 0.25
 
 
 @dataclass(frozen=True)
+class Setting:
+    """How a replica evaluates points: `micro_batch` of them at once, in so many lanes (`ssig.lanes`)."""
+
+    micro_batch: int
+    lanes: int = 1
+
+
+@dataclass(frozen=True)
 class Tuned:
     """What `tune` found.
 
@@ -43,6 +51,11 @@ class Tuned:
     micro_batch: int
     rates: Mapping[int, float]
     out_of_memory: int | None = None
+
+    @property
+    def rate(self) -> float:
+        """Points a second at the size to use."""
+        return self.rates[self.micro_batch]
 
 
 def tune(
@@ -153,22 +166,22 @@ class TuningKey:
 
 
 class TuningCache:
-    """Micro-batches that were found before, in memory; `dump` and `load` are for who stores them."""
+    """Settings that were found before, in memory; `dump` and `load` are for who stores them."""
 
     def __init__(self) -> None:
-        self._sizes: dict[TuningKey, int] = {}
+        self._settings: dict[TuningKey, Setting] = {}
 
-    def get(self, key: TuningKey) -> int | None:
-        return self._sizes.get(key)
+    def get(self, key: TuningKey) -> Setting | None:
+        return self._settings.get(key)
 
-    def put(self, key: TuningKey, micro_batch: int) -> None:
-        self._sizes[key] = micro_batch
+    def put(self, key: TuningKey, setting: Setting) -> None:
+        self._settings[key] = setting
 
     def dump(self) -> list[dict[str, Any]]:
         """A record for each size, of what JSON can hold."""
         return [
-            {**asdict(key), "input_size": list(key.input_size), "micro_batch": size}
-            for key, size in self._sizes.items()
+            {**asdict(key), "input_size": list(key.input_size), **asdict(setting)}
+            for key, setting in self._settings.items()
         ]
 
     @classmethod
@@ -178,5 +191,5 @@ class TuningCache:
         for record in records:
             height, width = record["input_size"]
             key = TuningKey(record["network"], record["device"], record["precision"], (height, width))
-            cache.put(key, record["micro_batch"])
+            cache.put(key, Setting(record["micro_batch"], record["lanes"]))
         return cache

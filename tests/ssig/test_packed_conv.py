@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from ssig import packed_conv
 from ssig.operators import AlignedConv
 from ssig.optimise import optimised
-from ssig.packed_conv import TOLERANCE, PackedConv, packed
+from ssig.packed import TOLERANCE, packed
+from ssig.packed_conv import PackedConv
 
 LAYERS: dict[str, dict[str, Any]] = {
     "pointwise": {"kernel_size": 1},

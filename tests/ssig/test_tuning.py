@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssig.errors import UsageError
-from ssig.tuning import CALLS, TuningCache, TuningKey, tune
+from ssig.tuning import CALLS, Setting, TuningCache, TuningKey, tune
 
 
 class Device:
@@ -162,8 +162,8 @@ def test_the_cache_survives_json() -> None:
     key = TuningKey("timm:resnet50", "cpu, 2 threads", "fp32", (224, 256))
     other = TuningKey("timm:resnet50", "cpu, 1 thread", "fp32", (224, 256))
     assert cache.get(key) is None
-    cache.put(key, 4)
-    cache.put(other, 2)
+    cache.put(key, Setting(4, lanes=2))
+    cache.put(other, Setting(2))
     loaded = TuningCache.load(json.loads(json.dumps(cache.dump())))
-    assert (loaded.get(key), loaded.get(other)) == (4, 2)
+    assert (loaded.get(key), loaded.get(other)) == (Setting(4, lanes=2), Setting(2))
     assert loaded.dump() == cache.dump()
