@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+import pyarrow as pa
 import ray
 import torch
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from pipeline import faults
+from pipeline.allocation import preloaded
 from pipeline.plan import Label
 from pipeline.replicas import cache_folder, known_sizes, remember_sizes
 from pipeline.schedule import Failure, Order
@@ -78,6 +80,7 @@ class AttributionActor:
         replica = ready_replica(model, micro_batch=micro_batch, compile=compile, sizes=sizes)
         remember_sizes(cache_folder(), sizes)
         self.run = run
+        pa.array([""])  # Arrow looks for pandas with its first array: half a second now, or of the device's time
         # The weights are held for as long as the actor lives, so only where a metric may ask for them.
         fresh = partial(restore, state, device=device) if any(map(may_change_network, labels.values())) else None
         self.worker = worker(replica, labels, run, seed, fresh)
@@ -116,13 +119,14 @@ class AttributionActor:
 def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
     """`AttributionActor`, or a class that answers the same calls, as a remote class with its resources."""
     remote: Any = ray.remote(concurrency_groups={STATUS: 1})  # type: ignore[call-overload]
+    environment = {**(preloaded() if num_gpus == 0 else {}), **faults.variables()}
     return remote(actor).options(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=CALLS_AT_ONCE,
-        runtime_env={"env_vars": armed} if (armed := faults.variables()) else None,
+        runtime_env={"env_vars": environment} if environment else None,
     )
 
 

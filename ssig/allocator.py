@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
+PURGE_ALL_ARENAS = b"arena.4096.purge"  # of jemalloc, where the process was started with it
 
 
 def keep_memory() -> None:
@@ -26,14 +27,16 @@ def usual_memory() -> None:
 
 
 def return_memory() -> None:
-    """Hands the pages that hold nothing back to the system, once.
+    """Hands the pages that hold nothing back to the system, once, whether glibc or jemalloc keeps them.
 
     What is kept gets holes as blocks of many sizes come and go, and grows with them. A call costs as much as faulting
     those pages in again, some tenths of a second for a gigabyte: right between units, wrong between micro-batches.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallctl"):
+        library.mallctl(PURGE_ALL_ARENAS, None, None, None, ctypes.c_size_t(0))
+    elif hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def _set(parameter: int, value: int) -> None:

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ssig.integrands import RESIDUAL, integrand, is_linear, readout
+from ssig.integrands import NONNEGATIVE, RESIDUAL, integrand, is_linear, readout
 from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum, Welford
 from ssig.samplers import Line, Sampler
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
@@ -36,6 +36,7 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
     error = error_of(sampler, integrand_name, readout_name)
     # `x - x'` is the same for all samples: where no sample is looked at by itself, the sum is multiplied by it once.
     factored = integrand_name == "gradient" and isinstance(error, NoError)
+    of_one = "sum" if readout_name == "sum-abs" and integrand_name in NONNEGATIVE else readout_name
     for first in range(0, samples, group.budget):
         drawn = range(first, min(first + group.budget, samples))
         points = [sampler.point(group, k, samples) for k in drawn]
@@ -50,7 +51,7 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
             values = integrand(integrand_name, gradient, point, group.images, group.baselines)
             total.add(sampler.weight(k, samples), values)
             if not isinstance(error, NoError):
-                error.add(k, values, readout(readout_name, values))
+                error.add(k, values, readout(of_one, values))
     return attribution(
         total.result() * group.difference if factored else total.result(),
         readout_name,

@@ -18,7 +18,9 @@ from ssig.types import SCORE_AND_GRADIENT
 
 # What tuning may take, in seconds, or in points of the first micro-batch where those are slow.
 TUNING_SECONDS, TUNING_POINTS = 10.0, 40
-LARGEST_ON_CPU, LARGEST = 16, 1024
+LARGEST_ON_CPU, LEAST_IN_LANE, LARGEST = 16, 4, 1024
+# Lanes are as fast on whatever thread calls them; one thread's pool of helpers is not, and this is not the last caller.
+FAVOUR = 1.15
 _SEED = 0  # of the noise that the replica is proved and timed on
 
 
@@ -82,25 +84,25 @@ def _fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callab
         if replica.micro_batch < size:  # halved on the way
             raise torch.OutOfMemoryError
 
-    # The CPU has no error for memory that is used up, and its caches are small.
-    largest = LARGEST_ON_CPU if device.type == "cpu" else LARGEST
     ways = [lanes, None] if lanes is not None else [None]
-    rates: dict[Setting, float] = {}
+    found: list[tuple[float, Setting]] = []
     for way in ways:
         replica.lanes = way
         count = 1 if way is None else len(way)
+        # The CPU has no error for memory that is used up, and its caches are small.
+        largest = max(LARGEST_ON_CPU, LEAST_IN_LANE * count) if device.type == "cpu" else LARGEST
         tuned = tune(
             evaluate,
             timer=timer,
             seconds=TUNING_SECONDS / len(ways),
             points=TUNING_POINTS // len(ways),
-            largest=largest * count,
+            largest=largest,
             first=count,
         )
-        rates[Setting(tuned.micro_batch, count)] = tuned.rate
+        found.append((tuned.rate * (1 if way is None else FAVOUR), Setting(tuned.micro_batch, count)))
     if device.type == "cpu":
         return_memory()  # of the sizes that were tried
-    return max(rates, key=lambda setting: rates[setting])
+    return max(found, key=lambda pair: pair[0])[1]
 
 
 def _device(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -109,7 +110,7 @@ class Group:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
-    @property
+    @cached_property
     def difference(self) -> Tensor:
         """`d = x - x'`, (B, C, H, W)."""
         return self.images - self.baselines

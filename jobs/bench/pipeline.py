@@ -3,14 +3,16 @@
     efficiency = images per second of the job * gradients per image / gradients per second of the bare loop
 
 The loop is what no pipeline can beat: as many processes as the job has actors, with as many threads, each evaluating
-gradients of the same optimised replica at the same micro-batch, and nothing else. It is measured before and after the
-job, so that a machine whose speed drifts shows it. The job is real: Ray actors, decoding, attribution, Parquet files
-with maps, commits. Its clock starts for each actor when that one is ready, and stops for all with the last unit.
+gradients of the same optimised replica at the same micro-batch with the same allocator, and nothing else. It is
+measured before and after the job, so that a machine whose speed drifts shows it. The job is real: Ray actors, decoding,
+attribution, Parquet files with maps, commits. Its clock starts for each actor when that one is ready, and stops for all
+with the last unit.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from typing import Any
 
 from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from jobs.bench.timing import machine, summary
+from pipeline.allocation import preloaded
 from ssig.errors import UsageError
 
 # Seconds that the bare loop runs for; longer than the caches and clocks of a processor take to settle.
@@ -107,9 +110,13 @@ def _job(
 def _loops(processes: int, threads: int, micro_batch: int, model: str) -> list[float]:
     """Gradients per second of bare loops that run at the same time, one a process."""
     command = [sys.executable, "-m", "jobs.bench.loop", model, str(threads), str(micro_batch), str(LOOP_SECONDS)]
-    running = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
-    ]
+    options: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "env": {**os.environ, **preloaded()},  # the allocator that actors have
+        "text": True,
+    }
+    running = [subprocess.Popen(command, **options) for _ in range(processes)]
     for process in running:
         _line(process)  # loaded
     for process in running:

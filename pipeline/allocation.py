@@ -1,0 +1,29 @@
+"""The memory allocator of actors on the CPU: jemalloc, where Ray brings it along, in place of the C library's.
+
+An actor has blocks of all sizes come and go on several threads. glibc spreads them over an arena that is two to three
+times as large as what it holds, and grows; jemalloc keeps them together, on large pages. It must be there when a
+process starts, so it is said in the environment that Ray starts an actor with.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import ray
+
+# Pages are kept until `ssig.allocator.return_memory`, and are large; all threads share what is free.
+SETTINGS = "dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1,thp:always"
+
+
+def preloaded(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What an actor's environment needs for it; nothing where it is not to be had, or the user preloads something.
+
+    On a node where Ray lies elsewhere than on the driver's the loader says so once and goes on without it.
+    """
+    library = Path(ray.__file__).parent / "core" / "libjemalloc.so"
+    if not sys.platform.startswith("linux") or "LD_PRELOAD" in environment or not library.exists():
+        return {}
+    return {"LD_PRELOAD": str(library), "MALLOC_CONF": environment.get("MALLOC_CONF", SETTINGS)}
