@@ -28,6 +28,8 @@ from ssig.types import Request, Response
 LOGITS = frozenset({"logits"})
 
 Done = Callable[[Any], None]
+# A result or an error, and seconds. Without the job, whose tag is the future: the two would keep each other alive.
+Answer = Future[tuple[Any, Exception | None, float]]
 
 
 class Device:
@@ -39,7 +41,7 @@ class Device:
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
-        self._queue: queue.SimpleQueue[Job[Future[Finished[Any]]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job[Answer] | None] = queue.SimpleQueue()
         self._spent = threading.local()
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -61,17 +63,17 @@ class Device:
         """
         futures = []
         for job in jobs:
-            future: Future[Finished[Any]] = Future()
+            future: Answer = Future()
             futures.append(future)
             self._queue.put(Job(future, job.steps, job.targets, job.score))
         results = []
         for future in futures:
-            finished = future.result()
-            self._spent.seconds = self._seconds + finished.seconds
-            if finished.error is not None:
-                raise finished.error
-            done(finished.result)
-            results.append(finished.result)
+            result, error, seconds = future.result()
+            self._spent.seconds = self._seconds + seconds
+            if error is not None:
+                raise error
+            done(result)
+            results.append(result)
         return results
 
     def forward(self, points: Tensor) -> Tensor:
@@ -99,10 +101,10 @@ class Device:
         return float(getattr(self._spent, "seconds", 0.0))
 
     def _work(self) -> None:
-        engine: Engine[Future[Finished[Any]]] = Engine(self.replica)
+        engine: Engine[Answer] = Engine(self.replica)
         open_ = True
         while open_ or not engine.idle:
-            finished: list[Finished[Future[Finished[Any]]]] = []
+            finished: list[Finished[Answer]] = []
             job = None
             if engine.hungry and open_:
                 try:
@@ -115,7 +117,7 @@ class Device:
             elif not engine.idle:
                 finished = engine.step()
             for one in finished:
-                one.job.tag.set_result(one)
+                one.job.tag.set_result((one.result, one.error, one.seconds))
 
 
 def _logits(points: Tensor) -> Generator[Request, Response, Tensor | None]:

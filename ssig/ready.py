@@ -19,7 +19,7 @@ from ssig.types import SCORE_AND_GRADIENT
 # What tuning may take, in seconds, or in points of the first micro-batch where those are slow.
 TUNING_SECONDS, TUNING_POINTS = 10.0, 40
 LARGEST_ON_CPU, LEAST_IN_LANE, LARGEST = 16, 4, 1024
-# Lanes are as fast on whatever thread calls them; one thread's pool of helpers is not, and this is not the last caller.
+# Lanes are as fast whoever calls them; the pool of helpers that one lane needs is another for each calling thread.
 FAVOUR = 1.15
 _SEED = 0  # of the noise that the replica is proved and timed on
 

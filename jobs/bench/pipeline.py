@@ -4,9 +4,9 @@
 
 The loop is what no pipeline can beat: as many processes as the job has actors, with as many threads, each evaluating
 gradients of the same optimised replica at the same micro-batch with the same allocator, and nothing else. It is
-measured before and after the job, so that a machine whose speed drifts shows it. The job is real: Ray actors, decoding,
-attribution, Parquet files with maps, commits. Its clock starts for each actor when that one is ready, and stops for all
-with the last unit.
+measured before and after the job, so that a machine whose speed drifts shows it. The job is real: Ray actors,
+decoding, attribution, Parquet files with maps, commits. Its clock starts for each actor when that one is ready, and
+stops for all with the last unit.
 """
 
 from __future__ import annotations

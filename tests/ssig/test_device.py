@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -115,6 +117,21 @@ def test_the_clock_counts_the_callers_computing_and_not_its_waiting(
     with ThreadPoolExecutor(1) as pool:
         idle_before, idle_after = pool.submit(lambda: (shared.clock(), shared.clock())).result()
     assert idle_after - idle_before < shared.clock() - before
+
+
+def test_nothing_of_a_result_stays_when_its_caller_lets_go(
+    device: Callable[..., Device], images: Tensor, targets: Tensor
+) -> None:
+    """Without the garbage collector, which comes when it likes: units would pile up until then."""
+    shared = device()
+    gc.collect()
+    gc.disable()
+    try:
+        kept = [weakref.ref(result.map) for result in shared.run(jobs(images, targets, 4))]
+        shared.forward(images[:1])  # the device has turned to something else
+        assert [one() for one in kept] == [None] * len(kept)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 5, 50, 64, 65])
