@@ -7,7 +7,6 @@ is a row with a status.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -45,8 +44,8 @@ from ssig.registry import METRICS
 from ssig.replica import Replica
 from ssig.types import Attribution
 
-# The share of time that may go into giving memory back.
-TIDY_SHARE = 0.02
+# Seldom enough to cost nothing where units are small.
+TIDY_SECONDS = 15.0
 
 
 @dataclass
@@ -95,7 +94,7 @@ class Worker:
             self.device, self.model, seed, ReferencePool(self.storage, self.model, self.device, seed), fresh
         )
         self._under_way: Counter[tuple[str, str]] = Counter()
-        self._tidy_after = 0.0
+        self._tidied = time.monotonic()
 
     def process(self, task: Task) -> Done:
         """Commits a task's unit under each of its labels.
@@ -131,13 +130,11 @@ class Worker:
 
     def _tidy(self) -> None:
         """Now and then gives back the memory of what is done."""
-        started = time.monotonic()
-        if started > self._tidy_after:
-            self._tidy_after = math.inf  # of the threads that call `process`, one does it
+        now = time.monotonic()
+        if now - self._tidied > TIDY_SECONDS:
+            self._tidied = now
             pa.default_memory_pool().release_unused()
             return_memory()
-            ended = time.monotonic()
-            self._tidy_after = ended + (ended - started) / TIDY_SHARE
 
     def probe(self, task: Task) -> None:
         """Does a task's computation and writes nothing: dies or raises if one of its samples is poison."""
