@@ -140,10 +140,14 @@ def pipeline(
     images: Annotated[int | None, typer.Option(min=1, help="How many images.")] = None,
     samples: Samples = None,
     actors: Actors = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores of each actor; with fewer than all, one is spare.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Measure a whole job against the bare engine."""
-    return _measure("pipeline", as_json, shards=shards, images=images, samples=samples, actors=actors)
+    options = {"shards": shards, "images": images, "samples": samples, "actors": actors, "threads": threads}
+    return _measure("pipeline", as_json, **options)
 
 
 def _measure(name: str, as_json: bool, **options: Any) -> int:

@@ -35,6 +35,7 @@ def measure(
     images: int = 100,
     samples: int = 32,
     actors: int | None = None,
+    threads: int | None = None,
     model: str = "efficientnet-lite0",
 ) -> dict[str, Any]:
     """Efficiency of one job of `ssig`.
@@ -44,12 +45,14 @@ def measure(
         images: how many to attribute.
         samples: gradients for each.
         actors: how many; by default as many as the machine takes.
+        threads: cores of each; by default all are in use.
         model: the network.
     """
     before: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         # The layout is the driver's choice: a job of one gradient an image tells it, and warms the caches.
-        layout = _job(shards, {"actors.max": actors or "auto"}, images, 1, model, Path(folder) / "first")
+        wanted = {"actors.max": actors or "auto", "actors.num_cpus": threads or "auto"}
+        layout = _job(shards, wanted, images, 1, model, Path(folder) / "first")
         size, threads = layout["micro_batch"], layout["threads"]
         before = _loops(layout["actors"], threads, size, model)
         same = {"actors.max": layout["actors"], "actors.num_cpus": threads, "actors.micro_batch": size}
