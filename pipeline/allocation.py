@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-
-import ray
 
 # Pages are kept until `ssig.allocator.return_memory`, and are large; all threads share what is free, and a small block
 # may be cut from any free one (by default of 64 times its size at most, so that what is kept grows without a bound).
@@ -24,7 +23,10 @@ def preloaded(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 
     On a node where Ray lies elsewhere than on the driver's the loader says so once and goes on without it.
     """
-    library = Path(ray.__file__).parent / "core" / "libjemalloc.so"
-    if not sys.platform.startswith("linux") or "LD_PRELOAD" in environment or not library.exists():
+    ray = find_spec("ray")
+    if not sys.platform.startswith("linux") or "LD_PRELOAD" in environment or ray is None or ray.origin is None:
+        return {}
+    library = Path(ray.origin).parent / "core" / "libjemalloc.so"
+    if not library.exists():
         return {}
     return {"LD_PRELOAD": str(library), "MALLOC_CONF": environment.get("MALLOC_CONF", SETTINGS)}

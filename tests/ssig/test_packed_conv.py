@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from frozen_layers import answers, frozen, noise
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,21 +37,6 @@ LAYERS: dict[str, dict[str, Any]] = {
     "more padding than kernel": {"kernel_size": 2, "padding": 3},
 }
 DEEP = {"in_channels": 6, "out_channels": 6}
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def frozen(layer: nn.Module) -> nn.Module:
-    return layer.eval().requires_grad_(False)
-
-
-def answers(layer: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
-    points = points.clone().requires_grad_()
-    result = layer(points)
-    weights = noise(*result.shape).to(result.dtype)
-    return result.detach(), torch.autograd.grad((result * weights).sum(), points)[0]
 
 
 def assert_same(layer: nn.Module, ours: nn.Module, points: Tensor) -> None:

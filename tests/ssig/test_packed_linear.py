@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from frozen_layers import answers, frozen, noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,21 +16,6 @@ from ssig.optimise import optimised
 from ssig.packed import TOLERANCE, packed
 from ssig.packed_linear import PackedLinear
 from ssig.replica import Replica
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def frozen(layer: nn.Module) -> nn.Module:
-    return layer.eval().requires_grad_(False)
-
-
-def answers(layer: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
-    points = points.clone().requires_grad_()
-    result = layer(points)
-    weights = noise(*result.shape).to(result.dtype)
-    return result.detach(), torch.autograd.grad((result * weights).sum(), points)[0]
 
 
 @pytest.mark.parametrize("shape", [(1, 24), (5, 24), (2, 7, 24), (2, 3, 4, 24)])
