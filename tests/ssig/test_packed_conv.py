@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from frozen_layers import answers, frozen, noise
+from frozen_layers import answers, frozen, missing, noise
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -208,9 +208,6 @@ def test_a_network_that_raises_is_left_to_raise_where_it_is_used() -> None:
 
 
 def test_a_processor_without_such_convolutions_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: object) -> None:
-        raise RuntimeError("not on this processor")
-
     monkeypatch.setattr(packed_conv, "Packed", missing)
     fast = optimised(frozen(Network()), noise(1, 3, 12, 10)).network
     assert type(fast.get_submodule("body")) is nn.Conv2d

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from frozen_layers import answers, frozen, noise
+from frozen_layers import answers, frozen, missing, noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -106,9 +106,6 @@ def test_the_features_behind_the_logits_are_still_found() -> None:
 
 
 def test_a_processor_without_such_products_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*arguments: object) -> None:
-        raise RuntimeError("not on this processor")
-
     monkeypatch.setattr(packed_linear, "PackedMatrix", missing)
     fast = optimised(frozen(Network()), noise(1, 12, 4, 4)).network
     assert type(fast.get_submodule("body")) is nn.Linear
