@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 # Python runs one thread at a time, so that many lanes would wait for each other after all.
 MOST_LANES = 8
+# A thread that has started waits so long for the others, which a system short of memory may refuse.
+START_SECONDS = 60.0
 
 
 def lanes_for(threads: int) -> int:
@@ -72,9 +74,10 @@ class Lanes:
 
         def begin() -> None:
             torch.set_num_threads(threads)
-            together.wait()
+            together.wait(START_SECONDS)
 
-        wait([self._pool.submit(begin) for _ in self.networks])
+        for started in [self._pool.submit(begin) for _ in self.networks]:
+            started.result()
         torch.set_num_threads(before)  # which is also what threads that start later take
 
 
