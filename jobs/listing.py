@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ssig
-from jobs.printing import print_json, print_table, text
+from jobs.printing import print_entries, print_json, print_table, text
 from ssig.errors import UsageError
 from ssig.options import describe
 from ssig.registry import MethodSpec, MetricSpec
@@ -27,7 +27,7 @@ class Listing:
         kind: method or metric.
         specs: its entries.
         facts: what is told of each.
-        columns: those of the facts that a table shows.
+        columns: those of the facts that a table shows, the sentence that says what the entry is first.
     """
 
     kind: str
@@ -66,7 +66,7 @@ METRICS = Listing(
     "metric",
     ssig.list_metrics,
     of_metric,
-    ("family", "definition", "better", "range", "forwards", "explanations", "reference"),
+    ("definition", "family", "better", "range", "forwards", "explanations", "reference"),
 )
 
 
@@ -87,7 +87,7 @@ def show(listing: Listing, name: str | None, as_json: bool, markdown: bool) -> i
     if markdown:
         print(table(listing))
     elif name is None:
-        print_table((listing.kind, *listing.columns), _rows(listing))
+        print_entries(_entry(listing, spec) for spec in specs)
     else:
         _print_whole(listing, specs[0])
     return 0
@@ -113,6 +113,12 @@ def rewritten(page: str) -> str:
 def _rows(listing: Listing) -> list[list[str]]:
     facts = [(spec.name, listing.facts(spec)) for spec in listing.specs()]
     return [[name, *(text(known[column]) for column in listing.columns)] for name, known in facts]
+
+
+def _entry(listing: Listing, spec: Any) -> tuple[str, str, dict[str, object]]:
+    known = listing.facts(spec)
+    sentence, *others = listing.columns
+    return spec.name, text(known[sentence]), {column: known[column] for column in others}
 
 
 def _record(listing: Listing, spec: Any) -> dict[str, object]:

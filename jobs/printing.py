@@ -27,6 +27,16 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
+def print_entries(entries: Iterable[tuple[str, str, Mapping[str, object]]]) -> None:
+    """Entries of a name, a sentence and facts, that can be read at any width; a table of all facts cannot."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for name, sentence, facts in entries:
+        table.add_row(name, f"{sentence}\n{' · '.join(f'{key}: {text(value)}' for key, value in facts.items())}")
+    Console(highlight=False, markup=False).print(table)
+
+
 def print_json(value: object) -> int:
     """Prints JSON; 0, for commands that end with it."""
     print(json.dumps(value, indent=1, ensure_ascii=False))

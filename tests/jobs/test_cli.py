@@ -52,6 +52,17 @@ def test_listings_are_tables_and_json(cli: Cli, kind: str) -> None:
     assert "option" in cli(kind, entries[0]["name"]).out
 
 
+@pytest.mark.parametrize("kind", ["methods", "metrics"])
+def test_listings_cut_nothing_on_a_narrow_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = cli(kind).out.splitlines()
+    column = lines[0].index(lines[0].split(None, 1)[1])
+    words = {word for line in lines for word in line[column:].split()}
+    for entry in json.loads(cli(kind, "--json").out):
+        sentence = entry["definition"] if kind == "metrics" else entry["equation"]
+        assert set(sentence.split()) <= words
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
