@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from pipeline.summary import EXIT_INTERRUPTED
 from ssig.errors import UsageError
 
 
@@ -29,9 +33,23 @@ def cluster() -> Iterator[list[Mapping[str, float]]]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError("RAY_ADDRESS", os.environ.get("RAY_ADDRESS"), f"a cluster that answers ({error})") from None
     try:
-        yield nodes()
+        with _terminable():
+            yield nodes()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end the command as SIGINT does, to be resumed; Ray's own handler would exit with 15."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_INTERRUPTED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def nodes() -> list[Mapping[str, float]]:

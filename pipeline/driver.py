@@ -15,12 +15,13 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
@@ -61,6 +62,8 @@ MOST_FAILED_STARTS = 3
 WAIT_SECONDS = 0.5
 SHOW_SECONDS = 1.0
 RESIZE_SECONDS = 10.0
+# How long a file system may take to tell whether a file is there.
+SEES_SECONDS = 120.0
 # Staged files of attempts that were killed are removed when they are this old.
 STALE_STAGED_SECONDS = 3600.0
 # Of so many of the last units it is known how long they took.
@@ -109,7 +112,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             if manifest is None:
                 progress.phase = "reading the shards"
                 listener(progress, None)
-                manifest = record_run(job, storage, shards)
+                manifest = record_run(job, storage, shards, lease)
             labels = check_labels(storage, job_labels(job, manifest.hash, model))
             record_labels(storage, labels)
             if retry_failed:
@@ -207,9 +210,12 @@ class Dispatch:
                 self._show()
         finally:
             self.pool.stop()
-            clean_staging(self.storage, time.time() - STALE_STAGED_SECONDS)
             self.log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
-            self.log.close()
+            try:
+                clean_staging(self.storage, time.time() - STALE_STAGED_SECONDS)
+                self.log.close()
+            except OSError as error:  # of the log and of leavings alone: what is done is done
+                self._tell(f"the log could not be stored: {error}")
 
     @property
     def ending(self) -> Ending:
@@ -332,11 +338,11 @@ class Dispatch:
             "reason": reason,
             "attempts": order.work.failures,
         }
-        self.storage.put(f"quarantine/poison-{order.work.unit}-{row.index:06d}.json", json.dumps(record).encode())
         self.log.write("sample quarantined", **record)
+        self._record(f"quarantine/poison-{order.work.unit}-{row.index:06d}.json", record)
 
     def _give_up(self, order: Order) -> None:
-        """Records a unit that stays undone; where the storage itself is at fault, the log and the summary say so."""
+        """Records a unit that stays undone; the summary says so too."""
         work = order.work
         record = {
             "shard": self.manifest.rows(work.unit)[0].shard,
@@ -347,10 +353,14 @@ class Dispatch:
             "attempts": work.failures,
         }
         self.log.write("unit given up", **record)
+        self._record(given_up_name(work.unit), record)
+
+    def _record(self, name: str, record: Mapping[str, object]) -> None:
+        """Records what a person should know; where the storage itself is at fault, at least says so."""
         try:
-            self.storage.put(given_up_name(work.unit), json.dumps(record).encode())
+            self.storage.put(name, json.dumps(record).encode())
         except OSError as error:
-            self._tell(f"unit {work.unit} could not be recorded as left undone: {error}")
+            self._tell(f"{name} could not be written: {error}; it says {record['reason']}")
 
     def _resize(self) -> None:
         """Keeps as many actors as the work, the job and the cluster allow."""
@@ -371,7 +381,13 @@ class Dispatch:
         if is_object_url(self.storage.root) or len(nodes()) == 1:
             return
         probe = f"logs/{self.attempt}.jsonl"
-        if not ray.get(member.handle.sees.remote(probe)):
+        try:
+            is_shared = ray.get(member.handle.sees.remote(probe), timeout=SEES_SECONDS)
+        except RayActorError:
+            return  # the pool hears of its death
+        except GetTimeoutError:
+            is_shared = False
+        if not is_shared:
             raise RunError(
                 f"output.path: {self.storage.root} is a local path that {(member.info or {}).get('host')} does not "
                 "see; give a shared file system or an s3:// or gs:// URL"

@@ -5,7 +5,7 @@
     about=TEXT      only where the unit or file that the point is passed with contains it
     skip=N          not the first N times
     times=N         so often, and then never again; once by default
-    seconds=S       of `sleep` and `stop`
+    seconds=S       of `sleep` and `stop`; by how much `clock` sets the clock of the process ahead, or back
 
 Passes are counted over all processes by files that each can be made once, so a fault fires as often as it is told to,
 however many actors pass its point, die and are replaced. Without the variable, when this module is first imported,
@@ -29,6 +29,7 @@ VARIABLE, FOLDER = "SSIG_FAULTS", "SSIG_FAULTS_FOLDER"
 POINTS = {
     "driver-started": "the driver has its job",
     "after-lease": "the lease is held",
+    "before-manifest": "the shards are read",
     "after-manifest": "the manifest is stored, the run is not yet recorded",
     "after-run-record": "the run is recorded, its labels are not",
     "after-labels": "the labels are recorded",
@@ -170,6 +171,12 @@ def _stop(fault: Fault, folder: Path) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def _set_clock(fault: Fault, folder: Path) -> None:
+    """The clock of this process jumps; those of others, and of file systems, do not."""
+    true = time.time
+    time.time = lambda: true() + fault.seconds
+
+
 def _fail(number: int) -> Callable[[Fault, Path], None]:
     def fail(fault: Fault, folder: Path) -> None:
         raise OSError(number, f"{os.strerror(number)} (on purpose, {fault.point})")
@@ -193,6 +200,7 @@ ACTIONS: dict[str, Callable[[Fault, Path], None]] = {
     "no-space": _fail(errno.ENOSPC),
     "io-error": _fail(errno.EIO),
     "raise": _raise,
+    "clock": _set_clock,
     "note": lambda fault, folder: None,
 }
 

@@ -69,6 +69,17 @@ class Lease:
                 if entry.name <= _name(self._generation):  # a later one is another driver's
                     self._storage.delete(entry.name)
 
+    def verify(self) -> None:
+        """Looks whether the lease is still ours: this process may have stood still for long, its heartbeat too.
+
+        Raises:
+            LeaseHeldError: another driver has taken over.
+        """
+        newest = _newest(self._storage)
+        if newest is None or newest[0] != self._generation:
+            self.lost = True
+            raise LeaseHeldError(f"{self._storage.root}: another driver has taken this run over")
+
     def _beats(self, seen: tuple[int, dict[str, Any]]) -> bool:
         """Whether a lease of another host, stale by the clock, changes while it is watched."""
         if _is_here(seen[1]) or "beat" not in seen[1]:
@@ -86,11 +97,10 @@ class Lease:
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
-                newest = _newest(self._storage)
-                if newest is None or newest[0] != self._generation:
-                    self.lost = True
-                    return
+                self.verify()
                 self._storage.put(_name(self._generation), self._record())
+            except LeaseHeldError:
+                return
             except OSError:
                 continue  # a storage that is away for a while makes the heartbeat late, which is what it means
 

@@ -14,6 +14,7 @@ in memory is a line for each shard and each fault.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -41,6 +42,13 @@ from ssig.errors import UsageError
 
 FILE = "manifest.parquet"
 _META = b"ssig.manifest"
+# What a network's file system, or a process that has no more to give, says of files that may well be whole.
+_NO_ANSWER = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EMFILE, errno.ENFILE),
+    }
+)
 _LABEL_LIMIT = 64  # bytes; a longer payload is no class number
 _GROUP_ROWS = 8192  # at least, of a row group: its entry in the file's index is as large as a hundred rows
 _GROUPS_IN_MEMORY = 4  # so that units that are done again do not make row groups be read again and again
@@ -373,7 +381,8 @@ def _survey(url: str) -> _Survey:
     """Reads one shard; one that cannot be read has no samples and a quarantine record.
 
     Raises:
-        OSError: an object store does not answer, or refuses the shard.
+        OSError: the storage does not answer, or an object store refuses the shard: it may be whole, and the run would
+            be frozen without it.
     """
     storage, name = locate(url)
     size, version, digest = 0, "", None
@@ -388,7 +397,10 @@ def _survey(url: str) -> _Survey:
         digest = None if is_object_url(url) else hashing.sha256.hexdigest()
     except OSError as error:
         if is_object_url(url) and not isinstance(error, FileNotFoundError):
-            raise  # the store is at fault: with a shard that is whole, the run would be frozen without it
+            raise
+        if error.errno in _NO_ANSWER:
+            reason = f"{error.strerror}; it may be whole, so no run is begun without it"
+            raise OSError(error.errno, reason, url) from error
         found = Scan([], [], Damage(0, error.strerror or str(error)))
     drafts, quarantine = _group(found, name)
     return _Survey(ShardRecord(name, url, size, version, digest), _table(drafts, name), quarantine)

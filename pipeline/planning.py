@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline import faults
 from pipeline import manifest as manifests
-from pipeline.commit import commits
+from pipeline.commit import Commit, commits
 from pipeline.config import Job
+from pipeline.lease import Lease, LeaseHeldError
 from pipeline.manifest import Manifest
 from pipeline.names import MANIFEST, RUN, TABLES, commit_name, config_name, metrics_name, table_name
 from pipeline.plan import (
@@ -104,17 +105,27 @@ def _check_record(storage: Storage, record: Mapping[str, Any]) -> None:
         raise RefusedError(f"{storage.root}/{RUN}: its data set is not that of a run ({error})") from None
 
 
-def record_run(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest:
-    """Builds the manifest and freezes the run; `run.json` goes last and makes it one."""
+def record_run(job: Job, storage: Storage, shards: Sequence[str], lease: Lease | None = None) -> Manifest:
+    """Builds the manifest and freezes the run; `run.json` goes last and makes it one.
+
+    Raises:
+        LeaseHeldError: another driver has recorded the run meanwhile: this one stood still for longer than its lease.
+    """
     manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
+    faults.point("before-manifest", storage.root)
     if not manifest.save(storage):
         # A start that was cut off left its manifest; without run.json it binds nobody.
+        if lease is not None:
+            lease.verify()
+        if storage.entry(RUN) is not None:
+            raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
         storage.delete(MANIFEST)
         manifest.save(storage)
     faults.point("after-manifest", storage.root)
     for number, fault in enumerate(manifest.quarantine):
         storage.put(f"quarantine/shard-{number:06d}.json", json.dumps({**asdict(fault), "attempts": 1}).encode())
-    storage.create(RUN, json.dumps(run_record(job, manifest), indent=1).encode())
+    if not storage.create(RUN, json.dumps(run_record(job, manifest), indent=1).encode()):
+        raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
     faults.point("after-run-record", storage.root)
     return manifest
 
@@ -178,17 +189,37 @@ def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
 
 
 def units_to_do(storage: Storage, manifest: Manifest, labels: Sequence[Label]) -> list[Work]:
-    """Manifest minus commits: each unit with the labels it is not done under."""
-    done = {
-        label.method: {c.unit for _, c in commits(storage, label) if c.fingerprint == label.fingerprint}
-        for label in labels
-    }
+    """Manifest minus commits: each unit with the labels it is not done under.
+
+    Raises:
+        RefusedError: a commit is of another configuration than its label: no worker would do its unit again.
+    """
+    done = {label.method: {commit.unit for commit in _own_commits(storage, label)} for label in labels}
     works = []
     for unit in manifest.units():
         missing = tuple(label.method for label in labels if unit.id not in done[label.method])
         if missing:
             works.append(Work(unit.id, missing, unit.stop - unit.start))
     return works
+
+
+def _own_commits(storage: Storage, label: Label) -> Iterator[Commit]:
+    for name, commit in commits(storage, label):
+        if commit.fingerprint != label.fingerprint:
+            raise RefusedError(
+                f"{storage.root}/{name}: its fingerprint is {commit.fingerprint!r}, that of its label "
+                f"{label.fingerprint!r}; `ssig audit --repair` removes it, and then this command does its unit again"
+            )
+        yield commit
+
+
+def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
+    """What evaluations made of the attributions that a commit names: their commits and tables, commits first."""
+    unit = PurePosixPath(commit).stem
+    for one in evaluations:
+        if commit_name(one.model, one.method, unit) == commit:
+            yield commit_name(one.model, one.method, unit, one.evaluation)
+            yield metrics_name(one.model, one.method, unit, one.evaluation)
 
 
 def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
@@ -200,13 +231,10 @@ def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
     labels = list(labels)
     evaluations = list(recorded_evaluations(storage, labels))
     for label in labels:
-        added = [one for one in evaluations if (one.model, one.method) == (label.model, label.method)]
         for name, commit in list(commits(storage, label)):
             if set(commit.statuses) - {Status.OK}:
-                for one in added:  # of what is attributed anew
-                    storage.delete(commit_name(one.model, one.method, commit.unit, one.evaluation))
-                    storage.delete(metrics_name(one.model, one.method, commit.unit, one.evaluation))
-                storage.delete(name)
+                for file in (*measured_from(name, evaluations), name):
+                    storage.delete(file)
                 for table in TABLES:
                     storage.delete(table_name(table, label.model, label.method, commit.unit))
                 for entry in list(storage.list("quarantine")):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from pipeline.audit import AuditResult, Finding, Kind, audit
 from pipeline.lease import Lease, LeaseHeldError
-from pipeline.plan import RefusedError, open_run_record
+from pipeline.plan import Label, RefusedError, open_run_record, recorded_evaluations, recorded_labels
+from pipeline.planning import measured_from
 from pipeline.storage import Storage, open_storage
 
 
@@ -60,19 +61,20 @@ def repair(run: str) -> Repair:
             )
         if lease.lost:
             raise LeaseHeldError(f"{storage.root}: a driver has taken this run over; nothing was touched")
-        done = [*_uncommit(storage, found.findings), *_clear(storage, found.findings)]
+        evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
+        done = [*_uncommit(storage, found.findings, evaluations), *_clear(storage, found.findings)]
     left = [_why_left(finding) for finding in found.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
     return Repair(found, done, left, sound=all(finding.kind is Kind.ORPHAN for finding in found.findings))
 
 
-def _uncommit(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
-    """Removes damaged units, commits first."""
+def _uncommit(storage: Storage, findings: Sequence[Finding], evaluations: Sequence[Label]) -> Iterator[str]:
+    """Removes damaged units, and what evaluations made of them, commits first."""
     reasons: dict[tuple[str, ...], list[str]] = {}
     for finding in findings:
         if finding.kind is Kind.DAMAGED:
             reasons.setdefault(finding.files, []).append(finding.message)
     for files, messages in reasons.items():
-        removed = [name for name in files if _removed(storage, name)]
+        removed = [name for name in (*measured_from(files[0], evaluations), *files) if _removed(storage, name)]
         more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
         yield f"removed {', '.join(removed)}: {messages[0]}{more}"
 
@@ -87,6 +89,8 @@ def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
             yield f"kept {finding.files[0]}: {finding.commit} has come up since"
             continue
         yield from (f"removed {name}: no commit names it" for name in finding.files if _removed(storage, name))
+        if finding.commit is not None and _removed(storage, finding.commit):
+            yield f"removed {finding.commit}: it has come up while its files went"
 
 
 def _removed(storage: Storage, name: str) -> bool:

@@ -36,8 +36,9 @@ class Summary:
     """How a run ended.
 
     Attributes:
-        exit_code: 0 all attributed, 1 unfinished, 3 some samples failed or were quarantined, 130 interrupted.
-        run, report: the run, and its report.
+        exit_code: 0 all attributed and reported, 1 unfinished, 3 some samples failed or are in quarantine,
+            130 interrupted.
+        run, report: the run, and its report; None if that could not be written.
         units_to_do, units_done: of this command.
         expected: samples of the manifest.
         statuses: committed rows by status under each method label.
@@ -75,18 +76,22 @@ def finish(
     """
     ending = ending or Ending()
     faults.point("before-report", storage.root)
-    report = f"{storage.root}/report/index.html"
+    report: str | None = f"{storage.root}/report/index.html"
     if not report_is_current(storage.root):
         progress.phase = "writing the report"
         listener(progress, None)
-        report = build_report(storage.root)
+        try:
+            report = build_report(storage.root)
+        except OSError as error:  # the same command, or `ssig report`, writes it when the storage takes it
+            report = None
+            listener(progress, f"the report could not be written: {error}")
     faults.point("after-report", storage.root)
     found = statuses(storage, labels)
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
     left = len(units_to_do(storage, manifest, labels))
     if left and ending.interrupted:
         code = EXIT_INTERRUPTED
-    elif left:
+    elif left or report is None:
         code = EXIT_UNFINISHED
     else:
         code = EXIT_FAILED_SAMPLES if failed or manifest.quarantine else EXIT_DONE

@@ -3,7 +3,8 @@
     python tests/faults/chaos.py SEED [--images 200]
 
 Commands follow each other on a cluster of two nodes. Faults are drawn for each: processes that die, stand still or are
-asked to stop at some step, disks that fail, a node that goes and comes back. Then faults end, the command is given
+asked to stop at some step, disks that fail, a network that raises, clocks that jump, a node that goes and comes back, a
+second driver. Then faults end, the command is given
 until it is done, and the run is audited and compared with an undisturbed one, which later seeds share. One line of
 JSON says what happened; the exit code is 0 if nothing was lost, doubled or changed.
 """
@@ -58,7 +59,10 @@ KINDS = {
     "kill": (WORKER_POINTS, 3),
     "kill-driver": (WORKER_POINTS, 1),
     "kill-both": (WORKER_POINTS, 1),
+    "kill-group": (WORKER_POINTS, 0.5),
     "stop": (WORKER_POINTS, 1),
+    "raise": (["after-read"], 0.5),
+    "clock": ([*WORKER_POINTS, *DRIVER_POINTS], 1),
     "sleep": (WORKER_POINTS, 1),
     "no-space": (WRITING_POINTS, 1),
     "io-error": (WRITING_POINTS, 1),
@@ -77,7 +81,13 @@ def draw(random: np.random.Generator, passes: int) -> str:
     point = points[random.integers(len(points))]
     once = point in DRIVER_POINTS and point not in ("after-order", "after-event")
     rule = f"{point}:{kind.strip()}:skip={0 if once else random.integers(passes)}"
-    return rule + (f":times={random.integers(1, 4)}" if kind in ("no-space", "io-error") else "")
+    if kind in ("no-space", "io-error"):
+        rule += f":times={random.integers(1, 4)}"
+    if kind == "stop":
+        rule += f":seconds={random.integers(1, 6)}"
+    if kind == "clock":
+        rule += f":seconds={random.choice([-1, 1]) * 10 ** random.integers(1, 9)}"
+    return rule
 
 
 def settings(images: int) -> dict[str, Any]:
@@ -128,9 +138,12 @@ def chaos(seed: int, images: int) -> dict[str, Any]:
                     break
                 rules = [draw(random, images // 20) for _ in range(random.integers(2, 6))] if disturbing else []
                 loses_node = disturbing and random.random() < 0.3
+                has_rival = disturbing and random.random() < 0.2
                 case.folder = Path(folder) / f"faults-{number}"
                 case.folder.mkdir()
                 process = case.begin(drive, ";".join(rules), **job_settings)
+                if has_rival:  # whoever holds the lease works, the other is refused
+                    case.begin(drive, **job_settings)
                 if loses_node:
                     process.join(random.uniform(4, 10))
                     cluster.remove_node(node, allow_graceful=False)
@@ -139,8 +152,9 @@ def chaos(seed: int, images: int) -> dict[str, Any]:
                 case.close()
                 if loses_node:
                     node = cluster.add_node(num_cpus=1)
-                given += [*rules, *(["node lost and found"] if loses_node else [])]
-                fired += [*faults.fired(case.folder), *(["node:lost"] if loses_node else [])]
+                beside = ["node:lost"] * loses_node + ["driver:second"] * has_rival
+                given += [*rules, *beside]
+                fired += [*faults.fired(case.folder), *beside]
             return {
                 "seed": seed,
                 "images": images,

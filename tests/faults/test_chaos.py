@@ -23,6 +23,7 @@ def test_a_random_schedule_of_faults_loses_nothing(seed: int, dev_shards: list[P
     times = sum(found["injected"].values())
     lost, twice, redone = found["lost"], found["duplicated"], found["redone"]
     record(fault=f"chaos, seed {seed}", step="random", injected=times, lost=lost, duplicated=twice, redone=redone)
+    assert times, found
     assert (lost, twice, found["problems"]) == (0, 0, [])
     assert found["rows"] == 2 * found["images"]
     assert done.returncode == 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from disturbed import Disturbed, await_that, drive, go_on, is_stopped, small_job, start, work_off
+from disturbed import Disturbed, await_that, drive, go_on, is_stopped, small_disk, small_job, start, work_off
 from tests_shards import members, write_tar
 
 from pipeline.audit import audit
@@ -33,6 +36,7 @@ def on_ray(disturbed: Disturbed, ray_cluster: None) -> Disturbed:
     [
         "driver-started",
         "after-lease",
+        "before-manifest",
         "after-link:kill:about=manifest",
         "after-manifest",
         "after-link:kill:about=run.json",
@@ -43,6 +47,7 @@ def on_ray(disturbed: Disturbed, ray_cluster: None) -> Disturbed:
         "after-event:kill:skip=2",
         "before-report",
         "before-replace:kill:about=report/report.json",
+        "after-replace:kill:about=report/report.json",
         "after-report",
     ],
 )
@@ -52,7 +57,13 @@ def test_a_driver_killed_at_any_step(on_ray: Disturbed, step: str) -> None:
     on_ray.check("SIGKILL of the driver", step.replace(":kill:", " ").removeprefix("about="), injected=1)
 
 
-@pytest.mark.parametrize("step", ["before-read", "after-attribute", "after-link", "before-commit", "after-commit"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        *("before-read", "after-read", "after-attribute", "before-stage", "after-write", "after-fsync"),
+        *("before-publish", "after-link", "after-publish", "before-commit", "after-commit"),
+    ],
+)
 def test_an_actor_killed_at_any_step_is_replaced(on_ray: Disturbed, step: str) -> None:
     assert on_ray.do(drive, f"{step}:kill:about={UNIT}") == 0, on_ray.messages()
     on_ray.check("SIGKILL of an actor", step, injected=1)
@@ -83,7 +94,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         yield {"RAY_TMPDIR": folder}
 
 
-@pytest.mark.parametrize("step", ["after-publish", "before-commit"])
+@pytest.mark.parametrize("step", ["after-read", "after-write", "after-link", "after-publish", "before-commit"])
 def test_a_group_killed_with_its_own_cluster(disturbed: Disturbed, apart: dict[str, str], step: str) -> None:
     disturbed.environment = apart
     assert disturbed.do(drive, f"{step}:kill-group{SECOND}") == -9, disturbed.messages()
@@ -108,13 +119,40 @@ def test_a_driver_that_is_asked_twice_stops_at_once(on_ray: Disturbed) -> None:
     on_ray.check("SIGINT, twice", "before-commit", injected=3)
 
 
+@pytest.mark.parametrize("step", ["after-manifest", "after-labels", "before-report"])
+def test_a_driver_that_is_terminated_beside_its_work_ends_as_interrupted(on_ray: Disturbed, step: str) -> None:
+    assert on_ray.do(drive, f"{step}:terminate-driver") == 130, on_ray.messages()
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    on_ray.check("SIGTERM", step, injected=1)
+
+
+@pytest.mark.parametrize("seconds", [-1e8, 1e8])
+@pytest.mark.parametrize("point", ["after-lease", "after-event", "before-commit"])
+def test_a_clock_that_jumps_stops_nobody(on_ray: Disturbed, point: str, seconds: float) -> None:
+    assert on_ray.do(drive, f"{point}:clock:seconds={seconds}") == 0, on_ray.messages()
+    on_ray.check(f"the clock jumps {'ahead' if seconds > 0 else 'back'}", f"{point}, with a driver", injected=1)
+
+
+def test_a_driver_that_stood_still_while_another_took_over_leaves_its_run_alone(on_ray: Disturbed) -> None:
+    """Its host was suspended: its heartbeat is old, and it goes on when the other has done all."""
+    zombie = on_ray.begin(drive, "before-manifest:stop:seconds=0")
+    await_that(lambda: is_stopped(zombie.pid))
+    (lease,) = on_ray.run.glob(".lease/*.json")
+    lease.write_text(json.dumps({"host": "another", "boot": "one", "pid": 1, "beat": 0}))
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    go_on(zombie.pid)
+    assert on_ray.end(zombie) == 1
+    assert "LeaseHeldError" in on_ray.messages()
+    on_ray.check("a zombie driver", "before-manifest", injected=1)
+
+
 def test_a_second_driver_is_refused_and_disturbs_nobody(on_ray: Disturbed) -> None:
     first = on_ray.begin(drive, "before-commit:sleep:seconds=3:times=2")
     await_that(lambda: any(on_ray.run.glob("metrics/*/*/*.parquet")))
     assert on_ray.do(drive) == 1
     assert "LeaseHeldError" in on_ray.messages()
     assert on_ray.end(first) == 0
-    on_ray.check("a second driver", "during the run")
+    on_ray.check("a second driver", "during the run", by_hand=1)
 
 
 def test_a_worker_that_outlives_its_driver_changes_nothing(on_ray: Disturbed) -> None:
@@ -141,6 +179,52 @@ def test_a_disk_that_stays_full_leaves_units_for_the_next_command(on_ray: Distur
     assert on_ray.do(drive) == 0, on_ray.messages()
     assert not list(on_ray.run.glob("quarantine/*.json"))
     on_ray.check("ENOSPC until a unit is given up", "before-stage", injected=4)
+
+
+@pytest.fixture
+def on_small_disk(on_ray: Disturbed, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """The run lies on a file system of its own; gives a function that mounts it anew with other options."""
+    with small_disk(tmp_path / "disk", "16m") as remount:
+        on_ray.run = tmp_path / "disk" / "run"
+        yield remount
+
+
+def test_a_disk_that_is_really_full_leaves_units_and_the_driver_says_so(
+    on_ray: Disturbed, on_small_disk: Callable[[str], None]
+) -> None:
+    """Its own log and records cannot be written either; that ends nothing sooner or otherwise."""
+    driver = on_ray.begin(drive, f"before-stage:stop:seconds=0{SECOND}")
+    await_that(lambda: any(map(is_stopped, actors_of(on_ray.run))))
+    filler = on_ray.run.parent / "filler"
+    fill(filler)
+    go_on(*actors_of(on_ray.run))
+    assert on_ray.end(driver) == 1, on_ray.messages()
+    assert "No space left" in on_ray.messages()
+    filler.unlink()
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    assert not list(on_ray.run.glob("quarantine/*.json"))
+    on_ray.check("a full disk, with a driver", "before-stage", injected=1, by_hand=1)
+
+
+def test_a_disk_that_turns_read_only_leaves_units_for_the_next_command(
+    on_ray: Disturbed, on_small_disk: Callable[[str], None]
+) -> None:
+    driver = on_ray.begin(drive, "before-stage:stop:seconds=0")  # the first time, so that no file is open
+    await_that(lambda: any(map(is_stopped, actors_of(on_ray.run))))
+    on_small_disk("ro")
+    go_on(*actors_of(on_ray.run))
+    assert on_ray.end(driver) == 1, on_ray.messages()
+    assert "Read-only" in on_ray.messages()
+    on_small_disk("rw")
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    on_ray.check("a disk turns read-only, with a driver", "before-stage", injected=1, by_hand=1)
+
+
+def fill(file: Path) -> None:
+    """Takes all the space that is left."""
+    with file.open("wb", buffering=0) as hoard, suppress(OSError):
+        while hoard.write(bytes(4096)):
+            pass
 
 
 @pytest.fixture
@@ -172,16 +256,61 @@ def test_nodes_that_come_and_go(larger: Disturbed, apart: dict[str, str]) -> Non
         cluster.add_node(num_cpus=1)
         assert larger.end(driver, 180) == 0, larger.messages()
         assert len(nodes_of(larger.run)) == 3
-        larger.check("a node is lost, another comes", "during the run", injected=2)
+        larger.check("a node is lost, another comes", "during the run", by_hand=2)
     finally:
         cluster.shutdown()
 
 
+def test_an_object_store_that_is_full_of_others_things_delays_nobody(
+    disturbed: Disturbed, apart: dict[str, str]
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=small)
+    try:
+        disturbed.environment = {**apart, "RAY_ADDRESS": cluster.address}
+        full = disturbed.run.parent / "full"
+        hoarder = start(hoard, cluster.address, full)
+        await_that(full.exists)
+        assert disturbed.do(drive) == 0, disturbed.messages()
+        assert hoarder.is_alive()
+        hoarder.kill()
+        hoarder.join()
+        disturbed.check("a full Ray object store", "during the run", by_hand=1)
+    finally:
+        cluster.shutdown()
+
+
+STORE_BYTES = 80 * 2**20
+
+
+def hoard(address: str, full: Path) -> None:
+    """Holds more in Ray's object store than it has room for."""
+    import numpy as np
+    import ray
+
+    ray.init(address, log_to_driver=False)
+    held = [ray.put(np.zeros(STORE_BYTES // 8, np.uint8)) for _ in range(12)]
+    full.touch()
+    time.sleep(600)
+    assert held
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    """What drivers wrote into their logs."""
+    return [json.loads(line) for path in run.glob("logs/*.jsonl") for line in path.read_text().splitlines()]
+
+
+def actors_of(run: Path) -> list[int]:
+    """The processes of all actors that were ever ready."""
+    return [line["pid"] for line in logged(run) if line["event"] == "actor ready"]
+
+
 def nodes_of(run: Path) -> set[str]:
     """The nodes on which an actor was ever ready."""
-    lines = [json.loads(line) for path in run.glob("logs/*.jsonl") for line in path.read_text().splitlines()]
-    return {line["node"] for line in lines if line["event"] == "actor ready"}
+    return {line["node"] for line in logged(run) if line["event"] == "actor ready"}
 
 
 def events(run: Path) -> set[str]:
-    return {json.loads(line)["event"] for path in run.glob("logs/*.jsonl") for line in path.read_text().splitlines()}
+    return {line["event"] for line in logged(run)}

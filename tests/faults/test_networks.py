@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
-from disturbed import Disturbed, drive, record
+from disturbed import Disturbed, drive, keys_of, small_job, start, work_off
 from tests_shards import members, write_tar
 
 from pipeline.audit import audit
@@ -16,6 +17,7 @@ from pipeline.audit import audit
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 WHITE = 5
+WHITE_KEY = f"image{WHITE:04d}"
 
 
 @pytest.fixture
@@ -28,10 +30,27 @@ def poisoned(disturbed: Disturbed, tmp_path: Path) -> Disturbed:
     return disturbed
 
 
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the same network makes of the same samples where none of them troubles it."""
+    folder = tmp_path_factory.mktemp("healthy")
+    shard = write_tar(folder / "a.tar", members(0, 8, white=WHITE))
+    process = start(work_off, small_job(shard, folder / "run", methods=["gradient"]))
+    process.join()
+    assert process.exitcode == 0
+    return folder / "run"
+
+
 def outcomes(run: Path) -> dict[str, tuple[str, str | None]]:
     """Status and error of each sample."""
     rows = duckdb.sql(f"select key, status, error from '{run}/metrics/**/*.parquet'").fetchall()
     return {key: (status, error) for key, status, error in rows}
+
+
+def numbers(run: Path, but: str) -> list[tuple[Any, ...]]:
+    """The metrics of all samples but one."""
+    rows = duckdb.sql(f"select key, probability, insertion, roc_auc from '{run}/metrics/**/*.parquet' order by key")
+    return [row for row in rows.fetchall() if row[0] != but]
 
 
 @pytest.mark.parametrize(
@@ -45,16 +64,20 @@ def outcomes(run: Path) -> dict[str, tuple[str, str | None]]:
         ("hangs_on_white", "timeout", "unit_timeout"),
     ],
 )
-def test_one_image_fails_and_no_other(poisoned: Disturbed, network: str, status: str, says: str) -> None:
+def test_one_image_fails_and_no_other(
+    poisoned: Disturbed, healthy: Path, network: str, status: str, says: str
+) -> None:
     code = poisoned.do(drive, model__name=f"networks:{network}", methods=["gradient"], actors__unit_timeout=6)
     assert code == 3, poisoned.messages()
     found = outcomes(poisoned.run)
     assert Counter(state for state, _ in found.values()) == {"ok": 7, status: 1}
-    state, error = found[f"image{WHITE:04d}"]
+    state, error = found[WHITE_KEY]
     assert state == status
     assert says in (error or "")
     assert audit(str(poisoned.run)).problems == []
-    record(fault=f"a network: {network}", step="computing", injected=1, lost=0, duplicated=0, redone=poisoned.redone)
+    poisoned.count(f"a network: {network}", "computing", keys_of(healthy), times=1)
+    for mine, theirs in zip(numbers(poisoned.run, WHITE_KEY), numbers(healthy, WHITE_KEY), strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-3)
 
 
 def test_an_actor_that_stands_still_is_killed(disturbed: Disturbed) -> None:
@@ -72,7 +95,7 @@ def test_a_poison_image_among_the_references_fails_no_unit(poisoned: Disturbed, 
     code = poisoned.do(drive, model__name=f"networks:{network}", methods=methods)
     assert code == 3, poisoned.messages()
     found = outcomes(poisoned.run)
-    assert [key for key, (status, _) in found.items() if status != "ok"] == [f"image{WHITE:04d}"]
+    assert [key for key, (status, _) in found.items() if status != "ok"] == [WHITE_KEY]
     kinds = {json.loads(path.read_text())["kind"] for path in poisoned.run.glob("quarantine/*.json")}
     assert "reference" in kinds
     assert audit(str(poisoned.run)).problems == []

@@ -113,7 +113,7 @@ def test_a_limit_on_file_sizes_leaves_no_half_file(disturbed: Disturbed) -> None
     assert "too large" in disturbed.messages()
     assert_all_whole(disturbed.run)
     assert disturbed.do(work_off) == 0
-    disturbed.check("RLIMIT_FSIZE", "writing", injected=1)
+    disturbed.check("RLIMIT_FSIZE", "writing", by_hand=1)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_full_disk_is_made_good_by_space(disturbed: Disturbed, disk: Path) -> 
     assert_all_whole(disturbed.run)
     disturbed.remount("size=16m")  # type: ignore[attr-defined]
     assert disturbed.do(work_off) == 0
-    disturbed.check("a full disk", "writing", injected=1)
+    disturbed.check("a full disk", "writing", by_hand=1)
 
 
 def test_a_read_only_disk_changes_nothing(disturbed: Disturbed, disk: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_read_only_disk_changes_nothing(disturbed: Disturbed, disk: Path) -> N
     assert contents(disturbed.run) == before
     disturbed.remount("rw")  # type: ignore[attr-defined]
     assert disturbed.do(work_off) == 0
-    disturbed.check("a read-only disk", "writing", injected=1)
+    disturbed.check("a read-only disk", "writing", by_hand=1)
 
 
 @pytest.mark.parametrize("table", ["attributions", "metrics"])
@@ -153,16 +153,23 @@ def test_a_damaged_file_that_nobody_committed_is_made_anew(disturbed: Disturbed,
     (file,) = disturbed.run.glob(f"{table}/*/*/{UNIT}.parquet")
     file.write_bytes(file.read_bytes()[:-100])
     assert disturbed.do(work_off) == 0
-    disturbed.check("a file is damaged before its commit", table, injected=1)
+    disturbed.check("a file is damaged before its commit", table, by_hand=1)
 
 
 def test_files_of_another_time_are_no_obstacle(disturbed: Disturbed) -> None:
-    """A clock that jumped: everything on the disk is from the future, or long past."""
+    """Another host's clock: everything on the disk is from the future, or long past."""
     assert disturbed.do(work_off, f"after-publish:kill:about=attributions/{IG}/{UNIT}") == -9
     for number, file in enumerate(sorted(path for path in disturbed.run.rglob("*") if path.is_file())):
         os.utime(file, (2e9, 2e9) if number % 2 else (0, 0))
     assert disturbed.do(work_off) == 0
-    disturbed.check("the clock jumps", "after-publish", injected=1)
+    disturbed.check("files from the future and the past", "after-publish", by_hand=1)
+
+
+@pytest.mark.parametrize("seconds", [-1e8, 1e8])
+@pytest.mark.parametrize("point", ["after-read", "after-write", "before-commit"])
+def test_a_worker_whose_clock_jumps_goes_on(disturbed: Disturbed, point: str, seconds: float) -> None:
+    assert disturbed.do(work_off, f"{point}:clock:about={UNIT}:seconds={seconds}") == 0
+    disturbed.check(f"the clock jumps {'ahead' if seconds > 0 else 'back'}", point, injected=1)
 
 
 def plan(disturbed: Disturbed) -> None:

@@ -172,6 +172,11 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
         ("resume", "status", "open", "report", "evaluate"),
         r"commits/",
     ),
+    "a commit of another configuration": (
+        commit(fingerprint="0" * 64),
+        ("resume",),
+        r"commits/.*its fingerprint is '0000.*ssig audit --repair",
+    ),
     "rows in words": (commit(rows="two"), ("open", "report"), r"commits/.*rows 'two' is no integer"),
     "counts in a list": (commit(statuses=["ok"]), ("open", "report"), r"statuses \['ok'\] are no counts"),
     "counts in words": (commit(statuses={"ok": "2"}), ("open", "report"), r"statuses .* are no counts"),

@@ -236,6 +236,14 @@ def test_a_shard_without_permission_is_recorded(tmp_path: Path) -> None:
     assert "ermission" in record.reason
 
 
+def test_a_storage_that_does_not_answer_begins_no_run_without_the_shard(tmp_path: Path) -> None:
+    """Linux gives EIO for the first bytes of a process's memory, as a file system does whose server is away."""
+    (tmp_path / "away.tar").symlink_to("/proc/self/mem")
+    shards = [tar(tmp_path / "x.tar", samples("a")), str(tmp_path / "away.tar")]
+    with pytest.raises(OSError, match=r"no run is begun without it.*away\.tar"):
+        manifest.build(shards, 64)
+
+
 @pytest.mark.parametrize("kind", ["local", "memory"])
 def test_saving_and_loading_keep_everything(tmp_path: Path, kind: str) -> None:
     shards = [tar(tmp_path / f"{name}.tar", [*samples("ab"), ("a.jpg", b""), ("ü", b"")]) for name in "xy"]

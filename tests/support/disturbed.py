@@ -50,8 +50,8 @@ def work_off(job: Job) -> int:
 
 
 def drive(job: Job) -> int:
-    """A driver, with the cluster that `RAY_ADDRESS` names, or its own."""
-    return attribute(job).exit_code
+    """A driver, with the cluster that `RAY_ADDRESS` names, or its own; it prints what it tells a person."""
+    return attribute(job, lambda progress, message: message and print(message, flush=True)).exit_code
 
 
 def small_job(shard: Path, run: Path, **overrides: Any) -> Job:
@@ -134,16 +134,25 @@ class Disturbed:
         begun = [line for line in faults.fired(self.folder) if ":note" in line]
         return len(begun) - len(set(begun))
 
-    def check(self, fault: str, step: str, injected: int | None = None) -> None:
-        """Proves that the run is finished and sound, that nothing is lost or twice, and that its numbers stand."""
-        times = self.injected if injected is None else injected
-        expected, found = keys_of(self.expected), keys_of(self.run)
-        lost, twice = (expected - found).total(), (found - expected).total()
-        record(fault=fault, step=step, injected=times, lost=lost, duplicated=twice, redone=self.redone)
-        assert times, self.messages()
-        assert (lost, twice) == (0, 0)
+    def check(self, fault: str, step: str, injected: int | None = None, by_hand: int = 0) -> None:
+        """Proves that the run is finished and sound, that nothing is lost or twice, and that its numbers stand.
+
+        Args:
+            fault, step: for the table of faults.
+            injected: how many faults must have fired; at least one if nothing was done by hand.
+            by_hand: how many things the test itself did to the run or its processes.
+        """
+        assert self.injected == injected if injected is not None else self.injected + by_hand, self.messages()
+        self.count(fault, step, keys_of(self.expected), self.injected + by_hand)
         assert audit(str(self.run)).problems == []
         assert_same_numbers(self.run, self.expected)
+
+    def count(self, fault: str, step: str, expected: Counter[tuple[Any, ...]], times: int) -> None:
+        """Adds a line to the table of faults, and proves that no row is lost or twice."""
+        found = keys_of(self.run)
+        lost, twice = (expected - found).total(), (found - expected).total()
+        record(fault=fault, step=step, injected=times, lost=lost, duplicated=twice, redone=self.redone)
+        assert (lost, twice) == (0, 0)
 
     def close(self) -> None:
         """Ends what is left of the processes."""
@@ -187,7 +196,8 @@ def assert_same_numbers(run: Path, expected: Path) -> None:
         assert one == pytest.approx(other, abs=1e-3, nan_ok=True)
     for file in sorted(expected.glob("attributions/*/*/*.parquet")):
         first, second = (decode_maps(pq.read_table(root / file.relative_to(expected))) for root in (run, expected))
-        assert np.linalg.norm(first - second) <= 1e-4 * np.linalg.norm(second)
+        for one, other in zip(first, second, strict=True):
+            assert np.linalg.norm(one - other) <= 1e-4 * np.linalg.norm(other)
 
 
 def _rows(run: Path, columns: str) -> list[tuple[Any, ...]]:
@@ -229,7 +239,8 @@ def _system(command: str) -> None:
     assert os.system(command) == 0, command
 
 
-def go_on(pid: int | None) -> None:
-    """Lets a stopped process go on."""
-    assert pid is not None
-    os.kill(pid, signal.SIGCONT)
+def go_on(*pids: int | None) -> None:
+    """Lets stopped processes go on."""
+    for pid in pids:
+        assert pid is not None
+        os.kill(pid, signal.SIGCONT)
