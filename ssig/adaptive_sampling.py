@@ -4,7 +4,8 @@
 
     standard-error   error = mean pixel standard error / mean |map|, as it is reported with every map
     spearman         error = 1 - (2 r / (1 + r)), r the rank correlation of the maps of the even and the odd samples:
-                     the step from half the samples to all of them is that of Spearman and Brown
+                     the step from half the samples to all of them is that of Spearman and Brown; equal values share
+                     the mean of their ranks, and the map of a half that is constant has r = 0
 
 An image that has finished leaves its group, and the engine fills its place with points of other groups. Whether it has
 finished depends on its own samples alone, so the result is the same in any batch. Strata cannot be cut for a number
@@ -104,20 +105,29 @@ def integrate_until(
 def _errors(so_far: Attribution, halves: SplitHalves, criterion: str) -> Tensor:
     """(B,), each image's error."""
     if criterion == "spearman":
-        correlation = _spearman(*halves.maps())
-        return 1 - 2 * correlation / (1 + correlation.clamp_min(0))
+        return split_half_error(*halves.maps())
     errors = so_far.standard_error_mean
     if errors is None:
         raise ValueError("a sampler without randomness has no sampling error")
     return errors
 
 
-def _spearman(first: Tensor, second: Tensor) -> Tensor:
-    """(B,), rank correlation of maps (B, H, W)."""
-    ranks = [maps.flatten(1).argsort(dim=1).argsort(dim=1).double() for maps in (first, second)]
+def split_half_error(first: Tensor, second: Tensor) -> Tensor:
+    """(B,) float64, the error `spearman` of the maps (B, H, W) of two halves of the samples."""
+    correlation = rank_correlation(first, second)
+    return 1 - 2 * correlation / (1 + correlation.clamp_min(0))
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """(B,) float64, Spearman's correlation of maps (B, H, W); 0 where one of them is constant or not finite."""
+    from scipy.stats import rankdata  # half a second to import, which no other criterion needs
+
+    ranks = [torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1)) for maps in (first, second)]
     centred: list[Tensor] = [values - values.mean(dim=1, keepdim=True) for values in ranks]
     scale: Tensor = centred[0].norm(dim=1) * centred[1].norm(dim=1)
-    return (centred[0] * centred[1]).sum(dim=1) / scale
+    defined = scale > 0  # ranks of what is not a number are none
+    correlation = (centred[0] * centred[1]).sum(dim=1) / torch.where(defined, scale, 1)
+    return torch.where(defined, correlation, 0).to(first.device)
 
 
 def _known(scores: Tensor | None) -> Tensor:

@@ -108,7 +108,7 @@ class MethodExplainer:
         return None if self.fresh is None else self.fresh()
 
     def samples(self, row: int, count: int) -> Tensor | None:
-        """The first points at which the method takes gradients for an image; see `Explainer`."""
+        """Points at which the method takes gradients for an image, evenly over all of them; see `Explainer`."""
         one = torch.tensor([row])
         job = self._job(self.images[one], self.targets[one], one, 0, count, self._references(None))
         (points,) = self.device.run([Job(None, _points(job.steps, count), job.targets, job.score)])
@@ -148,16 +148,47 @@ def _map(steps: Steps) -> Generator[Request, Response, Tensor]:
 
 
 def _points(steps: Steps, count: int) -> Generator[Request, Response, Tensor | None]:
-    """The points of a method's first requests for gradients; the last of these is not evaluated any more."""
-    found: list[Tensor] = []
+    """`count` of the points at which a method asks for gradients, evenly over all, or all where there are fewer."""
+    found = Spread(count)
     try:
         request = next(steps)
         while True:
             if "gradient" in request.want:
-                found.append(request.points)
-            if sum(len(points) for points in found) >= count:
-                break
+                found.add(request.points)
             request = steps.send((yield request))
     except StopIteration:
-        pass
-    return torch.cat(found)[:count] if found else None
+        return found.points()
+
+
+class Spread:
+    """Of S points that come in parts, n that are spread evenly over all: `floor((i + .5) S / n)`, i = 0 ... n - 1.
+
+    How many will come is known only at the end. So all are kept up to twice as many as are wanted; then every second
+    one goes, and of those to come too, and so on. Places are exact for S up to 2n and else off by less than S / n.
+    """
+
+    _ROOM = 2
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[Tensor] = []
+        self._every, self._first, self._seen = 1, 0, 0
+
+    def add(self, points: Tensor) -> None:
+        """Takes in the next points (n, ...)."""
+        ahead = (self._first - self._seen) % self._every
+        self._seen += len(points)
+        # A copy, so that the points that go are not held in memory by those that stay.
+        self._kept += [point.clone() for point in points[ahead :: self._every]]
+        while len(self._kept) > self._ROOM * self._count:
+            # In turn the first and the second of each two, so that neither end of the range is favoured.
+            start = int(self._first < self._every // 2 or self._every == 1)
+            self._first, self._every = self._first + start * self._every, 2 * self._every
+            self._kept = self._kept[start::2]
+
+    def points(self) -> Tensor | None:
+        """(n, ...), n at most the number that is wanted; None where none came."""
+        total = len(self._kept)
+        wanted = min(self._count, total)
+        places = [(2 * number + 1) * total // (2 * wanted) for number in range(wanted)]
+        return torch.stack([self._kept[place] for place in places]) if total else None

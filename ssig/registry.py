@@ -76,7 +76,8 @@ class MethodSpec:
         paper: where the method was published.
         equation: one line.
         evaluations: gradient evaluations per image under given options.
-        complete: whether the attributions sum to `f(x) - f(x')` in the limit.
+        complete: whether the attributions sum to `f(x) - f(x')` in the limit, under the default options.
+        baseline: whether the attributions depend on the baseline under given options.
         path: names the points that it evaluates under given options: methods of equal names evaluate the same ones;
             None for points of its own.
         references: how many images of the data set it wants to compare with under given options; 0 for none.
@@ -92,6 +93,7 @@ class MethodSpec:
     complete: bool
     path: Callable[[Any], Hashable | None] = lambda options: None
     references: Callable[[Any], int] = lambda options: 0
+    baseline: Callable[[Any], bool] = lambda options: True
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def parse(self, given: Mapping[str, Any]) -> Any:
@@ -122,7 +124,10 @@ class MetricSpec:
         vectors: names of further list columns, one fixed length each, which are stored and not drawn.
         dataset_columns: number of the whole data set -> better direction.
         dataset: `(columns, options) -> numbers`, all `dataset_columns` from the stored columns of one model and
-            method: scalars (N,), curves and vectors (N, n), of the images that have each of them.
+            method: scalars (N,), curves and vectors (N, n), of the images that have each of them; n = 0 where no
+            image of the method has the list, and NaN for a number that is made from it.
+        resampled: `(columns, counts, options) -> numbers`, (R,) each: what `dataset` gives of the images with image i
+            taken counts[r, i] times, counts (R, N); None where each image must be there once, or it takes too long.
     """
 
     name: str
@@ -141,6 +146,7 @@ class MetricSpec:
     vectors: tuple[str, ...] = ()
     dataset_columns: Mapping[str, str] = field(default_factory=dict)
     dataset: Callable[[Mapping[str, np.ndarray], Any], Mapping[str, float]] | None = None
+    resampled: Callable[[Mapping[str, np.ndarray], np.ndarray, Any], Mapping[str, np.ndarray]] | None = None
 
     def parse(self, given: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""

@@ -3,8 +3,12 @@
     saving = 1 - mean of the samples drawn until each image's error met the tolerance
                  / least fixed number whose error meets it for 95 % of the images
 
-Whoever wants that accuracy with a fixed number must take the latter, for every image. Both sides have the error that
-is reported with every map, mean standard error over mean |map|.
+Whoever wants that accuracy with a fixed number must take the latter, for every image. Both sides have the same error:
+
+    standard-error  the one that is reported with every map, mean standard error over mean |map|
+    spearman        1 - rank correlation of the maps of two halves of the samples, stepped up to all of them; a fixed
+                    number n is given two maps of n / 2 independent samples, and images that drew as many samples as
+                    they may count as not within the tolerance
 """
 
 from __future__ import annotations
@@ -15,7 +19,10 @@ from typing import Any
 
 from jobs.bench.networks import ready_case
 from jobs.bench.timing import machine
+from ssig.adaptive_sampling import CRITERIA, split_half_error
 from ssig.api import attribute
+from ssig.errors import UsageError
+from ssig.registry import METHODS
 from ssig.types import Attribution
 
 SHARE = 0.95
@@ -29,6 +36,7 @@ def measure(
     images: int = 50,
     tolerance: float = 0.1,
     sampler: str | None = None,
+    criterion: str = CRITERIA[0],
     shards: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Samples of both ways for one tolerance.
@@ -39,21 +47,32 @@ def measure(
         images: how many.
         tolerance: of the error.
         sampler: of the method, in place of its own.
+        criterion: which error, one of `CRITERIA`.
         shards: where the images come from.
     """
-    case = ready_case(network, images, shards or ())
+    if criterion not in CRITERIA:
+        raise UsageError("criterion", criterion, CRITERIA)
     law: dict[str, Any] = {} if sampler is None else {"sampler": sampler}
+    rule = {**law, "samples": "auto", "tolerance": tolerance, "criterion": criterion}
+    most = METHODS[method].parse(rule).most
+    case = ready_case(network, images, shards or ())
 
     def explain(**options: Any) -> Attribution:
-        return attribute(case.replica, case.images, case.targets, method, **law, **options)
+        return attribute(case.replica, case.images, case.targets, method, **options)
 
-    adaptive = explain(samples="auto", tolerance=tolerance)
+    def fixed(count: int) -> float:
+        if criterion == "spearman":
+            halves = [explain(**law, samples=count // 2, seed=seed).map for seed in (0, 1)]
+            return float((split_half_error(*halves) <= tolerance).double().mean())
+        return _share(explain(**law, samples=count), tolerance)
+
+    adaptive = explain(**rule)
     drawn = adaptive.gradient_evaluations.double()
     tried: dict[int, float] = {}
 
     def suffices(count: int) -> bool:
         if count not in tried:
-            tried[count] = _share(explain(samples=count), tolerance)
+            tried[count] = fixed(count)
         return tried[count] >= SHARE
 
     # From where nearly all images stopped by themselves: up to what is enough, then between it and what is not.
@@ -64,14 +83,16 @@ def measure(
         between = _rounded((short + enough) / 2 - EVERY / 2)
         short, enough = (short, between) if suffices(between) else (between, enough)
     saving = 1 - float(drawn.mean()) / enough
+    within = _share(adaptive, tolerance) if criterion != "spearman" else float((drawn < most).double().mean())
     return {
         "network": network,
         "method": method if sampler is None else f"{method}, sampler {sampler}",
         "images": f"{images}, {case.source}",
+        "criterion": criterion,
         "tolerance": tolerance,
         "samples drawn, mean": float(drawn.mean()),
         "samples drawn, least - median - most": [float(drawn.quantile(q)) for q in (0, 0.5, 1)],
-        "images within the tolerance": _share(adaptive, tolerance),
+        "images within the tolerance": within,
         "fixed numbers": [{"samples": count, "images within the tolerance": tried[count]} for count in sorted(tried)],
         "fixed number for 95 % of the images": enough,
         "saving": saving,

@@ -83,6 +83,7 @@ def adaptive(
     images: Annotated[int, typer.Option(min=1, help="How many images.")] = 50,
     tolerance: Annotated[float, typer.Option(help="Of the error.")] = 0.1,
     sampler: Annotated[str | None, typer.Option(help="Of the method, in place of its own.")] = None,
+    criterion: Annotated[str, typer.Option(help="Which error: standard-error or spearman.")] = "standard-error",
     shards: Shards = None,
     as_json: AsJson = False,
 ) -> int:
@@ -95,6 +96,7 @@ def adaptive(
         images=images,
         tolerance=tolerance,
         sampler=sampler,
+        criterion=criterion,
         shards=shards,
     )
 

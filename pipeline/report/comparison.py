@@ -1,7 +1,9 @@
 """Methods against each other: means, paired differences to the reference method, and who leads.
 
 All intervals of a model come from one joint bootstrap, so that every difference is taken on the same resampled images.
-A leader is *separated* from the runner-up where the interval of their paired difference excludes 0.
+A leader is *separated* from the runner-up where the interval of their paired difference excludes 0 on the leader's
+side. Methods that keep different images can have means in one order and a paired difference of the other sign; then
+the means compare images and not methods, and nobody leads.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Lead:
-    """Who leads a column. `difference` is leader minus runner-up; `behind` is reference minus leader, None where the
-    reference leads."""
+    """Who has the best mean of a column. `difference` is leader minus runner-up on the images that both have; `behind`
+    is reference minus leader, likewise, None where the reference has the best mean."""
 
     column: Column
     leader: str
@@ -47,18 +49,39 @@ class Lead:
         return self.difference.mean == 0
 
     @property
+    def contradicted(self) -> bool:
+        """Whether the paired difference does not favour the leader: it has the other sign, or no images."""
+        return not self.tied and not self._favours(self.difference, 1)
+
+    @property
     def separated(self) -> bool:
-        return self.difference.separated
+        """Whether the interval of the paired difference excludes 0 on the leader's side."""
+        return self.difference.separated and self._favours(self.difference, 1)
+
+    @property
+    def reference_behind(self) -> bool:
+        """Whether the reference is worse than the leader on the images that both have."""
+        return self.behind is not None and self._favours(self.behind, -1)
+
+    @property
+    def reference_clearly_behind(self) -> bool:
+        """Whether the interval of that difference excludes 0 as well."""
+        return self.behind is not None and self.reference_behind and self.behind.separated
 
     @property
     def verdict(self) -> str:
-        return "tie" if self.tied else "yes" if self.separated else "no"
+        """``yes``, ``no`` or ``tie``; ``contradicted`` where means and paired difference disagree."""
+        return "tie" if self.tied else "contradicted" if self.contradicted else "yes" if self.separated else "no"
+
+    def _favours(self, difference: Estimate, side: int) -> bool:
+        return difference.mean is not None and difference.mean * self.column.sign * side > 0
 
 
 @dataclass(frozen=True)
 class Kept:
     """How many images a column's number rests on, for methods that share the same account."""
 
+    metric: str
     column: str
     methods: tuple[str, ...]
     kept: int
@@ -133,18 +156,19 @@ def estimate_columns(intervals: Intervals) -> list[Estimate]:
 
 
 def accounts(found: Measurements) -> list[Kept]:
-    """For each headline column: images kept, images excluded, and every reason with its count."""
+    """For each column that holds a number, and for each metric that holds none: images kept, images excluded, and
+    every reason with its count."""
     rows: list[Kept] = []
-    for index, column in enumerate(found.columns):
-        if not column.headline:
-            continue
+    shown = {*found.further, *(index for index, column in enumerate(found.columns) if column.headline)}
+    for index in sorted(shown):
+        column = found.columns[index]
         shared: dict[tuple[int, tuple[tuple[str, int], ...]], list[str]] = {}
         for number, method in enumerate(found.methods):
             kept = int(np.isfinite(found.values[:, number, index]).sum())
             reasons = tuple(_reasons(found, method, column.name, kept))
             shared.setdefault((kept, reasons), []).append(method)
         rows += [
-            Kept(column.name, tuple(methods), kept, found.expected - kept, reasons)
+            Kept(column.source.title, column.name, tuple(methods), kept, found.expected - kept, reasons)
             for (kept, reasons), methods in shared.items()
         ]
     return rows

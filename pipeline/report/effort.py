@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from pipeline.report.comparison import Estimate, estimate_columns
 from pipeline.report.measurements import Measurements, parsed, sources
 from pipeline.results import Run
 from pipeline.statistics import bootstrap
+from ssig.registry import MetricSpec
 
 PHASES = ("decode", "attribute", "metrics", "write", "total")
 
@@ -38,10 +40,12 @@ class Effort:
 
 @dataclass(frozen=True)
 class Cost:
-    """One metric: its forward evaluations per map, by its own account, and mean seconds per image and method."""
+    """One metric: by its own account its forward evaluations and explanations per map, None where it is not known, and
+    mean seconds per image and method."""
 
     metric: str
     forwards: int | None
+    explanations: int | None
     seconds: dict[str, float]
 
 
@@ -51,8 +55,14 @@ def costs(run: Run, found: Measurements) -> list[Cost]:
     for source, options in sources(run, found.model).items():
         seconds = {method: spent for (method, one), spent in found.seconds.items() if one == source}
         known = parsed(source, options)
-        result.append(Cost(source.title, known and known[0].forwards(known[1]), seconds))
+        forwards, explanations = (None, None) if known is None else _account(*known)
+        result.append(Cost(source.title, forwards, explanations, seconds))
     return result
+
+
+def _account(spec: MetricSpec, options: Any) -> tuple[int, int]:
+    """Forward evaluations and explanations per map."""
+    return spec.forwards(options), spec.explanations(options)
 
 
 def efforts(run: Run, found: Measurements, seed: int = 0) -> list[Effort]:

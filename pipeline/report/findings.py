@@ -28,11 +28,17 @@ def summary(comparison: Comparison, leads: list[Lead]) -> str:
     tied = [lead.column.name for lead in leads if lead.tied]
     if tied:
         sentences.append(f"On {_listed(tied)} the first two are equal.")
+    contradicted = [lead.column.name for lead in leads if lead.contradicted]
+    if contradicted:
+        sentences.append(
+            f"On {_listed(contradicted)} nobody is said to lead: on the images that both have, the method of the best "
+            "mean is not ahead of the second."
+        )
     return " ".join([*sentences, _standing(comparison.methods[0], leads)])
 
 
 def _leading(method: str, leads: list[Lead]) -> str:
-    mine = [lead for lead in leads if lead.leader == method and not lead.tied]
+    mine = [lead for lead in leads if lead.leader == method and not lead.tied and not lead.contradicted]
     clear = [lead.column.name for lead in mine if lead.separated]
     unclear = [lead.column.name for lead in mine if not lead.separated]
     parts = []
@@ -45,10 +51,13 @@ def _leading(method: str, leads: list[Lead]) -> str:
 
 def _standing(reference: str, leads: list[Lead]) -> str:
     ranked = [lead for lead in leads if lead.rank is not None]
-    behind = [lead for lead in ranked if lead.behind is not None and lead.behind.mean != 0]
-    clear = [lead.column.name for lead in behind if lead.behind is not None and lead.behind.separated]
     if not ranked:
         return f"The reference method {reference} has none of these metrics."
+    ranked = [lead for lead in ranked if not lead.contradicted]
+    if not ranked:
+        return f"So nothing is said of where the reference method {reference} stands."
+    behind = [lead for lead in ranked if lead.reference_behind]
+    clear = [lead.column.name for lead in behind if lead.reference_clearly_behind]
     if not behind:
         return f"The reference method {reference} is behind on none of its {len(ranked)} metrics."
     text = f"The reference method {reference} is behind the leader on {len(behind)} of {len(ranked)} metrics; "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class Column:
         stored: as in the files.
         source: where it is.
         direction: what is better: ``higher``, ``lower`` or ``none``.
-        headline: whether it is its metric's first.
+        headline: whether it is its metric's first that holds a number; the first where none does.
         family: one of `ssig.registry.FAMILIES`.
     """
 
@@ -262,7 +262,22 @@ def gather(run: Run, model: str) -> Measurements:
             for name in set(_EFFORT) & set(table.column_names):
                 found.effort[name][where, number] = _floats(table[name])
     found.failures = _failures(run, model, failed)
+    found.columns = headed(found.columns, found.values)
     return found
+
+
+def headed(columns: Sequence[Column], values: np.ndarray) -> tuple[Column, ...]:
+    """The columns of `values` (N, M, C) with the headline of each metric at the first that was computed.
+
+    A metric may leave out its first column, such as the order of the signed map under ``orders: absolute``.
+    """
+    present = np.isfinite(values).any(axis=(0, 1))
+    first: dict[Source, int] = {}
+    for index, column in enumerate(columns):
+        head = first.setdefault(column.source, index)
+        if present[index] and not present[head]:
+            first[column.source] = index
+    return tuple(replace(column, headline=first[column.source] == index) for index, column in enumerate(columns))
 
 
 def lists(run: Run, model: str, method: str, column: str, evaluation: str | None = None) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report import numbers
+from pipeline.report.comparison import Kept
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve, score_label
 from pipeline.report.effort import PHASES
@@ -22,6 +24,16 @@ from pipeline.results import Run
 from pipeline.statistics import RESAMPLES
 
 SHOWN_FAILURES = 200
+SHARED_SECONDS = (
+    "Seconds of work that is shared are billed to whoever asks first: what depends on the image alone (blurred "
+    "images, predictions, sweeps) to the first method of a unit, the passes of aic and sic to aic, the curves of "
+    "insertion and deletion to them and not to their gap."
+)
+WHOLE_NOTE = (
+    "Numbers that are no means over images: each is made at once from the images that all methods with that number "
+    "have. Intervals are paired: the same resampled images for every method. There is none for distances and bounds "
+    "that compare every image with all others, nor for more curves than can be drawn again in reasonable time."
+)
 _ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}
 _TARGETS = {"label": "labelled class", "predicted": "predicted class"}
 # An underscore inside a word is no sign in Markdown.
@@ -65,6 +77,7 @@ def _environment(**settings: Any) -> Environment:
         },
         "arrow": lambda direction: Markup(_ARROWS.get(direction, "")),
         "breakable": _breakable,
+        "by_account": _by_account,
         "caution": caution,
         "counts": _counts,
         "explained": _explained,
@@ -81,7 +94,13 @@ def _environment(**settings: Any) -> Environment:
 
 
 def _constants() -> dict[str, Any]:
-    return {"shown_failures": SHOWN_FAILURES, "phases": PHASES, "resamples": RESAMPLES}
+    return {
+        "shown_failures": SHOWN_FAILURES,
+        "phases": PHASES,
+        "resamples": RESAMPLES,
+        "shared_seconds": SHARED_SECONDS,
+        "whole_note": WHOLE_NOTE,
+    }
 
 
 def _written(function: Any) -> Any:
@@ -116,6 +135,14 @@ def _figures(run: Run, model: ModelReport) -> list[Markup]:
 def _gradient(name: str) -> str:
     colours = mpl.colormaps[name]
     return ", ".join(mpl.colors.to_hex(colours(position / 8)) for position in range(9))
+
+
+def _by_account(accounts: Iterable[Kept]) -> list[tuple[list[str], Kept]]:
+    """Accounts with the columns of one metric that share them, in order."""
+    groups: dict[Kept, list[str]] = {}
+    for row in accounts:
+        groups.setdefault(replace(row, column=""), []).append(row.column)
+    return [(columns, row) for row, columns in groups.items()]
 
 
 def _counts(curves: Sequence[Curve]) -> str:

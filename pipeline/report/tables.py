@@ -11,6 +11,8 @@ from pipeline.report.contents import ModelReport, Report
 from pipeline.report.effort import PHASES
 
 _ESTIMATE = ("mean", "low", "high", "n")
+_PAIRED = ("difference", "difference_low", "difference_high")
+_NO_ESTIMATE = Estimate(None, None, None, 0)
 _QUARANTINE = ("shard", "kind", "key", "offset", "reason", "attempts")
 _EFFORT = ("standard_error", "median_residual", "median_relative_residual", "gradient_evaluations")
 
@@ -52,18 +54,13 @@ def tables(report: Report) -> dict[str, str]:
             (row for model in models for row in _curves(model)),
         ),
         "data_set.csv": _csv(
-            ("model", "method", "name", "direction", "value", "n"),
-            (
-                (model.model, method, one.name, one.direction, value, one.counts[method])
-                for model in models
-                for one in model.wholes
-                for method, value in one.values.items()
-            ),
+            ("model", "method", "name", "direction", "value", *_ESTIMATE[1:], *_PAIRED),
+            (row for model in models for row in _wholes(model)),
         ),
         "costs.csv": _csv(
-            ("model", "metric", "forwards", "method", "seconds"),
+            ("model", "metric", "forwards", "explanations", "method", "seconds"),
             (
-                (model.model, cost.metric, cost.forwards, method, seconds)
+                (model.model, cost.metric, cost.forwards, cost.explanations, method, seconds)
                 for model in models
                 for cost in model.costs
                 for method, seconds in cost.seconds.items()
@@ -94,6 +91,14 @@ def _curves(model: ModelReport) -> Iterator[tuple[object, ...]]:
     for curve in model.curves:
         for point in zip(curve.fraction, curve.mean, curve.low, curve.high, strict=True):
             yield (model.model, curve.column, curve.method, *point, curve.count)
+
+
+def _wholes(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for one in model.wholes:
+        for method, item in one.estimates.items():
+            paired = one.differences.get(method, _NO_ESTIMATE)
+            numbers = (item.mean, item.low, item.high, item.count, paired.mean, paired.low, paired.high)
+            yield (model.model, method, one.name, one.direction, *numbers)
 
 
 def _efforts(model: ModelReport) -> Iterator[tuple[object, ...]]:

@@ -1,15 +1,37 @@
-"""Numbers of a whole data set, which no mean over images gives: each from the columns that the workers stored."""
+"""Numbers of a whole data set, which no mean over images gives: each from the columns that the workers stored.
+
+All methods are judged on the images that each of them has, and on the same ones:
+
+    T_m = T(x_im : i in I),   I = images that every method with any number has
+    T*_bm = T(x_im : i drawn from I with replacement, the same draws for all m)
+
+The interval of T_m is the percentile interval of its T*_bm, that of a difference the percentile interval of
+T*_bm - T*_br with r the reference (Efron, 1979). A median or a best threshold is not linear in the images, so its
+resamples lie to one side of it where images are few. Kernel and Frechet distances and InfoNCE compare each image with
+all others: an image drawn twice would be its own neighbour, so they have no such interval; those with a standard
+error state it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pipeline.report.comparison import Estimate
 from pipeline.report.measurements import Measurements, Source, lists, parsed, sources
 from pipeline.results import Run
+from pipeline.statistics import CONFIDENCE
+from ssig.randomness import Stream
 from ssig.registry import MetricSpec
+
+# Drawing curves again takes time in proportion to their size, so that large data get fewer draws, and none beyond some
+# 8,000 curves of 1,000 points in both orders: the report is made each time that a run stops.
+FEWEST, MOST = 100, 500
+_NUMBERS_READ = 2**27
+_LARGEST = 2**24
 
 
 @dataclass(frozen=True)
@@ -21,58 +43,144 @@ class Whole:
         source: the metric.
         direction: what is better: ``higher``, ``lower`` or ``none``.
         family: of the metric.
-        values: method -> the number, None where it cannot be told.
-        counts: method -> how many images it is made of.
+        estimates: method -> the number, None where it cannot be told, its interval, and how many images it is made of.
+        differences: method -> that of the method minus that of the reference, for all others.
     """
 
     name: str
     source: Source
     direction: str
     family: str
-    values: dict[str, float | None]
-    counts: dict[str, int]
+    estimates: dict[str, Estimate]
+    differences: dict[str, Estimate]
+
+    @property
+    def paired(self) -> bool:
+        """Whether its differences have intervals."""
+        return any(difference.low is not None for difference in self.differences.values())
+
+    def verdict(self, method: str) -> str:
+        """``better`` or ``worse`` than the reference where the interval says so, else an empty string."""
+        difference = self.differences[method]
+        if self.direction == "none" or not difference.separated or difference.mean is None:
+            return ""
+        return "better" if (difference.mean > 0) == (self.direction == "higher") else "worse"
 
 
-def whole_numbers(run: Run, found: Measurements) -> list[Whole]:
-    """Every number of the data set that the metrics of a model define."""
+@dataclass(frozen=True)
+class _Numbers:
+    """Of one method: each number, and its resamples (R,)."""
+
+    value: Mapping[str, float]
+    drawn: Mapping[str, np.ndarray]
+
+
+def whole_numbers(run: Run, found: Measurements, seed: int = 0) -> list[Whole]:
+    """Every number of the data set that the metrics of a model define and that some method has."""
     result: list[Whole] = []
     for source, options in sources(run, found.model).items():
         known = parsed(source, options)
         if known is None or known[0].dataset is None:
             continue
         spec = known[0]
-        by_method = {method: _numbers(run, found, method, source, *known) for method in found.methods}
+        kept = common_images(found, source)
+        numbers = {
+            method: _numbers(_columns(run, found, method, source, spec, kept), *known, seed)
+            for method in found.methods
+        }
         again = any(one.source.metric == source.metric for one in result)
         result += (
-            Whole(
-                name=f"{name}@{source.evaluation}" if again else name,
-                source=source,
-                direction=direction,
-                family=spec.family,
-                values={method: numbers.get(name) for method, (numbers, _) in by_method.items()},
-                counts={method: count for method, (_, count) in by_method.items()},
-            )
-            for name, direction in spec.dataset_columns.items()
+            _whole(f"{name}@{source.evaluation}" if again else name, name, source, spec, numbers, len(kept))
+            for name in spec.dataset_columns
+            if any(np.isfinite(one.value.get(name, np.nan)) for one in numbers.values())
         )
     return result
 
 
-def _numbers(
-    run: Run, found: Measurements, method: str, source: Source, spec: MetricSpec, options: Any
-) -> tuple[dict[str, float | None], int]:
-    """The numbers of one method, and of how many images: those that have every list, else every scalar."""
+def common_images(found: Measurements, source: Source) -> np.ndarray:
+    """(n,) the images that have all numbers of a metric under every method that has any.
+
+    A column that a method has for no image, such as that of an order that was not computed, is not waited for.
+    """
+    positions = [index for index, column in enumerate(found.columns) if column.source == source]
+    present = np.isfinite(found.values[:, :, positions])
+    asked = present.any(axis=0)
+    images: np.ndarray = np.flatnonzero((present | ~asked).all(axis=(1, 2)) & asked.any())
+    return images
+
+
+def resamples(images: int, size: int) -> int:
+    """How often `images` with `size` stored numbers are drawn again; 0 where they give no interval."""
+    if images < 2 or size > _LARGEST:
+        return 0
+    return min(max(_NUMBERS_READ // size, FEWEST), MOST)
+
+
+def _columns(
+    run: Run, found: Measurements, method: str, source: Source, spec: MetricSpec, kept: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A method's stored columns of a metric on the images `kept`; empty where it lacks them."""
     number = found.methods.index(method)
     scalars = {
-        column.stored: found.values[:, number, position]
+        column.stored: found.values[kept, number, position]
         for position, column in enumerate(found.columns)
         if column.source == source
     }
-    listed = {name: lists(run, found.model, method, name, source.evaluation) for name in (*spec.curves, *spec.vectors)}
-    judged = [values for values in listed.values() if values.shape[1]] or list(scalars.values())
-    kept = np.all([np.isfinite(values).reshape(len(values), -1).all(axis=1) for values in judged], axis=0)
-    count = int(kept.sum())
-    if spec.dataset is None or not count:
-        return {}, count
-    columns = {name: values[kept] for name, values in {**scalars, **listed}.items()}
-    numbers = spec.dataset(columns, options)
-    return {name: float(value) if np.isfinite(value) else None for name, value in numbers.items()}, count
+    if not any(np.isfinite(values).any() for values in scalars.values()):
+        return {}
+    listed = {
+        name: lists(run, found.model, method, name, source.evaluation)[kept] for name in (*spec.curves, *spec.vectors)
+    }
+    return {**scalars, **listed} if all(np.isfinite(values).all() for values in listed.values()) else {}
+
+
+def _numbers(columns: Mapping[str, np.ndarray], spec: MetricSpec, options: Any, seed: int) -> _Numbers:
+    """The numbers of one method; the same draws of as many images for every method."""
+    if spec.dataset is None or not columns:
+        return _Numbers({}, {})
+    images = len(next(iter(columns.values())))
+    times = resamples(images, sum(values.size for values in columns.values()))
+    if spec.resampled is None or not times:
+        return _Numbers(spec.dataset(columns, options), {})
+    return _Numbers(spec.dataset(columns, options), spec.resampled(columns, counts(images, times, seed), options))
+
+
+def counts(images: int, times: int, seed: int) -> np.ndarray:
+    """(times, images) how often each image is taken in each draw; a draw has a stream of its own."""
+    stream = Stream(seed)
+    drawn = [stream.generator(number).integers(images, size=images) for number in range(times)]
+    return np.array([np.bincount(chosen, minlength=images) for chosen in drawn])
+
+
+def _whole(
+    shown: str, name: str, source: Source, spec: MetricSpec, numbers: Mapping[str, _Numbers], images: int
+) -> Whole:
+    reference, *others = numbers
+    return Whole(
+        name=shown,
+        source=source,
+        direction=spec.dataset_columns[name],
+        family=spec.family,
+        estimates={method: _estimate(*_of(one, name), images) for method, one in numbers.items()},
+        differences={method: _difference(numbers[method], numbers[reference], name, images) for method in others},
+    )
+
+
+def _of(numbers: _Numbers, name: str) -> tuple[float, np.ndarray]:
+    return numbers.value.get(name, np.nan), numbers.drawn.get(name, np.zeros(0))
+
+
+def _difference(one: _Numbers, other: _Numbers, name: str, images: int) -> Estimate:
+    (value, drawn), (less, drawn_less) = _of(one, name), _of(other, name)
+    return _estimate(value - less, drawn - drawn_less if len(drawn) == len(drawn_less) else drawn[:0], images)
+
+
+def _estimate(value: float, drawn: np.ndarray, images: int) -> Estimate:
+    """A number with its percentile interval, where it has resamples."""
+    if not np.isfinite(value):
+        return Estimate(None, None, None, 0)
+    known = drawn[np.isfinite(drawn)]
+    if not len(known):
+        return Estimate(float(value), None, None, images)
+    low, high = np.percentile(known, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    return Estimate(float(value), float(low), float(high), images)

@@ -150,6 +150,7 @@ METHODS.add(
         equation="sum_c sum_t -grad f(X_t) (X_{t+1} - X_t), X stepping along sign(grad f_c) to other classes c",
         evaluations=_evaluations,
         complete=False,
+        baseline=lambda options: False,
         presets={"paper": {"classes": 20, "steps": 20, "score": "probability"}},
     )
 )

@@ -98,6 +98,7 @@ def _register(name: str, make: Callable[[Group, Any], Tensor], options: type[Any
             equation=equation,
             evaluations=lambda options: 0,
             complete=False,
+            baseline=lambda options: False,
         )
     )
 

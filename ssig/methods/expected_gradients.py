@@ -5,7 +5,8 @@
 Source: Erion, Janizek, Sturmfels, Lundberg, Lee, *Improving performance of deep learning models with axiomatic
 attribution priors and expected gradients* (2021); it is Captum's `GradientShap` without noise. `stdev` adds its noise:
 then `x + stdev eps` stands in both places of `x`. Baselines are drawn with replacement from the run's reference
-images, by each image's own stream, and take the place of the option `baseline`.
+images, by each image's own stream, and take the place of the option `baseline`. The expectation is over the whole data
+set: where the image itself is among the references it may be drawn, and that draw adds 0 to the sum and to its limit.
 
 The sum tends to `f(x) - E f(x')`: `baseline_score` is the mean score of the baselines drawn. The standard error is
 over the draws of both. `preset: paper` takes the 200 draws that the authors advise.
@@ -113,6 +114,7 @@ METHODS.add(
         equation="E[(x - x') * grad f(x' + t (x - x'))], x' from the data set, t ~ U(0, 1)",
         evaluations=lambda options: int(options.samples),
         complete=True,
+        baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"samples": 200, "pool": 200}},
     )

@@ -66,5 +66,6 @@ METHODS.add(
         equation="ReLU(sum_c w_c A_c), w_c = mean of df/dA_c, at a layer",
         evaluations=lambda options: 1,
         complete=False,
+        baseline=lambda options: False,
     )
 )

@@ -35,5 +35,6 @@ METHODS.add(
         equation="grad f(x)",
         evaluations=lambda options: 1,
         complete=False,
+        baseline=lambda options: False,
     )
 )

@@ -8,7 +8,8 @@ that they published. The path ends in a counterfactual of its own, which takes t
 to `f(x) - mean_r f(X_K)`, whose last term is the `baseline_score`, and the option `baseline` has no use here. The
 representation `l` is the logits; in the authors' code it is the input of the last layer. References are drawn by each
 image's own stream from those of the run that the network does not take for the target; the standard error is over
-them. Images are taken to lie in [0, 1].
+them. A reference of the image's own pixels is none, since there is no way to go, and rounding would be stretched to
+whole steps; only where there is no other does it stand in. Images are taken to lie in [0, 1].
 
 `step` is eta as a root mean square change of a value, by default the authors' 256 / 255 in L2 at 224 x 224. Their 201
 steps, `preset: paper`, take 402 gradients for each reference. Compared with paths of that length in 67 steps, the
@@ -84,16 +85,28 @@ def ig2(group: Group, options: IterativeOptions) -> Steps:
 
 
 def counterparts(group: Group, pool: References, paths: int) -> Tensor:
-    """The references of each image, (B, R) int64: those of the target's own class only where others run out."""
+    """The references of each image, (B, R) int64, R at most their number.
+
+    Those of the target's own class are taken only where others run out, and an image that is itself among few
+    references has some of the others twice.
+    """
     if group.targets is None:
         raise RuntimeError("a group whose method draws images of other classes must know its targets")
     taken_for = pool.logits.argmax(dim=1).cpu()
+    count = min(paths, len(pool))
     rows = []
-    for stream, target in zip(group.streams, group.targets, strict=True):
+    for image, stream, target in zip(group.images, group.streams, group.targets, strict=True):
         order = torch.from_numpy(stream.generator(0).permutation(len(pool)))
+        own = is_image(pool, image)[order]
         same = taken_for[order] == target
-        rows.append(torch.cat([order[~same], order[same]])[:paths])
+        others = order if own.all() else torch.cat([order[~same & ~own], order[same & ~own]])
+        rows.append(others.repeat(-(-count // len(others)))[:count])
     return torch.stack(rows)
+
+
+def is_image(pool: References, image: Tensor) -> Tensor:
+    """(R,) bool on the CPU, which of the references have the pixels of an image (C, H, W)."""
+    return (pool.images.to(image) == image).flatten(1).all(dim=1).cpu()
 
 
 def approaches(
@@ -138,6 +151,7 @@ METHODS.add(
         equation="E_r[sum_k (X_k - X_{k+1}) grad f(X_k)], X descending from x to logits of other images",
         evaluations=lambda options: 2 * int(options.steps * options.paths),
         complete=True,
+        baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"steps": 201, "score": "logit"}},
     )

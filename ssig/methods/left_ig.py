@@ -1,12 +1,14 @@
 """Left-IG: integrated gradients up to where the score saturates.
 
-    A = (x - x') * mean_{k < c} grad f_y(x' + a_k (x - x')),   c the first step with f_y(X_c) > share * max_k f_y(X_k)
+    A = (x - x') * mean_{k < c} grad f_y(X_k),   X_k = x' + a_k (x - x'),   k < K,   X_K = x
+    c the first step with f_y(X_c) > share * max_k f_y(X_k)
 
 Source: Miglani, Kokhlikyan, Alsallakh, Martin, Reblitz-Richardson, *Investigating Saturation Effects in Integrated
-Gradients* (2020), as Walker, Jha, Chen, Ewetz implement it beside Integrated Decision Gradients. The score of the
-image counts in the maximum; c is at least 1, and 1 if no step is above the share, as with scores that are all
-negative. The points are those of `ig` with the left rule; `preset: paper` takes 50 that include both ends, and the
-implementation's baseline and score.
+Gradients* (2020), as Walker, Jha, Chen, Ewetz implement it beside Integrated Decision Gradients. The image is a step
+like the others, the last: where the score first exceeds the share there, all K gradients count. c is at least 1, and 1
+if no step is above the share, as with scores that are all negative; with a share of 1 nothing is left out. The points
+are those of `ig` with the left rule. `preset: paper` does what the implementation does: 50 points that include both
+ends, so that the image is the last of them, and its baseline and score.
 
 Where c lies is only known at the end of the path, so this method holds the gradients of all its steps.
 """
@@ -64,9 +66,11 @@ def left_ig(group: Group, options: LeftOptions) -> Steps:
 
 def cutoffs(on_path: Tensor, ends: Tensor, share: float) -> Tensor:
     """How many steps of each image count, (B,) int64, from the scores on its path (K, B) and at its end (B,)."""
-    most = torch.maximum(on_path.amax(dim=0), ends)
+    if share == 1:
+        return torch.full_like(ends, len(on_path), dtype=torch.int64)
+    scores = torch.cat([on_path, ends.unsqueeze(0)])
     # The first of equal maxima: where no step is above, all are equal and it is step 0.
-    first = (on_path > share * most).int().argmax(dim=0)
+    first = (scores > share * scores.amax(dim=0)).int().argmax(dim=0)
     return first.clamp_min(1)
 
 

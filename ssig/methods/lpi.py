@@ -11,14 +11,18 @@ ends included, equal weights), and `rule: right` their k = 1, at the image. `pre
 256 images in place of the training set.
 
 The sum tends to `f(x) - sum_r p_r f(x_r)`, whose last term is the `baseline_score`; the option `baseline` has no use
-here. Clusters are made once a run and with a fixed seed: nothing is random, so there is no standard error.
+here. With `compat` it does not, and there is no residual. Clusters are made once a run and with a fixed seed: nothing
+is random, so there is no standard error.
+
+References stand for the data set, whichever image is explained: one that is the image itself stays, and its path adds
+0 to the sum and to what the sum tends to.
 
 Clusters are fewer where there are fewer distinct logits than clusters asked for, and such an image then takes fewer
 evaluations. References whose logits are not finite are left out.
 
 Two errors of the authors' code: its point j of path r goes from reference `(r k + j) mod R` to the image, while its
-gradient is multiplied by `x - x_r` (`compat` does the same); and with several centres, all have the weights of the
-last.
+gradient is multiplied by `x - x_r` (`compat` does the same, and is not complete, however many the steps); and with
+several centres, all have the weights of the last.
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ class LocalPathOptions(CommonOptions):
     steps: int = option(4, "points on each path, one gradient evaluation each", at_least=1)
     rule: str = option("gauss-legendre", "quadrature on each path", choices=RULES)
     pool: int = option(128, "images of the data set to find references among; at least centres * paths", at_least=1)
-    compat: bool = option(False, "walk from the references that the authors' code walks from")
+    compat: bool = option(False, "walk from the references that the authors' code walks from; not complete")
 
     def __post_init__(self) -> None:
         check_rule(self.rule, self.steps)
@@ -127,7 +131,7 @@ def lpi(group: Group, options: LocalPathOptions) -> Steps:
         values,
         options.readout,
         scores,
-        has_residual=True,
+        has_residual=not options.compat,
         standard_error=None,
         evaluations=evaluations,
     )
@@ -203,6 +207,7 @@ METHODS.add(
         equation="sum_r p_r (x - x_r) * integral of grad f(x_r + t (x - x_r)) dt, x_r and p_r by k-means of logits",
         evaluations=lambda options: int(options.paths * options.steps),
         complete=True,
+        baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"paths": 20, "steps": 5, "rule": "endpoints", "pool": 256, "score": "logit"}},
     )

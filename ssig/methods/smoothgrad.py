@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.integrands import READOUTS
+from ssig.integrands import READOUTS, RESIDUAL
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.samplers import Noise
@@ -36,6 +36,7 @@ METHODS.add(
         equation="E[grad f(x + sigma (max x - min x) eps)]",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        baseline=lambda options: options.integrand in RESIDUAL,
         presets={"paper": {"samples": 25, "integrand": "squared", "score": "probability"}},
     )
 )

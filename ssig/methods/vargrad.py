@@ -86,6 +86,7 @@ METHODS.add(
         equation="Var[grad f(x + sigma (max x - min x) eps)]",
         evaluations=lambda options: int(options.samples),
         complete=False,
+        baseline=lambda options: False,
         presets={"paper": {"samples": 50, "sigma": 0.2}},
     )
 )

@@ -9,9 +9,10 @@ those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.regions`), e
 equals the first is taken. The sum of the map is that of A.
 
 A is the map of any method, the signed maximum over the channels of its values. By default these are the mean of
-integrated gradients from a black and from a white baseline, with half of `samples` each; `baseline_score` is still
-that of `baseline`. `preset: paper` gives PAIR's settings, with 100 points from each of two baselines that are constant
-at the least and the greatest value of the image, which there is the normalised one.
+integrated gradients from a black and from a white baseline, with half of `samples` each; a method whose map is the
+same from any baseline runs once, with all of them. `baseline_score` is still that of `baseline`. `preset: paper` gives
+PAIR's settings, with 100 points from each of two baselines that are constant at the least and the greatest value of
+the image, which there is the normalised one.
 
 A segment whose mean is not a number is never taken, so that such pixels remain to the last.
 """
@@ -43,7 +44,8 @@ SCALES = (50.0, 100.0, 150.0, 250.0, 500.0, 1200.0)
 RADIUS = 5
 FEWEST = 50
 
-BASELINES = {"black-white": 2, "extremes": 2, "one": 1}
+ONE = "one"
+BASELINES = {"black-white": 2, "extremes": 2, ONE: 1}
 MAX = "max"
 
 
@@ -74,12 +76,21 @@ class XraiOptions(CommonOptions):
     @property
     def runs(self) -> int:
         """How often the base method runs on each image."""
-        return BASELINES[self.baselines]
+        return BASELINES[self.used_baselines]
+
+    @property
+    def used_baselines(self) -> str:
+        """`baselines`, or one of them where the map is the same from any."""
+        spec = METHODS[self.base]
+        return self.baselines if spec.baseline(spec.parse(self.given_options)) else ONE
+
+    @property
+    def given_options(self) -> dict[str, str]:
+        return {} if self.base_preset is None else {"preset": self.base_preset}
 
     def base_options(self) -> Any:
         """The options of the base method for one run."""
-        spec = METHODS[self.base]
-        given = {} if self.base_preset is None else {"preset": self.base_preset}
+        spec, given = METHODS[self.base], self.given_options
         evaluations = self.samples // self.runs
         for field in dataclasses.fields(spec.options):
             if field.name in ("samples", "steps"):
@@ -100,7 +111,7 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
     group = dataclasses.replace(group, scores=scores[0], baseline_scores=scores[1])
     spec, base_options = METHODS[options.base], options.base_options()
     parts: list[Attribution] = []
-    for one in groups_of(group, options.baselines):
+    for one in groups_of(group, options.used_baselines):
         steps = spec.run(one, base_options)
         parts.append((yield from steps if one is group else _unshared(steps)))
     base = torch.stack([part.values for part in parts]).mean(dim=0)
@@ -119,7 +130,7 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
 
 def groups_of(group: Group, kind: str) -> list[Group]:
     """The group with each of the baselines of a kind of `BASELINES`."""
-    if kind == "one":
+    if kind == ONE:
         return [group]
     images = group.images
     ends = [torch.zeros_like(images), torch.ones_like(images)]
@@ -187,6 +198,12 @@ def grown(values: NDArray[np.float64], masks: csr_array) -> NDArray[np.float64]:
     return result.reshape(values.shape)
 
 
+def depends_on_baseline(options: XraiOptions) -> bool:
+    """Whether the base method starts from `baseline`."""
+    base = METHODS[options.base]
+    return options.baselines == ONE and base.baseline(base.parse(options.given_options))
+
+
 METHODS.add(
     MethodSpec(
         name=NAME,
@@ -196,6 +213,7 @@ METHODS.add(
         equation="mean attribution of regions that grow by the segment of the highest mean",
         evaluations=lambda options: int(options.runs * METHODS[options.base].evaluations(options.base_options())),
         complete=False,
+        baseline=depends_on_baseline,
         references=lambda options: METHODS[options.base].references(options.base_options()),
         presets={"paper": {"base_preset": "paper", "baselines": "extremes", "samples": 200, "score": "probability"}},
     )

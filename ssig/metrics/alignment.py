@@ -17,9 +17,10 @@ equal. The Frechet distance is biased upwards, the more so with few images (at l
 equal N is the condition of any comparison.
 
 Features of more than 64 entries are projected on 64 random orthonormal directions, the same everywhere, which keeps
-`a . b / d` in expectation. The points at which the method took its gradients are drawn again (adaptive paths are
-walked again), and those that count are chosen at random among them for each image, at the same places for every
-method that has as many: a stratified sampler begins at one end of its range, a path at the baseline.
+`a . b / d` in expectation. The points at which the method took its gradients are drawn again: the image is explained
+once more. Of S of them `draws` are taken evenly, floor((i + .5) S / draws), so that a path or a stratified sampler
+is seen from end to end, and those that count are chosen at random among them for each image, at the same places for
+every method that has as many. Nodes of a quadrature rule count equally, whatever their weights.
 
 What it is not. Features of the explained network see what that network sees: a sample that fools it looks near.
 Spectra are of pixel space, means over channels, without a window, so the jump at the borders is in them; power below
@@ -63,7 +64,9 @@ class AlignmentOptions:
 
     features: str = option("penultimate", "what the last linear layer takes, or logits", choices=FEATURES)
     samples: int = option(1, "points of each image that count", at_least=1)
-    draws: int = option(128, "points of the method that these are chosen from, at most", at_least=1)
+    draws: int = option(
+        128, "points of the method that these are chosen from, evenly over all of its points", at_least=1
+    )
     dimensions: int = option(64, "features are projected on this many, if they are more", at_least=1)
     most: int = option(10_000, "images that the numbers of the data set are made from, at most", at_least=2)
     seed: int = option(0, "of the choice of images", at_least=0)
@@ -242,6 +245,7 @@ METRICS.add(
         reference="Binkowski et al., ICLR 2018; Heusel et al., NeurIPS 2017; Luo, McDermott, O'Riordan 2025",
         forwards=lambda options: 1 + options.samples,
         family="certainty",
+        explanations=lambda options: 1,
         needs=frozenset({"samples", "model"}),
         vectors=("alignment_vector", "alignment_spectrum_vector"),
         dataset_columns={

@@ -3,7 +3,8 @@
     delta = sum A - (f(x) - f(x')),  completeness = |delta|,  completeness_relative = |delta| / |f(x) - f(x')|
 
 Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017. The method computes delta with the score that
-it attributes; a method for which the sum means nothing has none. Relative gaps have heavy tails: use medians.
+it attributes; a method for which the sum means nothing has none. Delta and both scores are stored with the maps, so a
+run's own can be measured later. Relative gaps have heavy tails: use medians.
 """
 
 from __future__ import annotations
@@ -52,6 +53,6 @@ METRICS.add(
         range="[0, inf)",
         reference="Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017",
         forwards=lambda options: 0,
-        needs=frozenset({"method"}),
+        needs=frozenset(),
     )
 )

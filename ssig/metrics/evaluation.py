@@ -40,9 +40,9 @@ class Explainer(Protocol):
         """`make()`, kept for other batches and methods of the same network while it is among the last asked for."""
 
     def samples(self, row: int, count: int) -> Tensor | None:
-        """(n, C, H, W), n at most `count`: the first points at which the method takes gradients for image `row`.
+        """(n, C, H, W), n at most `count`: points at which the method takes gradients for image `row`.
 
-        None for a method that takes no gradients.
+        They are spread evenly over all of these, in order. None for a method that takes no gradients.
         """
 
 

@@ -1,4 +1,9 @@
-"""Metrics of a map's magnitude against the area of the object, image by image, with one set of reasons why not."""
+"""Metrics of a map's magnitude against the area of the object, image by image, with one set of reasons why not.
+
+An image whose object fills the network's input is left out: there is nothing outside to be wrong about, and the
+metrics would be undefined or 1 for any map. So their N falls short of the number of images with an object, and their
+means are of the smaller objects.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +33,7 @@ def add_object_metric(
     Args:
         name: of the metric.
         measure: `(|map| (H, W) float64, object (H, W) bool, options)` -> each column's number, or why there is none.
-        columns, definition, range, reference, options: as in `MetricSpec`.
+        columns, definition, range, reference, options: as in `MetricSpec`; the definition says what is left out too.
     """
 
     def compute(evaluation: Evaluation, options: Any) -> MetricResult:
@@ -47,7 +52,7 @@ def add_object_metric(
             compute=compute,
             options=options,
             columns=columns,
-            definition=definition,
+            definition=f"{definition}; objects that fill the input do not count",
             range=range,
             reference=reference,
             forwards=lambda options: 0,

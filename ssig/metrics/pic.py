@@ -130,17 +130,57 @@ def areas(curves: np.ndarray) -> np.ndarray:
 
 
 def aggregated(name: str) -> Callable[[Mapping[str, np.ndarray], PicOptions], dict[str, float]]:
-    """What gives the areas under the pointwise mean and median of all images' curves; NaN where there are none."""
+    """What gives the areas under the pointwise mean and median of all images' curves, in [0, 1].
+
+    NaN where there are no images, or no curves: of an order that was not computed they are (N, 0).
+    """
 
     def areas_of(columns: Mapping[str, np.ndarray], options: PicOptions) -> dict[str, float]:
         result = {}
         for column in (name, f"{name}_abs"):
             curves = np.asarray(columns[f"{column}_curve"], dtype=np.float64)
             for how, aggregate in (("mean", np.mean), ("median", np.median)):
-                result[f"{column}_{how}"] = float(areas(aggregate(curves, axis=0))) if len(curves) else np.nan
+                result[f"{column}_{how}"] = float(areas(aggregate(curves, axis=0))) if curves.size else np.nan
         return result
 
     return areas_of
+
+
+def redrawn(
+    name: str,
+) -> Callable[[Mapping[str, np.ndarray], np.ndarray, PicOptions], dict[str, np.ndarray]]:
+    """What gives `aggregated` of images that are drawn again, (R,) each, for how often each is taken (R, N)."""
+
+    def areas_of(columns: Mapping[str, np.ndarray], counts: np.ndarray, options: PicOptions) -> dict[str, np.ndarray]:
+        result: dict[str, np.ndarray] = {}
+        for column in (name, f"{name}_abs"):
+            curves = columns[f"{column}_curve"]
+            if curves.size:
+                means = counts @ curves.astype(np.float64) / curves.shape[0]
+                result |= {f"{column}_mean": areas(means), f"{column}_median": areas(_medians(curves, counts))}
+            else:
+                result |= dict.fromkeys((f"{column}_mean", f"{column}_median"), np.full(len(counts), np.nan))
+        return result
+
+    return areas_of
+
+
+def _medians(curves: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(R, n) pointwise medians of curves (N, n), of which curve i is taken counts[r, i] times, N in all.
+
+    The curves are put in order once: in a draw, place k of the ordered values is the first up to which more than k
+    were taken.
+    """
+    images = len(curves)
+    order = curves.T.argsort(axis=1)
+    ranked = np.take_along_axis(curves.T, order, axis=1)
+    kind = np.min_scalar_type(images)
+    result = np.empty((len(counts), curves.shape[1]))
+    for draw, taken in enumerate(counts.astype(kind)):
+        up_to = taken[order].cumsum(axis=1, dtype=kind)
+        middle = [(up_to <= place).sum(axis=1) for place in ((images - 1) // 2, images // 2)]
+        result[draw] = np.mean([ranked[np.arange(len(ranked)), place] for place in middle], axis=0, dtype=np.float64)
+    return result
 
 
 def specification(name: str, aggregates: tuple[str, str], definition: str) -> MetricSpec:
@@ -171,6 +211,7 @@ def specification(name: str, aggregates: tuple[str, str], definition: str) -> Me
         presets=PRESETS,
         dataset_columns={f"{column}_{how}": "higher" for how in aggregates for column in columns},
         dataset=aggregated(name),
+        resampled=redrawn(name),
     )
 
 

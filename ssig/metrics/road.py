@@ -5,7 +5,8 @@
     road_gap = mean_p [ LeRF(p) - MoRF(p) ]
 
 Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022. The score is the
-target's probability, and in the columns `road_accuracy` whether the target is predicted. Imputed pixels solve the
+target's probability, and in the columns `road_accuracy` whether the target is predicted: `road_gap` is the gap of
+probabilities, `road_accuracy_gap` that of accuracies, which papers table as "GAP". Imputed pixels solve the
 linear system of `imputation.py` and get noise N(0, sigma^2) in pixel space, the same at each p for both games and for
 every map of an image; so turning a map round changes only the sign, and a random map scores about 0. The authors'
 code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by noise instead of raster order.
@@ -106,7 +107,8 @@ METRICS.add(
         options=RoadOptions,
         columns=_COLUMNS,
         curves=tuple(f"{column}_curve" for column in _COLUMNS),
-        definition="mean over p of the probability with the lowest share p imputed minus that with the highest",
+        definition="mean over p of the probability with the lowest share p imputed minus that with the highest; "
+        "road_accuracy_gap: of the accuracy, the GAP of tables",
         range="[-1, 1]",
         reference="Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022",
         forwards=lambda options: 2 * len(options.percentages) * options.order_count,

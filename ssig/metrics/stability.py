@@ -3,7 +3,9 @@
     stability = Spearman(A_1, A_2),   A_1 and A_2 from disjoint, independent random streams
     stability_top = |T_1 and T_2| / k,   T_i the k highest pixels of A_i; by chance k / N
 
-The test-retest reliability of a map at the method's own number of samples. Where the maps of two seeds are equal, by
+The test-retest reliability of a map at the method's own number of samples (Spearman, The Proof and Measurement of
+Association between Two Things, 1904: the correlation of two whole measurements of one thing; no halves, so nothing is
+to be stepped up by his formula of 1910). Where the maps of two seeds are equal, by
 the bound that any two runs of one network meet (relative L2 distance of 1e-4), there is no randomness to measure: the
 method draws nothing, or nothing that matters, and the image is excluded.
 """
@@ -74,9 +76,10 @@ METRICS.add(
         compute=stability,
         options=StabilityOptions,
         columns={"stability": "higher", "stability_top": "higher"},
-        definition="rank correlation of two maps under independent random draws (explains each image twice more)",
+        definition="test-retest rank correlation of two whole maps under independent random draws "
+        "(explains each image twice more)",
         range="[-1, 1]",
-        reference="split-half reliability, Spearman 1910",
+        reference="test-retest reliability, Spearman 1904",
         forwards=lambda options: 0,
         family="robustness",
         explanations=lambda options: 2,

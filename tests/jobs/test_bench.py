@@ -199,6 +199,28 @@ def test_an_engine_benchmark_gives_rates_ratios_and_differences(cli: Cli, tiny: 
     assert "gradients/s" in table
 
 
+@pytest.mark.parametrize(("criterion", "tolerance"), [("standard-error", 0.2), ("spearman", 0.05)])
+def test_adaptive_compares_the_samples_drawn_with_a_fixed_number(
+    cli: Cli, tiny: str, criterion: str, tolerance: float
+) -> None:
+    arguments = ["adaptive", "--network", tiny, "--images", 3, "--tolerance", tolerance, "--criterion", criterion]
+    record = json.loads(cli(*arguments, "--json").out)
+    assert record["criterion"] == criterion
+    least, median, most = record["samples drawn, least - median - most"]
+    assert 8 <= least <= median <= most <= 512
+    enough = record["fixed number for 95 % of the images"]
+    shares = {row["samples"]: row["images within the tolerance"] for row in record["fixed numbers"]}
+    assert shares[enough] >= 0.95
+    assert record["saving"] == pytest.approx(1 - record["samples drawn, mean"] / enough)
+    assert record["images within the tolerance"] == 1
+
+
+def test_adaptive_names_its_criteria(cli: Cli, tiny: str) -> None:
+    result = cli("adaptive", "--network", tiny, "--criterion", "pearson")
+    assert result.code == 2
+    assert "spearman" in result.err
+
+
 def test_parity_exits_1_when_a_method_differs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in PACKAGES.values():
         pytest.importorskip(package)

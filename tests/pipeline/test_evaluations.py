@@ -100,6 +100,16 @@ def test_added_metrics_are_those_of_the_run(make_shard: Make, make_job: Make, tm
     assert failed.statuses == {"ig": {"ok": 4}}
     assert {finding.kind for finding in audit(str(run)).findings} == {Kind.DAMAGED, Kind.UNFINISHED}
 
+    # What was measured of its unit goes with it: the new map may have other bytes.
+    repair(str(run))
+    commits = [path.relative_to(run) for path in run.rglob(f"method=ig/{damaged.stem}.json")]
+    assert commits == []
+    attribute(make_job(shard, metrics=["roc_auc"], output__path=str(run)))
+    for metrics, name in (((INSERTION, "roc_auc"), "later"), (("energy",), "energy")):
+        methods = {"methods": ["ig"]} if name == "energy" else {}
+        assert add_metrics(str(run), evaluation(*metrics, name=name, **methods)).units_done == 1
+    assert audit(str(run)).ok
+
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
@@ -118,13 +128,32 @@ def test_only_what_is_committed_is_evaluated(make_shard: Make, make_job: Make, t
     assert [reason for reason, _ in account["reasons"]] == ["unit not done"]
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_completeness_is_that_of_the_run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> None:
+    shard, run = make_shard(count=6), tmp_path / "run"
+    work_off(make_job(shard, metrics=[], output__path=str(run)))
+    work_off(make_job(shard, metrics=["completeness"], output__path=str(tmp_path / "whole")))
+    assert add_metrics(str(run), evaluation("completeness")).exit_code == 0
+    columns = "method, shard, index, completeness, completeness_relative, excluded"
+    later, own = (
+        duckdb.sql(
+            f"select {columns} from read_parquet('{files}', hive_partitioning=false) order by 1, 2, 3"
+        ).fetchall()
+        for files in (f"{run}/evaluations/completeness/model=*/**/*.parquet", f"{tmp_path}/whole/metrics/**/*.parquet")
+    )
+    assert later == own
+    assert sum(row[3] is not None for row in own) >= 6
+
+
 @pytest.mark.parametrize(
     ("metrics", "fields", "named"),
     [
         ([], {}, "metrics"),
         (["no-such"], {}, "no-such"),
         (["energy", "energy"], {}, "each metric once"),
-        (["completeness"], {}, "needs the method"),
+        (["mprt"], {}, "needs the method"),
+        (["alignment"], {}, "needs the samples"),
         (["energy"], {"actors.maximum": 3}, "maximum"),
         ([{"name": "insertion", "stepz": 3}], {}, "stepz"),
     ],

@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+import ssig
 from ssig import attribute
+from ssig.adaptive_sampling import rank_correlation, split_half_error
 from ssig.errors import UsageError
-from ssig.samplers import stratum
+from ssig.randomness import stream
+from ssig.samplers import Uniform, stratum
+from ssig.types import Group
 
 KEYS = [("s.tar", str(k)) for k in range(5)]
 METHODS = ["ssig", "ssig-signed", "ssig-shapley", "ssig-frequency", "smoothgrad"]
@@ -29,6 +34,66 @@ def test_the_tolerance_is_met_or_the_cap_is_reached(
     if criterion == "standard-error":
         assert found.standard_error_mean is not None
         assert ((found.standard_error_mean <= 0.2) | (used == 64)).all()
+
+
+def test_equal_values_share_the_mean_of_their_ranks() -> None:
+    # Ranks 2, 2, 2, 4 and 2, 2, 4, 2: less their mean, -1 -1 -1 3 and -1 -1 3 -1, with product -4 and squares 12.
+    first, second = torch.tensor([[[0.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
+    assert rank_correlation(first, second).tolist() == pytest.approx([-1 / 3])
+    assert split_half_error(first, second).tolist() == pytest.approx([1 + 2 / 3])
+    assert split_half_error(first, first).tolist() == pytest.approx([0])
+    maps = torch.randint(0, 4, (2, 3, 5, 6), generator=torch.Generator().manual_seed(0)).double()
+    expected = [spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(*maps, strict=True)]
+    assert rank_correlation(*maps).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.5, float("nan")])
+def test_a_constant_half_is_not_correlated_with_anything(value: float) -> None:
+    constant, other = torch.full((1, 3, 4), value), torch.arange(12.0).view(1, 3, 4)
+    for halves in ((constant, other), (other, constant), (constant, constant)):
+        assert rank_correlation(*halves).tolist() == [0]
+        assert split_half_error(*halves).tolist() == [1]
+
+
+def test_a_map_of_zeros_never_meets_the_rank_tolerance(images: Tensor, targets: Tensor) -> None:
+    def flat(points: Tensor) -> Tensor:
+        return 0 * points.flatten(1).sum(dim=1, keepdim=True) + torch.ones(5, dtype=torch.float64)
+
+    found = attribute(flat, images, targets, "ssig", samples="auto", criterion="spearman", most=24)
+    assert found.gradient_evaluations.tolist() == [24] * 5
+    assert not found.map.any()
+
+
+def test_the_rank_tolerance_is_met_by_the_finished_and_by_none_before(
+    cnn: nn.Module, images: Tensor, targets: Tensor
+) -> None:
+    # Each image's samples drawn and halved anew, and the ranks SciPy's.
+    tolerance, most = 0.0005, 64
+    options = {"samples": "auto", "criterion": "spearman", "tolerance": tolerance, "most": most}
+    used = attribute(cnn, images, targets, "ssig", keys=KEYS, baseline="black", **options).gradient_evaluations
+    streams = tuple(stream(0, *key, "ssig") for key in KEYS)
+    group = Group(images, torch.zeros_like(images), streams)
+    maps = []
+    for k in range(most):
+        point = Uniform().point(group, k, None).requires_grad_()
+        (gradient,) = torch.autograd.grad(cnn(point).gather(1, targets[:, None]).sum(), point)
+        maps.append(gradient.abs().sum(dim=1).flatten(1))
+
+    def error(image: int, count: int) -> float:
+        even, odd = (torch.stack(maps[half:count:2])[:, image].mean(dim=0) for half in (0, 1))
+        correlation = spearmanr(even, odd).statistic
+        return float(1 - 2 * correlation / (1 + correlation))
+
+    for image, count in enumerate(used.tolist()):
+        assert count == most or error(image, count) <= tolerance
+        assert all(error(image, before) > tolerance for before in range(8, count, 4))
+    assert (used < most).any()
+    assert (used > 8).any()
+
+
+def test_some_methods_sample_until_it_is_enough() -> None:
+    found = {spec.name for spec in ssig.list_methods() if hasattr(spec.parse({}), "criterion")}
+    assert found == {"ssig", "ssig-signed", "ssig-frequency", "ssig-shapley", "smoothgrad", "smoothgrad-squared"}
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 64])

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 import ssig
 from ssig import UsageError, attribute
 from ssig.baselines import baselines
+from ssig.options import as_dict
+from ssig.postprocess import finished
 from ssig.randomness import stream
+from ssig.regions import SEGMENTATIONS, pictures
+from ssig.registry import METHODS
 from ssig.replica import Replica
 
 
@@ -60,9 +64,33 @@ def test_images_of_the_wrong_shape_are_named(cnn: nn.Module) -> None:
             ssig.attribute(cnn, images, [0])
 
 
-def test_registries_refuse_a_second_entry() -> None:
-    from ssig.registry import METHODS
+@pytest.mark.parametrize("method", ["ssig", "ig", "xrai", "sobel"])
+@pytest.mark.parametrize(("smoothing", "regions"), [(1.5, "none"), (0.0, "slic"), (0.7, "felzenszwalb")])
+def test_maps_of_any_method_are_smoothed_and_evened_out(
+    cnn: nn.Module, images: Tensor, targets: Tensor, method: str, smoothing: float, regions: str
+) -> None:
+    options: dict[str, Any] = {"smoothing": smoothing, "regions": regions}
+    images = images.repeat_interleave(3, dim=2).repeat_interleave(3, dim=3)  # even areas, to be segments
+    plain = ssig.attribute(cnn, images, targets, method)
+    result = ssig.attribute(cnn, images, targets, method, micro_batch=2, **options)
+    labels = None if regions == "none" else [SEGMENTATIONS[regions](picture)[0] for picture in pictures(images)]
+    assert torch.allclose(result.map, finished(plain, smoothing, labels).map, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(result.map, plain.map)
+    assert torch.allclose(result.values, plain.values, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(result.score, plain.score)
+    assert result.standard_error is None
+    recorded = as_dict(METHODS[method].parse(options))
+    assert {name: recorded[name] for name in options} == options
 
+
+def test_smoothing_and_regions_are_checked(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
+    wrong: list[dict[str, Any]] = [{"smoothing": -1.0}, {"regions": "squares"}]
+    for options in wrong:
+        with pytest.raises(ssig.UsageError, match=next(iter(options))):
+            ssig.attribute(cnn, images, targets, "ig", **options)
+
+
+def test_registries_refuse_a_second_entry() -> None:
     with pytest.raises(ValueError, match="registered twice"):
         METHODS.add(METHODS["ssig"])
 

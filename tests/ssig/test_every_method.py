@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 import ssig
 from ssig import Attribution, attribute
+from ssig.methods.blur_ig import blurred
+from ssig.registry import METHODS
 
 # Needs a network with attention, and has tests of its own.
 ATTENTION = {"ssig-attention"}
@@ -24,7 +27,16 @@ SAMPLED = {
 # Spend fewer evaluations where an image is done with.
 AT_MOST = {"agi"}
 
+# Weigh the activations of a layer, which is a part of the implementation and not of the function; integrated Grad-CAM
+# does too, but from their differences a constant falls out.
+NOT_INVARIANT = {"grad-cam", "ssig-cam"}
+
 Attribute = Callable[..., Attribution]
+
+
+def total(values: Tensor) -> Tensor:
+    return values.sum(dim=(1, 2, 3), keepdim=True)
+
 
 # The closed form of each method on a linear network, from its weights and the image; others have their own tests.
 LINEAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -37,6 +49,11 @@ LINEAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         ),
         lambda weight, images: weight * images,
     ),
+    **dict.fromkeys(
+        ("idgi-ig", "idgi-guided", "idgi-ssig-path"),
+        lambda weight, images: weight.square() / total(weight.square()) * total(weight * images),
+    ),
+    "blur-ig": lambda weight, images: weight * (images - blurred(images, 50.0)),
     "smoothgrad-squared": lambda weight, images: weight.square(),
     "vargrad": lambda weight, images: torch.zeros_like(weight),
 }
@@ -124,6 +141,68 @@ def test_constant_images_and_images_equal_to_their_baseline_are_finite(
     assert torch.isfinite(result.values).all()
     if result.completeness_residual is not None and method != "ig2":  # whose path ends elsewhere
         assert result.completeness_residual.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_constant_image_far_from_its_baseline_is_finite(
+    cnn: nn.Module, targets: Tensor, explain: Attribute, method: str
+) -> None:
+    constant = torch.full((5, 3, 10, 12), 0.75, dtype=torch.float64)
+    assert torch.isfinite(explain(cnn, constant, targets, method, baseline="black").values).all()
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_network_without_gradients_has_no_attributions(
+    cnn: nn.Sequential, images: Tensor, targets: Tensor, explain: Attribute, method: str
+) -> None:
+    cnn[-1].weight.zero_()
+    result = explain(cnn, images, targets, method)
+    assert torch.isfinite(result.map).all()
+    assert bool(result.values.any()) == (method in CONTROLS)
+    if result.standard_error_mean is not None:
+        assert (result.standard_error_mean == 0).all()
+    if result.completeness_residual is not None:
+        assert (result.completeness_residual == 0).all()
+
+
+def implemented_otherwise(cnn: nn.Sequential) -> nn.Sequential:
+    """The same function: units of the first layer twice, at half the weight, and the last feature map raised by 1."""
+
+    class Raised(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            return features + 1
+
+    first, softplus, second, tanh, pool, flatten, head = copy.deepcopy(cnn)
+    first.weight, first.bias = (_frozen(torch.cat([part, part])) for part in (first.weight, first.bias))
+    second.weight = _frozen(torch.cat([second.weight, second.weight], dim=1) / 2)
+    head.bias = _frozen(head.bias - head.weight.sum(dim=1))
+    return nn.Sequential(first, softplus, second, tanh, Raised(), pool, flatten, head).eval()
+
+
+def _frozen(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values, requires_grad=False)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_networks_of_the_same_function_have_the_same_attributions(
+    cnn: nn.Sequential, images: Tensor, targets: Tensor, explain: Attribute, method: str
+) -> None:
+    other = implemented_otherwise(cnn)
+    assert torch.allclose(other(images), cnn(images), rtol=1e-12)
+    found, again = (explain(network, images, targets, method).values for network in (cnn, other))
+    assert torch.allclose(found, again, rtol=1e-8, atol=1e-12) == (method not in NOT_INVARIANT)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_the_baseline_matters_where_the_registry_says_so(
+    cnn: nn.Module, images: Tensor, targets: Tensor, explain: Attribute, method: str
+) -> None:
+    keys = list("abcde")
+    black, white = (explain(cnn, images, targets, method, baseline=name, keys=keys) for name in ("black", "white"))
+    spec = METHODS[method]
+    # Up to the last feature map this network's logits are linear, so that SSIG-CAM has the same gradients anywhere.
+    depends = spec.baseline(spec.parse({})) and method != "ssig-cam"
+    assert torch.equal(black.values, white.values) != depends
 
 
 @pytest.mark.parametrize("method", [name for name in ALL if name not in CONTROLS | CAM])

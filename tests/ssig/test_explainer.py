@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssig import attribute
 from ssig.device import Device
-from ssig.explainer import Kept, MethodExplainer
+from ssig.explainer import Kept, MethodExplainer, Spread
 from ssig.registry import METHODS
 from ssig.replica import Replica
 from ssig.types import References
@@ -97,8 +97,38 @@ def test_samples_are_the_points_of_the_sampler(explain: Explain, images: Tensor)
     every = explainer.samples(2, 100)
     assert every is not None
     assert len(every) == 6
-    assert torch.equal(every[:4], points)
+    assert torch.equal(every[[0, 2, 3, 5]], points)
     assert explain("random").samples(0, 4) is None
+
+
+@pytest.mark.parametrize("steps", [128, 256])
+def test_samples_of_a_long_path_are_of_the_whole_of_it(explain: Explain, images: Tensor, steps: int) -> None:
+    points = explain("ig", steps=steps, rule="midpoint", baseline="mean").samples(2, 128)
+    assert points is not None
+    alphas = ((points - 0.5) / (images[2] - 0.5)).flatten(1).median(dim=1).values
+    expected = (torch.arange(128) * (steps // 128) + steps // 256 + 0.5) / steps
+    torch.testing.assert_close(alphas, expected.to(alphas), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", [1, 7, 1000])
+@pytest.mark.parametrize("total", [1, 5, 6, 12, 13, 100, 999])
+def test_what_is_spread_reaches_from_end_to_end(total: int, part: int) -> None:
+    spread = Spread(6)
+    for points in torch.arange(total).split(part):
+        spread.add(points)
+    places = spread.points()
+    assert places is not None
+    assert len(places) == min(6, total)
+    ideal = (torch.arange(len(places)) + 0.5) * total / len(places)
+    if total <= 12:
+        assert torch.equal(places, ideal.long())
+    assert (places.diff() > 0).all()
+    assert float((places - ideal).abs().max()) <= max(1, total / 6)
+    assert len(spread._kept) <= 12
+
+
+def test_of_nothing_nothing_is_spread() -> None:
+    assert Spread(6).points() is None
 
 
 def test_samples_of_a_method_that_finds_its_way_by_gradients(explain: Explain, images: Tensor) -> None:

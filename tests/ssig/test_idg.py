@@ -163,8 +163,44 @@ def test_cutoffs() -> None:
     )
     ends = torch.tensor([9.0, 0.0, -1.5, 0.0, 100.0, 10.0])
     # Third step; none but the first, which counts all the same; none above a negative maximum; a flat score; a score
-    # that has not risen yet; all above.
-    assert cutoffs(on_path, ends, 0.9).tolist() == [2, 1, 1, 1, 1, 1]
+    # that rises in the last step, to which all steps lead; all above.
+    assert cutoffs(on_path, ends, 0.9).tolist() == [2, 1, 1, 1, 4, 1]
+    assert cutoffs(on_path, ends, 1.0).tolist() == [4] * 6
+
+
+def test_a_score_that_rises_at_the_image_alone_keeps_the_whole_path() -> None:
+    # f = x^8 from 0 to 1: at a = 31/32 it is .78, so only the image is above .9, and all 32 gradients count.
+    def network(points: Tensor) -> Tensor:
+        return points.flatten(1).pow(8).sum(dim=1, keepdim=True)
+
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    found = attribute(network, one, [0], "left-ig", baseline="black", steps=32, share=0.9)
+    left = sum(8 * (k / 32) ** 7 for k in range(32)) / 32
+    assert 0.85 < left < 1
+    assert found.values.item() == pytest.approx(left)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_the_paper_preset_is_the_authors_loop(cnn: nn.Module, images: Tensor, targets: Tensor, share: float) -> None:
+    def shifted(points: Tensor) -> Tensor:
+        return cnn(points) - cnn(torch.full_like(points, 0.5))
+
+    found = attribute(shifted, images, targets, "left-ig", preset="paper", share=share)
+    for image, target, values in zip(images, targets.tolist(), found.values, strict=True):
+        change = image - 0.5
+        gradients, logits = [], []
+        for alpha in np.linspace(0, 1, 50):
+            point = (0.5 + alpha * change)[None].requires_grad_()
+            logit = shifted(point)[0, target]
+            gradients.append(torch.autograd.grad(logit, point)[0][0])
+            logits.append(logit.item())
+        if share == 1:
+            count = 50
+        else:
+            above = [k for k, logit in enumerate(logits) if logit > share * max(logits)]
+            count = max(above[0] if above else 1, 1)
+        expected = torch.stack(gradients[:count]).mean(dim=0) * change
+        assert torch.allclose(values, expected, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("rule", ["left", "endpoints"])
@@ -182,7 +218,7 @@ def test_left_ig_is_the_mean_before_the_cutoff(cnn: nn.Module, images: Tensor, t
         scores = shifted(points)[:, target]
         (gradients,) = torch.autograd.grad(scores.sum(), points)
         most = max(scores.max().item(), float(shifted(image[None])[0, target]))
-        above = [k for k in range(12) if scores[k] > 0.5 * most]
+        above = [k for k, score in enumerate([*scores, shifted(image[None])[0, target]]) if score > 0.5 * most]
         count = max(above[0] if above else 1, 1)
         counts.add(count)
         assert torch.allclose(values, gradients[:count].mean(dim=0) * image, rtol=1e-9, atol=1e-14)

@@ -110,13 +110,53 @@ def test_counterparts_are_of_other_classes_while_there_are_any() -> None:
     images = torch.zeros(2, 1, 1, 1)
     streams = tuple(stream(0, "s", str(row), "ig2") for row in range(2))
     group = Group(images, images, streams, targets=torch.tensor([0, 1]))
-    references = References(torch.zeros(6, 1, 1, 1), logits)
+    references = References(torch.arange(1.0, 7.0).view(6, 1, 1, 1), logits)
     drawn = counterparts(group, references, 6)
     assert sorted(drawn[0, :3].tolist()) == [2, 3, 5]
     assert sorted(drawn[0].tolist()) == list(range(6))
     assert sorted(drawn[1, :4].tolist()) == [0, 1, 3, 4]
     assert counterparts(group, references, 2).tolist() == drawn[:, :2].tolist()
     assert counterparts(group, references, 9).shape == (2, 6)
+
+
+@pytest.mark.parametrize("paths", [1, 2, 4, 5])
+def test_an_image_is_not_its_own_counterpart(paths: int) -> None:
+    # Image 0 is misclassified and among the references, twice; image 1 is another one with the same draws.
+    pixels = torch.arange(5.0).view(5, 1, 1, 1)
+    references = References(torch.cat([pixels[:4], pixels[:1]]), torch.eye(3)[[1, 1, 2, 0, 1]])
+    images = torch.stack([pixels[0], pixels[4]])
+    streams = tuple(stream(0, "s", "same", "ig2") for _ in range(2))
+    group = Group(images, images, streams, targets=torch.tensor([0, 0]))
+    drawn = counterparts(group, references, paths)
+    assert drawn.shape == (2, paths)
+    assert not set(drawn[0].tolist()) & {0, 4}
+    # Those of other classes first, and all of them again when they run out.
+    order = [one for one in counterparts(group, references, 5)[1].tolist() if one in (1, 2)] + [3]
+    assert drawn[0].tolist() == (2 * order)[:paths]
+    alone = counterparts(group.rows(torch.tensor([0])), references, paths)
+    assert alone.tolist() == drawn[:1].tolist()
+
+
+@pytest.mark.parametrize("paths", [1, 3])
+def test_an_image_among_the_references_is_explained_as_if_it_were_not(
+    cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor, paths: int
+) -> None:
+    # Targets that the network does not see, so that the images are of other classes than their own.
+    answers = cnn(images).argmax(dim=1)
+    wrong = (answers + 1) % 5
+    for references in (torch.cat([pool[:4], images]), torch.cat([images[2:3], pool[:4]])):
+        whole = attribute(cnn, images, wrong, "ig2", references=references, paths=paths, keys=list("abcde"))
+        assert whole.values.flatten(1).norm(dim=1).min() > 0
+        alone = attribute(
+            cnn, images[2:3], wrong[2:3], "ig2", references=references, paths=paths, keys=["c"], micro_batch=2
+        )
+        assert torch.allclose(alone.values[0], whole.values[2], rtol=1e-9, atol=1e-14)
+    one_other = torch.cat([images[2:3], pool[:1]])
+    with_itself, without = (
+        attribute(cnn, images[2:3], wrong[2:3], "ig2", references=references, paths=1, keys=["c"]).values
+        for references in (one_other, pool[:1])
+    )
+    assert torch.allclose(with_itself, without, rtol=1e-9, atol=1e-14)
 
 
 def test_unit_gradients() -> None:

@@ -157,6 +157,21 @@ def test_compat_gives_what_the_authors_code_gives(
     assert relative(attribute(cnn, images, targets, "lpi", **options).values / paths, found) > 1e-3
 
 
+def test_compat_is_not_complete_and_has_no_residual(
+    cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor
+) -> None:
+    def gap(steps: int, compat: bool) -> float:
+        found = attribute(
+            cnn, images, targets, "lpi", references=pool, paths=5, steps=steps, rule="midpoint", compat=compat
+        )
+        assert (found.completeness_residual is None) == compat
+        return float((found.values.sum((1, 2, 3)) - (found.score - found.baseline_score)).abs().max())
+
+    # Steps that R does not divide, so that the references of a path's points are not its own.
+    assert gap(32, compat=False) < gap(4, compat=False) / 8
+    assert gap(32, compat=True) > 10 * gap(32, compat=False)
+
+
 @pytest.mark.parametrize("score", ["logit", "probability"])
 def test_aligned_paths_are_a_weighted_mean_of_integrated_gradients(
     cnn: nn.Module, images: Tensor, targets: Tensor, pool: Tensor, score: str

@@ -40,6 +40,14 @@ def test_our_trapezoid_differs_from_captums_by_its_missing_weight(
     assert relative(found.values * 9 / 10, captum) < 1e-6
 
 
+@pytest.mark.parametrize("rule", ["midpoint", "trapezoid"])
+def test_ig_completeness_falls_at_second_order(cnn: nn.Module, images: Tensor, targets: Tensor, rule: str) -> None:
+    few, many = (attribute(cnn, images, targets, "ig", steps=steps, rule=rule) for steps in (4, 64))
+    assert few.completeness_residual is not None
+    assert many.completeness_residual is not None
+    assert (many.completeness_residual.abs() < few.completeness_residual.abs() / 100).all()
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_ig_completeness_falls_with_steps(cnn: nn.Module, images: Tensor, targets: Tensor, rule: str) -> None:
     def residual(steps: int) -> float:
@@ -116,8 +124,8 @@ def test_path_completeness_falls_at_second_order(cnn: nn.Module, images: Tensor,
         return float(result.completeness_residual.abs().mean())
 
     residuals = [residual(segments) for segments in (4, 16, 64)]
-    assert residuals[1] < residuals[0] / 3
-    assert residuals[2] < residuals[1] / 3
+    assert residuals[1] < residuals[0] / 8
+    assert residuals[2] < residuals[1] / 8
 
 
 def test_a_wide_ramp_is_ig(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
@@ -136,17 +144,6 @@ def test_more_samples_extend_fewer(cnn: nn.Module, images: Tensor, targets: Tens
     # The second half follows from both, and must itself be an average of gradients: of the size of the first.
     second = 2 * ones[0] - few
     assert second.norm() < 3 * few.norm()
-
-
-def test_implementation_invariance(cnn: nn.Sequential, images: Tensor, targets: Tensor) -> None:
-    # f = (f + g) - g is another network with the same function.
-    def same(points: Tensor) -> Tensor:
-        detour = points.sin().flatten(1).sum(dim=1, keepdim=True)
-        return cnn(points) + detour - detour
-
-    for method in ("ig", "ssig-signed", "ssig-path"):
-        first, second = (attribute(network, images, targets, method).values for network in (cnn, same))
-        assert torch.allclose(first, second, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("score", ["logit", "log-probability", "probability"])

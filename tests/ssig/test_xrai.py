@@ -151,11 +151,23 @@ def test_any_method_may_be_the_base(
     spec = METHODS["xrai"]
     result = attribute(cnn, images, targets, "xrai", keys=list("abcde"), **given)
     evaluations = spec.evaluations(spec.parse(given))
-    runs = 1 if baselines == "one" else 2
-    assert evaluations == (runs if base == "gradient" else 8)
+    assert evaluations == (1 if base == "gradient" else 8)
     assert result.gradient_evaluations.tolist() == [evaluations] * 5
     alone = attribute(cnn, images[2:3], targets[2:3], "xrai", keys=["c"], micro_batch=2, **given)
     assert torch.allclose(alone.map[0], result.map[2], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("baselines", ["one", "black-white", "extremes"])
+def test_a_map_that_is_the_same_from_any_baseline_is_computed_once(
+    cnn: nn.Module, images: Tensor, targets: Tensor, baselines: str
+) -> None:
+    given = {"base": "smoothgrad", "base_readout": "sum-abs", "baselines": baselines, "samples": 7}
+    base = attribute(cnn, images, targets, "smoothgrad", samples=7, keys=list("abcde"))
+    assert METHODS["xrai"].parse(given).runs == 1
+    assert METHODS["xrai"].parse({**given, "base": "ig", "samples": 8}).runs == (1 if baselines == "one" else 2)
+    result = attribute(cnn, images, targets, "xrai", keys=list("abcde"), **given)
+    assert result.gradient_evaluations.tolist() == [7] * 5
+    assert result.map.shape == base.map.shape
 
 
 def test_one_baseline_and_a_readout_of_the_base(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:

@@ -312,7 +312,8 @@ def _common(sample: Sample, row: dict, method: Method, boxless: bool) -> dict:
     ok = sample.status == "ok"
     width, height = Image.open(io.BytesIO(sample.jpeg)).size if ok else (None, None)
     side = min(width, height) if ok else None
-    excluded = {"completeness": "method has no completeness residual"} if method.random else {}
+    residual = "method has no completeness residual"
+    excluded = dict.fromkeys(("completeness", "completeness_relative"), residual) if method.random else {}
     excluded |= {"roc_auc": "object fills the crop"} if boxless else {}
     return {
         **{name: row[name] for name in ("unit", "shard", "index", "key", "label")},

@@ -91,6 +91,45 @@ def test_differences_use_the_images_that_both_have():
     assert comparison.differences["ig"]["higher"].mean == pytest.approx(expected, abs=1e-6)
 
 
+def test_means_of_different_images_make_no_leader():
+    # The mean of A is higher, since it lacks the image that is hard for B; on the images that both have, B is better.
+    values = np.array([[0.9, 1.0], [0.8, 0.9], [np.nan, 0.1]])[:, :, None]
+    comparison, (lead,) = leads_of(measured(values, (UP,), ("A", "B")))
+    assert (lead.leader, lead.runner_up) == ("A", "B")
+    assert lead.difference.mean == pytest.approx(-0.1)
+    assert lead.difference.separated
+    assert not lead.separated
+    assert lead.verdict == "contradicted"
+    text = summary(comparison, [lead])
+    assert "leads on" not in text
+    assert "On higher nobody is said to lead" in text
+    assert "behind on none" not in text
+    assert comparison.verdict("B", UP) == "better"
+
+
+def test_methods_without_a_common_image_have_no_leader():
+    values = np.array([[0.9, np.nan], [0.8, np.nan], [np.nan, 0.1], [np.nan, 0.2]])[:, :, None]
+    comparison, (lead,) = leads_of(measured(values, (UP,), ("A", "B")))
+    assert lead.verdict == "contradicted"
+    assert "leads on" not in summary(comparison, [lead])
+
+
+def test_a_lower_mean_leads_where_lower_is_better():
+    values = -shifted([0.0, 0.5])
+    lead = compare(measured(values, (DOWN,), ("ssig", "ig"))).leads["lower"]
+    assert lead.difference.high < 0
+    assert (lead.leader, lead.verdict, lead.reference_clearly_behind) == ("ig", "yes", True)
+
+
+def test_the_reference_is_not_behind_on_other_images():
+    # The leader of the means has none of the images that are hard; on common images it is behind the reference.
+    values = np.array([[1.0, 0.9, 0.2], [0.9, 0.8, 0.1], [0.1, np.nan, 0.1], [0.1, np.nan, 0.1]])[:, :, None]
+    _, (lead,) = leads_of(measured(values, (UP,), ("ssig", "ig", "gradient")))
+    assert (lead.leader, lead.rank) == ("ig", 2)
+    assert lead.behind.mean == pytest.approx(0.1)
+    assert not lead.reference_behind
+
+
 def test_a_method_without_the_metric_is_out_of_the_race():
     values = shifted([0.0, 0.1, 0.2])
     values[:, 0] = np.nan

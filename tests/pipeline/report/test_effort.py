@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.report.effort import efforts
-from pipeline.report.measurements import gather
+from pipeline.report.effort import costs, efforts
+from pipeline.report.measurements import Source, gather
 from pipeline.results import open_run
+
+ASKED = ("insertion", "stability", "mprt", "retired")
 
 
 def test_each_method_has_its_own_account(finished_run):
@@ -32,3 +34,17 @@ def test_seconds_are_per_image_of_the_committed_units(finished_run):
     assert sampled.seconds["attribute"] == pytest.approx(4 * 2.0 / 24)
     assert exact.seconds["attribute"] == pytest.approx(4 * 3.0 / 24)
     assert set(sampled.seconds) == {"decode", "attribute", "metrics", "write", "total"}
+
+
+def test_costs_tell_what_explains_again(finished_run, monkeypatch):
+    run = open_run(finished_run.path)
+    monkeypatch.setattr("pipeline.report.effort.sources", lambda run, model: {Source(name): {} for name in ASKED})
+    found = {cost.metric: (cost.forwards, cost.explanations) for cost in costs(run, gather(run, "small & quick"))}
+    assert found["insertion"][0] > 0
+    assert found["insertion"][1] == 0
+    assert found["stability"] == (0, 2)
+    assert found["mprt"][1] > 1
+    assert found["retired"] == (None, None)
+    page = (finished_run.path / "report" / "report.md").read_text()
+    assert "| metric | forwards per map | explanations per map |" in page
+    assert "billed to whoever asks first" in page

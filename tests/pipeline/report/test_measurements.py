@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from pipeline.report.comparison import accounts
-from pipeline.report.measurements import gather, lists
+from pipeline.report.measurements import Column, Source, gather, headed, lists
 from pipeline.results import open_run
 
 MODEL = "small & quick"
@@ -57,6 +57,22 @@ def test_every_image_is_kept_or_has_a_reason(finished_run):
     completeness = {row.methods: dict(row.reasons) for row in accounts(found) if row.column == "completeness"}
     assert completeness[("ssig",)]["method has no completeness residual"] == 22
     assert ("ig/50",) in completeness
+
+
+def test_every_column_with_numbers_has_an_account(finished_run):
+    found = gather(open_run(finished_run.path), MODEL)
+    with_account = {row.column for row in accounts(found)}
+    assert with_account >= {found.columns[index].name for index in (*found.headlines, *found.further)}
+    assert {"insertion", "insertion_abs", "completeness_relative"} <= with_account
+
+
+def test_the_headline_is_the_first_column_that_was_computed():
+    source = Source("insertion")
+    columns = tuple(Column(name, name, source, "higher", headline=not number) for number, name in enumerate("abc"))
+    values = np.full((2, 1, 3), np.nan)
+    assert [one.headline for one in headed(columns, values)] == [True, False, False]
+    values[1, 0, 1:] = 0
+    assert [one.headline for one in headed(columns, values)] == [False, True, False]
 
 
 def test_headlines_are_the_first_column_of_each_metric(finished_run):

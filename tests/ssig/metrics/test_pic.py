@@ -307,7 +307,7 @@ def test_areas_of_the_data_set_are_of_aggregated_curves() -> None:
     generator = np.random.default_rng(0)
     curves = np.sort(generator.random((7, 101)), axis=1).astype(np.float32)
     results = [reference.PicMetricResult(np.linspace(0, 1, 101), row.astype(float), [], [], [], 0.0) for row in curves]
-    columns = {"sic_curve": curves, "sic_abs_curve": curves[:0]}
+    columns = {"sic_curve": curves, "sic_abs_curve": curves[:, :0]}
     for metric in ("aic", "sic"):
         spec = METRICS[metric]
         assert spec.dataset is not None
