@@ -4,8 +4,9 @@
 
 Commands follow each other on a cluster of two nodes. Faults are drawn for each: processes that die, stand still or
 are asked to stop at some step, disks that fail, a network that raises, clocks that jump, a node that goes and comes
-back, a second driver. Then faults end, the command is given until it is done, and the run is audited and compared with an undisturbed one, which later seeds share. One line of
-JSON says what happened; the exit code is 0 if nothing was lost, doubled or changed.
+back, a second driver. Then faults end, the command is given until it is done, and the run is audited and compared
+with an undisturbed one, which later seeds share. One line of JSON says what happened; the exit code is 0 if nothing
+was lost, doubled or changed.
 """
 
 from __future__ import annotations
