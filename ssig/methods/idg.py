@@ -10,8 +10,8 @@ Decision* (2024). A first pass of forward evaluations finds where the score rise
              and then to the others; the n_i samples of interval i are at a = (i - 1 + j / n_i) / N, j < n_i
     sum      A = (x - x') * sum_k grad f_y(X(a_k)) (f(a_k) - f(a_{k-1})) / (a_k - a_{k-1}) w_k,   w_k = 1 / (N n_i)
 
-The first sample has no slope and adds nothing. Slopes that are all equal to their minimum or not finite spread the
-samples evenly, where the authors' code has 0/0.
+The first sample has no slope and adds nothing. Slopes that are all equal to their minimum, but for what float32 rounds
+off, or not finite spread the samples evenly, where the authors' code has 0/0 or follows the rounding.
 
 `compat` is their code, which differs in what looks like errors: an interval without samples does not move the start
 of the next one, so that later samples land too early; a place for `s_0 = 0` takes part in the handing out; where more
@@ -39,6 +39,8 @@ from ssig.suppression import CommonOptions
 from ssig.types import SCORE, Group, Request, Response, Steps
 
 Floats = NDArray[np.float64]
+# Of the greatest score: differences of two scores that are no greater say nothing.
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def placement(rising: Floats, steps: int, *, compat: bool = False) -> tuple[Floa
     weights = slopes - min(float(slopes.min()), 0.0)
     if compat:
         weights = np.append(0.0, weights)
+    elif weights.max() <= ROUNDING * np.abs(rising).max():
+        weights = np.zeros_like(weights)
     if not (np.isfinite(weights).all() and weights.sum() > 0):
         weights = np.ones_like(weights)
     expected = steps * weights / weights.sum()

@@ -56,6 +56,14 @@ def test_flat_falling_and_broken_scores_spread_the_samples(scores: list[float], 
         assert np.allclose(np.floor(alphas * 5 + 1e-9), np.repeat(range(5), [2, 2, 2, 3, 3]))
 
 
+def test_a_linear_score_spreads_the_samples_whatever_is_rounded_off() -> None:
+    for slope in (-7.3, 7.3):
+        scores = (np.linspace(0, 1, 33, dtype=np.float32) * np.float32(slope) + np.float32(11)).astype(np.float64)
+        alphas, widths = placement(scores, 32)
+        assert np.allclose(alphas, np.arange(32) / 32)
+        assert np.allclose(widths, 1 / 32)
+
+
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40),
     st.integers(2, 64),
