@@ -212,10 +212,10 @@ class Dispatch:
             self.pool.stop()
             self.log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
             try:
-                clean_staging(self.storage, time.time() - STALE_STAGED_SECONDS)
                 self.log.close()
+                clean_staging(self.storage, time.time() - STALE_STAGED_SECONDS)
             except OSError as error:  # of the log and of leavings alone: what is done is done
-                self._tell(f"the log could not be stored: {error}")
+                self._tell(f"the log, or what killed attempts left, could not be seen to: {error}")
 
     @property
     def ending(self) -> Ending:
