@@ -131,9 +131,11 @@ def _record(listing: Listing, spec: Any) -> dict[str, object]:
 
 
 def _print_whole(listing: Listing, spec: Any) -> None:
-    print(spec.name, *(f"  {key}: {text(value)}" for key, value in listing.facts(spec).items()), sep="\n")
+    told = {key: text(value) for key, value in listing.facts(spec).items()}
+    print(spec.name, *(f"  {key}: {value}" for key, value in told.items() if value), sep="\n")
     docs = describe(spec.options)
-    print_table(("option", "default", "allowed", ""), [(d.name, text(d.default), d.allowed, d.doc) for d in docs])
+    if docs:
+        print_table(("option", "default", "allowed", ""), [(d.name, text(d.default), d.allowed, d.doc) for d in docs])
     for title, values in spec.presets.items():
         print(f"preset {title}: {text(values)}")
 

@@ -1,8 +1,8 @@
 """The client of an object store: how long it waits, how often it tries again, and what its errors become.
 
 A request that fails for the moment (5xx such as 503 SlowDown, 429, a connection refused or dropped, a timeout) is sent
-again after a pause that doubles from 0.1 to 15 s, with jitter; obstore does it for every request that may be sent
-twice, `ObjectStorage` for the others. What fails for good is an `OSError` that names the object, so that the
+again after a pause that doubles from 0.1 to 15 s, with jitter; obstore does it for reads and plain puts,
+`ObjectStorage` for the others. What fails for good is an `OSError` that names the object, so that the
 unit it stopped is tried again and, at last, left undone. The environment sets the bounds:
 
     SSIG_STORAGE_CONNECT_SECONDS     5    until a connection stands
@@ -90,10 +90,15 @@ def _number(variable: str, text: str, kind: type[float] | type[int]) -> Any:
 
 
 @functools.cache
+def _memory(bucket: str) -> ObjectStore:
+    return MemoryStore()
+
+
+@functools.cache
 def client(scheme: str, bucket: str, patience: Patience) -> ObjectStore:
-    """The one client of a bucket in this process: connections and credentials are shared, as is memory."""
+    """The one client of a bucket and a patience in this process: connections are shared, as is memory."""
     if scheme == "memory":
-        return MemoryStore()
+        return _memory(bucket)
     settings: dict[str, Any] = {
         "client_options": {
             **_options(scheme),

@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -43,7 +44,9 @@ class ObjectStorage:
         self._prefix = f"{prefix}/" if prefix else ""
         self._is_memory = scheme == "memory"
         self._patience = Patience.from_environment()
-        self._store = client(scheme, bucket, Patience() if self._is_memory else self._patience)
+        self._store = client(scheme, bucket, self._patience)
+        # For calls that are tried again here: a client's own tries would multiply with ours.
+        self._store_once = client(scheme, bucket, replace(self._patience, retries=0))
 
     def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str]]:
         return type(self), (self._root,)
@@ -61,17 +64,18 @@ class ObjectStorage:
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         below, last = (self._prefix + prefix).rstrip("/") or None, None
-        pauses = self._patience.pauses()
+        pauses: Iterator[float] | None = None  # of this page
         while True:
             try:
                 with os_errors(self._url(prefix)):
                     for meta in self._metas(below, last):
-                        last = meta["path"]
+                        last, pauses = meta["path"], None
                         yield self._entry(meta)
                 return
             except PermissionError:
                 raise
-            except OSError:  # a page of the list was cut short: on from where it was
+            except OSError:  # a page did not come, or was cut short: on from where the list was
+                pauses = pauses or self._patience.pauses()
                 pause = next(pauses, None)
                 if pause is None:
                     raise
@@ -110,7 +114,7 @@ class ObjectStorage:
         while True:
             try:
                 with os_errors(self._url(name)):
-                    obstore.put(self._store, self._prefix + name, data, mode="create", attributes={_MARK: mark})
+                    obstore.put(self._store_once, self._prefix + name, data, mode="create", attributes={_MARK: mark})
                 return True
             except PermissionError:
                 raise
@@ -139,7 +143,7 @@ class ObjectStorage:
         while True:
             try:
                 with os_errors(self._url(name)):
-                    obstore.delete(self._store, self._prefix + name)
+                    obstore.delete(self._store_once, self._prefix + name)
                 return
             except FileNotFoundError:
                 return
@@ -167,7 +171,7 @@ class ObjectStorage:
 
     def _metas(self, below: str | None, after: str | None) -> Iterator[ObjectMeta]:
         """Objects in order of name, those up to `after` left out."""
-        batches = obstore.list(self._store, below, offset=after, chunk_size=1000)
+        batches = obstore.list(self._store_once, below, offset=after, chunk_size=1000)
         metas = itertools.chain.from_iterable(batches)
         # Object stores list in order of name; memory does not.
         return iter(sorted(metas, key=lambda meta: meta["path"])) if self._is_memory else metas
@@ -189,7 +193,7 @@ class ObjectStorage:
         """The mark of an object, empty if it has none; None if there is no such object."""
         try:
             with os_errors(self._url(name)):
-                found = obstore.get(self._store, self._prefix + name, options={"head": True})
+                found = obstore.get(self._store_once, self._prefix + name, options={"head": True})
                 return found.attributes.get(_MARK, "")
         except FileNotFoundError:
             return None

@@ -1,4 +1,4 @@
-"""A whole run with shards and results in an object store whose network fails all the time, killed once on its way."""
+"""Runs with shards and results in an object store: its network fails, its workers are killed or stand still."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ import pytest
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
-from s3 import KEY_ID, S3, SECRET, TOKEN, Fault, Request, never  # noqa: E402
+from disturbed import Disturbed, await_that, go_on, is_stopped, work_off  # noqa: E402
+from s3 import S3, Fault, Request, credentials_in, never  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
-
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SAMPLES = 12
 KINDS = ("500", "503", "lost", "late", "reset", "cut", "slow", "hang")
@@ -94,6 +93,8 @@ def rows(path: str) -> list[dict[str, object]]:
     return sorted(open_run(path).metrics().to_pylist(), key=lambda row: (row["method"], row["shard"], row["index"]))
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_in_an_object_store_survives_its_network_and_a_kill(
     s3: S3, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,11 +132,11 @@ def test_a_run_in_an_object_store_survives_its_network_and_a_kill(
     contents = s3.contents(run)
     assert {name.split("/")[2] for name in contents} >= {"run.json", "commits", "attributions", "metrics", "report"}
     assert json.loads(contents["runs/one/report/report.json"])
-    for secret in (SECRET, TOKEN, KEY_ID):
-        assert secret not in printed
-        assert [name for name, data in contents.items() if secret.encode() in data] == []
+    assert credentials_in({**contents, "printed": printed.encode()}) == []
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["507", "403"])
 def test_a_full_store_ends_the_run_and_room_lets_it_go_on(s3: S3, shards: str, fault: str) -> None:
     run = f"{s3.bucket()}/runs/one"
@@ -152,3 +153,25 @@ def test_a_full_store_ends_the_run_and_room_lets_it_go_on(s3: S3, shards: str, f
     code, out = ended(begin(s3, *command(shards, run)[:-2], "--set", "unit_size=6"))
     assert code == 0, out
     assert ended(begin(s3, "audit", run))[0] == 0
+
+
+@pytest.mark.parametrize("point", ["before-stage", "before-publish", "after-publish", "before-commit"])
+def test_a_zombie_replaces_nothing_that_its_successor_put(s3: S3, disturbed: Disturbed, point: str) -> None:
+    bucket = s3.bucket()
+    disturbed.environment = s3.environment()
+    zombie = disturbed.begin(work_off, f"{point}:stop:seconds=0:about=000002", output__path=f"{bucket}/run")
+    await_that(lambda: is_stopped(zombie.pid))
+    assert disturbed.do(work_off, output__path=f"{bucket}/run") == 0
+    before = s3.contents(bucket)
+    s3.requests.clear()
+    go_on(zombie.pid)
+    assert disturbed.end(zombie) == 0
+    assert s3.contents(bucket) == before
+    puts = [request for request, _ in s3.requests if request.method == "PUT"]
+    assert puts  # it did try
+    assert all(request.is_conditional for request in puts)
+    for name, data in before.items():
+        copy = disturbed.run.parent / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(data)
+    disturbed.check("SIGSTOP, successor commits, SIGCONT, on S3", point, injected=1)

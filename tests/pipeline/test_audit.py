@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audit import audit
@@ -66,6 +70,30 @@ def test_tampering_is_found(run: Path, tamper: Callable[[Path], None], problem: 
     result = audit(str(run))
     assert not result.ok
     assert any(problem in line for line in result.problems), result.problems
+
+
+MEASURE = """
+import resource, sys
+from pipeline.audit import audit
+audit(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+problems = audit(sys.argv[2]).problems
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, len(problems))
+"""
+
+
+def test_a_table_larger_than_the_memory_is_checked_all_the_same(run: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    shutil.copytree(run, large)
+    for path in sorted(large.glob("attributions/*/*/*.parquet")):
+        rows = pq.read_table(path, partitioning=None)
+        ballast = pa.array([os.urandom(2**25) for _ in range(len(rows))])  # 32 MiB a row, that no codec makes less
+        pq.write_table(rows.append_column("ballast", ballast), path)
+        t.mend_the_commit(large, path)
+    command = [sys.executable, "-c", MEASURE, str(run), str(large)]
+    grown, problems = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(problems) == 4  # a column too many in each, and hashes that hold
+    assert int(grown) < 100 * 2**10  # KiB; the largest of these tables has 128 MiB, all have 384
 
 
 def test_what_is_no_run_is_said(tmp_path: Path, run: Path) -> None:
