@@ -34,7 +34,7 @@ if __name__ == "__main__":  # processes that are started from here import this f
     own = {"RAY_AUTH_TOKEN": uuid.uuid4().hex, "RAY_TMPDIR": tempfile.mkdtemp(prefix="ray-", dir="/tmp")}
     os.environ.update({"RAY_AUTH_MODE": "token", **own})
 
-from disturbed import Disturbed, assert_same_numbers, drive, keys_of, small_job, start, work_off  # noqa: E402
+from disturbed import ACTOR_STEPS, Disturbed, assert_same_numbers, drive, keys_of, small_job, start, work_off  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from pipeline import faults  # noqa: E402
@@ -46,28 +46,24 @@ IMAGES_PER_SHARD = 50
 COMMANDS, SECONDS = 4, 60.0
 COMMAND_SECONDS, LAST_COMMANDS = 180.0, 4
 
-WORKER_POINTS = [
-    *("before-read", "after-read", "after-attribute", "before-stage", "after-write", "after-fsync"),
-    *("before-publish", "after-link", "after-publish", "before-commit", "after-commit"),
-]
 WRITING_POINTS = ["before-stage", "after-write", "after-fsync", "before-publish", "after-link", "before-commit"]
 DRIVER_POINTS = [
     *("after-lease", "after-manifest", "after-run-record", "after-labels", "after-order", "after-event"),
     *("before-report", "after-report", "before-replace"),
 ]
 KINDS = {
-    "kill": (WORKER_POINTS, 3),
-    "kill-driver": (WORKER_POINTS, 1),
-    "kill-both": (WORKER_POINTS, 1),
-    "kill-group": (WORKER_POINTS, 0.5),
-    "stop": (WORKER_POINTS, 1),
+    "kill": (ACTOR_STEPS, 3),
+    "kill-driver": (ACTOR_STEPS, 1),
+    "kill-both": (ACTOR_STEPS, 1),
+    "kill-group": (ACTOR_STEPS, 0.5),
+    "stop": (ACTOR_STEPS, 1),
     "raise": (["after-read"], 0.5),
-    "clock": ([*WORKER_POINTS, *DRIVER_POINTS], 1),
-    "sleep": (WORKER_POINTS, 1),
+    "clock": ([*ACTOR_STEPS, *DRIVER_POINTS], 1),
+    "sleep": (ACTOR_STEPS, 1),
     "no-space": (WRITING_POINTS, 1),
     "io-error": (WRITING_POINTS, 1),
-    "interrupt-driver": (WORKER_POINTS, 0.5),
-    "terminate-driver": (WORKER_POINTS, 0.5),
+    "interrupt-driver": (ACTOR_STEPS, 0.5),
+    "terminate-driver": (ACTOR_STEPS, 0.5),
     "kill ": (DRIVER_POINTS, 1),  # of the driver itself
 }
 

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disturbed import Disturbed, await_that, drive, go_on, is_stopped, small_disk, small_job, start, work_off
+from disturbed import (
+    ACTOR_STEPS,
+    Disturbed,
+    await_that,
+    drive,
+    go_on,
+    is_stopped,
+    small_disk,
+    small_job,
+    start,
+    work_off,
+)
 from tests_shards import members, write_tar
 
 from pipeline.audit import audit
@@ -57,13 +68,7 @@ def test_a_driver_killed_at_any_step(on_ray: Disturbed, step: str) -> None:
     on_ray.check("SIGKILL of the driver", step.replace(":kill:", " ").removeprefix("about="), injected=1)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        *("before-read", "after-read", "after-attribute", "before-stage", "after-write", "after-fsync"),
-        *("before-publish", "after-link", "after-publish", "before-commit", "after-commit"),
-    ],
-)
+@pytest.mark.parametrize("step", ACTOR_STEPS)
 def test_an_actor_killed_at_any_step_is_replaced(on_ray: Disturbed, step: str) -> None:
     assert on_ray.do(drive, f"{step}:kill:about={UNIT}") == 0, on_ray.messages()
     on_ray.check("SIGKILL of an actor", step, injected=1)
@@ -78,9 +83,9 @@ def test_actors_killed_over_and_over_get_on(on_ray: Disturbed) -> None:
     on_ray.check("SIGKILL of the actors of one unit, four times", "four steps", injected=4)
 
 
-@pytest.mark.parametrize("step", ["before-publish", "before-commit"])
+@pytest.mark.parametrize("step", ACTOR_STEPS)
 @pytest.mark.parametrize("action", ["kill-driver", "kill-both"])
-def test_a_driver_killed_while_an_actor_writes(on_ray: Disturbed, action: str, step: str) -> None:
+def test_a_driver_killed_while_an_actor_works(on_ray: Disturbed, action: str, step: str) -> None:
     assert on_ray.do(drive, f"{step}:{action}{SECOND}") == -9
     assert on_ray.do(drive) == 0, on_ray.messages()
     on_ray.check({"kill-driver": "SIGKILL of the driver", "kill-both": "SIGKILL of both"}[action], step, injected=1)
@@ -94,7 +99,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         yield {"RAY_TMPDIR": folder}
 
 
-@pytest.mark.parametrize("step", ["after-read", "after-write", "after-link", "after-publish", "before-commit"])
+@pytest.mark.parametrize("step", ACTOR_STEPS)
 def test_a_group_killed_with_its_own_cluster(disturbed: Disturbed, apart: dict[str, str], step: str) -> None:
     disturbed.environment = apart
     assert disturbed.do(drive, f"{step}:kill-group{SECOND}") == -9, disturbed.messages()

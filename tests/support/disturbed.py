@@ -35,6 +35,10 @@ from pipeline.tables import decode_maps
 
 TABLE = "SSIG_FAULT_TABLE"
 NOTES = "before-read:note:times=500"
+ACTOR_STEPS = [  # from taking a unit to having it committed
+    *("before-read", "after-read", "after-attribute", "before-stage", "after-write", "after-fsync"),
+    *("before-publish", "after-link", "after-publish", "before-commit", "after-commit"),
+]
 CONTEXT = multiprocessing.get_context("forkserver")
 # Only what is installed, since the server does not look into this folder; pyarrow imports pandas where it finds it.
 PRELOADED = ("pytest", "duckdb", "pandas", "pipeline.driver", "pipeline.audit", "pipeline.storage_local", "ssig.ready")
