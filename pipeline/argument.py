@@ -191,7 +191,7 @@ def _prepared(
     for unit in listing.units():
         classes = len(model.categories) if by_label else None
         samples = read_unit(urls[unit.shard], listing.rows(unit.id), needs_label=by_label, classes=classes)
-        prepared = prepare(samples, model, settings.target, {})
+        prepared = prepare(samples, model, settings.target)
         prepared.predict(device.forward)
         failed.update(str(one.status) for number, one in enumerate(prepared.outcomes) if number not in prepared.ok)
         if prepared.ok:

@@ -32,6 +32,7 @@ from pipeline.plan import (
     Label,
     RefusedError,
     canonical,
+    checksum,
     open_run_record,
     recorded_evaluations,
     recorded_labels,
@@ -238,6 +239,10 @@ def _record_problems(record: Mapping[str, Any], manifest: Manifest) -> Iterator[
         yield f"{MANIFEST}: its content is not the one that {RUN} names"
     if dataset.get("samples") != len(manifest):
         yield f"{RUN}: {dataset.get('samples')} samples, the manifest has {len(manifest)}"
+    if "checksum" in record and record["checksum"] != checksum(record):
+        yield f"{RUN}: its content does not have its checksum"
+    elif dataset.get("manifest_file", manifest.file_hash) != manifest.file_hash:
+        yield f"{MANIFEST}: its bytes are not those that {RUN} names"
 
 
 def _label_problems(label: Label, manifest: Manifest, record: Mapping[str, Any]) -> Iterator[str]:
@@ -345,6 +350,8 @@ def _commit_problems(commit: Commit, label: Label, unit: str, names: Mapping[str
     measured = {_measured(label, unit)} if label.evaluation is not None else set()
     if set(commit.files) != {*names.values(), *measured}:
         yield f"names {sorted(commit.files)}"
+    if not commit.is_whole:
+        yield "its content does not have its checksum"
 
 
 def _measured(label: Label, unit: str) -> str:

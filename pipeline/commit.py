@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline import faults
 from pipeline.names import commit_folder, commit_name
-from pipeline.plan import Label, RefusedError, read_json
+from pipeline.plan import Label, RefusedError, checksum, read_json
 from pipeline.storage import Storage
 
 
@@ -28,6 +28,7 @@ class Commit:
         seconds: time by step.
         gradient_evaluations: of all rows together.
         finished: when, ISO 8601 in UTC.
+        checksum: of all the above, as it is stored; empty in a run of an earlier version.
     """
 
     unit: str
@@ -39,6 +40,12 @@ class Commit:
     seconds: Mapping[str, float]
     gradient_evaluations: int
     finished: str
+    checksum: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is what was stored, as far as its checksum tells."""
+        return not self.checksum or self.checksum == checksum(asdict(self))
 
 
 def _counts(value: object) -> bool:
@@ -55,6 +62,7 @@ _KINDS: Mapping[str, Callable[[object], bool]] = {
     "statuses": _counts,
     "files": _identities,
     "fingerprint": lambda value: isinstance(value, str),
+    "checksum": lambda value: isinstance(value, str),
 }
 
 
@@ -62,7 +70,8 @@ def write_commit(storage: Storage, label: Label, commit: Commit) -> bool:
     """Records a unit as done; False if another attempt was first."""
     name = commit_name(label.model, label.method, commit.unit, label.evaluation)
     faults.point("before-commit", name)
-    first = storage.create(name, json.dumps(asdict(commit)).encode())
+    whole = replace(commit, checksum=checksum(asdict(commit)))
+    first = storage.create(name, json.dumps(asdict(whole)).encode())
     faults.point("after-commit", name)
     return first
 
@@ -79,7 +88,8 @@ def read_commit(storage: Storage, name: str) -> Commit:
             found = json.dumps(record[field])[:60]
             raise RefusedError(f"{storage.root}/{name}: {field} is {found}; this is no commit record of ours")
     try:
-        return Commit(**{field: record[field] for field in Commit.__dataclass_fields__})
+        known = {"checksum": "", **record}
+        return Commit(**{field: known[field] for field in Commit.__dataclass_fields__})
     except KeyError as missing:
         raise RefusedError(f"{storage.root}/{name}: no field {missing}; this is no commit record of ours") from None
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,7 +187,7 @@ class Dispatch:
         self.listener = listener
         self.progress = progress
         self.to_do = len(works)
-        self.schedule = Schedule(works)
+        self.schedule = Schedule(works, _proven(works, manifest.unit_count))
         self.interrupted = threading.Event()
         self.log = RunLog(storage, self.attempt)
         self.telemetry = Telemetry()
@@ -406,6 +406,12 @@ class Dispatch:
 
     def _tell(self, message: str) -> None:
         self.listener(self.progress, message)
+
+
+def _proven(works: Sequence[Work], units: int) -> set[str]:
+    """The labels under which at least one of so many units is done already."""
+    missing = Counter(label for work in works for label in work.labels)
+    return {label for label, count in missing.items() if count < units}
 
 
 @contextmanager

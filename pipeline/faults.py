@@ -169,6 +169,7 @@ def _stop(fault: Fault, folder: Path) -> None:
         waker = f"import os, signal, time; time.sleep({fault.seconds}); os.kill({os.getpid()}, signal.SIGCONT)"
         subprocess.Popen([sys.executable, "-S", "-c", waker], start_new_session=True)
     os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.1)  # another thread may be the one that it reaches: this one is to go no further before all stand
 
 
 def _set_clock(fault: Fault, folder: Path) -> None:

@@ -1,18 +1,25 @@
 """One driver per run: a lease with generations, on any storage that can create a file exclusively.
 
 The holder is who created the highest generation `.lease/NNNNNN.json`. A lease is stale when its process is gone (same
-host and boot), or its heartbeat (another host) is older than `STALE_SECONDS` by this host's clock and does not come
-while it is watched: clocks that disagree or jump neither end a living driver's lease nor keep a dead one's. Taking
-over is creating the next generation, which one contender alone can do.
+host, boot and space of process ids), or its heartbeat (any other) is older than `STALE_SECONDS` by this host's clock
+and does not come while it is watched: clocks that disagree or jump neither end a living driver's lease nor keep a dead
+one's. Taking over is creating the next generation, which one contender alone can do.
+
+Generations begin again at 1 when a run was left, so a number alone does not tell whose it is: each record holds the
+identity of the lease that wrote it. A driver goes on only while it reads its own identity. Between that look and what
+it does next it may stand still, and then replace or remove another's record; the other no longer reads its own and
+stops, so that of two drivers one goes on, whichever it is.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +32,8 @@ STALE_SECONDS = 60.0
 # How long a heartbeat is awaited that the clock calls late, or ahead of its time.
 WATCH_SECONDS = 2.5 * HEARTBEAT_SECONDS
 FOLDER = ".lease"
+# Fields of a record that two processes share which can see each other: containers may share their host's name.
+_PLACE = ("host", "boot", "space")
 
 
 class LeaseHeldError(SsigError):
@@ -37,6 +46,7 @@ class Lease:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._generation = 0
+        self._identity = uuid.uuid4().hex
         self._stop = threading.Event()
         self._beat: threading.Thread | None = None
         self.lost = False
@@ -65,9 +75,7 @@ class Lease:
         if self._beat is not None:
             self._beat.join()
         if not self.lost:
-            for entry in list(self._storage.list(FOLDER)):
-                if entry.name <= _name(self._generation):  # a later one is another driver's
-                    self._storage.delete(entry.name)
+            self._release()
 
     def verify(self) -> None:
         """Looks whether the lease is still ours: this process may have stood still for long, its heartbeat too.
@@ -76,9 +84,19 @@ class Lease:
             LeaseHeldError: another driver has taken over.
         """
         newest = _newest(self._storage)
-        if newest is None or newest[0] != self._generation:
+        if newest is None or newest[0] != self._generation or newest[1].get("identity") != self._identity:
             self.lost = True
             raise LeaseHeldError(f"{self._storage.root}: another driver has taken this run over")
+
+    def _release(self) -> None:
+        """Removes the lease and those that it took over, as long as it is ours; what another driver holds stays.
+
+        The oldest goes first: of a process that ends in between, what is left is its own, and not one that is dead.
+        """
+        own = _name(self._generation)
+        for name in _names(self._storage):
+            if name <= own and _read(self._storage, own).get("identity") == self._identity:
+                self._storage.delete(name)
 
     def _beats(self, seen: tuple[int, dict[str, Any]]) -> bool:
         """Whether a lease of another host, stale by the clock, changes while it is watched."""
@@ -92,7 +110,7 @@ class Lease:
         return False
 
     def _record(self) -> bytes:
-        return json.dumps({**_here(), "beat": time.time()}).encode()
+        return json.dumps({**_here(), "identity": self._identity, "beat": time.time()}).encode()
 
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -109,16 +127,26 @@ def _name(generation: int) -> str:
     return f"{FOLDER}/{generation:06d}.json"
 
 
+def _names(storage: Storage) -> list[str]:
+    """The records, by generation; of other files that somebody put there nothing follows."""
+    return [entry.name for entry in storage.list(FOLDER) if re.fullmatch(rf"{FOLDER}/\d{{6}}\.json", entry.name)]
+
+
 def _newest(storage: Storage) -> tuple[int, dict[str, Any]] | None:
-    names = [entry.name for entry in storage.list(FOLDER)]
+    names = _names(storage)
     if not names:
         return None
-    newest = max(names)
+    newest = names[-1]
+    return int(Path(newest).stem), _read(storage, newest)
+
+
+def _read(storage: Storage, name: str) -> dict[str, Any]:
+    """A record, empty if there is none or it is torn."""
     try:
-        record = json.loads(storage.read(newest))
+        record = json.loads(storage.read(name))
     except (FileNotFoundError, ValueError):  # a storage that does not answer is no reason to take over
-        record = {}
-    return int(Path(newest).stem), record
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _is_stale(record: dict[str, Any]) -> bool:
@@ -128,18 +156,28 @@ def _is_stale(record: dict[str, Any]) -> bool:
 
 
 def _is_here(record: dict[str, Any]) -> bool:
-    """Whether a lease is of this host, whose processes can be asked for."""
+    """Whether a lease is of this host, whose processes can be asked for; a record that does not tell is not."""
     here = _here()
-    return bool(record.get("host") == here["host"] and record.get("boot") == here["boot"])
+    can_ask = here["started"] is not None  # by /proc, which not every system has
+    return can_ask and all(record.get(field) == here[field] for field in _PLACE)
 
 
 def _here() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "started": _started(os.getpid())}
+    place = {"host": socket.gethostname(), "boot": _boot(), "space": _space()}
+    return {**place, "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _space() -> str:
+    """The namespace of process ids: in another one, even of this machine, a number means another process."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
     except OSError:
         return "unknown"
 

@@ -178,6 +178,12 @@ class Manifest:
                 digest.update(data)
         return digest.hexdigest()
 
+    @functools.cached_property
+    def file_hash(self) -> str:
+        """SHA-256 of the file: of the rows as they are stored, and of what is said of shards and their faults."""
+        self._file.seek(0)
+        return hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]
+
     def save(self, storage: Storage) -> bool:
         """Stores the manifest unless the run has one; whether it did."""
         staged = storage.staging() / uuid.uuid4().hex
@@ -212,11 +218,19 @@ class Manifest:
 
 @contextmanager
 def _readable(root: str) -> Iterator[None]:
-    """Turns what reading a damaged file raises into a `UsageError`."""
+    """Turns what reading a damaged file raises into a `UsageError`; storage that fails is no damage."""
     try:
         yield
-    except (pa.ArrowException, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UsageError(FILE, f"{root}: {error}", "the manifest that the run was started with") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _damaged(root, error) from error
+    except (pa.ArrowException, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _damaged(root, error) from error
+
+
+def _damaged(root: str, error: Exception) -> UsageError:
+    return UsageError(FILE, f"{root}: {error}", "the manifest that the run was started with")
 
 
 def _spans(metadata: pq.FileMetaData) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ class Label:
 
 def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
     """The content of `run.json`."""
-    return {
+    record = {
         "schema_version": SCHEMA_VERSION,
         "dataset": {
             "shards": [
@@ -59,12 +59,14 @@ def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
             "samples": len(manifest),
             "limit": job.dataset.limit,
             "manifest_hash": manifest.hash,
+            "manifest_file": manifest.file_hash,
         },
         "seed": job.seed,
         "unit_size": job.unit_size,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    return {**record, "checksum": checksum(record)}
 
 
 def label_config(
@@ -212,6 +214,11 @@ def read_json(storage: Storage, name: str) -> dict[str, Any]:
 def canonical(value: Any) -> bytes:
     """The one byte string of a JSON value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a record says but for its own `checksum`: what an accident to the file would change."""
+    return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "checksum"})).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.commit import Commit, commits
 from pipeline.config import Job
 from pipeline.lease import Lease, LeaseHeldError
 from pipeline.manifest import Manifest
-from pipeline.names import MANIFEST, RUN, TABLES, commit_name, config_name, metrics_name, table_name
+from pipeline.names import MANIFEST, RUN, TABLES, commit_name, config_name, folder, metrics_name, table_name
 from pipeline.plan import (
     Label,
     RefusedError,
@@ -34,6 +35,7 @@ from pipeline.plan import (
 from pipeline.records import Status
 from pipeline.schedule import Work
 from pipeline.storage import Storage
+from pipeline.writer import DamagedTableError, read_table
 from ssig.errors import UsageError
 from ssig.models import Model
 
@@ -225,23 +227,46 @@ def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
 def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
     """Un-commits every unit that holds a failed row, so that it is done again; how many.
 
-    The commit goes first: a unit without its files must not look done. What was said of its samples goes last.
+    The commit goes first: a unit without its files must not look done. An attempt would go on from attributions that
+    lie there without a commit, so those are looked through too: this may have been cut off before.
     """
-    forgotten = 0
     labels = list(labels)
-    evaluations = list(recorded_evaluations(storage, labels))
+    evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
+    forgotten: set[tuple[str, str]] = set()
     for label in labels:
+        done = set()
         for name, commit in list(commits(storage, label)):
+            done.add(commit.unit)
             if set(commit.statuses) - {Status.OK}:
                 for file in (*measured_from(name, evaluations), name):
                     storage.delete(file)
-                for table in TABLES:
-                    storage.delete(table_name(table, label.model, label.method, commit.unit))
-                for entry in list(storage.list("quarantine")):
-                    if entry.name.startswith(f"quarantine/poison-{commit.unit}-"):
-                        storage.delete(entry.name)
-                forgotten += 1
-    return forgotten
+                forgotten.add((label.method, commit.unit))
+                _forget_tables(storage, label, commit.unit)
+        for unit in _failed_leavings(storage, label, done):
+            _forget_tables(storage, label, unit)
+    return len(forgotten)
+
+
+def _forget_tables(storage: Storage, label: Label, unit: str) -> None:
+    """Removes what an uncommitted unit holds and what was said of it, last the attributions: they tell of failures."""
+    storage.delete(table_name("metrics", label.model, label.method, unit))
+    for entry in list(storage.list("quarantine")):
+        if entry.name.startswith(f"quarantine/poison-{unit}-"):
+            storage.delete(entry.name)
+    storage.delete(table_name("attributions", label.model, label.method, unit))
+
+
+def _failed_leavings(storage: Storage, label: Label, done: Set[str]) -> list[str]:
+    """Units beyond those that are done whose attributions hold a failed row."""
+    found = []
+    for entry in storage.list(f"attributions/{folder(label.model, label.method)}"):
+        unit = PurePosixPath(entry.name).stem
+        if unit not in done:
+            with suppress(DamagedTableError):  # made anew in any case
+                table = read_table(storage.read(entry.name), entry.name)
+                if set(table["status"].to_pylist()) - {Status.OK}:
+                    found.append(unit)
+    return found
 
 
 def forget_given_up(storage: Storage, works: Iterable[Work]) -> None:

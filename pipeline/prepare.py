@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.records import ManifestRow, Poison, Sample, Status
+from pipeline.records import ManifestRow, Sample, Status
 from ssig.metrics.evaluation import Box
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input
@@ -86,14 +86,13 @@ class Prepared:
         return score(self.logits, self.targets, name)
 
 
-def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: Mapping[int, Poison]) -> Prepared:
+def prepare(samples: Iterable[Sample], model: Model, target: str | int) -> Prepared:
     """Preprocesses a unit's samples.
 
     Args:
         samples: one for each manifest row, in order.
         model: the network, for its preprocessing.
         target: ``label``, ``predicted`` or a class.
-        poison: sample index -> why it is kept from the network.
     """
     outcomes: list[Outcome] = []
     ok: list[int] = []
@@ -105,9 +104,6 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int, poison: 
         if sample.image is not None:
             outcome.width, outcome.height = sample.image.size
             outcome.crop = model.geometry.crop_box(*sample.image.size)
-        if sample.row.index in poison:
-            found = poison[sample.row.index]
-            outcome.status, outcome.error = found.status, found.reason
         if outcome.status is Status.OK and sample.image is not None:
             ok.append(len(outcomes))
             images.append(model.preprocess(sample.image))

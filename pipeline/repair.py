@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.audit import AuditResult, Finding, Kind, audit
-from pipeline.lease import Lease, LeaseHeldError
+from pipeline.lease import Lease
 from pipeline.plan import Label, RefusedError, open_run_record, recorded_evaluations, recorded_labels
 from pipeline.planning import measured_from
 from pipeline.storage import Storage, open_storage
@@ -40,7 +40,7 @@ def repair(run: str) -> Repair:
     Raises:
         UsageError: there is no run.
         RefusedError: a record that everything is judged by is damaged; nothing was touched.
-        LeaseHeldError: a driver works on the run.
+        LeaseHeldError: a driver works on the run, or has taken it over during the audit; nothing was touched.
         OSError: the storage does not answer; a repair that was cut off can be begun again.
     """
     storage = open_storage(run)
@@ -59,8 +59,7 @@ def repair(run: str) -> Repair:
                     ]
                 )
             )
-        if lease.lost:
-            raise LeaseHeldError(f"{storage.root}: a driver has taken this run over; nothing was touched")
+        lease.verify()  # the audit may have taken long, and this process may have stood still
         evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
         done = [*_uncommit(storage, found.findings, evaluations), *_clear(storage, found.findings)]
     left = [_why_left(finding) for finding in found.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]

@@ -276,7 +276,7 @@ def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None
     """
     try:
         with storage.open(name) as stream:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, page_checksum_verification=True)
             known = set(file.schema_arrow.names)
             return file.read(None if columns is None else [column for column in columns if column in known])
     except (OSError, pa.ArrowInvalid) as error:

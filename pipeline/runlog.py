@@ -1,63 +1,82 @@
-"""The run's JSON line log, `logs/<attempt>.jsonl`: one object a line, with a time and an event.
+"""The run's JSON line log: one object a line, with a time and an event.
 
-On disk lines are appended as they come; on an object store, which cannot append, the file is put anew every
-`PUT_SECONDS` and at the end. Lines that the storage does not take are kept, and written with those that follow: a log
-ends no run.
+On disk lines are appended to `logs/<attempt>.jsonl` as they come. An object store cannot append: there the lines of
+every `PUT_SECONDS`, and those at the end, are put as one more segment, `logs/<attempt>-000001.jsonl` and so on, and
+forgotten. Lines that the storage does not take are kept, and written with those that follow, up to `MOST_KEPT`
+characters; then the oldest are dropped, and a line says how many. A log ends no run.
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import time
+from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pipeline.storage import Storage, is_object_url
+from pipeline.storage_local import LocalStorage
 
 PUT_SECONDS = 30.0
+MOST_KEPT = 4 * 2**20
+DROPPED = "lines dropped"
 
 
 class RunLog:
+    """The log of one driver, which alone writes it.
+
+    Args:
+        storage: the run.
+        attempt: id of the driver's attempt, part of the names.
+    """
+
     def __init__(self, storage: Storage, attempt: str) -> None:
         self._storage = storage
-        self._name = f"logs/{attempt}.jsonl"
-        self._lines: list[str] = []
+        self._disk = None if is_object_url(storage.root) else LocalStorage(storage.root)
+        self._name = f"logs/{attempt}"
+        self._segment = 1
+        self._lines: deque[str] = deque()
+        self._kept = 0  # characters of the lines
+        self._dropped = 0
         self._put_at = time.monotonic()
-        self._path = None if is_object_url(storage.root) else Path(storage.root) / self._name
 
     def write(self, event: str, **fields: Any) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._lines.append(json.dumps({"time": now, "event": event, **fields}, default=str))
-        if self._path is not None or time.monotonic() - self._put_at > PUT_SECONDS:
-            self._put_at = time.monotonic()
+        """Adds a line. What the storage does not take now waits."""
+        self._keep(_line(event, **fields))
+        if self._disk is not None or time.monotonic() - self._put_at > PUT_SECONDS:
             with suppress(OSError):
                 self.close()
+            self._put_at = time.monotonic()  # after the put: one that fails may take longer than the pause
 
     def close(self) -> None:
         """Stores what is not stored yet.
 
         Raises:
-            OSError: the storage does not take it; nothing is forgotten.
+            OSError: the storage does not take it; it is kept.
         """
         if not self._lines:
             return
-        data = ("\n".join(self._lines) + "\n").encode()
-        if self._path is None:
-            self._storage.put(self._name, data)
+        missing = [_line(DROPPED, lines=self._dropped)] if self._dropped else []
+        data = ("\n".join([*missing, *self._lines]) + "\n").encode()
+        if self._disk is not None:
+            self._disk.append(f"{self._name}.jsonl", data)
         else:
-            _append(self._path, data)
-            self._lines.clear()
+            # A put whose reply was lost has perhaps been done: under the same name it is done once.
+            self._storage.put(f"{self._name}-{self._segment:06d}.jsonl", data)
+            self._segment += 1
+        self._lines.clear()
+        self._kept = self._dropped = 0
+
+    def _keep(self, line: str) -> None:
+        """Keeps a line, in place of the oldest where there is no room."""
+        self._lines.append(line)
+        self._kept += len(line)
+        while self._kept > MOST_KEPT and len(self._lines) > 1:
+            self._kept -= len(self._lines.popleft())
+            self._dropped += 1
 
 
-def _append(path: Path, data: bytes) -> None:
-    """Appends all of the data, or nothing: half a line would spoil the next."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        end = file.seek(0, os.SEEK_END)
-        if file.write(data) != len(data):
-            file.truncate(end)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+def _line(event: str, **fields: Any) -> str:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "event": event, **fields}, default=str)

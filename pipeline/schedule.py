@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
@@ -70,17 +70,21 @@ class Order:
 class Schedule:
     """Hands out orders and hears how they went.
 
+    Args:
+        works: the units to do.
+        proven: labels under which units were done before.
+
     Attributes:
         given_up: units that stay undone, with the reason.
         done: how many units are done.
         hopeless: set when every sample of two units failed and none was ever done: the fault is not in the data.
     """
 
-    def __init__(self, works: Iterable[Work]) -> None:
-        self._fresh: Iterator[Work] = iter(works)
+    def __init__(self, works: Iterable[Work], proven: Set[str] = frozenset()) -> None:
+        self._fresh = deque(works)
         self._again: deque[Order] = deque()
+        self._proven = proven
         self._in_flight = 0
-        self._exhausted = False
         self._all_poison = 0
         self.given_up: dict[str, str] = {}
         self.done = 0
@@ -97,17 +101,15 @@ class Schedule:
                 return None
             self._in_flight += 1
             return self._again.popleft()
-        work = next(self._fresh, None)
-        if work is None:
-            self._exhausted = True
+        if not self._fresh:
             return None
         self._in_flight += 1
-        return Order(work)
+        return Order(self._fresh.popleft())
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to hand out and nothing is in flight."""
-        return self._exhausted and not self._again and self._in_flight == 0
+        return not self._fresh and not self._again and self._in_flight == 0
 
     @property
     def in_flight(self) -> int:
@@ -160,7 +162,7 @@ class Schedule:
             return
         work.suspects = None
         work.was_bisected = True
-        if len(work.poison) == work.size and self.done == 0:
+        if len(work.poison) == work.size and self.done == 0 and not set(work.labels) <= self._proven:
             self._all_poison += 1
             if self._all_poison >= 2 or work.size > 1:
                 self.hopeless = f"every sample of unit {work.unit} failed and no unit was done: {work.reason}"

@@ -3,6 +3,10 @@
 A new file is written in ``.attempts/`` below the root (so on the same file system), fsynced, hard-linked to its
 name, and its folder fsynced. A hard link cannot replace a file, which makes it exclusive between processes and,
 on the usual network file systems, between machines; and a name shows its whole content or is not there.
+
+A folder of others may hold links that lead out of it. What is read may lie anywhere; nothing is written, and nothing
+removed, in a folder that lies outside of the root when all links are followed. Of the root itself any part may be a
+link: that is how the user named it.
 """
 
 from __future__ import annotations
@@ -56,10 +60,12 @@ class LocalStorage:
         return (self._root / name).open("rb")
 
     def create(self, name: str, data: bytes) -> bool:
+        self._own(name)  # before anything is staged
         return self.publish(self._stage(data), name)
 
     def put(self, name: str, data: bytes) -> None:
-        staged, path = self._stage(data), self._root / name
+        path = self._own(name)
+        staged = self._stage(data)
         _sync(staged)
         _make_folder(path.parent)
         faults.point("before-replace", name)
@@ -72,8 +78,9 @@ class LocalStorage:
 
         Raises:
             UsageError: the file system has no hard links.
+            PermissionError: the folder of `name` lies outside of the root.
         """
-        path = self._root / name
+        path = self._own(name)
         _sync(staged)
         _make_folder(path.parent)
         try:
@@ -92,12 +99,42 @@ class LocalStorage:
         return won
 
     def delete(self, name: str) -> None:
-        (self._root / name).unlink(missing_ok=True)
+        self._own(name).unlink(missing_ok=True)
+
+    def append(self, name: str, data: bytes) -> None:
+        """Appends all of `data`, or nothing, to a file that this process alone writes; it is not synced.
+
+        Raises:
+            OSError: nothing was appended.
+        """
+        path = self._own(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unlike a file that is replaced, one that is appended to would be followed if it were a link.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with open(descriptor, "ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(data) != len(data):
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     def staging(self) -> Path:
-        folder = self._root / STAGING
+        folder = self._own(f"{STAGING}/any").parent
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _own(self, name: str) -> Path:
+        """The path of a file that is to be written or removed. Looked up each time: links may have come meanwhile.
+
+        Raises:
+            PermissionError: its folder lies outside of the root. It is an `OSError`, for which no sample is blamed.
+        """
+        path = self._root / name
+        root, folder = os.path.realpath(self._root), os.path.realpath(path.parent)
+        if not Path(folder).is_relative_to(root):
+            raise PermissionError(
+                f"{path.parent}: a link leads out of {self._root}, to {folder}; nothing is written or removed there"
+            )
+        return path
 
     def _stage(self, data: bytes) -> Path:
         staged = self.staging() / uuid.uuid4().hex

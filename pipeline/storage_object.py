@@ -1,7 +1,8 @@
 """Storage in an object store (S3, Google Cloud Storage, or this process's memory), through obstore.
 
 Exclusive calls are conditional puts (`If-None-Match: *`), versions are ETags, and files being written stay in a
-local temporary folder. How long a store is waited for is in `pipeline.storage_client`.
+local temporary folder, one for each URL and user: what a killed process left there, another one finds. How long a
+store is waited for is in `pipeline.storage_client`.
 
 A conditional put whose reply was lost has perhaps been done. So each carries a mark of its own in the metadata of the
 object: whoever is told that there is such an object, or is told nothing, looks whose mark it bears, and whoever reads
@@ -10,9 +11,11 @@ its own has won. A reply that was cut short is told by the size of the object an
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import io
 import itertools
+import os
+import stat
 import tempfile
 import time
 import uuid
@@ -156,11 +159,8 @@ class ObjectStorage:
             time.sleep(pause)
 
     def staging(self) -> Path:
-        return Path(self._temporary.name)
-
-    @functools.cached_property
-    def _temporary(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="ssig-")
+        name = hashlib.sha256(self._root.encode()).hexdigest()[:16]
+        return _private_folder(Path(tempfile.gettempdir()) / f"ssig-{os.getuid()}-{name}")
 
     def _url(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
@@ -197,6 +197,26 @@ class ObjectStorage:
                 return found.attributes.get(_MARK, "")
         except FileNotFoundError:
             return None
+
+
+def _private_folder(folder: Path) -> Path:
+    """Makes `folder`, unless it is there, one that its owner alone may read and write.
+
+    Others may write beside it and know its name, so it may be theirs, or a link to where they want our files.
+
+    Raises:
+        PermissionError: it is a link, no folder, or another user's.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise PermissionError(
+            f"{folder}: a link, or another user's; files are staged in a folder of one's own (TMPDIR names another)"
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        folder.chmod(0o700)
+    return folder
 
 
 class _RangeReader(io.RawIOBase):

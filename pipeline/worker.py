@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import cast
@@ -30,7 +30,7 @@ from pipeline.evaluate import evaluate
 from pipeline.names import TABLES, commit_name, metrics_name, table_name
 from pipeline.plan import Label
 from pipeline.prepare import Prepared, prepare
-from pipeline.records import Poison, Status
+from pipeline.records import ManifestRow, Poison, Status
 from pipeline.references import ReferencePool
 from pipeline.shards import read_unit
 from pipeline.storage import Storage, open_storage
@@ -148,8 +148,9 @@ class Worker:
         started = self.device.clock()
         model = self.labels[task.labels[0]].config["model"]
         by_label = model["target"] == "label"
-        samples = read_unit(task.url, task.rows, needs_label=by_label, classes=model["classes"] if by_label else None)
-        prepared = prepare(samples, self.model, model["target"], task.poison)
+        classes = model["classes"] if by_label else None
+        samples = read_unit(task.url, _without_poison(task), needs_label=by_label, classes=classes)
+        prepared = prepare(samples, self.model, model["target"])
         prepared.predict(self.device.forward)
         return _Unit(prepared, self.device.clock() - started)
 
@@ -167,6 +168,7 @@ class Worker:
         name = metrics_name(label.model, label.method, task.unit, label.evaluation)
         with self._timed(seconds, "write"):
             if self._is_unfit(name, metrics, task):
+                self._refuse_committed(task, label, name)
                 self.storage.delete(name)
             _, files[name] = publish_table(self.storage, name, metrics, task.rows, task.attempt)
         seconds["total"] = sum(seconds.values())
@@ -232,11 +234,19 @@ class Worker:
                 return table, identity_of(data)
         except DamagedTableError:
             pass  # a disk's fault, and made good by doing the unit again
-        if self._is_committed(task, label):
-            raise DamagedTableError(f"{name}: another attempt has committed it, unlike what this one would")
+        self._refuse_committed(task, label, name)
         for kind in reversed(TABLES):
             self.storage.delete(table_name(kind, label.model, label.method, task.unit))
         return None
+
+    def _refuse_committed(self, task: Task, label: Label, name: str) -> None:
+        """Keeps an attempt that stood still from removing what its successor has committed.
+
+        Raises:
+            DamagedTableError: the unit is committed under the label.
+        """
+        if self._is_committed(task, label):
+            raise DamagedTableError(f"{name}: another attempt has committed it, unlike what this one would")
 
     def _is_unfit(self, name: str, metrics: pa.Table, task: Task) -> bool:
         """Whether metrics that an attempt left that did not commit are damaged, or not those of the attributions."""
@@ -326,6 +336,15 @@ class Worker:
 def may_change_network(label: Label) -> bool:
     """Whether a metric of a label may ask for a copy of the network."""
     return any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"])
+
+
+def _without_poison(task: Task) -> list[ManifestRow]:
+    """A task's rows; those kept from the network have a status, so that they are not even decoded: that may kill."""
+    why = task.poison
+    return [
+        replace(row, status=why[row.index].status, error=why[row.index].reason) if row.index in why else row
+        for row in task.rows
+    ]
 
 
 def _holds_poison(attributions: pa.Table, poison: Mapping[int, Poison]) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +52,12 @@ def publish_table(
     faults.point("before-stage", name)
     try:
         with staged.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
             file.flush()
             faults.point("after-write", name)
             os.fsync(file.fileno())
         faults.point("after-fsync", name)
-        check_table(pq.read_table(staged), table.schema, rows, name)
+        check_table(_table(staged, name), table.schema, rows, name)
         identity = identity_of(staged.read_bytes())
         faults.point("before-publish", name)
         if storage.publish(staged, name):
@@ -72,10 +74,14 @@ def read_table(data: bytes, name: str) -> pa.Table:
     """A Parquet file's table.
 
     Raises:
-        DamagedTableError: it does not parse.
+        DamagedTableError: it does not parse, or a page is not what its checksum says.
     """
+    return _table(pa.BufferReader(data), name)
+
+
+def _table(source: Path | pa.BufferReader, name: str) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(data))
+        return pq.read_table(source, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedTableError(f"{name}: not a readable Parquet file ({error})") from None
 
@@ -102,13 +108,22 @@ def identity_of(data: bytes) -> dict[str, Any]:
 
 
 def clean_staging(storage: Storage, older_than: float) -> None:
-    """Removes staged files last touched before `older_than` (seconds since the epoch): leavings of killed attempts."""
-    folder: Path = storage.staging()
-    if not folder.is_dir():
+    """Removes staged files last touched before `older_than` (seconds since the epoch): leavings of killed attempts.
+
+    No link is followed: neither the staging folder, if it is one, nor one in it, which goes like a file.
+
+    Raises:
+        OSError: the staging folder is a link, or cannot be read.
+    """
+    try:
+        folder = os.open(storage.staging(), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
         return
-    for path in folder.iterdir():
-        try:
-            if path.stat().st_mtime < older_than:
-                path.unlink()
-        except FileNotFoundError:
-            continue  # another attempt has just published or removed it
+    try:
+        for name in os.listdir(folder):
+            with suppress(FileNotFoundError):  # another attempt has just published or removed it
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if found.st_mtime < older_than and not stat.S_ISDIR(found.st_mode):
+                    os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(folder)

@@ -83,6 +83,15 @@ def test_actors_killed_over_and_over_get_on(on_ray: Disturbed) -> None:
     on_ray.check("SIGKILL of the actors of one unit, four times", "four steps", injected=4)
 
 
+def test_the_last_unit_is_given_up_and_left_for_the_next_command(on_ray: Disturbed) -> None:
+    """It kills whoever writes it, and nobody who probes its samples."""
+    code = on_ray.do(drive, "before-stage:kill:times=4:about=000000-000004-000006")
+    assert code == 1, on_ray.messages()
+    assert len(list(on_ray.run.glob("quarantine/unit-000000-000004-000006.json"))) == 1
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    on_ray.check("SIGKILL of the actors of the last unit, four times", "before-stage", injected=4)
+
+
 @pytest.mark.parametrize("step", ACTOR_STEPS)
 @pytest.mark.parametrize("action", ["kill-driver", "kill-both"])
 def test_a_driver_killed_while_an_actor_works(on_ray: Disturbed, action: str, step: str) -> None:

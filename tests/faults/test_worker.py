@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -147,13 +147,27 @@ def test_a_read_only_disk_changes_nothing(disturbed: Disturbed, disk: Path) -> N
     disturbed.check("a read-only disk", "writing", by_hand=1)
 
 
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flipped(file: Path) -> None:
+    """One bit, in the middle of what the table holds."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [cut, flipped])
 @pytest.mark.parametrize("table", ["attributions", "metrics"])
-def test_a_damaged_file_that_nobody_committed_is_made_anew(disturbed: Disturbed, table: str) -> None:
+def test_a_damaged_file_that_nobody_committed_is_made_anew(
+    disturbed: Disturbed, table: str, damage: Callable[[Path], None]
+) -> None:
     assert disturbed.do(work_off, f"before-commit:kill:about=ig/{UNIT}") == -9
     (file,) = disturbed.run.glob(f"{table}/*/*/{UNIT}.parquet")
-    file.write_bytes(file.read_bytes()[:-100])
+    damage(file)
     assert disturbed.do(work_off) == 0
-    disturbed.check("a file is damaged before its commit", table, by_hand=1)
+    disturbed.check(f"a file is {damage.__name__} before its commit", table, by_hand=1)
 
 
 def test_files_of_another_time_are_no_obstacle(disturbed: Disturbed) -> None:

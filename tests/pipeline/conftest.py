@@ -39,6 +39,14 @@ def networks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SUPPORT))
 
 
+@pytest.fixture
+def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this process stages what it puts into object stores."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3]:
     """An S3 server in a process of its own, shared by all tests."""
@@ -48,7 +56,7 @@ def s3_server() -> Iterator[S3]:
 
 
 @pytest.fixture
-def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+def s3(s3_server: S3, own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """The server, without faults, and an environment in which `s3://` URLs mean it."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)

@@ -63,6 +63,9 @@ def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> Pat
         (t.edit_the_seed, "its seed is 0"),
         (t.empty_the_run_record, "no data set"),
         (t.shrink_the_manifest, "its content is not the one"),
+        (t.edit_the_unit_size, "run.json: its content does not have its checksum"),
+        (t.edit_the_seconds, "its content does not have its checksum"),
+        (t.edit_what_is_said_of_shards, "manifest.parquet: its bytes are not those that run.json names"),
     ],
 )
 def test_tampering_is_found(run: Path, tamper: Callable[[Path], None], problem: str) -> None:

@@ -6,6 +6,7 @@ What tampering the audit finds and `--repair` mends is tested with them; here ar
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pipeline.audit import audit
 from pipeline.config import Job, load_evaluation
 from pipeline.evaluations import add_metrics
 from pipeline.plan import RefusedError
+from pipeline.repair import repair
 from pipeline.report import build_report
 from pipeline.results import open_run
 from pipeline.status import status
@@ -255,3 +257,41 @@ def test_a_file_where_a_run_should_be_is_refused(tmp_path: Path, call: Callable[
     for command in READERS:
         with pytest.raises((UsageError, RefusedError), match="run"):
             call(command, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("link", "command"),
+    [
+        ("report", "report"),
+        ("report/tables", "report"),
+        (".attempts", "report"),
+        (".attempts", "resume"),
+        ("commits", "resume"),
+        ("attributions/model=networks%3Atiny/method=gradient", "resume"),
+        ("metrics/model=networks%3Atiny", "resume"),
+        (".lease", "repair"),
+        (".attempts", "repair"),
+        ("commits/model=networks%3Atiny", "repair"),
+    ],
+)
+def test_no_command_writes_or_removes_anything_where_a_link_of_a_run_leads(
+    link: str, command: str, run: Path, call: Callable[[str, Path], object], tmp_path: Path
+) -> None:
+    call("report", run)
+    outside = tmp_path / "outside"
+    (run / link).parent.mkdir(exist_ok=True, parents=True)
+    (shutil.move if (run / link).exists() else lambda _, folder: folder.mkdir())(run / link, outside)
+    (run / link).symlink_to(outside)
+    (outside / "theirs.txt").write_text("x")
+    os.utime(outside / "theirs.txt", (0, 0))
+    if command == "resume":
+        for path in run.glob("commits/*/*/*.json"):
+            path.unlink()
+        for path in [*run.glob("attributions/*/*/*"), *run.glob("metrics/*/*/*")]:
+            path.unlink()
+    if command == "repair":
+        t.flip_a_byte(run)
+    before = contents(outside)
+    with pytest.raises(PermissionError, match=f"leads out of {run}, to {outside}"):
+        repair(str(run)) if command == "repair" else call(command, run)
+    assert contents(outside) == before

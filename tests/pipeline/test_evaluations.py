@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from tests_shards import members
 
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
@@ -126,6 +127,20 @@ def test_only_what_is_committed_is_evaluated(make_shard: Make, make_job: Make, t
     report = json.loads((run / "report" / "report.json").read_text())["models"][0]
     (account,) = [row for row in report["accounts"] if row["column"] == "energy" and "ig" in row["methods"]]
     assert [reason for reason, _ in account["reasons"]] == ["unit not done"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_evaluation_of_another_model_is_no_obstacle_to_doing_units_again(make_shard: Make, make_job: Make) -> None:
+    shard = make_shard(files=members(0, 4, white=1))
+    settings = {"methods": ["gradient"], "metrics": []}
+    run = attribute(make_job(shard, **settings)).run
+    assert add_metrics(run, evaluation("energy")).exit_code == 0
+    job = make_job(shard, model__name="networks:gives_nan_on_white", **settings)
+    for retry in (False, True):
+        again = attribute(job, retry_failed=retry)
+        assert (again.units_to_do, again.statuses) == (1, {"gradient": {"ok": 3, "nonfinite": 1}})
+    assert audit(run).ok
 
 
 @pytest.mark.ray

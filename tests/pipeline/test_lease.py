@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.lease import STALE_SECONDS, Lease, LeaseHeldError, holder
-from pipeline.storage import open_storage
+from pipeline.storage import Storage, open_storage
 
 
 def hold_until_killed(root: str, ready: multiprocessing.synchronize.Event) -> None:
@@ -92,6 +92,109 @@ def test_a_driver_that_was_overtaken_leaves_its_successors_lease(tmp_path: Path)
     with Lease(storage):
         storage.create(".lease/000002.json", b"{}")
     assert [entry.name for entry in storage.list()] == [".lease/000002.json"]
+
+
+def elsewhere(**fields: object) -> bytes:
+    """A living driver's record, on another host."""
+    record = {"host": "elsewhere", "boot": "b", "space": "s", "pid": 1, "started": "1", "beat": time.time()}
+    return json.dumps({**record, **fields}).encode()
+
+
+def own_record(storage: Storage) -> dict[str, object]:
+    """A record as drivers of this process write it."""
+    with Lease(storage):
+        (entry,) = storage.list(".lease")
+        record: dict[str, object] = json.loads(storage.read(entry.name))
+    return record
+
+
+def test_a_driver_knows_another_one_of_its_number(tmp_path: Path) -> None:
+    """It stood still; one took over and finished; with that, numbers began again, and a third is at work."""
+    storage = open_storage(str(tmp_path))
+    with Lease(storage) as first:
+        first.verify()
+        storage.delete(".lease/000001.json")
+        with Lease(storage) as third:
+            with pytest.raises(LeaseHeldError, match="taken"):
+                first.verify()
+            assert first.lost
+            third.verify()
+
+
+def test_a_driver_leaves_the_lease_of_another_one_of_its_number(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    with Lease(storage):
+        storage.put(".lease/000001.json", elsewhere())
+    assert holder(storage) == "process 1 on elsewhere"
+    with pytest.raises(LeaseHeldError, match="elsewhere"), Lease(storage):
+        pass
+
+
+def test_a_heartbeat_does_not_replace_the_lease_of_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.lease.HEARTBEAT_SECONDS", 0.05)
+    storage = open_storage(str(tmp_path))
+    record = elsewhere()
+    with Lease(storage) as lease:
+        verify, looked = lease.verify, threading.Event()
+
+        def look() -> None:
+            try:
+                verify()
+            finally:
+                looked.set()
+
+        monkeypatch.setattr(lease, "verify", look)
+        storage.put(".lease/000001.json", record)
+        looked.clear()  # the beat of a look before that may have been under way
+        storage.put(".lease/000001.json", record)
+        assert looked.wait(10)
+        time.sleep(0.2)
+        assert storage.read(".lease/000001.json") == record
+        assert lease.lost
+
+
+def test_a_driver_in_another_container_of_this_host_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.lease.WATCH_SECONDS", 0.1)
+    storage = open_storage(str(tmp_path))
+    gone = {**own_record(storage), "pid": 2**30}
+    storage.put(".lease/000001.json", json.dumps(gone).encode())
+    assert holder(storage) is None
+    for record in (
+        {**gone, "space": "pid:[1]"},
+        {name: value for name, value in gone.items() if name != "space"},  # as an earlier version wrote it
+    ):
+        storage.put(".lease/000001.json", json.dumps(record).encode())
+        assert holder(storage) is not None
+        with pytest.raises(LeaseHeldError), Lease(storage):
+            pass
+        storage.put(".lease/000001.json", json.dumps({**record, "beat": time.time() - STALE_SECONDS - 1}).encode())
+        assert holder(storage) is None
+        with Lease(storage):
+            pass
+
+
+def test_where_processes_cannot_be_asked_for_heartbeats_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.lease._started", lambda pid: None)
+    storage = open_storage(str(tmp_path))
+    record = own_record(storage)
+    storage.put(".lease/000001.json", json.dumps(record).encode())
+    assert holder(storage) is not None
+    storage.put(".lease/000001.json", json.dumps({**record, "beat": time.time() - STALE_SECONDS - 1}).encode())
+    assert holder(storage) is None
+
+
+def test_other_files_beside_a_lease_are_left_alone(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    storage.create(".lease/.notes", b"x")
+    storage.create(".lease/notes.json", b"x")
+    with Lease(storage) as lease:
+        lease.verify()
+    assert [entry.name for entry in storage.list()] == [".lease/.notes", ".lease/notes.json"]
+    assert holder(storage) is None
 
 
 def test_a_torn_lease_is_stale(tmp_path: Path) -> None:

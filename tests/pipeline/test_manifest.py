@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -271,6 +273,28 @@ def test_damage_among_the_rows_is_found_when_they_are_read(tmp_path: Path) -> No
     storage.put(manifest.FILE, bytes(data))
     with pytest.raises(UsageError, match=r"manifest\.parquet"):
         list(manifest.load(storage).units())
+
+
+class Failing(io.BytesIO):
+    """A file whose storage stops answering."""
+
+    fails = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(size)
+
+
+def test_a_storage_that_fails_among_the_rows_is_no_damage(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    manifest.build([tar(tmp_path / "x.tar", samples("ab"))], 64).save(storage)
+    file = Failing(storage.read(manifest.FILE))
+    loaded = Manifest(file, "run")
+    file.fails = True
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        loaded.rows("000000-000000-000002")
+    assert caught.value.errno == errno.EIO
 
 
 def test_other_parquet_is_no_manifest(tmp_path: Path) -> None:

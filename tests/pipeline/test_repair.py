@@ -215,6 +215,25 @@ def test_a_run_at_work_is_not_repaired(run: Path) -> None:
     assert repair(str(run)).done
 
 
+def test_a_repair_that_was_overtaken_during_its_audit_touches_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t.flip_a_byte(run)
+    storage = open_storage(str(run))
+
+    def slow(root: str) -> Any:
+        found = audit(root)
+        storage.create(".lease/000002.json", b"{}")
+        return found
+
+    monkeypatch.setattr("pipeline.repair.audit", slow)
+    before = files(run)
+    with pytest.raises(LeaseHeldError, match="taken this run over"):
+        repair(str(run))
+    after = {name: data for name, data in files(run).items() if not name.startswith(".lease/")}
+    assert after == before
+
+
 def test_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"run\.json"):
         repair(str(tmp_path))

@@ -150,6 +150,27 @@ def test_all_poison_in_one_unit_is_quarantined_once_others_were_done() -> None:
     assert schedule.done == 2
 
 
+def test_all_poison_in_the_only_unit_left_is_quarantined_if_its_labels_were_done_before() -> None:
+    proven, new = (Schedule([Work("last", ("ssig", "ig"), 2)], labels) for labels in ({"ssig", "ig"}, {"ssig"}))
+    for schedule in (proven, new):
+        play(schedule, {"last": {0, 1}})
+    assert (proven.hopeless, proven.done, proven.finished) == (None, 1, True)
+    assert new.hopeless is not None
+
+
+def test_nothing_is_left_once_the_last_unit_is_given_up() -> None:
+    schedule = Schedule([work(unit="0"), work(unit="1")])
+    first, last = schedule.next(idle=True), schedule.next(idle=True)
+    assert first is not None
+    assert not schedule.finished
+    schedule.succeeded(first)
+    while last is not None and "1" not in schedule.given_up:
+        assert not schedule.finished
+        schedule.failed(last, Failure.STORAGE, "disk full")
+        last = last if schedule.given_up else schedule.next(idle=True)
+    assert schedule.finished  # though nobody has asked for more
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_every_probe_is_a_proper_part(size: int) -> None:
     seen = play(Schedule([work(1, "sound"), work(size)]), {"u": {0}})

@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
+import signal
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +23,10 @@ from hypothesis import strategies as st
 from pipeline.storage import Storage, locate, open_storage, sha256
 from pipeline.storage_local import LocalStorage
 from pipeline.storage_object import ObjectStorage
+from pipeline.writer import clean_staging
 from ssig.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("own_temporary_folder")
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -234,6 +240,187 @@ def test_published_files_can_be_read_by_others(tmp_path: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+# Links that lead out of a folder
+
+WRITES: dict[str, Callable[[LocalStorage, str], object]] = {
+    "create": lambda storage, name: storage.create(name, b"ours"),
+    "put": lambda storage, name: storage.put(name, b"ours"),
+    "publish": lambda storage, name: storage.publish(staged(storage, b"ours"), name),
+    "append": lambda storage, name: storage.append(name, b"ours"),
+    "delete": lambda storage, name: storage.delete(name),
+}
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """Somebody's folder with one file, beside the root."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "x").write_bytes(b"theirs")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("call", WRITES)
+@pytest.mark.parametrize(("link", "name"), [("report", "report/x"), ("a/b", "a/b/c/x"), ("logs", "logs/new")])
+@pytest.mark.parametrize("kind", ["absolute", "relative", "dangling"])
+def test_nothing_is_written_or_removed_where_a_link_leads_out_of_the_root(
+    tmp_path: Path, outside: Path, call: str, link: str, name: str, kind: str
+) -> None:
+    root = tmp_path / "root"
+    (root / link).parent.mkdir(parents=True)
+    target = outside / "none" if kind == "dangling" else outside
+    (root / link).symlink_to(os.path.relpath(target, (root / link).parent) if kind == "relative" else target)
+    with pytest.raises(PermissionError, match=f"{root / link}.*{target}"):
+        WRITES[call](LocalStorage(root), name)
+    assert contents(outside) == {"x": b"theirs"}
+    assert sorted(path.name for path in outside.iterdir()) == ["x"]
+
+
+@pytest.mark.parametrize("call", WRITES)
+def test_names_that_climb_out_of_the_root_are_refused(tmp_path: Path, outside: Path, call: str) -> None:
+    with pytest.raises(PermissionError, match="outside"):
+        WRITES[call](LocalStorage(tmp_path / "root"), "../outside/x")
+    assert contents(outside) == {"x": b"theirs"}
+
+
+@pytest.mark.parametrize("call", WRITES)
+def test_a_link_in_a_files_place_is_not_followed(tmp_path: Path, outside: Path, call: str) -> None:
+    storage = LocalStorage(tmp_path / "root")
+    storage.create("a/other", b"")
+    (tmp_path / "root" / "a" / "x").symlink_to(outside / "x")
+    if call == "append":
+        with pytest.raises(OSError, match="x"):
+            storage.append("a/x", b"ours")
+    else:
+        WRITES[call](storage, "a/x")
+    assert contents(outside) == {"x": b"theirs"}
+
+
+@pytest.mark.parametrize("call", WRITES)
+def test_links_above_the_root_and_within_it_are_followed(tmp_path: Path, call: str) -> None:
+    real = tmp_path / "real"
+    (real / "root" / "there").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(real)
+    (real / "alias").symlink_to(real / "root")
+    (real / "root" / "here").symlink_to("there")
+    for root in (tmp_path / "link" / "root", tmp_path / "link" / "alias"):
+        storage = LocalStorage(root)
+        WRITES[call](storage, "here/x")
+        assert (storage.entry("there/x") is not None) == (call != "delete")
+        storage.delete("here/x")
+        assert storage.entry("there/x") is None
+
+
+def hour_old(path: Path) -> Path:
+    os.utime(path, (0, 0), follow_symlinks=False)
+    return path
+
+
+def test_a_staging_folder_that_leads_away_is_neither_used_nor_cleaned(tmp_path: Path, outside: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / ".attempts").symlink_to(outside)
+    hour_old(outside / "x")
+    storage = LocalStorage(root)
+    for call in (
+        storage.staging,
+        lambda: clean_staging(storage, time.time() - 3600),
+        lambda: storage.put("y", b""),
+        lambda: storage.create("y", b""),
+    ):
+        with pytest.raises(PermissionError, match=f"attempts.*{outside}"):
+            call()
+    assert contents(outside) == {"x": b"theirs"}
+    assert not (root / "y").exists()
+
+
+def test_a_staging_folder_that_is_a_link_within_the_root_is_not_cleaned(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.create("commits/x", b"")
+    hour_old(tmp_path / "commits" / "x")
+    (tmp_path / ".attempts").rmdir()
+    (tmp_path / ".attempts").symlink_to("commits")
+    with pytest.raises(OSError, match="attempts"):
+        clean_staging(storage, time.time() - 3600)
+    assert storage.entry("commits/x") is not None
+
+
+def test_cleaning_removes_old_files_and_links_but_not_what_they_lead_to(storage: Storage, outside: Path) -> None:
+    folder = storage.staging()
+    hour_old(staged(storage, b"old"))
+    (folder / "link").symlink_to(hour_old(outside / "x"))
+    hour_old(folder / "link")
+    (folder / "to a folder").symlink_to(outside)
+    hour_old(folder / "to a folder")
+    (folder / "folder").mkdir()
+    hour_old(folder / "folder")
+    new = staged(storage, b"new")
+    clean_staging(storage, time.time() - 3600)
+    assert sorted(folder.iterdir()) == sorted([new, folder / "folder"])
+    assert contents(outside) == {"x": b"theirs"}
+
+
+# The staging folder of an object store
+
+
+def stage_and_die(url: str, temporary: str) -> None:
+    tempfile.tempdir = temporary
+    hour_old(staged(open_storage(url), b"half"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_staged_for_an_object_store_is_found_by_another(own_temporary_folder: Path) -> None:
+    url = f"memory://{uuid.uuid4().hex}/runs/one"
+    process = multiprocessing.get_context("spawn").Process(target=stage_and_die, args=(url, str(own_temporary_folder)))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    storage = open_storage(f"{url}/")
+    kept = staged(storage, b"at work")
+    clean_staging(storage, time.time() - 3600)
+    assert [path for path in own_temporary_folder.rglob("*") if path.is_file()] == [kept]
+    assert len(list(own_temporary_folder.iterdir())) == 1
+
+
+def test_runs_in_object_stores_stage_apart_and_in_private() -> None:
+    first, second = (open_storage(f"memory://{name}/runs/one").staging() for name in ("a", "b"))
+    assert first != second
+    mask = os.umask(0)
+    try:
+        third = open_storage("memory://c").staging()
+    finally:
+        os.umask(mask)
+    third.chmod(0o777)
+    assert open_storage("memory://c").staging() == third
+    assert {path.stat().st_mode & 0o777 for path in (first, second, third)} == {0o700}
+
+
+@pytest.mark.parametrize("theirs", ["link", "dangling", "file", "owner"])
+def test_a_staging_folder_that_others_made_is_refused(
+    outside: Path, monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    storage = open_storage("memory://a")
+    folder = storage.staging()
+    if theirs == "owner":
+        found = os.stat_result((*folder.lstat()[:4], os.getuid() + 1, *folder.lstat()[5:10]))
+        monkeypatch.setattr(Path, "lstat", lambda path: found)
+    else:
+        shutil.rmtree(folder)
+        if theirs == "file":
+            folder.write_bytes(b"")
+        else:
+            folder.symlink_to(outside / "none" if theirs == "dangling" else outside)
+    with pytest.raises(PermissionError, match=f"{folder}.*TMPDIR"):
+        storage.staging()
+    with pytest.raises(PermissionError, match=f"{folder}"):
+        clean_staging(storage, time.time() + 3600)
+    assert contents(outside) == {"x": b"theirs"}
 
 
 def test_unknown_schemes_are_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,17 @@ import pytest
 import torch
 
 from pipeline import manifest as manifests
+from pipeline import shards
 from pipeline.audit import audit
 from pipeline.names import commit_name, table_name
 from pipeline.plan import recorded_labels
-from pipeline.records import Poison
+from pipeline.planning import forget_failed
+from pipeline.records import ManifestRow, Poison
 from pipeline.storage import open_storage
 from pipeline.tables import decode_maps, quantised
 from pipeline.tasks import Task
 from pipeline.worker import Worker
+from pipeline.writer import DamagedTableError
 from ssig import attribute
 from ssig.models import load_model
 from ssig.ready import ready_replica
@@ -32,6 +37,19 @@ WorkOff = Callable[..., Path]
 def rows_of(run: Path, table: str, columns: str = "*") -> list[dict[str, Any]]:
     query = f"select {columns} from read_parquet('{run}/{table}/**/*.parquet') order by method, shard, index"
     return duckdb.sql(query).to_arrow_table().to_pylist()
+
+
+UNIT = "000000-000000-000004"
+
+
+def begin(run: Path, poison: dict[int, Poison] | None = None) -> tuple[Worker, Task]:
+    """A worker of a run, and its first unit under all labels as a task."""
+    storage = open_storage(str(run))
+    manifest = manifests.load(storage)
+    labels = {label.method: label for label in recorded_labels(storage)}
+    worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
+    rows = tuple(manifest.rows(UNIT))
+    return worker, Task(UNIT, manifest.shards[0].url, rows, ("ssig", "ig"), uuid.uuid4().hex, poison or {})
 
 
 def test_every_sample_has_a_row_in_both_tables(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
@@ -120,33 +138,98 @@ def test_an_attempt_goes_on_from_what_a_killed_one_published(
 def test_a_late_attempt_changes_nothing(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
     run = work_off(make_job(make_shard(count=4)))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    storage = open_storage(str(run))
-    manifest = manifests.load(storage)
-    labels = {label.method: label for label in recorded_labels(storage)}
-    worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
-    rows = tuple(manifest.rows("000000-000000-000004"))
-    done = worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "zombie"))
-    assert done.statuses == {}
-    for label in labels.values():  # a zombie that had looked for the commit before it was there
-        task = Task(rows[0].unit, manifest.shards[0].url, rows, (label.method,), "zombie")
-        worker._commit(task, label, worker._read(task))
+    worker, task = begin(run)
+    assert worker.process(task).statuses == {}
+    for label in worker.labels.values():  # a zombie that had looked for the commit before it was there
+        worker._commit(replace(task, labels=(label.method,)), label, worker._read(task))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_left_table_with_a_flipped_byte_is_made_anew(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
+    job = make_job(make_shard(count=4))
+    run = work_off(job)
+    maps = run / table_name("attributions", "networks:tiny", "ig", UNIT)
+    before = decode_maps(pq.read_table(maps))
+    for name in (commit_name("networks:tiny", "ig", UNIT), table_name("metrics", "networks:tiny", "ig", UNIT)):
+        (run / name).unlink()
+    data = bytearray(maps.read_bytes())
+    data[len(data) // 2] ^= 1
+    maps.write_bytes(data)
+    work_off(job)
+    assert np.array_equal(decode_maps(pq.read_table(maps)), before)
+    assert audit(str(run)).ok
+
+
+def test_a_zombie_removes_nothing_that_its_successor_committed(
+    make_shard: Make, make_job: Make, work_off: WorkOff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor knows of a sample that is deadly to a metric, at which the zombie stands still."""
+    run = work_off(make_job(make_shard(count=4)), limit=0)
+    zombie, task = begin(run)
+    measure = zombie._measure
+
+    def stands_still(*arguments: Any, **given: Any) -> Any:
+        successor, better = begin(run, {2: Poison("the actor died")})
+        successor.process(better)
+        return measure(*arguments, **given)
+
+    monkeypatch.setattr(zombie, "_measure", stands_still)
+    with pytest.raises(DamagedTableError, match="committed"):
+        zombie.process(task)
+    assert audit(str(run)).problems == []
+    assert [row["status"] for row in rows_of(run, "metrics", "method, shard, index, status")][2] == "quarantined"
+
+
+def test_a_sample_that_kills_while_it_is_decoded_is_not_decoded_again(
+    make_shard: Make, make_job: Make, work_off: WorkOff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = work_off(make_job(make_shard(count=4)), limit=0)
+    decode = shards._decode
+
+    def deadly(row: ManifestRow, *others: Any) -> Any:
+        if row.index == 2:
+            raise MemoryError
+        return decode(row, *others)
+
+    monkeypatch.setattr(shards, "_decode", deadly)
+    worker, task = begin(run, {2: Poison("the actor died")})
+    assert worker.process(task).statuses == {name: {"ok": 3, "quarantined": 1} for name in ("ssig", "ig")}
+    assert audit(str(run)).ok
+
+
+@pytest.mark.parametrize("cut_off", ["commit", "metrics", "quarantine"])
+def test_failed_units_are_forgotten_even_if_that_was_cut_off(
+    make_shard: Make, make_job: Make, work_off: WorkOff, cut_off: str
+) -> None:
+    run = work_off(make_job(make_shard(count=4)), limit=0)
+    worker, task = begin(run, {2: Poison("the actor died")})
+    worker.process(task)
+    said = run / f"quarantine/poison-{UNIT}-000002.json"
+    said.parent.mkdir(exist_ok=True)
+    said.write_text("{}")
+    steps = {
+        "commit": run / commit_name("networks:tiny", "ig", UNIT),
+        "metrics": run / table_name("metrics", "networks:tiny", "ig", UNIT),
+        "quarantine": said,
+    }
+    for step, path in steps.items():
+        path.unlink()
+        if step == cut_off:
+            break
+    storage = open_storage(str(run))
+    assert forget_failed(storage, recorded_labels(storage)) == 1  # under the other label
+    left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert left == {"run.json", "manifest.parquet", *(name for name in left if name.startswith("config/"))}
 
 
 @pytest.mark.parametrize("maps", ["none", "float16"])
 def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off: WorkOff, maps: str) -> None:
     job = make_job(make_shard(count=4), output__maps=maps)
     run = work_off(job, limit=0)
-    storage = open_storage(str(run))
-    manifest = manifests.load(storage)
-    labels = {label.method: label for label in recorded_labels(storage)}
-    worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
-    rows = tuple(manifest.rows("000000-000000-000004"))
+    worker, first = begin(run)
     # The sample survived its attribution and killed the metrics: its map is published and not committed.
-    first = Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "first")
-    worker._attributions(first, labels["ssig"], worker._read(first), {}, lambda count: None)
-    poison = {2: Poison("the actor died")}
-    worker.process(Task(rows[0].unit, manifest.shards[0].url, rows, ("ssig", "ig"), "a", poison))
+    worker._attributions(first, worker.labels["ssig"], worker._read(first), {}, lambda count: None)
+    worker.process(replace(first, attempt="second", poison={2: Poison("the actor died")}))
     statuses = rows_of(run, "metrics", "method, index, status, error, insertion, probability")
     assert [row["status"] for row in statuses] == ["ok", "ok", "quarantined", "ok"] * 2
     assert statuses[2]["error"] == "the actor died"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.plan import checksum
 from pipeline.writer import identity_of
 
 
@@ -24,8 +25,9 @@ def mend_the_commit(run: Path, path: Path) -> None:
     """Makes the commit of a table say what its bytes are now."""
     name = path.relative_to(run)
     commit = run / "commits" / Path(*name.parts[1:]).with_suffix(".json")
-    files = json.loads(commit.read_text())["files"]
-    edit(commit, files={**files, str(name): identity_of(path.read_bytes())})
+    record = json.loads(commit.read_text())
+    record["files"][str(name)] = identity_of(path.read_bytes())
+    edit(commit, files=record["files"], checksum=checksum(record))
 
 
 def delete_a_row(run: Path) -> None:
@@ -145,6 +147,22 @@ def empty_the_run_record(run: Path) -> None:
 
 def edit_the_seed(run: Path) -> None:
     edit(run / "run.json", seed=5)
+
+
+def edit_the_unit_size(run: Path) -> None:
+    edit(run / "run.json", unit_size=5)
+
+
+def edit_the_seconds(run: Path) -> None:
+    edit(one(run, "commits/*/*/*.json"), seconds={"total": 1.5})
+
+
+def edit_what_is_said_of_shards(run: Path) -> None:
+    path = run / "manifest.parquet"
+    table = pq.read_table(path)
+    about = json.loads(table.schema.metadata[b"ssig.manifest"])
+    about["quarantine"].append(["a.tar", "truncated", None, 512, "by hand"])
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"ssig.manifest": json.dumps(about)}), path)
 
 
 def all_at_once(run: Path) -> None:
