@@ -141,12 +141,13 @@ def _newest(storage: Storage) -> tuple[int, dict[str, Any]] | None:
 
 
 def _read(storage: Storage, name: str) -> dict[str, Any]:
-    """A record, empty if there is none or it is torn."""
+    """A record, empty if there is none or it is damaged."""
     try:
         record = json.loads(storage.read(name))
     except (FileNotFoundError, ValueError):  # a storage that does not answer is no reason to take over
         return {}
-    return record if isinstance(record, dict) else {}
+    is_ours = isinstance(record, dict) and isinstance(record.get("beat", 0), (int, float))
+    return record if is_ours else {}
 
 
 def _is_stale(record: dict[str, Any]) -> bool:

@@ -197,8 +197,9 @@ def test_other_files_beside_a_lease_are_left_alone(tmp_path: Path) -> None:
     assert holder(storage) is None
 
 
-def test_a_torn_lease_is_stale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", [b"{", b"[]", b'{"beat": "now"}', b'{"beat": null}'])
+def test_a_damaged_lease_is_stale(tmp_path: Path, record: bytes) -> None:
     storage = open_storage(str(tmp_path))
-    storage.create(".lease/000001.json", b"{")
+    storage.create(".lease/000001.json", record)
     with Lease(storage):
         pass
