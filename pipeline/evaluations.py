@@ -34,8 +34,10 @@ from pipeline.plan import (
     evaluation_label,
     open_run_record,
     read_json,
+    recorded_evaluations,
     recorded_labels,
     refuse_differences,
+    refuse_other_options,
     versions,
 )
 from pipeline.planning import forget_given_up, machine, run_manifest, units_to_do
@@ -50,6 +52,8 @@ from pipeline.trust import owner_of, refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.models import Model, load_model
 from ssig.models.sources import runs_code
+
+NEW_NAME = "give the new one a name of its own, such as --name NEW"
 
 
 def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Summary:
@@ -72,6 +76,12 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
         raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
     bases = _bases(storage, job)
     labels = [_label(storage, job, base) for base in bases]
+    others = [
+        (f"evaluation {job.title!r} of method {other.method!r}", other.config["metrics"])
+        for other in recorded_evaluations(storage, recorded_labels(storage))
+        if (other.evaluation, other.model) == (job.title, bases[0].model)
+    ]
+    refuse_other_options(metrics_config(job.metrics), others, NEW_NAME)
     works = _works(storage, manifest, bases, labels)
     undone = units_to_do(storage, manifest, bases)
     if undone:
@@ -142,7 +152,7 @@ def _label(storage: Storage, job: EvaluationJob, base: Label) -> Label:
             config,
             json.loads(json.dumps(frozen)),
             f"evaluation {job.title!r} exists with other settings",
-            "give the new one a name of its own, such as --name NEW",
+            NEW_NAME,
         )
     return evaluation_label(base, config)
 

@@ -46,6 +46,12 @@ def commit_folder(model: str, method: str, evaluation: str | None = None) -> str
     return f"{beside}/{folder(model, method)}"
 
 
+def is_evaluation_config(name: str) -> bool:
+    """Whether a file is the configuration of an evaluation, whatever that is called."""
+    parts = name.split("/")
+    return len(parts) == 4 and (parts[0], parts[2]) == (EVALUATIONS, "config")
+
+
 def evaluation_folder(evaluation: str) -> str:
     """Where an evaluation keeps its configurations and commits, and the folders of its tables."""
     return f"{EVALUATIONS}/{encoded(evaluation)}"

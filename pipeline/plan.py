@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.config import Job, MethodChoice, method_config, metrics_config
 from pipeline.manifest import Manifest
-from pipeline.names import EVALUATIONS, RUN, config_name
+from pipeline.names import EVALUATIONS, RUN, config_name, is_evaluation_config
 from pipeline.schema import SCHEMA_VERSION
 from pipeline.storage import Storage
 from ssig.errors import SsigError, UsageError
@@ -27,6 +27,13 @@ VERSIONED = ("ssig", "torch", "torchvision", "timm", "numpy", "pyarrow", "ray", 
 OF_THE_RUN = ("model", "method", "maps", "channels", "categories")
 # What `run.json` and configurations record beside what they freeze.
 RECORDED_ONLY = ("created", "versions", "machine", "fingerprint", "categories")
+# Fields of a label's configuration that others count on, and what each is; a hand may have edited them.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("model_label", "method_label", "fingerprint", "maps"), (str,)),
+    **dict.fromkeys(("dataset", "model", "method", "metrics"), (dict,)),
+    **{"seed": (int,), "channels": (bool,), "categories": (list,), "model.name": (str,), "model.input_size": (list,)},
+    **{"model.target": (str, int), "method.name": (str,), "method.options": (dict,)},
+}
 
 
 class RefusedError(SsigError):
@@ -110,6 +117,29 @@ def refuse_differences(old: Mapping[str, Any], new: Mapping[str, Any], what: str
         raise RefusedError("\n".join([f"{what}:", *lines, f"  ({advice})"]))
 
 
+def refuse_other_options(
+    asked: Mapping[str, Any], others: Iterable[tuple[str, Mapping[str, Any]]], advice: str
+) -> None:
+    """Keeps one column of a report from holding numbers that were measured in two ways.
+
+    Args:
+        asked: options of each metric that is asked for.
+        others: what measured for the same model, in words, with the options of its metrics.
+        advice: what to do in place of it.
+
+    Raises:
+        RefusedError: one of `others` has a metric with another value of an option that both know.
+    """
+    asked = json.loads(json.dumps(asked))
+    for who, metrics in others:
+        alike = {name: asked[name].keys() & metrics[name].keys() for name in sorted(asked.keys() & metrics.keys())}
+        old, new = (
+            {f"metrics.{name}": {option: of[name][option] for option in options} for name, options in alike.items()}
+            for of in (metrics, asked)
+        )
+        refuse_differences(old, new, f"{who} has the same metric with other options", advice)
+
+
 def differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any]]:
     """Each leaf in which two JSON values differ: dotted field, old value, new value."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -128,13 +158,30 @@ def recorded_labels(storage: Storage) -> list[Label]:
     labels = []
     for entry in storage.list("config"):
         config = read_json(storage, entry.name)
-        try:
-            labels.append(Label(config["model_label"], config["method_label"], config))
-        except KeyError as missing:
-            raise RefusedError(
-                f"{storage.root}/{entry.name}: no field {missing}; this is no configuration of ours"
-            ) from None
+        fault = config_fault(config, whole=True)
+        if fault is not None:
+            raise RefusedError(f"{storage.root}/{entry.name}: {fault}; this is no configuration of ours")
+        labels.append(Label(config["model_label"], config["method_label"], config))
     return labels
+
+
+def config_fault(config: Mapping[str, Any], *, whole: bool) -> str | None:
+    """What of a label's configuration is not as it is written; None if nothing is.
+
+    Args:
+        config: the configuration.
+        whole: whether a field that is not there is a fault.
+    """
+    for field, kinds in _KINDS.items():
+        group, _, name = field.rpartition(".")
+        owner = config.get(group, {}) if group else config
+        if name not in owner:
+            if whole:
+                return f"no field {field!r}"
+        elif not isinstance(owner[name], kinds):
+            return f"{field} is {json.dumps(owner[name])[:60]}"
+    strange = [name for name, options in config.get("metrics", {}).items() if not isinstance(options, dict)]
+    return f"metrics.{strange[0]} has no options" if strange else None
 
 
 def evaluation_label(base: Label, recorded: Mapping[str, Any]) -> Label:
@@ -155,11 +202,13 @@ def recorded_evaluations(storage: Storage, bases: Iterable[Label]) -> Iterator[L
     """
     known = {(base.model, base.method): base for base in bases}
     for entry in storage.list(EVALUATIONS):
-        if "/config/" not in entry.name:
+        if not is_evaluation_config(entry.name):
             continue
         recorded = read_json(storage, entry.name)
         try:
             label = evaluation_label(known[recorded["model_label"], recorded["method_label"]], recorded)
+            if (fault := config_fault(label.config, whole=False)) is not None:
+                raise RefusedError(f"{storage.root}/{entry.name}: {fault}; this is no evaluation of the run")
             own_name = config_name(label.model, label.method, label.evaluation)
             missing = None if entry.name == own_name else "name of ours"
         except (KeyError, TypeError) as error:

@@ -30,6 +30,7 @@ from pipeline.plan import (
     recorded_evaluations,
     recorded_labels,
     refuse_differences,
+    refuse_other_options,
     run_record,
 )
 from pipeline.records import Status
@@ -159,7 +160,7 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
     """The labels to work on: those asked for, as recorded where they are, and the model's others in the run.
 
     Raises:
-        RefusedError: a label exists with other settings.
+        RefusedError: a label exists with other settings, or another label with other options of a metric.
     """
     wanted = {}
     for label in labels:
@@ -175,12 +176,24 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
             "give the changed method a label of its own, such as --method NAME:option=value,label=NEW",
         )
         wanted[label.method] = Label(label.model, label.method, recorded)
+    _refuse_other_metrics(storage, wanted.values())
     model = next(iter(wanted.values()))
     for other in recorded_labels(storage):
         same_network = other.config["model"] == json.loads(json.dumps(model.config["model"]))
         if other.model == model.model and other.method not in wanted and same_network:
             wanted[other.method] = other
     return list(wanted.values())
+
+
+def _refuse_other_metrics(storage: Storage, wanted: Iterable[Label]) -> None:
+    """Refuses a new label whose metrics the model's others have with other options: a report compares them."""
+    recorded = recorded_labels(storage)
+    for label in wanted:
+        others = {other.method: other.config["metrics"] for other in recorded if other.model == label.model}
+        if label.method not in others:
+            named = [(f"label {method!r}", metrics) for method, metrics in others.items()]
+            advice = "give the metric the options that it has there, or add it later: `ssig evaluate RUN --name NEW`"
+            refuse_other_options(label.config["metrics"], named, advice)
 
 
 def record_labels(storage: Storage, labels: Iterable[Label]) -> None:

@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.names import EVALUATIONS, commit_folder
+from pipeline.names import EVALUATIONS, commit_folder, is_evaluation_config
+from pipeline.plan import config_fault
 from pipeline.records import Status
 from pipeline.schema import SCHEMA_VERSION, metrics_schema
 from pipeline.storage import Storage, open_storage
@@ -128,9 +129,8 @@ class Run:
 
     @cached_property
     def manifest(self) -> pa.Table:
-        """Every expected sample, in order of shard and index."""
-        table = read_table(self.storage, "manifest.parquet")
-        return table.sort_by([("unit", "ascending"), ("index", "ascending")])
+        """Every expected sample, in order of shard and index, as it is stored."""
+        return read_table(self.storage, "manifest.parquet")
 
     def committed(self, model: str, method: str) -> list[Commit]:
         """The commits of one model and method, in order of unit.
@@ -320,6 +320,8 @@ def _parsed(root: str, name: str, text: bytes) -> dict[str, Any]:
         raise UsageError(
             "run", f"{root}: {name}: schema_version {found!r}", f"a run of schema_version {SCHEMA_VERSION}"
         )
+    if kind == "config" and (wrong := config_fault(record, whole=False)):
+        raise UsageError("run", f"{root}: {name}: {wrong}", "a run whose records nobody has edited")
     if kind == "commits" and (wrong := _wrong_in_commit(name, record)):
         raise UsageError("run", f"{root}: {name}: {wrong}", "a run that passes `ssig audit`")
     return record
@@ -364,7 +366,7 @@ def _evaluations(
     """The evaluations of the labels that the run has now, each with its commits."""
     found = []
     for config_name, config in sorted(records.items()):
-        if not config_name.startswith(f"{EVALUATIONS}/") or "/config/" not in config_name:
+        if not is_evaluation_config(config_name):
             continue
         label = config["model_label"], config["method_label"]
         if labels.get(label, {}).get("fingerprint") != config.get("base"):

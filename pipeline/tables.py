@@ -157,7 +157,7 @@ class _Filler:
 
     def objects(self, values: Sequence[Any]) -> list[Any]:
         column: list[Any] = [None] * self.rows
-        for position, value in zip(self.positions, values, strict=False):
+        for position, value in zip(self.positions, values, strict=True):
             column[position] = value
         return column
 

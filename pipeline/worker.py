@@ -18,6 +18,7 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
@@ -301,7 +302,9 @@ class Worker:
         at = {position: k for k, position in enumerate(prepared.ok)}
         kept = [at[position] for position in ok]
         if "map" in attributions.schema.names:
-            maps = decode_maps(attributions)
+            maps = decode_maps(attributions.filter(pc.equal(attributions["status"], Status.OK.value)))
+            if len(maps) != len(ok):
+                raise DamagedTableError(f"the attributions of {label.method}: a row is ok and has no map")
         elif attributed is not None:
             maps = attributed.map.float().numpy()[kept]
         else:

@@ -101,6 +101,16 @@ def config(**fields: Any) -> Tamper:
     return lambda run: t.edit(t.one(run, "config/*.json"), **fields)
 
 
+def config_without(field: str) -> Tamper:
+    def drop(run: Path) -> None:
+        path = t.one(run, "config/*.json")
+        values = json.loads(path.read_text())
+        del values[field]
+        path.write_text(json.dumps(values))
+
+    return drop
+
+
 def emptied(run: Path) -> None:
     shutil.rmtree(run)
     run.mkdir()
@@ -163,6 +173,27 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
         ("resume",),
         r"label 'gradient' of model 'networks:tiny' exists with other settings",
     ),
+    **{
+        f"a config with {field} {value!r}": (config(**{field: value}), READERS, rf"config/.*{field} is ")
+        for field, value in {
+            **{"model_label": 3, "method_label": None, "fingerprint": [], "seed": "0", "maps": 16, "channels": "no"},
+            **{"dataset": "x", "model": "resnet", "method": ["ig"], "metrics": ["roc_auc"], "categories": {}},
+        }.items()
+    },
+    "a config of a network without a size": (config(model={"name": "x"}), ("status", "audit", "evaluate"), "no field"),
+    "a config whose metric has no options": (
+        config(metrics={"roc_auc": 1}),
+        READERS,
+        r"metrics\.roc_auc has no options",
+    ),
+    **{
+        f"a config without {field}": (
+            config_without(field),
+            ("resume", "status", "audit", "evaluate"),
+            field,
+        )
+        for field in ("model_label", "fingerprint", "model", "maps", "metrics", "dataset")
+    },
     "a commit that is cut": (t.tear_a_commit, ("resume", "status", "open", "report", "evaluate"), r"commits/"),
     "a commit of a list": (
         lambda run: t.one(run, "commits/*/*/*.json").write_text("[1]"),

@@ -12,15 +12,23 @@ import pyarrow.parquet as pq
 import pytest
 from tests_shards import members
 
+from pipeline import manifest as manifests
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
 from pipeline.driver import attribute
-from pipeline.evaluations import add_metrics
-from pipeline.plan import RefusedError
+from pipeline.evaluations import _label, _record, add_metrics
+from pipeline.evaluator import Evaluator
+from pipeline.names import config_name
+from pipeline.plan import RefusedError, recorded_evaluations, recorded_labels
+from pipeline.records import Poison
 from pipeline.repair import repair
 from pipeline.results import open_run
 from pipeline.status import status
+from pipeline.storage import open_storage
+from pipeline.tasks import Task
 from ssig.errors import UsageError
+from ssig.models import load_model
+from ssig.ready import ready_replica
 
 Make = Callable[..., Any]
 INSERTION = {"name": "insertion", "steps": 4}
@@ -141,6 +149,65 @@ def test_an_evaluation_of_another_model_is_no_obstacle_to_doing_units_again(make
         again = attribute(job, retry_failed=retry)
         assert (again.units_to_do, again.statuses) == (1, {"gradient": {"ok": 3, "nonfinite": 1}})
     assert audit(run).ok
+
+
+def evaluate_here(run: Path, job: Any, poison: dict[int, Poison] | None = None) -> str:
+    """Evaluates the one unit of a run of one label, without Ray; the pattern of the tables."""
+    storage = open_storage(str(run))
+    (base,) = recorded_labels(storage)
+    label = _label(storage, job, base)
+    storage.create(config_name(label.model, label.method, label.evaluation), json.dumps(_record(label)).encode())
+    manifest = manifests.load(storage)
+    (unit,) = manifest.units()
+    worker = Evaluator(ready_replica(load_model("networks:tiny"), micro_batch=4), {label.method: label}, str(run), 0)
+    task = Task(unit.id, manifest.shards[0].url, tuple(manifest.rows(unit.id)), (label.method,), "a", poison or {})
+    worker.process(task)
+    worker.close()
+    return f"{run}/evaluations/{job.title}/model=*/**/*.parquet"
+
+
+def test_a_sample_that_fails_in_an_evaluation_leaves_the_others_their_own_maps(
+    make_shard: Make, make_job: Make, work_off: Make
+) -> None:
+    run = work_off(make_job(make_shard(count=6), methods=["gradient"], metrics=[], unit_size=8))
+    metrics = ("energy", "gini", INSERTION)
+    whole = evaluate_here(run, evaluation(*metrics, name="whole"))
+    less = evaluate_here(run, evaluation(*metrics, name="less"), {1: Poison("the actor died")})
+    columns = '"index", status, energy, gini, insertion'
+    query = "select {} from read_parquet('{}', hive_partitioning=false) order by 1"
+    expected = duckdb.sql(query.format(columns, whole)).fetchall()
+    found = duckdb.sql(query.format(columns, less)).fetchall()
+    assert found[1] == (1, "quarantined", None, None, None)
+    for one, other in zip(found[:1] + found[2:], expected[:1] + expected[2:], strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+    assert audit(str(run)).ok
+
+
+@pytest.mark.parametrize("name", ["config", "commits", "evaluations"])
+def test_an_evaluation_may_have_any_name(make_shard: Make, make_job: Make, work_off: Make, name: str) -> None:
+    run = work_off(make_job(make_shard(count=2), methods=["gradient"], metrics=[]))
+    evaluate_here(run, evaluation("energy", name=name))
+    assert audit(str(run)).problems == []
+    assert open_run(run).evaluation(name).num_rows == 2
+    storage = open_storage(str(run))
+    (found,) = recorded_evaluations(storage, recorded_labels(storage))
+    assert found.evaluation == name
+
+
+def test_one_column_is_measured_in_one_way(make_shard: Make, make_job: Make, work_off: Make) -> None:
+    shard = make_shard(count=2)
+    run = work_off(make_job(shard, methods=["gradient"], metrics=[INSERTION]))
+    other = {**INSERTION, "steps": 2}
+    with pytest.raises(
+        RefusedError, match=r"label 'gradient' has the same metric.*\n  metrics\.insertion\.steps: .* 4, .* 2"
+    ):
+        work_off(make_job(shard, methods=["ig"], metrics=[other, "gini"]))
+    evaluate_here(run, evaluation("gini", other, name="later"))
+    work_off(make_job(shard, methods=["ig"], metrics=[INSERTION, "gini"]))
+    with pytest.raises(
+        RefusedError, match=r"evaluation 'later' of method 'gradient'(?s:.*)steps: recorded 2, asked for 4"
+    ):
+        add_metrics(str(run), evaluation(INSERTION, name="later", methods=["ig"]))
 
 
 @pytest.mark.ray

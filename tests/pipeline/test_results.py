@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import ssig.metrics  # noqa: F401  fills METRICS
+from pipeline.report.measurements import Positions
 from pipeline.results import open_run
 from pipeline.schema import MANIFEST, SCHEMA_VERSION, attributions_schema, metrics_schema
 from ssig.errors import UsageError
@@ -146,6 +147,19 @@ def test_a_unit_without_a_commit_of_this_configuration_is_not_there(run: Path) -
     assert opened.metrics().num_rows == 5
     assert [key for _, key, _ in opened.maps(MODEL, "ssig")] == ["k3", "k4"]
     assert opened.relation().aggregate("count(*)").fetchall() == [(5,)]
+
+
+def test_images_keep_their_order_beyond_a_million_in_one_shard(run: Path) -> None:
+    """As text, unit 1000000 comes before unit 999999."""
+    table = pq.read_table(run / "manifest.parquet").slice(0, 2)
+    numbers = {"unit": ["000000-999999-1000000", "000000-1000000-1000001"], "index": [999_999, 1_000_000]}
+    for name, values in numbers.items():
+        column = table.schema.get_field_index(name)
+        table = table.set_column(column, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+    pq.write_table(table, run / "manifest.parquet")
+    manifest = open_run(run).manifest
+    assert manifest["index"].to_pylist() == numbers["index"]
+    assert Positions(manifest).of(table).tolist() == [0, 1]
 
 
 def test_relation_holds_the_same_rows(run: Path) -> None:
