@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +37,7 @@ def argument(
     from pipeline.photographs import write_photographs
     from pipeline.report.argument import write
     from pipeline.shards import expand
+    from pipeline.trust import import_from_here
     from ssig.device import Device
     from ssig.models import load_model
     from ssig.models.sources import runs_code
@@ -46,12 +46,13 @@ def argument(
     for option, given, allowed in (("--target", target, TARGETS), ("--features", features, FEATURES)):
         if given not in allowed:
             raise UsageError(option, given, allowed)
+    out = out.expanduser()
     found = expand(shards, Path.cwd()) if shards else development_shards()
     if not found:
         out.mkdir(parents=True, exist_ok=True)
         found = [str(write_photographs(out))]
-    if runs_code(model):  # which may lie where the command is given
-        sys.path.append(str(Path.cwd()))
+    if runs_code(model):
+        import_from_here(str(out))
     settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)
     with Console(stderr=True).status("loading") as status:
         network = load_model(model, weights)

@@ -89,7 +89,7 @@ def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo")
     from pipeline.photographs import write_photographs
 
     overrides = {
-        "dataset.shards": [str(write_photographs(Path(out).parent / "photographs"))],
+        "dataset.shards": [str(write_photographs(Path(out).expanduser().parent / "photographs"))],
         "model.target": "predicted",
         "methods": list(DEMO_METHODS),
         "metrics": ["insertion", "deletion", "insertion_deletion_gap", "diffid", "roc_auc", "pointing", "energy"],
@@ -140,10 +140,11 @@ def attribute(
 def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from jobs.progress import Display
     from pipeline.driver import attribute as run_job
+    from pipeline.trust import import_from_here
     from ssig.models.sources import runs_code
 
-    if runs_code(job.model.name):  # which may lie where the command is given
-        sys.path.append(str(Path.cwd()))
+    if runs_code(job.model.name):
+        import_from_here(job.output.path)
     with Display() as display:
         summary = run_job(job, display, retry_failed=retry_failed)
     return _conclude(summary)
@@ -235,7 +236,7 @@ def pack(
     """Pack a folder of images into WebDataset shards with classes and boxes."""
     from pipeline.pack import pack as pack_images
 
-    print(*pack_images(source, out, shard_size=shard_size, csv=csv, synsets=synsets), sep="\n")
+    print(*pack_images(source, os.path.expanduser(out), shard_size=shard_size, csv=csv, synsets=synsets), sep="\n")
     return DONE
 
 

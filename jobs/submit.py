@@ -133,7 +133,8 @@ def exit_code(details: JobDetails) -> int:
 
 
 def _is_remote(path: str) -> bool:
-    return "://" in path or PurePosixPath(path).is_absolute()
+    # A home is that of the node, which resolves it as it does in a job file of its own.
+    return "://" in path or PurePosixPath(path).is_absolute() or PurePosixPath(path).parts[:1] == ("~",)
 
 
 def _first_line(problem: object) -> str:

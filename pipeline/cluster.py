@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from pipeline.summary import EXIT_INTERRUPTED
 from ssig.errors import UsageError
@@ -19,24 +20,50 @@ from ssig.errors import UsageError
 
 @contextmanager
 def cluster() -> Iterator[list[Mapping[str, float]]]:
-    """Ray, joined or started, and the resources of its nodes; stopped afterwards if it was started here."""
+    """Ray, joined or started, and the resources of its nodes; stopped afterwards if it was started here.
+
+    Joined is what this process, or `RAY_ADDRESS`, names. Without a name Ray itself would join whatever cluster is
+    named in a folder that every user of the machine may write, and run its code there.
+    """
     if ray.is_initialized():
         yield nodes()
         return
+    address = os.environ.get("RAY_ADDRESS") or "local"
     try:
         ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
-            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+            address=address,
+            job_config=_job_config(address),
+            include_dashboard=False if address == "local" else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError("RAY_ADDRESS", os.environ.get("RAY_ADDRESS"), f"a cluster that answers ({error})") from None
+        raise UsageError("RAY_ADDRESS", address, f"a cluster that answers ({error})") from None
     try:
         with _terminable():
             yield nodes()
     finally:
         ray.shutdown()
+
+
+class _Folders(list[str]):
+    """Where Ray has workers import from first of all: not from the folder that the command is given in.
+
+    A file `torch.py` in it would be run, and it may be a run of somebody else's. Actors are told where the driver
+    imports from; there this folder is the last, where code in it was asked for, and else it is none.
+    """
+
+    def extend(self, folders: Iterable[str]) -> None:
+        super().extend(folder for folder in folders if folder != os.getcwd())
+
+
+def _job_config(address: str) -> Any:
+    """What workers are told of the driver; None, Ray's own, for its client, which adds no folder."""
+    if "://" in address:
+        return None
+    config = JobConfig()
+    config._py_driver_sys_path = _Folders()  # Ray has no option for it
+    return config
 
 
 @contextmanager

@@ -254,10 +254,15 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _resolve(values: dict[str, Any], base: Path) -> None:
-    """Makes the relative paths of a job absolute, in place; URLs, names and wrong types are left alone."""
+    """Makes the paths of a job absolute, in place: relative ones, and those in a home (``~``, ``~user``).
+
+    URLs, names and wrong types are left alone.
+    """
 
     def absolute(text: Any) -> Any:
-        return os.path.abspath(base / text) if isinstance(text, str) and text and "://" not in text else text
+        if not isinstance(text, str) or not text or "://" in text:
+            return text
+        return os.path.abspath(base / os.path.expanduser(text))
 
     dataset, output, model = (values.get(name) for name in ("dataset", "output", "model"))
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), str):

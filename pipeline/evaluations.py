@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline import manifest as manifests
@@ -48,7 +46,7 @@ from pipeline.schema import SCHEMA_VERSION
 from pipeline.storage import Storage, open_storage
 from pipeline.summary import Summary, finish
 from pipeline.tables import MAPS_WANTED
-from pipeline.trust import owner_of, refuse_foreign_code
+from pipeline.trust import import_from_here, owner_of, refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.models import Model, load_model
 from ssig.models.sources import runs_code
@@ -189,8 +187,8 @@ def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
         config = config_name(base.model, base.method)
         advice = f"if you trust it, name it yourself: --trust {recorded['name']}"
         refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
-    if runs_code(recorded["name"]):  # which may lie where the command is given
-        sys.path.append(str(Path.cwd()))
+    if runs_code(recorded["name"]):
+        import_from_here(storage.root)
     model = load_model(recorded["name"], recorded["weights"], precision=recorded["precision"])
     if model.weights_hash != recorded["weights_hash"]:
         raise RefusedError(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from pipeline.shards import IMAGE_EXTENSIONS
 from pipeline.storage import Storage, open_storage, sha256
@@ -194,7 +194,7 @@ def _number(classes: list[str], name: str) -> int:
 def _images(folder: Path) -> list[Path]:
     """The images below `folder`, hidden files aside; any other file is refused, lest it be an image left out."""
     images: list[Path] = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in names if not name.startswith(".")):
             path = Path(parent, name)
@@ -202,6 +202,11 @@ def _images(folder: Path) -> list[Path]:
                 raise UsageError("source", ascii(str(path)), "images only: " + ", ".join(IMAGE_EXTENSIONS))
             images.append(path)
     return images
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    """For a folder that cannot be listed, which a walk would pass over together with all that is in it."""
+    raise UsageError("source", ascii(str(error.filename)), f"folders that can be read ({error.strerror})") from error
 
 
 def _key(image: Path, folder: Path) -> str:

@@ -55,14 +55,15 @@ def expand(patterns: Sequence[str], base: Path) -> list[str]:
         base: the folder that relative names start from.
 
     Raises:
-        UsageError: field ``dataset.shards``: a named shard is missing, a pattern matches nothing, or two shards
-            have the same file name, which is part of every sample's identity.
+        UsageError: field ``dataset.shards``: a named shard is missing, a pattern matches nothing, two shards have
+            the same file name, which is part of every sample's identity, or a path is not UTF-8, as records are.
     """
     shards = sorted({shard for pattern in patterns for shard in _expand(str(pattern), base)})
     if not shards:
         raise UsageError(_FIELD, list(patterns), "at least one shard")
     first: dict[str, str] = {}
     for shard in shards:
+        _check_encoding(shard)
         other = first.setdefault(shard.rpartition("/")[2], shard)
         if other != shard:
             raise UsageError(_FIELD, [other, shard], "shards whose file names differ")
@@ -95,6 +96,14 @@ def _files(name: str, base: Path) -> list[str]:
     else:
         matches = glob.glob(os.path.join(glob.escape(str(base)), name), recursive=True)
     return [os.path.abspath(match) for match in matches if os.path.isfile(match)]
+
+
+def _check_encoding(shard: str) -> None:
+    try:
+        shard.encode()
+    except UnicodeEncodeError:  # bytes of a file's name that are no text, as Python holds them
+        shown = os.fsencode(shard).decode(errors="backslashreplace")
+        raise UsageError(_FIELD, shown, "shards whose paths are UTF-8") from None
 
 
 def _objects(name: str) -> list[str]:

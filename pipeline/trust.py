@@ -4,11 +4,14 @@ A network named `module:callable` is imported and run, so only the user may name
 
     on the command line, or in a local file of the user's own    imported
     in a file of somebody else's, or in an object store          refused, before anything is imported
+
+A file is whose its owner is: a copy of somebody else's, or what was unpacked from an archive, counts as the user's.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from pipeline.storage import Storage, is_object_url
@@ -18,6 +21,19 @@ from ssig.errors import UsageError
 def owner_of(storage: Storage, name: str) -> int | None:
     """The user id that a stored file belongs to; None in an object store, where nobody is known."""
     return None if is_object_url(storage.root) else Path(storage.root, name).stat().st_uid
+
+
+def import_from_here(run: str) -> None:
+    """Lets code that the user names lie in the folder that the command is given in, behind all that is installed.
+
+    Not if that folder is the run, or lies inside of it: what is there came with the run, perhaps from somebody else.
+
+    Args:
+        run: the run's directory, or its URL.
+    """
+    here = Path.cwd()
+    if is_object_url(run) or not here.resolve().is_relative_to(Path(run).resolve()):
+        sys.path.append(str(here))
 
 
 def refuse_foreign_code(field: str, name: str, owner: int | None, advice: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import ray
 from pipeline import driver
 
 ROOT = Path(__file__).resolve().parents[1]
+DASHBOARD_HOST = inspect.signature(ray.init).parameters["dashboard_host"].default
 FORBIDDEN = {
     "eval",
     "exec",
@@ -77,20 +81,60 @@ def test_a_planted_danger_is_found(line: str) -> None:
     assert len(dangers(line)) == 1
 
 
-def test_a_ray_of_our_own_has_no_dashboard_and_one_that_has_it_keeps_it_on_loopback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    default = inspect.signature(ray.init).parameters["dashboard_host"].default
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What Ray is told when a driver starts or joins it; nothing is started."""
     told: dict[str, object] = {}
     monkeypatch.setattr(driver.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(driver.ray, "init", lambda **options: told.update(options))
     monkeypatch.setattr(driver.ray, "nodes", lambda: [])
     monkeypatch.setattr(driver.ray, "shutdown", lambda: None)
+    return told
+
+
+@pytest.mark.parametrize("address", [None, "", "local"])
+def test_a_ray_of_our_own_has_no_dashboard_and_one_that_has_it_keeps_it_on_loopback(
+    address: str | None, told: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
     with driver.cluster():
+        assert told["address"] == "local"
         assert told["include_dashboard"] is False
-        assert told.get("dashboard_host", default) in ("127.0.0.1", "::1", "localhost")
+        assert told.get("dashboard_host", DASHBOARD_HOST) in ("127.0.0.1", "::1", "localhost")
         assert "runtime_env" not in told
+
+
+def test_a_cluster_is_joined_only_where_it_is_named(told: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with driver.cluster():
+        assert (told["address"], told["include_dashboard"]) == ("10.0.0.1:6379", None)
+
+
+HERE = """
+import ray, sys
+from pipeline.cluster import cluster
+with cluster():
+    print(*ray.get(ray.remote(lambda: sys.path).remote()), sep="\\n")
+"""
+
+
+@pytest.mark.ray
+def test_workers_do_not_import_from_the_folder_of_the_command(tmp_path: Path) -> None:
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", HERE],
+        cwd=tmp_path,
+        env={**outer, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.splitlines()
+    assert str(ROOT) in found
+    assert str(tmp_path) not in found
 
 
 def test_tokens_are_never_turned_off() -> None:

@@ -36,8 +36,12 @@ WHOLE_NOTE = (
 )
 _ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}
 _TARGETS = {"label": "labelled class", "predicted": "predicted class"}
-# An underscore inside a word is no sign in Markdown.
-_MARKDOWN = re.compile(r"[\\|`*\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# Signs of Markdown: anywhere, an underscore inside a word aside; what begins a heading, a list, a quotation or a rule
+# where it begins a line; and what readers make links of without any sign (`://`, `www.`, `@`).
+_MARKDOWN = re.compile(
+    r"[\\|`*~@\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<!\S)#|^[-+=>]|:(?=//)|(?<=www)\.", re.IGNORECASE
+)
+_NUMBERED = re.compile(r"^(\d+)([.)])(?!\S)")
 
 
 def html(run: Run, report: Report) -> str:
@@ -117,7 +121,7 @@ def _markdown_text(value: Any) -> Any:
     """Markdown's own signs, and HTML's, as text."""
     if isinstance(value, Markup | int | float):
         return value
-    escaped = _MARKDOWN.sub(r"\\\g<0>", " ".join(str(value).split()))
+    escaped = _NUMBERED.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\g<0>", " ".join(str(value).split())))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 

@@ -49,7 +49,7 @@ def read(path: Path) -> State:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers meet damaged bytes with whatever exception comes first
-        raise ModelError(f"checkpoint {path}: {_complaint(error)}") from error
+        raise ModelError(f"checkpoint {path}: {complaint(error)}") from error
     return _state(content, path)
 
 
@@ -117,8 +117,8 @@ def _listed(what: str, names: Collection[str], most: int = 3) -> str:
     return f"{what}: {shown}" + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _complaint(error: Exception) -> str:
-    """One line in place of the readers' own texts, which advise to trust the file."""
+def complaint(error: Exception) -> str:
+    """What is wrong with a file, in one line in place of the readers' own texts, which advise to trust the file."""
     text = str(error)
     if "TorchScript" in text:
         return "is a TorchScript program; only a state dict of tensors is loaded"

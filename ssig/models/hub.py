@@ -1,23 +1,30 @@
 """Pretrained weights from the network: fetched or from the cache, or one clear error, soon.
 
-Without this the hub's client retries an unreachable host for most of a minute.
+Without this the hub's client retries an unreachable host for most of a minute, and the libraries unpickle what lies in
+a cache, whose hash is checked when it is downloaded and then no more: torchvision always, timm where reading it as
+tensors failed with a `TypeError`.
 """
 
 from __future__ import annotations
 
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
 
 from ssig.errors import ModelError
+from ssig.models import checkpoint
 
 PROBE_SECONDS = 5.0
+# Of torch: what `torch.load` reads by, whatever its caller says. The second, set by a user, contradicts the first.
+TENSORS_ONLY, ANYTHING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def reachable(url: str) -> bool:
@@ -40,7 +47,7 @@ def cached(url: str) -> bool:
 
 @contextmanager
 def fetching(what: str, url: str | None = None) -> Iterator[None]:
-    """For a body that loads pretrained weights of `what` through timm or torchvision.
+    """For a body that loads pretrained weights of `what` through timm or torchvision; code in them is never run.
 
     Args:
         what: the model as the user named it.
@@ -50,19 +57,39 @@ def fetching(what: str, url: str | None = None) -> Iterator[None]:
         ModelError: in place of anything that goes wrong in the body.
     """
     try:
-        if url is None:
-            with _cache_only_if_unreachable():
-                yield
-            return
-        if not cached(url) and not reachable(url):
-            raise ConnectionError(f"no answer from {url}")
-        yield
+        with _tensors_only():
+            if url is None:
+                with _cache_only_if_unreachable():
+                    yield
+                return
+            if not cached(url) and not reachable(url):
+                raise ConnectionError(f"no answer from {url}")
+            yield
     except Exception as error:  # sockets, HTTP, cache, damaged files: each library has its own
-        reason = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"{what}: pretrained weights could not be loaded ({type(error).__name__}: {reason}); "
+            f"{what}: pretrained weights could not be loaded ({_reason(error)}); "
             "without them, give a local checkpoint as weights, or weights: random"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnpicklingError):
+        return f"the file {checkpoint.complaint(error)}"
+    return f"{type(error).__name__}: " + str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """Has every `torch.load` of the process refuse what is no tensor: the calls that load are the libraries' own."""
+    saved = {name: os.environ.pop(name, None) for name in (TENSORS_ONLY, ANYTHING)}
+    os.environ[TENSORS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

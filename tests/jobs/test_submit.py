@@ -27,6 +27,14 @@ from ssig.errors import UsageError
 TOKEN = "0123456789abcdef" * 4
 START_SECONDS, STOP_SECONDS, JOB_SECONDS = 60, 15, 60
 JOB = {"dataset": {"shards": "/data/{0..3}.tar"}, "methods": ["ig"], "output": {"path": "s3://bucket/run"}}
+ROOT = Path(__file__).resolve().parents[2]
+JOINS = """
+import os, ray
+from pipeline.cluster import cluster
+with cluster() as nodes:
+    assert ray.get_runtime_context().gcs_address == os.environ["RAY_ADDRESS"]
+    assert len(nodes) == 1
+"""
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,13 @@ def test_the_exit_code_is_passed_on_and_the_log_followed(
 
 
 @pytest.mark.ray
+def test_a_job_joins_the_cluster_that_it_was_submitted_to(head: Head, job_file: Path, tmp_path: Path) -> None:
+    script = tmp_path / "joins.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + JOINS)
+    assert submit(job_file, head.address, entrypoint=f"{sys.executable} {script}") == 0
+
+
+@pytest.mark.ray
 def test_an_address_that_is_given_wins_over_the_environment(
     head: Head, job_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +176,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(head: Head, job_f
         [sys.executable, "-u", "-c", call, str(job_file), head.address],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=ROOT,
     )
     assert follower.stdout is not None
     try:
@@ -281,6 +296,12 @@ def test_a_job_of_urls_and_absolute_paths_travels_as_it_is(tmp_path: Path) -> No
     path = written(tmp_path / "job.yaml", model={"name": "timm:resnet18", "weights": "random"}, seed=7)
     sent = yaml.safe_load(job_for_cluster(path, None))
     assert sent == {**yaml.safe_load(path.read_text()), "dataset": {"shards": ["/data/{0..3}.tar"]}}
+
+
+def test_a_tilde_is_a_home_on_the_cluster(tmp_path: Path) -> None:
+    path = written(tmp_path / "job.yaml", dataset={"shards": ["~/0.tar", "~1.tar"]}, output={"path": "~/run"})
+    sent = yaml.safe_load(job_for_cluster(path, "~/ssig"))
+    assert (sent["dataset"]["shards"], sent["output"]["path"]) == (["~/0.tar", "~/ssig/~1.tar"], "~/run")
 
 
 def test_a_wrong_job_is_refused_before_anything_is_sent(tmp_path: Path) -> None:

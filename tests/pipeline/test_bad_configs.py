@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.config import LONGEST_LABELS, Job, load_evaluation, load_job
 from pipeline.evaluations import add_metrics
 from pipeline.storage import open_storage
-from pipeline.trust import owner_of, refuse_foreign_code
+from pipeline.trust import import_from_here, owner_of, refuse_foreign_code
 from ssig.errors import UsageError
 
 Make = Callable[..., Any]
@@ -207,8 +207,49 @@ def test_code_of_a_run_is_taken_from_the_users_own_runs_only(
         add_metrics(plain, load_evaluation({"metrics": ["energy"]}))
 
 
+@pytest.mark.parametrize(
+    ("folder", "run", "added"),
+    [
+        (".", "run", True),
+        ("run", "run", False),
+        ("run/report", "run", False),
+        ("run/report", ".", False),
+        ("link", "run", False),
+        ("run", "link", False),
+        ("run-of-mine", "run", True),
+        ("run", "memory://run", True),
+    ],
+)
+def test_code_that_is_named_never_comes_from_inside_of_the_run(
+    folder: str, run: str, added: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run" / "report").mkdir(parents=True)
+    (tmp_path / "run-of-mine").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    monkeypatch.chdir(tmp_path / folder)
+    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(before))
+    import_from_here(run if "://" in run else str(tmp_path / run))
+    assert sys.path == ([*before, os.getcwd()] if added else before)
+
+
 def test_code_that_an_object_store_names_is_refused() -> None:
     storage = open_storage("memory://somewhere/run")
     with pytest.raises(UsageError, match="an object store, which anybody may have written"):
         refuse_foreign_code("model.name", "networks:tiny", owner_of(storage, "config/x.json"), "name it yourself")
     refuse_foreign_code("model.name", "timm:resnet18", None, "")
+
+
+def test_an_evaluation_imports_nothing_from_inside_of_its_run(
+    make_shard: Make, make_job: Make, work_off: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise RuntimeError(str(sys.path == path))
+
+    run = str(work_off(make_job(make_shard(count=2), methods=["gradient"], metrics=[])))
+    monkeypatch.setattr("pipeline.evaluations.load_model", load)
+    path = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(path))
+    monkeypatch.chdir(run)
+    with pytest.raises(RuntimeError, match="True"):
+        add_metrics(run, load_evaluation({"metrics": ["energy"]}))

@@ -29,6 +29,20 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert job.model_label == "efficientnet-lite0"
 
 
+def test_a_tilde_is_the_home_in_files_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(home))
+    file = work / "job.yaml"
+    file.write_text("dataset: {shards: ['~/a.tar', b~.tar]}\nmodel: {weights: ~/w.pt}\noutput: {path: ~/runs/x}\n")
+    job = load_job(file)
+    assert job.dataset.shards == (str(home / "a.tar"), str(work / "b~.tar"))
+    assert (job.model.weights, job.output.path) == (str(home / "w.pt"), str(home / "runs/x"))
+    assert load_job(file, {"output.path": "~/y"}).output.path == str(home / "y")
+    assert load_job(file, {"output.path": "~no-such-user/y"}).output.path == str(work / "~no-such-user/y")
+
+
 def test_a_file_with_everything_and_overrides_on_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "jobs").mkdir()
     monkeypatch.chdir(tmp_path)

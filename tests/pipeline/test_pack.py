@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -123,6 +124,21 @@ def test_an_image_that_cannot_be_read_is_refused_and_leaves_no_shard(tmp_path: P
     with pytest.raises(UsageError, match=r"source: found .*2\.jpg"):
         pack(source, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tree(tmp_path / "s", "a/1.jpg", "a/locked/2.jpg", "a/open/3.jpg")
+    scan_folder = os.scandir
+
+    def scandir(path: str) -> object:  # a mode would not keep the superuser out
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UsageError, match=r"source: found .*a/locked.*Permission denied"):
+        pack(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_bad_shard_size_is_refused(tmp_path: Path) -> None:

@@ -364,6 +364,16 @@ def test_shards_of_one_name_are_refused(tmp_path: Path) -> None:
         expand([], tmp_path)
 
 
+@pytest.mark.parametrize("pattern", ["*.tar", "s\udce9.tar", "*/x.tar"])
+def test_paths_that_are_not_utf8_are_refused(tmp_path: Path, pattern: str) -> None:
+    touch(tmp_path, "a.tar", "s\udce9.tar", "caf\udce9/x.tar")
+    with pytest.raises(UsageError) as error:
+        expand([pattern], tmp_path)
+    assert error.value.field == "dataset.shards"
+    assert str(error.value.found).endswith(("s\\xe9.tar", "caf\\xe9/x.tar"))
+    assert str(error.value).isascii()
+
+
 def test_patterns_of_objects(tmp_path: Path) -> None:
     root = f"memory://{uuid.uuid4().hex}"
     storage = open_storage(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from pipeline.audit import audit
 from pipeline.report import build_report
@@ -18,6 +22,7 @@ from pipeline.report.render import _markdown_text
 Make = Callable[..., Any]
 MARK = "<script>alert('x')</script><img src=x onerror=alert(1)>\"&|`*_[a](javascript:alert(1))"
 VOID = {"meta", "br", "wbr"}
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 class Tags(HTMLParser):
@@ -119,3 +124,68 @@ def test_what_is_no_text_is_escaped_too() -> None:
     assert _markdown_text({"<b>": "a|b"}) == "{'&lt;b>': 'a\\|b'}"
     assert _markdown_text(["`x`"]) == "\\['\\`x\\`'\\]"
     assert (_markdown_text(3), _markdown_text(0.5)) == (3, 0.5)
+
+
+def shown(text: str) -> str:
+    """What a reader of Markdown makes of text that holds no sign of it."""
+    return html.escape(text, quote=False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("# heading", "## #", "> quotation", "- item", "-", "---", "+ item", "= =", "===", "1. item", "12) item"),
+        *(
+            "7.",
+            "~~~",
+            "~~~ python",
+            "~~gone~~",
+            "a ~ b",
+            "```",
+            "* * *",
+            "_x_",
+            "![a](b)",
+            "[a]: b",
+            "<a@b>",
+            "&amp;",
+        ),
+    ],
+)
+def test_no_value_opens_a_block_where_it_begins_a_line(value: str) -> None:
+    text = _markdown_text(value)
+    assert READER.render(text) == f"<p>{shown(value)}</p>\n"
+    assert READER.render(f"- {text}: 1") == f"<ul>\n<li>{shown(value)}: 1</li>\n</ul>\n"
+    assert READER.render(f"## {text}") == f"<h2>{shown(value)}</h2>\n"
+    assert READER.render(f"before\n{text}\nafter") == f"<p>before\n{shown(value)}\nafter</p>\n"
+
+
+@given(st.text("#>+-=~`*_[]()!<&:/.w1 a|\\@'"))
+def test_whatever_the_value_markdown_shows_it(value: str) -> None:
+    words = " ".join(value.split())
+    assert READER.render(_markdown_text(value)) == (f"<p>{shown(words)}</p>\n" if words else "")
+    assert READER.render(f"## a {_markdown_text(value)}") == f"<h2>{shown(f'a {words}'.strip())}</h2>\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("see https://x.y/z", "see https\\://x.y/z"),
+        ("s3://bucket/run", "s3\\://bucket/run"),
+        ("WWW.x.y, (www.x.y)", "WWW\\.x.y, (www\\.x.y)"),
+        ("someone@x.y", "someone\\@x.y"),
+    ],
+)
+def test_no_address_becomes_a_link(value: str, expected: str) -> None:
+    assert _markdown_text(value) == expected
+    assert READER.render(expected) == f"<p>{value}</p>\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("ssig-path", "guided-ig", "ssig+ig", "a=b", "x>y", "insertion_deletion_gap", "efficientnet-lite0"),
+        *("0.5", "1.5e-3", "2026-01-31", "timm:resnet18.a1_in1k", "C#", "10 %"),
+    ],
+)
+def test_ordinary_names_stay_as_they_are(value: str) -> None:
+    assert _markdown_text(value) == value

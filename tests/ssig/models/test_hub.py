@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -78,6 +80,75 @@ def test_a_damaged_download_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "checkpoints" / "squeezenet1_1-b8a52dc0.pth").write_bytes(b"cut")
     with pytest.raises(ModelError, match="torchvision:squeezenet1_1 IMAGENET1K_V1: pretrained weights could not"):
         load_model("torchvision:squeezenet1_1")
+
+
+class Calls:
+    """Something whose pickle calls a function when it is read."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+# Read as tensors alone, these slots are a `TypeError`, after which timm would read the file again, with code in it.
+SLOTS = Calls(OrderedDict, (), (None, {}))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which `torch.hub` looks for files that it has downloaded."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("variable", [None, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"])
+@pytest.mark.parametrize(
+    ("name", "file", "first", "reason"),
+    [
+        ("torchvision:squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", 0, r"the file holds pickled code \(posix.mkdir\)"),
+        ("timm:gcvit_xxtiny", "gcvit_xxtiny_224_nvidia-d1d86009.pth", 0, r"holds pickled code \(posix.mkdir\)"),
+        ("timm:gcvit_xxtiny", "gcvit_xxtiny_224_nvidia-d1d86009.pth", SLOTS, "TypeError"),
+    ],
+)
+def test_code_in_a_cached_download_is_not_run(
+    name: str,
+    file: str,
+    first: object,
+    reason: str,
+    variable: str | None,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv(variable, "1")
+    before = dict(os.environ)
+    torch.save({"first": first, "second": Calls(os.mkdir, (str(cache / "sprung"),))}, cache / file)
+    with pytest.raises(ModelError, match=reason) as caught:
+        load_model(name)
+    assert "weights_only" not in str(caught.value)
+    assert not (cache / "sprung").exists()
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("torchvision:squeezenet1_1", "squeezenet1_1-b8a52dc0.pth"),
+        ("torchvision:googlenet", "googlenet-1378be20.pth"),  # loses its auxiliary heads, transforms its input
+    ],
+)
+@pytest.mark.filterwarnings("ignore:auxiliary heads")
+def test_a_cached_state_dict_gives_what_the_same_checkpoint_gives(name: str, file: str, cache: Path) -> None:
+    drawn = load_model(name, "random")
+    entries = drawn.network.state_dict().items()
+    torch.save({entry: value + 0.01 if value.is_floating_point() else value for entry, value in entries}, cache / file)
+    model, given = load_model(name), load_model(name, cache / file)
+    batch = torch.rand(1, 3, *model.input_size)
+    assert torch.equal(model(batch), given(batch))
+    assert not torch.equal(model(batch), drawn(batch))
 
 
 def test_any_answer_means_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
