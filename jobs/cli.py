@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -50,6 +51,7 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.
 
 def main() -> None:
     """Runs the command line; every error that is no fault of the program is one line."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="ssig", standalone_mode=False)
     except TyperException as error:

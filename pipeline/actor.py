@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +39,8 @@ from ssig.optimise import Compile
 from ssig.ready import ready_replica
 
 CALLS_AT_ONCE = 2
-STATUS = "status"  # the concurrency group of calls that are answered while others are at work
+# Concurrency groups: of calls that are answered while others are at work, and of the one that never is.
+STATUS, WATCH = "status", "watch"
 
 
 class AttributionActor:
@@ -109,6 +111,10 @@ class AttributionActor:
         """How many maps are computed but not committed."""
         return self.worker.under_way
 
+    def watch(self) -> None:
+        """Never returns: that it fails tells of this actor's end, even if it had nothing to do."""
+        threading.Event().wait()
+
     def process(self, task: Task) -> Done:
         return self.worker.process(task)
 
@@ -118,7 +124,7 @@ class AttributionActor:
 
 def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
     """`AttributionActor`, or a class that answers the same calls, as a remote class with its resources."""
-    remote: Any = ray.remote(concurrency_groups={STATUS: 1})  # type: ignore[call-overload]
+    remote: Any = ray.remote(concurrency_groups={STATUS: 1, WATCH: 1})  # type: ignore[call-overload]
     environment = {**(preloaded() if num_gpus == 0 else {}), **faults.variables()}
     return remote(actor).options(
         num_cpus=num_cpus,
@@ -132,7 +138,10 @@ def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
 
 @dataclass(eq=False)
 class Member:
-    """An actor of the pool: `info` once it is ready, what it has in flight, and since when (`time.monotonic`)."""
+    """An actor of the pool: `info` once it is ready, what it has in flight, and since when (`time.monotonic`).
+
+    `starting`, `asking` and `watching` are calls that are out: the last is answered when the actor has ended.
+    """
 
     name: str
     handle: Any
@@ -140,6 +149,7 @@ class Member:
     info: dict[str, Any] | None = None
     under_way: float = 0.0
     asking: Any = None
+    watching: Any = None
     in_flight: dict[Any, Order] = field(default_factory=dict)
     since: dict[Any, float] = field(default_factory=dict)
 
@@ -197,7 +207,7 @@ class Pool:
     def wait(self, seconds: float) -> list[Event]:
         """What happened, waiting at most so long for the first event."""
         owners = {ref: member for member in self.members for ref in member.in_flight}
-        owners.update({member.starting: member for member in self.members if member.info is None})
+        owners.update({member.starting if member.info is None else member.watching: member for member in self.members})
         if not owners:
             return []
         ray.wait(list(owners), num_returns=1, timeout=seconds)
@@ -213,8 +223,8 @@ class Pool:
         for ref in _answered(asked):
             try:
                 asked[ref].under_way = ray.get(ref)
-            except RayActorError:
-                asked[ref].under_way = 0.0  # `wait` hears of its death
+            except RayError:
+                asked[ref].under_way = 0.0  # `wait` hears of its end
             asked[ref].asking = None
         for member in self.members:
             if member.asking is None and member.info is not None:
@@ -252,6 +262,7 @@ class Pool:
             return self._lost(member, _first_line(error))
         if order is None:
             member.info = value
+            member.watching = member.handle.watch.options(concurrency_group=WATCH).remote()
             return [Event("ready", member)]
         member.forget(ref)
         return [Event("done", member, order, value)]

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ from pipeline.planning import (
     forget_given_up,
     given_up_name,
     job_labels,
+    proven_labels,
     record_labels,
     record_run,
     units_to_do,
@@ -121,7 +122,8 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             forget_given_up(storage, works)
             pool = pool_of(job.actors, job.seed, storage, labels, model, size)
             timeout = job.actors.unit_timeout
-            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)
+            proven = proven_labels(storage, labels)
+            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
             return finish(storage, manifest, labels, listener, progress, dispatch.ending)
 
@@ -161,6 +163,7 @@ class Dispatch:
         listener: told of progress.
         progress: what it is told.
         unit_timeout: seconds after which an actor with an order is taken to hang; None for ever.
+        proven: labels under which units were done before.
 
     Attributes:
         orders: how many orders were handed out.
@@ -177,6 +180,7 @@ class Dispatch:
         listener: Listener,
         progress: Progress,
         unit_timeout: float | Literal["auto"] | None = None,
+        proven: Set[str] = frozenset(),
     ) -> None:
         self.attempt = uuid.uuid4().hex[:12]
         self.storage = storage
@@ -187,7 +191,7 @@ class Dispatch:
         self.listener = listener
         self.progress = progress
         self.to_do = len(works)
-        self.schedule = Schedule(works, _proven(works, manifest.unit_count))
+        self.schedule = Schedule(works, proven)
         self.interrupted = threading.Event()
         self.log = RunLog(storage, self.attempt)
         self.telemetry = Telemetry()
@@ -287,7 +291,8 @@ class Dispatch:
             self.log.write("actor lost", actor=name, reason=event.reason)
             if event.member.info is None:
                 self._failed_starts += 1
-                if self._failed_starts >= MOST_FAILED_STARTS:
+                # A place where none can start ends nothing while others work; it is tried less and less often.
+                if self._failed_starts >= MOST_FAILED_STARTS and not any(m.info for m in self.pool.members):
                     raise RunError(f"{self._failed_starts} actors in a row failed to start: {event.reason}")
             self._tell(f"{name} is lost: {event.reason}")
         elif event.kind == "done" and order is not None:
@@ -365,7 +370,7 @@ class Dispatch:
     def _resize(self) -> None:
         """Keeps as many actors as the work, the job and the cluster allow."""
         now = time.monotonic()
-        if self.pool.members and now - self._resized < RESIZE_SECONDS:
+        if self.pool.members and now - self._resized < RESIZE_SECONDS * 2 ** min(self._failed_starts, 6):
             return
         self._resized = now
         left = self.to_do - self.schedule.done - len(self.schedule.given_up)
@@ -406,12 +411,6 @@ class Dispatch:
 
     def _tell(self, message: str) -> None:
         self.listener(self.progress, message)
-
-
-def _proven(works: Sequence[Work], units: int) -> set[str]:
-    """The labels under which at least one of so many units is done already."""
-    missing = Counter(label for work in works for label in work.labels)
-    return {label for label, count in missing.items() if count < units}
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from pipeline.plan import (
     refuse_other_options,
     versions,
 )
-from pipeline.planning import forget_given_up, machine, run_manifest, units_to_do
+from pipeline.planning import forget_given_up, machine, proven_labels, run_manifest, units_to_do
 from pipeline.progress import Listener, Progress, silent
 from pipeline.resources import shape
 from pipeline.schedule import Work
@@ -101,7 +101,8 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
             forget_given_up(storage, works)
             pool = pool_of(job.actors, record["seed"], storage, labels, model, size, Evaluator)
             timeout = job.actors.unit_timeout
-            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout)
+            proven = proven_labels(storage, labels)
+            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
             return finish(storage, manifest, labels, listener, progress, dispatch.ending)
 
@@ -125,6 +126,9 @@ def _bases(storage: Storage, job: EvaluationJob) -> list[Label]:
     for label in chosen:
         if label.config["maps"] == "none":
             raise UsageError("output.maps", "none", MAPS_WANTED)
+        if label.config["model"] != chosen[0].config["model"]:
+            allowed = "methods that were run with one network and one target"
+            raise UsageError("methods", [chosen[0].method, label.method], allowed)
     return chosen
 
 

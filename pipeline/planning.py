@@ -20,7 +20,17 @@ from pipeline.commit import Commit, commits
 from pipeline.config import Job
 from pipeline.lease import Lease, LeaseHeldError
 from pipeline.manifest import Manifest
-from pipeline.names import MANIFEST, RUN, TABLES, commit_name, config_name, folder, metrics_name, table_name
+from pipeline.names import (
+    MANIFEST,
+    RUN,
+    TABLES,
+    commit_folder,
+    commit_name,
+    config_name,
+    folder,
+    metrics_name,
+    table_name,
+)
 from pipeline.plan import (
     Label,
     RefusedError,
@@ -160,7 +170,7 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
     """The labels to work on: those asked for, as recorded where they are, and the model's others in the run.
 
     Raises:
-        RefusedError: a label exists with other settings, or another label with other options of a metric.
+        RefusedError: a label exists with other settings, or the model has others that are not comparable.
     """
     wanted = {}
     for label in labels:
@@ -176,7 +186,7 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
             "give the changed method a label of its own, such as --method NAME:option=value,label=NEW",
         )
         wanted[label.method] = Label(label.model, label.method, recorded)
-    _refuse_other_metrics(storage, wanted.values())
+    _refuse_unlike(storage, wanted.values())
     model = next(iter(wanted.values()))
     for other in recorded_labels(storage):
         same_network = other.config["model"] == json.loads(json.dumps(model.config["model"]))
@@ -185,15 +195,21 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
     return list(wanted.values())
 
 
-def _refuse_other_metrics(storage: Storage, wanted: Iterable[Label]) -> None:
-    """Refuses a new label whose metrics the model's others have with other options: a report compares them."""
+def _refuse_unlike(storage: Storage, wanted: Iterable[Label]) -> None:
+    """Refuses a new label of another network, target or metric options than the model's others: they are compared."""
     recorded = recorded_labels(storage)
     for label in wanted:
-        others = {other.method: other.config["metrics"] for other in recorded if other.model == label.model}
-        if label.method not in others:
-            named = [(f"label {method!r}", metrics) for method, metrics in others.items()]
-            advice = "give the metric the options that it has there, or add it later: `ssig evaluate RUN --name NEW`"
-            refuse_other_options(label.config["metrics"], named, advice)
+        others = {other.method: other.config for other in recorded if other.model == label.model}
+        if label.method in others:
+            continue
+        for method, config in others.items():
+            what = f"label {method!r} of model {label.model!r} has another network, score or target"
+            advice = "give this one a model label of its own: --set model.label=NEW"
+            asked = json.loads(json.dumps(label.config["model"]))
+            refuse_differences({"model": config["model"]}, {"model": asked}, what, advice)
+        named = [(f"label {method!r}", config["metrics"]) for method, config in others.items()]
+        advice = "give the metric the options that it has there, or add it later: `ssig evaluate RUN --name NEW`"
+        refuse_other_options(label.config["metrics"], named, advice)
 
 
 def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
@@ -201,6 +217,12 @@ def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
     for label in labels:
         storage.create(config_name(label.model, label.method), json.dumps(label.config, indent=1).encode())
     faults.point("after-labels", storage.root)
+
+
+def proven_labels(storage: Storage, labels: Iterable[Label]) -> set[str]:
+    """The method labels under which some unit is done."""
+    folders = {label.method: commit_folder(label.model, label.method, label.evaluation) for label in labels}
+    return {method for method, commits_of in folders.items() if any(True for _ in storage.list(commits_of))}
 
 
 def units_to_do(storage: Storage, manifest: Manifest, labels: Sequence[Label]) -> list[Work]:

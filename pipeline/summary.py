@@ -17,6 +17,7 @@ from pipeline.progress import Listener, Progress
 from pipeline.records import Status
 from pipeline.report import build_report, report_is_current
 from pipeline.storage import Storage
+from ssig.errors import UsageError
 
 EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -77,14 +78,15 @@ def finish(
     ending = ending or Ending()
     faults.point("before-report", storage.root)
     report: str | None = f"{storage.root}/report/index.html"
-    if not report_is_current(storage.root):
-        progress.phase = "writing the report"
-        listener(progress, None)
-        try:
+    try:
+        if not report_is_current(storage.root):
+            progress.phase = "writing the report"
+            listener(progress, None)
             report = build_report(storage.root)
-        except OSError as error:  # the same command, or `ssig report`, writes it when the storage takes it
-            report = None
-            listener(progress, f"the report could not be written: {error}")
+    # Whatever the storage does not take or give: the same command, or `ssig report`, writes it when it does.
+    except (OSError, UsageError) as error:
+        report = None
+        listener(progress, f"the report could not be written: {error}")
     faults.point("after-report", storage.root)
     found = statuses(storage, labels)
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())

@@ -42,10 +42,18 @@ def merged(parts: Sequence[Measured]) -> Measured:
 
     def joined(name: str) -> dict[str, np.ndarray]:
         columns = [getattr(part, name) for part in parts]
-        return {key: np.concatenate([column[key] for column in columns]) for key in (columns[0] if columns else {})}
+        return {key: _stacked([column[key] for column in columns]) for key in (columns[0] if columns else {})}
 
     excluded = [reasons for part in parts for reasons in part.excluded]
     return Measured(joined("columns"), joined("lists"), excluded, joined("seconds"))
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """One array of them all; a part in which no sample has a list takes the width of the others."""
+    if arrays[0].ndim > 1:
+        width = max(array.shape[1:] for array in arrays)
+        arrays = [np.full((len(a), *width), np.nan, a.dtype) if np.isnan(a).all() else a for a in arrays]
+    return np.concatenate(arrays)
 
 
 def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:

@@ -361,6 +361,6 @@ def _spent(attributions: pa.Table) -> int:
 
 
 def _tensor(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:
-    """Some rows of a column, or None where it is null there."""
+    """Some rows of a column, NaN where it is null; None where all are."""
     values = column.take(rows) if rows else column.slice(0, 0)
-    return None if values.null_count else torch.from_numpy(values.to_numpy().copy())
+    return None if rows and values.null_count == len(rows) else torch.from_numpy(values.to_numpy().copy())

@@ -34,3 +34,6 @@ class SimulatedActor:
 
     def under_way(self) -> float:
         return 0.0
+
+    def watch(self) -> None:
+        threading.Event().wait()

@@ -22,7 +22,7 @@ from pipeline.results import Run
 from pipeline.statistics import CONFIDENCE, RESAMPLES, bootstrap
 from ssig.registry import FAMILIES
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 
 
 @dataclass(frozen=True)

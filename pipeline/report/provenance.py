@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 
 from pipeline.report.measurements import ordered_methods
 from pipeline.results import Run
+from ssig.options import as_dict
 from ssig.registry import METRICS
 
 # What a map without information scores, on the same images: the scale of every metric.
@@ -55,14 +57,20 @@ class Metric:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that repeats one model's part of a run."""
+    """Everything that repeats one model's part of a run.
+
+    Attributes:
+        jobs: YAML jobs, one for each way in which maps are stored.
+        evaluations: commands that add the metrics that were added.
+    """
 
     model: dict[str, str]
     methods: tuple[Method, ...]
     metrics: tuple[Metric, ...]
     machine: dict[str, str]
     missing_controls: tuple[str, ...]
-    job: str
+    jobs: tuple[str, ...]
+    evaluations: tuple[str, ...]
 
 
 def provenance(run: Run, model: str) -> Provenance:
@@ -81,7 +89,8 @@ def provenance(run: Run, model: str) -> Provenance:
         ),
         machine=_facts(configs[0].get("machine", {})),
         missing_controls=tuple(control for control, known in CONTROLS.items() if names.isdisjoint(known)),
-        job=job_file(run, model),
+        jobs=tuple(job_files(run, model)),
+        evaluations=tuple(evaluation_commands(run, model)),
     )
 
 
@@ -98,9 +107,35 @@ def versions(run: Run) -> dict[str, str]:
     return _facts(run.document.get("versions", {}))
 
 
-def job_file(run: Run, model: str) -> str:
-    """The YAML job that repeats a model's part of the run, every option in full."""
-    labels = ordered_methods(run, model)
+def job_files(run: Run, model: str) -> Iterator[str]:
+    """The YAML jobs that repeat a model's part of the run, every option in full: one for all methods, if it can be."""
+    alike: dict[str, list[str]] = {}
+    for label in ordered_methods(run, model):
+        config = run.config[model, label]
+        alike.setdefault(json.dumps([config.get(name) for name in ("model", "maps", "channels")]), []).append(label)
+    return (_job_file(run, model, labels) for labels in alike.values())
+
+
+def evaluation_commands(run: Run, model: str) -> Iterator[str]:
+    """The commands that add what evaluations added, with the options that are not the default."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in run.evaluations:
+        if one.model == model:
+            chosen = " ".join(f"--metric {shlex.quote(_choice(name, one.metrics[name]))}" for name in one.metrics)
+            alike.setdefault((one.name, chosen), []).append(one.method)
+    for (name, chosen), labels in alike.items():
+        methods = " ".join(f"--method {shlex.quote(label)}" for label in labels)
+        yield f"ssig evaluate RUN --model {shlex.quote(model)} --name {shlex.quote(name)} {methods} {chosen}"
+
+
+def _choice(name: str, options: Mapping[str, Any]) -> str:
+    """A metric as the command line takes it: ``NAME:option=value,…``."""
+    usual = as_dict(METRICS[name].parse({})) if name in METRICS else {}
+    given = [f"{option}={json.dumps(value)}" for option, value in options.items() if usual.get(option, ...) != value]
+    return ":".join([name, ",".join(given)] if given else [name])
+
+
+def _job_file(run: Run, model: str, labels: Sequence[str]) -> str:
     configs = [run.config[model, label] for label in labels]
     metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
     dataset = run.document.get("dataset", {})

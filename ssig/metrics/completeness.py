@@ -19,13 +19,14 @@ from ssig.registry import METRICS, MetricSpec
 
 def completeness(evaluation: Evaluation, options: NoOptions) -> MetricResult:
     """The completeness gap, and its ratio to the change of the score."""
+    has_residual = evaluation.completeness_residual is not None
     residual = np.abs(_numbers(evaluation.completeness_residual, len(evaluation)))
     change = np.abs(_numbers(evaluation.score, len(evaluation)) - _numbers(evaluation.baseline_score, len(evaluation)))
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = residual / change
     return assemble(
         columns={"completeness": residual, "completeness_relative": relative},
-        excluded=[_excluded(gap, difference) for gap, difference in zip(residual, change, strict=True)],
+        excluded=[_excluded(gap, difference, has_residual) for gap, difference in zip(residual, change, strict=True)],
     )
 
 
@@ -33,9 +34,10 @@ def _numbers(values: Tensor | None, length: int) -> np.ndarray:
     return np.full(length, np.nan) if values is None else values.detach().cpu().double().numpy()
 
 
-def _excluded(residual: float, change: float) -> dict[str, str]:
+def _excluded(residual: float, change: float, has_residual: bool) -> dict[str, str]:
     if np.isnan(residual):
-        return dict.fromkeys(("completeness", "completeness_relative"), "method has no completeness residual")
+        reason = "completeness residual is not finite" if has_residual else "method has no completeness residual"
+        return dict.fromkeys(("completeness", "completeness_relative"), reason)
     if np.isnan(change):
         return {"completeness_relative": "scores of image and baseline are not at hand"}
     if change == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,17 @@ def expected(shard: Path, tmp_path: Path) -> list[tuple[Any, ...]]:
     """The rows of an undisturbed run."""
     finish(shard, tmp_path / "undisturbed")
     return rows_of(tmp_path / "undisturbed")
+
+
+def test_a_command_that_only_writes_the_report_ends_as_interrupted_too(shard: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    finish(shard, run)
+    shutil.rmtree(run / "report")
+    faults = {"SSIG_FAULTS": "before-report:terminate-driver", "SSIG_FAULTS_FOLDER": str(tmp_path / "faults")}
+    asked = subprocess.run(command(shard, run), env={**environment(), **faults}, timeout=240, capture_output=True)
+    assert asked.returncode == 130
+    finish(shard, run)
+    assert (run / "report" / "index.html").exists()
 
 
 def kill_group(process: subprocess.Popen[str]) -> int:

@@ -181,6 +181,21 @@ def test_failed_units_are_done_again_when_asked(make_shard: Make, make_job: Make
     assert audit(str(tmp_path / "run")).ok
 
 
+def test_a_report_that_cannot_be_made_is_no_wrong_use(make_shard: Make, make_job: Make, work_off: Make) -> None:
+    job = make_job(make_shard())
+    table = next((work_off(job) / "metrics").rglob("*.parquet"))
+    whole = table.read_bytes()
+    table.write_bytes(whole[:100])
+    told: list[str | None] = []
+    first = attribute(job, lambda progress, message: told.append(message))
+    assert (first.exit_code, first.report, first.units_to_do) == (1, None, 0)
+    assert any(str(table.name) in message for message in told if message)
+    table.write_bytes(whole)
+    again = attribute(job)
+    assert again.exit_code == 0
+    assert again.report is not None
+
+
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [

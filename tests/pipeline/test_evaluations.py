@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from tests_shards import members
 
+from jobs.cli import choice
 from pipeline import manifest as manifests
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
@@ -20,8 +23,10 @@ from pipeline.evaluations import _label, _record, add_metrics
 from pipeline.evaluator import Evaluator
 from pipeline.names import config_name
 from pipeline.plan import RefusedError, recorded_evaluations, recorded_labels
+from pipeline.planning import proven_labels
 from pipeline.records import Poison
 from pipeline.repair import repair
+from pipeline.report.provenance import provenance
 from pipeline.results import open_run
 from pipeline.status import status
 from pipeline.storage import open_storage
@@ -208,6 +213,58 @@ def test_one_column_is_measured_in_one_way(make_shard: Make, make_job: Make, wor
         RefusedError, match=r"evaluation 'later' of method 'gradient'(?s:.*)steps: recorded 2, asked for 4"
     ):
         add_metrics(str(run), evaluation(INSERTION, name="later", methods=["ig"]))
+
+
+def test_labels_of_one_model_are_of_one_network_and_target(make_shard: Make, make_job: Make, work_off: Make) -> None:
+    shard = make_shard(count=2)
+    run = work_off(make_job(shard, methods=["gradient"], metrics=[]))
+    other = make_job(shard, methods=["ig"], metrics=[], model__target="predicted")
+    with pytest.raises(
+        RefusedError, match=r"another network, score or target(?s:.*)model\.target: recorded \"label\""
+    ):
+        work_off(other)
+    with pytest.raises(RefusedError, match=r"model\.name: recorded \"networks:tiny\""):
+        work_off(
+            make_job(shard, methods=["ig"], model__name="networks:gives_nan_on_white", model__label="networks:tiny")
+        )
+    work_off(make_job(shard, methods=["ig"], metrics=[], model__target="predicted", model__label="predicted"))
+    assert audit(str(run)).ok
+    labels = recorded_labels(open_storage(str(run)))
+    config = labels[0].config
+    mixed = {**config, "method_label": "b", "model": {**config["model"], "target": 3}}
+    (run / config_name("networks:tiny", "b")).write_text(json.dumps(mixed))
+    with pytest.raises(UsageError, match="one network and one target"):
+        add_metrics(str(run), evaluation("energy", model="networks:tiny"))
+
+
+def test_the_report_says_how_to_repeat_what_was_added(make_shard: Make, make_job: Make, work_off: Make) -> None:
+    shard = make_shard(count=2)
+    run = work_off(make_job(shard, methods=["gradient"], metrics=["roc_auc"]))
+    evaluate_here(run, evaluation("gini", INSERTION, name="la ter"))
+    work_off(make_job(shard, methods=["ig"], metrics=["energy"], output__maps="float32"))
+    told = provenance(open_run(run), "networks:tiny")
+    (command,) = told.evaluations
+    words = shlex.split(command)
+    assert words[:6] == ["ssig", "evaluate", "RUN", "--model", "networks:tiny", "--name"]
+    assert words[6:9] == ["la ter", "--method", "gradient"]
+    given = [choice("--metric", text) for option, text in zip(words[9::2], words[10::2], strict=True)]
+    assert evaluation(*given, name="la ter") == evaluation("gini", INSERTION, name="la ter")
+    jobs = [yaml.safe_load(job) for job in told.jobs]
+    assert [(job["output"]["maps"], [one["label"] for one in job["methods"]]) for job in jobs] == [
+        ("float16", ["gradient"]),
+        ("float32", ["ig"]),
+    ]
+
+
+def test_nothing_is_proven_of_an_evaluation_that_has_not_begun(
+    make_shard: Make, make_job: Make, work_off: Make
+) -> None:
+    """Whether the network or a metric fails for every image is not told by units that nobody has evaluated yet."""
+    run = work_off(make_job(make_shard(count=6), methods=["gradient", "ig"], metrics=[], unit_size=2), limit=2)
+    storage = open_storage(str(run))
+    labels = recorded_labels(storage)
+    assert proven_labels(storage, labels) == {"gradient", "ig"}
+    assert proven_labels(storage, [_label(storage, evaluation("gini"), base) for base in labels]) == set()
 
 
 @pytest.mark.ray

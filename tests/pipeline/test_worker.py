@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -22,9 +23,9 @@ from pipeline.plan import recorded_labels
 from pipeline.planning import forget_failed
 from pipeline.records import ManifestRow, Poison
 from pipeline.storage import open_storage
-from pipeline.tables import decode_maps, quantised
+from pipeline.tables import Measured, decode_maps, merged, quantised
 from pipeline.tasks import Task
-from pipeline.worker import Worker
+from pipeline.worker import Worker, _tensor
 from pipeline.writer import DamagedTableError
 from ssig import attribute
 from ssig.models import load_model
@@ -195,6 +196,27 @@ def test_a_sample_that_kills_while_it_is_decoded_is_not_decoded_again(
     worker, task = begin(run, {2: Poison("the actor died")})
     assert worker.process(task).statuses == {name: {"ok": 3, "quarantined": 1} for name in ("ssig", "ig")}
     assert audit(str(run)).ok
+
+
+def test_parts_without_lists_take_the_width_of_the_others() -> None:
+    """Of a chunk in which no sample has a list, nobody knows how long one would be."""
+    parts = [
+        Measured({"a": np.zeros(2)}, {"curve": np.full((2, 1), np.nan)}, [{}, {}]),
+        Measured({"a": np.ones(1)}, {"curve": np.array([[1.0, 2.0, 3.0]])}, [{}]),
+    ]
+    for order in (parts, parts[::-1]):
+        curves = merged(order).lists["curve"]
+        assert curves.shape == (3, 3)
+        assert np.isnan(curves).all(axis=1).sum() == 2
+        assert [1.0, 2.0, 3.0] in curves.tolist()
+
+
+def test_one_number_that_is_not_there_takes_no_other_with_it() -> None:
+    column = pa.chunked_array([pa.array([0.1, None, 0.3], pa.float32())])
+    some = _tensor(column, [0, 1, 2])
+    assert some is not None
+    assert some.isnan().tolist() == [False, True, False]
+    assert _tensor(column, [1]) is None
 
 
 @pytest.mark.parametrize("cut_off", ["commit", "metrics", "quarantine"])

@@ -160,7 +160,8 @@ def test_tables_agree_with_the_json(finished_run):
 
 def test_the_job_file_repeats_the_options(finished_run):
     _, report, _ = reported(finished_run)
-    job = yaml.safe_load(report["models"][0]["provenance"]["job"])
+    (text,) = report["models"][0]["provenance"]["jobs"]
+    job = yaml.safe_load(text)
     assert [method["label"] for method in job["methods"]] == ["ssig", "ig/50"]
     assert job["methods"][0]["samples"] == 32
     assert job["seed"] == 7

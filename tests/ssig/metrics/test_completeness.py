@@ -25,10 +25,10 @@ def test_gap_and_ratio(batch: Callable[..., Evaluation]) -> None:
 
 def test_methods_without_the_axiom_are_excluded(batch: Callable[..., Evaluation]) -> None:
     some = torch.tensor([0.5, torch.nan, 0.0, 0.2, -2.0])
-    for residual, rows in ((None, range(5)), (some, [1])):
+    none, infinite = "method has no completeness residual", "completeness residual is not finite"
+    for residual, rows, reason in ((None, range(5), none), (some, [1], infinite)):
         result = completeness(batch(completeness_residual=residual))
         for row in rows:
-            reason = "method has no completeness residual"
             assert result.excluded[row] == {"completeness": reason, "completeness_relative": reason}
             assert np.isnan(result.columns["completeness"][row])
 

@@ -1,0 +1,72 @@
+"""Actors that end or never begin, seen by a real pool and its driver's loop; what computes is simulated."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.bench.simulated import SimulatedActor
+from pipeline import manifest as manifests
+from pipeline.actor import AttributionActor, Event, Pool, remote_class
+from pipeline.driver import Dispatch
+from pipeline.lease import Lease
+from pipeline.progress import Progress, silent
+from pipeline.resources import Shape
+from pipeline.schedule import Work
+from pipeline.storage import open_storage
+
+Make = Callable[..., Any]
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def heard(pool: Pool, seconds: float = 60) -> list[Event]:
+    """The next events of a pool."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if events := pool.wait(0.5):
+            return events
+        pool.ask()
+    raise AssertionError("nothing was heard")
+
+
+def test_an_idle_actor_that_dies_is_lost_at_once() -> None:
+    remote = remote_class(SimulatedActor, num_cpus=0, num_gpus=0)
+    pool = Pool(lambda: remote.remote(0.001))
+    first, second = pool.start(), pool.start()
+    while first.info is None or second.info is None:
+        assert {event.kind for event in heard(pool)} == {"ready"}
+    os.kill(first.info["pid"], signal.SIGKILL)
+    (event,) = heard(pool)
+    assert (event.kind, event.member) == ("lost", first)
+    assert pool.members == [second]
+    pool.stop()
+
+
+@pytest.mark.slow
+def test_actors_that_cannot_start_end_nothing_while_others_work(
+    make_shard: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.driver.RESIZE_SECONDS", 0.05)
+    storage = open_storage(str(tmp_path / "run"))
+    manifests.build([str(make_shard(count=50))], 1).save(storage)
+    manifest = manifests.load(storage)
+    works = [Work(unit.id, ("sleep",), 1) for unit in manifest.units()]
+    able, unable = (remote_class(kind, num_cpus=0, num_gpus=0) for kind in (SimulatedActor, AttributionActor))
+    starts: list[int] = []
+
+    def create() -> Any:
+        starts.append(1)
+        return able.remote(0.5) if len(starts) == 1 else unable.remote(None, {}, storage.root, 0, 1, "off", 1)
+
+    with Lease(storage) as lease:
+        loop = Dispatch(storage, manifest, works, Pool(create), Shape(0, 0, 2, 2), lease, silent, Progress())
+        loop.run()
+    assert loop.schedule.done == 50
+    assert len(starts) > 4
