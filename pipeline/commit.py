@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -70,8 +70,8 @@ def write_commit(storage: Storage, label: Label, commit: Commit) -> bool:
     """Records a unit as done; False if another attempt was first."""
     name = commit_name(label.model, label.method, commit.unit, label.evaluation)
     faults.point("before-commit", name)
-    whole = replace(commit, checksum=checksum(asdict(commit)))
-    first = storage.create(name, json.dumps(asdict(whole)).encode())
+    record = asdict(commit)
+    first = storage.create(name, json.dumps({**record, "checksum": checksum(record)}).encode())
     faults.point("after-commit", name)
     return first
 

@@ -186,7 +186,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
         raise _usage_error(error, None) from None
     _check_metrics(job.metrics)
     if len(encoded(job.title)) > LONGEST_LABELS:
-        raise UsageError("name", job.title, f"a name of {LONGEST_LABELS} bytes: it is part of file names")
+        raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
     for metric in job.metrics:
         missing = sorted(metric.spec.needs & NOT_STORED)
         if missing:

@@ -72,11 +72,12 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     manifest = run_manifest(storage)
     if changed := manifests.verify_shards(manifest):
         raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
-    bases = _bases(storage, job)
+    recorded = recorded_labels(storage)
+    bases = _bases(storage, recorded, job)
     labels = [_label(storage, job, base) for base in bases]
     others = [
         (f"evaluation {job.title!r} of method {other.method!r}", other.config["metrics"])
-        for other in recorded_evaluations(storage, recorded_labels(storage))
+        for other in recorded_evaluations(storage, recorded)
         if (other.evaluation, other.model) == (job.title, bases[0].model)
     ]
     refuse_other_options(metrics_config(job.metrics), others, NEW_NAME)
@@ -107,9 +108,8 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
             return finish(storage, manifest, labels, listener, progress, dispatch.ending)
 
 
-def _bases(storage: Storage, job: EvaluationJob) -> list[Label]:
-    """The labels of the run that are to be evaluated: of one model."""
-    labels = recorded_labels(storage)
+def _bases(storage: Storage, labels: Sequence[Label], job: EvaluationJob) -> list[Label]:
+    """Those of the run's labels that are to be evaluated: of one model, network and target."""
     models = sorted({label.model for label in labels})
     if job.model is None and len(models) > 1:
         raise UsageError("model", None, models)

@@ -186,18 +186,18 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
             "give the changed method a label of its own, such as --method NAME:option=value,label=NEW",
         )
         wanted[label.method] = Label(label.model, label.method, recorded)
-    _refuse_unlike(storage, wanted.values())
+    others = recorded_labels(storage)
+    _refuse_unlike(wanted.values(), others)
     model = next(iter(wanted.values()))
-    for other in recorded_labels(storage):
+    for other in others:
         same_network = other.config["model"] == json.loads(json.dumps(model.config["model"]))
         if other.model == model.model and other.method not in wanted and same_network:
             wanted[other.method] = other
     return list(wanted.values())
 
 
-def _refuse_unlike(storage: Storage, wanted: Iterable[Label]) -> None:
+def _refuse_unlike(wanted: Iterable[Label], recorded: Sequence[Label]) -> None:
     """Refuses a new label of another network, target or metric options than the model's others: they are compared."""
-    recorded = recorded_labels(storage)
     for label in wanted:
         others = {other.method: other.config for other in recorded if other.model == label.model}
         if label.method in others:
