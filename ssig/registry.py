@@ -82,6 +82,8 @@ class MethodSpec:
             None for points of its own.
         references: how many images of the data set it wants to compare with under given options; 0 for none.
         presets: named settings of a reference.
+        control: whether it is no explanation but a floor for the others, such as random numbers.
+        revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
 
     name: str
@@ -95,6 +97,8 @@ class MethodSpec:
     references: Callable[[Any], int] = lambda options: 0
     baseline: Callable[[Any], bool] = lambda options: True
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    control: bool = False
+    revision: int = 0
 
     def parse(self, given: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
@@ -128,6 +132,9 @@ class MetricSpec:
             image of the method has the list, and NaN for a number that is made from it.
         resampled: `(columns, counts, options) -> numbers`, (R,) each: what `dataset` gives of the images with image i
             taken counts[r, i] times, counts (R, N); None where each image must be there once, or it takes too long.
+        shares: the columns that are 0 or 1 for each image, so that their mean is a share of the images.
+        incomparable: column -> why methods cannot be ranked by it, although it has a better direction.
+        revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
 
     name: str
@@ -147,6 +154,9 @@ class MetricSpec:
     dataset_columns: Mapping[str, str] = field(default_factory=dict)
     dataset: Callable[[Mapping[str, np.ndarray], Any], Mapping[str, float]] | None = None
     resampled: Callable[[Mapping[str, np.ndarray], np.ndarray, Any], Mapping[str, np.ndarray]] | None = None
+    shares: frozenset[str] = frozenset()
+    incomparable: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
 
     def parse(self, given: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""

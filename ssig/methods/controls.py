@@ -99,6 +99,7 @@ def _register(name: str, make: Callable[[Group, Any], Tensor], options: type[Any
             evaluations=lambda options: 0,
             complete=False,
             baseline=lambda options: False,
+            control=True,
         )
     )
 
