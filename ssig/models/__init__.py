@@ -2,9 +2,10 @@
 
 from ssig.models.geometry import Box, Geometry, mask_to_input, to_input
 from ssig.models.loading import ModelState, export, load_model, resolve, restore
-from ssig.models.model import Model, hash_state
+from ssig.models.model import PREPARATION_REVISION, Model, hash_state
 
 __all__ = [
+    "PREPARATION_REVISION",
     "Box",
     "Geometry",
     "Model",

@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from ssig.errors import UsageError
 from ssig.models.geometry import Geometry
 
+# Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
+# (`ssig.optimise`, `ssig.replica`). Part of every fingerprint.
+PREPARATION_REVISION = 1
+
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
