@@ -3,11 +3,18 @@
     norm(w * x + b) = s (w * x + b - m) + t = (s w) * x + (s (b - m) + t),   s = weight / sqrt(variance + eps)
 
 so a batch norm that takes a convolution's or linear layer's output is folded into that layer's weights. Nothing is
-traced symbolically, which fails on many networks: one forward pass in float64 is watched, pairs are read off the
-graph of its gradients, and only those folds stay after which logits and input gradients are what they were.
+traced symbolically, which fails on many networks: one forward pass in float64 is watched, and pairs are read off the
+graph of its gradients.
 
 An activation that works in place has its input copied first where its derivative needs it. Clamps (ReLU6) know theirs
-from their result just as well, so they go on without the copy; the others stop working in place.
+from their result just as well, so they go on without the copy; the others stop working in place. Unequal padding
+becomes part of the kernels.
+
+All these change nothing but rounding, so they are proved in float64, on points of several kinds (`ssig.proof`): only
+those stay after which logits and input gradients are what they were.
+
+Convolutions run faster with channels last, but a network that looks at how its tensors lie in memory, as `view` does,
+may not stand it: it is tried, and such a network keeps the layout that it was written for.
 
 Under autocast, frozen weights are cast anew in every call, because its cache holds only those that require gradients;
 here they are stored in low precision once, where logits stay bit-equal. On the CPU, weights of convolutions and linear
@@ -16,10 +23,10 @@ layers are also brought into the processor's layout once (`ssig.packed`).
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
@@ -34,10 +41,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 from torchvision.ops import FrozenBatchNorm2d
 
+from ssig.arithmetic import arithmetic
+from ssig.copying import copy_of
 from ssig.errors import ModelError, UsageError
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv, InPlaceClamp
 from ssig.packed import packed
+from ssig.proof import Forward, all_answers, answers, close, holds, proof_points
 
 LOG = logging.getLogger(__name__)
 
@@ -59,15 +69,17 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # What works in place without a copy: the derivative is known from the result, or there is none to compute.
 ON_RESULT = (nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
-# Relative L2 distance: rounding in float64 stays far below it, and a wrong fold far above.
+# Relative L2 distances. Rounding in float64 stays far below the first, and a change that is wrong far above.
 FLOAT64_TOLERANCE = 1e-9
 # Logits must be bit-equal in low precision; gradients need not, as some CUDA kernels add in any order.
 LOW_PRECISION_TOLERANCE = 1e-2
+# Of sums in another order and of what follows at kinks; pixels that are taken for others differ by more than 1.
+LAYOUT_TOLERANCE = 0.1
 
 Compile = Literal["none", "default", "cuda-graphs"]
 COMPILE_MODES: dict[Compile, str | None] = {"none": None, "default": "default", "cuda-graphs": "reduce-overhead"}
 
-Forward = Callable[[Tensor], Tensor]
+Size = tuple[int, int]
 Undo = Callable[[], None]
 Change = Callable[[nn.Module], Undo]
 
@@ -77,16 +89,22 @@ class Optimised:
     """An optimised copy of a network, and what was done to it.
 
     Attributes:
-        network: the copy, in evaluation mode, parameters frozen.
+        network: the copy, in evaluation mode, parameters frozen; or the network itself where it cannot be copied.
         folded: batch norms folded into the layers before them.
         left: batch norms that stayed.
         lowered: weights and biases stored in low precision.
+        layout: of the weights, and of the points that the network takes.
+        batches: whether the network takes more than one point at once.
+        left_out: what was tried and does not suit the network, a sentence each.
     """
 
     network: nn.Module
-    folded: int
-    left: int
-    lowered: int
+    folded: int = 0
+    left: int = 0
+    lowered: int = 0
+    layout: torch.memory_format = torch.contiguous_format
+    batches: bool = True
+    left_out: tuple[str, ...] = ()
 
 
 def optimised(
@@ -104,9 +122,9 @@ def optimised(
 
     Args:
         network: takes what `example` is, gives logits (B, classes); may be a `Model`.
-        example: (B, C, H, W) on the network's device, of which the first is used. Of noise or a photograph: on even
-            areas ties of pooling hide differences. What a network does must not hang on pixel values otherwise.
-        precision: that of the autocast under which the copy runs; with ``bf16`` or ``fp16`` it runs under no other.
+        example: (B, C, H, W) on the network's device, of noise, of which the first is used. What a network does must
+            not hang on pixel values otherwise than at the points that are made from it (`ssig.proof`).
+        precision: that of the evaluations; with ``bf16`` or ``fp16`` the copy runs under no other autocast.
         keep: names of submodules whose outputs are wanted as they are; no batch norm outside is folded into them.
         compile: ``default`` for `torch.compile`, ``cuda-graphs`` for its mode that records CUDA graphs. Gradients at
             a submodule's output are then to be had only under ``torch.compiler.set_stance("force_eager")``.
@@ -118,47 +136,162 @@ def optimised(
     check_precision(precision)
     if compile not in COMPILE_MODES:
         raise UsageError("model.compile", compile, COMPILE_MODES)
-    points = example[:1].detach()
+    points = proof_points(example[:1].detach())
     dtype, mode = PRECISIONS[precision], COMPILE_MODES[compile]
-    copied = copy.deepcopy(network).eval().requires_grad_(False)
-    if mode is None:
-        _unalias(copied, points)
-    folds = _folds(copied, points, keep)
-    for fold in folds:
-        fold(copied)
-    if any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in copied.modules()):
-        copied.to(memory_format=torch.channels_last)
-    if dtype is not None:
-        _lower(copied, points, dtype)
-    _align(copied, points, dtype)
-    if mode is None:
-        _pack(copied, points, dtype)
-    else:
-        _compile(copied, points, dtype, mode)
+    with arithmetic(precision):
+        try:
+            copied = _frozen(copy_of(network))
+        except ModelError as error:
+            return Optimised(network, batches=_batches(network, points), left_out=(f"optimisation: {error}",))
+        batches = _batches(copied, points)
+        layout, reason = _layout(copied, points, batches)
+        changes = _exact(copied, points, keep, layout, in_place=mode is None)
+        for change in changes:
+            change(copied)
+        copied.to(memory_format=layout)
+        if dtype is not None:
+            _lower(copied, points, dtype)
+        if mode is None:
+            _pack(copied, points, dtype, PACKABLE if layout == torch.channels_last else {nn.Linear.forward})
+        else:
+            _compile(copied, points[0], dtype, mode)
     return Optimised(
         network=copied,
-        folded=len(folds),
-        left=sum(type(module).forward in NORMS for module in copied.modules()),
+        folded=sum(isinstance(change, partial) and change.func is _fold for change in changes),
+        left=sum(_forward_of(module) in NORMS for module in copied.modules()),
         lowered=sum(parameter.dtype == dtype for parameter in copied.parameters()),
+        layout=layout,
+        batches=batches,
+        left_out=() if reason is None else (f"channels-last layout: {reason}",),
     )
 
 
-def _unalias(network: nn.Module, points: Tensor) -> None:
-    """Spares activations that work in place the copy of their input, where the answers stay what they were."""
-    names = [
+def _frozen(network: nn.Module) -> nn.Module:
+    """The network in evaluation mode, without gradients of parameters."""
+    with suppress(NotImplementedError):  # exported networks know no modes
+        network.eval()
+    return network.requires_grad_(False)
+
+
+def _batches(network: nn.Module, points: Sequence[Tensor]) -> bool:
+    """Whether the network takes two points at once; true of one that takes none at all, which is told elsewhere."""
+    with torch.no_grad():
+        try:
+            network(points[0])
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            return True
+        try:
+            return len(network(torch.cat(points[:2]))) == 2
+        except torch.OutOfMemoryError:
+            return True  # which is not for the network to say
+        except Exception as error:
+            LOG.info("%s takes no batch of 2: %s", type(network).__name__, error)
+            return False
+
+
+def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tuple[torch.memory_format, str | None]:
+    """The layout that suits the network, into which it is brought; and the reason where that is not the faster one."""
+    usual, fast = torch.contiguous_format, torch.channels_last
+    network.to(memory_format=usual)
+    if not any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in network.modules()):
+        return usual, None
+    # Of a single point some views are good in either layout.
+    tried = torch.cat(points[:2]) if batches else points[0]
+    try:
+        expected = answers(network, tried)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # which the network raises again where it is used
+        return usual, None
+    network.to(memory_format=fast)
+    try:
+        found = answers(network, tried.contiguous(memory_format=fast))
+        reason = None if close(found, expected, LAYOUT_TOLERANCE) else "the network gives other values"
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+    if reason is None:
+        return fast, None
+    network.to(memory_format=usual)
+    return usual, reason
+
+
+def _exact(
+    network: nn.Module, points: Sequence[Tensor], keep: Collection[str], layout: torch.memory_format, in_place: bool
+) -> list[Change]:
+    """The changes after which the network is the same but for rounding; the network itself is not changed.
+
+    Args:
+        network: the network.
+        points: on which that is proved.
+        keep: names of submodules whose outputs stay what they are.
+        layout: of the weights.
+        in_place: whether activations that work in place are among them.
+    """
+    spared = _working_in_place(network) if in_place else []
+    padded = _padded_unequally(network)
+    if not (spared or padded or any(_plain(module, NORMS) for module in network.modules())):
+        return []
+    try:
+        # Float64 convolutions are faster in this layout.
+        twin = copy_of(network).double().to(memory_format=torch.contiguous_format)
+        doubles = [point.double() for point in points]
+        pairs = _pairs(twin, doubles[0])
+        with _watched(twin, padded) as sizes:
+            expected = all_answers(twin, doubles)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a network that cannot run in float64 stays what it is
+        LOG.info("%s cannot be proved in float64: %s", type(network).__name__, error)
+        return []
+    changes: list[Change] = [partial(_spare, name=name) for name in spared]
+    changes += [
+        partial(_fold, layer_name=layer, norm_name=norm) for layer, norm in pairs if not _crosses(layer, norm, keep)
+    ]
+    changes += [
+        partial(_put_aligned, name=name, size=next(iter(seen)), layout=layout)
+        for name, seen in sizes.items()
+        if len(seen) == 1
+    ]
+    return _kept(twin, changes, lambda: holds(twin, doubles, expected, FLOAT64_TOLERANCE))
+
+
+def _working_in_place(network: nn.Module) -> list[str]:
+    """Activations that work in place and have their input copied for that."""
+    return [
         name
         for name, module in network.named_modules()
-        if getattr(module, "inplace", False) is True and not isinstance(module, ON_RESULT)
+        if getattr(module, "inplace", False) is True and not isinstance(module, (*ON_RESULT, torch.jit.ScriptModule))
     ]
-    if not names:
-        return
-    expected = _answers(network, points)
 
-    def same() -> bool:
-        found = _answers(network, points)
-        return torch.equal(found[0], expected[0]) and _close(found[1:], expected[1:], LOW_PRECISION_TOLERANCE)
 
-    _kept(network, [partial(_spare, name=name) for name in names], same)
+def _padded_unequally(network: nn.Module) -> list[str]:
+    """Convolutions that pad their input as it comes."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if _plain(module, {Conv2dSame.forward}) and set(cast(Conv2dSame, module).dilation) == {1}
+    ]
+
+
+@contextmanager
+def _watched(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, set[Size]]]:
+    """(H, W) of all that submodules are given in the body, by their names."""
+    sizes: dict[str, set[Size]] = defaultdict(set)
+
+    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        height, width = inputs[0].shape[-2:]
+        sizes[name].add((height, width))
+
+    handles = [network.get_submodule(name).register_forward_pre_hook(partial(seen, name)) for name in names]
+    try:
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _spare(network: nn.Module, name: str) -> Undo:
@@ -173,39 +306,13 @@ def _spare(network: nn.Module, name: str) -> Undo:
     return undo
 
 
-def _align(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None:
-    """Makes unequal padding part of the kernels, where logits and input gradients stay what they were."""
-    sizes: dict[str, set[tuple[int, int]]] = defaultdict(set)
-
-    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        height, width = inputs[0].shape[-2:]
-        sizes[name].add((height, width))
-
-    forward = _under_autocast(network, dtype)
-    names = [
-        name
-        for name, module in network.named_modules()
-        if _plain(module, {Conv2dSame.forward}) and set(cast(Conv2dSame, module).dilation) == {1}
-    ]
-    if not names:
-        return
-    handles = [network.get_submodule(name).register_forward_pre_hook(partial(seen, name)) for name in names]
-    try:
-        expected = _answers(forward, points)
-    finally:
-        for handle in handles:
-            handle.remove()
-    changes: list[Change] = [
-        partial(_put_aligned, name=name, size=next(iter(sizes[name]))) for name in names if len(sizes[name]) == 1
-    ]
-    _kept(network, changes, lambda: _close(_answers(forward, points), expected, LOW_PRECISION_TOLERANCE))
+def _put_aligned(network: nn.Module, name: str, size: Size, layout: torch.memory_format) -> Undo:
+    return _put(network, name, AlignedConv(cast(Any, network.get_submodule(name)), size, layout))
 
 
-def _put_aligned(network: nn.Module, name: str, size: tuple[int, int]) -> Undo:
-    return _put(network, name, AlignedConv(cast(Any, network.get_submodule(name)), size))
-
-
-def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None:
+def _pack(
+    network: nn.Module, points: Sequence[Tensor], dtype: torch.dtype | None, kinds: set[Callable[..., Any]]
+) -> None:
     """Packs the weights of layers on the CPU; each proves itself on what it is given here."""
     given: dict[str, Tensor] = {}
 
@@ -215,14 +322,17 @@ def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None
     layers = [
         (name, module)
         for name, module in network.named_modules()
-        if isinstance(module, AlignedConv) or _plain(module, PACKABLE)
+        if (isinstance(module, AlignedConv) and nn.Conv2d.forward in kinds) or _plain(module, kinds)
     ]
-    if not layers or points.device.type != "cpu":
+    if not layers or points[0].device.type != "cpu":
         return
     forward = _under_autocast(network, dtype)
     handles = [module.register_forward_pre_hook(partial(seen, name)) for name, module in layers]
     try:
-        expected = _answers(forward, points)
+        first = all_answers(forward, points[:1])
+        for handle in handles:
+            handle.remove()
+        expected = first + all_answers(forward, points[1:])
     except torch.OutOfMemoryError:
         raise
     except Exception:  # which the network raises again where it is used
@@ -232,13 +342,13 @@ def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None
             handle.remove()
     changes: list[Change] = []
     for name, values in given.items():
-        with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(values.device.type, dtype=dtype, enabled=dtype is not None):
             module = packed(network.get_submodule(name), values)
         if module is not None:
             changes.append(partial(_put, name=name, module=module))
     given.clear()
     # A network may look at its layers' weights, which a packed layer does not show.
-    _kept(network, changes, lambda: _close(_answers(forward, points), expected, LOW_PRECISION_TOLERANCE))
+    _kept(network, changes, lambda: holds(forward, points, expected, LOW_PRECISION_TOLERANCE))
 
 
 def _put(network: nn.Module, name: str, module: nn.Module) -> Undo:
@@ -256,25 +366,8 @@ def _under_autocast(network: nn.Module, dtype: torch.dtype | None) -> Forward:
     return forward
 
 
-def _folds(network: nn.Module, points: Tensor, keep: Collection[str]) -> list[Change]:
-    """The folds that leave logits and input gradients as they are; the network is not changed."""
-    if not any(_plain(module, NORMS) for module in network.modules()):
-        return []
-    # Float64 convolutions are faster in this layout.
-    trial = copy.deepcopy(network).double().to(memory_format=torch.contiguous_format)
-    points = points.double().contiguous()
-    try:
-        pairs, expected = _pairs(trial, points)
-    except Exception:  # a network that cannot run in float64 keeps its batch norms
-        return []
-    folds: list[Change] = [
-        partial(_fold, layer_name=layer, norm_name=norm) for layer, norm in pairs if not _crosses(layer, norm, keep)
-    ]
-    return _kept(trial, folds, lambda: _close(_answers(trial, points), expected, FLOAT64_TOLERANCE))
-
-
-def _pairs(network: nn.Module, points: Tensor) -> tuple[list[tuple[str, str]], tuple[Tensor, Tensor]]:
-    """Names (layer, norm) where the norm takes the layer's output and nothing else takes it; logits and gradient.
+def _pairs(network: nn.Module, points: Tensor) -> list[tuple[str, str]]:
+    """Names (layer, norm) where the norm takes the layer's output and nothing else takes it.
 
     Both are called once and have one name each. What uses the output without gradients is not seen here.
     """
@@ -299,19 +392,18 @@ def _pairs(network: nn.Module, points: Tensor) -> tuple[list[tuple[str, str]], t
         elif names[module] == 1 and _plain(module, NORMS):
             handles.append(module.register_forward_pre_hook(partial(before_norm, name)))
     try:
-        logits, gradient = _answers(network, points)
+        logits, _ = answers(network, points)
     finally:
         for handle in handles:
             handle.remove()
     uses = _uses(logits.grad_fn)
-    pairs = [
+    return [
         (made[node], norm)
         for norm, node in taken.items()
         if node in made
         and uses[node] == called[made[node]] == called[norm] == 1
         and _fits(network.get_submodule(made[node]), network.get_submodule(norm))
     ]
-    return pairs, (logits.detach(), gradient)
 
 
 def _uses(root: Node | None) -> Counter[Node]:
@@ -328,12 +420,17 @@ def _uses(root: Node | None) -> Counter[Node]:
     return uses
 
 
+def _forward_of(module: nn.Module) -> object:
+    """The forward function of a module's class; scripted modules have none."""
+    return getattr(type(module), "forward", None)
+
+
 def _plain(module: nn.Module, forwards: Collection[Callable[..., Any]]) -> bool:
     """Whether a module computes one of `forwards` from its own parameters, with nothing attached."""
     attached = (
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
-    own = type(module).forward in forwards and "forward" not in vars(module)
+    own = _forward_of(module) in forwards and "forward" not in vars(module)
     return own and not attached and not is_parametrized(module)
 
 
@@ -381,27 +478,34 @@ def _fold(network: nn.Module, layer_name: str, norm_name: str) -> Undo:
     return undo
 
 
-def _lower(network: nn.Module, points: Tensor, dtype: torch.dtype) -> None:
+def _lower(network: nn.Module, points: Sequence[Tensor], dtype: torch.dtype) -> None:
     """Stores weights in `dtype` where the network gives the same under autocast, with and without gradients."""
 
     forward = _under_autocast(network, dtype)
 
-    def answers() -> tuple[Tensor, Tensor, Tensor]:
+    def found(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
-            plain = forward(points)
-        return plain, *_answers(forward, points)
+            plain = forward(point)
+        logits, gradient = answers(forward, point)
+        return plain, logits.detach(), gradient
 
-    def same() -> bool:
-        plain, logits, gradient = answers()
+    def same(point: Tensor, expected: tuple[Tensor, Tensor, Tensor]) -> bool:
+        plain, logits, gradient = found(point)
         return (
             torch.equal(plain, expected[0])
             and torch.equal(logits, expected[1])
-            and _close((gradient,), expected[2:], LOW_PRECISION_TOLERANCE)
+            and close((gradient,), expected[2:], LOW_PRECISION_TOLERANCE)
         )
 
-    expected = answers()
+    try:
+        before = [found(point) for point in points]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # which the network raises again where it is used
+        return
     names = [name for name, module in network.named_modules() if _plain(module, LAYERS)]
-    _kept(network, [partial(_store, name=name, dtype=dtype) for name in names], same)
+    changes: list[Change] = [partial(_store, name=name, dtype=dtype) for name in names]
+    _kept(network, changes, lambda: all(map(same, points, before)))
 
 
 def _store(network: nn.Module, name: str, dtype: torch.dtype) -> Undo:
@@ -440,23 +544,7 @@ def _compile(network: nn.Module, points: Tensor, dtype: torch.dtype | None, mode
     """Compiles the network in place, so that its submodules keep their names, and calls it once."""
     network.compile(mode=mode)
     try:
-        _answers(_under_autocast(network, dtype), points)
+        answers(_under_autocast(network, dtype), points)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(f"torch.compile failed on {type(network).__name__}: {reason}") from error
-
-
-def _answers(forward: Forward, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (1, classes), attached to their graph, and the input gradient of a sum that weighs each differently."""
-    with torch.enable_grad():
-        points = points.clone().requires_grad_()
-        logits = forward(points)
-        weights = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype) / logits.shape[1]
-        (gradient,) = torch.autograd.grad((logits * weights).sum(), points)
-    return logits, gradient
-
-
-def _close(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
-    return all(
-        bool((one - other).norm() <= tolerance * other.norm()) for one, other in zip(found, expected, strict=True)
-    )

@@ -56,7 +56,7 @@ def load_model(
         weights: None for the source's pretrained default; ``random`` (or ``none``) for a random initialisation that is
             always the same; a path to a .pt, .pth or .safetensors file; for torchvision also the name of its weights.
         device: where the model goes; by default the CPU.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` to run under autocast.
+        precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
 
     Raises:
         UsageError: an unknown name, weights, device or precision, or a file that is not there.

@@ -15,16 +15,23 @@ from torch import Tensor, nn
 
 from ssig.errors import UsageError
 from ssig.models.geometry import Geometry
+from ssig.models.lazy import materialise
 
 # Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
 # (`ssig.optimise`, `ssig.replica`). Part of every fingerprint.
 PREPARATION_REVISION = 1
 
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# The type of the autocast that each runs under; the arithmetic of float32 is that of `ssig.arithmetic`.
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "tf32": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 class Model(nn.Module):
-    """A network for attribution: in evaluation mode, parameters frozen, 4-D weights channels-last.
+    """A network for attribution: in evaluation mode, parameters frozen.
 
     Args:
         network: takes normalised batches, gives logits (B, classes).
@@ -32,7 +39,7 @@ class Model(nn.Module):
         mean, std: (C,) normalisation in pixel space; become buffers.
         geometry: resize and crop.
         categories: name of each class.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` to run under autocast.
+        precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
         weights_hash: where it is already known.
 
     Attributes:
@@ -64,7 +71,9 @@ class Model(nn.Module):
         self.geometry = geometry
         self.categories = categories
         self.precision = precision
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.eval()
+        materialise(network, (1, len(mean), *geometry.crop))
+        self.requires_grad_(False)
         self.weights_hash = weights_hash or hash_state(self)
 
     @property
