@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ssig.errors import UsageError
 from ssig.models.geometry import Geometry
-from ssig.models.lazy import materialise
 
 # Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
 # (`ssig.optimise`, `ssig.replica`). Part of every fingerprint.
@@ -71,9 +70,7 @@ class Model(nn.Module):
         self.geometry = geometry
         self.categories = categories
         self.precision = precision
-        self.eval()
-        materialise(network, (1, len(mean), *geometry.crop))
-        self.requires_grad_(False)
+        self.eval().requires_grad_(False)
         self.weights_hash = weights_hash or hash_state(self)
 
     @property
