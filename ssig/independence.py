@@ -139,7 +139,7 @@ def probes(image: Tensor) -> Tensor:
     span = high - low if high > low else torch.ones_like(high)
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(_SEED)).to(image)
     subject = low + span * (0.25 + 0.5 * (image - low) / span)
-    extremes = low + span * (noise > 0.7).to(image.dtype)  # noqa: PLR2004  (a third is white)
+    extremes = low + span * (noise > 0.7).to(image.dtype)
     return torch.cat([subject, low + span * noise, extremes, subject])
 
 
@@ -173,7 +173,9 @@ class _Judge:
         self._network, self._subject = network, subject
         self._scale = max(float(seen.nan_to_num(posinf=0.0, neginf=0.0).abs().max()), 1e-30)
         kinds = {seen.dtype, subject.dtype} | (
-            {p.dtype for p in network.parameters() if p.is_floating_point()} if isinstance(network, nn.Module) else set()
+            {p.dtype for p in network.parameters() if p.is_floating_point()}
+            if isinstance(network, nn.Module)
+            else set()
         )
         self._tolerance = max(TOLERANCES.get(kind, 0.0) for kind in kinds)
         if subject.device.type != "cpu":
@@ -200,14 +202,14 @@ class _Judge:
 
 def _evaluated(network: Network, points: Tensor) -> Tensor:
     logits = logits_of(network(points.clone()), len(points))
-    if logits.ndim != 2 or len(logits) != len(points):  # noqa: PLR2004
+    if logits.ndim != 2 or len(logits) != len(points):
         found = tuple(logits.shape)
         raise ModelError(f"the network gave {found} for {len(points)} points; expected (n, classes)")
     return logits.detach()
 
 
 def _in_batch(network: Network, batch: Tensor) -> tuple[Tensor | None, bool]:
-    """The logits of a batch, or None where there are none; and whether that is because it takes one image at a time."""
+    """The logits of a batch, or None where there are none; and whether that is since it takes one image at a time."""
     try:
         return _evaluated(network, batch), False
     except torch.OutOfMemoryError:

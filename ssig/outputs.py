@@ -1,7 +1,7 @@
 """The logits in what a network returns: a tensor, or an object, a dictionary or a tuple that holds them.
 
-Classifiers of transformers return an object with `.logits`, some networks a dictionary, others a tuple of the logits and
-further outputs (GoogLeNet and Inception, in training).
+Classifiers of transformers return an object with `.logits`, some networks a dictionary, others a tuple of the logits
+and further outputs (GoogLeNet and Inception, in training).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _tensor(output: object) -> Tensor:
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
         return output[0]
     raise ModelError(
-        f"the network returned {_named(output)}; let it return a tensor of logits (n, classes), or an object with .{LOGITS}"
+        f"the network returned {_named(output)}; let it return its logits (n, classes), or an object with .{LOGITS}"
     )
 
 

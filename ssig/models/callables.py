@@ -19,7 +19,12 @@ from ssig.independence import mode_is_fixed
 from ssig.models.preparation import Stated, by_attributes, by_timm, by_transforms
 from ssig.outputs import logits_of, two_classes
 
-QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized", "torch.nn.intrinsic.quantized")
+QUANTISED = (
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.intrinsic.quantized",
+    "torch.nn.quantized",
+    "torch.nn.intrinsic.quantized",
+)
 # What wraps a network, and the attribute that it is under: several devices, and `torch.compile`.
 WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 DTYPES = (torch.float16, torch.bfloat16, torch.float64)
@@ -39,7 +44,7 @@ def built(factory: Any, name: str) -> tuple[nn.Module, object]:
         returned = factory()
     except Exception as error:  # whatever the user's code raises
         raise ModelError(f"{name}: failed with {type(error).__name__}: {error}") from error
-    network, transforms = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)  # noqa: PLR2004
+    network, transforms = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     if not isinstance(network, nn.Module):
         raise ModelError(f"{name}: returned a {type(returned).__name__}; expected an nn.Module")
     return network, transforms
@@ -73,7 +78,7 @@ def other_types(network: nn.Module) -> str:
 def settled(network: nn.Module, size: tuple[int, int], name: str) -> int:
     """Evaluates an image of zeros once, with frozen weights, and gives the number of classes.
 
-    Lazy modules take their shapes from it. Hooks compute weights anew, now from frozen ones, so that they can be copied.
+    Lazy modules take their shapes from it. Hooks compute weights anew, from frozen ones, so that they can be copied.
 
     Args:
         network: is changed so.
@@ -95,7 +100,11 @@ def settled(network: nn.Module, size: tuple[int, int], name: str) -> int:
     except Exception as error:  # whatever the user's network raises
         problem = f"a batch {tuple(example.shape)} gave no logits (1, classes)"
         reason = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-        advice = "; its attribute input_size is that of images, (H, W)" if hasattr(network, "input_size") else ""
+        advice = (
+            "; its attribute input_size is that of images, H or (H, W)"
+            if hasattr(network, "input_size")
+            else "; the size of its input is its attribute input_size, or --set model.input=SIZE"
+        )
         raise ModelError(f"{name}: {problem}: {reason}{advice}") from error
     return int(classes)
 
@@ -133,7 +142,7 @@ def categories_of(network: nn.Module, classes: int, known: tuple[str, ...], name
     if isinstance(given, Mapping):
         given = [given[key] for key in sorted(given, key=lambda key: (_number(key), str(key)))]
     names = tuple(map(str, given))
-    if len(names) == 1 and classes == 2:  # noqa: PLR2004  (one logit)
+    if len(names) == 1 and classes == 2:
         names = (f"not {names[0]}", names[0])
     if len(names) != classes:
         raise ModelError(f"{name}: has {len(names)} categories for {classes} classes")
@@ -148,9 +157,10 @@ def _number(key: object) -> float:
 
 
 def _states_input(value: object) -> bool:
-    return hasattr(value, "meta") or hasattr(value, "crop_size") or isinstance(getattr(value, "transforms", None), list)
+    return (
+        hasattr(value, "meta") or hasattr(value, "crop_size") or isinstance(getattr(value, "transforms", None), list)
+    )
 
 
 def _kind(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
-

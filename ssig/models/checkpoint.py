@@ -22,9 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ssig.errors import ModelError, UsageError
+from ssig.weight_files import SAFETENSORS, SUFFIXES, is_weight_file
 
-SAFETENSORS = ".safetensors"
-SUFFIXES = (".pt", ".pth", ".pth.tar", ".ckpt", ".bin", SAFETENSORS)
 # Where training puts the state dict, in the order in which they are taken; the second are averages of the first.
 NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema", "model_ema_state_dict")
@@ -39,18 +38,13 @@ CONVERT = 'torch.save(network.state_dict(), "weights.pt")'
 State = Mapping[str, Any]
 
 
-def is_file_name(text: str) -> bool:
-    """Whether a text ends as the name of a checkpoint does."""
-    return text.lower().endswith(SUFFIXES)
-
-
 def find(path: Path) -> Path:
     """The path, if it is a file with a suffix of a checkpoint.
 
     Raises:
         UsageError: it is not.
     """
-    if not is_file_name(path.name) or not path.is_file():
+    if not is_weight_file(path.name) or not path.is_file():
         raise UsageError("model.weights", str(path), f"an existing file ending in {', '.join(SUFFIXES)}")
     return path
 
@@ -110,12 +104,16 @@ def load_into(network: nn.Module, state: State, source: object, *, by_order: boo
     ]
     if any(problems):
         advice = _other_width(differing, state, own)
-        raise ModelError(f"checkpoint {source} does not fit the network: " + "; ".join(filter(None, problems)) + advice)
+        raise ModelError(
+            f"checkpoint {source} does not fit the network: " + "; ".join(filter(None, problems)) + advice
+        )
 
 
 def _other_width(differing: Sequence[str], state: State, own: State) -> str:
     """What to do about a checkpoint that fits but for its classifier; empty where that is not so."""
-    names = [name for name in own if isinstance(own[name], Tensor) and name in state and isinstance(state[name], Tensor)]
+    names = [
+        name for name in own if isinstance(own[name], Tensor) and name in state and isinstance(state[name], Tensor)
+    ]
     wrong = [name for name in names if state[name].shape != own[name].shape]
     same_layer = {name.rpartition(".")[0] for name in wrong}
     alike = all(state[name].shape[1:] == own[name].shape[1:] for name in wrong)
@@ -223,8 +221,7 @@ def complaint(error: Exception) -> str:
     if ".tar format" in text:
         return "is in torch's old .tar format, which may hold code; only a state dict of tensors is loaded"
     if code := re.search(r"GLOBAL ((?:\w+\.)+\w+)", text):
-        return (
-            f"holds pickled code ({code[1]}); only a state dict of tensors is loaded. Where the network is made: {CONVERT}"
-        )
+        advice = f"Where the network is made: {CONVERT}"
+        return f"holds pickled code ({code[1]}); only a state dict of tensors is loaded. {advice}"
     reason = "" if isinstance(error, UnpicklingError) else text.partition("\n")[0].partition(". ")[0]
     return f"is damaged, cut short or no checkpoint ({type(error).__name__}{reason and ': ' + reason})"

@@ -1,4 +1,4 @@
-"""What is looked at when a network has been loaded: whether images of a batch stay apart, and whether it gives logits."""
+"""What is looked at when a network has been loaded: that images of a batch stay apart, and that it gives logits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def output_warnings(logits: Tensor) -> tuple[str, ...]:
     if not bool(finite.all()):
         share = f"{int((~finite).sum())} of {logits.numel()}"
         return (f"{share} logits of ordinary images are not finite",)
-    if logits.shape[1] == 2 and bool((logits.sum(dim=1) == 0).all()):  # noqa: PLR2004  (made of a single one)
+    if logits.shape[1] == 2 and bool((logits.sum(dim=1) == 0).all()):
         single = logits[:, 1] - logits[:, 0]
         odd = bool(((single >= 0) & (single <= 1)).all())
         note = "one logit: treated as a sigmoid, class 1 where it is above 0, else class 0"

@@ -120,8 +120,8 @@ def by_job(
 
     Args:
         mean, std: three numbers each.
-        given: a geometry; or any of `INPUT_FIELDS`: ``size`` H or (H, W), ``resize`` one number or (height, width), ``interpolation``
-            and ``crop`` (center or squash) by name; or the size alone.
+        given: a geometry; or any of `INPUT_FIELDS`: ``size`` H or (H, W), ``resize`` one number or (height, width),
+            ``interpolation`` and ``crop`` (center or squash) by name; or the size alone.
 
     Raises:
         UsageError: an unknown field, or a value that is not allowed.
@@ -223,7 +223,9 @@ def input_warnings(mean: Iterable[float], std: Iterable[float]) -> tuple[str, ..
         return (f"mean is outside [0, 1]: images are in [0, 1] (found {shown}; {advice})",)
     if any(value > 1 for value in std):
         shown = ", ".join(f"{value:g}" for value in std)
-        return (f"std is above 1: images are in [0, 1] (found {shown}; numbers for 0 to 255 are to be divided by 255)",)
+        return (
+            f"std is above 1: images are in [0, 1] (found {shown}; numbers for 0 to 255 are to be divided by 255)",
+        )
     return ()
 
 
@@ -297,7 +299,15 @@ def _together(normalisation: str, geometry: str) -> str:
 
 
 # Steps of a `Compose` that change no pixel value beyond the conversion to [0, 1].
-_CONVERSIONS = ("ToTensor", "PILToTensor", "ToImage", "MaybeToTensor", "MaybePILToTensor", "ToDtype", "ConvertImageDtype")
+_CONVERSIONS = (
+    "ToTensor",
+    "PILToTensor",
+    "ToImage",
+    "MaybeToTensor",
+    "MaybePILToTensor",
+    "ToDtype",
+    "ConvertImageDtype",
+)
 
 
 def _by_steps(steps: Sequence[object], what: str, name: str) -> Stated:

@@ -24,6 +24,7 @@ from ssig.errors import ModelError, UsageError
 from ssig.models import callables, checkpoint
 from ssig.models.hub import fetching
 from ssig.models.preparation import Prepared, Stated, by_timm, by_transforms, combined, overridden
+from ssig.weight_files import SUFFIXES
 
 RANDOM = "random"
 IMAGENET_CLASSES = 1000
@@ -50,7 +51,7 @@ class Source(Protocol):
         """Raises a `UsageError` for an unknown name or unknown weights; builds and fetches nothing."""
 
     def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
-        """Builds the network on the CPU, and loads its weights; what `job` states of its input goes before all else."""
+        """Builds the network on the CPU, and loads its weights; what `job` states of its input goes before the rest."""
 
 
 class TimmSource:
@@ -253,7 +254,7 @@ def unknown_name(name: str) -> UsageError:
 
 
 def unknown_weights(weights: str | None, also: str = "") -> UsageError:
-    allowed = f"{RANDOM}, a file ending in {', '.join(checkpoint.SUFFIXES)}"
+    allowed = f"{RANDOM}, a file ending in {', '.join(SUFFIXES)}"
     return UsageError("model.weights", weights, f"{allowed}; {also}" if also else allowed + ", or nothing")
 
 
