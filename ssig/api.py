@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.baselines import baselines
 from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
+from ssig.independence import independent
 from ssig.kept import kept_ready
 from ssig.models.model import Model
 from ssig.postprocess import finishing
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
-from ssig.replica import Replica
+from ssig.replica import Replica, device_of
 from ssig.scores import SCORES
 from ssig.types import Attribution, Group, References
 
@@ -73,10 +74,13 @@ def attribute(
 
     Raises:
         UsageError: an unknown method or option, or arguments of the wrong shape.
+        ModelError: the network is random, or mixes the images of a batch; looked at once for each network and shape.
     """
     if isinstance(model, Replica) and micro_batch is not None:
         raise UsageError("micro_batch", micro_batch, "nothing beside a replica, which has its own")
     images, targets = checked_batch(images, targets)
+    if isinstance(model, nn.Module):
+        independent(model, images[:1].to(device_of(model)))
     spec = METHODS[method]
     if baseline is not None and not isinstance(baseline, Tensor):
         options["baseline"] = baseline

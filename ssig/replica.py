@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from ssig.arithmetic import arithmetic
 from ssig.errors import ModelError
+from ssig.independence import check_modes
 from ssig.lanes import Lanes
 from ssig.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.models.model import Model
+from ssig.outputs import logits_of
 from ssig.scaling import HIGHEST, LOWER, directions, finite
 from ssig.scores import score
 from ssig.types import Response
@@ -46,7 +48,7 @@ class Replica:
         takes_batches: whether the network takes two points at once; None where that is not known.
 
     Raises:
-        ModelError: the network is in training mode, in which images of a batch influence each other.
+        ModelError: a submodule is in training mode or normalises by the batch: images of a batch influence each other.
     """
 
     def __init__(
@@ -57,10 +59,10 @@ class Replica:
         micro_batch: int | None = None,
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        if isinstance(model, nn.Module) and model.training:
-            raise ModelError("the network is in training mode, so that images of a batch mix; call .eval() first")
+        if isinstance(model, nn.Module):
+            check_modes(model)
         self.model = model
-        self.device = torch.device(device) if device is not None else _device_of(model)
+        self.device = torch.device(device) if device is not None else device_of(model)
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
         self.layout = layout
         self.lanes: Lanes | None = None
@@ -232,7 +234,7 @@ class Replica:
         return self._last_convolutions[points.shape[1:]]
 
     def _logits(self, network: Network, points: Tensor, targets: Tensor) -> Tensor:
-        logits = network(points)
+        logits = logits_of(network(points), len(points))
         if logits.ndim != 2 or len(logits) != len(points):
             raise ModelError(f"the network gave {tuple(logits.shape)} for {len(points)} points; expected (n, classes)")
         if targets.ndim == 1 and self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):
@@ -263,7 +265,7 @@ def _copied(response: Response) -> Response:
     )
 
 
-def _device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
+def device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
             return parameter.device
