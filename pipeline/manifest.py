@@ -35,6 +35,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import schema
+from pipeline.jsontext import to_json
 from pipeline.records import ManifestRow, Member, Status, Unit
 from pipeline.storage import Storage, is_object_url, locate, sha256
 from pipeline.tarscan import Damage, Scan, TarMember, scan
@@ -171,9 +172,9 @@ class Manifest:
 
         It goes by columns, each read on its own and a piece at a time.
         """
-        digest = hashlib.sha256(json.dumps([shard.identity for shard in self.shards]).encode())
+        digest = hashlib.sha256(to_json([shard.identity for shard in self.shards]).encode())
         for name, kind, length, pieces in self._flat_columns():
-            digest.update(json.dumps([name, length]).encode())
+            digest.update(to_json([name, length]).encode())
             for data in _integers(pieces) if pa.types.is_integer(kind) else _texts(pieces):
                 digest.update(data)
         return digest.hexdigest()
@@ -250,7 +251,7 @@ def _texts(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
     separator = "["
     for piece in pieces:
         if len(piece):
-            yield (separator + json.dumps(piece.to_pylist())[1:-1]).encode()
+            yield (separator + to_json(piece.to_pylist())[1:-1]).encode()
             separator = ", "
     yield b"[]" if separator == "[" else b"]"
 
@@ -311,7 +312,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
             "shards": [dataclasses.astuple(record) for record in records],
             "quarantine": [dataclasses.astuple(record) for record in quarantine],
         }
-        writer.add_key_value_metadata({**schema.MANIFEST.metadata, _META: json.dumps(about)})
+        writer.add_key_value_metadata({**schema.MANIFEST.metadata, _META: to_json(about)})
     if count == 0:
         found = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
         raise UsageError("dataset.shards", found, "at least one shard with a readable sample")

@@ -5,7 +5,6 @@ Image i is row i of the manifest (in order of shard and index), for every method
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import ssig.metrics  # noqa: F401  fills METRICS
+from pipeline.jsontext import to_json
 from pipeline.records import Status
 from pipeline.results import Run
 from ssig.errors import UsageError
@@ -416,5 +416,5 @@ def quarantine_rows(run: Run) -> list[dict[str, object]]:
     names = ("shard", "kind", "key", "offset", "reason", "attempts")
     return sorted(
         ({name: record.get(name) for name in names} for record in run.quarantine),
-        key=lambda record: json.dumps(record, sort_keys=True, default=str),
+        key=lambda record: to_json(record, compact=True, default=str),
     )
