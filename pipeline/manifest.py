@@ -13,6 +13,7 @@ in memory is a line for each shard and each fault.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import errno
 import functools
@@ -289,7 +290,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     unwritten: list[pa.Table] = []
     count = 0
     file = _temporary()
-    # Without Arrow's own copy of the schema, which would hide metadata that are known at the end only.
+    # Arrow's copy of the schema goes last, with metadata that are known at the end only.
     with (
         closing(_survey_all(shards, workers)) as surveys,
         pq.ParquetWriter(file, schema.MANIFEST, store_schema=False) as writer,
@@ -312,7 +313,11 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
             "shards": [dataclasses.astuple(record) for record in records],
             "quarantine": [dataclasses.astuple(record) for record in quarantine],
         }
-        writer.add_key_value_metadata({**schema.MANIFEST.metadata, _META: to_json(about)})
+        told = {**schema.MANIFEST.metadata, _META: to_json(about).encode()}
+        # Arrow's own copy of the schema, which alone holds what is said of columns; with all else that is told, or it
+        # would hide it.
+        arrow = schema.MANIFEST.with_metadata(told).serialize().to_pybytes()
+        writer.add_key_value_metadata({**told, "ARROW:schema": base64.b64encode(arrow)})
     if count == 0:
         found = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
         raise UsageError("dataset.shards", found, "at least one shard with a readable sample")

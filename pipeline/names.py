@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from pipeline.schema import SCHEMA_VERSION
@@ -12,6 +13,22 @@ TABLES = ("attributions", "metrics")
 EVALUATIONS = "evaluations"
 # Apart from the tables, so that a reader which is given their folder finds nothing else there.
 EVALUATION_RECORDS = "evaluation-records"
+
+
+# What a reader that infers the types of folder keys takes for no text; the last is how hive writes null.
+_WORDS = frozenset({"true", "false", "null", "none", "nil", "nan", "~", "epoch", "__hive_default_partition__"})
+_NUMBERS = re.compile(r"[+-]?(?:0[xob][0-9a-f_]+|(?=\.?\d)[\d_,.]+(?:e[+-]?[\d_.]+)?[dfl]?|inf(?:inity)?|nan)", re.I)
+_PUNCTUATED_DIGITS = re.compile(r"[\d\s./:,;_+-]*\d[\d\s./:,;_+-]*")
+_DATE = re.compile(r"\d{1,6}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T\s].*)?", re.S | re.I)
+READS_AS_TEXT = "a label that reads as text, such as ig-4: readers of the run take this one for a number, date or null"
+
+
+def reads_as_value(label: str) -> bool:
+    """Whether some reader of hive folders would take a label for a number, a boolean, a date or null."""
+    text = label.strip()
+    return text.lower() in _WORDS or any(
+        pattern.fullmatch(text) is not None for pattern in (_NUMBERS, _PUNCTUATED_DIGITS, _DATE)
+    )
 
 
 def encoded(label: str) -> str:

@@ -191,11 +191,8 @@ class Run:
         if not names or "://" in self.root:
             return connection.from_arrow(self.metrics())
         paths = [str(Path(self.root) / name) for name in names]
-        # In runs of schema 1 the labels are columns; in others they stand in the path, and are text whatever they say.
-        read: dict[str, Any] = {"hive_partitioning": False}
-        if self.version > 1:
-            read = {"hive_partitioning": True, "hive_types_autocast": False}
-        return connection.read_parquet(paths, union_by_name=True, **read)
+        # In runs of schema 1 the labels are columns; in others they stand in the path, where none reads as a number.
+        return connection.read_parquet(paths, union_by_name=True, hive_partitioning=self.version > 1)
 
     def _no_metrics(self) -> pa.Table:
         """The columns that all metrics have, without a row."""
