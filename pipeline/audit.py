@@ -175,7 +175,7 @@ def audit(run: str) -> AuditResult:
     statuses: dict[str, Mapping[str, int]] = {}
     columns = next((label.config.get("columns") for label in labels.values()), None)
     for label in labels.values():
-        findings += [Finding(Kind.RECORD, message) for message in _label_problems(label, manifest, record, columns)]
+        findings += [Finding(Kind.RECORD, message) for message in _label_problems(label, record, columns)]
         counts, found = _audit_label(storage, RESULTS, label, manifest)
         statuses[_title(label)] = counts
         findings += found
@@ -246,7 +246,7 @@ def _record_problems(record: Mapping[str, Any], manifest: Manifest) -> Iterator[
     if not isinstance(dataset, Mapping):
         yield f"{RUN}: it tells no data set"
         return
-    if dataset.get("manifest_hash") != manifest.hash:
+    if dataset.get("manifest_hash", "") not in (None, manifest.hash):
         yield f"{MANIFEST}: its content is not the one that {RUN} names"
     if dataset.get("samples") != len(manifest):
         yield f"{RUN}: {dataset.get('samples')} samples, the manifest has {len(manifest)}"
@@ -256,9 +256,7 @@ def _record_problems(record: Mapping[str, Any], manifest: Manifest) -> Iterator[
         yield f"{MANIFEST}: its bytes are not those that {RUN} names"
 
 
-def _label_problems(
-    label: Label, manifest: Manifest, record: Mapping[str, Any], columns: Sequence[str] | None
-) -> Iterator[str]:
+def _label_problems(label: Label, record: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[str]:
     """What is wrong with a configuration; `columns`: the metrics that the run's tables have columns for."""
     name = config_name(label.model, label.method)
     if label.version != record["schema_version"]:
@@ -268,7 +266,9 @@ def _label_problems(
     frozen = {field: value for field, value in label.config.items() if field not in RECORDED_ONLY}
     if hashlib.sha256(canonical(frozen)).hexdigest() != label.config.get("fingerprint"):
         yield f"{name}: its content does not have its fingerprint"
-    if label.config.get("dataset", {}).get("manifest_hash") != manifest.hash:
+    dataset = record.get("dataset")
+    known = dataset.get("manifest_hash") if isinstance(dataset, Mapping) else None
+    if label.config.get("dataset", {}).get("manifest_hash") != known:
         yield f"{name}: it belongs to another manifest"
     if label.config.get("seed") != record.get("seed"):
         yield f"{name}: its seed is {label.config.get('seed')}, that of {RUN} {record.get('seed')}"

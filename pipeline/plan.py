@@ -20,7 +20,7 @@ from pipeline.earlier import completed
 from pipeline.jsontext import as_read, to_json
 from pipeline.manifest import Manifest
 from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, RUN, config_name, is_evaluation_config
-from pipeline.schema import READABLE, SCHEMA_VERSION
+from pipeline.schema import SCHEMA_VERSION, unreadable
 from pipeline.storage import Storage
 from ssig.errors import SsigError, UsageError
 from ssig.models import PREPARATION_REVISION
@@ -75,6 +75,7 @@ def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
     """The content of `run.json`."""
     record = {
         "schema_version": SCHEMA_VERSION,
+        "layout": [],
         "dataset": {
             "shards": [
                 {"name": s.name, "url": s.url, "size": s.size, "version": s.version, "sha256": s.sha256}
@@ -284,10 +285,10 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
     if storage.entry(RUN) is None:
         return None
     record = read_json(storage, RUN)
-    found = record.get("schema_version")
-    if type(found) is not int or found not in READABLE:
-        allowed = " and ".join(map(str, READABLE))
-        raise RefusedError(f"{storage.root}/{RUN}: schema_version is {found!r}; this version reads {allowed}")
+    if "schema_version" not in record:
+        raise RefusedError(f"{storage.root}/{RUN}: no field 'schema_version'; this is no run of ours")
+    if (fault := unreadable(record)) is not None:
+        raise RefusedError(f"{storage.root}/{RUN}: {fault}")
     return record
 
 

@@ -33,7 +33,7 @@ from pipeline.earlier import completed
 from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, folder, is_evaluation_config
 from pipeline.plan import config_fault
 from pipeline.records import Status
-from pipeline.schema import KEYS, LABELLED, READABLE, SCHEMA_VERSION, metrics_schema
+from pipeline.schema import KEYS, LABELLED, SCHEMA_VERSION, metrics_schema, unreadable
 from pipeline.storage import Storage, open_storage
 from pipeline.tables import MAPS_WANTED, decode_maps
 from ssig.errors import UsageError
@@ -342,10 +342,8 @@ def _parsed(root: str, name: str, text: bytes) -> dict[str, Any]:
     missing = [key for key in required if not isinstance(record, dict) or key not in record]
     if missing or not isinstance(record, dict):
         raise UsageError("run", f"{root}: {name}", f"a JSON object with {', '.join(missing) or 'the fields of a run'}")
-    found = record.get("schema_version", SCHEMA_VERSION)
-    if name == "run.json" and (type(found) is not int or found not in READABLE):
-        allowed = f"a run of schema_version {' or '.join(map(str, READABLE))}"
-        raise UsageError("run", f"{root}: {name}: schema_version {found!r}", allowed)
+    if name == "run.json" and (fault := unreadable(record)) is not None:
+        raise UsageError("run", f"{root}: {name}: {fault}", "a run that this version of ssig reads")
     if kind == "config" and (wrong := config_fault(record, whole=False)):
         raise UsageError("run", f"{root}: {name}: {wrong}", "a run whose records nobody has edited")
     if kind == "commits" and (wrong := _wrong_in_commit(name, record)):

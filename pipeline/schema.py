@@ -7,6 +7,7 @@ beside a folder of its name makes one reader or another refuse the file. Files o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +15,8 @@ from ssig.registry import MetricSpec
 
 SCHEMA_VERSION = 2
 READABLE = (1, SCHEMA_VERSION)
+# Forms of storage that `run.json` may name because a reader must know them; docs/run-format.md tells of later ones.
+LAYOUTS: frozenset[str] = frozenset()
 KEYS = ("model", "method")
 # Numbers of the attribution that stand in the metrics too, under the names that they have in both: whoever compares
 # methods need not open the maps.
@@ -34,11 +37,11 @@ def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = T
 
 MANIFEST = pa.schema(
     [
-        _field("unit", pa.string(), "slice of a shard that is done or not: shard-start-stop", nullable=False),
+        _field("unit", pa.string(), "samples that are committed together: shard-start-stop", nullable=False),
         _field("shard", pa.string(), "file name of the shard", nullable=False),
         _field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
         _field("key", pa.string(), "key of the sample in its shard", nullable=False),
-        _field("label", pa.int32(), "class that the shard gives; null if it gives none"),
+        _field("label", pa.int32(), "class that the shard gives; null without one"),
         _field("status", pa.string(), "ok, truncated or duplicate: what reading the tar settled", nullable=False),
         _field("error", pa.string(), "why the status is not ok"),
         _field(
@@ -52,20 +55,20 @@ MANIFEST = pa.schema(
 )
 
 _COMMON = [
-    _field("unit", pa.string(), "slice of a shard that was committed at once: shard-start-stop", nullable=False),
+    _field("unit", pa.string(), "samples that were committed together: shard-start-stop", nullable=False),
     _field("shard", pa.string(), "file name of the shard", nullable=False),
     _field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
     _field("key", pa.string(), "key of the sample in its shard", nullable=False),
-    _field("label", pa.int32(), "class that the shard gives"),
+    _field("label", pa.int32(), "class that the shard gives; null without one"),
     _field("predicted", pa.int32(), "class of the highest logit for the whole image"),
     _field("target", pa.int32(), "class that is explained"),
     _field("probability", pa.float32(), "softmax probability of the target for the whole image, in [0, 1]"),
-    _field("status", pa.string(), "ok, or what became of the sample; then all numbers are null", nullable=False),
+    _field("status", pa.string(), "ok, or what went wrong with the sample; its numbers are then null", nullable=False),
     _field("error", pa.string(), "why the status is not ok"),
-    _field("schema_version", pa.int32(), "version of these columns", nullable=False),
-    _field("excluded", pa.map_(pa.string(), pa.string()), "column of this row that is null -> why"),
-    _field("width", pa.int32(), "of the original image, in pixels"),
-    _field("height", pa.int32(), "of the original image, in pixels"),
+    _field("schema_version", pa.int32(), "schema version of this table", nullable=False),
+    _field("excluded", pa.map_(pa.string(), pa.string()), "column that is null in this row -> the reason"),
+    _field("width", pa.int32(), "width of the original image in pixels"),
+    _field("height", pa.int32(), "height of the original image in pixels"),
     _field("crop", pa.list_(pa.float64(), 4), "part that the network sees: x0, y0, x1, y1 in original pixels"),
 ]
 _SCORES = [
@@ -74,7 +77,11 @@ _SCORES = [
 ]
 _RELATIVE_ERROR = "mean pixel standard error of the map over its mean |value|; null for deterministic methods"
 _SPENT = [
-    _field("completeness_residual", pa.float32(), "sum of the attributions minus (f(x) - f(x')); null where no axiom"),
+    _field(
+        "completeness_residual",
+        pa.float32(),
+        "sum of the attributions minus (f(x) - f(x')); null unless the method promises 0",
+    ),
     _field("gradient_evaluations", pa.int32(), "gradients of the network that were spent on the map"),
 ]
 _OF_THE_MAP = [
@@ -104,8 +111,8 @@ def attributions_schema(
             tensors.append(("values", shape, "attribution of each channel's pixels (channel, height, width)"))
         for name, size, description in tensors:
             fields += [
-                _field(name, pa.fixed_shape_tensor(kind, size), f"{description}, times {name}_scale"),
-                _field(f"{name}_scale", pa.float32(), f"what the stored {name} is multiplied with"),
+                _field(name, pa.fixed_shape_tensor(kind, size), f"{description}; multiply by {name}_scale"),
+                _field(f"{name}_scale", pa.float32(), f"factor that gives {name} its size back"),
             ]
     fields += [*_SCORES, _field("standard_error_mean", pa.float32(), _RELATIVE_ERROR), *_SPENT]
     return _versioned(fields, "attributions", version)
@@ -137,6 +144,16 @@ def _range(metric: MetricSpec, column: str) -> str:
     """The range of a metric's first column; what the others can be is told from it."""
     first = next(iter(metric.columns))
     return f"range {metric.range}" if column == first else f"see {first}, whose range is {metric.range}"
+
+
+def unreadable(record: Mapping[str, Any]) -> str | None:
+    """What of a `run.json` this version cannot read: its schema, or how the run is stored; None if it can."""
+    version, layout = record.get("schema_version", SCHEMA_VERSION), record.get("layout", [])
+    if type(version) is not int or version not in READABLE:
+        return f"schema_version is {version!r}; this version reads {' and '.join(map(str, READABLE))}"
+    if not isinstance(layout, list) or not set(map(str, layout)) <= LAYOUTS:
+        return f"layout is {layout!r}, which a later version of ssig reads"
+    return None
 
 
 def descriptions(schema: pa.Schema) -> Mapping[str, str]:
