@@ -36,6 +36,7 @@ RECORDED_ONLY = (
 )
 # Fields of a label's configuration that others count on, and what each is; a hand may have edited them.
 _KINDS: Mapping[str, tuple[type, ...]] = {
+    "schema_version": (int,),
     **dict.fromkeys(("model_label", "method_label", "fingerprint", "maps"), (str,)),
     **dict.fromkeys(("dataset", "model", "method", "metrics"), (dict,)),
     **{"seed": (int,), "channels": (bool,), "categories": (list,), "model.name": (str,), "model.input_size": (list,)},

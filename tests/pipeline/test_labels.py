@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pipeline import planning
 from pipeline.audit import audit
 from pipeline.config import load_evaluation
 from pipeline.evaluations import _label
@@ -119,7 +118,7 @@ def test_an_option_that_came_up_later_does_not_keep_a_label_from_going_on(
     asked = job_labels(job, record["dataset"]["manifest_hash"], load_model("networks:tiny"))
     with pytest.raises(RefusedError, match=r"metrics\.insertion\.area: recorded nothing"):
         check_labels(storage, asked)
-    monkeypatch.setitem(planning.completed.__globals__["BEFORE"]["metrics"], "area", "fraction")
+    monkeypatch.setattr("pipeline.earlier.BEFORE", {"methods": {}, "metrics": {"area": "fraction"}})
     (label,) = check_labels(storage, asked)
     assert label.config["metrics"]["insertion"]["area"] == "fraction"
     assert label.fingerprint == record["fingerprint"]
