@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
-from pipeline.names import encoded
+from pipeline.names import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.options import as_dict
@@ -185,6 +185,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     except ValidationError as error:
         raise _usage_error(error, None) from None
     _check_metrics(job.metrics)
+    _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
         raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
     for metric in job.metrics:
@@ -278,7 +279,9 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
     labels = [method.title for method in job.methods]
+    _check_label("model.label", job.model_label)
     for label in labels:
+        _check_label("methods.label", label)
         if labels.count(label) > 1:
             raise UsageError("methods", label, "each label once; give one of them a label of its own")
         if len(encoded(job.model_label)) + len(encoded(label)) > LONGEST_LABELS:
@@ -287,6 +290,12 @@ def _check_choices(job: Job) -> None:
     for method in job.methods:
         method.parsed()
     _check_metrics(job.metrics)
+
+
+def _check_label(field: str, label: str) -> None:
+    """Refuses a label that readers of the run would not give back as it is."""
+    if reads_as_value(label):
+        raise UsageError(field, label, READS_AS_TEXT)
 
 
 def _check_metrics(metrics: Sequence[MetricChoice]) -> None:

@@ -7,7 +7,6 @@ no result: what is done is what the commit records say.
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import sys
@@ -27,6 +26,7 @@ from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
 from pipeline.cluster import cluster, nodes
 from pipeline.config import Actors, Job
+from pipeline.jsontext import to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.plan import Label
@@ -207,7 +207,7 @@ class Dispatch:
 
     def run(self) -> None:
         """Works until nothing is left, a signal asks to drain, or going on makes no sense."""
-        self.log.write("started", run=self.storage.root, units=self.to_do, actors=self.size.most)
+        self.log.write("started", run=self.storage.root, units=self.to_do, actors=_most(self.size))
         try:
             with _draining(self.interrupted, self._tell):
                 self._loop()
@@ -363,7 +363,7 @@ class Dispatch:
     def _record(self, name: str, record: Mapping[str, object]) -> None:
         """Records what a person should know; where the storage itself is at fault, at least says so."""
         try:
-            self.storage.put(name, json.dumps(record).encode())
+            self.storage.put(name, to_json(record).encode())
         except OSError as error:
             self._tell(f"{name} could not be written: {error}; it says {record['reason']}")
 
@@ -411,6 +411,11 @@ class Dispatch:
 
     def _tell(self, message: str) -> None:
         self.listener(self.progress, message)
+
+
+def _most(size: Shape) -> int | str:
+    """The most actors, for the log; `auto` where the cluster alone sets the bound."""
+    return "auto" if math.isinf(size.most) else int(size.most)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from pipeline.jsontext import to_json
 from pipeline.report.contents import REPORT_VERSION, as_json, contents
 from pipeline.report.render import html, markdown
 from pipeline.report.tables import tables
@@ -30,7 +31,7 @@ def build_report(run: str) -> str:
     for name, text in tables(report).items():
         storage.put(f"report/tables/{name}", text.encode())
     # The digest goes last: it vouches for the files before it.
-    storage.put(_NUMBERS, (json.dumps(as_json(report), indent=1, allow_nan=False) + "\n").encode())
+    storage.put(_NUMBERS, (to_json(as_json(report), indent=1) + "\n").encode())
     return f"{storage.root.rstrip('/')}/{_INDEX}"
 
 
