@@ -154,7 +154,7 @@ METRICS.add(
             "certainty_nce_features": "mean correlation of the map with the features of its image, on a grid",
             "certainty_nce_vector": "the map on a grid, standardised",
             "certainty_nce_features_vector": "the image's features on a grid, each standardised",
-            "certainty_nce_nats": "InfoNCE: estimate of a lower bound of the information of maps about images, in nats",
+            "certainty_nce_nats": "InfoNCE: estimate of a lower bound of what maps tell of their images, in nats",
             "certainty_nce_error": "standard error of certainty_nce_nats, the critic taken as given",
             "certainty_nce_ceiling": "greatest value that certainty_nce_nats can take: ln of the images in a half",
             "certainty_nce_top1": "share of maps that fit their own image best among those of their half",
