@@ -253,7 +253,7 @@ METRICS.add(
             "alignment_vector": "features of the image, then of each sample",
             "alignment_spectrum_vector": "log power by ring of the Fourier plane of the image, then of each sample",
             "alignment_kid": "kernel distance (KID) of the samples' features from the images', on this network",
-            "alignment_kid_error": "standard error of alignment_kid, first-order: too large where the laws are nearly equal",
+            "alignment_kid_error": "standard error of alignment_kid: too large where the laws are nearly equal",
             "alignment_frechet": "Frechet distance of the samples' features from the images', biased upwards",
             "alignment_spectrum_distance": "root mean square difference of mean log power spectra, samples to images",
             "alignment_images": "number of images that the numbers of the data set are made from",
