@@ -116,6 +116,6 @@ def adaptive_path(group: Group, *, most: int, tolerance: float, readout_name: st
         readout_name,
         (score, baseline_score),
         has_residual=True,
-        standard_error=None,
+        error=None,
         evaluations=torch.tensor([len(path.alphas) for path in paths]),
     )

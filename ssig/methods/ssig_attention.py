@@ -68,7 +68,7 @@ def ssig_attention(group: Group, options: SsigAttentionOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=error,
+        error=error,
         evaluations=options.samples,
     )
 

@@ -54,7 +54,7 @@ def ssig_cam(group: Group, options: SsigCamOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=error,
+        error=error,
         evaluations=options.samples,
     )
 
