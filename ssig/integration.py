@@ -121,6 +121,7 @@ def attribution(
         completeness_residual=residual,
         standard_error=None if error is None else error.result(),
         bias=None if error is None else error.bias(),
+        reliability=None if error is None else error.reliability(),
         gradient_evaluations=torch.as_tensor(evaluations, dtype=torch.int64).expand(len(values)).clone(),
     )
 

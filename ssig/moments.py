@@ -16,6 +16,10 @@ With the signs (and, for `max-abs`, the channel) of all *other* groups, noise ca
 
 which is right where noise or signal is all there is, and too large by at most .36 standard errors between them, where
 the sign of the others is sometimes wrong.
+
+Reliability, the correlation to expect with a map of as many other samples: for a mean of independent samples the share
+of the map's variance over pixels that is no noise, else the correlation of the maps of two halves, stepped up to the
+whole (Spearman 1910, Brown 1910).
 """
 
 from __future__ import annotations
@@ -40,8 +44,18 @@ class StandardError(Protocol):
     def bias(self) -> Tensor | None:
         """How much larger noise makes the map, (B, H, W); None for a readout that noise does not bias."""
 
+    def reliability(self) -> Tensor | None:
+        """(B,) in [0, 1], the correlation to expect with a map of as many other samples; None where there is none."""
+
 
 GROUPS = 8
+# Ways to halve the groups, none of which tells anything of another.
+SPLITS = (
+    ((0, 2, 4, 6), (1, 3, 5, 7)),
+    ((0, 1, 4, 5), (2, 3, 6, 7)),
+    ((0, 3, 4, 7), (1, 2, 5, 6)),
+)
+_TINY = torch.finfo(torch.float64).tiny
 
 
 class WeightedSum:
@@ -80,6 +94,9 @@ class NoError:
     def bias(self) -> None:
         return None
 
+    def reliability(self) -> None:
+        return None
+
 
 class Welford:
     """Error of the mean of independent samples' maps."""
@@ -107,6 +124,14 @@ class Welford:
 
     def bias(self) -> None:
         return None
+
+    def reliability(self) -> Tensor | None:
+        if self.count < 2:
+            return None
+        noise = (self.squares.double() / (self.count * (self.count - 1))).mean(dim=(-2, -1))
+        spread = self.mean.double().var(dim=(-2, -1), correction=0)
+        share = torch.where(spread > 0, noise / spread.clamp_min(_TINY), (noise > 0).double())
+        return (1 - share).clamp(0, 1).to(self.mean.dtype)
 
 
 class Jackknife:
@@ -137,6 +162,16 @@ class Jackknife:
     def mean(self) -> Tensor:
         """Mean of all samples, (B, C, H, W)."""
         return self._sum(range(GROUPS)) / sum(self.counts)
+
+    def reliability(self) -> Tensor | None:
+        found = []
+        for halves in SPLITS:
+            sizes = [sum(self.counts[group] for group in half) for half in halves]
+            if min(sizes) == 0:
+                return None
+            one, other = (self.mapping(self._sum(half) / size) for half, size in zip(halves, sizes, strict=True))
+            found.append(correlation(one, other))
+        return stepped_up(torch.stack(found).mean(dim=0)).to(self.mean().dtype)
 
     def maps(self) -> tuple[Tensor, Tensor]:
         """The maps of the even and of the odd samples."""
@@ -171,6 +206,20 @@ class Jackknife:
             if self.counts[group]:
                 total.add(1.0, self.groups[group].result())
         return total.result()
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """(B,) float64, Pearson's correlation of maps (B, H, W); 0 where one is constant, 1 where both are."""
+    first, second = (maps.double().flatten(1) - maps.double().mean(dim=(-2, -1)).unsqueeze(1) for maps in (one, other))
+    scale = first.norm(dim=1) * second.norm(dim=1)
+    both = (first.norm(dim=1) == 0) & (second.norm(dim=1) == 0)
+    found = (first * second).sum(dim=1) / scale.clamp_min(_TINY)
+    return torch.where(scale > 0, found, both.double())
+
+
+def stepped_up(halves: Tensor) -> Tensor:
+    """In [0, 1], the reliability of the whole from the correlation of its halves (Spearman 1910, Brown 1910)."""
+    return (2 * halves / (1 + halves.clamp_min(0))).clamp(0, 1)
 
 
 def jackknife_error(whole: Tensor, without: Sequence[Tensor], counts: Sequence[int]) -> Tensor:

@@ -157,6 +157,8 @@ class Attribution:
         gradient_evaluations: (B,) int64, gradients of the network spent on each image.
         bias: (B, H, W), how much larger noise makes the map, where its readout takes magnitudes of noisy values; None
             where it does not.
+        reliability: (B,) in [0, 1], the correlation over pixels to expect with a map of as many other samples
+            (Lord, Novick, 1968), or None for deterministic methods. It says nothing of `bias`, which both maps share.
     """
 
     values: Tensor
@@ -167,6 +169,7 @@ class Attribution:
     standard_error: Tensor | None
     gradient_evaluations: Tensor
     bias: Tensor | None = None
+    reliability: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.map.shape[0])
@@ -197,22 +200,9 @@ class Attribution:
         return torch.where(scale > 0, noise / scale.clamp_min(torch.finfo(scale.dtype).tiny), torch.zeros_like(noise))
 
     @property
-    def reliability(self) -> Tensor | None:
-        """(B,) in [0, 1], the correlation to expect with a map of as many other samples (Lord, Novick 1968).
-
-        `1 - mean of squared standard errors / variance of the map over its pixels`: the share of the map's variance
-        that is no noise. None for deterministic methods, 1 for a constant map without error.
-        """
-        if self.standard_error is None:
-            return None
-        noise = self.standard_error.double().square().mean(dim=(-2, -1))
-        spread = self.map.double().var(dim=(-2, -1), correction=0)
-        share = torch.where(spread > 0, noise / spread.clamp_min(_TINY), (noise > 0).double())
-        return (1 - share).clamp(0, 1).to(self.map.dtype)
-
-    @property
     def readout_bias(self) -> Tensor | None:
-        """(B,), mean of `bias` over mean |map|: by which share noise makes the map too large; None without bias."""
+        """(B,), mean of `bias` over mean |map|: by about which share noise makes the map too large, rather over- than
+        underestimated; None where it does not."""
         if self.bias is None:
             return None
         scale = self.map.abs().double().mean(dim=(-2, -1))

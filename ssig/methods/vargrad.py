@@ -24,7 +24,7 @@ from torch import Tensor
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS, readout
 from ssig.integration import attribution, endpoints, gradients_of
-from ssig.moments import GROUPS, Welford, jackknife_error
+from ssig.moments import GROUPS, Welford, correlation, jackknife_error, stepped_up
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.samplers import Noise
@@ -96,6 +96,13 @@ class Spread:
 
     def bias(self) -> None:
         return None
+
+    def reliability(self) -> Tensor | None:
+        """(B,), as in `ssig.moments`."""
+        halves = [[group for group in self.groups[half::2] if group.count] for half in range(2)]
+        if sum(group.count for group in self._filled) < FEWEST_FOR_ERROR:
+            return None
+        return stepped_up(correlation(*(self._map(half) for half in halves))).to(halves[0][0].mean.dtype)
 
     @property
     def _filled(self) -> list[Welford]:

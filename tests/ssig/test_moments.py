@@ -10,7 +10,6 @@ from torch import Tensor
 from ssig.integrands import readout
 from ssig.integration import jackknife
 from ssig.moments import NoError, WeightedSum, Welford
-from ssig.types import Attribution
 
 
 def test_welford_equals_the_batch_formula() -> None:
@@ -70,27 +69,36 @@ def test_a_signed_readout_has_no_bias() -> None:
     assert jackknife("sum-abs").bias() is None  # of no samples
 
 
-def test_reliability_is_the_correlation_with_another_map() -> None:
+@pytest.mark.parametrize("estimator", ["independent", "sum", "sum-abs"])
+def test_reliability_is_the_correlation_with_another_map(estimator: str) -> None:
     generator = torch.Generator().manual_seed(6)
-    truth = torch.randn(1, 80, 80, generator=generator)
+    truth = torch.randn(1, 1, 120, 120, generator=generator)
     maps, told = [], []
     for _ in range(2):
-        samples = truth + 6 * torch.randn(32, 1, 1, 80, 80, generator=generator)
-        one = mapped(samples.mean(dim=0).sum(dim=1), error_of(samples))
-        assert one.reliability is not None
-        maps.append(one.map.flatten())
-        told.append(float(one.reliability))
-    correlation = float(torch.corrcoef(torch.stack(maps))[0, 1])
-    assert 0.4 < correlation < 0.6
-    assert told == pytest.approx([correlation] * 2, abs=0.04)
+        error = Welford() if estimator == "independent" else jackknife(estimator)
+        name = "sum" if estimator == "independent" else estimator
+        samples = truth + (3 if estimator == "sum-abs" else 5) * torch.randn(32, 1, 1, 120, 120, generator=generator)
+        for k, sample in enumerate(samples):
+            error.add(k, sample, readout(name, sample))
+        found = error.reliability()
+        assert found is not None
+        told.append(float(found))
+        maps.append(readout(name, samples.mean(dim=0)).flatten())
+    expected = float(torch.corrcoef(torch.stack(maps))[0, 1])
+    assert 0.3 < expected < 0.7
+    assert told == pytest.approx([expected] * 2, abs=0.1 if estimator == "sum-abs" else 0.05)
 
 
 def test_reliability_of_nothing_but_noise_and_of_no_noise() -> None:
-    ones = torch.ones(1, 4, 4)
-    assert mapped(ones, ones).reliability == 0
-    assert mapped(ones, 0 * ones).reliability == 1
-    assert mapped(ones, None).reliability is None
-    assert mapped(ones, None).readout_bias is None
+    for error in (Welford(), jackknife("sum"), jackknife("sum-abs")):
+        assert error.reliability() is None
+    noise = torch.randn(32, 1, 3, 60, 60, generator=torch.Generator().manual_seed(7))
+    still = torch.rand(1, 3, 60, 60).expand(32, 1, 3, 60, 60)
+    for samples, expected in ((noise, 0), (still, 1), (torch.ones_like(noise), 1)):
+        for error in (Welford(), jackknife("sum")):
+            for k, sample in enumerate(samples):
+                error.add(k, sample, sample.sum(dim=1))
+            assert float(error.reliability()) == pytest.approx(expected, abs=0.06)  # type: ignore[arg-type]
 
 
 def error_of(samples: Tensor) -> Tensor:
@@ -101,12 +109,6 @@ def error_of(samples: Tensor) -> Tensor:
     result = error.result()
     assert result is not None
     return result
-
-
-def mapped(values: Tensor, standard_error: Tensor | None) -> Attribution:
-    """An attribution of a map and its error."""
-    one = torch.zeros(1)
-    return Attribution(values.unsqueeze(1), values, one, one, None, standard_error, one.long())
 
 
 def test_one_sample_has_no_error_estimate() -> None:
