@@ -112,6 +112,7 @@ METHODS.add(
         equation="E[(x - x') * grad f(x' + t (x - x'))], x' from the data set, t ~ U(0, 1)",
         evaluations=lambda options: int(options.samples),
         complete=True,
+        revision=1,  # errors come from eight groups of samples
         baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"samples": 200, "pool": 200}},

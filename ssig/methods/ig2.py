@@ -149,6 +149,7 @@ METHODS.add(
         equation="E_r[sum_k (X_k - X_{k+1}) grad f(X_k)], X descending from x to logits of other images",
         evaluations=lambda options: 2 * int(options.steps * options.paths),
         complete=True,
+        revision=1,  # errors come from eight groups of samples
         baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"steps": 201, "score": "logit"}},
