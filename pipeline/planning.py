@@ -204,7 +204,8 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
             recorded.config,
             as_read(label.config),
             f"label {label.method!r} of model {label.model!r} exists with other settings",
-            "give the changed method a label of its own, such as --method NAME:option=value,label=NEW",
+            "give the changed method a label of its own, such as --method NAME:option=value,label=NEW; "
+            "add metrics with `ssig evaluate`",
         )
         wanted[label.method] = recorded
     _refuse_unlike(wanted.values(), others)
