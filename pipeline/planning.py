@@ -172,11 +172,14 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "geometry": model.geometry.as_dict(),
         "mean": model.mean.tolist(),
         "std": model.std.tolist(),
+        # What the job gives of these in place of the network's own, to load it again.
+        "stated": {name: value for name, value in job.model.input_options.items() if value is not None},
         "classes": len(model.categories),
     }
     recorded = {
         "batch": uuid.uuid4().hex[:12],
-        "warnings": [],
+        "input_source": model.input_source,
+        "warnings": list(model.warnings),
         "categories": list(model.categories),
         "machine": dict(machine()),
     }
