@@ -180,8 +180,10 @@ def audit(run: str) -> AuditResult:
         statuses[_title(label)] = counts
         findings += found
     evaluations = _evaluations(storage, list(labels.values()))
+    tables: dict[str | None, Any] = {}  # evaluation -> the metrics that its tables have columns for
     for label in evaluations.values():
-        findings += [Finding(Kind.RECORD, message) for message in _evaluation_problems(label, labels)]
+        columns = tables.setdefault(label.evaluation, label.config.get("columns"))
+        findings += [Finding(Kind.RECORD, message) for message in _evaluation_problems(label, labels, columns)]
         counts, found = _audit_label(storage, series_of(label), label, manifest)
         statuses[_title(label)] = counts
         findings += found
@@ -216,7 +218,8 @@ def _evaluations(storage: Storage, labels: Sequence[Label]) -> dict[str, Label]:
     return {config_name(label.model, label.method, label.evaluation, label.version): label for label in found}
 
 
-def _evaluation_problems(label: Label, labels: Mapping[str, Label]) -> Iterator[str]:
+def _evaluation_problems(label: Label, labels: Mapping[str, Label], columns: Sequence[str] | None) -> Iterator[str]:
+    """What is wrong with an evaluation's configuration; `columns`: the metrics that its tables have columns for."""
     name = config_name(label.model, label.method, label.evaluation, label.version)
     own = {field: value for field, value in label.config.items() if field not in OF_THE_RUN}
     frozen = {field: value for field, value in own.items() if field not in RECORDED_ONLY}
@@ -224,6 +227,8 @@ def _evaluation_problems(label: Label, labels: Mapping[str, Label]) -> Iterator[
         yield f"{name}: its content does not have its fingerprint"
     if label.config["base"] != labels[config_name(label.model, label.method)].fingerprint:
         yield f"{name}: it belongs to another configuration of its label"
+    if label.config.get("columns") != columns:
+        yield f"{name}: its tables have other columns than those of other labels"
 
 
 def _strange_evaluations(storage: Storage, evaluations: Mapping[str, Label]) -> Iterator[Finding]:

@@ -29,6 +29,7 @@ from pipeline.config import Actors, Job
 from pipeline.jsontext import to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
+from pipeline.networks import load_network
 from pipeline.plan import Label
 from pipeline.planning import (
     check_labels,
@@ -56,7 +57,7 @@ from pipeline.telemetry import Telemetry
 from pipeline.worker import Worker
 from pipeline.writer import clean_staging
 from ssig.errors import SsigError
-from ssig.models import Model, export, load_model
+from ssig.models import Model, export
 
 # Actors that fail to start one after the other before the run is given up.
 MOST_FAILED_STARTS = 3
@@ -92,9 +93,8 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
-    progress.phase = f"loading {job.model.name}"
-    listener(progress, None)
-    model = load_model(job.model.name, job.model.weights, precision=job.model.precision)
+    chosen = job.model
+    model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
     labels: list[Label] = []
     if manifest is not None:

@@ -26,6 +26,7 @@ from pipeline.jsontext import as_read, to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.names import config_name
+from pipeline.networks import load_network
 from pipeline.plan import (
     OF_THE_RUN,
     Label,
@@ -55,7 +56,7 @@ from pipeline.summary import Summary, finish
 from pipeline.tables import MAPS_WANTED
 from pipeline.trust import import_from_here, owner_of, refuse_foreign_code
 from ssig.errors import UsageError
-from ssig.models import PREPARATION_REVISION, Model, load_model
+from ssig.models import PREPARATION_REVISION, Model
 from ssig.models.sources import runs_code
 
 NEW_NAME = "give the new one a name of its own, such as --name NEW"
@@ -96,9 +97,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
         listener(progress, f"{len(undone)} units of the run are not done; they can be evaluated when they are")
     if not works:
         return finish(storage, manifest, labels, listener, progress)
-    progress.phase = f"loading {bases[0].model}"
-    listener(progress, None)
-    model = _model(storage, bases[0], job)
+    model = _model(storage, bases[0], job, listener, progress)
     progress.phase = "starting Ray"
     listener(progress, None)
     with cluster() as nodes:
@@ -209,12 +208,12 @@ def _works(storage: Storage, manifest: Manifest, bases: Sequence[Label], labels:
     return works
 
 
-def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
+def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener, progress: Progress) -> Model:
     """The network that a label explains.
 
     Raises:
         UsageError: it would run code that somebody else's run names, and the job does not.
-        RefusedError: it has other weights now.
+        RefusedError: it has other weights or makes other inputs of images now.
     """
     recorded = base.config["model"]
     if recorded["name"] not in (job.trust, job.model):
@@ -223,10 +222,18 @@ def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
         refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
     if runs_code(recorded["name"]):
         import_from_here(storage.root)
-    model = load_model(recorded["name"], recorded["weights"], precision=recorded["precision"])
+    named = recorded["name"], recorded["weights"], recorded["precision"]
+    model = load_network(*named, listener, progress, **recorded.get("stated", {}))
     if model.weights_hash != recorded["weights_hash"]:
         raise RefusedError(
             f"{storage.root}: model {base.model!r} was run with weights {recorded['weights_hash'][:12]}, "
             f"and {recorded['name']} has {model.weights_hash[:12]} now"
         )
+    advice = "load the network as it was loaded then, or attribute again to a new output path"
+    refuse_differences(
+        {"model": {"geometry": recorded["geometry"]}},
+        as_read({"model": {"geometry": model.geometry.as_dict()}}),
+        f"{storage.root}: {recorded['name']} makes other inputs of images now than it did for model {base.model!r}",
+        advice,
+    )
     return model

@@ -270,7 +270,9 @@ def recorded_evaluations(storage: Storage, bases: Iterable[Label]) -> Iterator[L
                 raise RefusedError(f"{storage.root}/{entry.name}: {fault}; this is no evaluation of the run")
             own_name = config_name(label.model, label.method, label.evaluation, label.version)
             missing = None if entry.name == own_name else "name of ours"
-        except (KeyError, TypeError) as error:
+            if label.version > 1 and not isinstance(label.config["columns"], list):
+                missing = "list of columns"
+        except (KeyError, TypeError, ValueError) as error:
             missing = str(error)
         if missing is not None:
             raise RefusedError(f"{storage.root}/{entry.name}: no {missing}; this is no evaluation of the run")

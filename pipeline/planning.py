@@ -172,11 +172,14 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "geometry": model.geometry.as_dict(),
         "mean": model.mean.tolist(),
         "std": model.std.tolist(),
+        # What the job gives of these in place of the network's own, to load it again.
+        "stated": {name: value for name, value in job.model.input_options.items() if value is not None},
         "classes": len(model.categories),
     }
     recorded = {
         "batch": uuid.uuid4().hex[:12],
-        "warnings": [],
+        "input_source": model.input_source,
+        "warnings": list(model.warnings),
         "categories": list(model.categories),
         "machine": dict(machine()),
     }
@@ -204,7 +207,8 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
             recorded.config,
             as_read(label.config),
             f"label {label.method!r} of model {label.model!r} exists with other settings",
-            "give the changed method a label of its own, such as --method NAME:option=value,label=NEW",
+            "give the changed method a label of its own, such as --method NAME:option=value,label=NEW; "
+            "add metrics with `ssig evaluate`",
         )
         wanted[label.method] = recorded
     _refuse_unlike(wanted.values(), others)

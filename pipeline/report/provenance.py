@@ -141,13 +141,14 @@ def _job_file(run: Run, model: str, labels: Sequence[str]) -> str:
     metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
     dataset = run.document.get("dataset", {})
     known = configs[0].get("model", {})
+    network = {**{name: known[name] for name in _JOB_MODEL if name in known}, **known.get("stated", {})}
     stored: dict[str, Any] = {name: configs[0][name] for name in ("maps", "channels") if name in configs[0]}
     job = {
         "dataset": {
             "shards": [shard["url"] for shard in dataset.get("shards", [])],
             "limit": dataset.get("limit"),
         },
-        "model": {**{name: known[name] for name in _JOB_MODEL if name in known}, "label": model},
+        "model": {**network, "label": model},
         "methods": [
             {"name": method.get("name", label), "label": label, **method.get("options", {})}
             for label, method in zip(labels, (config.get("method", {}) for config in configs), strict=True)

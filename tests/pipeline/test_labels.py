@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.audit import audit
 from pipeline.config import load_evaluation
-from pipeline.evaluations import _label
+from pipeline.evaluations import _label, add_metrics
 from pipeline.plan import RefusedError, evaluation_label, recorded_labels, revisions_of
 from pipeline.planning import check_labels, job_labels
+from pipeline.report.provenance import provenance
+from pipeline.results import open_run
 from pipeline.storage import open_storage
 from ssig.models import PREPARATION_REVISION, load_model
 from ssig.registry import METHODS, METRICS
@@ -53,6 +56,24 @@ def test_a_network_is_recorded_with_all_that_changes_its_results(
     model = configs(run)["gradient"]["model"]
     assert (model["mean"], model["std"]) == ([0.5] * 3, [0.25] * 3)
     assert model["geometry"]["crop"] == model["input_size"] == [32, 32]
+    assert model["stated"] == {}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_evaluation_loads_the_network_with_what_the_job_states(
+    make_shard: Make, make_job: Make, work_off: Make
+) -> None:
+    stated = {"model__mean": [0.4, 0.5, 0.6], "model__input": {"resize": 40, "crop": "squash"}}
+    run = work_off(make_job(make_shard(count=2), methods=["gradient"], metrics=[], **stated))
+    config = configs(run)["gradient"]
+    assert config["model"]["mean"] == pytest.approx([0.4, 0.5, 0.6])
+    assert config["model"]["geometry"]["mode"] == "squash"
+    assert "job" in config["input_source"]
+    small = {"actors.num_cpus": 1, "actors.num_gpus": 0, "actors.max": 1}
+    assert add_metrics(str(run), load_evaluation({"metrics": ["gini"], **small})).exit_code == 0
+    (job,) = provenance(open_run(run), "networks:tiny").jobs
+    assert {name: yaml.safe_load(job)["model"][name] for name in ("mean", "input")} == config["model"]["stated"]
 
 
 def test_what_binds_nothing_is_outside_the_fingerprint(make_shard: Make, make_job: Make) -> None:
