@@ -45,7 +45,7 @@ def integrated_grad_cam(group: Group, options: IntegratedCamOptions) -> Steps:
 
     def gained(gradients: Tensor, activations: Tensor) -> Tensor:
         change = torch.where(moved, activations - baseline_activations, 0)
-        maps = class_activation(gradients, change)
+        maps = class_activation(gradients, change, group.images)
         return maps.relu() if options.relu else maps
 
     maps, _ = yield from averaged(group, Line(options.rule), options.steps, options.layer, gained)
@@ -68,7 +68,7 @@ METHODS.add(
         equation="integral of ReLU(sum_c w_c (A_c(x_a) - A_c(x'))) da, x_a = x' + a (x - x')",
         evaluations=lambda options: int(options.steps),
         complete=False,
-        revision=1,  # zeros where the image equals its baseline
+        revision=1,  # zeros where the image equals its baseline; channels-last layers
         presets={"paper": {"steps": 50, "rule": "left", "baseline": "black"}},
     )
 )
