@@ -1,20 +1,20 @@
-"""Means over images with intervals, paired differences with p-values, leaders and ranks.
+"""Means over images with intervals, paired differences with p-values, and the correction for many of them.
 
-Rows are images, NaN or infinity is no number, and every comparison is made on the images that both methods have.
+Rows are images, NaN or infinity is no number, and a difference is taken on the images that both sides have.
 
-    mean      m +- t s / sqrt(n), with the quantiles t of the bootstrap's studentised means up to `STUDENTISED` images
-              (Efron, 1979; Hall, 1988) and of Student's law above and below it
-    share     of a column of 0 and 1: Wilson (1927)
-    p         of a paired difference: Student's t test; exact binomial where all differences that are not 0 have one
-              size, as those of 0 and 1 have (McNemar, 1947); none below `FEWEST` images
-    many      Holm (1979), `holm`
+    mean         m - e T(.975) to m - e T(.025), e = s / sqrt(n), with the quantiles T of Student's law, or of the
+                 bootstrap's studentised means from `FEWEST` to `STUDENTISED` images
+    share        the mean of a column of 0 and 1: Wilson's interval
+    difference   Student's interval; of two shares Newcombe's
+    p            Student's test of the paired differences; the exact sign test where all differences that are not 0
+                 have one size, as those of 0 and 1 have (McNemar); none below `FEWEST` images
+    many p       Holm
 
-Docs: docs/statistics.md has what a simulation says of all of them.
+What these reach in simulations, and where they fall short, is in docs/statistics.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +22,13 @@ from scipy import stats
 
 from ssig.randomness import Stream
 
-RESAMPLES = 2000
+RESAMPLES = 1999  # so that the tails of 2.5 % end at the 50th of them (Davison and Hinkley, 1997)
 CONFIDENCE = 0.95
 ALPHA = 0.05
 FEWEST = 10  # images without which nothing is called better, worse, or a lead
 STUDENTISED = 2000  # images up to which the bootstrap's quantiles are taken
-_CHUNK = 2**22  # weights held at once, 32 MiB: keeps memory flat in the number of images
-_COLUMNS = 64
+_COLUMNS = 64  # at once, which keeps memory flat in their number
+_ROUNDING = 1e-12  # the variance of equal numbers, of columns of variance 1
 _EQUAL = 4 * float(np.finfo(np.float32).eps)  # two differences of float32 numbers, relative to the numbers
 
 
@@ -44,11 +44,6 @@ class Intervals:
     low: np.ndarray
     high: np.ndarray
     count: np.ndarray
-
-    @property
-    def separated(self) -> np.ndarray:
-        """(K,) bool, whether the interval excludes 0."""
-        return (self.low > 0) | (self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -66,52 +61,6 @@ class Paired:
     p: np.ndarray
 
 
-@dataclass(frozen=True)
-class ColumnLead:
-    """Who may lead a column, M methods.
-
-    Attributes:
-        leader: the method that is ahead of each other one on the images that both have; None where there is none.
-        p: the largest p-value of the leader against another method. A lead is claimed where ``holm`` of the p of all
-            columns of a model is at most `ALPHA`. 1 where nobody can lead, NaN where nothing could be compared: such a
-            column is not counted.
-        rival: the method that stands most in the way; None where there is no leader.
-        comparisons: leader minus each method, (M,) arrays; all NaN without a leader, and NaN at the leader itself.
-        reason: why nobody can lead, whatever the p: ``""``, ``alone`` (fewer than two methods have the column),
-            ``few`` (too few images in common with the rival, or of all pairs), ``tie`` (the rival has an equal mean),
-            ``circle`` (nobody is ahead of all others, since the methods keep different images), ``undirected``.
-        pairs: each method (row) minus each other (column), (M, M) arrays.
-    """
-
-    leader: int | None
-    p: float
-    rival: int | None
-    comparisons: Paired
-    reason: str
-    pairs: Paired
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """Friedman's test of M methods over images, with Nemenyi's critical difference.
-
-    Attributes:
-        ranks: (M,) average rank, 1 the best; NaN for a method that lacks a column, which is left out.
-        p: of Iman and Davenport's F; NaN below `FEWEST` images or with fewer than two methods.
-        critical_difference: two average ranks that differ by more are distinguished, at `ALPHA` over all pairs; NaN as
-            for p.
-        count: images that have all columns of all these methods.
-        groups: methods that are not distinguished, best first: each a longest run in the order of ranks. One group of
-            all where p exceeds `ALPHA`; empty without p.
-    """
-
-    ranks: np.ndarray
-    p: float
-    critical_difference: float
-    count: int
-    groups: tuple[tuple[int, ...], ...]
-
-
 def means(values: np.ndarray) -> np.ndarray:
     """(K,) means of the numbers in each column of `values` (N, K); NaN where there are none."""
     valid = np.isfinite(values)
@@ -127,32 +76,42 @@ def intervals(values: np.ndarray, shares: np.ndarray | None = None, *, seed: int
     Args:
         values: (N, K) float; NaN or infinity is no number and is masked in its column alone.
         shares: (K,) bool, the columns that are 0 or 1; none by default.
-        seed: of the bootstrap's draws; equal seeds and N redraw the same images, whatever the columns.
+        seed: of the bootstrap's draws; equal seeds and counts draw alike, whatever the columns.
     """
     share = np.zeros(values.shape[1], bool) if shares is None else np.asarray(shares, bool)
     mean, error, count = _moments(values)
-    tail = np.full(len(mean), np.nan)
-    known = count > 1
-    tail[known] = stats.t.ppf(0.5 + CONFIDENCE / 2, count[known] - 1)
-    low, high = mean - tail * error, mean + tail * error
-    wilson_low, wilson_high = wilson(mean * count, count)
-    return Intervals(
-        mean=mean, low=np.where(share, wilson_low, low), high=np.where(share, wilson_high, high), count=count
-    )
+    below, above = student(count), student(count)
+    drawn = ~share & (error > 0) & (count >= FEWEST) & (count <= STUDENTISED)
+    for size in np.unique(count[drawn]):
+        chosen = np.flatnonzero(drawn & (count == size))
+        below[chosen], above[chosen] = _studentised(values, chosen, mean, error, int(size), seed)
+    low, high = mean - below * error, mean + above * error
+    low[share], high[share] = wilson((mean * count)[share].round(), count[share])
+    return Intervals(mean=mean, low=low, high=high, count=count)
+
+
+def student(count: np.ndarray) -> np.ndarray:
+    """(K,) quantile of Student's law of count - 1 degrees of freedom for an interval of two sides; NaN below two."""
+    quantile: np.ndarray = stats.t.ppf(0.5 + CONFIDENCE / 2, np.where(count > 1, count - 1, np.nan))
+    return quantile
 
 
 def wilson(successes: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper bound of Wilson's interval of a share; NaN where `count` is 0.
+    """Bounds of a share by Wilson's interval with correction for continuity; NaN where `count` is 0.
 
-    Source: E. B. Wilson, *Probable inference*, JASA 22 (1927), 209-212.
+    Without the correction its coverage falls below .94 at some shares for any N; with it, it is .949 or more for all
+    shares and all N.
+
+    Sources: E. B. Wilson, *Probable inference*, JASA 22 (1927), 209-212; R. G. Newcombe, *Two-sided confidence
+    intervals for the single proportion*, Statist. Med. 17 (1998), 857-872, method 4.
     """
     z = stats.norm.ppf(0.5 + CONFIDENCE / 2)
     size = np.where(count > 0, count, np.nan)
-    centre = (successes + z**2 / 2) / (size + z**2)
-    half = z / (size + z**2) * np.sqrt(np.maximum(successes * (size - successes) / size, 0) + z**2 / 4)
-    return np.where(successes <= 0, 0, centre - half) + 0 * size, np.where(
-        successes >= size, 1, centre + half
-    ) + 0 * size
+    share = successes / size
+    low = 2 * successes + z**2 - 1 - z * np.sqrt(z**2 - 2 - 1 / size + 4 * share * (size - successes + 1))
+    high = 2 * successes + z**2 + 1 + z * np.sqrt(z**2 + 2 - 1 / size + 4 * share * (size - successes - 1))
+    scale = 2 * (size + z**2)
+    return np.where(successes <= 0, 0 * size, low / scale), np.where(successes >= count, 0 * size + 1, high / scale)
 
 
 def paired(first: np.ndarray, second: np.ndarray, shares: np.ndarray | None = None) -> Paired:
@@ -213,119 +172,6 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def lead(values: np.ndarray, sign: int, share: bool = False) -> ColumnLead:
-    """Who is ahead of each other method on the images that both have, and how surely.
-
-    To lead, a method must beat each other one, so the p-value of the lead is the largest of them (Berger, 1982): more
-    methods make it no likelier.
-
-    Args:
-        values: (N, M) float, one metric column of every method.
-        sign: 1 if higher is better, -1 if lower is, 0 if neither.
-        share: whether the column is 0 or 1.
-    """
-    pairs = pairwise(values, share)
-    present = np.flatnonzero(np.isfinite(values).any(axis=0))
-
-    def nobody(reason: str, p: float) -> ColumnLead:
-        none = np.full(values.shape[1], np.nan)
-        return ColumnLead(None, p, None, Paired(none, none, none, np.zeros(len(none), int), none), reason, pairs)
-
-    if sign == 0 or len(present) < 2:
-        return nobody("undirected" if sign == 0 else "alone", np.nan)
-    if not np.isfinite(pairs.p).any():
-        return nobody("few", np.nan)
-    ahead = sign * pairs.mean[np.ix_(present, present)]
-    np.fill_diagonal(ahead, 0)
-    # Of methods without a common image nobody is behind; `few` says so below.
-    candidates = present[(np.isnan(ahead) | (ahead >= 0)).all(axis=1)]
-    if not len(candidates):
-        return nobody("circle", 1.0)
-    leader = int(max(candidates, key=lambda one: np.nansum(sign * pairs.mean[one])))
-    comparisons = Paired(*(array[leader] for array in (pairs.mean, pairs.low, pairs.high, pairs.count, pairs.p)))
-    others = present[present != leader]
-    level = np.where(np.isnan(comparisons.p[others]), np.inf, comparisons.p[others])
-    # Of rivals with equal p, as 1 twice, the one that is nearest.
-    rival = int(others[np.lexsort((np.abs(np.nan_to_num(comparisons.mean[others])), -level))[0]])
-    reason = "few" if np.isnan(comparisons.p[rival]) else "tie" if comparisons.mean[rival] == 0 else ""
-    p = 1.0 if reason else float(comparisons.p[rival])
-    return ColumnLead(leader, p, rival, comparisons, reason, pairs)
-
-
-def rank_intervals(p: np.ndarray, better: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest rank (M,) that each method may have, 1 the best; all hold together at `CONFIDENCE`.
-
-    A method is at best behind those that are surely better and at worst ahead of those that are surely worse, where
-    surely means by Holm over all pairs.
-
-    Args:
-        p: (M, M) symmetric p-values of the pairs, not adjusted, as `pairwise` has them; NaN where there is none.
-        better: (M, M) bool, whether the row's method has the better mean than the column's.
-
-    Source: D. Mohamad, J. Goeman, E. van Zwet, *Simultaneous confidence intervals for ranks with application to
-    ranking institutions*, Biometrics 78 (2022), 238-247.
-    """
-    methods = len(p)
-    upper = np.triu_indices(methods, 1)
-    adjusted = np.full((methods, methods), np.nan)
-    adjusted[upper] = holm(p[upper])
-    sure = np.fmin(adjusted, adjusted.T) <= 1 - CONFIDENCE
-    above, below = (sure & better.T).sum(axis=1), (sure & better).sum(axis=1)
-    return 1 + above, methods - below
-
-
-def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
-    """Whether methods differ over a group of columns, and which are not told apart.
-
-    Each image ranks the methods once: by the average of their ranks in its columns, so that columns of one image,
-    which depend on each other, count as one judge. Ties share their average rank.
-
-    Args:
-        values: (N, M, C) float.
-        signs: (C,) 1 or -1 as higher or lower is better.
-
-    Sources: J. Demsar, *Statistical comparisons of classifiers over multiple data sets*, JMLR 7 (2006), 1-30; R. L.
-    Iman, J. M. Davenport, *Approximations of the critical region of the Friedman statistic*, Comm. Statist. A 9
-    (1980), 571-595.
-    """
-    ranks = np.full(values.shape[1], np.nan)
-    chosen = np.flatnonzero(np.isfinite(values).any(axis=0).all(axis=1))
-    kept = values[:, chosen]
-    kept = kept[np.isfinite(kept).all(axis=(1, 2))]
-    count, methods = len(kept), len(chosen)
-    if count < FEWEST or methods < 2 or not len(signs):
-        return Grouping(ranks, np.nan, np.nan, count, ())
-    within = stats.rankdata(-kept.astype(np.float64) * np.asarray(signs), axis=1).mean(axis=2)
-    judged = stats.rankdata(within.round(9), axis=1)
-    average = judged.mean(axis=0)
-    ranks[chosen] = average
-    spread = ((judged - (methods + 1) / 2) ** 2).sum()
-    between = count * ((average - (methods + 1) / 2) ** 2).sum()
-    p = _iman_davenport(count, methods, between, spread)
-    quantile = stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)
-    difference = float(quantile / np.sqrt(2) * np.sqrt(methods * (methods + 1) / (6 * count)))
-    order = np.argsort(average, kind="stable")
-    width = np.inf if p > ALPHA else difference
-    return Grouping(ranks, p, difference, count, _runs(average[order], chosen[order], width))
-
-
-def _iman_davenport(count: int, methods: int, between: float, spread: float) -> float:
-    """p of F = (n - 1) B / (S - B): B between the methods and S in all, sums of squares of the ranks."""
-    if spread == 0:
-        return 1.0
-    within = spread - between
-    if within <= 1e-9 * spread:
-        return float(np.exp(-(count - 1) * np.sum(np.log(np.arange(2, methods + 1)))))  # every image ranks alike
-    return float(stats.f.sf((count - 1) * between / within, methods - 1, (methods - 1) * (count - 1)))
-
-
-def _runs(ranks: np.ndarray, names: np.ndarray, width: float) -> tuple[tuple[int, ...], ...]:
-    """The longest runs of ascending `ranks` that are no wider than `width`."""
-    ends = [int(np.searchsorted(ranks, rank + width, side="right")) for rank in ranks]
-    starts = [start for start, end in enumerate(ends) if start == 0 or end > ends[start - 1]]
-    return tuple(tuple(int(name) for name in names[start : ends[start]]) for start in starts)
-
-
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(K,) mean, standard error (NaN below two numbers) and count."""
     parts = []
@@ -342,6 +188,42 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mean, error, count
 
 
+def _studentised(
+    values: np.ndarray, chosen: np.ndarray, mean: np.ndarray, error: np.ndarray, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many standard errors the interval reaches below and above the mean, by the bootstrap's studentised means.
+
+    T* = (m* - m) / (s* / sqrt(n)) of `RESAMPLES` samples drawn from the n numbers of a column with replacement; the
+    interval is [m - e T*(.975), m - e T*(.025)]. Where too many samples are of one value, so that s* = 0, Student's
+    quantile takes the place of an infinite one.
+
+    Args:
+        values: (N, K).
+        chosen: the k columns that have `count` numbers, not all equal.
+        mean, error: (K,) of all columns.
+
+    Source: P. Hall, *Theoretical comparison of bootstrap confidence intervals*, Ann. Statist. 16 (1988), 927-953.
+    """
+    draws = Stream(seed).generator(0).integers(count, size=(RESAMPLES, count))
+    draws += count * np.arange(RESAMPLES)[:, None]
+    weights = np.bincount(draws.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
+    last = round(0.5 * (1 - CONFIDENCE) * (RESAMPLES + 1)) - 1
+    ends = [last, RESAMPLES - 1 - last]
+    found = []
+    for left in range(0, len(chosen), _COLUMNS):
+        block = chosen[left : left + _COLUMNS]
+        known = np.stack([column[np.isfinite(column)] for column in values[:, block].T], axis=1)
+        scaled = (known - mean[block]) / (error[block] * np.sqrt(count))
+        centre = weights @ scaled
+        variance = weights @ scaled**2 - centre**2
+        with np.errstate(divide="ignore"):
+            studentised = centre / np.sqrt(np.where(variance > _ROUNDING, variance, 0) / (count - 1))
+        found.append(np.partition(studentised, ends, axis=0)[ends])
+    lowest, highest = np.concatenate(found, axis=1)
+    rest = student(np.full(len(chosen), count))
+    return np.where(np.isfinite(highest), highest, rest), np.where(np.isfinite(lowest), -lowest, rest)
+
+
 def _error(squares: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Standard error of a mean from the sum of squared deviations; NaN below two numbers."""
     free = np.where(count > 1, count * (count - 1.0), np.nan)
@@ -356,13 +238,9 @@ def _paired(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> Paired:
     count = both.sum(axis=0)
     mean = np.divide(difference.sum(axis=0), count, out=np.full(len(count), np.nan), where=count > 0)
     error = _error((np.where(both, difference - np.nan_to_num(mean), 0) ** 2).sum(axis=0), count)
-    known = count > 1
-    tail = np.full(len(count), np.nan)
-    tail[known] = stats.t.ppf(0.5 + CONFIDENCE / 2, count[known] - 1)
-    low, high = mean - tail * error, mean + tail * error
-    if share.any():
-        bounds = _newcombe(one[:, share] > 0.5, other[:, share] > 0.5, both[:, share])
-        low[share], high[share] = bounds
+    half = student(count) * error
+    low, high = mean - half, mean + half
+    low[share], high[share] = _newcombe(one[:, share] > 0.5, other[:, share] > 0.5, both[:, share])
     return Paired(mean, low, high, count, _p(one, other, difference, mean, error, count))
 
 
@@ -370,18 +248,18 @@ def _p(
     one: np.ndarray, other: np.ndarray, difference: np.ndarray, mean: np.ndarray, error: np.ndarray, count: np.ndarray
 ) -> np.ndarray:
     """(K,) two-sided p-values; the differences are 0 where an image lacks one of the two."""
-    slack = _EQUAL * np.maximum(np.abs(one).max(axis=0, initial=0), np.abs(other).max(axis=0, initial=0))
-    size = np.abs(difference)
+    size, slack = np.abs(difference), _EQUAL * np.maximum(np.abs(one), np.abs(other))
     moved = size > slack
-    largest = size.max(axis=0, initial=0)
-    smallest = np.where(moved, size, np.inf).min(axis=0, initial=np.inf)
-    alike = largest <= np.where(np.isfinite(smallest), smallest, largest) + slack
+    spread = np.where(moved, size, 0).max(axis=0, initial=0) - np.where(moved, size, np.inf).min(
+        axis=0, initial=np.inf
+    )
+    alike = spread <= np.where(moved, slack, 0).max(axis=0, initial=0)
     up, down = (moved & (difference > 0)).sum(axis=0), (moved & (difference < 0)).sum(axis=0)
     sign_test = np.minimum(1, 2 * stats.binom.cdf(np.minimum(up, down), up + down, 0.5))
     enough = count >= FEWEST
-    student = enough & ~alike & (error > 0)
+    varied = enough & ~alike & (error > 0)
     p = np.where(enough, sign_test, np.nan)
-    p[student] = 2 * stats.t.sf(np.abs(mean[student] / error[student]), count[student] - 1)
+    p[varied] = 2 * stats.t.sf(np.abs(mean[varied] / error[varied]), count[varied] - 1)
     return p
 
 
@@ -411,70 +289,3 @@ def _newcombe(first: np.ndarray, second: np.ndarray, both: np.ndarray) -> tuple[
     above = down_second**2 - 2 * phi * down_second * up_first + up_first**2
     middle = share_first - share_second
     return middle - np.sqrt(np.maximum(below, 0)), middle + np.sqrt(np.maximum(above, 0))
-
-
-def skewness(values: np.ndarray) -> np.ndarray:
-    """(K,) sample skewness of each column of `values` (N, K); NaN of fewer than three numbers or of equal ones."""
-    result = np.full(values.shape[1], np.nan)
-    for column in range(values.shape[1]):
-        known = values[np.isfinite(values[:, column]), column].astype(np.float64)
-        if len(known) > 2 and np.ptp(known) > 0:
-            result[column] = stats.skew(known)
-    return result
-
-
-def reached_coverage(skewness: float, count: int) -> float:
-    """The share of simulated samples whose interval held the true mean."""
-    return np.nan
-
-
-def bootstrap(
-    values: np.ndarray, *, resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0
-) -> Intervals:
-    """Percentile intervals: too narrow. To be deleted; use `intervals`."""
-    images, columns = values.shape
-    count = np.isfinite(values).sum(axis=0)
-    estimates = np.full((resamples, columns), np.nan)
-    for start, weights in _weights(images, resamples, seed):
-        for left in range(0, columns, _COLUMNS):
-            block = slice(left, left + _COLUMNS)
-            estimates[start : start + len(weights), block] = _weighted_means(weights, values[:, block])
-    low, high = _percentiles(estimates, confidence)
-    single = count < 2
-    return Intervals(
-        mean=means(values),
-        low=np.where(single, np.nan, low),
-        high=np.where(single, np.nan, high),
-        count=count,
-    )
-
-
-def _weights(images: int, resamples: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Chunks (first resample, (r, N) float64 counts of each image); resample b has its own stream, so chunking does
-    not change the draws."""
-    stream = Stream(seed)
-    step = max(1, _CHUNK // max(images, 1))
-    for start in range(0, resamples if images else 0, step):
-        chunk = [
-            np.bincount(stream.generator(resample).integers(images, size=images), minlength=images)
-            for resample in range(start, min(start + step, resamples))
-        ]
-        yield start, np.array(chunk, dtype=np.float64)
-
-
-def _weighted_means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(r, K) means of `values` (N, K) under `weights` (r, N), over the numbers of each column."""
-    valid = np.isfinite(values)
-    total = weights @ np.where(valid, values, 0).astype(np.float64)
-    size = weights.sum(axis=1, keepdims=True) if valid.all() else weights @ valid.astype(np.float64)
-    mean: np.ndarray = np.divide(total, size, out=np.full(total.shape, np.nan), where=size > 0)
-    return mean
-
-
-def _percentiles(estimates: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper percentile of each column over the resamples that drew a number of it."""
-    empty = np.isnan(estimates).all(axis=0)
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    bounds = np.nanpercentile(np.where(empty, 0, estimates), tails, axis=0)
-    low, high = bounds.reshape(2, estimates.shape[1])  # of no columns NumPy gives no pair
-    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
