@@ -244,10 +244,10 @@ def _is_share(found: Measurements, index: int) -> bool:
 def _means(found: Measurements) -> dict[str, dict[str, Estimate]]:
     names = [column.name for column in found.columns]
     shares = np.array([_is_share(found, index) for index in range(len(names))], bool)
-    return {
-        method: dict(zip(names, mean_estimates(found.values[:, number], shares), strict=True))
-        for number, method in enumerate(found.methods)
-    }
+    # All at once, so that columns of as many images share the bootstrap's draws.
+    every = mean_estimates(found.values.reshape(len(found.values), -1), np.tile(shares, len(found.methods)))
+    rows = [every[start : start + len(names)] for start in range(0, len(every), len(names))]
+    return {method: dict(zip(names, row, strict=True)) for method, row in zip(found.methods, rows, strict=True)}
 
 
 def _differences(found: Measurements, leads: dict[int, ColumnLead]) -> tuple[dict[str, dict[str, Difference]], int]:

@@ -15,6 +15,7 @@ from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST
 
 FEW = 100
 CLAIM = 1000
+SHOWN_REASONS = 6  # why nobody leads; more stand in the table alone
 _SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -55,11 +56,11 @@ def _rests_on(level: Mapping[int, Sequence[str]], columns: int) -> str:
 
 def shortfalls(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estimate]]) -> str:
     """For which columns intervals hold the mean less often than they promise, since the numbers are skewed."""
-    reached = {
-        column.name: min(known)
+    known = {
+        column.name: [share for row in means.values() if (share := row[column.name].coverage) is not None]
         for column in columns
-        if (known := [row[column.name].coverage for row in means.values() if row[column.name].coverage is not None])
     }
+    reached = {name: min(shares) for name, shares in known.items() if shares}
     if not reached:
         return ""
     each = listed(f"{100 * share:.0f}{_SPACE}% for {name}" for name, share in reached.items())
@@ -81,7 +82,9 @@ def summary(comparison: Comparison) -> str:
         sentences.append(f"Nobody leads on any of the {len(leads)} metrics ({_range(leads)}).")
     elif open_:
         sentences.append(f"Nobody leads on {_with_images(open_)}.")
-    sentences += [f"On {listed(names)}, {reason}." for reason, names in _reasons(open_).items()]
+    reasons = _reasons(open_)
+    if len(reasons) <= SHOWN_REASONS:
+        sentences += [f"On {listed(names)}, {reason}." for reason, names in reasons.items()]
     return " ".join([*sentences, standing(comparison)])
 
 

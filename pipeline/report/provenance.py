@@ -102,13 +102,16 @@ def network_input(config: Mapping[str, Any]) -> str:
     normalised = f"mean {_text(mean)} and standard deviation {_text(std)}, of pixels in [0, 1]"
     if mean is None or std is None:
         normalised = "mean and standard deviation that are not recorded"
-    return f"{height} × {width} pixels{_resized(model.get('geometry'))}; normalised with {normalised}."
+    source = config.get("input_source")
+    told = f" Source: {source}." if source else ""
+    return f"{height} × {width} pixels{_resized(model.get('geometry'))}; normalised with {normalised}.{told}"
 
 
 def network_warnings(config: Mapping[str, Any]) -> list[str]:
     """What was noticed when the network was loaded, one sentence each."""
-    warnings = config.get("model", {}).get("warnings")
-    return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+    recorded = [owner.get("warnings") for owner in (config, config.get("model", {}))]
+    found = [str(one) for warnings in recorded if isinstance(warnings, list) for one in warnings]
+    return list(dict.fromkeys(found))
 
 
 def _resized(geometry: Any) -> str:

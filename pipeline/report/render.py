@@ -179,7 +179,8 @@ def _by_account(accounts: Iterable[Kept]) -> list[tuple[list[str], Kept]]:
 
 def _counts(curves: Sequence[Curve]) -> str:
     counts = sorted({curve.count for curve in curves})
-    return numbers.integer(counts[0]) if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    note = f" ({few(counts[0])})" if few(counts[0]) else ""
+    return f"{counts[0]:,}{note}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}{note}"
 
 
 def _explained(model: ModelReport) -> str:
