@@ -100,7 +100,7 @@ def student(count: np.ndarray) -> np.ndarray:
 def wilson(successes: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of a share by Wilson's interval with correction for continuity; NaN where `count` is 0.
 
-    Without the correction its coverage falls below .94 at some shares for any N; with it, it is .949 or more for all
+    Without the correction its coverage falls below .94 at some shares for any N; with it, it is .945 or more for all
     shares and all N.
 
     Sources: E. B. Wilson, *Probable inference*, JASA 22 (1927), 209-212; R. G. Newcombe, *Two-sided confidence
