@@ -233,7 +233,8 @@ def _reasons(found: Measurements, method: str, column: str, kept: int) -> list[t
 
 
 def _is_share(found: Measurements, index: int) -> bool:
-    """Whether a column is flagged as 0 or 1 for each image, and is: of tied maxima, `pointing` counts a fraction."""
+    """Whether a column is 0 or 1 for each image: it is flagged, and no image has a fraction, as `pointing` gives of
+    tied maxima."""
     if not found.columns[index].share:
         return False
     values = found.values[:, :, index]
@@ -243,7 +244,8 @@ def _is_share(found: Measurements, index: int) -> bool:
 
 def _means(found: Measurements) -> dict[str, dict[str, Estimate]]:
     names = [column.name for column in found.columns]
-    shares = np.array([_is_share(found, index) for index in range(len(names))], bool)
+    # A fraction varies less than 0 or 1 of the same mean, so Wilson's interval holds for it too.
+    shares = np.array([column.share for column in found.columns], bool)
     # All at once, so that columns of as many images share the bootstrap's draws.
     every = mean_estimates(found.values.reshape(len(found.values), -1), np.tile(shares, len(found.methods)))
     rows = [every[start : start + len(names)] for start in range(0, len(every), len(names))]
@@ -353,7 +355,8 @@ def _ranks(
 
 def _groupings(found: Measurements, compared: Sequence[int]) -> tuple[Grouping, ...]:
     """The methods of each family, where two or more have all of its columns."""
-    present = [index for index in compared if np.isfinite(found.values[:, :, index]).any()]
+    # A column of one method alone ranks nobody, and would leave out all others.
+    present = [index for index in compared if np.isfinite(found.values[:, :, index]).any(axis=0).sum() > 1]
     families = {family: [one for one in present if found.columns[one].family == family] for family in FAMILIES}
     families = {family: members for family, members in families.items() if members}
     results = {

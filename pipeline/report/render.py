@@ -60,7 +60,9 @@ def html(run: Run, report: Report) -> str:
 def markdown(report: Report) -> str:
     """The same numbers without pictures."""
     environment = _environment(autoescape=False, finalize=_markdown_text)
-    return environment.get_template("report.md").render(report=report, bold=Markup("**"), **_constants())
+    return environment.get_template("report.md").render(
+        report=report, bold=Markup("**"), comma=Markup(", "), **_constants()
+    )
 
 
 def _environment(**settings: Any) -> Environment:
@@ -82,6 +84,7 @@ def _environment(**settings: Any) -> Environment:
         "arrow": lambda direction: Markup(_ARROWS.get(direction, "")),
         "breakable": _breakable,
         "by_account": _by_account,
+        "few": lambda count: Markup(f" ({few(count)})" if few(count) else ""),
         "images": _images,
         "p_value": numbers.p_value,
         "grouping_sentence": grouping_sentence,

@@ -34,7 +34,7 @@ _NUMBERS_READ = 2**27
 # metric -> what its numbers of the data set suffer from.
 BIASES = {
     "max_box_acc": "the best threshold is chosen on the same images that it is scored on, so the number is too high, "
-    "the more the fewer images there are; it compares methods on equally many images only",
+    "and the more so the fewer images there are. Compare it at the same N only",
 }
 _LARGEST = 2**24
 

@@ -186,14 +186,28 @@ def test_further_columns_have_no_verdict() -> None:
     assert comparison.differences["ig"]["lower"].verdict == "worse"
 
 
-def test_a_share_has_the_interval_of_a_share_unless_ties_make_it_a_mean() -> None:
+def test_a_share_has_the_interval_of_a_share() -> None:
     share = replace(UP, share=True)
     hits = np.ones((20, 2, 1))
     ours = compared(hits, ("a", "b"), (share,)).means["a"]["higher"]
     assert (ours.mean, ours.high) == (1, 1)
     assert 0.75 < ours.low < 0.85
-    hits[0, 0, 0] = 0.5
-    assert compared(hits, ("a", "b"), (share,)).means["b"]["higher"].low == 1
+    # Without the flag it is a mean, whose interval has no width where all numbers are alike.
+    assert compared(hits, ("a", "b")).means["a"]["higher"].low == 1
+    # Of tied maxima a fraction counts: no interval leaves [0, 1], nor loses its width for those that have none.
+    hits[0, 1, 0] = 0.5
+    comparison = compared(hits, ("a", "b"), (share,))
+    assert comparison.means["a"]["higher"].low == ours.low
+    assert comparison.means["b"]["higher"].high <= 1
+    assert comparison.differences["b"]["higher"].mean == pytest.approx(-0.025)
+
+
+def test_a_column_of_one_method_alone_does_not_end_the_grouping_of_its_family() -> None:
+    values = shifted([0.0, 1.0], columns=3)
+    values[:, 0, 2] = np.nan
+    (grouping,) = compared(values, ("a", "b"), many(3)).groupings
+    assert grouping.columns == ("m0", "m1")
+    assert list(grouping.ranks) == ["b", "a"]
 
 
 def test_the_summary_says_plainly_that_ours_loses() -> None:
