@@ -25,9 +25,9 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pipeline.config import load_job
 from ssig.errors import SsigError, UsageError
+from ssig.weight_files import is_weight_file
 
 INTERRUPTED = 130
-CHECKPOINTS = (".pt", ".pth", ".safetensors")
 
 
 class ClusterLostError(SsigError):
@@ -114,7 +114,7 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     shards = [shards] if isinstance(shards, str) else shards
     dataset["shards"] = [remote("dataset.shards", shard) for shard in shards]
     output["path"] = remote("output.path", output["path"])
-    if str(model.get("weights")).endswith(CHECKPOINTS):
+    if is_weight_file(str(model.get("weights"))):
         model["weights"] = remote("model.weights", model["weights"])
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 

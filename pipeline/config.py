@@ -17,11 +17,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
-from pipeline.names import encoded
+from pipeline.names import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.options import as_dict
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
+from ssig.weight_files import is_weight_file
 
 LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
 # Of what metrics need, that which no file of a run holds.
@@ -34,6 +35,8 @@ _INT64 = 2**63
 # Strict: a number is written as one, and `yes` is no 1.
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Positive = Annotated[_Real, Field(gt=0)]
+_Edges = _Count | tuple[_Count, _Count]
 
 
 class _Frozen(BaseModel):
@@ -49,6 +52,24 @@ class Dataset(_Frozen):
     limit: int | None = Field(None, ge=1, lt=_INT64, strict=True, description="only the first n samples")
 
 
+def _sized(value: Any) -> Any:
+    """A number or a pair of numbers as the size of an input that is stated no further."""
+    return {"size": value} if isinstance(value, (int, list, tuple)) and not isinstance(value, bool) else value
+
+
+class InputChoice(_Frozen):
+    """How an image becomes an input; what is not given is the network's own."""
+
+    size: _Edges | None = Field(None, description="H or [H, W] of the input")
+    resize: _Edges | None = Field(None, description="before the crop: the shorter edge, or [height, width] to cover")
+    interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None = (
+        Field(None, description="of resizing")
+    )
+    crop: Literal["center", "squash"] | None = Field(
+        None, description="center: the aspect ratio is kept; squash: resized to exactly `resize`, then cropped"
+    )
+
+
 class ModelChoice(_Frozen):
     """What is explained."""
 
@@ -62,6 +83,19 @@ class ModelChoice(_Frozen):
         "label", description="class that is explained: the sample's label, the prediction, or a given class"
     )
     label: str | None = Field(None, min_length=1, description="name in the results; by default the model's name")
+    mean: tuple[_Real, _Real, _Real] | None = Field(
+        None, description="of the normalisation, per channel of images in [0, 1]; by default the network's own"
+    )
+    std: tuple[_Positive, _Positive, _Positive] | None = Field(None, description="of the normalisation, likewise")
+    input: Annotated[InputChoice | None, BeforeValidator(_sized)] = Field(
+        None, description="size, resize, interpolation and crop of images; by default the network's own"
+    )
+
+    @property
+    def input_options(self) -> dict[str, Any]:
+        """What is given of the input: mean, std and the geometry, as `load_model` takes them."""
+        geometry = None if self.input is None else self.input.model_dump(exclude_none=True)
+        return {"mean": self.mean, "std": self.std, "input": geometry}
 
 
 def _named(value: Any) -> Any:
@@ -196,6 +230,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     except ValidationError as error:
         raise _usage_error(error, None) from None
     _check_metrics(job.metrics)
+    _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
         raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
     for metric in job.metrics:
@@ -282,14 +317,16 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
         dataset["shards"] = [absolute(shard) for shard in dataset["shards"]]
     if isinstance(output, dict) and "path" in output:
         output["path"] = absolute(output["path"])
-    if isinstance(model, dict) and str(model.get("weights")).endswith((".pt", ".pth", ".safetensors")):
+    if isinstance(model, dict) and is_weight_file(str(model.get("weights"))):
         model["weights"] = absolute(model["weights"])
 
 
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
     labels = [method.title for method in job.methods]
+    _check_label("model.label", job.model_label)
     for label in labels:
+        _check_label("methods.label", label)
         if labels.count(label) > 1:
             raise UsageError("methods", label, "each label once; give one of them a label of its own")
         if len(encoded(job.model_label)) + len(encoded(label)) > LONGEST_LABELS:
@@ -298,6 +335,12 @@ def _check_choices(job: Job) -> None:
     for method in job.methods:
         method.parsed()
     _check_metrics(job.metrics)
+
+
+def _check_label(field: str, label: str) -> None:
+    """Refuses a label that readers of the run would not give back as it is."""
+    if reads_as_value(label):
+        raise UsageError(field, label, READS_AS_TEXT)
 
 
 def _check_metrics(metrics: Sequence[MetricChoice]) -> None:
@@ -331,7 +374,8 @@ def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
 
 
 def _models() -> Iterator[type[BaseModel]]:
-    yield from (Job, Dataset, ModelChoice, MethodChoice, MetricChoice, Output, Actors, ReportChoice, EvaluationJob)
+    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, ReportChoice)
+    yield EvaluationJob
 
 
 _FIELDS = {name for model in _models() for name in model.model_fields}
@@ -347,6 +391,8 @@ _BY_FIELD: dict[str, type[BaseModel]] = {
 
 
 def _model_at(location: list[Any]) -> type[BaseModel]:
+    if location[:2] == ["model", "input"]:
+        return InputChoice
     return _BY_FIELD.get(str(location[0]), Job) if location else Job
 
 

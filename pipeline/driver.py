@@ -7,7 +7,6 @@ no result: what is done is what the commit records say.
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import sys
@@ -27,8 +26,10 @@ from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
 from pipeline.cluster import cluster, nodes
 from pipeline.config import Actors, Job
+from pipeline.jsontext import to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
+from pipeline.networks import load_network
 from pipeline.plan import Label
 from pipeline.planning import (
     check_labels,
@@ -57,7 +58,7 @@ from pipeline.telemetry import Telemetry
 from pipeline.worker import Worker
 from pipeline.writer import clean_staging
 from ssig.errors import SsigError
-from ssig.models import Model, export, load_model
+from ssig.models import Model, export
 
 # Actors that fail to start one after the other before the run is given up.
 MOST_FAILED_STARTS = 3
@@ -94,9 +95,8 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
     check_job(job, storage)
-    progress.phase = f"loading {job.model.name}"
-    listener(progress, None)
-    model = load_model(job.model.name, job.model.weights, precision=job.model.precision)
+    chosen = job.model
+    model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
     labels: list[Label] = []
     if manifest is not None:
@@ -210,7 +210,7 @@ class Dispatch:
 
     def run(self) -> None:
         """Works until nothing is left, a signal asks to drain, or going on makes no sense."""
-        self.log.write("started", run=self.storage.root, units=self.to_do, actors=self.size.most)
+        self.log.write("started", run=self.storage.root, units=self.to_do, actors=_most(self.size))
         try:
             with _draining(self.interrupted, self._tell):
                 self._loop()
@@ -366,7 +366,7 @@ class Dispatch:
     def _record(self, name: str, record: Mapping[str, object]) -> None:
         """Records what a person should know; where the storage itself is at fault, at least says so."""
         try:
-            self.storage.put(name, json.dumps(record).encode())
+            self.storage.put(name, to_json(record).encode())
         except OSError as error:
             self._tell(f"{name} could not be written: {error}; it says {record['reason']}")
 
@@ -414,6 +414,11 @@ class Dispatch:
 
     def _tell(self, message: str) -> None:
         self.listener(self.progress, message)
+
+
+def _most(size: Shape) -> int | str:
+    """The most actors, for the log; `auto` where the cluster alone sets the bound."""
+    return "auto" if math.isinf(size.most) else int(size.most)
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.baselines import baselines
 from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
+from ssig.independence import independent
 from ssig.postprocess import finishing
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
@@ -62,11 +63,14 @@ def attribute(
 
     Raises:
         UsageError: an unknown method or option, or arguments of the wrong shape.
+        ModelError: the network is random, or mixes the images of a batch; looked at once for each network and shape.
     """
     if isinstance(model, Replica) and micro_batch is not None:
         raise UsageError("micro_batch", micro_batch, "nothing beside a replica, which has its own")
     replica = model if isinstance(model, Replica) else Replica(model, micro_batch=micro_batch)
     images, targets = checked_batch(images, targets)
+    if isinstance(model, nn.Module):
+        independent(model, images[:1].to(replica.device))
     spec = METHODS[method]
     if baseline is not None and not isinstance(baseline, Tensor):
         options["baseline"] = baseline

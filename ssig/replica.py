@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ssig.errors import ModelError
+from ssig.independence import check_modes
 from ssig.lanes import Lanes
 from ssig.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
+from ssig.outputs import logits_of
 from ssig.scores import score
 from ssig.types import Response
 
@@ -33,7 +35,7 @@ class Replica:
         lanes: of the network, or None where each micro-batch is evaluated as one; may be set between calls.
 
     Raises:
-        ModelError: the network is in training mode, in which images of a batch influence each other.
+        ModelError: a submodule is in training mode or normalises by the batch: images of a batch influence each other.
     """
 
     def __init__(
@@ -43,8 +45,8 @@ class Replica:
         device: torch.device | str | None = None,
         micro_batch: int | None = None,
     ) -> None:
-        if isinstance(model, nn.Module) and model.training:
-            raise ModelError("the network is in training mode, so that images of a batch mix; call .eval() first")
+        if isinstance(model, nn.Module):
+            check_modes(model)
         self.model = model
         self.device = torch.device(device) if device is not None else _device_of(model)
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
@@ -152,7 +154,7 @@ class Replica:
         return self._last_convolutions[points.shape[1:]]
 
     def _logits(self, network: Network, points: Tensor, targets: Tensor) -> Tensor:
-        logits = network(points)
+        logits = logits_of(network(points), len(points))
         if logits.ndim != 2 or len(logits) != len(points):
             raise ModelError(f"the network gave {tuple(logits.shape)} for {len(points)} points; expected (n, classes)")
         if targets.ndim == 1 and self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):

@@ -5,7 +5,6 @@ Each command measures in a module of its own, imported when it runs, and prints 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -13,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from jobs.printing import print_json
 
 app = typer.Typer(name="bench", help="Benchmarks, side by side with peers.", rich_markup_mode=None)
 
@@ -170,7 +171,7 @@ def _measure(name: str, as_json: bool, **options: Any) -> int:
         module = import_module(f"jobs.bench.{name}")
         record = module.measure(**{key: value for key, value in options.items() if value is not None})
     if as_json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
+        print_json(record)
     else:
         show(record, Console(highlight=False, markup=False))
     return 0 if record.get("ok", True) else 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from pipeline.jsontext import to_json
 from pipeline.report.contents import REPORT_VERSION, as_json, contents
 from pipeline.report.reference import RECORD, asked_reference, report_record
 from pipeline.report.render import html, markdown
@@ -36,7 +35,7 @@ def build_report(run: str, reference: str | None = None) -> str:
     for name, text in tables(report).items():
         storage.put(f"report/tables/{name}", text.encode())
     # The digest goes last: it vouches for the files before it.
-    storage.put(RECORD, (json.dumps(as_json(report), indent=1, allow_nan=False) + "\n").encode())
+    storage.put(RECORD, (to_json(as_json(report), indent=1) + "\n").encode())
     return f"{storage.root.rstrip('/')}/{_INDEX}"
 
 

@@ -5,7 +5,6 @@ Image i is row i of the manifest (in order of shard and index), for every method
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import ssig.metrics  # noqa: F401  fills METRICS
+from pipeline.jsontext import to_json
 from pipeline.records import Status
 from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.results import Run
+from pipeline.schema import SHARED
 from ssig.errors import UsageError
 from ssig.registry import FAMILIES, METRICS, MetricSpec
 
@@ -269,7 +270,7 @@ def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
                 left[where] = False
                 added.add(number, table, where, ok)
             added.close(unseen=int(left.sum()))
-        for table in run.tables("attributions", model, method, ["shard", "index", *_EFFORT]):
+        for table in _effort_rows(run, model, method):
             where = positions.of(table)
             for name in set(_EFFORT) & set(table.column_names):
                 found.effort[name][where, number] = _floats(table[name])
@@ -327,6 +328,16 @@ def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator
     committed = run.committed(model, method)
     kind = "metrics" if any(commit.file("metrics") for commit in committed) else "attributions"
     return run.tables(kind, model, method, [*_IDENTITY, *columns])
+
+
+def _effort_rows(run: Run, model: str, method: str) -> Iterator[pa.Table]:
+    """The numbers of `_EFFORT`: of the metrics, or, in a run of schema 1, of the attributions."""
+    if run.version == 1:
+        yield from run.tables("attributions", model, method, ["shard", "index", *_EFFORT])
+        return
+    names = {stored: name for stored, name in SHARED.items() if name in _EFFORT}
+    for table in run.tables("metrics", model, method, ["shard", "index", *names]):
+        yield table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
 def _add_rows(found: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
@@ -428,5 +439,5 @@ def quarantine_rows(run: Run) -> list[dict[str, object]]:
     names = ("shard", "kind", "key", "offset", "reason", "attempts")
     return sorted(
         ({name: record.get(name) for name in names} for record in run.quarantine),
-        key=lambda record: json.dumps(record, sort_keys=True, default=str),
+        key=lambda record: to_json(record, compact=True, default=str),
     )

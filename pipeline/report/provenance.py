@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.jsontext import to_json
 from pipeline.report.reference import ordered_methods
 from pipeline.results import Run
 from ssig.options import as_dict
@@ -148,7 +149,7 @@ def job_files(run: Run, model: str, reference: str | None = None) -> Iterator[st
     alike: dict[str, list[str]] = {}
     for label in ordered_methods(run, model):
         config = run.config[model, label]
-        alike.setdefault(json.dumps([config.get(name) for name in ("model", "maps", "channels")]), []).append(label)
+        alike.setdefault(to_json([config.get(name) for name in ("model", "maps", "channels")]), []).append(label)
     return (_job_file(run, model, labels, reference) for labels in alike.values())
 
 
@@ -167,7 +168,7 @@ def evaluation_commands(run: Run, model: str) -> Iterator[str]:
 def _choice(name: str, options: Mapping[str, Any]) -> str:
     """A metric as the command line takes it: ``NAME:option=value,…``."""
     usual = as_dict(METRICS[name].parse({})) if name in METRICS else {}
-    given = [f"{option}={json.dumps(value)}" for option, value in options.items() if usual.get(option, ...) != value]
+    given = [f"{option}={to_json(value)}" for option, value in options.items() if usual.get(option, ...) != value]
     return ":".join([name, ",".join(given)] if given else [name])
 
 
@@ -176,13 +177,14 @@ def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None
     metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
     dataset = run.document.get("dataset", {})
     known = configs[0].get("model", {})
+    network = {**{name: known[name] for name in _JOB_MODEL if name in known}, **known.get("stated", {})}
     stored: dict[str, Any] = {name: configs[0][name] for name in ("maps", "channels") if name in configs[0]}
     job = {
         "dataset": {
             "shards": [shard["url"] for shard in dataset.get("shards", [])],
             "limit": dataset.get("limit"),
         },
-        "model": {**{name: known[name] for name in _JOB_MODEL if name in known}, "label": model},
+        "model": {**network, "label": model},
         "methods": [
             {"name": method.get("name", label), "label": label, **method.get("options", {})}
             for label, method in zip(labels, (config.get("method", {}) for config in configs), strict=True)
@@ -228,7 +230,7 @@ def _metrics(measured: Iterable[tuple[str | None, str, Mapping[str, Any]]]) -> t
     settings: dict[tuple[str, str | None, str], list[str]] = {}
     for evaluation, label, metrics in measured:
         for name, options in metrics.items():
-            settings.setdefault((name, evaluation, json.dumps(options)), []).append(label)
+            settings.setdefault((name, evaluation, to_json(options)), []).append(label)
     known = {metric.name: metric for metric in METRICS}
     order = {name: position for position, name in enumerate(known)}
     return tuple(

@@ -246,6 +246,17 @@ METRICS.add(
         forwards=lambda options: 1 + options.samples,
         family="certainty",
         explanations=lambda options: 1,
+        descriptions={
+            "alignment": "distance of the samples' features from the image's (root mean square), over their norm",
+            "alignment_spectrum": "root mean square difference of log power spectra, samples to their image",
+            "alignment_vector": "features of the image, then of each sample",
+            "alignment_spectrum_vector": "log power by ring of the Fourier plane of the image, then of each sample",
+            "alignment_kid": "kernel distance (KID) of the samples' features from the images', on this network",
+            "alignment_kid_error": "standard error of alignment_kid over images, to first order",
+            "alignment_frechet": "Frechet distance of the samples' features from the images', biased upwards",
+            "alignment_spectrum_distance": "root mean square difference of mean log power spectra, samples to images",
+            "alignment_images": "number of images that the numbers of the data set are made from",
+        },
         needs=frozenset({"samples", "model"}),
         vectors=("alignment_vector", "alignment_spectrum_vector"),
         dataset_columns={

@@ -33,7 +33,7 @@ from scipy.special import entr
 from scipy.stats import rankdata
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.image_features import FEATURES, READINGS, constant, image_features, pooled_maps, settled
+from ssig.metrics.image_features import FEATURES, NAMES, READINGS, constant, image_features, pooled_maps, settled
 from ssig.metrics.results import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
@@ -140,6 +140,15 @@ METRICS.add(
             **dict.fromkeys(_BY_FEATURE, "higher"),
         },
         definition="mutual information of the ranks of map and image features on a grid, chance taken off, in nats",
+        descriptions={
+            "certainty": "greatest mutual information of the map with a feature of its image, in nats",
+            "certainty_mean": "mean mutual information of the map with the features of its image, in nats",
+            "certainty_bound": "exp(certainty) / bins, an estimate of a bound on the probability of a feature's bin",
+            **{
+                column: f"mutual information of the map with the image's {name}, chance taken off, in nats"
+                for column, name in zip(_BY_FEATURE, NAMES, strict=True)
+            },
+        },
         range="about 0 (unrelated) to ln bins",
         reference="after Luo, McDermott, O'Riordan 2025; torus translation: Harms et al. 2001",
         forwards=lambda options: 0,

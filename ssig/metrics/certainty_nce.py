@@ -149,6 +149,17 @@ METRICS.add(
         reference="van den Oord, Li, Vinyals, 2018; Poole et al., ICML 2019",
         forwards=lambda options: 0,
         family="certainty",
+        descriptions={
+            "certainty_nce": "largest correlation of the map with a feature of its image, on a grid",
+            "certainty_nce_features": "mean correlation of the map with the features of its image, on a grid",
+            "certainty_nce_vector": "the map on a grid, standardised",
+            "certainty_nce_features_vector": "the image's features on a grid, each standardised",
+            "certainty_nce_nats": "InfoNCE: lower bound of the information of maps about their images, in nats",
+            "certainty_nce_error": "standard error of certainty_nce_nats, the critic taken as given",
+            "certainty_nce_ceiling": "greatest value that certainty_nce_nats can take: ln of the images in a half",
+            "certainty_nce_top1": "share of maps that fit their own image best among those of their half",
+            "certainty_nce_images": "number of images that the numbers of the data set are made from",
+        },
         needs=frozenset({"map"}),
         vectors=("certainty_nce_vector", "certainty_nce_features_vector"),
         dataset_columns={

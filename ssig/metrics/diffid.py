@@ -56,6 +56,15 @@ def diffid_curves(name: str) -> tuple[str, str]:
     return f"{name}_curve", f"{name}_abs_curve"
 
 
+def diffid_descriptions(name: str, kept: str) -> dict[str, str]:
+    """One line for each of these that the definition does not explain; `kept` is what is left of the image."""
+    return {
+        f"{name}_insertion": f"mean over r of the {kept} with the share r of lowest values hidden",
+        f"{name}_deletion": f"mean over r of the {kept} with the share r of highest values hidden",
+        f"{name}_curve": f"{kept} with the lowest hidden minus that with the highest hidden, at r = .1, .2, ..., .9",
+    }
+
+
 def diffid_result(name: str, survived: InOrder, evaluation: Evaluation, options: OrderOptions) -> MetricResult:
     """Means over r of the games `survived` (B, 2, 9), with the curves of their difference."""
     signed, absolute = (outcome[:, 0] - outcome[:, 1] for outcome in survived)
@@ -155,6 +164,7 @@ METRICS.add(
         options=DiffidOptions,
         columns=diffid_columns("diffid"),
         curves=diffid_curves("diffid"),
+        descriptions=diffid_descriptions("diffid", "probability kept"),
         definition="mean over r of the probability kept when the r lowest pixels are hidden minus the r highest",
         range="[-1, 1]",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023",

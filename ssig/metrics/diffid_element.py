@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_result, forwards, games
+from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_descriptions, diffid_result, forwards, games
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.ranking import OrderOptions
 from ssig.options import option
@@ -49,6 +49,7 @@ METRICS.add(
         options=DiffidElementOptions,
         columns=diffid_columns("diffid_element"),
         curves=diffid_curves("diffid_element"),
+        descriptions=diffid_descriptions("diffid_element", "score kept"),
         definition="`diffid_accuracy` with channel values hidden one by one, the map repeated over channels",
         range="[-1, 1] (any number for logits)",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023; SIG, KDD 2026",

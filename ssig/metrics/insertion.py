@@ -42,6 +42,9 @@ METRICS.add(
         range="[0, 1] (any number for logits or normalised curves)",
         reference="Petsiuk et al., RISE, BMVC 2018",
         forwards=lambda options: options.forwards,
+        descriptions={
+            "insertion_curve": "target score after each step, from the start image to the whole image",
+        },
         needs=frozenset({"map", "model"}),
         presets={
             "rise": {**RISE, "start": "rise-blur"},

@@ -63,6 +63,12 @@ METRICS.add(
         range="[0, 1] (normalised: [0, inf))",
         reference="Yang et al., IDGI, CVPR 2023",
         forwards=lambda options: options.protocol.forwards,
+        descriptions={
+            "insertion_score_normalised": "area under the target probability divided by that of the whole image, "
+            "while pixels of the image replace black",
+            "insertion_score_curve": "target probability with 0, 5, ..., 100 % of the pixels shown",
+            "insertion_score_normalised_curve": "target probability over that of the whole image, 0 to 100 % shown",
+        },
         needs=frozenset({"map", "model"}),
     )
 )

@@ -156,6 +156,14 @@ METRICS.add(
         reference="Choe et al., Evaluating weakly supervised object localization methods right, CVPR 2020",
         forwards=lambda options: 0,
         family="localization",
+        descriptions={
+            "max_box_iou_v1": "IoU of the largest contour's box with the object's, at the image's own best threshold",
+            "max_box_iou_v2": "IoU of the best contour's box with the object's, at the image's own best threshold",
+            "max_box_iou_v1_vector": "IoU of the largest contour's box with the object's at the thresholds 0 ... 254",
+            "max_box_iou_v2_vector": "IoU of the best contour's box with the object's at the thresholds 0 ... 254",
+            "max_box_acc_v1": "share of images with max_box_iou_v1 of at least .5, at the data set's best threshold",
+            "max_box_acc_v2": "mean share of images with an IoU of .3, .5, .7, each at its best threshold",
+        },
         needs=frozenset({"map", "mask"}),
     )
 )

@@ -80,6 +80,11 @@ METRICS.add(
         forwards=lambda options: 0,
         family="randomisation",
         explanations=lambda options: options.blocks,
+        descriptions={
+            "mprt_ssim": "structural similarity of |map| with those of networks whose layers are randomised",
+            "mprt_curve": "rank correlation at each stage of randomisation, from the logits alone on",
+            "mprt_ssim_curve": "structural similarity at each stage of randomisation, from the logits alone on",
+        },
         needs=frozenset({"map", "model", "method"}),
     )
 )

@@ -202,6 +202,7 @@ def specification(name: str, aggregates: tuple[str, str], definition: str) -> Me
         options=PicOptions,
         columns=columns,
         curves=tuple(f"{column}_curve" for column in columns),
+        descriptions=_descriptions(name),
         definition=definition,
         range="[0, 1]",
         reference="Kapishnikov et al., XRAI, ICCV 2019",
@@ -213,6 +214,19 @@ def specification(name: str, aggregates: tuple[str, str], definition: str) -> Me
         dataset=aggregated(name),
         resampled=redrawn(name),
     )
+
+
+def _descriptions(name: str) -> dict[str, str]:
+    score = "accuracy" if name == "aic" else "normalised probability"
+    by_magnitude = "; in the order of |map|"
+    return {
+        f"{name}_curve": f"{score} at equal steps of normalised information, from none to all",
+        **{
+            f"{name}{order}_{how}": f"area under the pointwise {how} of the curves of all images{words}"
+            for how in ("mean", "median")
+            for order, words in (("", ""), ("_abs", by_magnitude))
+        },
+    }
 
 
 def _ends(name: str, evaluation: Evaluation, options: PicOptions) -> Ends:

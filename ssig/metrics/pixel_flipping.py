@@ -59,6 +59,9 @@ METRICS.add(
         range="[0, 1] (any number for logits)",
         reference="Bach et al., Layer-wise Relevance Propagation, PLoS ONE 2015; fill as in Quantus",
         forwards=lambda options: options.protocol.forwards,
+        descriptions={
+            "pixel_flipping_curve": "target score after each step, from the whole image to its lowest value",
+        },
         needs=frozenset({"map", "model"}),
     )
 )

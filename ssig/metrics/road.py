@@ -39,6 +39,14 @@ _COLUMNS = {
     "road_accuracy_morf": "lower",
     "road_accuracy_lerf": "higher",
 }
+_DESCRIPTIONS = {
+    "road_gap": "mean over p of the probability with the lowest share p imputed minus that with the highest",
+    "road_morf": "mean over p of the probability with the share p of highest pixels imputed",
+    "road_lerf": "mean over p of the probability with the share p of lowest pixels imputed",
+    "road_accuracy_gap": "mean over p of the accuracy with the lowest share p imputed minus that with the highest",
+    "road_accuracy_morf": "mean over p of the accuracy with the share p of highest pixels imputed",
+    "road_accuracy_lerf": "mean over p of the accuracy with the share p of lowest pixels imputed",
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,10 @@ METRICS.add(
         options=RoadOptions,
         columns=_COLUMNS,
         curves=tuple(f"{column}_curve" for column in _COLUMNS),
+        descriptions={
+            **_DESCRIPTIONS,
+            **{f"{name}_curve": line.replace("mean over p of", "at each p") for name, line in _DESCRIPTIONS.items()},
+        },
         definition="mean over p of the probability with the lowest share p imputed minus that with the highest; "
         "road_accuracy_gap: of the accuracy, the GAP of tables",
         range="[-1, 1]",

@@ -83,6 +83,9 @@ METRICS.add(
         forwards=lambda options: 0,
         family="robustness",
         explanations=lambda options: 2,
+        descriptions={
+            "stability_top": "share of the highest pixels that two maps of independent random draws share",
+        },
         needs=frozenset({"model", "method"}),
     )
 )

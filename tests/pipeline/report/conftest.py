@@ -19,7 +19,7 @@ from PIL import Image
 
 import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report import build_report
-from pipeline.schema import MANIFEST, SCHEMA_VERSION, attributions_schema, metrics_schema
+from pipeline.schema import MANIFEST, SCHEMA_VERSION, SHARED, attributions_schema, metrics_schema
 from ssig.options import as_dict
 from ssig.registry import METRICS
 
@@ -122,7 +122,7 @@ def write_run(
     _json(
         fake.path / "run.json",
         {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "dataset": dataset,
             "seed": 7,
             "unit_size": unit_size,
@@ -293,6 +293,7 @@ def _unit(
     }
     attributions = _table(common, columns, schema)
     values = {name: _nullable(column[chosen]) for name, column in fake.values[method.label].items()}
+    values |= {name: columns[source] for name, source in SHARED.items()}
     for metric in metrics:
         values[f"seconds_{metric.name}"] = _nullable(np.where(ok, 0.01, np.nan))
     for name in ("insertion", "deletion"):
@@ -321,8 +322,6 @@ def _common(sample: Sample, row: dict, method: Method, boxless: bool) -> dict:
         "predicted": sample.label + (row["index"] % 4 == 0) if ok else None,
         "target": sample.label if ok else None,
         "probability": 0.8 if ok else None,
-        "model": MODEL,
-        "method": method.label,
         "status": sample.status,
         "error": sample.error,
         "schema_version": SCHEMA_VERSION,
