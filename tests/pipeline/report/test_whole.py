@@ -72,6 +72,7 @@ def test_what_was_not_computed_has_no_number(
 
     # A threshold that is chosen on the images which it is scored on makes a number too high: that stands beside it.
     assert wholes["max_box_acc_v1"].bias
+    assert not wholes["max_box_acc_v1_held_out"].bias
     for name in ("index.html", "report.md"):
         text = (run / "report" / name).read_text().replace("\\_", "_")
         assert "max_box_acc_v1: the best threshold is chosen on the same images" in text
