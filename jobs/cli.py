@@ -167,11 +167,16 @@ def _conclude(summary: Summary) -> int:
 
 
 @app.command()
-def report(run: Run) -> int:
+def report(
+    run: Run,
+    reference: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Compare the other methods with this one.")
+    ] = None,
+) -> int:
     """Write the evaluation report of a run from its files."""
     from pipeline.report import build_report
 
-    print(f"report: {build_report(run)}")
+    print(f"report: {build_report(run, reference)}")
     return DONE
 
 

@@ -167,6 +167,16 @@ class Actors(_Frozen):
     )
 
 
+class ReportChoice(_Frozen):
+    """How the report compares; changes no result."""
+
+    reference: str | None = Field(
+        None,
+        min_length=1,
+        description="label of the method that the others are compared with; by default the first that is no control",
+    )
+
+
 class Job(_Frozen):
     """A whole job."""
 
@@ -178,6 +188,7 @@ class Job(_Frozen):
     metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = ()
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
+    report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
     unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
     seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="of all random draws")
 
@@ -363,7 +374,8 @@ def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
 
 
 def _models() -> Iterator[type[BaseModel]]:
-    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, EvaluationJob)
+    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, ReportChoice)
+    yield EvaluationJob
 
 
 _FIELDS = {name for model in _models() for name in model.model_fields}
@@ -374,6 +386,7 @@ _BY_FIELD: dict[str, type[BaseModel]] = {
     "metrics": MetricChoice,
     "output": Output,
     "actors": Actors,
+    "report": ReportChoice,
 }
 
 

@@ -46,6 +46,7 @@ from pipeline.planning import (
 )
 from pipeline.progress import Listener, Progress, silent
 from pipeline.records import Status
+from pipeline.report.reference import check_job
 from pipeline.resources import Shape, places, shape
 from pipeline.runlog import RunLog
 from pipeline.schedule import Order, Schedule, Work, time_limit
@@ -93,6 +94,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
+    check_job(job, storage)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
@@ -101,7 +103,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         labels = check_labels(storage, job_labels(job, manifest.hash, model))
         if not retry_failed and not units_to_do(storage, manifest, labels):
             record_labels(storage, labels)
-            return finish(storage, manifest, labels, listener, progress)
+            return finish(storage, manifest, labels, listener, progress, reference=job.report.reference)
     progress.phase = "starting Ray"
     listener(progress, None)
     with cluster() as resources:
@@ -125,7 +127,8 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             proven = proven_labels(storage, labels)
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
-            return finish(storage, manifest, labels, listener, progress, dispatch.ending)
+            ending = dispatch.ending
+            return finish(storage, manifest, labels, listener, progress, ending, job.report.reference)
 
 
 def pool_of(

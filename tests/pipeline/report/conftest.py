@@ -218,6 +218,7 @@ def _method(
             **{"evaluations": 32, "complete": not method.random},
         },
         "metrics": {metric.name: as_dict(metric.options()) for metric in metrics},
+        "position": position,
         **{"maps": "float16", "seed": 7, "machine": {"cpu": "a CPU", "cores": 2, "gpu": None}},
     }
     _json(fake.path / "config" / f"{quote(MODEL, safe='')}--{position}.json", config)
@@ -368,6 +369,18 @@ def _json(path: Path, record: dict) -> None:
 def fake_run(tmp_path: Path) -> FakeRun:
     """24 images in two shards under two methods; two of the images failed."""
     return write_run(tmp_path)
+
+
+@pytest.fixture
+def run_of(tmp_path: Path) -> Callable[..., FakeRun]:
+    """`run_of(*names)`: a run of these methods, each under its name, the later the better."""
+
+    def make(*names: str) -> FakeRun:
+        return write_run(
+            tmp_path, methods=[Method(name, name, 0.1 * n, signed=False, random=False) for n, name in enumerate(names)]
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")
