@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 from jobs.argument import argument
 from jobs.bench.app import app as bench
 from jobs.printing import print_json, print_table
+from jobs.surroundings import prepare
 from ssig.errors import ModelError, SsigError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.
 def main() -> None:
     """Runs the command line; every error that is no fault of the program is one line."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
+    prepare()
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="ssig", standalone_mode=False)
     except TyperException as error:

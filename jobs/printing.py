@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
@@ -39,5 +40,6 @@ def print_entries(entries: Iterable[tuple[str, str, Mapping[str, object]]]) -> N
 
 def print_json(value: object) -> int:
     """Prints JSON; 0, for commands that end with it."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    has_all = (sys.stdout.encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
+    print(json.dumps(value, indent=1, ensure_ascii=not has_all))
     return 0

@@ -1,4 +1,4 @@
-"""The Ray cluster that a run works on."""
+"""The Ray cluster that a run works on: one that is named, or one of the command's own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private import services
+from ray._private.grpc_utils import init_grpc_channel
+from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
+from pipeline.own_ray import RayStartError, prepared
 from pipeline.summary import EXIT_INTERRUPTED
-from ssig.errors import UsageError
+from ssig.errors import UsageError, told
+
+ADDRESS = "RAY_ADDRESS"
+# Until which a cluster must have answered a first call.
+ANSWER_SECONDS = 10.0
+TOKENS = "RAY_AUTH_MODE=token and the cluster's token, in RAY_AUTH_TOKEN or in a file that RAY_AUTH_TOKEN_PATH names"
 
 
 @contextmanager
@@ -24,26 +33,99 @@ def cluster() -> Iterator[list[Mapping[str, float]]]:
 
     Joined is what this process, or `RAY_ADDRESS`, names. Without a name Ray itself would join whatever cluster is
     named in a folder that every user of the machine may write, and run its code there.
+
+    Raises:
+        UsageError: no cluster answers at the address, or not to this user's token.
+        RayStartError: none is named, and none could be started here.
     """
     if ray.is_initialized():
         yield nodes()
         return
-    address = os.environ.get("RAY_ADDRESS") or "local"
+    address = os.environ.get(ADDRESS) or "local"
+    with _started() if address == "local" else _joined(address):
+        try:
+            with _terminable():
+                yield nodes()
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _started() -> Iterator[None]:
+    """A Ray of our own on this machine."""
+    with prepared() as options:
+        try:
+            _init("local", include_dashboard=False, **options)
+        except Exception as error:  # of sockets, files, tokens or Ray, which raises all kinds
+            raise RayStartError(told(error)) from error
+        yield
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """The cluster at an address."""
+    try:
+        _check_answers(address)
+        _init(address)
+    except AuthenticationError as error:
+        raise UsageError("token", _token_named(), f"{TOKENS} ({told(error)})") from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(ADDRESS, address, f"a cluster that answers ({told(error)})") from None
+    yield
+
+
+def _init(address: str, **options: Any) -> None:
+    """Ray's own start. Its handler of SIGTERM, which would exit with 15, is there meanwhile."""
     try:
         ray.init(
             address=address,
             job_config=_job_config(address),
-            include_dashboard=False if address == "local" else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            **options,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError("RAY_ADDRESS", address, f"a cluster that answers ({error})") from None
+    except SystemExit as stop:
+        sys.exit(EXIT_INTERRUPTED if stop.code == signal.SIGTERM else stop.code)
+
+
+def _check_answers(address: str) -> None:
+    """Asks the cluster for something small: Ray itself would go on asking for a quarter of an hour.
+
+    Raises:
+        UsageError: nothing answers within seconds, or it refuses the token.
+    """
+    scheme, separator, place = address.rpartition("://")
+    if separator and scheme != "ray":
+        raise UsageError(ADDRESS, address, "HOST:PORT, ray://HOST:PORT, auto or local")
+    method = "/ray.rpc.RayletDriver/ClusterInfo" if separator else "/ray.rpc.NodeInfoGcsService/GetClusterId"
+    if not separator:
+        place = services.canonicalize_bootstrap_address(address) or address
+    channel = init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])
     try:
-        with _terminable():
-            yield nodes()
+        channel.unary_unary(method)(b"", timeout=ANSWER_SECONDS)
+    except Exception as error:
+        code = getattr(getattr(error, "code", lambda: None)(), "name", None)
+        if code == "UNAUTHENTICATED":
+            raise UsageError("token", _token_named(), f"{TOKENS}; {place} refuses this one") from None
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            raise UsageError(ADDRESS, address, f"a cluster that answers; nothing answers at {place}") from None
+        if code is None:
+            raise
+        if code == "UNIMPLEMENTED":
+            raise UsageError(ADDRESS, address, f"a cluster of Ray; what answers at {place} is none") from None
     finally:
-        ray.shutdown()
+        channel.close()
+
+
+def _token_named() -> str:
+    """Where the token is from that was sent, as a person would look for it; never the token."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return "none (RAY_AUTH_MODE is not token)"
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "the one in RAY_AUTH_TOKEN"
+    return f"the one in {os.environ.get('RAY_AUTH_TOKEN_PATH') or '~/.ray/auth_token'}"
 
 
 class _Folders(list[str]):
