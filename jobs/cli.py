@@ -148,7 +148,7 @@ def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from ssig.models.sources import runs_code
 
     if runs_code(job.model.name):
-        import_from_here(job.output.path)
+        import_from_here(job.output.path, job.model.name)
     with Display() as display:
         summary = run_job(job, display, retry_failed=retry_failed)
     return _conclude(summary)

@@ -7,6 +7,7 @@ unit is read or written while another is on the device.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -33,6 +34,7 @@ from pipeline.tasks import Done, Task
 from pipeline.telemetry import memory
 from pipeline.worker import Worker, may_change_network
 from pipeline.writer import DamagedTableError
+from ssig.errors import said, told
 from ssig.metrics.processes import beside_a_gpu
 from ssig.models import ModelState, restore
 from ssig.optimise import Compile
@@ -249,17 +251,17 @@ class Pool:
         try:
             value = ray.get(ref)
         except RayActorError as error:
-            return self._lost(member, _first_line(error))
+            return self._lost(member, reason_of(error))
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            reason = f"{type(cause).__name__}: {_first_line(cause)}"
+            reason = reason_of(error)
             if order is None:
                 return self._lost(member, reason)
             member.forget(ref)
             is_storage = isinstance(cause, (OSError, DamagedTableError))
             return [Event("failed", member, order, None, Failure.STORAGE if is_storage else Failure.RAISED, reason)]
         except RayError as error:  # its answer went with its node, or memory ran out there
-            return self._lost(member, _first_line(error))
+            return self._lost(member, reason_of(error))
         if order is None:
             member.info = value
             member.watching = member.handle.watch.options(concurrency_group=WATCH).remote()
@@ -293,5 +295,13 @@ def _answered(refs: Iterable[Any]) -> list[Any]:
     return answered
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def reason_of(error: RayError) -> str:
+    """Why a call failed, on one line: the Python error behind Ray's, or what Ray knows of a process that died."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        return told(error.cause)
+    text = str(error).strip()
+    first = text.partition("\n")[0].strip()
+    if first == text or ' File "' in text:
+        return said(text)
+    detail = re.search(r"Worker exit detail: (.*?)(?:\. |\n|$)", text)
+    return first if detail is None else f"{first} {detail[1].rstrip('.')}."

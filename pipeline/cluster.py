@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
-from ray._private import services
+from ray._private import services, worker
 from ray._private.grpc_utils import init_grpc_channel
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
@@ -24,12 +26,21 @@ from ssig.errors import UsageError, told
 ADDRESS = "RAY_ADDRESS"
 # Until which a cluster must have answered a first call.
 ANSWER_SECONDS = 10.0
+# In which a head that is there has answered, be it ever so busy.
+GONE_SECONDS = 5.0
 TOKENS = "RAY_AUTH_MODE=token and the cluster's token, in RAY_AUTH_TOKEN or in a file that RAY_AUTH_TOKEN_PATH names"
 
 
+class Cluster(NamedTuple):
+    """Resources of a cluster's nodes, and whether more may come: to one that was not started for this command."""
+
+    nodes: list[Mapping[str, float]]
+    grows: bool
+
+
 @contextmanager
-def cluster() -> Iterator[list[Mapping[str, float]]]:
-    """Ray, joined or started, and the resources of its nodes; stopped afterwards if it was started here.
+def cluster() -> Iterator[Cluster]:
+    """Ray, joined or started; left or stopped afterwards if it was not there before.
 
     Joined is what this process, or `RAY_ADDRESS`, names. Without a name Ray itself would join whatever cluster is
     named in a folder that every user of the machine may write, and run its code there.
@@ -39,15 +50,16 @@ def cluster() -> Iterator[list[Mapping[str, float]]]:
         RayStartError: none is named, and none could be started here.
     """
     if ray.is_initialized():
-        yield nodes()
+        yield Cluster(nodes(), grows=True)
         return
     address = os.environ.get(ADDRESS) or "local"
-    with _started() if address == "local" else _joined(address):
+    is_own = address == "local"
+    with _started() if is_own else _joined(address):
         try:
             with _terminable():
-                yield nodes()
+                yield Cluster(nodes(), grows=not is_own)
         finally:
-            ray.shutdown()
+            _leave()
 
 
 @contextmanager
@@ -117,6 +129,31 @@ def _check_answers(address: str) -> None:
             raise UsageError(ADDRESS, address, f"a cluster of Ray; what answers at {place} is none") from None
     finally:
         channel.close()
+
+
+def is_gone() -> bool:
+    """Whether the cluster's head no longer answers, as after a signal that was for Ray's processes too."""
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=GONE_SECONDS).close()
+    except OSError:
+        return True
+    return False
+
+
+def _leave() -> None:
+    """Ends the connection, and a Ray of our own with it.
+
+    A head that is gone would be waited for, and then Ray ends the process with a text of its own. So its processes of
+    ours are killed, and Ray is not asked for anything any more.
+    """
+    if ray.is_initialized() and is_gone():
+        node: Any = worker._global_node
+        if node is not None and node.is_head():
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+        atexit.unregister(worker.shutdown)
+        return
+    ray.shutdown()
 
 
 def _token_named() -> str:

@@ -92,8 +92,8 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     model = _model(storage, bases[0], job)
     progress.phase = "starting Ray"
     listener(progress, None)
-    with cluster() as nodes:
-        size = shape(job.actors, nodes)
+    with cluster() as joined:
+        size = shape(job.actors, joined.nodes, joined.grows)
         with Lease(storage) as lease:
             for label in labels:
                 name = config_name(label.model, label.method, label.evaluation)
@@ -192,7 +192,7 @@ def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
         advice = f"if you trust it, name it yourself: --trust {recorded['name']}"
         refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
     if runs_code(recorded["name"]):
-        import_from_here(storage.root)
+        import_from_here(storage.root, recorded["name"])
     model = load_model(recorded["name"], recorded["weights"], precision=recorded["precision"])
     if model.weights_hash != recorded["weights_hash"]:
         raise RefusedError(

@@ -1,8 +1,8 @@
 """A Ray of the command's own on this machine: what it needs here, and why it could not be started.
 
-Ray writes sockets and logs below ``$TMPDIR/ray``, objects into /dev/shm, and a token into the home. The path of a socket
-ends at 107 bytes, which the temporary folders of batch systems exceed. Its processes get a session of their own:
-a signal for the whole process group (`timeout`, a terminal) would else take Ray away from a driver that drains.
+Ray writes sockets and logs below ``$TMPDIR/ray``, objects into /dev/shm, and a token into the home. The path of a
+socket ends at 107 bytes, which the temporary folders of batch systems exceed. Its processes get a session of their
+own: a signal for the whole process group (`timeout`, a terminal) would else take Ray from a driver that drains.
 """
 
 from __future__ import annotations

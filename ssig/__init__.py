@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ssig.api import attribute
     from ssig.classes import IntegratedGradients, SuppressionIG
     from ssig.models import Model, load_model
-    from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
+    from ssig.registry import METHODS as METHODS
+    from ssig.registry import METRICS as METRICS
+    from ssig.registry import MethodSpec, MetricSpec
     from ssig.types import Attribution
 
 try:
@@ -40,7 +42,7 @@ _HOMES = {
 
 def list_methods() -> "list[MethodSpec]":
     """Every method, in the order of the listings."""
-    import ssig.methods
+    import_module("ssig.methods")  # fills the registry
     from ssig.registry import METHODS
 
     return list(METHODS)
@@ -48,7 +50,7 @@ def list_methods() -> "list[MethodSpec]":
 
 def list_metrics() -> "list[MetricSpec]":
     """Every metric, in the order of the listings."""
-    import ssig.metrics
+    import_module("ssig.metrics")  # fills the registry
     from ssig.registry import METRICS
 
     return list(METRICS)

@@ -21,26 +21,34 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def told(error: BaseException) -> str:
-    """What an error of another library says, on one line: ``Type: message``.
+    """What an error of another library says, on one line: ``Type: message``; see `said`."""
+    text, name = said(str(error)), type(error).__name__
+    if not text:
+        return name
+    return text if _last_frame(str(error)) is not None else f"{name}: {text}"
 
-    Some libraries (Ray, `torch.compile`) write the traceback of another process into the message. Of that the error it
-    ends with is told, since what stands before is the same whatever the reason.
+
+def said(text: str) -> str:
+    """What a message of another library says, on one line.
+
+    Some libraries (Ray, `torch.compile`) write the traceback of another process into it. Of that the error it ends
+    with is told, since what stands before is the same whatever the reason.
     """
-    text = _ESCAPES.sub("", str(error)).strip()
-    lines = text.splitlines()
-    frames = [number for number, line in enumerate(lines) if _FRAME.match(line)]
-    if frames:
-        # Behind the last frame: its code, indented, and then the error.
-        behind = [line for line in lines[frames[-1] + 1 :]]
-        start = next((number for number, line in enumerate(behind) if line and not line[0].isspace()), None)
-        if start is not None:
-            return _cut(" ".join(" ".join(behind[start:]).split()))
-    named = type(error).__name__
-    return _cut(f"{named}: {' '.join(text.split())}" if text else named)
-
-
-def _cut(line: str) -> str:
+    lines = _ESCAPES.sub("", text).splitlines()
+    frame = _last_frame(text)
+    if frame is not None:
+        # Behind the last frame stands its code, indented, and then the error.
+        lines = lines[frame + 1 :]
+        start = next((number for number, line in enumerate(lines) if line and not line[0].isspace()), 0)
+        lines = lines[start:]
+    line = " ".join(" ".join(lines).split())
     return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 3]}..."
+
+
+def _last_frame(text: str) -> int | None:
+    """The number of the line with the last frame of a traceback in a text; None if there is none."""
+    frames = [number for number, line in enumerate(_ESCAPES.sub("", text).splitlines()) if _FRAME.match(line)]
+    return frames[-1] if frames else None
 
 
 class SsigError(Exception):
