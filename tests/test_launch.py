@@ -1,4 +1,4 @@
-"""The start of the command: files of the user that hide its packages are named, and a run is opened from `ssig` alone."""
+"""The start of the command: a file of the user that hides a package is named; `ssig` alone opens a run."""
 
 from __future__ import annotations
 

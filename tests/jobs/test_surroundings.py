@@ -93,7 +93,7 @@ def test_a_home_that_cannot_be_written_leaves_caches_elsewhere(monkeypatch: pyte
 
 
 def test_a_notebook_backend_is_no_error() -> None:
-    code = "import jobs.surroundings as s; s.prepare(); import pipeline.report, matplotlib; print(matplotlib.get_backend())"
+    code = "import jobs.surroundings as s; s.prepare(); import matplotlib; print(matplotlib.get_backend())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "module://matplotlib_inline.no_backend"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert done.stdout.strip().lower() == "agg", done.stderr

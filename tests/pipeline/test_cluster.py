@@ -61,7 +61,7 @@ def test_a_dead_address_is_told_at_once(scheme: str, free_port: int, monkeypatch
 def test_a_server_that_says_nothing_is_given_up(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.cluster.ANSWER_SECONDS", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        place = "127.0.0.1:%d" % silent.getsockname()[1]
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
         assert f"nothing answers at {place}" in refused(scheme + place, monkeypatch).allowed
 
 
@@ -83,7 +83,8 @@ def test_what_is_no_address_is_told(address: str, monkeypatch: pytest.MonkeyPatc
 def test_a_dead_address_is_left_on_sigterm(free_port: int) -> None:
     """While it is asked; the listener never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "127.0.0.1:%d" % silent.getsockname()[1]}
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
         code = (
             "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\n"
             "from pipeline.cluster import cluster; print('asking', flush=True)\nwith cluster(): pass"

@@ -9,7 +9,7 @@ import pytest
 from pipeline.actor import AttributionActor, Pool, reason_of, remote_class
 from ssig.errors import said, told
 
-OF_RAY = """The actor died because of an error raised in its creation task, \x1b[36mray::AttributionActor.__init__()\x1b[39m
+OF_RAY = """The actor died because of an error raised in its creation task, \x1b[36mray::Actor.__init__()\x1b[39m
   File "/somewhere/actor.py", line 84, in __init__
     model = restore(state, device=device)
             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^

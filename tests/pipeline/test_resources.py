@@ -78,7 +78,7 @@ def test_auto_never_waits_and_says_how_to(wishes: dict[str, Any]) -> None:
 
 
 def test_a_machine_that_does_not_grow_is_not_waited_for() -> None:
-    with pytest.raises(UsageError, match="at most 2, the cores of the cluster$"):
+    with pytest.raises(UsageError, match=r"at most 2, the cores of the cluster$"):
         shape(Actors.model_validate({"num_cpus": 3, "max": 2, "num_gpus": 0}), LAPTOP)
 
 
