@@ -22,7 +22,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import ray
 import torch
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from pipeline import faults
 from pipeline.allocation import preloaded
@@ -251,7 +251,7 @@ class Pool:
         try:
             value = ray.get(ref)
         except RayActorError as error:
-            return self._lost(member, reason_of(error))
+            return self._lost(member, reason_of(error), is_dead=isinstance(error, ActorDiedError))
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             reason = reason_of(error)
@@ -269,10 +269,13 @@ class Pool:
         member.forget(ref)
         return [Event("done", member, order, value)]
 
-    def _lost(self, member: Member, reason: str, kind: Failure = Failure.DIED) -> list[Event]:
+    def _lost(
+        self, member: Member, reason: str, kind: Failure = Failure.DIED, *, is_dead: bool = False
+    ) -> list[Event]:
         """The events of an actor that is dead or about to be: its own, and one for each order that it had."""
         self.members.remove(member)
-        ray.kill(member.handle)
+        if not is_dead:  # to kill it once more would wait for a cluster that may have died with it
+            ray.kill(member.handle)
         if kind is Failure.TIMEOUT:
             _kill(member)
         why = f"the actor died: {reason}" if kind is Failure.DIED else reason

@@ -50,14 +50,13 @@ def cluster() -> Iterator[Cluster]:
         RayStartError: none is named, and none could be started here.
     """
     if ray.is_initialized():
-        yield Cluster(nodes(), grows=True)
+        yield Cluster(nodes(), grows=not _is_own())
         return
     address = os.environ.get(ADDRESS) or "local"
-    is_own = address == "local"
-    with _started() if is_own else _joined(address):
+    with _started() if address == "local" else _joined(address):
         try:
             with _terminable():
-                yield Cluster(nodes(), grows=not is_own)
+                yield Cluster(nodes(), grows=not _is_own())
         finally:
             _leave()
 
@@ -133,6 +132,8 @@ def _check_answers(address: str) -> None:
 
 def is_gone() -> bool:
     """Whether the cluster's head no longer answers, as after a signal that was for Ray's processes too."""
+    if not worker.global_worker.connected:  # not at all, or by Ray's client, which hears of it itself
+        return False
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=GONE_SECONDS).close()
@@ -147,13 +148,18 @@ def _leave() -> None:
     A head that is gone would be waited for, and then Ray ends the process with a text of its own. So its processes of
     ours are killed, and Ray is not asked for anything any more.
     """
-    if ray.is_initialized() and is_gone():
-        node: Any = worker._global_node
-        if node is not None and node.is_head():
-            node.kill_all_processes(check_alive=False, allow_graceful=False)
+    if is_gone():
+        if _is_own():
+            worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
         atexit.unregister(worker.shutdown)
         return
     ray.shutdown()
+
+
+def _is_own() -> bool:
+    """Whether this process has started the cluster: nobody adds nodes to it, and it ends with the process."""
+    node: Any = worker._global_node
+    return node is not None and bool(node.is_head())
 
 
 def _token_named() -> str:

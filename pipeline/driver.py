@@ -238,10 +238,10 @@ class Dispatch:
         try:
             with _draining(self.interrupted, self._tell):
                 self._loop()
-                if not self.interrupted.is_set():
+                if not self._is_bereft:
                     self._show()
         finally:
-            if not (self.interrupted.is_set() and is_gone()):
+            if not self._is_bereft:
                 self.pool.stop()
             self.log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
             try:
@@ -258,7 +258,7 @@ class Dispatch:
     def _loop(self) -> None:
         self.progress.phase = "starting actors"
         while not self.schedule.finished:
-            if self.interrupted.is_set() and (self.schedule.in_flight == 0 or is_gone()):
+            if self.interrupted.is_set() and (self.schedule.in_flight == 0 or self._is_bereft):
                 return
             if self.lease.lost:
                 raise RunError(f"{self.storage.root}: another driver has taken this run over")
@@ -411,6 +411,11 @@ class Dispatch:
             most = max(1, places(nodes(), self.size.num_gpus, self.size.num_cpus))
         for _ in range(int(min(most, left)) - len(self.pool.members)):
             self.pool.start()
+
+    @property
+    def _is_bereft(self) -> bool:
+        """Whether a signal took Ray away too: there is nothing to wait for, and Ray would keep each call waiting."""
+        return self.interrupted.is_set() and is_gone()
 
     @property
     def _has_ready(self) -> bool:
