@@ -34,7 +34,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 from torchvision.ops import FrozenBatchNorm2d
 
-from ssig.errors import ModelError, UsageError
+from ssig.errors import ModelError, UsageError, told
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv, InPlaceClamp
 from ssig.packed import packed
@@ -442,8 +442,7 @@ def _compile(network: nn.Module, points: Tensor, dtype: torch.dtype | None, mode
     try:
         _answers(_under_autocast(network, dtype), points)
     except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"torch.compile failed on {type(network).__name__}: {reason}") from error
+        raise ModelError(f"torch.compile failed on {type(network).__name__}: {told(error)}") from error
 
 
 def _answers(forward: Forward, points: Tensor) -> tuple[Tensor, Tensor]:
