@@ -14,6 +14,9 @@ import pytest
 from jobs.surroundings import ask_loopback_directly, find_a_home
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from s3 import S3  # noqa: E402
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -104,3 +107,19 @@ def test_the_report_needs_no_backend_of_the_user() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "module://matplotlib_inline.no_backend"}
     done = subprocess.run([sys.executable, "-c", "import pipeline.report"], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_store_on_this_machine_is_asked_without_the_proxy() -> None:
+    server = S3()
+    try:
+        code = (
+            "from jobs.surroundings import prepare; prepare(); from pipeline.storage import open_storage; "
+            f"storage = open_storage('{server.bucket()}/run'); storage.put('a', b'1'); print(storage.read('a'))"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **server.environment()}
+        environment |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.stdout.strip() == "b'1'", done.stderr
+    finally:
+        server.close()
