@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 from jobs.argument import argument
 from jobs.bench.app import app as bench
 from jobs.printing import print_json, print_table
+from jobs.surroundings import prepare
 from ssig.errors import ModelError, SsigError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.
 def main() -> None:
     """Runs the command line; every error that is no fault of the program is one line."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
+    prepare()
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="ssig", standalone_mode=False)
     except TyperException as error:
@@ -146,7 +148,7 @@ def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from ssig.models.sources import runs_code
 
     if runs_code(job.model.name):
-        import_from_here(job.output.path)
+        import_from_here(job.output.path, job.model.name)
     with Display() as display:
         summary = run_job(job, display, retry_failed=retry_failed)
     return _conclude(summary)

@@ -156,6 +156,11 @@ class Actors(_Frozen):
     max: _Count | Literal["auto"] = Field("auto", description="most actors")
     num_gpus: Annotated[_Real, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")
     num_cpus: Annotated[_Real, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
+    wait: Annotated[_Real, Field(ge=0)] = Field(
+        600.0,
+        description="seconds to wait for a node that has a place for an actor, where max and num_gpus are numbers: "
+        "actors that wait for a place are what makes an autoscaler add nodes",
+    )
     micro_batch: _Count | Literal["auto"] = Field("auto", description="points evaluated at once")
     compile: Literal["none", "default", "cuda-graphs"] = Field(
         "none", description="whether torch.compile makes the network, and whether it records CUDA graphs"
