@@ -243,7 +243,7 @@ def _pack(network: nn.Module, points: Tensor, dtype: torch.dtype | None) -> None
 
 def _put(network: nn.Module, name: str, module: nn.Module) -> Undo:
     before = network.get_submodule(name)
-    network.set_submodule(name, module)
+    network.set_submodule(name, module.train(before.training))
     return lambda: network.set_submodule(name, before)
 
 
