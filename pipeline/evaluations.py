@@ -24,6 +24,7 @@ from pipeline.evaluator import Evaluator
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.names import config_name
+from pipeline.networks import quietly
 from pipeline.plan import (
     OF_THE_RUN,
     Label,
@@ -48,7 +49,7 @@ from pipeline.summary import Summary, finish
 from pipeline.tables import MAPS_WANTED
 from pipeline.trust import import_from_here, owner_of, refuse_foreign_code
 from ssig.errors import UsageError
-from ssig.models import Model, load_model
+from ssig.models import Geometry, Model, load_model
 from ssig.models.sources import runs_code
 
 NEW_NAME = "give the new one a name of its own, such as --name NEW"
@@ -193,7 +194,16 @@ def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
         refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
     if runs_code(recorded["name"]):
         import_from_here(storage.root)
-    model = load_model(recorded["name"], recorded["weights"], precision=recorded["precision"])
+    with quietly():
+        model = load_model(
+            recorded["name"],
+            recorded["weights"],
+            precision=recorded["precision"],
+            # Those of the run, which its job may have set.
+            mean=recorded.get("mean"),
+            std=recorded.get("std"),
+            input=Geometry.from_dict(recorded["geometry"]) if "mean" in recorded else None,
+        )
     if model.weights_hash != recorded["weights_hash"]:
         raise RefusedError(
             f"{storage.root}: model {base.model!r} was run with weights {recorded['weights_hash'][:12]}, "
