@@ -33,7 +33,7 @@ from pipeline.statistics import ALPHA, CONFIDENCE, holm, intervals, paired
 COUNTS = (2, 3, 5, 8, 10, 20, 50, 200)
 RESAMPLES = 2000
 SIGMAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-TABLE_COUNTS = (3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 2001, 5000, 10_000)
+TABLE_COUNTS = (10, 20, 50, 100, 200, 500, 1000, 2000, 2001, 5000)
 _PASS = 2**21  # numbers drawn at once
 # Methods, columns, images, law, whether there are gaps.
 REPORTS = (
@@ -189,7 +189,7 @@ def reached(count: int, samples: int, seed: int) -> dict[str, Any]:
             found.append(skewness(values))
         skews.append(round(float(np.median(np.concatenate(found))), 2))
         shares.append(round(held / samples, 3))
-    return {"images": count, "skewness": [max(skew, 0.0) for skew in skews], "coverage": shares}
+    return {"images": count, "skewness": [abs(skew) for skew in skews], "coverage": shares}
 
 
 def _coverage_row(name: str, count: int, samples: int, seed: int) -> dict[str, Any]:

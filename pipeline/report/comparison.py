@@ -144,6 +144,7 @@ class Comparison:
         differences: method (the reference left out) -> column name -> that of method minus reference.
         leads: column name -> who leads, for headline columns that can be compared and two methods or more.
         groupings: by family.
+        raced: how many columns were tested for a leader.
         verdicts: how many comparisons with the reference were tested.
     """
 
@@ -154,6 +155,7 @@ class Comparison:
     differences: dict[str, dict[str, Difference]]
     leads: dict[str, Lead]
     groupings: tuple[Grouping, ...]
+    raced: int
     verdicts: int
 
 
@@ -173,6 +175,7 @@ def compare(found: Measurements) -> Comparison:
         differences=differences,
         leads=_leads(found, leads),
         groupings=_groupings(found, compared),
+        raced=sum(np.isfinite(one.p) for one in leads.values()),
         verdicts=verdicts,
     )
 

@@ -71,6 +71,14 @@ def shortfalls(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estim
     )
 
 
+def shortfall(estimate: Estimate) -> str:
+    """What is said beside one interval of skewed numbers; empty beside others."""
+    if estimate.coverage is None:
+        return ""
+    reached, promised = (f"{100 * share:.0f}{_SPACE}%" for share in (estimate.coverage, CONFIDENCE))
+    return f" (skewed: such intervals held the mean in {reached} of simulations, not {promised})"
+
+
 def summary(comparison: Comparison) -> str:
     """One paragraph: who leads which metric, on which nobody leads and why, and how the reference compares."""
     leads = list(comparison.leads.values())
@@ -102,10 +110,9 @@ def standing(comparison: Comparison) -> str:
 
 def correction(comparison: Comparison) -> str:
     """What stands behind the verdicts: the tests, and for how many comparisons they are corrected."""
-    columns = len(comparison.leads)
     return (
         f"Tests: paired t on the images that both methods have, at {100 * ALPHA:.0f}{_SPACE}%. A method leads if it "
-        f"beats each other one; corrected for {_many(columns, 'metric')} (Holm). Better or worse than "
+        f"beats each other one; corrected for {_many(comparison.raced, 'metric')} (Holm). Better or worse than "
         f"{comparison.reference}: corrected for {_many(comparison.verdicts, 'comparison')} (Holm). So of reports on "
         f"methods that do not differ, at most {100 * ALPHA:.0f}{_SPACE}% name a leader, and at most "
         f"{100 * ALPHA:.0f}{_SPACE}% call a method better or worse. No verdict below {FEWEST} images."

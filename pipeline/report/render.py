@@ -17,7 +17,7 @@ from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve, score_label
 from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.figures import figure, strip, swatch
-from pipeline.report.findings import few, grouping_sentence
+from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.gallery import DIVERGING, PERCENTILE, SEQUENTIAL
 from pipeline.report.measurements import Column, Failure
 from pipeline.results import Run
@@ -94,6 +94,7 @@ def _environment(**settings: Any) -> Environment:
         "explained": _explained,
         "setting": _setting,
         "shared_count": _shared_count,
+        "shortfall": shortfall,
         "strip": strip,
         "swatch": swatch,
         "text": lambda value: numbers.NONE if value is None else str(value),
