@@ -76,7 +76,7 @@ STALE_STAGED_SECONDS = 3600.0
 # Of so many of the last units it is known how long they took.
 TIMED_UNITS = 100
 # Signals that follow each other so soon are one.
-ONE_SIGNAL_SECONDS = 1.0
+ONE_SIGNAL_SECONDS = 0.5
 
 
 class RunError(SsigError):

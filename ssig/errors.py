@@ -17,6 +17,7 @@ _SHOWN.maxlevel = 3
 # Characters of another library's error that are told.
 _LONGEST_REASON = 500
 _FRAME = re.compile(r'\s*File "[^"]*", line \d+')
+_MODULES = re.compile(r"^(?:\w+\.)+(?=\w+(?:: |$))")  # of an error's type in a traceback
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -42,6 +43,8 @@ def said(text: str) -> str:
         start = next((number for number, line in enumerate(lines) if line and not line[0].isspace()), 0)
         lines = lines[start:]
     line = " ".join(" ".join(lines).split())
+    if frame is not None:
+        line = _MODULES.sub("", line)
     return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 3]}..."
 
 

@@ -26,6 +26,8 @@ def test_of_a_traceback_the_error_it_ends_with_is_told() -> None:
     assert told(RuntimeError(OF_RAY)) == "ModuleNotFoundError: No module named 'networks'"
     chained = f"{OF_RAY}\n\nThe above exception was the direct cause of:\n{OF_RAY.replace('networks', 'other')}"
     assert said(chained) == "ModuleNotFoundError: No module named 'other'"
+    own = OF_RAY.replace("ModuleNotFoundError:", "ssig.errors.ModelError:")
+    assert said(own) == "ModelError: No module named 'networks'"
 
 
 def test_of_several_lines_none_is_dropped() -> None:
