@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
-from pipeline.names import encoded
+from pipeline.names import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.options import as_dict
@@ -156,6 +156,11 @@ class Actors(_Frozen):
     max: _Count | Literal["auto"] = Field("auto", description="most actors")
     num_gpus: Annotated[_Real, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")
     num_cpus: Annotated[_Real, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
+    wait: Annotated[_Real, Field(ge=0)] = Field(
+        600.0,
+        description="seconds to wait for a node that has a place for an actor, where max and num_gpus are numbers: "
+        "actors that wait for a place are what makes an autoscaler add nodes",
+    )
     micro_batch: _Count | Literal["auto"] = Field("auto", description="points evaluated at once")
     compile: Literal["none", "default", "cuda-graphs"] = Field(
         "none", description="whether torch.compile makes the network, and whether it records CUDA graphs"
@@ -164,6 +169,16 @@ class Actors(_Frozen):
         "auto",
         description="seconds that a unit may take before its actor is killed: 20 times what units take, at least 600, "
         "and no limit before the first is done; or a number; or null, for ever",
+    )
+
+
+class ReportChoice(_Frozen):
+    """How the report compares; changes no result."""
+
+    reference: str | None = Field(
+        None,
+        min_length=1,
+        description="label of the method that the others are compared with; by default the first that is no control",
     )
 
 
@@ -178,6 +193,7 @@ class Job(_Frozen):
     metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = ()
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
+    report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
     unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
     seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="of all random draws")
 
@@ -219,6 +235,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     except ValidationError as error:
         raise _usage_error(error, None) from None
     _check_metrics(job.metrics)
+    _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
         raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
     for metric in job.metrics:
@@ -312,7 +329,9 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
     labels = [method.title for method in job.methods]
+    _check_label("model.label", job.model_label)
     for label in labels:
+        _check_label("methods.label", label)
         if labels.count(label) > 1:
             raise UsageError("methods", label, "each label once; give one of them a label of its own")
         if len(encoded(job.model_label)) + len(encoded(label)) > LONGEST_LABELS:
@@ -321,6 +340,12 @@ def _check_choices(job: Job) -> None:
     for method in job.methods:
         method.parsed()
     _check_metrics(job.metrics)
+
+
+def _check_label(field: str, label: str) -> None:
+    """Refuses a label that readers of the run would not give back as it is."""
+    if reads_as_value(label):
+        raise UsageError(field, label, READS_AS_TEXT)
 
 
 def _check_metrics(metrics: Sequence[MetricChoice]) -> None:
@@ -354,7 +379,8 @@ def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
 
 
 def _models() -> Iterator[type[BaseModel]]:
-    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, EvaluationJob)
+    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, ReportChoice)
+    yield EvaluationJob
 
 
 _FIELDS = {name for model in _models() for name in model.model_fields}
@@ -365,6 +391,7 @@ _BY_FIELD: dict[str, type[BaseModel]] = {
     "metrics": MetricChoice,
     "output": Output,
     "actors": Actors,
+    "report": ReportChoice,
 }
 
 

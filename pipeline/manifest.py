@@ -13,6 +13,7 @@ in memory is a line for each shard and each fault.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import errno
 import functools
@@ -35,6 +36,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import schema
+from pipeline.jsontext import to_json
 from pipeline.records import ManifestRow, Member, Status, Unit
 from pipeline.storage import Storage, is_object_url, locate, sha256
 from pipeline.tarscan import Damage, Scan, TarMember, scan
@@ -171,9 +173,9 @@ class Manifest:
 
         It goes by columns, each read on its own and a piece at a time.
         """
-        digest = hashlib.sha256(json.dumps([shard.identity for shard in self.shards]).encode())
+        digest = hashlib.sha256(to_json([shard.identity for shard in self.shards]).encode())
         for name, kind, length, pieces in self._flat_columns():
-            digest.update(json.dumps([name, length]).encode())
+            digest.update(to_json([name, length]).encode())
             for data in _integers(pieces) if pa.types.is_integer(kind) else _texts(pieces):
                 digest.update(data)
         return digest.hexdigest()
@@ -250,7 +252,7 @@ def _texts(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
     separator = "["
     for piece in pieces:
         if len(piece):
-            yield (separator + json.dumps(piece.to_pylist())[1:-1]).encode()
+            yield (separator + to_json(piece.to_pylist())[1:-1]).encode()
             separator = ", "
     yield b"[]" if separator == "[" else b"]"
 
@@ -288,7 +290,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     unwritten: list[pa.Table] = []
     count = 0
     file = _temporary()
-    # Without Arrow's own copy of the schema, which would hide metadata that are known at the end only.
+    # Arrow's copy of the schema goes last, with metadata that are known at the end only.
     with (
         closing(_survey_all(shards, workers)) as surveys,
         pq.ParquetWriter(file, schema.MANIFEST, store_schema=False) as writer,
@@ -311,7 +313,11 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
             "shards": [dataclasses.astuple(record) for record in records],
             "quarantine": [dataclasses.astuple(record) for record in quarantine],
         }
-        writer.add_key_value_metadata({**schema.MANIFEST.metadata, _META: json.dumps(about)})
+        told = {**schema.MANIFEST.metadata, _META: to_json(about).encode()}
+        # Arrow's own copy of the schema, which alone holds what is said of columns; with all else that is told, or it
+        # would hide it.
+        arrow = schema.MANIFEST.with_metadata(told).serialize().to_pybytes()
+        writer.add_key_value_metadata({**told, "ARROW:schema": base64.b64encode(arrow)})
     if count == 0:
         found = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
         raise UsageError("dataset.shards", found, "at least one shard with a readable sample")

@@ -12,7 +12,6 @@ classes by its lines. ``classes.json``, beside the shards, lists the classes in 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tarfile
@@ -26,6 +25,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from pipeline.jsontext import to_json
 from pipeline.shards import IMAGE_EXTENSIONS
 from pipeline.storage import Storage, open_storage, sha256
 from pipeline.tarscan import why_unusable
@@ -113,7 +113,7 @@ def _members(items: Iterable[_Item]) -> Iterator[tuple[str, bytes]]:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value).encode()
+    return to_json(value).encode()
 
 
 def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -> None:

@@ -181,6 +181,15 @@ def test_float64_differences_are_seen_that_float32_would_hide() -> None:
         check_independence(Slightly(), IMAGE.double())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_not_taken_for_mixing(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t").eval()
+    with torch.autocast("cpu", dtype=dtype):
+        check_independence(network, torch.rand(1, 3, 64, 64))
+    check_independence(copy.deepcopy(network).to(dtype), torch.rand(1, 3, 64, 64).to(dtype))
+
+
 def test_logits_that_are_not_finite_are_no_difference() -> None:
     network = tiny()
     with torch.no_grad():
