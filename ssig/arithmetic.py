@@ -19,13 +19,14 @@ from typing import Any
 import torch
 
 # The library's new interface alone: it refuses to be read through both.
+_backends: Any = torch.backends
 _SWITCHES: tuple[Any, ...] = (
-    torch.backends.cudnn.conv,
-    torch.backends.cudnn.rnn,
-    torch.backends.cuda.matmul,
-    torch.backends.mkldnn.conv,
-    torch.backends.mkldnn.rnn,
-    torch.backends.mkldnn.matmul,
+    _backends.cudnn.conv,
+    _backends.cudnn.rnn,
+    _backends.cuda.matmul,
+    _backends.mkldnn.conv,
+    _backends.mkldnn.rnn,
+    _backends.mkldnn.matmul,
 )
 
 

@@ -9,7 +9,8 @@ multiple of it (`ssig.scaling`), each point's its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -187,7 +188,7 @@ class Replica:
             if not bool(again.any()):
                 break
             lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, highest)
-            gradients[again] = lower.gradients
+            gradients[again] = cast(Tensor, lower.gradients)
         return response
 
     def _differentiated(
@@ -208,6 +209,7 @@ class Replica:
             variables = [points] if layer is None else seen(layer, outputs)
             if not scores.requires_grad:
                 raise ModelError(NO_GRADIENT)
+            found: Sequence[Tensor | None]
             if highest is None:
                 found = torch.autograd.grad(scores.sum(), variables, allow_unused=True)
                 scales = None
