@@ -10,7 +10,7 @@ multiple of it (`ssig.scaling`), each point's its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -209,7 +209,7 @@ class Replica:
             variables = [points] if layer is None else seen(layer, outputs)
             if not scores.requires_grad:
                 raise ModelError(NO_GRADIENT)
-            found: Sequence[Tensor | None]
+            found: Sequence[Any]  # gradients, and None for what the scores do not depend on
             if highest is None:
                 found = torch.autograd.grad(scores.sum(), variables, allow_unused=True)
                 scales = None
