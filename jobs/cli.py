@@ -108,7 +108,7 @@ def attribute(
     limit: Annotated[int | None, typer.Option(help="Only the first n samples.")] = None,
     model: Annotated[str | None, typer.Option(help="timm:NAME, torchvision:NAME, module:callable, …")] = None,
     weights: Annotated[str | None, typer.Option(help="Weights by name, 'random', or a checkpoint file.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, fp16 or bf16.")] = None,
     score: Annotated[str | None, typer.Option(help="logit, log-probability or probability.")] = None,
     target: Annotated[str | None, typer.Option(help="label, predicted, or the number of a class.")] = None,
     method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…,label=…")] = None,

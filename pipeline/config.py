@@ -77,7 +77,7 @@ class ModelChoice(_Frozen):
         "efficientnet-lite0", description="timm:NAME, torchvision:NAME, module:callable or a packaged name"
     )
     weights: str | None = Field(None, description="weights by name, 'random', or a checkpoint file")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
+    precision: Literal["fp32", "tf32", "fp16", "bf16"] = Field("fp32", description="arithmetic of the network")
     score: Literal["logit", "log-probability", "probability"] = Field("logit", description="what is explained")
     target: Literal["label", "predicted"] | Annotated[int, Field(ge=0, strict=True)] = Field(
         "label", description="class that is explained: the sample's label, the prediction, or a given class"

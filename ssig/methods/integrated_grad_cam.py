@@ -41,7 +41,7 @@ def integrated_grad_cam(group: Group, options: IntegratedCamOptions) -> Steps:
     baseline_activations = activations_of(response)
 
     def gained(gradients: Tensor, activations: Tensor) -> Tensor:
-        maps = class_activation(gradients, activations - baseline_activations)
+        maps = class_activation(gradients, activations - baseline_activations, group.images)
         return maps.relu() if options.relu else maps
 
     maps, _ = yield from averaged(group, Line(options.rule), options.steps, options.layer, gained)
@@ -64,6 +64,7 @@ METHODS.add(
         equation="integral of ReLU(sum_c w_c (A_c(x_a) - A_c(x'))) da, x_a = x' + a (x - x')",
         evaluations=lambda options: int(options.steps),
         complete=False,
+        revision=1,
         presets={"paper": {"steps": 50, "rule": "left", "baseline": "black"}},
     )
 )
