@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from pipeline.config import load_job
+from pipeline import yaml12
+from pipeline.config import TEXTS, load_job
 from ssig.errors import SsigError, UsageError
 
 INTERRUPTED = 130
@@ -99,7 +99,7 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     if working_dir is not None and not _is_remote(working_dir):
         raise UsageError("--working-dir", working_dir, "an absolute path on the cluster, s3:// or gs://")
     load_job(job_file)
-    values: dict[str, Any] = yaml.safe_load(job_file.read_text(encoding="utf-8"))
+    values: dict[str, Any] = yaml12.load(job_file.read_text(encoding="utf-8"), TEXTS)
 
     def remote(field: str, path: str) -> str:
         if _is_remote(path):
@@ -116,7 +116,7 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     output["path"] = remote("output.path", output["path"])
     if str(model.get("weights")).endswith(CHECKPOINTS):
         model["weights"] = remote("model.weights", model["weights"])
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml12.dump(values, sort_keys=False, allow_unicode=True)
 
 
 def exit_code(details: JobDetails) -> int:

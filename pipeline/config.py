@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
+from pipeline import yaml12
 from pipeline.names import encoded
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
@@ -29,6 +29,8 @@ NOT_STORED = frozenset({"method", "samples"})
 # Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
 LONGEST_LABELS = 160
 _INT64 = 2**63
+# Fields whose values are text as typed: a label 010 is no number.
+TEXTS = frozenset({"label"})
 
 
 # Strict: a number is written as one, and `yes` is no 1.
@@ -230,11 +232,10 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open(encoding="utf-8") as file:
             owner = os.fstat(file.fileno()).st_uid
-            values = yaml.safe_load(file)
+            values = yaml12.load(file, TEXTS)
     except FileNotFoundError:
         raise UsageError("job file", str(path), "an existing YAML file") from None
-    # Beside its own errors, the YAML reader passes on those of the values: a 31st of February is a ValueError.
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml12.YAMLError) as error:
         raise UsageError("job file", str(path), f"a readable YAML file ({_one_line(error)})") from None
     if values is None:
         return {}, owner

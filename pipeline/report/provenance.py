@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from pipeline import yaml12
 from pipeline.report.measurements import ordered_methods
 from pipeline.results import Run
 from ssig.options import as_dict
@@ -156,7 +155,7 @@ def _job_file(run: Run, model: str, labels: Sequence[str]) -> str:
         "unit_size": run.document.get("unit_size"),
         "seed": run.document.get("seed"),
     }
-    return yaml.safe_dump(job, sort_keys=False, default_flow_style=None, width=110)
+    return yaml12.dump(job, sort_keys=False, default_flow_style=None, width=110)
 
 
 def options_text(options: Mapping[str, Any]) -> str:
