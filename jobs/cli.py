@@ -158,6 +158,8 @@ def _conclude(summary: Summary) -> int:
         print(f"  {label}: {summary.expected} samples expected, {_counts(statuses)}")
     for unit, reason in summary.given_up.items():
         print(f"  unit {unit} is left undone: {reason}")
+    for note in summary.notes:
+        print(f"  {note}")
     if summary.shard_faults:
         print(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
     if summary.report is not None:

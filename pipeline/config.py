@@ -18,6 +18,7 @@ import ssig.methods
 import ssig.metrics  # noqa: F401
 from pipeline import yaml12
 from pipeline.names import encoded
+from pipeline.storage import check_url, is_url
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.options import as_dict
@@ -261,7 +262,7 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     """
 
     def absolute(text: Any) -> Any:
-        if not isinstance(text, str) or not text or "://" in text:
+        if not isinstance(text, str) or not text or is_url(text):
             return text
         return os.path.abspath(base / os.path.expanduser(text))
 
@@ -271,6 +272,8 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), (list, tuple)):
         dataset["shards"] = [absolute(shard) for shard in dataset["shards"]]
     if isinstance(output, dict) and "path" in output:
+        if isinstance(output["path"], str):
+            check_url("output.path", output["path"])
         output["path"] = absolute(output["path"])
     if isinstance(model, dict) and str(model.get("weights")).endswith((".pt", ".pth", ".safetensors")):
         model["weights"] = absolute(model["weights"])

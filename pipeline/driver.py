@@ -25,10 +25,11 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
+from pipeline.classes import check_classes
 from pipeline.cluster import cluster, nodes
 from pipeline.config import Actors, Job
 from pipeline.lease import Lease
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, check_readable
 from pipeline.plan import Label
 from pipeline.planning import (
     check_labels,
@@ -92,10 +93,14 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
+    if manifest is None:
+        check_readable(shards)
     progress.phase = f"loading {job.model.name}"
     listener(progress, None)
     model = load_model(job.model.name, job.model.weights, precision=job.model.precision)
     check_target(job, model)
+    for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
+        listener(progress, note)
     labels: list[Label] = []
     if manifest is not None:
         labels = check_labels(storage, job_labels(job, manifest.hash, model))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 import yaml
 
@@ -48,7 +48,7 @@ def load(text: str | TextIO, texts: Collection[str] = ()) -> Any:
         return loader.get_single_data()
     except UnicodeDecodeError:
         raise
-    except (ValueError, OverflowError, RecursionError) as error:  # an integer of thousands of digits, `!!int x`
+    except (TypeError, ValueError, RecursionError) as error:  # an integer of thousands of digits, `!!map 3`
         raise YAMLError(str(error)) from error
     finally:
         loader.dispose()
@@ -61,9 +61,9 @@ def dump(value: Any, **style: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012
     # The core schema has no dates, sets and bytes, whatever a tag asks for.
-    yaml_constructors = {
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
         tag: make
         for tag, make in yaml.SafeLoader.yaml_constructors.items()
         if tag is None or tag.removeprefix(_TAG) in ("null", "bool", "int", "float", "str", "seq", "map")
@@ -72,15 +72,15 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Marks texts before the values are made."""
-        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        for key, value in node.value:
             is_text = isinstance(key, yaml.ScalarNode) and key.value in self.texts
             if is_text and isinstance(value, yaml.ScalarNode) and value.tag != f"{_TAG}null":
                 value.tag = f"{_TAG}str"
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+        return super().construct_mapping(node, deep)
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Finds a key that is there twice, before merge keys bring those of other mappings."""
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         first: dict[tuple[str, object], yaml.Node] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):

@@ -56,7 +56,7 @@ def test_a_key_given_twice_is_refused_with_both_lines(text: str, line: int, firs
         load(text)
 
 
-@pytest.mark.parametrize("text", ["!!timestamp 2026-01-31", "!!python/name:os.system", "!!set {a, b}", "!!int x"])
+@pytest.mark.parametrize("text", ["!!timestamp 2026-01-31", "!!python/name:os.system", "!!set {a, b}", "!!int x", "!!map [3]", "!!map x"])
 def test_tags_make_nothing_but_plain_values(text: str) -> None:
     with pytest.raises(YAMLError):
         load(text)
@@ -72,7 +72,9 @@ def test_what_is_written_is_read_back(value: object) -> None:
     assert load(dump({"key": [value]})) == {"key": [value]}
 
 
-@pytest.mark.parametrize("text", ["010", "08", "on", "null", "1:30", "1_000", "true", "2026-01-31", "a, b", "[x", "#1"])
+@pytest.mark.parametrize(
+    "text", ["010", "08", "on", "null", "1:30", "1_000", "true", "2026-01-31", "a, b", "[x", "#1"]
+)
 def test_a_label_of_the_command_line_is_the_text_as_typed(text: str) -> None:
     assert choice("--method", f"ig:steps=4,label={text}") == {"name": "ig", "steps": 4, "label": text}
     assert choice("--method", f"ig:label={text},steps=4") == {"name": "ig", "steps": 4, "label": text}
