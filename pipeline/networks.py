@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.progress import Listener, Progress
 from ssig.models import Model, ModelWarning, load_model
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Has networks load in the body without warnings of Python: theirs are in `Model.warnings`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ModelWarning)
+        yield
 
 
 def load_network(
@@ -25,8 +35,7 @@ def load_network(
     """
     progress.phase = f"loading {name}"
     listener(progress, None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelWarning)
+    with quietly():
         model = load_model(name, weights, precision=precision, **stated)
     listener(progress, model.describe_input())
     for warning in model.warnings:

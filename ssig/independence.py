@@ -31,8 +31,10 @@ Network = Callable[[Tensor], Any]
 
 # What rounding may change, as a share of the largest logit. Statistics of a batch change tens of percent.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
-# Convolutions and matrix products of GPUs may round their inputs to 10 bits.
+# Convolutions and matrix products of GPUs, and of `tf32` anywhere, may round their inputs to 10 bits.
 GPU_TOLERANCE = 5e-3
+# Of a `ssig.models.Model`, the types of its autocast.
+LOW_PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # Rounding happens in every layer, and in many sums; the last bits of the image change once.
 ABOVE_SENSITIVITY = 30.0
 SENSITIVITY_DRAWS = 3
@@ -177,8 +179,12 @@ class _Judge:
             if isinstance(network, nn.Module)
             else set()
         )
+        if torch.is_autocast_enabled(subject.device.type):
+            kinds.add(torch.get_autocast_dtype(subject.device.type))
+        precision = getattr(network, "precision", None)
+        kinds |= {LOW_PRECISIONS[precision]} if precision in LOW_PRECISIONS else set()
         self._tolerance = max(TOLERANCES.get(kind, 0.0) for kind in kinds)
-        if subject.device.type != "cpu":
+        if subject.device.type != "cpu" or precision == "tf32":
             self._tolerance = max(self._tolerance, GPU_TOLERANCE)
 
     def apart(self, one: Tensor, other: Tensor) -> float:

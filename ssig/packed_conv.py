@@ -72,7 +72,6 @@ class PackedConv(nn.Module):
 
     def __init__(self, layer: nn.Conv2d | AlignedConv, size: tuple[int, ...], dtype: torch.dtype) -> None:
         super().__init__()
-        self.training = layer.training
         self.layer = layer
         self.dtype = dtype
         self.size = size[1:]

@@ -26,7 +26,7 @@ Samples = Annotated[int | None, typer.Option(min=1, help="Gradients for each ima
 @app.command()
 def engine(
     network: Annotated[str, typer.Option(help="lite0, resnet50 or vit-b16.")] = "lite0",
-    precision: Annotated[str, typer.Option(help="Of our side: fp32, bf16 or fp16; the peer's is fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Of our side: fp32, tf32, fp16, bf16; the peer's is fp32.")] = "fp32",
     peer: Annotated[str, typer.Option(help="captum or pair.")] = "captum",
     method: Annotated[str, typer.Option(help="ig, guided-ig, blur-ig or smoothgrad.")] = "ig",
     images: Annotated[int, typer.Option(min=1, help="How many images.")] = 8,

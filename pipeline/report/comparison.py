@@ -251,11 +251,8 @@ def _means(found: Measurements) -> dict[str, dict[str, Estimate]]:
     shares = np.array([column.share for column in found.columns], bool)
     # All at once, so that columns of as many images share the bootstrap's draws.
     every = mean_estimates(found.values.reshape(len(found.values), -1), np.tile(shares, len(found.methods)))
-    columns = len(names)
-    return {
-        method: dict(zip(names, every[number * columns : (number + 1) * columns], strict=True))
-        for number, method in enumerate(found.methods)
-    }
+    rows = [every[number * len(names) : (number + 1) * len(names)] for number in range(len(found.methods))]
+    return {method: dict(zip(names, row, strict=True)) for method, row in zip(found.methods, rows, strict=True)}
 
 
 def _differences(found: Measurements, leads: dict[int, ColumnLead]) -> tuple[dict[str, dict[str, Difference]], int]:

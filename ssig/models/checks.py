@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssig.errors import ModelError
-from ssig.independence import check_independence, check_modes
+from ssig.independence import independent
 from ssig.models.model import Model
 
 # How far the probabilities of a softmax in float32 may be from a sum of 1.
@@ -39,9 +39,8 @@ def examine(model: Model) -> Examination:
         ModelError: it is random, mixes the images of a batch, or cannot be evaluated.
     """
     try:
-        check_modes(model)
         noise = torch.rand(1, len(model.mean), *model.input_size, generator=torch.Generator().manual_seed(_SEED))
-        found = check_independence(model, noise.to(model.mean))
+        found = independent(model, noise.to(model.mean))
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from error
     except torch.OutOfMemoryError:

@@ -78,7 +78,7 @@ def load_model(
             always the same; a path to a checkpoint (`ssig.weight_files`); for torchvision also the name of its
             weights.
         device: where the model goes; by default the CPU.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` to run under autocast.
+        precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
         mean, std: three numbers each, per channel of images in [0, 1], in place of the network's own.
         input: how an image becomes an input, in place of the network's own: a `Geometry`; or any of ``size`` (H or
             (H, W)), ``resize`` (of the shorter edge, or (height, width)), ``interpolation`` and ``crop`` (center or

@@ -20,7 +20,13 @@ from ssig.outputs import logits_of, two_classes
 # (`ssig.optimise`, `ssig.replica`). Part of every fingerprint.
 PREPARATION_REVISION = 1
 
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# The type of the autocast that each runs under; the arithmetic of float32 is that of `ssig.arithmetic`.
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "tf32": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 class Model(nn.Module):
@@ -33,7 +39,7 @@ class Model(nn.Module):
         mean, std: (C,) normalisation in pixel space; become buffers.
         geometry: resize and crop.
         categories: name of each class.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` to run under autocast.
+        precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
         weights_hash: where it is already known.
         input_source: who states mean, std and geometry, in a few words.
         warnings: what a person should know of the network, a sentence each.

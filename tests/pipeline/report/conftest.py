@@ -288,6 +288,8 @@ def _unit(
         "score": _nullable(np.where(ok, 9.0, np.nan)),
         "baseline_score": _nullable(np.where(ok, 1.0, np.nan)),
         "standard_error_mean": _nullable(np.where(ok & method.random, 0.2, np.nan)),
+        "reliability": _nullable(np.where(ok & method.random, 0.9, np.nan)),
+        "readout_bias": _nullable(np.where(ok & method.random, 0.1, np.nan)),
         "completeness_residual": _nullable(residual),
         "gradient_evaluations": pa.array([32 if good else None for good in ok], pa.int32()),
     }

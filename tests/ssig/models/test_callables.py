@@ -1,4 +1,4 @@
-"""Networks as users bring them, each odd in one way: explained like any other, or refused in the network's own terms."""
+"""Networks as users bring them, each odd in one way: explained like any other, or refused in its own terms."""
 
 from __future__ import annotations
 
@@ -158,7 +158,17 @@ def without_statistics():
 '''
 
 LIKE_PLAIN = [
-    *("an_object", "a_dictionary", "a_tuple", "a_named_tuple", "a_map", "in_parallel", "compiled", "scripted", "traced"),
+    *(
+        "an_object",
+        "a_dictionary",
+        "a_tuple",
+        "a_named_tuple",
+        "a_map",
+        "in_parallel",
+        "compiled",
+        "scripted",
+        "traced",
+    ),
     *("extra_state", "weight_normed", "doubles"),
 ]
 OTHERS = ["exported", "lazy", "pruned", "parametrised", "halves", "one_logit", "one_image"]
@@ -293,7 +303,10 @@ print(canonical({"b": [1, 2.5, None, True], "a": {"x", "y", "z"}, 3: torch.arang
 def test_extra_state_has_one_byte_string_in_every_process() -> None:
     runs = [
         subprocess.run([sys.executable, "-c", CANONICAL], capture_output=True, check=True, env=environment)
-        for environment in ({"PYTHONHASHSEED": "1", "PYTHONPATH": path()}, {"PYTHONHASHSEED": "2", "PYTHONPATH": path()})
+        for environment in (
+            {"PYTHONHASHSEED": "1", "PYTHONPATH": path()},
+            {"PYTHONHASHSEED": "2", "PYTHONPATH": path()},
+        )
     ]
     assert runs[0].stdout == runs[1].stdout
     assert canonical({"a": 1, "b": 2}) == canonical({"b": 2, "a": 1})

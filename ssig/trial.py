@@ -1,0 +1,136 @@
+"""Whether a network can run a method at all: tried on one point, before any work.
+
+A method asks for more than scores: for gradients, for a layer by name, for attention. Of each sort of request the
+first point is evaluated and its answer stands for all the others', until the method has taken in its first gradients.
+A trial costs about three evaluations, however many the method spends on an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssig.baselines import baselines
+from ssig.errors import ModelError, UsageError
+from ssig.randomness import stream
+from ssig.registry import MethodSpec
+from ssig.replica import Replica
+from ssig.types import Group, References, Request, Response
+
+# Where the values of the point begin and end: neither flat nor near the bounds of pixel space.
+DARK, BRIGHT = 0.25, 0.75
+# Mid grey stands in for the normalisation mean of a network that does not tell its own.
+UNKNOWN_MEAN = 0.5
+
+
+def try_method(
+    spec: MethodSpec,
+    options: Any,
+    replica: Replica,
+    input_size: tuple[int, int],
+    score: str = "logit",
+    *,
+    field: str | None = None,
+) -> None:
+    """Runs a method up to its first gradients on a point that stands for an image.
+
+    Args:
+        spec, options: the method and its parsed options; `options.score`, if set, goes before `score`.
+        replica: of the network; used by nobody else meanwhile.
+        input_size: (H, W).
+        score: the model's score.
+        field: what the error names; by default ``methods.NAME``.
+
+    Raises:
+        UsageError: the network has not what the method asks for, such as a layer or attention.
+        ModelError: the network does not run, or no gradient reaches its input.
+        torch.OutOfMemoryError: a single point does not fit the device.
+    """
+    mean = getattr(replica.model, "mean", None)
+    if not isinstance(mean, Tensor) or mean.ndim != 1:
+        mean = torch.full((3,), UNKNOWN_MEAN)
+    dtype = mean.dtype if mean.is_floating_point() else torch.float32
+    height, width = input_size
+    ramp = torch.linspace(DARK, BRIGHT, height * width, dtype=dtype, device=replica.device)
+    image = ramp.view(1, 1, height, width).expand(1, len(mean), -1, -1).contiguous()
+    streams = (stream(0, "", "", spec.name),)
+    targets = torch.zeros(1, dtype=torch.int64)
+    score = options.score or score
+    # A network that fails here fails whatever the method.
+    logits = _evaluated(replica, Request(image, targets, want=frozenset({"logits"})), targets, score).logits
+    references = None
+    if spec.references(options) and logits is not None:
+        references = References(image.flip(-1), logits)
+    group = Group(
+        images=image,
+        baselines=baselines(options.baseline, image, mean, streams),
+        streams=streams,
+        references=references,
+        targets=targets,
+        score=score,
+    )
+    try:
+        _run(spec, options, group, replica)
+    except _NetworkError as error:
+        raise error.reason from error.reason.__cause__
+    except ModelError as error:
+        layer = getattr(options, "layer", None)
+        field = field or f"methods.{spec.name}"
+        if isinstance(layer, str):
+            raise UsageError(f"{field}.layer", layer, f"a layer that suits the method: {error}") from error
+        raise UsageError(field, spec.name, f"a method that the network can run: {error}") from error
+
+
+class _NetworkError(Exception):
+    """A network that cannot answer what any method asks for."""
+
+    def __init__(self, reason: ModelError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _run(spec: MethodSpec, options: Any, group: Group, replica: Replica) -> None:
+    """Answers the requests of a method until it has used its first gradients, or is done."""
+    known: dict[Hashable, Response] = {}
+    targets = torch.zeros(1, dtype=torch.int64) if group.targets is None else group.targets
+    steps = spec.run(group, options)
+    try:
+        request = next(steps)
+        while True:
+            kind = request.want, request.layer, request.targets is not None and request.targets.ndim == 2
+            if kind not in known:
+                try:
+                    known[kind] = _evaluated(replica, request, targets, group.score)
+                except ModelError as error:
+                    raise (_NetworkError(error) if request.layer is None else error) from error.__cause__
+            following = steps.send(_repeated(known[kind], len(request.points)))
+            if "gradient" in request.want:
+                return
+            request = following
+    except StopIteration:
+        pass
+    finally:
+        steps.close()
+
+
+def _evaluated(replica: Replica, request: Request, targets: Tensor, score: str) -> Response:
+    """The answer to the first point of a request."""
+    own = targets[request.owners[:1]] if request.targets is None else request.targets[:1]
+    try:
+        return replica.evaluate(request.points[:1], own, score, request.want, request.layer)
+    except (ModelError, UsageError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a network raises
+        raise ModelError(f"the network cannot be evaluated: {type(error).__name__}: {error}") from error
+
+
+def _repeated(response: Response, count: int) -> Response:
+    """The answer to one point, as if `count` points had it."""
+    expanded: dict[str, Any] = {
+        name: None if value is None else value.expand(count, *value.shape[1:]).clone()
+        for name, value in vars(response).items()
+    }
+    return Response(**expanded)
