@@ -53,7 +53,7 @@ def argument(
         out.mkdir(parents=True, exist_ok=True)
         found = [str(write_photographs(out))]
     if runs_code(model):
-        import_from_here(str(out))
+        import_from_here(str(out), model)
     settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)
     with Console(stderr=True).status("loading") as status:
         network = load_network(model, weights, "fp32", lambda _, text: text and status.console.print(text), Progress())

@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 from jobs.argument import argument
 from jobs.bench.app import app as bench
 from jobs.printing import print_json, print_table
+from jobs.surroundings import prepare
 from ssig.errors import ModelError, SsigError, UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.
 def main() -> None:
     """Runs the command line; every error that is no fault of the program is one line."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
+    prepare()
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="ssig", standalone_mode=False)
     except TyperException as error:
@@ -146,7 +148,7 @@ def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from ssig.models.sources import runs_code
 
     if runs_code(job.model.name):
-        import_from_here(job.output.path)
+        import_from_here(job.output.path, job.model.name)
     with Display() as display:
         summary = run_job(job, display, retry_failed=retry_failed)
     return _conclude(summary)
@@ -167,11 +169,16 @@ def _conclude(summary: Summary) -> int:
 
 
 @app.command()
-def report(run: Run) -> int:
+def report(
+    run: Run,
+    reference: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Compare the other methods with this one.")
+    ] = None,
+) -> int:
     """Write the evaluation report of a run from its files."""
     from pipeline.report import build_report
 
-    print(f"report: {build_report(run)}")
+    print(f"report: {build_report(run, reference)}")
     return DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
@@ -40,5 +41,6 @@ def print_entries(entries: Iterable[tuple[str, str, Mapping[str, object]]]) -> N
 
 def print_json(value: object) -> int:
     """Prints JSON; 0, for commands that end with it."""
-    print(to_json(value, indent=1, readable=True))
+    has_all = (sys.stdout.encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
+    print(to_json(value, indent=1, readable=has_all))
     return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -18,13 +19,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pipeline.config import load_job
-from ssig.errors import SsigError, UsageError
+from ssig.errors import SsigError, UsageError, said, told
 from ssig.weight_files import is_weight_file
 
 INTERRUPTED = 130
@@ -73,7 +76,7 @@ def submit(
                 entrypoint_num_cpus=entrypoint_num_cpus,
             )
         except (OSError, RuntimeError) as error:
-            raise ClusterLostError(f"{address} did not take the job ({_first_line(error)})") from error
+            raise ClusterLostError(f"{address} did not take the job ({told(error)})") from error
     hint = _hint(job, address, authenticated=token is not None)
     print(f"submitted {job} to {address}", flush=True)
     if not follow:
@@ -85,9 +88,7 @@ def submit(
         print(f"\nno longer following; the job goes on. {hint}", flush=True)
         return INTERRUPTED
     except (OSError, RuntimeError) as error:
-        raise ClusterLostError(
-            f"{address} no longer answers ({_first_line(error)}); {job} may go on. {hint}"
-        ) from error
+        raise ClusterLostError(f"{address} no longer answers ({told(error)}); {job} may go on. {hint}") from error
 
 
 def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
@@ -127,7 +128,7 @@ def exit_code(details: JobDetails) -> int:
     if code is None:
         if details.status == JobStatus.SUCCEEDED:
             return 0
-        print(f"error: the job did not run: {_first_line(details.message)}", file=sys.stderr)
+        print(f"error: the job did not run: {said(str(details.message))}", file=sys.stderr)
         return 1
     return 128 - code if code < 0 else code
 
@@ -135,10 +136,6 @@ def exit_code(details: JobDetails) -> int:
 def _is_remote(path: str) -> bool:
     # A home is that of the node, which resolves it as it does in a job file of its own.
     return "://" in path or PurePosixPath(path).is_absolute() or PurePosixPath(path).parts[:1] == ("~",)
-
-
-def _first_line(problem: object) -> str:
-    return str(problem).strip().partition("\n")[0]
 
 
 def _token() -> str | None:
@@ -173,8 +170,18 @@ def _connect(address: str, token: str | None) -> JobSubmissionClient:
         allowed = "the cluster's, in RAY_AUTH_TOKEN, in a file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
         raise UsageError("token", found, allowed) from None
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        allowed = f"an address where the dashboard of a Ray cluster answers ({_first_line(error)})"
+        allowed = f"an address where the dashboard of a Ray cluster answers ({told(error)}){_through_proxy(address)}"
         raise UsageError("--address", address, allowed) from None
+
+
+def _through_proxy(address: str) -> str:
+    """Says if the address was asked for through a proxy, which may not know it."""
+    url = urlsplit(address)
+    proxy = getproxies().get(url.scheme)
+    if proxy is None or url.hostname is None or proxy_bypass(url.hostname):
+        return ""
+    name, shown = f"{url.scheme}_proxy", re.sub(r"//[^/@]*@", "//", proxy)
+    return f"; it was asked for through {shown}, which {name} names: no_proxy={url.hostname} asks it directly"
 
 
 @contextmanager
@@ -198,7 +205,7 @@ def _follow(client: JobSubmissionClient, job: str) -> JobDetails:
     try:
         asyncio.run(_print_log(client, job))
     except Exception as error:  # of sockets, HTTP or Ray; the job's state, asked for below, decides
-        print(f"the log ended early ({_first_line(error)}); waiting for the job", file=sys.stderr)
+        print(f"the log ended early ({told(error)}); waiting for the job", file=sys.stderr)
     while not (details := client.get_job_info(job)).status.is_terminal():
         time.sleep(0.5)
     return details

@@ -7,6 +7,7 @@ unit is read or written while another is on the device.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import ray
 import torch
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from pipeline import faults
 from pipeline.allocation import preloaded
@@ -33,6 +34,7 @@ from pipeline.tasks import Done, Task
 from pipeline.telemetry import memory
 from pipeline.worker import Worker, may_change_network
 from pipeline.writer import DamagedTableError
+from ssig.errors import said, told
 from ssig.metrics.processes import beside_a_gpu
 from ssig.models import ModelState, restore
 from ssig.optimise import Compile
@@ -255,17 +257,17 @@ class Pool:
         try:
             value = ray.get(ref)
         except RayActorError as error:
-            return self._lost(member, _first_line(error))
+            return self._lost(member, reason_of(error), is_dead=isinstance(error, ActorDiedError))
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            reason = f"{type(cause).__name__}: {_first_line(cause)}"
+            reason = reason_of(error)
             if order is None:
                 return self._lost(member, reason)
             member.forget(ref)
             is_storage = isinstance(cause, (OSError, DamagedTableError))
             return [Event("failed", member, order, None, Failure.STORAGE if is_storage else Failure.RAISED, reason)]
         except RayError as error:  # its answer went with its node, or memory ran out there
-            return self._lost(member, _first_line(error))
+            return self._lost(member, reason_of(error))
         if order is None:
             member.info = value
             member.watching = member.handle.watch.options(concurrency_group=WATCH).remote()
@@ -273,10 +275,13 @@ class Pool:
         member.forget(ref)
         return [Event("done", member, order, value)]
 
-    def _lost(self, member: Member, reason: str, kind: Failure = Failure.DIED) -> list[Event]:
+    def _lost(
+        self, member: Member, reason: str, kind: Failure = Failure.DIED, *, is_dead: bool = False
+    ) -> list[Event]:
         """The events of an actor that is dead or about to be: its own, and one for each order that it had."""
         self.members.remove(member)
-        ray.kill(member.handle)
+        if not is_dead:  # to kill it once more would wait for a cluster that may have died with it
+            ray.kill(member.handle)
         if kind is Failure.TIMEOUT:
             _kill(member)
         why = f"the actor died: {reason}" if kind is Failure.DIED else reason
@@ -299,5 +304,13 @@ def _answered(refs: Iterable[Any]) -> list[Any]:
     return answered
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def reason_of(error: RayError) -> str:
+    """Why a call failed, on one line: the Python error behind Ray's, or what Ray knows of a process that died."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        return told(error.cause)
+    text = str(error).strip()
+    first = text.partition("\n")[0].strip()
+    if first == text or ' File "' in text:
+        return said(text)
+    detail = re.search(r"Worker exit detail: (.*?)(?:\. |\n|$)", text)
+    return first if detail is None else f"{first} {detail[1].rstrip('.')}."

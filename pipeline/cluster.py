@@ -1,49 +1,174 @@
-"""The Ray cluster that a run works on."""
+"""The Ray cluster that a run works on: one that is named, or one of the command's own."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
+from ray._private import services, worker
+from ray._private.grpc_utils import init_grpc_channel
+from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
+from pipeline.own_ray import RayStartError, prepared
 from pipeline.summary import EXIT_INTERRUPTED
-from ssig.errors import UsageError
+from ssig.errors import UsageError, told
+
+ADDRESS = "RAY_ADDRESS"
+# Until which a cluster must have answered a first call.
+ANSWER_SECONDS = 10.0
+# In which a head that is there has answered, be it ever so busy.
+GONE_SECONDS = 5.0
+TOKENS = "RAY_AUTH_MODE=token and the cluster's token, in RAY_AUTH_TOKEN or in a file that RAY_AUTH_TOKEN_PATH names"
+
+
+class Cluster(NamedTuple):
+    """Resources of a cluster's nodes, and whether more may come: to one that was not started for this command."""
+
+    nodes: list[Mapping[str, float]]
+    grows: bool
 
 
 @contextmanager
-def cluster() -> Iterator[list[Mapping[str, float]]]:
-    """Ray, joined or started, and the resources of its nodes; stopped afterwards if it was started here.
+def cluster() -> Iterator[Cluster]:
+    """Ray, joined or started; left or stopped afterwards if it was not there before.
 
     Joined is what this process, or `RAY_ADDRESS`, names. Without a name Ray itself would join whatever cluster is
     named in a folder that every user of the machine may write, and run its code there.
+
+    Raises:
+        UsageError: no cluster answers at the address, or not to this user's token.
+        RayStartError: none is named, and none could be started here.
     """
     if ray.is_initialized():
-        yield nodes()
+        yield Cluster(nodes(), grows=not _is_own())
         return
-    address = os.environ.get("RAY_ADDRESS") or "local"
+    address = os.environ.get(ADDRESS) or "local"
+    with _started() if address == "local" else _joined(address):
+        try:
+            with _terminable():
+                yield Cluster(nodes(), grows=not _is_own())
+        finally:
+            _leave()
+
+
+@contextmanager
+def _started() -> Iterator[None]:
+    """A Ray of our own on this machine."""
+    with prepared() as options:
+        try:
+            _init("local", include_dashboard=False, **options)
+        except Exception as error:  # of sockets, files, tokens or Ray, which raises all kinds
+            raise RayStartError(told(error)) from error
+        yield
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """The cluster at an address."""
+    try:
+        _check_answers(address)
+        _init(address)
+    except AuthenticationError as error:
+        raise UsageError("token", _token_named(), f"{TOKENS} ({told(error)})") from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(ADDRESS, address, f"a cluster that answers ({told(error)})") from None
+    yield
+
+
+def _init(address: str, **options: Any) -> None:
+    """Ray's own start. Its handler of SIGTERM, which would exit with 15, is there meanwhile."""
     try:
         ray.init(
             address=address,
             job_config=_job_config(address),
-            include_dashboard=False if address == "local" else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            **options,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError("RAY_ADDRESS", address, f"a cluster that answers ({error})") from None
+    except SystemExit as stop:
+        sys.exit(EXIT_INTERRUPTED if stop.code == signal.SIGTERM else stop.code)
+
+
+def _check_answers(address: str) -> None:
+    """Asks the cluster for something small: Ray itself would go on asking for a quarter of an hour.
+
+    Raises:
+        UsageError: nothing answers within seconds, or it refuses the token.
+    """
+    scheme, separator, place = address.rpartition("://")
+    if separator and scheme != "ray":
+        raise UsageError(ADDRESS, address, "HOST:PORT, ray://HOST:PORT, auto or local")
+    method = "/ray.rpc.RayletDriver/ClusterInfo" if separator else "/ray.rpc.NodeInfoGcsService/GetClusterId"
+    if not separator:
+        place = services.canonicalize_bootstrap_address(address) or address
+    channel = init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])
     try:
-        with _terminable():
-            yield nodes()
+        channel.unary_unary(method)(b"", timeout=ANSWER_SECONDS)
+    except Exception as error:
+        code = getattr(getattr(error, "code", lambda: None)(), "name", None)
+        if code == "UNAUTHENTICATED":
+            raise UsageError("token", _token_named(), f"{TOKENS}; {place} refuses this one") from None
+        if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            raise UsageError(ADDRESS, address, f"a cluster that answers; nothing answers at {place}") from None
+        if code is None:
+            raise
+        if code == "UNIMPLEMENTED":
+            raise UsageError(ADDRESS, address, f"a cluster of Ray; what answers at {place} is none") from None
     finally:
-        ray.shutdown()
+        channel.close()
+
+
+def is_gone() -> bool:
+    """Whether the cluster's head no longer answers, as after a signal that was for Ray's processes too."""
+    if not worker.global_worker.connected:  # not at all, or by Ray's client, which hears of it itself
+        return False
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=GONE_SECONDS).close()
+    except OSError:
+        return True
+    return False
+
+
+def _leave() -> None:
+    """Ends the connection, and a Ray of our own with it.
+
+    A head that is gone would be waited for, and then Ray ends the process with a text of its own. So its processes of
+    ours are killed, and Ray is not asked for anything any more.
+    """
+    if is_gone():
+        if _is_own():
+            worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        atexit.unregister(worker.shutdown)
+        return
+    ray.shutdown()
+
+
+def _is_own() -> bool:
+    """Whether this process has started the cluster: nobody adds nodes to it, and it ends with the process."""
+    node: Any = worker._global_node
+    return node is not None and bool(node.is_head())
+
+
+def _token_named() -> str:
+    """Where the token is from that was sent, as a person would look for it; never the token."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return "none (RAY_AUTH_MODE is not token)"
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "the one in RAY_AUTH_TOKEN"
+    return f"the one in {os.environ.get('RAY_AUTH_TOKEN_PATH') or '~/.ray/auth_token'}"
 
 
 class _Folders(list[str]):

@@ -156,6 +156,11 @@ class Actors(_Frozen):
     max: _Count | Literal["auto"] = Field("auto", description="most actors")
     num_gpus: Annotated[_Real, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")
     num_cpus: Annotated[_Real, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
+    wait: Annotated[_Real, Field(ge=0)] = Field(
+        600.0,
+        description="seconds to wait for a node that has a place for an actor, where max and num_gpus are numbers: "
+        "actors that wait for a place are what makes an autoscaler add nodes",
+    )
     micro_batch: _Count | Literal["auto"] = Field("auto", description="points evaluated at once")
     compile: Literal["none", "default", "cuda-graphs"] = Field(
         "none", description="whether torch.compile makes the network, and whether it records CUDA graphs"
@@ -164,6 +169,16 @@ class Actors(_Frozen):
         "auto",
         description="seconds that a unit may take before its actor is killed: 20 times what units take, at least 600, "
         "and no limit before the first is done; or a number; or null, for ever",
+    )
+
+
+class ReportChoice(_Frozen):
+    """How the report compares; changes no result."""
+
+    reference: str | None = Field(
+        None,
+        min_length=1,
+        description="label of the method that the others are compared with; by default the first that is no control",
     )
 
 
@@ -178,6 +193,7 @@ class Job(_Frozen):
     metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = ()
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
+    report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
     unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
     seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="of all random draws")
 
@@ -363,7 +379,8 @@ def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
 
 
 def _models() -> Iterator[type[BaseModel]]:
-    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, EvaluationJob)
+    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, ReportChoice)
+    yield EvaluationJob
 
 
 _FIELDS = {name for model in _models() for name in model.model_fields}
@@ -374,6 +391,7 @@ _BY_FIELD: dict[str, type[BaseModel]] = {
     "metrics": MetricChoice,
     "output": Output,
     "actors": Actors,
+    "report": ReportChoice,
 }
 
 

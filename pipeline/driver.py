@@ -7,6 +7,7 @@ no result: what is done is what the commit records say.
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import sys
@@ -24,11 +25,12 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
-from pipeline.cluster import cluster, nodes
+from pipeline.cluster import cluster, is_gone, nodes
 from pipeline.config import Actors, Job
 from pipeline.jsontext import to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
+from pipeline.names import config_name
 from pipeline.networks import load_network
 from pipeline.plan import Label
 from pipeline.planning import (
@@ -46,7 +48,8 @@ from pipeline.planning import (
 )
 from pipeline.progress import Listener, Progress, silent
 from pipeline.records import Status
-from pipeline.resources import Shape, places, shape
+from pipeline.report.reference import check_job
+from pipeline.resources import Shape, places, shape, wording
 from pipeline.runlog import RunLog
 from pipeline.schedule import Order, Schedule, Work, time_limit
 from pipeline.shards import expand
@@ -58,6 +61,8 @@ from pipeline.worker import Worker
 from pipeline.writer import clean_staging
 from ssig.errors import SsigError
 from ssig.models import Model, export
+from ssig.replica import Replica
+from ssig.trial import try_method
 
 # Actors that fail to start one after the other before the run is given up.
 MOST_FAILED_STARTS = 3
@@ -70,6 +75,8 @@ SEES_SECONDS = 120.0
 STALE_STAGED_SECONDS = 3600.0
 # Of so many of the last units it is known how long they took.
 TIMED_UNITS = 100
+# Signals that follow each other so soon are one.
+ONE_SIGNAL_SECONDS = 0.5
 
 
 class RunError(SsigError):
@@ -93,6 +100,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
+    check_job(job, storage)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
@@ -101,11 +109,14 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         labels = check_labels(storage, job_labels(job, manifest.hash, model))
         if not retry_failed and not units_to_do(storage, manifest, labels):
             record_labels(storage, labels)
-            return finish(storage, manifest, labels, listener, progress)
+            return finish(storage, manifest, labels, listener, progress, reference=job.report.reference)
+    progress.phase = "trying the methods"
+    listener(progress, None)
+    try_methods(job, storage, model)
     progress.phase = "starting Ray"
     listener(progress, None)
-    with cluster() as resources:
-        size = shape(job.actors, resources)
+    with cluster() as joined:
+        size = shape(job.actors, joined.nodes, joined.grows)
         with Lease(storage) as lease:
             faults.point("after-lease", storage.root)
             # Another driver may have begun since the directory was looked at.
@@ -125,7 +136,25 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             proven = proven_labels(storage, labels)
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
-            return finish(storage, manifest, labels, listener, progress, dispatch.ending)
+            ending = dispatch.ending
+            return finish(storage, manifest, labels, listener, progress, ending, job.report.reference)
+
+
+def try_methods(job: Job, storage: Storage, model: Model) -> None:
+    """Tries each method that the run does not know yet on one point, on this machine.
+
+    Raises:
+        UsageError: the network has not what a method needs, such as a layer.
+        ModelError: the network cannot be explained.
+    """
+    # In full precision, which every CPU has: what a method needs of a network does not hang on it.
+    plain = copy.copy(model)
+    plain.precision = "fp32"
+    replica = Replica(plain, device="cpu", micro_batch=1)
+    for choice in job.methods:
+        if storage.entry(config_name(job.model_label, choice.title)) is None:
+            field = f"methods.{choice.title}"
+            try_method(choice.spec, choice.parsed(), replica, model.input_size, job.model.score, field=field)
 
 
 def pool_of(
@@ -202,6 +231,7 @@ class Dispatch:
         self._failed_starts = 0
         self._resized = 0.0
         self._shown = 0.0
+        self._placeless_since: float | None = None
         progress.units_total = self.to_do
         progress.rows_total = sum(work.size * len(work.labels) for work in works)
 
@@ -211,9 +241,11 @@ class Dispatch:
         try:
             with _draining(self.interrupted, self._tell):
                 self._loop()
-                self._show()
+                if not self._is_bereft:
+                    self._show()
         finally:
-            self.pool.stop()
+            if not self._is_bereft:
+                self.pool.stop()
             self.log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
             try:
                 self.log.close()
@@ -229,14 +261,15 @@ class Dispatch:
     def _loop(self) -> None:
         self.progress.phase = "starting actors"
         while not self.schedule.finished:
-            if self.interrupted.is_set() and self.schedule.in_flight == 0:
+            if self.interrupted.is_set() and (self.schedule.in_flight == 0 or self._is_bereft):
                 return
             if self.lease.lost:
                 raise RunError(f"{self.storage.root}: another driver has taken this run over")
             if self.schedule.hopeless:
                 raise RunError(self.schedule.hopeless)
-            self._resize()
             if not self.interrupted.is_set():
+                self._resize()
+                self._await_place()
                 self._hand_out()
             heard = self.pool.wait(WAIT_SECONDS)
             limit = time_limit(self._unit_timeout, self._unit_seconds)
@@ -292,7 +325,8 @@ class Dispatch:
             if event.member.info is None:
                 self._failed_starts += 1
                 # A place where none can start ends nothing while others work; it is tried less and less often.
-                if self._failed_starts >= MOST_FAILED_STARTS and not any(m.info for m in self.pool.members):
+                is_hopeless = self._failed_starts >= MOST_FAILED_STARTS and not self._has_ready
+                if is_hopeless and not self.interrupted.is_set():
                     raise RunError(f"{self._failed_starts} actors in a row failed to start: {event.reason}")
             self._tell(f"{name} is lost: {event.reason}")
         elif event.kind == "done" and order is not None:
@@ -381,6 +415,41 @@ class Dispatch:
         for _ in range(int(min(most, left)) - len(self.pool.members)):
             self.pool.start()
 
+    @property
+    def _is_bereft(self) -> bool:
+        """Whether a signal took Ray away too: there is nothing to wait for, and Ray would keep each call waiting."""
+        return self.interrupted.is_set() and is_gone()
+
+    @property
+    def _has_ready(self) -> bool:
+        return any(member.info is not None for member in self.pool.members)
+
+    def _await_place(self) -> None:
+        """Tells what is waited for while no node has a place for an actor.
+
+        Raises:
+            RunError: for too long.
+        """
+        if self.size.wait is None or self._has_ready or places(nodes(), self.size.num_gpus, self.size.num_cpus):
+            if self._placeless_since is not None:
+                self._placeless_since = None
+                self.progress.phase = "starting actors"
+            return
+        now = time.monotonic()
+        self._placeless_since = self._placeless_since or now
+        wanted = f"a node with {wording(self.size.num_cpus, 'CPU')}"
+        if self.size.num_gpus:
+            wanted += f" and {wording(self.size.num_gpus, 'GPU')}"
+        if now - self._placeless_since > self.size.wait:
+            raise RunError(
+                f"waited {self.size.wait:g} s (actors.wait) for {wanted}, and none came; see that the cluster's "
+                "autoscaler adds such nodes, or keep one alive (min_workers: 1)"
+            )
+        self.progress.phase = (
+            f"waiting for {wanted}: actors that wait for a place are what makes an autoscaler add nodes; "
+            f"at most {self.size.wait:g} s (actors.wait)"
+        )
+
     def _check_shared(self, member: Member) -> None:
         """Refuses a local output path that an actor on another node does not share."""
         if is_object_url(self.storage.root) or len(nodes()) == 1:
@@ -425,9 +494,16 @@ def _draining(interrupted: threading.Event, tell: Any) -> Iterator[None]:
         yield
         return
 
+    first = 0.0
+
     def handle(number: int, frame: object) -> None:
+        nonlocal first
         if interrupted.is_set():
+            # `timeout` and others signal the process, and then its group: both are one.
+            if time.monotonic() - first < ONE_SIGNAL_SECONDS:
+                return
             sys.exit(EXIT_INTERRUPTED)
+        first = time.monotonic()
         interrupted.set()
         tell(f"{signal.Signals(number).name}: finishing the units in flight; once more to stop at once")
 

@@ -100,8 +100,8 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     model = _model(storage, bases[0], job, listener, progress)
     progress.phase = "starting Ray"
     listener(progress, None)
-    with cluster() as nodes:
-        size = shape(job.actors, nodes)
+    with cluster() as joined:
+        size = shape(job.actors, joined.nodes, joined.grows)
         with Lease(storage) as lease:
             for label in labels:
                 name = config_name(label.model, label.method, label.evaluation)
@@ -221,7 +221,11 @@ def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener
         advice = f"if you trust it, name it yourself: --trust {recorded['name']}"
         refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
     if runs_code(recorded["name"]):
+<<<<<<< HEAD
         import_from_here(storage.root)
+=======
+        import_from_here(storage.root, recorded["name"])
+>>>>>>> engine
     named = recorded["name"], recorded["weights"], recorded["precision"]
     model = load_network(*named, listener, progress, **recorded.get("stated", {}))
     if model.weights_hash != recorded["weights_hash"]:

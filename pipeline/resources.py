@@ -11,23 +11,32 @@ from ssig.errors import UsageError
 
 # What an actor on the CPU may come to hold: libraries, a replica, micro-batches and two units of images and maps.
 REPLICA_BYTES = 3 * 2**30
+TO_WAIT = (
+    "to wait for nodes that an autoscaler adds, give both actors.max and actors.num_gpus as numbers "
+    "(--set actors.max=2 --set actors.num_gpus=0), or keep a node alive (min_workers: 1)"
+)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """An actor's resources and the size of the pool; without a most it grows with the cluster."""
+    """An actor's resources and the size of the pool; without a most it grows with the cluster.
+
+    Attributes:
+        wait: seconds to wait for a node with a place for an actor; None where there is one from the beginning.
+    """
 
     num_gpus: float
     num_cpus: float
     least: int
     most: float
+    wait: float | None = None
 
     @property
     def threads(self) -> int:
         return max(1, math.floor(self.num_cpus))
 
 
-def shape(actors: Actors, nodes: Sequence[Mapping[str, float]]) -> Shape:
+def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = False) -> Shape:
     """The actors' shape on a cluster.
 
     By default an actor has one GPU with its share of the node's cores. Without GPUs it has one core, or more where the
@@ -36,6 +45,8 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]]) -> Shape:
     Args:
         actors: the job's wishes.
         nodes: resources of each node that is alive, such as ``{"CPU": 8, "GPU": 1}``.
+        grows: whether nodes may come. Then numbers in the job's wishes are asked for even if they do not fit today:
+            actors that wait for a place are what makes an autoscaler add nodes.
 
     Raises:
         UsageError: the cluster has fewer GPUs or cores than the least number of actors needs.
@@ -43,15 +54,20 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]]) -> Shape:
     gpus = sum(node.get("GPU", 0) for node in nodes)
     cores = sum(node.get("CPU", 0) for node in nodes)
     num_gpus = (1.0 if gpus else 0.0) if actors.num_gpus == "auto" else actors.num_gpus
-    if num_gpus > gpus:
-        raise UsageError("actors.num_gpus", num_gpus, f"at most {gpus:g}, the GPUs of the cluster")
     num_cpus = _share(nodes, num_gpus, actors) if actors.num_cpus == "auto" else actors.num_cpus
-    if num_cpus > cores:
-        raise UsageError("actors.num_cpus", num_cpus, f"at most {cores:g}, the cores of the cluster")
     fit = places(nodes, num_gpus, num_cpus)
+    if grows and actors.max != "auto" and actors.num_gpus != "auto":
+        if actors.max < actors.min:
+            raise UsageError("actors.max", actors.max, f"at least actors.min ({actors.min})")
+        return Shape(num_gpus, num_cpus, actors.min, actors.max, actors.wait)
+    later = f"; {TO_WAIT}" if grows else ""
+    if num_gpus > gpus:
+        raise UsageError("actors.num_gpus", num_gpus, f"at most {gpus:g}, the GPUs of the cluster{later}")
+    if num_cpus > cores:
+        raise UsageError("actors.num_cpus", num_cpus, f"at most {cores:g}, the cores of the cluster{later}")
     if actors.min > fit:
         needs = f"{num_gpus:g} GPUs and {num_cpus:g} cores each"
-        raise UsageError("actors.min", actors.min, f"at most {fit}: more do not fit the cluster with {needs}")
+        raise UsageError("actors.min", actors.min, f"at most {fit}: more do not fit the cluster with {needs}{later}")
     most = math.inf if actors.max == "auto" else actors.max
     if most < actors.min:
         raise UsageError("actors.max", most, f"at least actors.min ({actors.min})")
@@ -66,6 +82,11 @@ def places(nodes: Sequence[Mapping[str, float]], num_gpus: float, num_cpus: floa
         by_gpus = math.floor(node.get("GPU", 0) / num_gpus + 1e-9) if num_gpus else by_cores
         count += min(by_cores, by_gpus)
     return count
+
+
+def wording(count: float, thing: str) -> str:
+    """An amount of a resource, such as ``1 CPU`` or ``2 GPUs``."""
+    return f"{count:g} {thing}" + ("" if count <= 1 else "s")
 
 
 def _share(nodes: Sequence[Mapping[str, float]], num_gpus: float, actors: Actors) -> float:

@@ -24,6 +24,8 @@ SHARED = {
     "score": "score",
     "baseline_score": "baseline_score",
     "standard_error": "standard_error_mean",
+    "reliability": "reliability",
+    "readout_bias": "readout_bias",
     "completeness_residual": "completeness_residual",
     "gradient_evaluations": "gradient_evaluations",
 }
@@ -75,7 +77,24 @@ _SCORES = [
     _field("score", pa.float32(), "target score of the image, f(x)"),
     _field("baseline_score", pa.float32(), "target score of the baseline, f(x')"),
 ]
-_RELATIVE_ERROR = "mean pixel standard error of the map over its mean |value|; null for deterministic methods"
+_RELATIVE_ERROR = (
+    "mean pixel standard error of the map over its mean |value|; null for deterministic methods. Noise enlarges "
+    "|value| too, so that this cannot much exceed 1.25 however noisy the map is; see reliability"
+)
+_NOISE = [
+    _field(
+        "reliability",
+        pa.float32(),
+        "correlation over pixels to expect with a map of as many other samples, in [0, 1]; null for deterministic "
+        "methods. It says nothing of a bias that both maps share; see readout_bias",
+    ),
+    _field(
+        "readout_bias",
+        pa.float32(),
+        "by about which share of its mean |value| noise makes the map too large, rather over- than underestimated; "
+        "null where the readout takes no magnitudes of noisy values",
+    ),
+]
 _SPENT = [
     _field(
         "completeness_residual",
@@ -88,6 +107,7 @@ _OF_THE_MAP = [
     _field("class_name", pa.string(), "name of the target among the network's categories"),
     *_SCORES,
     _field("standard_error", pa.float32(), _RELATIVE_ERROR),
+    *_NOISE,
     *_SPENT,
 ]
 
@@ -113,7 +133,8 @@ def attributions_schema(
                 _field(name, pa.fixed_shape_tensor(kind, size), f"{description}; multiply by {name}_scale"),
                 _field(f"{name}_scale", pa.float32(), f"factor that gives {name} its size back"),
             ]
-    fields += [*_SCORES, _field("standard_error_mean", pa.float32(), _RELATIVE_ERROR), *_SPENT]
+    noise = _NOISE if version > 1 else []
+    fields += [*_SCORES, _field("standard_error_mean", pa.float32(), _RELATIVE_ERROR), *noise, *_SPENT]
     return _versioned(fields, "attributions", version)
 
 

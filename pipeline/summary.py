@@ -65,6 +65,7 @@ def finish(
     listener: Listener,
     progress: Progress,
     ending: Ending | None = None,
+    reference: str | None = None,
 ) -> Summary:
     """Brings the report up to date, and tells from the commit records how labels of a run stand now.
 
@@ -74,15 +75,16 @@ def finish(
         listener: told of `progress`.
         progress: what it is told.
         ending: how this command's work ended; None if there was nothing to do.
+        reference: the method that the report compares with; None for that of the report that is there, or the default.
     """
     ending = ending or Ending()
     faults.point("before-report", storage.root)
     report: str | None = f"{storage.root}/report/index.html"
     try:
-        if not report_is_current(storage.root):
+        if not report_is_current(storage.root, reference):
             progress.phase = "writing the report"
             listener(progress, None)
-            report = build_report(storage.root)
+            report = build_report(storage.root, reference)
     # Whatever the storage does not take or give: the same command, or `ssig report`, writes it when it does.
     except (OSError, UsageError) as error:
         report = None

@@ -95,6 +95,8 @@ def attributions_table(label: Label, prepared: Prepared, attributed: Attribution
             "score": attributed.score,
             "baseline_score": attributed.baseline_score,
             "standard_error_mean": attributed.standard_error_mean,
+            "reliability": attributed.reliability,
+            "readout_bias": attributed.readout_bias,
             "completeness_residual": attributed.completeness_residual,
             "gradient_evaluations": attributed.gradient_evaluations,
         }

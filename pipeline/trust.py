@@ -17,23 +17,47 @@ from pathlib import Path
 from pipeline.storage import Storage, is_object_url
 from ssig.errors import UsageError
 
+OWN_PACKAGES = ("ssig", "pipeline", "jobs")
+
 
 def owner_of(storage: Storage, name: str) -> int | None:
     """The user id that a stored file belongs to; None in an object store, where nobody is known."""
     return None if is_object_url(storage.root) else Path(storage.root, name).stat().st_uid
 
 
-def import_from_here(run: str) -> None:
+def import_from_here(run: str, name: str) -> None:
     """Lets code that the user names lie in the folder that the command is given in, behind all that is installed.
 
     Not if that folder is the run, or lies inside of it: what is there came with the run, perhaps from somebody else.
 
     Args:
         run: the run's directory, or its URL.
+        name: `module:callable`, what is to be imported.
+
+    Raises:
+        UsageError: the module is in the folder, and one of Python or of ssig hides it.
     """
     here = Path.cwd()
     if is_object_url(run) or not here.resolve().is_relative_to(Path(run).resolve()):
+        _refuse_hidden(here, name)
         sys.path.append(str(here))
+
+
+def _refuse_hidden(here: Path, name: str) -> None:
+    module, _, attribute = name.partition(":")
+    top = module.partition(".")[0]
+    own = next((path for path in (here / f"{top}.py", here / top / "__init__.py") if path.is_file()), None)
+    if own is None or (top not in OWN_PACKAGES and top not in sys.stdlib_module_names):
+        return
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if file is not None and Path(file).resolve() == own.resolve():
+        return
+    whose = "ssig's own package" if top in OWN_PACKAGES else "Python's own module"
+    path = own if own.name != "__init__.py" else own.parent
+    allowed = (
+        f"a module of another name: {path} is hidden by {whose} {top!r}; rename it, and give my_{module}:{attribute}"
+    )
+    raise UsageError("model.name", name, allowed)
 
 
 def refuse_foreign_code(field: str, name: str, owner: int | None, advice: str) -> None:

@@ -1,44 +1,93 @@
-"""Suppression integrated gradients and its rivals: attribution of images by integrated gradients, in pure torch."""
+"""Suppression integrated gradients and its rivals: attribution of images by integrated gradients, in pure torch.
 
+Names are imported when they are first used: torch takes seconds, timm and torchvision take more.
+"""
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from ssig.api import attribute
-from ssig.classes import IntegratedGradients, SuppressionIG
 from ssig.errors import ModelError, SsigError, UsageError
-from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
-from ssig.types import Attribution
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.results import Run
+    from ssig.api import attribute
+    from ssig.classes import IntegratedGradients, SuppressionIG
     from ssig.models import Model, load_model
+    from ssig.registry import METHODS as METHODS
+    from ssig.registry import METRICS as METRICS
+    from ssig.registry import MethodSpec, MetricSpec
+    from ssig.types import Attribution
 
 try:
     __version__ = version("ssig")
 except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
+_HOMES = {
+    "attribute": "ssig.api",
+    "IntegratedGradients": "ssig.classes",
+    "SuppressionIG": "ssig.classes",
+    "Model": "ssig.models",
+    "load_model": "ssig.models",
+    "METHODS": "ssig.registry",
+    "METRICS": "ssig.registry",
+    "MethodSpec": "ssig.registry",
+    "MetricSpec": "ssig.registry",
+    "Attribution": "ssig.types",
+}
 
-def list_methods() -> list[MethodSpec]:
+
+def list_methods() -> "list[MethodSpec]":
     """Every method, in the order of the listings."""
-    import ssig.methods  # noqa: F401
+    import_module("ssig.methods")  # fills the registry
+    from ssig.registry import METHODS
 
     return list(METHODS)
 
 
-def list_metrics() -> list[MetricSpec]:
+def list_metrics() -> "list[MetricSpec]":
     """Every metric, in the order of the listings."""
-    import ssig.metrics  # noqa: F401
+    import_module("ssig.metrics")  # fills the registry
+    from ssig.registry import METRICS
 
     return list(METRICS)
 
 
-def __getattr__(name: str) -> Any:
-    # timm and torchvision take seconds to import, and only loading a network needs them.
-    if name in ("Model", "load_model"):
-        import ssig.models
+def open_run(path: "str | Path") -> "Run":
+    """The results of a run: see `pipeline.results.Run`.
 
-        return getattr(ssig.models, name)
+    Args:
+        path: the run's folder, or its `s3://` or `gs://` URL.
+
+    Raises:
+        UsageError: there is no run, or one of its records cannot be read.
+        ImportError: what reads runs is not installed, or is hidden by a file of the same name.
+    """
+    from ssig.launch import hidden
+
+    if (problem := hidden()) is not None:
+        raise ImportError(problem)
+    try:
+        from pipeline.results import open_run as opened
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"ssig.open_run needs {error.name}, which is not installed; `pip install ssig` brings all that reads runs"
+        ) from error
+    return opened(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
     raise AttributeError(f"module 'ssig' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [
@@ -55,4 +104,5 @@ __all__ = [
     "list_methods",
     "list_metrics",
     "load_model",
+    "open_run",
 ]

@@ -38,7 +38,7 @@ def kept(network: nn.Module, changes: Sequence[Change], holds: Callable[[], bool
 
 def put(network: nn.Module, name: str, module: nn.Module) -> Undo:
     before = network.get_submodule(name)
-    network.set_submodule(name, module)
+    network.set_submodule(name, module.train(before.training))
     return lambda: network.set_submodule(name, before)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable
 
@@ -11,6 +12,46 @@ _SHOWN.maxstring = _SHOWN.maxother = 1000
 _SHOWN.maxlong = 50
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = 20
 _SHOWN.maxlevel = 3
+
+
+# Characters of another library's error that are told.
+_LONGEST_REASON = 500
+_FRAME = re.compile(r'\s*File "[^"]*", line \d+')
+_MODULES = re.compile(r"^(?:\w+\.)+(?=\w+(?:: |$))")  # of an error's type in a traceback
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def told(error: BaseException) -> str:
+    """What an error of another library says, on one line: ``Type: message``; see `said`."""
+    text, name = said(str(error)), type(error).__name__
+    if not text:
+        return name
+    return text if _last_frame(str(error)) is not None else f"{name}: {text}"
+
+
+def said(text: str) -> str:
+    """What a message of another library says, on one line.
+
+    Some libraries (Ray, `torch.compile`) write the traceback of another process into it. Of that the error it ends
+    with is told, since what stands before is the same whatever the reason.
+    """
+    lines = _ESCAPES.sub("", text).splitlines()
+    frame = _last_frame(text)
+    if frame is not None:
+        # Behind the last frame stands its code, indented, and then the error.
+        lines = lines[frame + 1 :]
+        start = next((number for number, line in enumerate(lines) if line and not line[0].isspace()), 0)
+        lines = lines[start:]
+    line = " ".join(" ".join(lines).split())
+    if frame is not None:
+        line = _MODULES.sub("", line)
+    return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 3]}..."
+
+
+def _last_frame(text: str) -> int | None:
+    """The number of the line with the last frame of a traceback in a text; None if there is none."""
+    frames = [number for number, line in enumerate(_ESCAPES.sub("", text).splitlines()) if _FRAME.match(line)]
+    return frames[-1] if frames else None
 
 
 class SsigError(Exception):

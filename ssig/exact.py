@@ -242,10 +242,10 @@ def fold(network: nn.Module, layer_name: str, norm_name: str) -> Undo:
     )
     layer.weight, layer.bias = (nn.Parameter(values.to(weight.dtype), requires_grad=False) for values in fused)
     rest = OrderedDict(norm.named_children())
-    network.set_submodule(norm_name, nn.Sequential(rest) if rest else nn.Identity())
+    restored = put(network, norm_name, nn.Sequential(rest) if rest else nn.Identity())
 
     def undo() -> None:
         layer.weight, layer.bias = weight, bias
-        network.set_submodule(norm_name, norm)
+        restored()
 
     return undo

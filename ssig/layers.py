@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from ssig.errors import ModelError
 from ssig.integration import gradients_of
-from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum
+from ssig.moments import Jackknife, NoError, StandardError, WeightedSum
 from ssig.samplers import Sampler
 from ssig.types import Group, Request, Response
 
@@ -229,7 +229,7 @@ def averaged(
     layer: str,
     part: Callable[[Tensor, Tensor], Tensor],
     mapped: Callable[[Tensor], Tensor] | None = None,
-) -> Generator[Request, Response, tuple[Tensor, Tensor | None]]:
+) -> Generator[Request, Response, tuple[Tensor, StandardError]]:
     """The mean of what is made of a layer's gradients and activations, over draws of a sampler, and its error.
 
     Args:
@@ -241,7 +241,7 @@ def averaged(
         mapped: the map (B, H, W) of such a mean, linear or not; None where its error is not wanted.
     """
     mean = WeightedSum()
-    error: StandardError = NoError() if mapped is None or law.kind == "deterministic" else SplitHalves(mapped)
+    error: StandardError = NoError() if mapped is None or law.kind == "deterministic" else Jackknife(mapped)
     for first in range(0, samples, group.budget):
         drawn = range(first, min(first + group.budget, samples))
         points = torch.cat([law.point(group, k, samples) for k in drawn])
@@ -251,7 +251,7 @@ def averaged(
             value = part(gradients, activations)
             mean.add(law.weight(k, samples), value)
             error.add(k, value, value)
-    return mean.result(), error.result()
+    return mean.result(), error
 
 
 def feature_maps(tensor: Tensor, size: tuple[int, int]) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ssig.arithmetic import arithmetic
 from ssig.changes import Change, Undo, forward_of, is_plain, kept, put
 from ssig.copying import copy_of
-from ssig.errors import ModelError, UsageError
+from ssig.errors import ModelError, UsageError, told
 from ssig.exact import LAYERS, NORMS, exact_changes, fold
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv
@@ -280,5 +280,4 @@ def _compile(network: nn.Module, points: Tensor, dtype: torch.dtype | None, mode
     try:
         answers(_under_autocast(network, dtype), points)
     except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"torch.compile failed on {type(network).__name__}: {reason}") from error
+        raise ModelError(f"torch.compile failed on {type(network).__name__}: {told(error)}") from error

@@ -86,15 +86,16 @@ def prepared(
     fast = optimised(model, noise, precision=model.precision, keep=keep, compile=compile)
     for sentence in fast.left_out:
         LOG.warning("%s runs without %s", model.name, sentence)
-    if not fast.batches:
+    batches = fast.batches and not model.one_at_a_time
+    if not batches:
         if micro_batch is not None and micro_batch > 1:
             raise UsageError("micro_batch", micro_batch, "1: the network takes no batch of 2")
         LOG.warning("%s takes no batch of 2: its points are evaluated one by one", model.name)
         micro_batch = 1
     replica = Replica(fast.network, device=model.device, micro_batch=micro_batch, layout=fast.layout)
-    replica.takes_batches = fast.batches
+    replica.takes_batches = batches
     threads = torch.get_num_threads()
-    count = lanes_for(threads) if model.device.type == "cpu" and compile == "none" and fast.batches else 1
+    count = lanes_for(threads) if model.device.type == "cpu" and compile == "none" and batches else 1
     lanes = None
     if count > 1 and fast.network is not model:  # which has no second copy
         try:

@@ -177,6 +177,8 @@ class Replica:
         if self.precision != "fp16":
             return self._differentiated(network, points, targets, score_name, want, layer)
         response = self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
+        if self._compiled:
+            response = _copied(response)
         scores, gradients = response.scores, response.gradients
         if scores is None or gradients is None:
             raise RuntimeError("a response without the gradients that are wanted")
@@ -266,6 +268,7 @@ def _copied(response: Response) -> Response:
 
 
 def device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
+    """Where a network's first parameter is; the CPU for what has none."""
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
             return parameter.device

@@ -115,6 +115,18 @@ def pic(
 
 
 @app.command()
+def claims(
+    samples: Annotated[int, typer.Option(min=1, help="Of each law and number of images.")] = 10_000,
+    reports: Annotated[int, typer.Option(min=1, help="Of two methods; a tenth of them of 31.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
+    table: Annotated[bool, typer.Option("--table", help="Coverage by skewness, which the report states.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Simulate what the report's statistics claim where the truth is known."""
+    return _measure("claims", as_json, samples=samples, reports=reports, seed=seed, table=table)
+
+
+@app.command()
 def scheduler(
     actors: Actors = None,
     samples: Annotated[int | None, typer.Option(min=1, help="How many samples the dataset has.")] = None,

@@ -4,5 +4,13 @@ It is a function of the run's files. `index.html` needs neither network nor scri
 numbers and the digest of the commits and configurations that they came from.
 """
 
+import os
+import sys
+
+# Figures are files. A notebook names a backend for its own process that others may not have: matplotlib then refuses
+# to be imported at all. Inside of a notebook it is left alone.
+if not sys.modules.keys() & {"matplotlib", "IPython"}:
+    os.environ["MPLBACKEND"] = "Agg"
+
 from pipeline.report.build import build_report as build_report
 from pipeline.report.build import report_is_current as report_is_current

@@ -202,7 +202,7 @@ def _rests_on(record: Mapping[str, Any]) -> str:
         f"{record['weights_hash'][:12]}; target {record['target']}, score {record['score']}, baseline "
         f"{record['baseline']}; {record['samples']} gradient evaluations a map (`gradient` 1, controls 0); "
         f"samples at each strength: {record['draws']}; features of alignment: {record['features']}; seed "
-        f"{record['seed']}. Means over images with 95 % bootstrap intervals, the same resamples for every method."
+        f"{record['seed']}. Means over images with 95 % intervals."
     ]
     if record["images"] < FEW:
         lines.append(

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.jsontext import to_json
 from pipeline.records import Status
+from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.results import Run
 from pipeline.schema import SHARED
 from ssig.errors import UsageError
 from ssig.registry import FAMILIES, METRICS, MetricSpec
 
-OWN = "ssig"
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
 _EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score")
 
@@ -55,6 +55,8 @@ class Column:
         direction: what is better: ``higher``, ``lower`` or ``none``.
         headline: whether it is its metric's first that holds a number; the first where none does.
         family: one of `ssig.registry.FAMILIES`.
+        share: whether the metric says that it is 0 or 1 for each image.
+        incomparable: why methods cannot be ranked by it, although it has a direction; empty where they can.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Column:
     direction: str
     headline: bool
     family: str = FAMILIES[0]
+    share: bool = False
+    incomparable: str = ""
 
     @property
     def metric(self) -> str:
@@ -72,6 +76,11 @@ class Column:
     def sign(self) -> int:
         """1 if higher is better, -1 if lower is, 0 if neither."""
         return {"higher": 1, "lower": -1}.get(self.direction, 0)
+
+    @property
+    def compared(self) -> bool:
+        """Whether one method can be better than another by it."""
+        return self.sign != 0 and not self.incomparable
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Measurements:
 
     Attributes:
         model: label of the model.
-        methods: labels, the reference method first.
+        methods: labels, in the user's order.
         columns: scalar metric columns, in order of the metrics.
         values: (N, M, C) float32, NaN where there is no number.
         effort: for each name of `_EFFORT`, (N, M) float64, NaN where there is none.
@@ -103,6 +112,7 @@ class Measurements:
         seconds: (method, source) -> mean seconds of computing per image.
         excluded: (method, column) -> reason -> number of rows.
         failures: samples without numbers, in order of the manifest.
+        reference: the method that the others are compared with; the first where none is named.
     """
 
     model: str
@@ -117,10 +127,15 @@ class Measurements:
     seconds: dict[tuple[str, Source], float] = field(default_factory=dict)
     excluded: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        self.reference = self.reference or self.methods[0]
 
     @property
-    def reference(self) -> str:
-        return self.methods[0]
+    def others(self) -> tuple[str, ...]:
+        """The methods that are compared with the reference."""
+        return tuple(method for method in self.methods if method != self.reference)
 
     @property
     def expected(self) -> int:
@@ -163,12 +178,6 @@ class Positions:
         return images
 
 
-def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
-    """The method labels of a model: the reference (the first of ours, else the first) and then the others."""
-    labels = [method for owner, method in run.config if owner == model]
-    return tuple(sorted(labels, key=lambda label: (not label.startswith(OWN), label)))
-
-
 def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
     """Where a model's metrics are, with their options, in order of the registry; those it does not know go last."""
     own = [
@@ -203,8 +212,8 @@ def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
     columns: list[Column] = []
     shown: set[str] = set()
     for source in sources(run, model):
-        known = source.metric in METRICS
-        directions = METRICS[source.metric].columns if known else {source.metric: "none"}
+        spec = METRICS[source.metric] if source.metric in METRICS else None  # noqa: SIM401  no mapping
+        directions = {source.metric: "none"} if spec is None else spec.columns
         again = source.metric in shown
         shown.add(source.metric)
         columns += (
@@ -214,15 +223,17 @@ def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
                 source=source,
                 direction=direction,
                 headline=position == 0,
-                family=METRICS[source.metric].family if known else FAMILIES[0],
+                family=FAMILIES[0] if spec is None else spec.family,
+                share=spec is not None and column in spec.shares,
+                incomparable="" if spec is None else spec.incomparable.get(column, ""),
             )
             for position, (column, direction) in enumerate(directions.items())
         )
     return tuple(columns)
 
 
-def gather(run: Run, model: str) -> Measurements:
-    """All rows of a model."""
+def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
+    """All rows of a model; its methods are compared with `reference`, where it is one of them."""
     positions = Positions(run.manifest)
     methods, columns = ordered_methods(run, model), metric_columns(run, model)
     images = run.manifest.num_rows
@@ -235,6 +246,7 @@ def gather(run: Run, model: str) -> Measurements:
         label=np.full(images, -1),
         predicted=np.full(images, -1),
         probability=np.full(images, np.nan),
+        reference=reference_method(run, model, reference),
     )
     failed: dict[tuple[int, str, str], list[str]] = {}
     for number, method in enumerate(methods):

@@ -40,7 +40,7 @@ def grad_cam(group: Group, options: CamOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=None,
+        error=None,
         evaluations=1,
     )
 

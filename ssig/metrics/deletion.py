@@ -44,6 +44,7 @@ METRICS.add(
         descriptions={
             "deletion_curve": "target score after each step, from the whole image to the fill",
         },
+        revision=1,
         needs=frozenset({"map", "model"}),
         presets={
             "rise": {**RISE, "fill": "mean"},

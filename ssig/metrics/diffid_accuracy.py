@@ -35,6 +35,7 @@ METRICS.add(
         range="[-1, 1]",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023",
         forwards=forwards,
+        revision=1,
         needs=frozenset({"map", "model"}),
     )
 )

@@ -29,14 +29,15 @@ def add_object_metric(
     reference: str,
     options: type[Any] = NoOptions,
     descriptions: Mapping[str, str] = MappingProxyType({}),
+    shares: frozenset[str] = frozenset(),
 ) -> None:
     """Registers `measure` as a metric of the images that have an object and a map that is not all zero.
 
     Args:
         name: of the metric.
         measure: `(|map| (H, W) float64, object (H, W) bool, options)` -> each column's number, or why there is none.
-        columns, definition, range, reference, options, descriptions: as in `MetricSpec`; the definition says what is
-            left out too.
+        columns, definition, range, reference, options, descriptions, shares: as in `MetricSpec`; the definition says
+            what is left out too.
     """
 
     def compute(evaluation: Evaluation, options: Any) -> MetricResult:
@@ -62,6 +63,7 @@ def add_object_metric(
             family="localization",
             needs=frozenset({"map", "mask"}),
             descriptions=descriptions,
+            shares=shares,
         )
     )
 

@@ -34,6 +34,7 @@ class PixelFlippingOptions(OrderOptions):
         """The deletion that this is."""
         return DeletionOptions(
             orders=self.orders,
+            ties=self.ties,
             steps=self.steps,
             pixels_per_step=self.pixels_per_step,
             score=self.score,
@@ -62,6 +63,7 @@ METRICS.add(
         descriptions={
             "pixel_flipping_curve": "target score after each step, from the whole image to its lowest value",
         },
+        revision=1,
         needs=frozenset({"map", "model"}),
     )
 )

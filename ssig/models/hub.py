@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from ssig.errors import ModelError
+from ssig.errors import ModelError, told
 from ssig.models import checkpoint
 
 PROBE_SECONDS = 5.0
@@ -75,7 +75,7 @@ def fetching(what: str, url: str | None = None) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         return f"the file {checkpoint.complaint(error)}"
-    return f"{type(error).__name__}: " + str(error).strip().partition("\n")[0]
+    return told(error)
 
 
 @contextmanager

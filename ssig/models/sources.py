@@ -235,10 +235,11 @@ def imported(name: str) -> Any:
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             raise UsageError("model.name", name, f"{FORMS}; there is no module {error.name} to import") from error
         raise ModelError(f"{name}: importing it failed with {type(error).__name__}: {error}") from error
+    file = getattr(target, "__file__", None) or "built in"
     for part in attribute.split("."):
         target = getattr(target, part, None)
     if not callable(target):
-        raise UsageError("model.name", name, f"{FORMS}; {module} has no callable {attribute}")
+        raise UsageError("model.name", name, f"{FORMS}; {module} ({file}) has no callable {attribute}")
     return target
 
 

@@ -244,6 +244,17 @@ def test_an_address_without_a_cluster_is_one_clear_line(address: str, job_file: 
     assert "\n" not in str(caught.value)
 
 
+def test_an_address_that_a_proxy_is_asked_for_names_the_proxy(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://somebody:secret@127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(UsageError) as caught:
+        submit(job_file, "http://head.invalid:8265")
+    assert "http_proxy" in caught.value.allowed
+    assert "no_proxy=head.invalid" in caught.value.allowed
+    assert "secret" not in str(caught.value)
+
+
 def details(status: JobStatus, code: int | None) -> JobDetails:
     return JobDetails(
         type=JobType.SUBMISSION, status=status, entrypoint="ssig", message="no such image\nmore", driver_exit_code=code

@@ -171,12 +171,47 @@ def test_a_broken_network_stops_the_run(make_shard: Make, make_job: Make) -> Non
         attribute(make_job(make_shard(count=8), model__name="networks:raises_on_photographs"))
 
 
-def test_a_network_that_never_works_is_refused_before_any_work(
-    make_shard: Make, make_job: Make, tmp_path: Path
-) -> None:
+def test_a_broken_network_is_refused_before_any_work(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="this network is broken"):
         attribute(make_job(make_shard(count=8), model__name="networks:always_raises"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [
+        ({"name": "grad-cam", "layer": "body.nowhere"}, "methods.grad-cam.layer"),
+        ({"name": "grad-cam", "layer": "body.5", "label": "flat"}, "methods.flat.layer"),
+        ("ssig-attention", "methods.ssig-attention"),
+    ],
+)
+def test_a_method_that_the_network_cannot_run_is_refused_before_any_work(
+    make_shard: Make, make_job: Make, tmp_path: Path, method: Any, field: str
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(UsageError) as refused:
+        attribute(make_job(make_shard(count=4), methods=["gradient", method], metrics=[]))
+    assert refused.value.field == field
+    assert not run.exists()
+
+
+def test_a_method_that_cannot_run_leaves_a_run_as_it_is(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    shard = make_shard(count=4)
+    assert attribute(make_job(shard, methods=["gradient"], metrics=[])).exit_code == 0
+    before = snapshot(tmp_path / "run")
+    with pytest.raises(UsageError, match="ssig-attention"):
+        attribute(make_job(shard, methods=["gradient", "ssig-attention"], metrics=[]))
+    assert snapshot(tmp_path / "run") == before
+
+
+def test_actors_that_cannot_start_say_why_in_message_and_log(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    job = make_job(make_shard(count=4), model__name="networks:only_in_the_driver", methods=["gradient"], metrics=[])
+    with pytest.raises(RunError, match=r"3 actors in a row failed to start: ModelError: .*not in this process"):
+        attribute(job)
+    (log,) = (tmp_path / "run" / "logs").glob("*.jsonl")
+    lost = [line for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "actor lost"]
+    assert len(lost) == 3
+    assert all("not in this process" in line["reason"] and "ray::" not in line["reason"] for line in lost)
 
 
 def test_failed_units_are_done_again_when_asked(make_shard: Make, make_job: Make, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Actors
-from pipeline.resources import Shape, places, shape
+from pipeline.resources import Shape, places, shape, wording
 from ssig.errors import UsageError
 
 LAPTOP = [{"CPU": 2.0}]
@@ -58,3 +58,29 @@ def test_places_count_cores_and_gpus_of_each_node() -> None:
     assert places([{"CPU": 3.0, "GPU": 4.0}], 1, 1) == 3
     assert places([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}], 0.1, 1) == 8
     assert places([], 0, 1) == 0
+
+
+EMPTY_HEAD = [{"memory": 8e9}]
+
+
+@pytest.mark.parametrize("wishes", [{"num_gpus": 1}, {"num_gpus": 0, "num_cpus": 4}, {"num_gpus": 0, "min": 2}])
+@pytest.mark.parametrize("nodes", [EMPTY_HEAD, [], LAPTOP])
+def test_numbers_are_asked_for_where_nodes_may_come(wishes: dict[str, Any], nodes: list[dict[str, float]]) -> None:
+    found = shape(Actors.model_validate({"max": 8, "wait": 5, **wishes}), nodes, grows=True)
+    assert (found.num_gpus, found.most, found.wait) == (wishes["num_gpus"], 8, 5)
+    assert found.num_cpus == wishes.get("num_cpus", found.num_cpus) >= 1
+
+
+@pytest.mark.parametrize("wishes", [{"num_gpus": 0}, {"max": 2}, {}])
+def test_auto_never_waits_and_says_how_to(wishes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"num_gpus=0.*min_workers: 1"):
+        shape(Actors.model_validate({"num_cpus": 1, **wishes}), EMPTY_HEAD, grows=True)
+
+
+def test_a_machine_that_does_not_grow_is_not_waited_for() -> None:
+    with pytest.raises(UsageError, match=r"at most 2, the cores of the cluster$"):
+        shape(Actors.model_validate({"num_cpus": 3, "max": 2, "num_gpus": 0}), LAPTOP)
+
+
+def test_resources_are_worded_for_a_person() -> None:
+    assert [wording(count, "GPU") for count in (0.5, 1, 2)] == ["0.5 GPU", "1 GPU", "2 GPUs"]

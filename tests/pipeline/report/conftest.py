@@ -218,6 +218,7 @@ def _method(
             **{"evaluations": 32, "complete": not method.random},
         },
         "metrics": {metric.name: as_dict(metric.options()) for metric in metrics},
+        "position": position,
         **{"maps": "float16", "seed": 7, "machine": {"cpu": "a CPU", "cores": 2, "gpu": None}},
     }
     _json(fake.path / "config" / f"{quote(MODEL, safe='')}--{position}.json", config)
@@ -287,6 +288,8 @@ def _unit(
         "score": _nullable(np.where(ok, 9.0, np.nan)),
         "baseline_score": _nullable(np.where(ok, 1.0, np.nan)),
         "standard_error_mean": _nullable(np.where(ok & method.random, 0.2, np.nan)),
+        "reliability": _nullable(np.where(ok & method.random, 0.9, np.nan)),
+        "readout_bias": _nullable(np.where(ok & method.random, 0.1, np.nan)),
         "completeness_residual": _nullable(residual),
         "gradient_evaluations": pa.array([32 if good else None for good in ok], pa.int32()),
     }
@@ -366,6 +369,18 @@ def _json(path: Path, record: dict) -> None:
 def fake_run(tmp_path: Path) -> FakeRun:
     """24 images in two shards under two methods; two of the images failed."""
     return write_run(tmp_path)
+
+
+@pytest.fixture
+def run_of(tmp_path: Path) -> Callable[..., FakeRun]:
+    """`run_of(*names)`: a run of these methods, each under its name, the later the better."""
+
+    def make(*names: str) -> FakeRun:
+        return write_run(
+            tmp_path, methods=[Method(name, name, 0.1 * n, signed=False, random=False) for n, name in enumerate(names)]
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")
