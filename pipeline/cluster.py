@@ -150,7 +150,8 @@ def _leave() -> None:
     """
     if is_gone():
         if _is_own():
-            worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+            node: Any = worker._global_node
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
         atexit.unregister(worker.shutdown)
         return
     ray.shutdown()

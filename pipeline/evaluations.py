@@ -221,11 +221,7 @@ def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener
         advice = f"if you trust it, name it yourself: --trust {recorded['name']}"
         refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
     if runs_code(recorded["name"]):
-<<<<<<< HEAD
-        import_from_here(storage.root)
-=======
         import_from_here(storage.root, recorded["name"])
->>>>>>> engine
     named = recorded["name"], recorded["weights"], recorded["precision"]
     model = load_network(*named, listener, progress, **recorded.get("stated", {}))
     if model.weights_hash != recorded["weights_hash"]:

@@ -126,9 +126,11 @@ def attributions_schema(
     fields = list(_COMMON)
     if maps != "none":
         kind = {"float16": pa.float16(), "float32": pa.float32()}[maps]
-        pixels = ("map", shape[1:], "attribution of each pixel (height, width)")
-        values = ("values", shape, "attribution of each channel's pixels (channel, height, width)")
-        for name, size, description in (pixels, values) if channels else (pixels,):
+        tensors: list[tuple[str, tuple[int, ...], str]] = []
+        tensors.append(("map", shape[1:], "attribution of each pixel (height, width)"))
+        if channels:
+            tensors.append(("values", shape, "attribution of each channel's pixels (channel, height, width)"))
+        for name, size, description in tensors:
             fields += [
                 _field(name, pa.fixed_shape_tensor(kind, size), f"{description}; multiply by {name}_scale"),
                 _field(f"{name}_scale", pa.float32(), f"factor that gives {name} its size back"),

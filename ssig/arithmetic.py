@@ -19,13 +19,14 @@ from typing import Any
 import torch
 
 # The library's new interface alone: it refuses to be read through both.
+_BACKENDS: Any = torch.backends
 _SWITCHES: tuple[Any, ...] = (
-    torch.backends.cudnn.conv,
-    torch.backends.cudnn.rnn,
-    torch.backends.cuda.matmul,
-    torch.backends.mkldnn.conv,
-    torch.backends.mkldnn.rnn,
-    torch.backends.mkldnn.matmul,
+    _BACKENDS.cudnn.conv,
+    _BACKENDS.cudnn.rnn,
+    _BACKENDS.cuda.matmul,
+    _BACKENDS.mkldnn.conv,
+    _BACKENDS.mkldnn.rnn,
+    _BACKENDS.mkldnn.matmul,
 )
 
 

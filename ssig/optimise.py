@@ -146,7 +146,7 @@ def _batches(network: nn.Module, points: Sequence[Tensor]) -> bool:
         except Exception:
             return True
         try:
-            return len(network(torch.cat(points[:2]))) == 2
+            return len(network(torch.cat(list(points[:2])))) == 2
         except torch.OutOfMemoryError:
             return True  # which is not for the network to say
         except Exception as error:
@@ -161,7 +161,7 @@ def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tupl
     if not any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in network.modules()):
         return usual, None
     # Of a single point some views are good in either layout.
-    tried = torch.cat(points[:2]) if batches else points[0]
+    tried = torch.cat(list(points[:2])) if batches else points[0]
     try:
         expected = answers(network, tried)
     except torch.OutOfMemoryError:

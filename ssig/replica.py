@@ -9,7 +9,7 @@ multiple of it (`ssig.scaling`), each point's its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -187,7 +187,8 @@ class Replica:
             if not bool(again.any()):
                 break
             lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, highest)
-            gradients[again] = lower.gradients
+            if lower.gradients is not None:
+                gradients[again] = lower.gradients
         return response
 
     def _differentiated(
@@ -208,13 +209,15 @@ class Replica:
             variables = [points] if layer is None else seen(layer, outputs)
             if not scores.requires_grad:
                 raise ModelError(NO_GRADIENT)
+            found: Sequence[Tensor]
             if highest is None:
                 found = torch.autograd.grad(scores.sum(), variables, allow_unused=True)
                 scales = None
             else:
                 direction, scales = directions(logits, targets, score_name, highest)
                 found = torch.autograd.grad(logits, variables, direction, allow_unused=True)
-        gradients = [gradient for gradient in found if gradient is not None]
+        # `allow_unused` gives None where no gradient reaches.
+        gradients = list(filter(torch.is_tensor, found))
         if len(gradients) < len(variables):
             raise ModelError(NO_GRADIENT if layer is None else f"no gradient reaches the layer {layer!r}")
         values = side_by_side(layer, gradients).to(points.dtype)

@@ -71,7 +71,8 @@ def ready(network: nn.Module, name: str) -> nn.Module:
 
 def other_types(network: nn.Module) -> str:
     """Floating-point types of weights beside float32, for people; empty where there are none."""
-    found = {str(p.dtype).removeprefix("torch.") for p in network.parameters() if not is_lazy(p) and p.dtype in DTYPES}
+    known = (parameter for parameter in network.parameters() if not is_lazy(parameter))  # type: ignore[redundant-expr]
+    found = {str(parameter.dtype).removeprefix("torch.") for parameter in known if parameter.dtype in DTYPES}
     return ", ".join(sorted(found))
 
 
