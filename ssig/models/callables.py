@@ -129,7 +129,7 @@ def categories_of(network: nn.Module, classes: int, known: tuple[str, ...], name
     """The names of the classes that the network carries: a list, or a mapping from number to name.
 
     Args:
-        network: with or without an attribute `categories`.
+        network: with or without an attribute `categories`, or a `config.id2label` as classifiers of transformers have.
         classes: how many there are.
         known: names for a network that carries none.
         name: for messages.
@@ -139,7 +139,10 @@ def categories_of(network: nn.Module, classes: int, known: tuple[str, ...], name
     """
     given = getattr(network, "categories", None)
     if given is None:
-        return known
+        given = getattr(getattr(network, "config", None), "id2label", None)
+        # Where nobody has named the classes, transformers call them LABEL_0, LABEL_1, ….
+        if not isinstance(given, Mapping) or len(given) != classes or "LABEL_0" in given.values():
+            return known
     if isinstance(given, Mapping):
         given = [given[key] for key in sorted(given, key=lambda key: (_number(key), str(key)))]
     names = tuple(map(str, given))

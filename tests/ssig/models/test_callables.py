@@ -123,6 +123,18 @@ def names_by_number():
     network.categories = {str(number): f"name {number}" for number in reversed(range(12))}
     return network
 
+class Config:
+    def __init__(self, id2label):
+        self.id2label = id2label
+def like_transformers():
+    network = an_object()
+    network.config = Config({number: f"name {number}" for number in range(5)})
+    return network
+def like_transformers_without_names():
+    network = an_object()
+    network.config = Config({number: f"LABEL_{number}" for number in range(5)})
+    return network
+
 def ends_in_softmax(): return Shaped(lambda logits: logits.softmax(1))
 def ends_in_log_softmax(): return Shaped(lambda logits: logits.log_softmax(1))
 def ends_in_sigmoid(): return Shaped(lambda logits: logits.sigmoid())
@@ -238,6 +250,9 @@ def test_one_logit_is_two_classes(module: str, name: str) -> None:
 
 def test_names_may_go_by_number(module: str) -> None:
     assert loaded(f"{module}:names_by_number").categories == tuple(f"name {number}" for number in range(12))
+    assert loaded(f"{module}:like_transformers").categories == tuple(f"name {number}" for number in range(5))
+    unnamed = loaded(f"{module}:like_transformers_without_names")
+    assert unnamed.categories == tuple(f"class {number}" for number in range(5))
 
 
 @pytest.mark.parametrize(
