@@ -107,25 +107,28 @@ def _check_answers(address: str) -> None:
     Raises:
         UsageError: nothing answers within seconds, or it refuses the token.
     """
-    scheme, separator, place = address.rpartition("://")
+    scheme, separator, named = address.rpartition("://")
     if separator and scheme != "ray":
         raise UsageError(ADDRESS, address, "HOST:PORT, ray://HOST:PORT, auto or local")
     method = "/ray.rpc.RayletDriver/ClusterInfo" if separator else "/ray.rpc.NodeInfoGcsService/GetClusterId"
-    if not separator:
+    place = named
+    if not separator:  # what Ray will ask: it has another name for loopback
         place = services.canonicalize_bootstrap_address(address) or address
+    if address == "auto":
+        named = place
     channel = init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])
     try:
         channel.unary_unary(method)(b"", timeout=ANSWER_SECONDS)
     except Exception as error:
         code = getattr(getattr(error, "code", lambda: None)(), "name", None)
         if code == "UNAUTHENTICATED":
-            raise UsageError("token", _token_named(), f"{TOKENS}; {place} refuses this one") from None
+            raise UsageError("token", _token_named(), f"{TOKENS}; {named} refuses this one") from None
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-            raise UsageError(ADDRESS, address, f"a cluster that answers; nothing answers at {place}") from None
+            raise UsageError(ADDRESS, address, f"a cluster that answers; nothing answers at {named}") from None
         if code is None:
             raise
         if code == "UNIMPLEMENTED":
-            raise UsageError(ADDRESS, address, f"a cluster of Ray; what answers at {place} is none") from None
+            raise UsageError(ADDRESS, address, f"a cluster of Ray; what answers at {named} is none") from None
     finally:
         channel.close()
 
