@@ -190,7 +190,7 @@ def test_code_of_a_run_is_taken_from_the_users_own_runs_only(
         raise RuntimeError("the network is about to be loaded")
 
     plain, named = run(None), run("net")
-    monkeypatch.setattr("pipeline.evaluations.load_model", load)
+    monkeypatch.setattr("pipeline.evaluations.load_network", load)
     path = list(sys.path)
     with monkeypatch.context() as other:
         other.setattr(os, "geteuid", lambda: SOMEBODY_ELSE)
@@ -229,7 +229,7 @@ def test_code_that_is_named_never_comes_from_inside_of_the_run(
     monkeypatch.chdir(tmp_path / folder)
     before = list(sys.path)
     monkeypatch.setattr(sys, "path", list(before))
-    import_from_here(run if "://" in run else str(tmp_path / run))
+    import_from_here(run if "://" in run else str(tmp_path / run), "my_networks:tiny")
     assert sys.path == ([*before, os.getcwd()] if added else before)
 
 
@@ -247,7 +247,7 @@ def test_an_evaluation_imports_nothing_from_inside_of_its_run(
         raise RuntimeError(str(sys.path == path))
 
     run = str(work_off(make_job(make_shard(count=2), methods=["gradient"], metrics=[])))
-    monkeypatch.setattr("pipeline.evaluations.load_model", load)
+    monkeypatch.setattr("pipeline.evaluations.load_network", load)
     path = list(sys.path)
     monkeypatch.setattr(sys, "path", list(path))
     monkeypatch.chdir(run)
