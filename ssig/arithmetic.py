@@ -19,14 +19,14 @@ from typing import Any
 import torch
 
 # The library's new interface alone: it refuses to be read through both.
-_BACKENDS: Any = torch.backends
+_backends: Any = torch.backends
 _SWITCHES: tuple[Any, ...] = (
-    _BACKENDS.cudnn.conv,
-    _BACKENDS.cudnn.rnn,
-    _BACKENDS.cuda.matmul,
-    _BACKENDS.mkldnn.conv,
-    _BACKENDS.mkldnn.rnn,
-    _BACKENDS.mkldnn.matmul,
+    _backends.cudnn.conv,
+    _backends.cudnn.rnn,
+    _backends.cuda.matmul,
+    _backends.mkldnn.conv,
+    _backends.mkldnn.rnn,
+    _backends.mkldnn.matmul,
 )
 
 

@@ -95,11 +95,19 @@ def exact_changes(
         partial(fold, layer_name=layer, norm_name=norm) for layer, norm in pairs if not _crosses(layer, norm, keep)
     ]
     changes += [
-        partial(_put_aligned, name=name, size=next(iter(seen)), layout=layout)
+        partial(_put_aligned, name=name, size=next(iter(seen)), layout=torch.contiguous_format)
         for name, seen in sizes.items()
         if len(seen) == 1
     ]
-    return kept(twin, changes, lambda: holds(twin, doubles, expected, FLOAT64_TOLERANCE))
+    found = kept(twin, changes, lambda: holds(twin, doubles, expected, FLOAT64_TOLERANCE))
+    return [_in_layout(change, layout) for change in found]
+
+
+def _in_layout(change: Change, layout: torch.memory_format) -> Change:
+    """The same change for a network whose weights are laid out like that."""
+    if isinstance(change, partial) and change.func is _put_aligned:
+        return partial(_put_aligned, **{**change.keywords, "layout": layout})
+    return change
 
 
 def _working_in_place(network: nn.Module) -> list[str]:

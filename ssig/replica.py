@@ -10,6 +10,7 @@ multiple of it (`ssig.scaling`), each point's its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -187,8 +188,7 @@ class Replica:
             if not bool(again.any()):
                 break
             lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, highest)
-            if lower.gradients is not None:
-                gradients[again] = lower.gradients
+            gradients[again] = cast(Tensor, lower.gradients)
         return response
 
     def _differentiated(
@@ -209,15 +209,14 @@ class Replica:
             variables = [points] if layer is None else seen(layer, outputs)
             if not scores.requires_grad:
                 raise ModelError(NO_GRADIENT)
-            found: Sequence[Tensor]
+            found: Sequence[Tensor | None]
             if highest is None:
                 found = torch.autograd.grad(scores.sum(), variables, allow_unused=True)
                 scales = None
             else:
                 direction, scales = directions(logits, targets, score_name, highest)
                 found = torch.autograd.grad(logits, variables, direction, allow_unused=True)
-        # `allow_unused` gives None where no gradient reaches.
-        gradients = list(filter(torch.is_tensor, found))
+        gradients = [gradient for gradient in found if gradient is not None]
         if len(gradients) < len(variables):
             raise ModelError(NO_GRADIENT if layer is None else f"no gradient reaches the layer {layer!r}")
         values = side_by_side(layer, gradients).to(points.dtype)

@@ -63,7 +63,7 @@ def recording(precision: str) -> tuple[Model, Recorder]:
         name="recorder",
         mean=torch.zeros(3),
         std=torch.full((3,), 0.5),
-        geometry=Geometry(resize=8, crop=(8, 8), interpolation="bilinear", antialias=True),
+        geometry=Geometry(resize=(8, 8), crop=(8, 8)),
         categories=tuple("abcde"),
         precision=precision,
     )
@@ -75,7 +75,14 @@ def recording(precision: str) -> tuple[Model, Recorder]:
 def test_switches_are_set_within_an_evaluation_and_put_back(precision: str, lanes: bool) -> None:
     model, recorder = recording(precision)
     before = switches()
-    replica = ready_replica(model, micro_batch=2) if lanes else Replica(model)
+    threads = torch.get_num_threads()
+    if lanes:
+        torch.set_num_threads(2)
+    try:
+        replica = ready_replica(model, micro_batch=2) if lanes else Replica(model)
+    finally:
+        torch.set_num_threads(threads)
+    assert (replica.lanes is not None) == lanes
     recorder.seen.clear()
     replica.evaluate(torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), "logit", SCORE_AND_GRADIENT)
     assert {place for place, _ in recorder.seen} == {"forward", "backward"}

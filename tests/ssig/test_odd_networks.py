@@ -177,7 +177,7 @@ def wrapped(network: nn.Module, precision: str = "fp32") -> Model:
         name="odd",
         mean=torch.full((3,), 0.5),
         std=torch.full((3,), 0.25),
-        geometry=Geometry(resize=SIZE, crop=(SIZE, SIZE), interpolation="bilinear", antialias=True),
+        geometry=Geometry(resize=(SIZE, SIZE), crop=(SIZE, SIZE)),
         categories=tuple(map(str, range(10))),
         precision=precision,
     )
@@ -265,19 +265,3 @@ def test_reentrant_checkpoints_are_refused_in_the_librarys_words() -> None:
     spec = METHODS["gradient"]
     with pytest.raises(ModelError, match="set use_reentrant=False"):
         try_method(spec, spec.parse({}), Replica(model), (SIZE, SIZE))
-
-
-def test_an_uninitialised_network_is_built_by_what_it_is_given() -> None:
-    class Lazy(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.head = nn.Conv2d(3, 8, 3, 2), nn.LazyLinear(10)
-
-        def forward(self, points: Tensor) -> Tensor:
-            logits: Tensor = self.head(torch.relu(self.conv(points)).flatten(1))
-            return logits
-
-    one, other = wrapped(built(Lazy)), wrapped(built(Lazy))
-    assert one.weights_hash == other.weights_hash
-    images = pictures()
-    assert_same(attribute(one, images, TARGETS, "gradient").values, own_gradients(other, images))

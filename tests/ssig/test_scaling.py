@@ -28,9 +28,8 @@ class Scaled(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         hidden = self.middle(self.conv(points).tanh()).tanh()
         if self.gain != 1:
-            hidden = hidden.float()
-            hidden = hidden + (self.gain - 1) * (hidden - hidden.detach())
-            hidden = hidden.half()
+            wide = hidden.float()
+            hidden = (wide + (self.gain - 1) * (wide - wide.detach())).to(hidden.dtype)
         logits: Tensor = self.head(hidden.mean(dim=(2, 3))).float() * self.spread
         return logits + torch.tensor([0.0, 0.0, 0.0, 0.0, 12.0])
 
@@ -41,7 +40,7 @@ def model(network: nn.Module, precision: str) -> Model:
         name="scaled",
         mean=torch.full((3,), 0.5),
         std=torch.full((3,), 0.25),
-        geometry=Geometry(resize=12, crop=(12, 12), interpolation="bilinear", antialias=True),
+        geometry=Geometry(resize=(12, 12), crop=(12, 12)),
         categories=tuple("abcde"),
         precision=precision,
     )
@@ -99,7 +98,8 @@ def test_one_that_overflows_at_any_scale_is_not_finite_and_the_others_are_as_the
     class Wild(Scaled):
         def forward(self, values: Tensor) -> Tensor:
             bright = (values.mean(dim=(1, 2, 3), keepdim=True) > 1).to(values)
-            values = values + bright * (1e30 - 1) * (values - values.detach())
+            for _ in range(2):
+                values = values + bright * 1e38 * (values - values.detach())
             return super().forward(values)
 
     some = points()
@@ -107,7 +107,7 @@ def test_one_that_overflows_at_any_scale_is_not_finite_and_the_others_are_as_the
     found = gradients(Wild(1), "fp16", some, "logit")
     expected = gradients(Scaled(1), "fp16", some, "logit")
     others = torch.tensor([0, 2, 3])
-    assert bool(finite(found)[others].all())
+    assert finite(found).tolist() == [True, False, True, True]
     assert distance(found[others], expected[others]) < 5e-3
 
 
