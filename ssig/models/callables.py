@@ -31,7 +31,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float64)
 
 
 def built(factory: Any, name: str) -> tuple[nn.Module, object]:
-    """The network that a callable returns, and the transforms beside it or None.
+    """The network that a callable returns, inside of its wrappers, and the transforms beside it or None.
 
     Args:
         factory: takes no arguments; returns an `nn.Module`, or a pair of one and its transforms.
@@ -47,17 +47,17 @@ def built(factory: Any, name: str) -> tuple[nn.Module, object]:
     network, transforms = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     if not isinstance(network, nn.Module):
         raise ModelError(f"{name}: returned a {type(returned).__name__}; expected an nn.Module")
+    while type(network).__name__ in WRAPPERS:
+        network = getattr(network, WRAPPERS[type(network).__name__])
     return network, transforms
 
 
 def ready(network: nn.Module, name: str) -> nn.Module:
-    """The network inside its wrappers, on the CPU, in float32, in evaluation mode.
+    """The network on the CPU, in float32, in evaluation mode.
 
     Raises:
         ModelError: it is quantised.
     """
-    while type(network).__name__ in WRAPPERS:
-        network = getattr(network, WRAPPERS[type(network).__name__])
     for inner, module in network.named_modules():
         if type(module).__module__.startswith(QUANTISED):
             raise ModelError(f"{name}: a quantised network has no gradients ({inner or 'it'} is a {_kind(module)})")

@@ -73,7 +73,12 @@ def traced():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.jit.trace(Tiny().eval(), torch.zeros(1, 3, 16, 16))
-def lazy(): return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5))
+for factory in (scripted, traced):  # which lose the attributes of their class
+    factory.mean, factory.std, factory.input_size = Tiny.mean, Tiny.std, 16
+def lazy():
+    network = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5))
+    network.input_size = 16
+    return network
 def pruned():
     network = Tiny()
     prune.l1_unstructured(network.conv, "weight", 0.5)
