@@ -56,7 +56,9 @@ def test_a_key_given_twice_is_refused_with_both_lines(text: str, line: int, firs
         load(text)
 
 
-@pytest.mark.parametrize("text", ["!!timestamp 2026-01-31", "!!python/name:os.system", "!!set {a, b}", "!!int x", "!!map [3]", "!!map x"])
+@pytest.mark.parametrize(
+    "text", ["!!timestamp 2026-01-31", "!!python/name:os.system", "!!set {a, b}", "!!int x", "!!map [3]", "!!map x"]
+)
 def test_tags_make_nothing_but_plain_values(text: str) -> None:
     with pytest.raises(YAMLError):
         load(text)
