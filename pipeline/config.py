@@ -321,6 +321,8 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), str):
         dataset["shards"] = [dataset["shards"]]
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), (list, tuple)):
+        for shard in filter(_has_plain_bucket, dataset["shards"]):
+            check_url("dataset.shards", shard)
         dataset["shards"] = [absolute(shard) for shard in dataset["shards"]]
     if isinstance(output, dict) and "path" in output:
         if isinstance(output["path"], str):
@@ -328,6 +330,11 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
         output["path"] = absolute(output["path"])
     if isinstance(model, dict) and is_weight_file(str(model.get("weights"))):
         model["weights"] = absolute(model["weights"])
+
+
+def _has_plain_bucket(shard: Any) -> bool:
+    """Whether a shard is a URL whose bucket is no pattern."""
+    return isinstance(shard, str) and is_url(shard) and "{" not in shard.partition("://")[2].partition("/")[0]
 
 
 def _check_choices(job: Job) -> None:

@@ -181,6 +181,11 @@ CASES = {
     "box-of-fractions": boxed(b'{"boxes": [[0.1, 0.2, 0.5, 0.6]]}', "smaller than a pixel; are the boxes fractions?"),
     "box-of-all": boxed(b'{"boxes": [[0, 0, 1, 1]]}', "smaller than a pixel; are the boxes fractions?"),
     "box-sliver": boxed(b'{"boxes": [[9, 2, 9.5, 20]]}', "smaller than a pixel; are the boxes fractions?"),
+    "box-lost-in-the-input": Case(
+        {"jpg": jpeg(0, (400, 400)), "cls": b"0", "json": b'{"boxes": [[101, 101, 103, 103]]}'},
+        size=(400, 400),
+        excluded="object is smaller than a pixel of the input",
+    ),
     "mask-of-another-size": masked(encode(Image.new("1", (32, 40))), "mask.png has another size than the image"),
     "mask-no-image": masked(b"mask", "mask.png is no image that can be read"),
     "mask-bomb": masked(png_of(2**20, 2**20), "mask.png is no image that can be read"),

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests_shards import jpeg
 
 from pipeline.classes import check_classes
+from pipeline.config import load_job
+from pipeline.driver import attribute
 from pipeline.pack import pack
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
@@ -147,3 +150,23 @@ def test_lists_of_several_folders_and_of_object_stores(tmp_path: Path) -> None:
             check_classes(disagreeing, unknown, by_label=True)
         assert "other/classes.json: 0 cat, 1 wolf" in str(caught.value.found)
         assert len(check_classes(disagreeing, unknown, by_label=False)) == 1
+
+
+def test_a_run_of_other_classes_is_refused_before_any_work(tmp_path: Path) -> None:
+    for name in PETS:
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        (tmp_path / "pets" / name / "a.jpg").write_bytes(jpeg(0, (40, 32)))
+    shards = pack(tmp_path / "pets", tmp_path / "shards")
+    fields = {"dataset.shards": shards, "model.weights": "random", "output.path": str(tmp_path / "run")}
+    with pytest.raises(UsageError, match=r"0 cat, 1 dog, 2 great white shark \(3 classes\).*0 tench, 1 goldfish"):
+        attribute(load_job(None, fields))
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_are_no_shards_are_refused_before_the_network_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(0, (40, 32)))
+    fields = {"dataset.shards": str(tmp_path / "a.jpg"), "output.path": str(tmp_path / "run")}
+    fields["model.name"] = "networks:none"
+    with pytest.raises(UsageError, match=r"a JPEG image, not a tar archive.*ssig pack FOLDER --out shards"):
+        attribute(load_job(None, fields))
+    assert not (tmp_path / "run").exists()

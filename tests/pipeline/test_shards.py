@@ -445,10 +445,13 @@ def test_what_is_meant_to_be_a_url_is_no_local_path(
     with pytest.raises(UsageError) as caught:
         load_job(None, {"dataset.shards": "a.tar", "output.path": url})
     assert (caught.value.field, allowed in caught.value.allowed) == ("output.path", True)
-    job = load_job(None, {"dataset.shards": url, "output.path": "run"})
-    with pytest.raises(UsageError) as caught:
-        expand(job.dataset.shards, Path.cwd())
-    assert (caught.value.field, allowed in caught.value.allowed) == ("dataset.shards", True)
+    for name_shards in (
+        lambda: load_job(None, {"dataset.shards": url, "output.path": "run"}),
+        lambda: expand([url], Path.cwd()),
+    ):
+        with pytest.raises(UsageError) as caught:
+            name_shards()
+        assert (caught.value.field, allowed in caught.value.allowed) == ("dataset.shards", True)
     with pytest.raises(UsageError):
         open_storage(url)
     assert list(tmp_path.iterdir()) == []
