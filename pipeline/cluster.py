@@ -152,8 +152,9 @@ def _leave() -> None:
     ours are killed, and Ray is not asked for anything any more.
     """
     if is_gone():
-        if _is_own():
-            worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        node: Any = worker._global_node
+        if node is not None and node.is_head():
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
         atexit.unregister(worker.shutdown)
         return
     ray.shutdown()
