@@ -34,12 +34,13 @@ def argument(
     from jobs.bench.networks import development_shards
     from jobs.printing import print_json
     from pipeline.argument import Settings, measure
+    from pipeline.networks import load_network
     from pipeline.photographs import write_photographs
+    from pipeline.progress import Progress
     from pipeline.report.argument import write
     from pipeline.shards import expand
     from pipeline.trust import import_from_here
     from ssig.device import Device
-    from ssig.models import load_model
     from ssig.models.sources import runs_code
     from ssig.ready import ready_replica
 
@@ -55,7 +56,12 @@ def argument(
         import_from_here(str(out), model)
     settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)
     with Console(stderr=True).status("loading") as status:
-        network = load_model(model, weights)
+
+        def say(progress: Progress, text: str | None) -> None:
+            if text:
+                status.console.print(text)
+
+        network = load_network(model, weights, "fp32", say, Progress())
         device = Device(ready_replica(network))
         done = 0
 

@@ -102,12 +102,33 @@ def table(listing: Listing) -> str:
 
 
 def rewritten(page: str) -> str:
-    """A page whose tables between `<!-- methods -->` or `<!-- metrics -->` and the next `<!-- end -->` are new."""
+    """A page whose tables between `<!-- methods -->`, `<!-- metrics -->` or `<!-- columns TABLE -->` and the next
+    `<!-- end -->` are new."""
     for listing in (METHODS, METRICS):
         fence = re.compile(rf"(<!-- {listing.kind}s -->\n).*?(<!-- end -->)", re.DOTALL)
         body = table(listing)
         page = fence.sub(lambda found, body=body: f"{found[1]}{body}\n{found[2]}", page)  # type: ignore[misc]
-    return page
+    return re.sub(
+        r"(<!-- columns (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{_columns(found[2])}\n{found[3]}",
+        page,
+        flags=re.DOTALL,
+    )
+
+
+def _columns(name: str) -> str:
+    """The columns of a run's table of that name as a Markdown table; of metrics, those that all of them have."""
+    from pipeline.schema import MANIFEST, attributions_schema, descriptions, metrics_schema
+
+    maps = attributions_schema((3, 224, 224), "float16", channels=True)
+    schema = {"manifest": MANIFEST, "attributions": maps, "metrics": metrics_schema([])}[name]
+    told = descriptions(schema)
+    lines = [f"| {name} | type | holds |", "| --- | --- | --- |"]
+    for field in schema:
+        kind = str(field.type).removeprefix("extension<arrow.").split("[")[0].split("<struct")[0]
+        text_of = told[field.name].replace("|", "\\|")
+        lines.append(f"| `{field.name}` | {kind} | {text_of} |")
+    return "\n".join(lines)
 
 
 def _rows(listing: Listing) -> list[list[str]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+
+from pipeline.jsontext import to_json
 
 
 def text(value: object) -> str:
@@ -41,5 +42,5 @@ def print_entries(entries: Iterable[tuple[str, str, Mapping[str, object]]]) -> N
 def print_json(value: object) -> int:
     """Prints JSON; 0, for commands that end with it."""
     has_all = (sys.stdout.encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
-    print(json.dumps(value, indent=1, ensure_ascii=not has_all))
+    print(to_json(value, indent=1, readable=has_all))
     return 0

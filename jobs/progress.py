@@ -39,7 +39,7 @@ class Display:
 
     def __call__(self, progress: Progress, message: str | None) -> None:
         if message is not None:
-            self._console.print(message, markup=False)
+            self._console.print(message, markup=False, soft_wrap=True)
         if self._bar is not None and self._task is not None:
             total = progress.rows_total or None
             self._bar.update(

@@ -81,7 +81,7 @@ class AttributionActor:
             beside_a_gpu(threads)
         model = restore(state, device=device)
         sizes = known_sizes(cache_folder())
-        replica = ready_replica(model, micro_batch=micro_batch, compile=compile, sizes=sizes)
+        replica = ready_replica(model, micro_batch=micro_batch, compile=compile, keep=layers(labels), sizes=sizes)
         remember_sizes(cache_folder(), sizes)
         self.run = run
         pa.array([""])  # Arrow looks for pandas with its first array: half a second now, or of the device's time
@@ -122,6 +122,12 @@ class AttributionActor:
 
     def probe(self, task: Task) -> None:
         self.worker.probe(task)
+
+
+def layers(labels: Mapping[str, Label]) -> list[str]:
+    """The layers that methods ask for by name, whose outputs must be what their names say."""
+    options = [label.config["method"]["options"] for label in labels.values()]
+    return sorted({str(given["layer"]) for given in options if given.get("layer")})
 
 
 def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:

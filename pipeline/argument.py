@@ -25,9 +25,10 @@ import ssig.metrics.alignment
 import ssig.metrics.certainty
 import ssig.metrics.certainty_nce  # noqa: F401  (fills the registries)
 from pipeline import manifest
+from pipeline.classes import check_classes
 from pipeline.prepare import Prepared, prepare
 from pipeline.shards import read_unit
-from pipeline.statistics import bootstrap
+from pipeline.statistics import intervals
 from ssig.device import Device
 from ssig.errors import UsageError
 from ssig.explainer import MethodExplainer
@@ -155,8 +156,9 @@ def measure(
         told: how many images have just been done.
 
     Raises:
-        UsageError: there is no image that can be explained.
+        UsageError: there is no image that can be explained, or class numbers mean other classes in the network.
     """
+    check_classes(shards, model.categories, by_label=settings.target == "label")
     compared, rows = contenders(settings.samples), Rows()
     for prepared in _prepared(device, model, shards, limit, settings, rows.failed):
         rows.images += len(prepared.ok)
@@ -257,7 +259,7 @@ def _saturate(model: Model, prepared: Prepared, settings: Settings, rows: Rows, 
 
 
 def _certainty(rows: Rows, compared: Sequence[Contender], settings: Settings) -> list[dict[str, Any]]:
-    """A line for each contender; intervals come from one joint bootstrap, so differences are paired."""
+    """A line for each contender; what is above the reference is taken image by image."""
     values = {one.name: _joined(rows.measured[one.name], CERTAINTY) for one in compared}
     for own in values.values():
         own[f"above_{REFERENCE}"] = own["certainty"] - values[REFERENCE]["certainty"]
@@ -317,9 +319,9 @@ def _whole(metric: str, measured: Mapping[str, Sequence[np.ndarray]], settings: 
 
 
 def _estimates(values: Mapping[Name, Mapping[str, np.ndarray]]) -> dict[Name, dict[str, Any]]:
-    """Mean over images of each column (N,), with its 95 % interval and the number of images, all resampled jointly."""
+    """Mean over images of each column (N,), with its 95 % interval and the number of images."""
     keys = [(name, column) for name, columns in values.items() for column in columns]
-    found = bootstrap(np.stack([values[name][column] for name, column in keys], axis=1))
+    found = intervals(np.stack([values[name][column] for name, column in keys], axis=1))
     result: dict[Name, dict[str, Any]] = {name: {} for name in values}
     for place, (name, column) in enumerate(keys):
         ends = {end: _number(getattr(found, end)[place]) for end in ("mean", "low", "high")}

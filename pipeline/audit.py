@@ -25,7 +25,17 @@ import pyarrow.parquet as pq
 from pipeline import manifest as manifests
 from pipeline.commit import Commit, read_commit
 from pipeline.manifest import Manifest
-from pipeline.names import EVALUATIONS, MANIFEST, RUN, TABLES, config_name, evaluation_folder, folder
+from pipeline.names import (
+    EVALUATION_RECORDS,
+    EVALUATIONS,
+    MANIFEST,
+    RUN,
+    TABLES,
+    config_name,
+    evaluation_folder,
+    folder,
+    records_folder,
+)
 from pipeline.plan import (
     OF_THE_RUN,
     RECORDED_ONLY,
@@ -39,12 +49,12 @@ from pipeline.plan import (
 )
 from pipeline.planning import OURS
 from pipeline.records import ManifestRow, Status
-from pipeline.schema import attributions_schema, metrics_schema
+from pipeline.schema import KEYS, attributions_schema, metrics_schema
 from pipeline.storage import Storage, open_storage
 from ssig.errors import SsigError, UsageError
 from ssig.registry import METRICS
 
-CHECKED = ["unit", "shard", "index", "key", "model", "method", "status", "error"]
+CHECKED = ["unit", "shard", "index", "key", "status", "error"]
 _IN_MEMORY = 64 * 2**20  # bytes of a table; a larger one is checked on the disk
 _COMMIT, _TABLE = ".json", ".parquet"
 _UNIT = r"\d{6,}-\d{6,}-\d{6,}"
@@ -163,14 +173,17 @@ def audit(run: str) -> AuditResult:
     if not labels:
         findings.append(Finding(Kind.UNFINISHED, "config: the run has no labels"))
     statuses: dict[str, Mapping[str, int]] = {}
+    columns = next((label.config.get("columns") for label in labels.values()), None)
     for label in labels.values():
-        findings += [Finding(Kind.RECORD, message) for message in _label_problems(label, manifest, record)]
+        findings += [Finding(Kind.RECORD, message) for message in _label_problems(label, record, columns)]
         counts, found = _audit_label(storage, RESULTS, label, manifest)
         statuses[_title(label)] = counts
         findings += found
     evaluations = _evaluations(storage, list(labels.values()))
+    tables: dict[str | None, Any] = {}  # evaluation -> the metrics that its tables have columns for
     for label in evaluations.values():
-        findings += [Finding(Kind.RECORD, message) for message in _evaluation_problems(label, labels)]
+        columns = tables.setdefault(label.evaluation, label.config.get("columns"))
+        findings += [Finding(Kind.RECORD, message) for message in _evaluation_problems(label, labels, columns)]
         counts, found = _audit_label(storage, series_of(label), label, manifest)
         statuses[_title(label)] = counts
         findings += found
@@ -190,8 +203,8 @@ def series_of(label: Label) -> Series:
     """The series that a label's units are committed in."""
     if label.evaluation is None:
         return RESULTS
-    beside = evaluation_folder(label.evaluation)
-    return Series(f"{beside}/commits", (beside,))
+    commits = f"{records_folder(label.evaluation, label.version)}/commits"
+    return Series(commits, (evaluation_folder(label.evaluation),))
 
 
 def _title(label: Label) -> str:
@@ -202,27 +215,30 @@ def _title(label: Label) -> str:
 def _evaluations(storage: Storage, labels: Sequence[Label]) -> dict[str, Label]:
     """The evaluations of a run by the names of their configurations."""
     found = recorded_evaluations(storage, labels)
-    return {config_name(label.model, label.method, label.evaluation): label for label in found}
+    return {config_name(label.model, label.method, label.evaluation, label.version): label for label in found}
 
 
-def _evaluation_problems(label: Label, labels: Mapping[str, Label]) -> Iterator[str]:
-    name = config_name(label.model, label.method, label.evaluation)
+def _evaluation_problems(label: Label, labels: Mapping[str, Label], columns: Sequence[str] | None) -> Iterator[str]:
+    """What is wrong with an evaluation's configuration; `columns`: the metrics that its tables have columns for."""
+    name = config_name(label.model, label.method, label.evaluation, label.version)
     own = {field: value for field, value in label.config.items() if field not in OF_THE_RUN}
     frozen = {field: value for field, value in own.items() if field not in RECORDED_ONLY}
     if hashlib.sha256(canonical(frozen)).hexdigest() != label.fingerprint:
         yield f"{name}: its content does not have its fingerprint"
     if label.config["base"] != labels[config_name(label.model, label.method)].fingerprint:
         yield f"{name}: it belongs to another configuration of its label"
+    if label.config.get("columns") != columns:
+        yield f"{name}: its tables have other columns than those of other labels"
 
 
 def _strange_evaluations(storage: Storage, evaluations: Mapping[str, Label]) -> Iterator[Finding]:
-    """Files in the folder of evaluations that no evaluation accounts for."""
+    """Files in the folders of evaluations that no evaluation accounts for."""
     homes = {}
     for label in evaluations.values():
         series, where = series_of(label), folder(label.model, label.method)
         homes[f"{series.commits}/{where}"] = _COMMIT
         homes.update({f"{table}/{where}": _TABLE for table in series.tables})
-    for entry in storage.list(EVALUATIONS):
+    for entry in (*storage.list(EVALUATIONS), *storage.list(EVALUATION_RECORDS)):
         home, _, file = entry.name.rpartition("/")
         if entry.name not in evaluations and not (
             home in homes and re.fullmatch(_UNIT + re.escape(homes[home]), file)
@@ -235,7 +251,7 @@ def _record_problems(record: Mapping[str, Any], manifest: Manifest) -> Iterator[
     if not isinstance(dataset, Mapping):
         yield f"{RUN}: it tells no data set"
         return
-    if dataset.get("manifest_hash") != manifest.hash:
+    if dataset.get("manifest_hash", "") not in (None, manifest.hash):
         yield f"{MANIFEST}: its content is not the one that {RUN} names"
     if dataset.get("samples") != len(manifest):
         yield f"{RUN}: {dataset.get('samples')} samples, the manifest has {len(manifest)}"
@@ -245,12 +261,19 @@ def _record_problems(record: Mapping[str, Any], manifest: Manifest) -> Iterator[
         yield f"{MANIFEST}: its bytes are not those that {RUN} names"
 
 
-def _label_problems(label: Label, manifest: Manifest, record: Mapping[str, Any]) -> Iterator[str]:
+def _label_problems(label: Label, record: Mapping[str, Any], columns: Sequence[str] | None) -> Iterator[str]:
+    """What is wrong with a configuration; `columns`: the metrics that the run's tables have columns for."""
     name = config_name(label.model, label.method)
+    if label.version != record["schema_version"]:
+        yield f"{name}: its schema_version is {label.version}, that of {RUN} {record['schema_version']}"
+    if label.config.get("columns") != columns:
+        yield f"{name}: its tables have other columns than those of other labels"
     frozen = {field: value for field, value in label.config.items() if field not in RECORDED_ONLY}
     if hashlib.sha256(canonical(frozen)).hexdigest() != label.config.get("fingerprint"):
         yield f"{name}: its content does not have its fingerprint"
-    if label.config.get("dataset", {}).get("manifest_hash") != manifest.hash:
+    dataset = record.get("dataset")
+    known = dataset.get("manifest_hash") if isinstance(dataset, Mapping) else None
+    if label.config.get("dataset", {}).get("manifest_hash") != known:
         yield f"{name}: it belongs to another manifest"
     if label.config.get("seed") != record.get("seed"):
         yield f"{name}: its seed is {label.config.get('seed')}, that of {RUN} {record.get('seed')}"
@@ -335,7 +358,7 @@ def _audit_unit(
         findings = [
             Finding(Kind.OTHER_VERSION, f"{names[table]}: {problem}")
             for table, content in tables.items()
-            for problem in _schema_problems(table, content.schema, label.config)
+            for problem in _schema_problems(table, content.schema, label)
         ]
     return counts, findings
 
@@ -402,7 +425,8 @@ def _table(storage: Storage, name: str, commit: Commit) -> _Table:
             raise _DamagedError(f"{name}: its bytes are not the committed ones")
         try:
             parquet = pq.ParquetFile(copy)
-            return _Table(parquet.read(CHECKED).select(CHECKED), parquet.schema_arrow)
+            own = [*CHECKED, *(name for name in KEYS if name in parquet.schema_arrow.names)]
+            return _Table(parquet.read(own).select(own), parquet.schema_arrow)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise _DamagedError(f"{name}: not a readable table ({error})") from None
 
@@ -418,20 +442,27 @@ def _row_problems(table: pa.Table, label: Label, rows: Sequence[ManifestRow]) ->
 
 
 def _value_problems(row: Mapping[str, Any], label: Label) -> Iterator[str]:
-    if (row["model"], row["method"]) != (label.model, label.method):
-        yield f"row {row['key']} is of {row['model']} / {row['method']}"
+    # In tables of schema 1 the labels are columns too.
+    if (row.get("model", label.model), row.get("method", label.method)) != (label.model, label.method):
+        yield f"row {row['key']} is of {row.get('model')} / {row.get('method')}"
     if row["status"] not in list(Status):
         yield f"row {row['key']} has status {row['status']!r}"
     elif (row["status"] == Status.OK) != (row["error"] is None):
         yield f"row {row['key']} has status {row['status']} and error {row['error']!r}"
 
 
-def _schema_problems(table: str, schema: pa.Schema, config: Mapping[str, Any]) -> Iterator[str]:
+def _schema_problems(table: str, schema: pa.Schema, label: Label) -> Iterator[str]:
+    config, version = label.config, label.version
     try:
         if table == "attributions":
-            expected = attributions_schema((3, *config["model"]["input_size"]), config["maps"], config["channels"])
+            shape = (3, *config["model"]["input_size"])
+            expected = attributions_schema(shape, config["maps"], config["channels"], version)
         elif table == "metrics" or table.startswith(f"{EVALUATIONS}/"):
-            expected = metrics_schema([METRICS[name] for name in config["metrics"]])
+            # Runs of schema 1 record no revisions, so nobody knows which columns a metric had.
+            metrics = [METRICS[name] for name in config["columns"]] if version > 1 else []
+            expected = metrics_schema(metrics, version)
+            if version == 1:
+                schema = pa.schema([field for field in schema if field.name in expected.names], schema.metadata)
         else:
             return
     except UsageError as error:

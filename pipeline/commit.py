@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline import faults
+from pipeline.jsontext import to_json
 from pipeline.names import commit_folder, commit_name
 from pipeline.plan import Label, RefusedError, checksum, read_json
 from pipeline.storage import Storage
@@ -71,7 +70,7 @@ def write_commit(storage: Storage, label: Label, commit: Commit) -> bool:
     name = commit_name(label.model, label.method, commit.unit, label.evaluation)
     faults.point("before-commit", name)
     record = asdict(commit)
-    first = storage.create(name, json.dumps({**record, "checksum": checksum(record)}).encode())
+    first = storage.create(name, to_json({**record, "checksum": checksum(record)}).encode())
     faults.point("after-commit", name)
     return first
 
@@ -85,7 +84,7 @@ def read_commit(storage: Storage, name: str) -> Commit:
     record = read_json(storage, name)
     for field, kind in _KINDS.items():
         if field in record and not kind(record[field]):
-            found = json.dumps(record[field])[:60]
+            found = to_json(record[field])[:60]
             raise RefusedError(f"{storage.root}/{name}: {field} is {found}; this is no commit record of ours")
     try:
         known = {"checksum": "", **record}
@@ -94,13 +93,7 @@ def read_commit(storage: Storage, name: str) -> Commit:
         raise RefusedError(f"{storage.root}/{name}: no field {missing}; this is no commit record of ours") from None
 
 
-def committed_units(storage: Storage, label: Label) -> set[str]:
-    """Ids of the units with a commit record under a label, from a listing alone."""
-    prefix = commit_folder(label.model, label.method, label.evaluation)
-    return {PurePosixPath(entry.name).stem for entry in storage.list(prefix) if entry.name.endswith(".json")}
-
-
 def commits(storage: Storage, label: Label) -> Iterable[tuple[str, Commit]]:
     """Every commit record under a label, with its name."""
-    for entry in storage.list(commit_folder(label.model, label.method, label.evaluation)):
+    for entry in storage.list(commit_folder(label.model, label.method, label.evaluation, label.version)):
         yield entry.name, read_commit(storage, entry.name)

@@ -12,16 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
-from pipeline.names import encoded
+from pipeline import yaml12
+from pipeline.names import READS_AS_TEXT, encoded, reads_as_value
+from pipeline.storage import check_url, is_url
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.options import as_dict
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
+from ssig.weight_files import is_weight_file
 
 LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
 # Of what metrics need, that which no file of a run holds.
@@ -29,11 +31,15 @@ NOT_STORED = frozenset({"method", "samples"})
 # Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
 LONGEST_LABELS = 160
 _INT64 = 2**63
+# Fields whose values are text as typed: a label 010 is no number.
+TEXTS = frozenset({"label"})
 
 
 # Strict: a number is written as one, and `yes` is no 1.
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Positive = Annotated[_Real, Field(gt=0)]
+_Edges = _Count | tuple[_Count, _Count]
 
 
 class _Frozen(BaseModel):
@@ -49,6 +55,24 @@ class Dataset(_Frozen):
     limit: int | None = Field(None, ge=1, lt=_INT64, strict=True, description="only the first n samples")
 
 
+def _sized(value: Any) -> Any:
+    """A number or a pair of numbers as the size of an input that is stated no further."""
+    return {"size": value} if isinstance(value, (int, list, tuple)) and not isinstance(value, bool) else value
+
+
+class InputChoice(_Frozen):
+    """How an image becomes an input; what is not given is the network's own."""
+
+    size: _Edges | None = Field(None, description="H or [H, W] of the input")
+    resize: _Edges | None = Field(None, description="before the crop: the shorter edge, or [height, width] to cover")
+    interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None = (
+        Field(None, description="of resizing")
+    )
+    crop: Literal["center", "squash"] | None = Field(
+        None, description="center: the aspect ratio is kept; squash: resized to exactly `resize`, then cropped"
+    )
+
+
 class ModelChoice(_Frozen):
     """What is explained."""
 
@@ -56,12 +80,25 @@ class ModelChoice(_Frozen):
         "efficientnet-lite0", description="timm:NAME, torchvision:NAME, module:callable or a packaged name"
     )
     weights: str | None = Field(None, description="weights by name, 'random', or a checkpoint file")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
+    precision: Literal["fp32", "tf32", "fp16", "bf16"] = Field("fp32", description="arithmetic of the network")
     score: Literal["logit", "log-probability", "probability"] = Field("logit", description="what is explained")
     target: Literal["label", "predicted"] | Annotated[int, Field(ge=0, strict=True)] = Field(
         "label", description="class that is explained: the sample's label, the prediction, or a given class"
     )
     label: str | None = Field(None, min_length=1, description="name in the results; by default the model's name")
+    mean: tuple[_Real, _Real, _Real] | None = Field(
+        None, description="of the normalisation, per channel of images in [0, 1]; by default the network's own"
+    )
+    std: tuple[_Positive, _Positive, _Positive] | None = Field(None, description="of the normalisation, likewise")
+    input: Annotated[InputChoice | None, BeforeValidator(_sized)] = Field(
+        None, description="size, resize, interpolation and crop of images; by default the network's own"
+    )
+
+    @property
+    def input_options(self) -> dict[str, Any]:
+        """What is given of the input: mean, std and the geometry, as `load_model` takes them."""
+        geometry = None if self.input is None else self.input.model_dump(exclude_none=True)
+        return {"mean": self.mean, "std": self.std, "input": geometry}
 
 
 def _named(value: Any) -> Any:
@@ -138,6 +175,16 @@ class Actors(_Frozen):
     )
 
 
+class ReportChoice(_Frozen):
+    """How the report compares; changes no result."""
+
+    reference: str | None = Field(
+        None,
+        min_length=1,
+        description="label of the method that the others are compared with; by default the first that is no control",
+    )
+
+
 class Job(_Frozen):
     """A whole job."""
 
@@ -149,6 +196,7 @@ class Job(_Frozen):
     metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = ()
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
+    report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
     unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
     seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="of all random draws")
 
@@ -190,6 +238,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     except ValidationError as error:
         raise _usage_error(error, None) from None
     _check_metrics(job.metrics)
+    _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
         raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
     for metric in job.metrics:
@@ -235,11 +284,10 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open(encoding="utf-8") as file:
             owner = os.fstat(file.fileno()).st_uid
-            values = yaml.safe_load(file)
+            values = yaml12.load(file, TEXTS)
     except FileNotFoundError:
         raise UsageError("job file", str(path), "an existing YAML file") from None
-    # Beside its own errors, the YAML reader passes on those of the values: a 31st of February is a ValueError.
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml12.YAMLError) as error:
         raise UsageError("job file", str(path), f"a readable YAML file ({_one_line(error)})") from None
     if values is None:
         return {}, owner
@@ -265,7 +313,7 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     """
 
     def absolute(text: Any) -> Any:
-        if not isinstance(text, str) or not text or "://" in text:
+        if not isinstance(text, str) or not text or is_url(text):
             return text
         return os.path.abspath(base / os.path.expanduser(text))
 
@@ -275,15 +323,19 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), (list, tuple)):
         dataset["shards"] = [absolute(shard) for shard in dataset["shards"]]
     if isinstance(output, dict) and "path" in output:
+        if isinstance(output["path"], str):
+            check_url("output.path", output["path"])
         output["path"] = absolute(output["path"])
-    if isinstance(model, dict) and str(model.get("weights")).endswith((".pt", ".pth", ".safetensors")):
+    if isinstance(model, dict) and is_weight_file(str(model.get("weights"))):
         model["weights"] = absolute(model["weights"])
 
 
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
     labels = [method.title for method in job.methods]
+    _check_label("model.label", job.model_label)
     for label in labels:
+        _check_label("methods.label", label)
         if labels.count(label) > 1:
             raise UsageError("methods", label, "each label once; give one of them a label of its own")
         if len(encoded(job.model_label)) + len(encoded(label)) > LONGEST_LABELS:
@@ -292,6 +344,12 @@ def _check_choices(job: Job) -> None:
     for method in job.methods:
         method.parsed()
     _check_metrics(job.metrics)
+
+
+def _check_label(field: str, label: str) -> None:
+    """Refuses a label that readers of the run would not give back as it is."""
+    if reads_as_value(label):
+        raise UsageError(field, label, READS_AS_TEXT)
 
 
 def _check_metrics(metrics: Sequence[MetricChoice]) -> None:
@@ -325,7 +383,8 @@ def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
 
 
 def _models() -> Iterator[type[BaseModel]]:
-    yield from (Job, Dataset, ModelChoice, MethodChoice, MetricChoice, Output, Actors, EvaluationJob)
+    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, ReportChoice)
+    yield EvaluationJob
 
 
 _FIELDS = {name for model in _models() for name in model.model_fields}
@@ -336,10 +395,13 @@ _BY_FIELD: dict[str, type[BaseModel]] = {
     "metrics": MetricChoice,
     "output": Output,
     "actors": Actors,
+    "report": ReportChoice,
 }
 
 
 def _model_at(location: list[Any]) -> type[BaseModel]:
+    if location[:2] == ["model", "input"]:
+        return InputChoice
     return _BY_FIELD.get(str(location[0]), Job) if location else Job
 
 

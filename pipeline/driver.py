@@ -8,7 +8,6 @@ no result: what is done is what the commit records say.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import signal
 import sys
@@ -26,11 +25,14 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
+from pipeline.classes import check_classes
 from pipeline.cluster import cluster, is_gone, nodes
 from pipeline.config import Actors, Job
+from pipeline.jsontext import to_json
 from pipeline.lease import Lease
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, check_readable
 from pipeline.names import config_name
+from pipeline.networks import load_network
 from pipeline.plan import Label
 from pipeline.planning import (
     check_labels,
@@ -47,6 +49,7 @@ from pipeline.planning import (
 )
 from pipeline.progress import Listener, Progress, silent
 from pipeline.records import Status
+from pipeline.report.reference import check_job
 from pipeline.resources import Shape, places, shape, wording
 from pipeline.runlog import RunLog
 from pipeline.schedule import Order, Schedule, Work, time_limit
@@ -58,7 +61,7 @@ from pipeline.telemetry import Telemetry
 from pipeline.worker import Worker
 from pipeline.writer import clean_staging
 from ssig.errors import SsigError
-from ssig.models import Model, export, load_model
+from ssig.models import Model, export
 from ssig.replica import Replica
 from ssig.trial import try_method
 
@@ -98,16 +101,20 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
-    progress.phase = f"loading {job.model.name}"
-    listener(progress, None)
-    model = load_model(job.model.name, job.model.weights, precision=job.model.precision)
+    check_job(job, storage)
+    if manifest is None:
+        check_readable(shards)
+    chosen = job.model
+    model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
+    for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
+        listener(progress, note)
     labels: list[Label] = []
     if manifest is not None:
         labels = check_labels(storage, job_labels(job, manifest.hash, model))
         if not retry_failed and not units_to_do(storage, manifest, labels):
             record_labels(storage, labels)
-            return finish(storage, manifest, labels, listener, progress)
+            return finish(storage, manifest, labels, listener, progress, reference=job.report.reference)
     progress.phase = "trying the methods"
     listener(progress, None)
     try_methods(job, storage, model)
@@ -134,7 +141,8 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             proven = proven_labels(storage, labels)
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
-            return finish(storage, manifest, labels, listener, progress, dispatch.ending)
+            ending = dispatch.ending
+            return finish(storage, manifest, labels, listener, progress, ending, job.report.reference)
 
 
 def try_methods(job: Job, storage: Storage, model: Model) -> None:
@@ -234,7 +242,7 @@ class Dispatch:
 
     def run(self) -> None:
         """Works until nothing is left, a signal asks to drain, or going on makes no sense."""
-        self.log.write("started", run=self.storage.root, units=self.to_do, actors=self.size.most)
+        self.log.write("started", run=self.storage.root, units=self.to_do, actors=_most(self.size))
         try:
             with _draining(self.interrupted, self._tell):
                 self._loop()
@@ -394,7 +402,7 @@ class Dispatch:
     def _record(self, name: str, record: Mapping[str, object]) -> None:
         """Records what a person should know; where the storage itself is at fault, at least says so."""
         try:
-            self.storage.put(name, json.dumps(record).encode())
+            self.storage.put(name, to_json(record).encode())
         except OSError as error:
             self._tell(f"{name} could not be written: {error}; it says {record['reason']}")
 
@@ -477,6 +485,11 @@ class Dispatch:
 
     def _tell(self, message: str) -> None:
         self.listener(self.progress, message)
+
+
+def _most(size: Shape) -> int | str:
+    """The most actors, for the log; `auto` where the cluster alone sets the bound."""
+    return "auto" if math.isinf(size.most) else int(size.most)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Evaluations: metrics that are added to a run from its stored maps, as a resumable job with files of its own.
 
-    RUN/evaluations/NAME/config/<label>.json                    metrics with their options; the label's fingerprint
-    RUN/evaluations/NAME/model=M/method=X/<unit>.parquet        one row per sample, as in RUN/metrics
-    RUN/evaluations/NAME/commits/model=M/method=X/<unit>.json
+    RUN/evaluations/NAME/model=M/method=X/<unit>.parquet                one row per sample, as in RUN/metrics
+    RUN/evaluation-records/NAME/config/<label>.json                     metrics, options; the label's fingerprint
+    RUN/evaluation-records/NAME/commits/model=M/method=X/<unit>.json
 
 A unit is evaluated once it is committed in the run, and done once its commit here exists. The same command goes on
 where it stopped; another option under the same name is refused. Nothing of the run itself is written to.
@@ -11,7 +11,7 @@ where it stopped; another option under the same name is refused. Nothing of the 
 from __future__ import annotations
 
 import hashlib
-import json
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,23 +20,31 @@ from pipeline.cluster import cluster
 from pipeline.commit import commits
 from pipeline.config import EvaluationJob, metrics_config
 from pipeline.driver import Dispatch, pool_of
+from pipeline.earlier import completed
 from pipeline.evaluator import Evaluator
+from pipeline.jsontext import as_read, to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.names import config_name
+from pipeline.networks import load_network
 from pipeline.plan import (
     OF_THE_RUN,
     Label,
     RefusedError,
     canonical,
     evaluation_label,
+    measured_by,
     open_run_record,
     read_json,
     recorded_evaluations,
     recorded_labels,
     refuse_differences,
+    refuse_earlier,
     refuse_other_options,
+    revisions,
+    revisions_of,
     versions,
+    with_all_options,
 )
 from pipeline.planning import forget_given_up, machine, proven_labels, run_manifest, units_to_do
 from pipeline.progress import Listener, Progress, silent
@@ -48,7 +56,7 @@ from pipeline.summary import Summary, finish
 from pipeline.tables import MAPS_WANTED
 from pipeline.trust import import_from_here, owner_of, refuse_foreign_code
 from ssig.errors import UsageError
-from ssig.models import Model, load_model
+from ssig.models import PREPARATION_REVISION, Model
 from ssig.models.sources import runs_code
 
 NEW_NAME = "give the new one a name of its own, such as --name NEW"
@@ -69,27 +77,27 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     progress = Progress()
     storage = open_storage(run)
     record = open_run_record(storage)
+    refuse_earlier(storage, record)
     manifest = run_manifest(storage)
     if changed := manifests.verify_shards(manifest):
         raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
     recorded = recorded_labels(storage)
     bases = _bases(storage, recorded, job)
-    labels = [_label(storage, job, base) for base in bases]
-    others = [
-        (f"evaluation {job.title!r} of method {other.method!r}", other.config["metrics"])
-        for other in recorded_evaluations(storage, recorded)
-        if (other.evaluation, other.model) == (job.title, bases[0].model)
+    others = [one for one in recorded_evaluations(storage, recorded) if one.evaluation == job.title]
+    labels = [_label(storage, job, base, others) for base in bases]
+    named = [
+        (f"evaluation {job.title!r} of method {other.method!r}", measured_by(completed(other.config)))
+        for other in others
+        if other.model == bases[0].model
     ]
-    refuse_other_options(metrics_config(job.metrics), others, NEW_NAME)
+    refuse_other_options(measured_by(labels[0].config), named, NEW_NAME)
     works = _works(storage, manifest, bases, labels)
     undone = units_to_do(storage, manifest, bases)
     if undone:
         listener(progress, f"{len(undone)} units of the run are not done; they can be evaluated when they are")
     if not works:
         return finish(storage, manifest, labels, listener, progress)
-    progress.phase = f"loading {bases[0].model}"
-    listener(progress, None)
-    model = _model(storage, bases[0], job)
+    model = _model(storage, bases[0], job, listener, progress)
     progress.phase = "starting Ray"
     listener(progress, None)
     with cluster() as joined:
@@ -97,7 +105,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
         with Lease(storage) as lease:
             for label in labels:
                 name = config_name(label.model, label.method, label.evaluation)
-                storage.create(name, json.dumps(_record(label), indent=1).encode())
+                storage.create(name, to_json(_record(label), indent=1).encode())
             works = _works(storage, manifest, bases, labels)
             forget_given_up(storage, works)
             pool = pool_of(job.actors, record["seed"], storage, labels, model, size, Evaluator)
@@ -122,40 +130,61 @@ def _bases(storage: Storage, labels: Sequence[Label], job: EvaluationJob) -> lis
             raise UsageError("methods", method, methods)
     if not labels:
         raise UsageError("run", storage.root, "a run with at least one configured method")
-    chosen = [label for label in labels if label.method in (job.methods or methods)]
+    chosen = [with_all_options(label) for label in labels if label.method in (job.methods or methods)]
     for label in chosen:
         if label.config["maps"] == "none":
             raise UsageError("output.maps", "none", MAPS_WANTED)
         if label.config["model"] != chosen[0].config["model"]:
             allowed = "methods that were run with one network and one target"
             raise UsageError("methods", [chosen[0].method, label.method], allowed)
+        if revisions_of(label.config)["preparation"] != PREPARATION_REVISION:
+            raise RefusedError(
+                f"{storage.root}: label {label.method!r} was run by a version that prepares networks in another way "
+                f"(revision {revisions_of(label.config)['preparation']}, now {PREPARATION_REVISION}): evaluate it "
+                "with that version, or attribute again to a new output path"
+            )
     return chosen
 
 
-def _label(storage: Storage, job: EvaluationJob, base: Label) -> Label:
+def _label(storage: Storage, job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Label:
     """The evaluation of a label, as recorded where it is.
 
+    Args:
+        storage: the run.
+        job: the metrics.
+        base: the run's label.
+        others: what is recorded under the evaluation's name.
+
     Raises:
-        RefusedError: it is recorded with other metrics.
+        RefusedError: it is recorded with other metrics, or its tables would have other columns than those of others.
     """
-    frozen = {
+    frozen: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "evaluation": job.title,
         "model_label": base.model,
         "method_label": base.method,
         "base": base.fingerprint,
         "metrics": metrics_config(job.metrics),
+        "revisions": revisions(None, [metric.name for metric in job.metrics]),
     }
-    config = {**frozen, "fingerprint": hashlib.sha256(canonical(frozen)).hexdigest()}
     name = config_name(base.model, base.method, job.title)
     if storage.entry(name) is not None:
-        config = read_json(storage, name)
-        refuse_differences(
-            config,
-            json.loads(json.dumps(frozen)),
-            f"evaluation {job.title!r} exists with other settings",
-            NEW_NAME,
+        config = completed(read_json(storage, name))
+        refuse_differences(config, as_read(frozen), f"evaluation {job.title!r} exists with other settings", NEW_NAME)
+        return evaluation_label(base, config)
+    columns = others[0].config["columns"] if others else list(frozen["metrics"])
+    new = [metric for metric in frozen["metrics"] if metric not in columns]
+    if new:
+        raise RefusedError(
+            f"evaluation {job.title!r} has the metrics {', '.join(columns)}, and {', '.join(new)} would be one more "
+            f"column in some of its tables, which are read as one: {NEW_NAME}"
         )
+    config = {
+        **frozen,
+        "fingerprint": hashlib.sha256(canonical(frozen)).hexdigest(),
+        "columns": columns,
+        "batch": uuid.uuid4().hex[:12],
+    }
     return evaluation_label(base, config)
 
 
@@ -179,12 +208,12 @@ def _works(storage: Storage, manifest: Manifest, bases: Sequence[Label], labels:
     return works
 
 
-def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
+def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener, progress: Progress) -> Model:
     """The network that a label explains.
 
     Raises:
         UsageError: it would run code that somebody else's run names, and the job does not.
-        RefusedError: it has other weights now.
+        RefusedError: it has other weights or makes other inputs of images now.
     """
     recorded = base.config["model"]
     if recorded["name"] not in (job.trust, job.model):
@@ -193,10 +222,18 @@ def _model(storage: Storage, base: Label, job: EvaluationJob) -> Model:
         refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
     if runs_code(recorded["name"]):
         import_from_here(storage.root, recorded["name"])
-    model = load_model(recorded["name"], recorded["weights"], precision=recorded["precision"])
+    named = recorded["name"], recorded["weights"], recorded["precision"]
+    model = load_network(*named, listener, progress, **recorded.get("stated", {}))
     if model.weights_hash != recorded["weights_hash"]:
         raise RefusedError(
             f"{storage.root}: model {base.model!r} was run with weights {recorded['weights_hash'][:12]}, "
             f"and {recorded['name']} has {model.weights_hash[:12]} now"
         )
+    advice = "load the network as it was loaded then, or attribute again to a new output path"
+    refuse_differences(
+        {"model": {"geometry": recorded["geometry"]}},
+        as_read({"model": {"geometry": model.geometry.as_dict()}}),
+        f"{storage.root}: {recorded['name']} makes other inputs of images now than it did for model {base.model!r}",
+        advice,
+    )
     return model

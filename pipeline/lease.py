@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipeline.jsontext import to_json
 from pipeline.storage import Storage
 from ssig.errors import SsigError
 
@@ -110,7 +111,7 @@ class Lease:
         return False
 
     def _record(self) -> bytes:
-        return json.dumps({**_here(), "identity": self._identity, "beat": time.time()}).encode()
+        return to_json({**_here(), "identity": self._identity, "beat": time.time()}).encode()
 
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):

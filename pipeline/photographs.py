@@ -7,7 +7,6 @@ class number: the demo explains the class that the network predicts.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import skimage
 import sklearn
 
+from pipeline.jsontext import to_json
 from pipeline.pack import write_tar
 from pipeline.storage_local import LocalStorage
 
@@ -99,4 +99,4 @@ def _members() -> Iterator[tuple[str, bytes]]:
     for photograph in PHOTOGRAPHS:
         about = {name: value for name, value in asdict(photograph).items() if name not in ("key", "file")}
         yield photograph.key + Path(photograph.file.name).suffix, photograph.file.read_bytes()
-        yield f"{photograph.key}.json", json.dumps(about).encode()
+        yield f"{photograph.key}.json", to_json(about).encode()

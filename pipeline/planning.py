@@ -5,9 +5,9 @@ Checks write nothing, so that a refused command leaves no trace and a finished r
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,9 +18,13 @@ from pipeline import faults
 from pipeline import manifest as manifests
 from pipeline.commit import Commit, commits
 from pipeline.config import Job
+from pipeline.earlier import completed
+from pipeline.jsontext import as_read, to_json
 from pipeline.lease import Lease, LeaseHeldError
 from pipeline.manifest import Manifest
 from pipeline.names import (
+    EVALUATION_RECORDS,
+    EVALUATIONS,
     MANIFEST,
     RUN,
     TABLES,
@@ -34,14 +38,19 @@ from pipeline.names import (
 from pipeline.plan import (
     Label,
     RefusedError,
+    is_current,
     label_config,
+    measured_by,
     read_json,
     read_run,
     recorded_evaluations,
     recorded_labels,
     refuse_differences,
+    refuse_earlier,
     refuse_other_options,
+    revisions_of,
     run_record,
+    with_all_options,
 )
 from pipeline.records import Status
 from pipeline.schedule import Work
@@ -51,7 +60,8 @@ from ssig.errors import UsageError
 from ssig.models import Model
 
 OURS = frozenset(
-    {RUN, MANIFEST, "config", "commits", "quarantine", "report", "evaluations", "logs", ".lease", ".attempts", *TABLES}
+    {RUN, MANIFEST, *TABLES, EVALUATIONS, EVALUATION_RECORDS}
+    | {"config", "commits", "quarantine", "report", "logs", ".lease", ".attempts"}
 )
 
 
@@ -68,6 +78,7 @@ def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest 
         if strange is not None:
             raise UsageError("output.path", storage.root, f"an empty directory or a run (it holds {strange})")
         return None
+    refuse_earlier(storage, record)
     _check_record(storage, record)
     recorded_urls = [shard["url"] for shard in record["dataset"]["shards"]]
     # A limit may be reached before the last shard is read.
@@ -136,8 +147,8 @@ def record_run(job: Job, storage: Storage, shards: Sequence[str], lease: Lease |
         manifest.save(storage)
     faults.point("after-manifest", storage.root)
     for number, fault in enumerate(manifest.quarantine):
-        storage.put(f"quarantine/shard-{number:06d}.json", json.dumps({**asdict(fault), "attempts": 1}).encode())
-    if not storage.create(RUN, json.dumps(run_record(job, manifest), indent=1).encode()):
+        storage.put(f"quarantine/shard-{number:06d}.json", to_json({**asdict(fault), "attempts": 1}).encode())
+    if not storage.create(RUN, to_json(run_record(job, manifest), indent=1).encode()):
         raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
     faults.point("after-run-record", storage.root)
     return manifest
@@ -159,41 +170,85 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "precision": model.precision,
         "input_size": list(model.input_size),
         "geometry": model.geometry.as_dict(),
+        "mean": model.mean.tolist(),
+        "std": model.std.tolist(),
+        # What the job gives of these in place of the network's own, to load it again.
+        "stated": {name: value for name, value in job.model.input_options.items() if value is not None},
         "classes": len(model.categories),
-        "categories": model.categories,
     }
-    here = machine()
-    return [label_config(job, choice, manifest_hash, described, here) for choice in job.methods]
+    recorded = {
+        "batch": uuid.uuid4().hex[:12],
+        "input_source": model.input_source,
+        "warnings": list(model.warnings),
+        "categories": list(model.categories),
+        "machine": dict(machine()),
+    }
+    return [
+        label_config(job, choice, manifest_hash, described, {"position": position, **recorded})
+        for position, choice in enumerate(job.methods)
+    ]
 
 
 def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
     """The labels to work on: those asked for, as recorded where they are, and the model's others in the run.
 
     Raises:
-        RefusedError: a label exists with other settings, or the model has others that are not comparable.
+        RefusedError: a label exists with other settings, or the run has others that it cannot lie or be compared with.
     """
+    others = recorded_labels(storage)
     wanted = {}
     for label in labels:
         name = config_name(label.model, label.method)
         if storage.entry(name) is None:
             wanted[label.method] = label
             continue
-        recorded = read_json(storage, name)
+        recorded = Label(label.model, label.method, completed(read_json(storage, name)))
         refuse_differences(
-            recorded,
-            json.loads(json.dumps(label.config)),
+            recorded.config,
+            as_read(label.config),
             f"label {label.method!r} of model {label.model!r} exists with other settings",
-            "give the changed method a label of its own, such as --method NAME:option=value,label=NEW",
+            "give the changed method a label of its own, such as --method NAME:option=value,label=NEW; "
+            "add metrics with `ssig evaluate`",
         )
-        wanted[label.method] = Label(label.model, label.method, recorded)
-    others = recorded_labels(storage)
+        wanted[label.method] = recorded
     _refuse_unlike(wanted.values(), others)
+    own = {other.method for other in others if other.model == next(iter(wanted.values())).model}
+    wanted = {name: label if name in own else _placed(storage, label, others) for name, label in wanted.items()}
     model = next(iter(wanted.values()))
-    for other in others:
-        same_network = other.config["model"] == json.loads(json.dumps(model.config["model"]))
-        if other.model == model.model and other.method not in wanted and same_network:
+    for other in map(with_all_options, others):
+        same_network = other.config["model"] == as_read(model.config["model"])
+        if other.model == model.model and other.method not in wanted and same_network and is_current(other.config):
             wanted[other.method] = other
     return list(wanted.values())
+
+
+def _placed(storage: Storage, label: Label, others: Sequence[Label]) -> Label:
+    """A new label behind those that the run has, with the columns of their tables.
+
+    Raises:
+        RefusedError: its tables would have other columns, and a reader takes those of one file for those of all.
+    """
+    if not others:
+        return label
+    stored = {"maps": others[0].config["maps"], "channels": others[0].config["channels"]}
+    refuse_differences(
+        {"output": stored},
+        {"output": {name: label.config[name] for name in stored}},
+        f"{storage.root} stores maps in another way than label {label.method!r} asks for",
+        "all maps of a run are read as one table: give the run's own setting, or another output path",
+    )
+    columns = others[0].config["columns"]
+    new = [name for name in label.config["metrics"] if name not in columns]
+    if new:
+        raise RefusedError(
+            f"{storage.root}: label {label.method!r} asks for {', '.join(new)}, and the run's tables have "
+            f"{', '.join(columns) or 'no metric'}: all metrics of a run are read as one table, so the first job names "
+            f"its columns; leave {'it' if len(new) == 1 else 'them'} out here, and then add: "
+            f"ssig evaluate RUN {' '.join(f'--metric {name}' for name in new)}"
+        )
+    first = 1 + max(other.config["position"] for other in others)
+    config = {**label.config, "columns": columns, "position": first + label.config["position"]}
+    return Label(label.model, label.method, config)
 
 
 def _refuse_unlike(wanted: Iterable[Label], recorded: Sequence[Label]) -> None:
@@ -205,17 +260,21 @@ def _refuse_unlike(wanted: Iterable[Label], recorded: Sequence[Label]) -> None:
         for method, config in others.items():
             what = f"label {method!r} of model {label.model!r} has another network, score or target"
             advice = "give this one a model label of its own: --set model.label=NEW"
-            asked = json.loads(json.dumps(label.config["model"]))
-            refuse_differences({"model": config["model"]}, {"model": asked}, what, advice)
-        named = [(f"label {method!r}", config["metrics"]) for method, config in others.items()]
+            refuse_differences(_network(config), as_read(_network(label.config)), what, advice)
+        named = [(f"label {method!r}", measured_by(completed(config))) for method, config in others.items()]
         advice = "give the metric the options that it has there, or add it later: `ssig evaluate RUN --name NEW`"
-        refuse_other_options(label.config["metrics"], named, advice)
+        refuse_other_options(measured_by(label.config), named, advice)
+
+
+def _network(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is explained, and the revision of how it is prepared."""
+    return {"model": config["model"], "revisions": {"preparation": revisions_of(config)["preparation"]}}
 
 
 def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
     """Publishes the configurations of new labels."""
     for label in labels:
-        storage.create(config_name(label.model, label.method), json.dumps(label.config, indent=1).encode())
+        storage.create(config_name(label.model, label.method), to_json(label.config, indent=1).encode())
     faults.point("after-labels", storage.root)
 
 
@@ -255,7 +314,7 @@ def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
     unit = PurePosixPath(commit).stem
     for one in evaluations:
         if commit_name(one.model, one.method, unit) == commit:
-            yield commit_name(one.model, one.method, unit, one.evaluation)
+            yield commit_name(one.model, one.method, unit, one.evaluation, one.version)
             yield metrics_name(one.model, one.method, unit, one.evaluation)
 
 

@@ -12,13 +12,13 @@ the process, or never comes back, kills every worker that draws it: the run then
 from __future__ import annotations
 
 import itertools
-import json
 import threading
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from pipeline.jsontext import to_json
 from pipeline.manifest import load
 from pipeline.records import ManifestRow, Status
 from pipeline.shards import read_unit
@@ -124,4 +124,4 @@ class ReferencePool:
             "reason": f"drawn as a reference, replaced by the next: {reason}",
             "attempts": 1,
         }
-        self._storage.create(f"quarantine/reference-{row.unit}-{row.index:06d}.json", json.dumps(record).encode())
+        self._storage.create(f"quarantine/reference-{row.unit}-{row.index:06d}.json", to_json(record).encode())

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from pipeline.audit import AuditResult, Finding, Kind, audit
 from pipeline.lease import Lease
-from pipeline.plan import Label, RefusedError, open_run_record, recorded_evaluations, recorded_labels
+from pipeline.plan import (
+    Label,
+    RefusedError,
+    open_run_record,
+    recorded_evaluations,
+    recorded_labels,
+    refuse_earlier,
+)
 from pipeline.planning import measured_from
 from pipeline.storage import Storage, open_storage
 
@@ -39,12 +46,13 @@ def repair(run: str) -> Repair:
 
     Raises:
         UsageError: there is no run.
-        RefusedError: a record that everything is judged by is damaged; nothing was touched.
+        RefusedError: a record that everything is judged by is damaged, or units of an earlier version's run would
+            have to be done again; nothing was touched.
         LeaseHeldError: a driver works on the run, or has taken it over during the audit; nothing was touched.
         OSError: the storage does not answer; a repair that was cut off can be begun again.
     """
     storage = open_storage(run)
-    open_run_record(storage)
+    record = open_run_record(storage)
     with Lease(storage) as lease:
         found = audit(run)
         records = [finding.message for finding in found.findings if finding.kind is Kind.RECORD]
@@ -59,6 +67,8 @@ def repair(run: str) -> Repair:
                     ]
                 )
             )
+        if any(finding.kind is Kind.DAMAGED for finding in found.findings):
+            refuse_earlier(storage, record)
         lease.verify()  # the audit may have taken long, and this process may have stood still
         evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
         done = [*_uncommit(storage, found.findings, evaluations), *_clear(storage, found.findings)]

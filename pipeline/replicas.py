@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pipeline.jsontext import to_json
 from ssig.baselines import baselines
 from ssig.device import Device
 from ssig.models import Model
@@ -35,7 +36,7 @@ def remember_sizes(folder: Path, sizes: TuningCache) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
-            json.dump(sizes.dump(), file, indent=1)
+            file.write(to_json(sizes.dump(), indent=1))
         os.replace(file.name, folder / SIZES_FILE)
     except OSError:
         pass

@@ -29,10 +29,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.names import EVALUATIONS, commit_folder, is_evaluation_config
+from pipeline.earlier import completed
+from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, folder, is_evaluation_config
 from pipeline.plan import config_fault
 from pipeline.records import Status
-from pipeline.schema import SCHEMA_VERSION, metrics_schema
+from pipeline.schema import KEYS, LABELLED, SCHEMA_VERSION, metrics_schema, unreadable
 from pipeline.storage import Storage, open_storage
 from pipeline.tables import MAPS_WANTED, decode_maps
 from ssig.errors import UsageError
@@ -98,7 +99,8 @@ class Run:
     Attributes:
         root: its path or URL.
         document: `run.json`.
-        config: (model label, method label) -> its configuration, in order of label.
+        version: schema of its records and tables.
+        config: (model label, method label) -> its configuration, in order of label, with every option.
         commits: the commit records that count, in order of model, method and unit.
         evaluations: what was measured later, in order of name.
         quarantine: the quarantine records.
@@ -111,7 +113,8 @@ class Run:
         texts = _texts(storage)
         records = {name: _parsed(self.root, name, text) for name, text in texts.items()}
         self.document = records["run.json"]
-        configs = [record for name, record in records.items() if name.startswith("config/")]
+        self.version = int(self.document.get("schema_version", SCHEMA_VERSION))
+        configs = [completed(record) for name, record in records.items() if name.startswith("config/")]
         self.config = {
             (config["model_label"], config["method_label"]): config
             for config in sorted(configs, key=lambda config: (config["model_label"], config["method_label"]))
@@ -146,11 +149,14 @@ class Run:
         return [commit for commit in self.commits if (commit.model, commit.method) == (model, method)]
 
     def tables(self, kind: str, model: str, method: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The committed ``metrics`` or ``attributions`` files of a model and method; of `columns`, those they have."""
+        """The committed ``metrics`` or ``attributions`` files of a model and method; of `columns`, those they have.
+
+        The labels, which a file has in its path, come as the columns ``model`` and ``method``.
+        """
         for commit in self.committed(model, method):
             name = commit.file(kind)
             if name is not None:
-                yield read_table(self.storage, name, columns)
+                yield _labelled(read_table(self.storage, name, columns), commit, columns)
 
     def evaluation(self, name: str) -> pa.Table:
         """All committed rows of the metrics that an evaluation added.
@@ -161,7 +167,7 @@ class Run:
         names = sorted({one.name for one in self.evaluations})
         if name not in names:
             raise UsageError("evaluation", name, names or "a run with evaluations")
-        tables = [metrics_schema([]).empty_table()]
+        tables = [self._no_metrics()]
         tables += [table for one in self.evaluations if one.name == name for table in self.evaluated(one)]
         return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
 
@@ -170,11 +176,11 @@ class Run:
         for commit in evaluation.commits:
             name = commit.file(EVALUATIONS)  # it also names the attributions that were measured
             if name is not None:
-                yield read_table(self.storage, name, columns)
+                yield _labelled(read_table(self.storage, name, columns), commit, columns)
 
     def metrics(self) -> pa.Table:
         """All committed metrics rows; a column that only some methods have is null in the others."""
-        tables = [metrics_schema([]).empty_table()]
+        tables = [self._no_metrics()]
         tables += [table for label in self.config for table in self.tables("metrics", *label)]
         return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
 
@@ -185,7 +191,12 @@ class Run:
         if not names or "://" in self.root:
             return connection.from_arrow(self.metrics())
         paths = [str(Path(self.root) / name) for name in names]
-        return connection.read_parquet(paths, union_by_name=True, hive_partitioning=False)
+        # In runs of schema 1 the labels are columns; in others they stand in the path, where none reads as a number.
+        return connection.read_parquet(paths, union_by_name=True, hive_partitioning=self.version > 1)
+
+    def _no_metrics(self) -> pa.Table:
+        """The columns that all metrics have, without a row."""
+        return _with_keys(metrics_schema([], self.version).empty_table(), "", "")
 
     def maps(self, model: str, method: str) -> Iterator[tuple[str, str, np.ndarray]]:
         """(shard, key, (H, W) float32 map) of every sample that was attributed.
@@ -245,7 +256,7 @@ class MapDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
     def _read(self, commit: Commit) -> tuple[np.ndarray, list[dict[str, Any]]]:
         if self._storage is None:
             self._storage = open_storage(self._root)
-        table = _attributed(read_table(self._storage, _maps_file(self._root, commit)))
+        table = _attributed(_labelled(read_table(self._storage, _maps_file(self._root, commit)), commit))
         rows = table.drop([name for name in table.column_names if name in _NOT_SCALAR]).to_pylist()
         metrics = commit.file("metrics")
         if metrics is not None:
@@ -283,6 +294,21 @@ def read_table(storage: Storage, name: str, columns: Sequence[str] | None = None
         raise UsageError("run", f"{storage.root}: {name}: {error}", "a run that passes `ssig audit`") from error
 
 
+def _labelled(table: pa.Table, commit: Commit, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table of a unit with its labels, where `columns` asks for them; None asks for all."""
+    return _with_keys(table, commit.model, commit.method, KEYS if columns is None else columns)
+
+
+def _with_keys(table: pa.Table, model: str, method: str, wanted: Sequence[str] = KEYS) -> pa.Table:
+    """A table with the labels as columns; one of schema 1 has them."""
+    for name, value in zip(KEYS, (model, method), strict=True):
+        if name in wanted and name not in table.column_names:
+            indices = pa.array(np.zeros(len(table), dtype=np.int32))
+            column = pa.DictionaryArray.from_arrays(indices, pa.array([value], pa.string()))
+            table = table.append_column(pa.field(name, LABELLED, nullable=False), column)
+    return table
+
+
 def _attributed(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["status"], Status.OK.value))
 
@@ -297,8 +323,8 @@ def _maps_file(root: str, commit: Commit) -> str:
 def _texts(storage: Storage) -> dict[str, bytes]:
     """Every JSON record of the run by name."""
     names = ["run.json"]
-    for folder in ("config", "commits", "quarantine", EVALUATIONS):
-        names += [entry.name for entry in storage.list(folder) if entry.name.endswith(".json")]
+    for top in ("config", "commits", "quarantine", EVALUATIONS, EVALUATION_RECORDS):
+        names += [entry.name for entry in storage.list(top) if entry.name.endswith(".json")]
     # Object stores answer in tens of milliseconds and a large run has thousands of commits.
     with ThreadPoolExecutor(_READERS) as pool:
         return dict(zip(names, pool.map(storage.read, names), strict=True))
@@ -310,16 +336,14 @@ def _parsed(root: str, name: str, text: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError("run", f"{root}: {name}: {error}", "a run whose records are whole JSON files") from error
     top, *parts = name.split("/")
-    kind = parts[1] if top == EVALUATIONS and len(parts) > 2 else top
-    required = _REQUIRED.get(kind, ()) + (_REQUIRED_LATER if kind == "config" and top == EVALUATIONS else ())
+    is_later = top in (EVALUATIONS, EVALUATION_RECORDS)
+    kind = parts[1] if is_later and len(parts) > 2 else top
+    required = _REQUIRED.get(kind, ()) + (_REQUIRED_LATER if kind == "config" and is_later else ())
     missing = [key for key in required if not isinstance(record, dict) or key not in record]
     if missing or not isinstance(record, dict):
         raise UsageError("run", f"{root}: {name}", f"a JSON object with {', '.join(missing) or 'the fields of a run'}")
-    found = record.get("schema_version", SCHEMA_VERSION)
-    if name == "run.json" and found != SCHEMA_VERSION:
-        raise UsageError(
-            "run", f"{root}: {name}: schema_version {found!r}", f"a run of schema_version {SCHEMA_VERSION}"
-        )
+    if name == "run.json" and (fault := unreadable(record)) is not None:
+        raise UsageError("run", f"{root}: {name}: {fault}", "a run that this version of ssig reads")
     if kind == "config" and (wrong := config_fault(record, whole=False)):
         raise UsageError("run", f"{root}: {name}: {wrong}", "a run whose records nobody has edited")
     if kind == "commits" and (wrong := _wrong_in_commit(name, record)):
@@ -371,13 +395,13 @@ def _evaluations(
         label = config["model_label"], config["method_label"]
         if labels.get(label, {}).get("fingerprint") != config.get("base"):
             continue
-        folder = commit_folder(*label, config["evaluation"])
-        commits = [_commit(name, record) for name, record in records.items() if name.startswith(f"{folder}/")]
+        commits_of = f"{config_name.rpartition('/config/')[0]}/commits/{folder(*label)}/"
+        commits = [_commit(name, record) for name, record in records.items() if name.startswith(commits_of)]
         counted = sorted(
             (commit for commit, fingerprint in commits if fingerprint == config["fingerprint"]),
             key=lambda commit: commit.unit,
         )
-        found.append(Evaluation(config["evaluation"], *label, config["metrics"], tuple(counted)))
+        found.append(Evaluation(config["evaluation"], *label, completed(config)["metrics"], tuple(counted)))
     return tuple(found)
 
 

@@ -8,13 +8,13 @@ characters; then the oldest are dropped, and a line says how many. A log ends no
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.jsontext import to_json
 from pipeline.storage import Storage, is_object_url
 from pipeline.storage_local import LocalStorage
 
@@ -79,4 +79,4 @@ class RunLog:
 
 def _line(event: str, **fields: Any) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"time": now, "event": event, **fields}, default=str)
+    return to_json({"time": now, "event": event, **fields}, default=str)

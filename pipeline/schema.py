@@ -1,29 +1,55 @@
-"""The explicit, versioned Arrow schemas of everything a run writes as Parquet."""
+"""The explicit, versioned Arrow schemas of everything a run writes as Parquet; every column says what it holds.
+
+The labels of model and method are the folders' keys and stand in the path alone, by hive's convention: a column
+beside a folder of its name makes one reader or another refuse the file. Files of schema 1 have both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from ssig.registry import MetricSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, SCHEMA_VERSION)
+# Forms of storage that `run.json` may name because a reader must know them; docs/run-format.md tells of later ones.
+LAYOUTS: frozenset[str] = frozenset()
+KEYS = ("model", "method")
+# Numbers of the attribution that stand in the metrics too, under the names that they have in both: whoever compares
+# methods need not open the maps.
+SHARED = {
+    "score": "score",
+    "baseline_score": "baseline_score",
+    "standard_error": "standard_error_mean",
+    "reliability": "reliability",
+    "readout_bias": "readout_bias",
+    "completeness_residual": "completeness_residual",
+    "gradient_evaluations": "gradient_evaluations",
+}
+DESCRIPTION = b"description"
+LABELLED = pa.dictionary(pa.int32(), pa.string())  # of a label, the same in all rows of a file
 
-_LABELLED = pa.dictionary(pa.int32(), pa.string())  # plain strings clash with the hive folder names on reading
+
+def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable, {DESCRIPTION: description.encode()})
+
 
 MANIFEST = pa.schema(
     [
-        pa.field("unit", pa.string(), nullable=False),
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("index", pa.int32(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("label", pa.int32()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("error", pa.string()),
-        pa.field(
+        _field("unit", pa.string(), "samples that are committed together: shard-start-stop", nullable=False),
+        _field("shard", pa.string(), "file name of the shard", nullable=False),
+        _field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
+        _field("key", pa.string(), "key of the sample in its shard", nullable=False),
+        _field("label", pa.int32(), "class that the shard gives; null without one"),
+        _field("status", pa.string(), "ok, truncated or duplicate: what reading the tar settled", nullable=False),
+        _field("error", pa.string(), "why the status is not ok"),
+        _field(
             "members",
             pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])),
+            "files of the sample: extension, and where their bytes lie in the shard",
             nullable=False,
         ),
     ],
@@ -31,61 +57,137 @@ MANIFEST = pa.schema(
 )
 
 _COMMON = [
-    pa.field("unit", pa.string(), nullable=False),
-    pa.field("shard", pa.string(), nullable=False),
-    pa.field("index", pa.int32(), nullable=False),
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("label", pa.int32()),
-    pa.field("predicted", pa.int32()),
-    pa.field("target", pa.int32()),
-    pa.field("probability", pa.float32()),
-    pa.field("model", _LABELLED, nullable=False),
-    pa.field("method", _LABELLED, nullable=False),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("error", pa.string()),
-    pa.field("schema_version", pa.int32(), nullable=False),
-    pa.field("excluded", pa.map_(pa.string(), pa.string())),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("crop", pa.list_(pa.float64(), 4)),
+    _field("unit", pa.string(), "samples that were committed together: shard-start-stop", nullable=False),
+    _field("shard", pa.string(), "file name of the shard", nullable=False),
+    _field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
+    _field("key", pa.string(), "key of the sample in its shard", nullable=False),
+    _field("label", pa.int32(), "class that the shard gives; null without one"),
+    _field("predicted", pa.int32(), "class of the highest logit for the whole image"),
+    _field("target", pa.int32(), "class that is explained"),
+    _field("probability", pa.float32(), "softmax probability of the target for the whole image, in [0, 1]"),
+    _field("status", pa.string(), "ok, or what went wrong with the sample; its numbers are then null", nullable=False),
+    _field("error", pa.string(), "why the status is not ok"),
+    _field("schema_version", pa.int32(), "schema version of this table", nullable=False),
+    _field("excluded", pa.map_(pa.string(), pa.string()), "column that is null in this row -> the reason"),
+    _field("width", pa.int32(), "width of the original image in pixels"),
+    _field("height", pa.int32(), "height of the original image in pixels"),
+    _field("crop", pa.list_(pa.float64(), 4), "part that the network sees: x0, y0, x1, y1 in original pixels"),
+]
+_SCORES = [
+    _field("score", pa.float32(), "target score of the image, f(x)"),
+    _field("baseline_score", pa.float32(), "target score of the baseline, f(x')"),
+]
+_RELATIVE_ERROR = (
+    "mean pixel standard error of the map over its mean |value|; null for deterministic methods. Noise enlarges "
+    "|value| too, so that this cannot much exceed 1.25 however noisy the map is; see reliability"
+)
+_NOISE = [
+    _field(
+        "reliability",
+        pa.float32(),
+        "correlation over pixels to expect with a map of as many other samples, in [0, 1]; null for deterministic "
+        "methods. It says nothing of a bias that both maps share; see readout_bias",
+    ),
+    _field(
+        "readout_bias",
+        pa.float32(),
+        "by about which share of its mean |value| noise makes the map too large, rather over- than underestimated; "
+        "null where the readout takes no magnitudes of noisy values",
+    ),
+]
+_SPENT = [
+    _field(
+        "completeness_residual",
+        pa.float32(),
+        "sum of the attributions minus (f(x) - f(x')); null unless the method promises 0",
+    ),
+    _field("gradient_evaluations", pa.int32(), "gradients of the network that were spent on the map"),
+]
+_OF_THE_MAP = [
+    _field("class_name", pa.string(), "name of the target among the network's categories"),
+    *_SCORES,
+    _field("standard_error", pa.float32(), _RELATIVE_ERROR),
+    *_NOISE,
+    *_SPENT,
 ]
 
 
-def attributions_schema(shape: tuple[int, int, int], maps: str, channels: bool) -> pa.Schema:
+def attributions_schema(
+    shape: tuple[int, int, int], maps: str, channels: bool, version: int = SCHEMA_VERSION
+) -> pa.Schema:
     """Schema of an attributions file.
 
     Args:
         shape: (C, H, W) of the network's input.
         maps: ``none``, ``float16`` or ``float32``: how maps are stored.
         channels: whether the values of each channel are stored too.
+        version: of the run.
     """
     fields = list(_COMMON)
     if maps != "none":
         kind = {"float16": pa.float16(), "float32": pa.float32()}[maps]
-        fields.append(pa.field("map", pa.fixed_shape_tensor(kind, shape[1:])))
-        fields.append(pa.field("map_scale", pa.float32()))
+        tensors: list[tuple[str, tuple[int, ...], str]] = []
+        tensors.append(("map", shape[1:], "attribution of each pixel (height, width)"))
         if channels:
-            fields.append(pa.field("values", pa.fixed_shape_tensor(kind, shape)))
-            fields.append(pa.field("values_scale", pa.float32()))
-    fields += [
-        pa.field("score", pa.float32()),
-        pa.field("baseline_score", pa.float32()),
-        pa.field("standard_error_mean", pa.float32()),
-        pa.field("completeness_residual", pa.float32()),
-        pa.field("gradient_evaluations", pa.int32()),
-    ]
-    return _versioned(fields, "attributions")
+            tensors.append(("values", shape, "attribution of each channel's pixels (channel, height, width)"))
+        for name, size, description in tensors:
+            fields += [
+                _field(name, pa.fixed_shape_tensor(kind, size), f"{description}; multiply by {name}_scale"),
+                _field(f"{name}_scale", pa.float32(), f"factor that gives {name} its size back"),
+            ]
+    noise = _NOISE if version > 1 else []
+    fields += [*_SCORES, _field("standard_error_mean", pa.float32(), _RELATIVE_ERROR), *noise, *_SPENT]
+    return _versioned(fields, "attributions", version)
 
 
-def metrics_schema(metrics: Iterable[MetricSpec]) -> pa.Schema:
-    """Schema of a metrics file: the scalar columns, curves, vectors and seconds of each metric, in order."""
-    fields = list(_COMMON)
+def metrics_schema(metrics: Iterable[MetricSpec], version: int = SCHEMA_VERSION) -> pa.Schema:
+    """Schema of a metrics file: what the attribution says of each map, then the columns of each metric, in order."""
+    fields = [*_COMMON, *(_OF_THE_MAP if version > 1 else ())]
     for metric in metrics:
-        fields += [pa.field(column, pa.float32()) for column in metric.columns]
-        fields += [pa.field(name, pa.list_(pa.float32())) for name in (*metric.curves, *metric.vectors)]
-        fields.append(pa.field(f"seconds_{metric.name}", pa.float32()))
-    return _versioned(fields, "metrics")
+        fields += _metric_fields(metric)
+    return _versioned(fields, "metrics", version)
 
 
-def _versioned(fields: list[pa.Field], table: str) -> pa.Schema:
-    return pa.schema(fields, metadata={"ssig.table": table, "ssig.schema_version": str(SCHEMA_VERSION)})
+def _metric_fields(metric: MetricSpec) -> list[pa.Field]:
+    """The scalar columns, curves, vectors and seconds of a metric."""
+    better = {"higher": "higher is better", "lower": "lower is better", "none": "neither way is better"}
+    scalars = [
+        _field(name, pa.float32(), f"{metric.description(name)}; {better[direction]}; {_range(metric, name)}")
+        for name, direction in metric.columns.items()
+    ]
+    lists = [
+        _field(name, pa.list_(pa.float32()), metric.description(name)) for name in (*metric.curves, *metric.vectors)
+    ]
+    spent = f"seconds of computing that {metric.name} took for this image"
+    return [*scalars, *lists, _field(f"seconds_{metric.name}", pa.float32(), spent)]
+
+
+def _range(metric: MetricSpec, column: str) -> str:
+    """The range of a metric's first column; what the others can be is told from it."""
+    first = next(iter(metric.columns))
+    return f"range {metric.range}" if column == first else f"see {first}, whose range is {metric.range}"
+
+
+def unreadable(record: Mapping[str, Any]) -> str | None:
+    """What of a `run.json` this version cannot read: its schema, or how the run is stored; None if it can."""
+    version, layout = record.get("schema_version", SCHEMA_VERSION), record.get("layout", [])
+    if type(version) is not int or version not in READABLE:
+        return f"schema_version is {version!r}; this version reads {' and '.join(map(str, READABLE))}"
+    if not isinstance(layout, list) or not set(map(str, layout)) <= LAYOUTS:
+        return f"layout is {layout!r}, which a later version of ssig reads"
+    return None
+
+
+def descriptions(schema: pa.Schema) -> Mapping[str, str]:
+    """Column -> what it holds, of those that say so."""
+    return {
+        field.name: field.metadata[DESCRIPTION].decode() for field in schema if DESCRIPTION in (field.metadata or {})
+    }
+
+
+def _versioned(fields: list[pa.Field], table: str, version: int) -> pa.Schema:
+    if version == 1:
+        fields = [field.remove_metadata() for field in fields]
+        after = [field.name for field in fields].index("status")
+        fields[after:after] = [pa.field(name, LABELLED, nullable=False) for name in KEYS]
+    return pa.schema(fields, metadata={"ssig.table": table, "ssig.schema_version": str(version)})

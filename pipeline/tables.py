@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.plan import Label
 from pipeline.prepare import Prepared
 from pipeline.records import Status
-from pipeline.schema import SCHEMA_VERSION, attributions_schema, metrics_schema
+from pipeline.schema import SCHEMA_VERSION, SHARED, attributions_schema, metrics_schema
 from ssig.errors import UsageError
 from ssig.registry import METRICS
 from ssig.types import Attribution
 
 MAPS_WANTED = "a run whose output.maps is float16 or float32"
+NOT_ASKED = "not asked for under this label"
 
 
 @dataclass
@@ -80,7 +82,7 @@ def attributions_table(label: Label, prepared: Prepared, attributed: Attribution
     shape = (3, *config["model"]["input_size"])
     schema = attributions_schema(shape, config["maps"], config["channels"])
     positions, nonfinite = _finite(prepared, attributed)
-    columns = _common(label, prepared, positions, nonfinite)
+    columns = _common(prepared, positions, nonfinite)
     columns["excluded"] = [None] * len(prepared.outcomes)
     rows = len(prepared.outcomes)
     kept = [k for k, position in enumerate(prepared.ok) if position in set(positions)]
@@ -93,6 +95,8 @@ def attributions_table(label: Label, prepared: Prepared, attributed: Attribution
             "score": attributed.score,
             "baseline_score": attributed.baseline_score,
             "standard_error_mean": attributed.standard_error_mean,
+            "reliability": attributed.reliability,
+            "readout_bias": attributed.readout_bias,
             "completeness_residual": attributed.completeness_residual,
             "gradient_evaluations": attributed.gradient_evaluations,
         }
@@ -111,7 +115,8 @@ def attributions_table(label: Label, prepared: Prepared, attributed: Attribution
     return _table(columns, schema)
 
 
-_SCALARS = ("score", "baseline_score", "standard_error_mean", "completeness_residual", "gradient_evaluations")
+_SCALARS = tuple(SHARED.values())
+_OF_THE_NETWORK = ("predicted", "target", "probability")
 
 
 def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, measured: Measured) -> pa.Table:
@@ -123,20 +128,36 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
         attributions: the published attributions.
         measured: one entry for each ok row of `attributions`, in order.
     """
-    schema = metrics_schema([METRICS[name] for name in label.config["metrics"]])
+    metrics = [METRICS[name] for name in label.config["columns"]]
+    schema = metrics_schema(metrics)
     statuses = attributions["status"].to_pylist()
     positions = [position for position, status in enumerate(statuses) if status == Status.OK]
     columns: dict[str, Any] = {
         name: attributions[name].combine_chunks() for name in schema.names if name in attributions.schema.names
     }
+    # A sample that was ok when it was attributed may have failed since, where it is evaluated later.
+    ok = pc.equal(attributions["status"].combine_chunks(), Status.OK.value)
+    for name, source in {**{name: name for name in _OF_THE_NETWORK}, **SHARED}.items():
+        columns[name] = pc.if_else(ok, attributions[source].combine_chunks(), None)
+    categories = label.config["categories"]
+    targets = columns["target"].to_pylist()
+    columns["class_name"] = [
+        str(categories[target]) if target is not None and 0 <= target < len(categories) else None for target in targets
+    ]
     fill = _Filler(len(statuses), positions)
-    columns["excluded"] = fill.objects([list(reasons.items()) for reasons in measured.excluded])
-    for metric in (METRICS[name] for name in label.config["metrics"]):
+    absent = {
+        column: NOT_ASKED
+        for metric in metrics
+        if metric.name not in label.config["metrics"]
+        for column in metric.columns
+    }
+    columns["excluded"] = fill.objects([list({**absent, **reasons}.items()) for reasons in measured.excluded])
+    for metric in metrics:
         for column in metric.columns:
             columns[column] = fill.scalars(measured.columns.get(column))
         for name in (*metric.curves, *metric.vectors):
             found = measured.lists.get(name)
-            columns[name] = fill.objects(_lists(found) if found is not None else [])
+            columns[name] = fill.objects(_lists(found) if found is not None else [None] * len(positions))
         columns[f"seconds_{metric.name}"] = fill.scalars(measured.seconds.get(metric.name))
     return _table(columns, schema)
 
@@ -201,16 +222,13 @@ def _finite(prepared: Prepared, attributed: Attribution | None) -> tuple[list[in
     return positions, nonfinite
 
 
-def _common(label: Label, prepared: Prepared, positions: list[int], nonfinite: Mapping[int, str]) -> dict[str, Any]:
+def _common(prepared: Prepared, positions: list[int], nonfinite: Mapping[int, str]) -> dict[str, Any]:
     """The columns that both tables share."""
     outcomes = prepared.outcomes
     rows = len(outcomes)
     fill = _Filler(rows, positions)
     at = {position: k for k, position in enumerate(prepared.ok)}
     kept = [at[position] for position in positions]
-
-    def dictionary(value: str) -> pa.Array:
-        return pa.array([value] * rows, pa.string()).dictionary_encode()
 
     return {
         "unit": [outcome.row.unit for outcome in outcomes],
@@ -221,8 +239,6 @@ def _common(label: Label, prepared: Prepared, positions: list[int], nonfinite: M
         "predicted": fill.objects(prepared.predicted[kept].tolist()),
         "target": fill.objects(prepared.targets[kept].tolist()),
         "probability": fill.objects(prepared.probability[kept].tolist()),
-        "model": dictionary(label.model),
-        "method": dictionary(label.method),
         "status": [str(Status.NONFINITE if i in nonfinite else o.status) for i, o in enumerate(outcomes)],
         "error": [nonfinite.get(i, outcome.error) for i, outcome in enumerate(outcomes)],
         "schema_version": [SCHEMA_VERSION] * rows,

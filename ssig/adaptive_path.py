@@ -7,6 +7,10 @@ between two nodes the true integral of `g` is known for free: `f(b) - f(a)`. Tha
     nodes     halve the interval of the largest error |v g(a) + (h - v) g(b) - (f(b) - f(a))|,
               until the errors sum to `tolerance` |f(x) - f(x')| or the evaluations are spent
 
+The weights are fitted to the residual, so that a small one says little of the map: the gradients of an interval may
+change in many pixels and not in their sum. With a map tolerance, nodes are added until half as many more change the
+map by no more than that; those beyond the first tolerance halve the widest interval.
+
 For a piecewise linear network the gradient on an interval with one kink is g(a) before it and g(b) after it, and `v`
 is where the kink lies: the rule is exact, while fixed rules only find it as fast as they refine. One evaluation gives
 the gradient and the score of a node, so the errors cost nothing. Source: this project; the integral is that of
@@ -15,6 +19,7 @@ Sundararajan, Taly, Yan, *Axiomatic Attribution for Deep Networks* (2017).
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from dataclasses import dataclass, field
 
@@ -26,6 +31,7 @@ from ssig.types import Group, Request, Steps
 
 INTERVALS = 8  # of the first, equal cut
 FEWEST = INTERVALS + 1
+GROWTH = 1.5  # of the number of nodes between two looks at the map
 _NARROWEST = 2.0**-20
 
 
@@ -37,6 +43,8 @@ class _Path:
     scores: list[float] = field(default_factory=list)
     slopes: list[float] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
+    looked: int = 0  # nodes when the map was last looked at
+    seen: Tensor | None = None  # the integral then
 
     def insert(self, alpha: float, score: float, slope: float, gradient: Tensor) -> None:
         at = bisect(self.alphas, alpha)
@@ -45,14 +53,24 @@ class _Path:
         self.slopes.insert(at, slope)
         self.gradients.insert(at, gradient)
 
-    def next(self, tolerance: float) -> float | None:
-        """Where another node is needed most; None if the errors are within the tolerance, or are not finite."""
+    def next(self, tolerance: float, map_tolerance: float, difference: Tensor) -> float | None:
+        """Where another node is needed most; None if there is no need, or the errors are not finite."""
         errors = [abs(self._error(j)) for j in range(len(self.alphas) - 1)]
-        if not sum(errors) > tolerance * abs(self.scores[-1] - self.scores[0]):
+        if sum(errors) > tolerance * abs(self.scores[-1] - self.scores[0]):
+            chosen = max(range(len(errors)), key=errors.__getitem__)
+        elif map_tolerance == 0 or not math.isfinite(sum(errors)) or self._settled(map_tolerance, difference):
             return None
-        worst = max(range(len(errors)), key=errors.__getitem__)
-        left, right = self.alphas[worst : worst + 2]
+        else:
+            chosen = max(range(len(errors)), key=lambda j: self.alphas[j + 1] - self.alphas[j])
+        left, right = self.alphas[chosen : chosen + 2]
         return (left + right) / 2 if right - left > _NARROWEST else None
+
+    def _settled(self, map_tolerance: float, difference: Tensor) -> bool:
+        """Whether the map has changed by no more than the tolerance since there were two thirds of the nodes."""
+        if len(self.alphas) < GROWTH * self.looked:
+            return False
+        before, self.seen, self.looked = self.seen, self.integral() * difference, len(self.alphas)
+        return before is not None and bool((self.seen - before).norm() <= map_tolerance * self.seen.norm())
 
     def integral(self) -> Tensor:
         """`integral of grad f da`, (C, H, W)."""
@@ -80,7 +98,9 @@ class _Path:
         return first * self.slopes[j] + second * self.slopes[j + 1] - gain
 
 
-def adaptive_path(group: Group, *, most: int, tolerance: float, readout_name: str) -> Steps:
+def adaptive_path(
+    group: Group, *, most: int, tolerance: float, readout_name: str, map_tolerance: float = 0.0
+) -> Steps:
     """Integrated gradients of each image of a group, from as many gradient evaluations as it needs.
 
     Args:
@@ -88,6 +108,8 @@ def adaptive_path(group: Group, *, most: int, tolerance: float, readout_name: st
         most: gradient evaluations per image at most, `FEWEST` or more.
         tolerance: of the summed errors of the intervals, relative to `|f(x) - f(x')|`.
         readout_name: one of `ssig.integrands.READOUTS`.
+        map_tolerance: of the change of the map when there are half as many nodes more, relative to its norm; 0 where
+            it is not watched.
     """
     paths = [_Path() for _ in range(len(group))]
     wanted = [[k / INTERVALS for k in range(FEWEST)] for _ in paths]
@@ -107,7 +129,7 @@ def adaptive_path(group: Group, *, most: int, tolerance: float, readout_name: st
             path = paths[image]
             path.insert(alpha, score, slope, gradient)
             if not wanted[image] and len(path.alphas) < most:
-                following = path.next(tolerance)
+                following = path.next(tolerance, map_tolerance, difference[image])
                 wanted[image] = [] if following is None else [following]
     ends = (group.images.new_tensor([path.scores[end] for path in paths]) for end in (-1, 0))
     score, baseline_score = ends
@@ -116,6 +138,6 @@ def adaptive_path(group: Group, *, most: int, tolerance: float, readout_name: st
         readout_name,
         (score, baseline_score),
         has_residual=True,
-        standard_error=None,
+        error=None,
         evaluations=torch.tensor([len(path.alphas) for path in paths]),
     )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ssig.integrands import RESIDUAL, integrand, readout
 from ssig.integration import attribution, endpoints, error_of, gradients_of
-from ssig.moments import SplitHalves
+from ssig.moments import Jackknife
 from ssig.samplers import Sampler
 from ssig.types import Attribution, Group, Request, Steps
 
@@ -58,7 +58,7 @@ def integrate_until(
     group = replace(group, scores=scores[0], baseline_scores=scores[1])
     mapping: Callable[[Tensor], Tensor] = lambda values: readout(readout_name, values)  # noqa: E731
     error = error_of(sampler, integrand_name, readout_name)
-    halves = SplitHalves(mapping)
+    halves = Jackknife(mapping)
     left = torch.arange(len(group))  # the images that are still being sampled
     finished: dict[int, Attribution] = {}
     count = 0
@@ -81,7 +81,7 @@ def integrate_until(
             readout_name,
             (_known(group.scores), _known(group.baseline_scores)),
             has_residual=integrand_name in RESIDUAL,
-            standard_error=error.result(),
+            error=error,
             evaluations=count,
         )
         done = _errors(so_far, halves, criterion) <= tolerance
@@ -102,7 +102,7 @@ def integrate_until(
     return Attribution.concatenate([finished[image] for image in range(len(finished))])
 
 
-def _errors(so_far: Attribution, halves: SplitHalves, criterion: str) -> Tensor:
+def _errors(so_far: Attribution, halves: Jackknife, criterion: str) -> Tensor:
     """(B,), each image's error."""
     if criterion == "spearman":
         return split_half_error(*halves.maps())

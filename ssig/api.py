@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.baselines import baselines
 from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
+from ssig.independence import independent
+from ssig.kept import kept_ready
+from ssig.models.model import Model
 from ssig.postprocess import finishing
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
-from ssig.replica import Replica
+from ssig.replica import Replica, device_of
 from ssig.scores import SCORES
 from ssig.types import Attribution, Group, References
 
 Key = str | tuple[str, str]
+
+# Resizing that interpolates smoothly goes a little beyond the range of pixels.
+OVERSHOOT = 0.2
 
 # Mid grey stands in for the normalisation mean of a network that does not tell its own.
 UNKNOWN_MEAN = 0.5
@@ -38,6 +46,7 @@ def attribute(
     baseline: str | Sequence[float] | Tensor | None = None,
     micro_batch: int | None = None,
     references: Tensor | None = None,
+    ready: bool = True,
     **options: Any,
 ) -> Attribution:
     """Attributes each image of a batch by its target's score.
@@ -45,7 +54,8 @@ def attribute(
     Args:
         model: a `ssig.load_model` network, or any callable from pixel-space batches (n, C, H, W) to logits
             (n, classes); a module must be in evaluation mode. Its attribute `mean` (C,), if it has one, is the
-            `mean` baseline. A `Replica` of either is used as it is.
+            `mean` baseline. A `Replica` of either is used as it is. A network of `load_model` is made ready at the
+            first call and kept so (`ssig.kept`).
         images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`.
         targets: (B,) classes.
         method: a name of `ssig.list_methods()`.
@@ -55,6 +65,8 @@ def attribute(
         baseline: a name, a value per channel, or a tensor that broadcasts to `images`.
         micro_batch: points evaluated at once.
         references: (R, C, H, W) images of the data set, for methods that compare with them.
+        ready: whether a network of `load_model` is evaluated by an optimised copy; False for the network itself, as
+            any other callable is evaluated.
         **options: of the method; `ssig methods` lists them.
 
     Returns:
@@ -62,11 +74,13 @@ def attribute(
 
     Raises:
         UsageError: an unknown method or option, or arguments of the wrong shape.
+        ModelError: the network is random, or mixes the images of a batch; looked at once for each network and shape.
     """
     if isinstance(model, Replica) and micro_batch is not None:
         raise UsageError("micro_batch", micro_batch, "nothing beside a replica, which has its own")
-    replica = model if isinstance(model, Replica) else Replica(model, micro_batch=micro_batch)
     images, targets = checked_batch(images, targets)
+    if isinstance(model, nn.Module):
+        independent(model, images[:1].to(device_of(model)))
     spec = METHODS[method]
     if baseline is not None and not isinstance(baseline, Tensor):
         options["baseline"] = baseline
@@ -76,14 +90,51 @@ def attribute(
     reference = None
     if isinstance(baseline, Tensor):
         reference = expanded(baseline, images, "baseline")
+    if isinstance(model, Model):
+        _warn_of_range(images)
+    streams = _streams(images, keys, seed, spec.name)
+    if spec.references(parsed) and references is None:
+        raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {method}")
+    gradients = len(images) * spec.evaluations(parsed)
+    with _replica(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
+        return _attribute(replica, spec, parsed, images, targets, streams, score, reference, references)
+
+
+@contextmanager
+def _replica(
+    model: Callable[[Tensor], Tensor] | Replica,
+    micro_batch: int | None,
+    ready: bool,
+    gradients: int,
+    layer: str | None,
+) -> Iterator[Replica]:
+    """What evaluates `model` in the body, which takes so many gradients, perhaps at the output of a layer."""
+    if isinstance(model, Replica):
+        yield model
+    elif isinstance(model, Model) and ready and not model.training:
+        with kept_ready(model, gradients, micro_batch=micro_batch, layer=layer) as replica:
+            yield replica
+    else:
+        yield Replica(model, micro_batch=micro_batch)
+
+
+def _attribute(
+    replica: Replica,
+    spec: MethodSpec,
+    options: Any,
+    images: Tensor,
+    targets: Tensor,
+    streams: tuple[Stream, ...],
+    score: str,
+    reference: Tensor | None,
+    references: Tensor | None,
+) -> Attribution:
+    """`attribute` by a replica; arguments are checked."""
     mean = getattr(replica.model, "mean", None)
     if not isinstance(mean, Tensor):
         mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
-    streams = _streams(images, keys, seed, spec.name)
     known = None
-    if spec.references(parsed):
-        if references is None:
-            raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {method}")
+    if spec.references(options) and references is not None:
         known = References(references.to(replica.device), replica.forward(references))
 
     def jobs() -> Iterator[Job[int]]:
@@ -91,7 +142,7 @@ def attribute(
             yield method_job(
                 span.start,
                 spec,
-                parsed,
+                options,
                 images[span].to(replica.device),
                 targets[span],
                 streams[span],
@@ -168,6 +219,18 @@ def expanded(values: Tensor, images: Tensor, name: str) -> Tensor:
         return torch.broadcast_to(values.detach().to(images), images.shape)
     except RuntimeError:
         raise UsageError(name, tuple(values.shape), f"a tensor that broadcasts to {tuple(images.shape)}") from None
+
+
+def _warn_of_range(images: Tensor) -> None:
+    """Warns where images are not in pixel space, that of networks of `load_model`."""
+    low, high = float(images.amin()), float(images.amax())
+    if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+        advice = "divide by 255" if low >= 0 and 1 + OVERSHOOT < high <= 255 else "undo any normalisation"
+        warnings.warn(
+            f"images from {low:.4g} to {high:.4g}: networks of load_model take pixels in [0, 1] and normalise them "
+            f"themselves; {advice}",
+            stacklevel=3,
+        )
 
 
 def _streams(images: Tensor, keys: Sequence[Key] | None, seed: int, method: str) -> tuple[Stream, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ssig.api import Key, attribute
 from ssig.errors import UsageError
+from ssig.models.model import Model
 from ssig.types import Attribution
 
 # Captum's names of quadrature rules. Its trapezoid weights sum to (n - 1) / n; ours sum to 1.
@@ -31,8 +32,16 @@ Target = int | Sequence[int] | Tensor | None
 
 
 class _CaptumStyle:
-    def __init__(self, forward_func: Callable[..., Tensor]) -> None:
+    """Attribution of `forward_func`.
+
+    Args:
+        forward_func: the function.
+        ready: as in `ssig.attribute`, where it is a network of `load_model`.
+    """
+
+    def __init__(self, forward_func: Callable[..., Tensor], *, ready: bool = True) -> None:
         self.forward_func = forward_func
+        self.ready = ready
 
     def _attribute(
         self,
@@ -56,12 +65,15 @@ class _CaptumStyle:
 
         reference = baselines if isinstance(baselines, Tensor) else torch.tensor(float(baselines or 0.0))
         classes = 0 if target is None else target
+        # A network by itself, and not within a function, can be made ready.
+        plain = isinstance(self.forward_func, Model) and not arguments and target is not None
         return attribute(
-            logits,
+            self.forward_func if plain else logits,
             inputs,
             torch.as_tensor(classes),
             method,
             baseline=reference,
+            ready=self.ready,
             **options,
         )
 

@@ -90,7 +90,9 @@ class MethodExplainer:
     ) -> Tensor:
         """(n, H, W) readout maps, on the CPU; see `Explainer`."""
         own = self.device.replica
-        replica = own if network is None else Replica(network, device=own.device, micro_batch=own.micro_batch)
+        replica = own
+        if network is not None:
+            replica = Replica(network, device=own.device, micro_batch=own.micro_batch, layout=own.layout)
         references = self._references(None if network is None else replica)
 
         def jobs() -> Iterator[Job[int]]:

@@ -45,6 +45,19 @@ def readout(name: str, values: Tensor) -> Tensor:
     raise ValueError(f"unknown readout {name!r}")
 
 
+def aligned_readout(name: str, values: Tensor, guide: Tensor) -> Tensor:
+    """The map of values with the signs, and for `max-abs` the channel, that `guide` has; both (B, C, H, W).
+
+    Of `values` themselves it is `readout`; of a guide with independent noise it is not biased by noise of `values`.
+    """
+    signed = values * guide.sign()
+    if name == "sum-abs":
+        return signed.sum(dim=1)
+    if name == "max-abs":
+        return signed.gather(1, guide.abs().argmax(dim=1, keepdim=True)).squeeze(1)
+    raise ValueError(f"no magnitudes: {name!r}")
+
+
 def default_readout(integrand_name: str) -> str:
     """`sum-abs` for magnitudes and squares, signed `sum` otherwise."""
     return "sum-abs" if integrand_name in NONNEGATIVE else "sum"

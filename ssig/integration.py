@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ssig.integrands import NONNEGATIVE, RESIDUAL, integrand, is_linear, readout
-from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum, Welford
+from ssig.integrands import NONNEGATIVE, RESIDUAL, aligned_readout, integrand, is_linear, readout
+from ssig.moments import Jackknife, NoError, StandardError, WeightedSum, Welford
 from ssig.samplers import Line, Sampler
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
 
@@ -57,13 +57,16 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
         readout_name,
         scores,
         has_residual=integrand_name in RESIDUAL,
-        standard_error=error.result(),
+        error=error,
         evaluations=samples,
     )
 
 
 def endpoints(group: Group) -> Endpoints:
-    """The target scores of images and baselines, (B,) each; one forward request for those that are not known."""
+    """The target scores of images and baselines, (B,) each; one forward request for those that are not known.
+
+    An image that equals its baseline has one score, by decision: a network may give it another in another batch.
+    """
     image_scores, baseline_scores = group.scores, group.baseline_scores
     unknown = [
         points for points, known in ((group.images, image_scores), (group.baselines, baseline_scores)) if known is None
@@ -73,7 +76,8 @@ def endpoints(group: Group) -> Endpoints:
         found = iter(scores_of(response).chunk(len(unknown)))
         image_scores = next(found) if image_scores is None else image_scores
         baseline_scores = next(found) if baseline_scores is None else baseline_scores
-    return cast(Tensor, image_scores), cast(Tensor, baseline_scores)
+    image_scores, baseline_scores = cast(Tensor, image_scores), cast(Tensor, baseline_scores)
+    return image_scores, torch.where(group.moved, baseline_scores, image_scores)
 
 
 def gradients_of(response: Response) -> Tensor:
@@ -96,12 +100,13 @@ def attribution(
     scores: tuple[Tensor, Tensor],
     *,
     has_residual: bool,
-    standard_error: Tensor | None,
+    error: StandardError | None,
     evaluations: int | Tensor,
 ) -> Attribution:
-    """Finishes a method: the map, and the completeness residual summed in float64.
+    """Finishes a method: the map, its error, and the completeness residual summed in float64.
 
-    `evaluations` is the number of gradients of every image, or (B,) int64 of each.
+    `error` has seen the samples, None for a method without any. `evaluations` is the number of gradients of every
+    image, or (B,) int64 of each.
     """
     score, baseline_score = scores
     residual = None
@@ -114,7 +119,9 @@ def attribution(
         score=score,
         baseline_score=baseline_score,
         completeness_residual=residual,
-        standard_error=standard_error,
+        standard_error=None if error is None else error.result(),
+        bias=None if error is None else error.bias(),
+        reliability=None if error is None else error.reliability(),
         gradient_evaluations=torch.as_tensor(evaluations, dtype=torch.int64).expand(len(values)).clone(),
     )
 
@@ -125,4 +132,15 @@ def error_of(sampler: Sampler, integrand_name: str, readout_name: str) -> Standa
         return NoError()
     if sampler.kind == "independent" and is_linear(readout_name, integrand_name):
         return Welford()
-    return SplitHalves(partial(readout, readout_name))
+    return jackknife(readout_name, nonnegative=integrand_name in NONNEGATIVE)
+
+
+def error_of_parts(readout_name: str) -> StandardError:
+    """The accumulator of the error of a map that is the mean of independent parts, such as paths."""
+    return Welford() if readout_name == "sum" else jackknife(readout_name)
+
+
+def jackknife(readout_name: str, *, nonnegative: bool = False) -> Jackknife:
+    """The jackknife of a readout; values that are never negative have no bias but the choice of `max-abs`."""
+    biased = readout_name == "max-abs" or (readout_name == "sum-abs" and not nonnegative)
+    return Jackknife(partial(readout, readout_name), partial(aligned_readout, readout_name) if biased else None)

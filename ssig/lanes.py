@@ -10,8 +10,7 @@ of its own, so that what is hooked to one during a call is not called by another
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain
 from threading import Barrier
@@ -19,6 +18,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from ssig.copying import copy_of
 
 Result = TypeVar("Result")
 
@@ -43,6 +44,9 @@ class Lanes:
 
     Attributes:
         networks: of each lane; the first is `network` itself.
+
+    Raises:
+        ModelError: the network cannot be copied.
     """
 
     def __init__(self, network: nn.Module, count: int, threads: int) -> None:
@@ -83,5 +87,4 @@ class Lanes:
 
 def _sharing(network: nn.Module) -> nn.Module:
     """A copy of a network's modules that holds the same tensors."""
-    tensors: Sequence[Tensor] = list(chain(network.parameters(), network.buffers()))
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    return copy_of(network, chain(network.parameters(), network.buffers()))

@@ -6,6 +6,9 @@
     attention    every softmax attention in order of execution, side by side: (n, layers, heads, tokens, tokens)
     penultimate  what the last linear layer takes, in order of execution: (n, d), the features behind the logits
 
+Methods that weigh a map take one with its channels last, (n, h, w, c), too, as those of Swin are. Which it is, the
+image's proportions tell (`feature_maps`).
+
 Attention is mostly computed by a fused kernel that holds no map by which a gradient could be taken. While it is
 watched, `scaled_dot_product_attention` and `nn.MultiheadAttention` are computed openly; nothing is written to the
 network.
@@ -26,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from ssig.errors import ModelError
 from ssig.integration import gradients_of
-from ssig.moments import NoError, SplitHalves, StandardError, WeightedSum
+from ssig.moments import Jackknife, NoError, StandardError, WeightedSum
 from ssig.samplers import Sampler
 from ssig.types import Group, Request, Response
 
@@ -122,7 +125,8 @@ def last_convolution(network: Network, points: Tensor) -> str:
             last = None  # tokens
         # A container gives what the last of its submodules gave.
         elif output.ndim == 4 and output[0, 0].numel() > 1 and not any(output is other for other in pooled):
-            last = name if _proportional(output, points) else None
+            size = (points.shape[-2], points.shape[-1])
+            last = name if _roughly_proportional((output.shape[-2], output.shape[-1]), size) else None
 
     handles = [
         module.register_forward_hook(partial(after, name)) for name, module in _submodules(network).items() if name
@@ -225,7 +229,7 @@ def averaged(
     layer: str,
     part: Callable[[Tensor, Tensor], Tensor],
     mapped: Callable[[Tensor], Tensor] | None = None,
-) -> Generator[Request, Response, tuple[Tensor, Tensor | None]]:
+) -> Generator[Request, Response, tuple[Tensor, StandardError]]:
     """The mean of what is made of a layer's gradients and activations, over draws of a sampler, and its error.
 
     Args:
@@ -237,7 +241,7 @@ def averaged(
         mapped: the map (B, H, W) of such a mean, linear or not; None where its error is not wanted.
     """
     mean = WeightedSum()
-    error: StandardError = NoError() if mapped is None or law.kind == "deterministic" else SplitHalves(mapped)
+    error: StandardError = NoError() if mapped is None or law.kind == "deterministic" else Jackknife(mapped)
     for first in range(0, samples, group.budget):
         drawn = range(first, min(first + group.budget, samples))
         points = torch.cat([law.point(group, k, samples) for k in drawn])
@@ -247,7 +251,37 @@ def averaged(
             value = part(gradients, activations)
             mean.add(law.weight(k, samples), value)
             error.add(k, value, value)
-    return mean.result(), error.result()
+    return mean.result(), error
+
+
+def feature_maps(tensor: Tensor, size: tuple[int, int]) -> Tensor:
+    """A layer's activations or gradients as (n, channels, h, w).
+
+    Channels come first, or they come last. Both fit where a layer has as many channels as rows; they then come first,
+    as everywhere in torch. Proportions that only one stride for both axes explains go before those that are rough.
+
+    Args:
+        tensor: (n, c, h, w) or (n, h, w, c).
+        size: (H, W) of the image.
+
+    Raises:
+        ModelError: it is neither, such as the tokens of a transformer.
+    """
+    expected = f"the layer gives {tuple(tensor.shape)}; expected (n, channels, height, width)"
+    if tensor.ndim == 3:
+        raise ModelError(
+            f"{expected}: these look like tokens; give a layer that keeps rows and columns, "
+            "or take a method for attention, such as ssig-attention"
+        )
+    if tensor.ndim != 4:
+        raise ModelError(expected)
+    first, last = (tensor.shape[2], tensor.shape[3]), (tensor.shape[1], tensor.shape[2])
+    for fits in (_one_stride, _roughly_proportional):
+        if fits(first, size):
+            return tensor
+        if fits(last, size):
+            return tensor.permute(0, 3, 1, 2)
+    raise ModelError(f"{expected} in the proportions of an image of {size[0]} x {size[1]} pixels")
 
 
 def enlarged(maps: Tensor, images: Tensor) -> Tensor:
@@ -268,8 +302,17 @@ def _submodule(network: Network, name: str) -> nn.Module:
     return modules[name]
 
 
-def _proportional(maps: Tensor, points: Tensor) -> bool:
-    """Whether the last two axes of `maps` are rows and columns of an image like `points`, rounding aside."""
-    rows, columns = maps.shape[-2:]
-    height, width = points.shape[-2:]
+def _one_stride(map_size: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether rows and columns are the quotients of an image's by one stride, both rounded down or both up."""
+    pairs = list(zip(map_size, size, strict=True))
+    if min(map_size) < 1:
+        return False
+    down = max(n / (m + 1) for m, n in pairs), min(n / m for m, n in pairs)
+    up = max(n / m for m, n in pairs), min(n / (m - 1) if m > 1 else math.inf for m, n in pairs)
+    return down[0] < down[1] or up[0] < up[1]
+
+
+def _roughly_proportional(map_size: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether rows and columns are in proportion to an image's up to a factor of two."""
+    (rows, columns), (height, width) = map_size, size
     return rows * width <= 2 * columns * height and columns * height <= 2 * rows * width

@@ -39,7 +39,11 @@ def working_type(values: Tensor) -> torch.dtype:
 
 
 class _Clamped(torch.autograd.Function):
-    """`min(max(x, low), high)` in place, and its gradient in place too."""
+    """`min(max(x, low), high)` in place.
+
+    The gradient that is handed in may be handed to other operations too, as both terms of a sum are given the same.
+    So it is never written to.
+    """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, low: float, high: float) -> Tensor:
@@ -49,20 +53,14 @@ class _Clamped(torch.autograd.Function):
         return values
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (values,) = ctx.saved_tensors
-        if gradient.stride() == values.stride():  # memory of its own, and not one number seen many times
-            backward = torch.ops.aten.hardtanh_backward.grad_input
-            return backward(gradient, values, *ctx.bounds, grad_input=gradient), None, None
         return torch.ops.aten.hardtanh_backward(gradient, values, *ctx.bounds), None, None
 
 
 class InPlaceClamp(nn.Module):
-    """A `Hardtanh` or `ReLU6` that works in place without a copy of its input.
-
-    It writes over the gradient that it is handed, too: where another operation is handed the same tensor, as both
-    terms of a sum are, it must not take the place of the library's.
-    """
+    """A `Hardtanh` or `ReLU6` that works in place without a copy of its input."""
 
     def __init__(self, bounds: nn.Hardtanh) -> None:
         super().__init__()
@@ -81,18 +79,21 @@ class AlignedConv(nn.Module):
     Args:
         layer: without dilation.
         size: (H, W) of its input.
+        layout: of its kernel.
     """
 
     kernel: Tensor
 
-    def __init__(self, layer: Conv2dSame, size: tuple[int, int]) -> None:
+    def __init__(
+        self, layer: Conv2dSame, size: tuple[int, int], layout: torch.memory_format = torch.channels_last
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.size = size
         before, after = zip(*(_padding(*dimension) for dimension in _dimensions(layer, size)), strict=True)
         self.before, self.padding = before, after
         zeros = [after[1] - before[1], 0, after[0] - before[0], 0]
-        kernel = pad(layer.weight.detach(), zeros).contiguous(memory_format=torch.channels_last)
+        kernel = pad(layer.weight.detach(), zeros).contiguous(memory_format=layout)
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:

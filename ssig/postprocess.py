@@ -54,7 +54,7 @@ def finished(attribution: Attribution, smoothing: float, segmented: list[Labels]
     if segmented is not None:
         pairs = zip(maps.cpu().numpy(), segmented, strict=True)
         maps = torch.from_numpy(np.stack([means(values, labels) for values, labels in pairs])).to(maps)
-    return dataclasses.replace(attribution, map=maps, standard_error=None)
+    return dataclasses.replace(attribution, map=maps, standard_error=None, bias=None, reliability=None)
 
 
 def smoothed(maps: Tensor, sigma: float) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
 from ssig.allocator import keep_memory, return_memory
+from ssig.errors import ModelError, UsageError
 from ssig.lanes import Lanes, lanes_for
 from ssig.models import Model
 from ssig.optimise import Compile, optimised
@@ -16,12 +18,14 @@ from ssig.replica import Replica
 from ssig.tuning import Setting, TuningCache, TuningKey, tune
 from ssig.types import SCORE_AND_GRADIENT
 
+LOG = logging.getLogger(__name__)
+
 # What tuning may take, in seconds, or in points of the first micro-batch where those are slow.
 TUNING_SECONDS, TUNING_POINTS = 10.0, 40
 LARGEST_ON_CPU, LEAST_IN_LANE, LARGEST = 16, 4, 1024
 # Lanes are as fast whoever calls them; the pool of helpers that one lane needs is another for each calling thread.
 FAVOUR = 1.15
-_SEED = 0  # of the noise that the replica is proved and timed on
+SEED = 0  # of the noise that the replica is proved and timed on
 
 
 def ready_replica(
@@ -29,6 +33,7 @@ def ready_replica(
     *,
     micro_batch: int | None = None,
     compile: Compile = "none",
+    keep: Collection[str] = (),
     sizes: TuningCache | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Replica:
@@ -41,37 +46,66 @@ def ready_replica(
         micro_batch: points evaluated at once, on the CPU in as many lanes as there are threads; by default the
             fastest, which `sizes` knows or a measurement finds.
         compile: whether by `torch.compile` too, and how (`ssig.optimise`).
+        keep: submodules whose outputs are wanted as they are (`ssig.optimise`).
         sizes: settings found before; what is found here is added.
         timer: a clock, in seconds.
 
     Raises:
-        UsageError: an unknown kind of compilation.
+        UsageError: an unknown kind of compilation, or more points at once than the network takes.
         ModelError: the network cannot be compiled.
         torch.OutOfMemoryError: a single point does not fit the device.
     """
-    if model.device.type == "cpu":
-        keep_memory()
-    generator = torch.Generator().manual_seed(_SEED)
-    noise = torch.rand(1, len(model.mean), *model.input_size, generator=generator).to(model.device)
-    fast = optimised(model, noise, precision=model.precision, compile=compile).network
-    replica = Replica(fast, device=model.device, micro_batch=micro_batch)
-    count = lanes_for(torch.get_num_threads()) if model.device.type == "cpu" and compile == "none" else 1
-    lanes = Lanes(fast, count, torch.get_num_threads()) if count > 1 else None
-    if micro_batch is not None:
+    replica, lanes, noise = prepared(model, micro_batch=micro_batch, compile=compile, keep=keep)
+    if micro_batch is not None or not replica.takes_batches:
         replica.lanes = lanes
         return replica
     name = f"{model.name} {model.weights_hash[:12]} {compile}"
     key = TuningKey(name, _device(model.device), model.precision, model.input_size)
     known = sizes.get(key) if sizes is not None else None
     if known is None:
-        known = _fastest(replica, lanes, noise, timer)
+        known = fastest(replica, lanes, noise, timer)
         if sizes is not None:
             sizes.put(key, known)
     replica.micro_batch, replica.lanes = known.micro_batch, lanes if known.lanes > 1 else None
     return replica
 
 
-def _fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callable[[], float]) -> Setting:
+def prepared(
+    model: Model, *, micro_batch: int | None = None, compile: Compile = "none", keep: Collection[str] = ()
+) -> tuple[Replica, Lanes | None, Tensor]:
+    """A replica of an optimised copy of `model`, the lanes it may have, and noise (1, C, H, W) to time it on.
+
+    Args:
+        model, micro_batch, compile, keep: as in `ready_replica`.
+    """
+    if model.device.type == "cpu":
+        keep_memory()
+    generator = torch.Generator().manual_seed(SEED)
+    noise = torch.rand(1, len(model.mean), *model.input_size, generator=generator)
+    noise = noise.to(model.device, model.mean.dtype)
+    fast = optimised(model, noise, precision=model.precision, keep=keep, compile=compile)
+    for sentence in fast.left_out:
+        LOG.warning("%s runs without %s", model.name, sentence)
+    batches = fast.batches and not model.one_at_a_time
+    if not batches:
+        if micro_batch is not None and micro_batch > 1:
+            raise UsageError("micro_batch", micro_batch, "1: the network takes no batch of 2")
+        LOG.warning("%s takes no batch of 2: its points are evaluated one by one", model.name)
+        micro_batch = 1
+    replica = Replica(fast.network, device=model.device, micro_batch=micro_batch, layout=fast.layout)
+    replica.takes_batches = batches
+    threads = torch.get_num_threads()
+    count = lanes_for(threads) if model.device.type == "cpu" and compile == "none" and batches else 1
+    lanes = None
+    if count > 1 and fast.network is not model:  # which has no second copy
+        try:
+            lanes = Lanes(fast.network, count, threads)
+        except ModelError as error:
+            LOG.warning("%s runs in one lane: %s", model.name, error)
+    return replica, lanes, noise
+
+
+def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callable[[], float]) -> Setting:
     """The setting of most gradients a second of points like `noise` (1, C, H, W); changes that of the replica."""
     device = replica.device
 

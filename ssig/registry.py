@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -134,6 +135,7 @@ class MetricSpec:
             taken counts[r, i] times, counts (R, N); None where each image must be there once, or it takes too long.
         shares: the columns that are 0 or 1 for each image, so that their mean is a share of the images.
         incomparable: column -> why methods cannot be ranked by it, although it has a better direction.
+        descriptions: column, curve, vector or number of the data set -> one line, where `definition` does not say it.
         revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
 
@@ -156,11 +158,32 @@ class MetricSpec:
     resampled: Callable[[Mapping[str, np.ndarray], np.ndarray, Any], Mapping[str, np.ndarray]] | None = None
     shares: frozenset[str] = frozenset()
     incomparable: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
     revision: int = 0
 
     def parse(self, given: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
         return with_preset(self.options, self.presets, given, f"metrics.{self.name}")
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Names of all that is stored or made of it: columns, curves, vectors and numbers of the data set."""
+        return (*self.columns, *self.curves, *self.vectors, *self.dataset_columns)
+
+    def description(self, name: str) -> str:
+        """One line on any of `stored`.
+
+        Raises:
+            KeyError: nothing of that name is known.
+        """
+        if name in self.descriptions:
+            return self.descriptions[name]
+        if name == next(iter(self.columns)):
+            return self.definition
+        signed = re.sub("_abs(_curve)?$", r"\1", name)
+        if name not in self.stored or signed == name:
+            raise KeyError(name)
+        return f"{self.description(signed)}; in the order of |map|"
 
 
 METHODS: Registry[MethodSpec] = Registry("method")

@@ -2,23 +2,36 @@
 
 The replica never writes to the network. It keeps a micro-batch size, halves it when the device runs out of memory,
 and remembers. On the CPU it may share each micro-batch out among lanes (`ssig.lanes`).
+
+In float16 the gradients of a score that hardly moves fall below the smallest number there is, so they are taken of a
+multiple of it (`ssig.scaling`), each point's its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ssig.arithmetic import arithmetic
 from ssig.errors import ModelError
+from ssig.independence import check_modes
 from ssig.lanes import Lanes
 from ssig.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
+from ssig.models.model import Model
+from ssig.outputs import logits_of
+from ssig.scaling import HIGHEST, LOWER, directions, finite
 from ssig.scores import score
 from ssig.types import Response
 
 # On the CPU more points at once spill out of the caches: EfficientNet-Lite0 peaks at 4.
 CPU_MICRO_BATCH, GPU_MICRO_BATCH = 4, 64
+
+NO_GRADIENT = (
+    "no gradient reaches the input: the network computes its logits under torch.no_grad or torch.inference_mode, "
+    "or detaches, rounds or ranks what they are computed from"
+)
 
 
 class Replica:
@@ -28,12 +41,14 @@ class Replica:
         model: the network; an `nn.Module` must be in evaluation mode.
         device: where it lives; by default the device of its first parameter, else the CPU.
         micro_batch: points evaluated at once; by default 4 on the CPU and 64 on a GPU.
+        layout: of the points that the network is given. The usual one suits every network.
 
     Attributes:
         lanes: of the network, or None where each micro-batch is evaluated as one; may be set between calls.
+        takes_batches: whether the network takes two points at once; None where that is not known.
 
     Raises:
-        ModelError: the network is in training mode, in which images of a batch influence each other.
+        ModelError: a submodule is in training mode or normalises by the batch: images of a batch influence each other.
     """
 
     def __init__(
@@ -42,13 +57,18 @@ class Replica:
         *,
         device: torch.device | str | None = None,
         micro_batch: int | None = None,
+        layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        if isinstance(model, nn.Module) and model.training:
-            raise ModelError("the network is in training mode, so that images of a batch mix; call .eval() first")
+        if isinstance(model, nn.Module):
+            check_modes(model)
         self.model = model
-        self.device = torch.device(device) if device is not None else _device_of(model)
+        self.device = torch.device(device) if device is not None else device_of(model)
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
+        self.layout = layout
         self.lanes: Lanes | None = None
+        # A callable of the user's runs in the arithmetic that the user has set.
+        self.precision = model.precision if isinstance(model, Model) else None
+        self.takes_batches: bool | None = None
         self._compiled = getattr(model, "_compiled_call_impl", None) is not None
         # By the shape of a point: the last feature map of a small image may be an earlier one.
         self._last_convolutions: dict[torch.Size, str] = {}
@@ -68,7 +88,8 @@ class Replica:
 
         Raises:
             torch.OutOfMemoryError: a single point does not fit.
-            ModelError: the layer does not exist, or a target is not a class of the network.
+            ModelError: the layer does not exist, a target is not a class of the network, no gradient reaches the
+                input, or the network takes one point at a time.
         """
         parts: list[Response] = []
         done = 0
@@ -82,6 +103,10 @@ class Replica:
                 self.micro_batch = (stop - done) // 2
                 torch.cuda.empty_cache()
                 continue
+            except Exception as error:
+                if stop - done > 1 and self.lanes is None:
+                    self._check_batches(points[done : done + 1], error)
+                raise
             done = stop
         return join(parts)
 
@@ -96,21 +121,40 @@ class Replica:
     def _evaluate(
         self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None
     ) -> Response:
-        # Convolutions on the CPU and on tensor cores run up to twice as fast with channels last.
-        points = points.detach().to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        points = points.detach().to(self.device, non_blocking=True).contiguous(memory_format=self.layout)
         targets = targets.to(self.device, non_blocking=True)
-        layer = self._named(layer, points)
+        with arithmetic(self.precision):
+            layer = self._named(layer, points)
 
-        def compute(network: Network, points: Tensor, targets: Tensor) -> Response:
-            return self._compute(network, points, targets, score_name, want, layer)
+            def compute(network: Network, points: Tensor, targets: Tensor) -> Response:
+                return self._compute(network, points, targets, score_name, want, layer)
 
-        if self.lanes is not None and len(points) > 1:  # all threads are for a single point
-            return join(self.lanes.map(compute, points, targets))
-        if self._compiled and layer is not None:  # a compiled network does not call the hooks of its submodules
-            with torch.compiler.set_stance("force_eager"):
-                return compute(self.model, points, targets)
-        response = compute(self.model, points, targets)
-        return _copied(response) if self._compiled else response
+            if self.lanes is not None and len(points) > 1:  # all threads are for a single point
+                return join(self.lanes.map(compute, points, targets))
+            if self._compiled and layer is not None:  # a compiled network does not call the hooks of its submodules
+                with torch.compiler.set_stance("force_eager"):
+                    return compute(self.model, points, targets)
+            response = compute(self.model, points, targets)
+            return _copied(response) if self._compiled else response
+
+    def _check_batches(self, point: Tensor, error: Exception) -> None:
+        """Raises a `ModelError` if the network takes a point (1, C, H, W), but not the same one twice."""
+        if self.takes_batches is None:
+            self.takes_batches = True
+            try:
+                self.forward(point)
+                try:
+                    self.forward(torch.cat([point, point]))
+                except Exception:
+                    self.takes_batches = False
+            except Exception:  # it does not take this point at all
+                self.takes_batches = None
+        if self.takes_batches is False:
+            reason = str(error).partition("\n")[0]
+            raise ModelError(
+                f"the network takes one point, but no batch of 2; try micro_batch 1 (in a job actors.micro_batch: 1): "
+                f"{reason}"
+            ) from error
 
     def _compute(
         self,
@@ -130,15 +174,58 @@ class Replica:
                 logits=logits if "logits" in want else None,
                 activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
             )
+        if self.precision != "fp16":
+            return self._differentiated(network, points, targets, score_name, want, layer)
+        response = self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
+        if self._compiled:
+            response = _copied(response)
+        scores, gradients = response.scores, response.gradients
+        if scores is None or gradients is None:
+            raise RuntimeError("a response without the gradients that are wanted")
+        for highest in LOWER:
+            again = scores.isfinite() & ~finite(gradients)
+            if not bool(again.any()):
+                break
+            lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, highest)
+            if lower.gradients is not None:
+                gradients[again] = lower.gradients
+        return response
+
+    def _differentiated(
+        self,
+        network: Network,
+        points: Tensor,
+        targets: Tensor,
+        score_name: str,
+        want: frozenset[str],
+        layer: str | None,
+        highest: float | None = None,
+    ) -> Response:
+        """Scores and gradients; with `highest`, gradients of multiples of the scores, divided again in float32."""
         with torch.enable_grad(), captured(network, layer, points) as outputs:
-            points.requires_grad_()
+            points = points.detach().requires_grad_()
             logits = self._logits(network, points, targets)
             scores = score(logits, targets, score_name)
             variables = [points] if layer is None else seen(layer, outputs)
-            gradients = torch.autograd.grad(scores.sum(), variables)
+            if not scores.requires_grad:
+                raise ModelError(NO_GRADIENT)
+            found: Sequence[Tensor]
+            if highest is None:
+                found = torch.autograd.grad(scores.sum(), variables, allow_unused=True)
+                scales = None
+            else:
+                direction, scales = directions(logits, targets, score_name, highest)
+                found = torch.autograd.grad(logits, variables, direction, allow_unused=True)
+        # `allow_unused` gives None where no gradient reaches.
+        gradients = list(filter(torch.is_tensor, found))
+        if len(gradients) < len(variables):
+            raise ModelError(NO_GRADIENT if layer is None else f"no gradient reaches the layer {layer!r}")
+        values = side_by_side(layer, gradients).to(points.dtype)
+        if scales is not None:
+            values = values / scales.to(points.dtype).view(-1, *[1] * (values.ndim - 1))
         return Response(
             scores=scores.detach(),
-            gradients=side_by_side(layer, gradients).to(points.dtype).contiguous(),
+            gradients=values.contiguous(),
             logits=logits.detach() if "logits" in want else None,
             activations=None if layer is None else side_by_side(layer, variables).detach().to(points.dtype),
         )
@@ -152,7 +239,7 @@ class Replica:
         return self._last_convolutions[points.shape[1:]]
 
     def _logits(self, network: Network, points: Tensor, targets: Tensor) -> Tensor:
-        logits = network(points)
+        logits = logits_of(network(points), len(points))
         if logits.ndim != 2 or len(logits) != len(points):
             raise ModelError(f"the network gave {tuple(logits.shape)} for {len(points)} points; expected (n, classes)")
         if targets.ndim == 1 and self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):
@@ -183,7 +270,8 @@ def _copied(response: Response) -> Response:
     )
 
 
-def _device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
+def device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
+    """Where a network's first parameter is; the CPU for what has none."""
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
             return parameter.device

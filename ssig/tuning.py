@@ -9,6 +9,7 @@ bounded, and a slow call is not repeated.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 
 from ssig.errors import UsageError
+
+LOG = logging.getLogger(__name__)
 
 # Rates this close to the best one are as good.
 AS_GOOD = 0.97
@@ -103,6 +106,9 @@ def tune(
         except torch.OutOfMemoryError:
             out_of_memory = size
             break
+        except Exception as error:  # a network may have a largest batch
+            LOG.warning("no more than %d points at once: %s", size // 2, error)
+            break
         size *= 2
     _compare(evaluate, rates, timer, end)
     if out_of_memory is not None:  # once the error, and with it what it kept alive, is gone
@@ -155,7 +161,7 @@ class TuningKey:
     Attributes:
         network: its name, and how it was optimised.
         device: its kind, and for a CPU the number of threads.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: one of `ssig.models.model.PRECISIONS`.
         input_size: (H, W).
     """
 

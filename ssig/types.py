@@ -21,6 +21,7 @@ Shared = TypeVar("Shared")
 
 SCORE_AND_GRADIENT = frozenset({"score", "gradient"})
 SCORE = frozenset({"score"})
+_TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class Group:
         """`d = x - x'`, (B, C, H, W)."""
         return self.images - self.baselines
 
+    @cached_property
+    def moved(self) -> Tensor:
+        """(B,) bool on the images' device, whether the image differs from its baseline at all."""
+        return differs(self.images, self.baselines)
+
     def rows(self, index: Tensor) -> Group:
         """The group of some of the images, by their positions."""
         cut: dict[str, Any] = {
@@ -126,6 +132,15 @@ class Group:
     def owners(self, repeats: int = 1) -> Tensor:
         """(repeats * B,) owners of `repeats` points an image, image index fastest."""
         return torch.arange(len(self)).repeat(repeats)
+
+
+def differs(points: Tensor, others: Tensor) -> Tensor:
+    """(B,) bool, whether two points (B, C, H, W) differ in any value.
+
+    Where they do not, a network may still give scores that differ in their last digits, as the points' places in a
+    batch do; what a method makes of such a difference is no attribution.
+    """
+    return (points != others).flatten(1).any(dim=1)
 
 
 @dataclass(frozen=True)
@@ -140,6 +155,10 @@ class Attribution:
         completeness_residual: (B,), `sum(values) - (score - baseline_score)`, or None where it means nothing.
         standard_error: (B, H, W), Monte-Carlo standard error of `map`, or None for deterministic methods.
         gradient_evaluations: (B,) int64, gradients of the network spent on each image.
+        bias: (B, H, W), how much larger noise makes the map, where its readout takes magnitudes of noisy values; None
+            where it does not.
+        reliability: (B,) in [0, 1], the correlation over pixels to expect with a map of as many other samples
+            (Lord, Novick, 1968), or None for deterministic methods. It says nothing of `bias`, which both maps share.
     """
 
     values: Tensor
@@ -149,6 +168,8 @@ class Attribution:
     completeness_residual: Tensor | None
     standard_error: Tensor | None
     gradient_evaluations: Tensor
+    bias: Tensor | None = None
+    reliability: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.map.shape[0])
@@ -168,12 +189,25 @@ class Attribution:
 
     @property
     def standard_error_mean(self) -> Tensor | None:
-        """(B,), mean pixel standard error over mean |map|; None for deterministic methods, 0 for an all-zero map."""
+        """(B,), mean pixel standard error over mean |map|; None for deterministic methods, 0 for an all-zero map.
+
+        Noise makes |map| larger too, so that this cannot much exceed 1.25 however noisy the map is: see `reliability`.
+        """
         if self.standard_error is None:
             return None
         scale = self.map.abs().mean(dim=(-2, -1))
         noise = self.standard_error.mean(dim=(-2, -1))
         return torch.where(scale > 0, noise / scale.clamp_min(torch.finfo(scale.dtype).tiny), torch.zeros_like(noise))
+
+    @property
+    def readout_bias(self) -> Tensor | None:
+        """(B,), mean of `bias` over mean |map|: by about which share noise makes the map too large, rather over- than
+        underestimated; None where it does not."""
+        if self.bias is None:
+            return None
+        scale = self.map.abs().double().mean(dim=(-2, -1))
+        excess = self.bias.double().mean(dim=(-2, -1))
+        return torch.where(scale > 0, excess / scale.clamp_min(_TINY), 0).to(self.map.dtype)
 
 
 Steps = Generator[Request, Response, Attribution]

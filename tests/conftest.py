@@ -42,3 +42,17 @@ def ray_cluster() -> Iterator[None]:
     yield
     ray.shutdown()
     sys.path.remove(str(SUPPORT))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def rounding() -> Iterator[None]:
+    """With ``SSIG_TEST_ROUNDING=other``, networks of this process round as on another machine."""
+    if os.environ.get("SSIG_TEST_ROUNDING") != "other":
+        yield
+        return
+    sys.path.insert(0, str(SUPPORT))
+    from other_kernels import round_otherwise
+
+    handle = round_otherwise()
+    yield
+    handle.remove()

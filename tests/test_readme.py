@@ -1,4 +1,4 @@
-"""The README says what is true."""
+"""The README, and what is generated of other pages, say what is true."""
 
 from __future__ import annotations
 
@@ -14,3 +14,10 @@ def test_its_tables_are_those_of_the_registries() -> None:
     assert table(METHODS) in page
     assert table(METRICS) in page
     assert rewritten(page) == page
+
+
+def test_the_tables_of_columns_are_those_of_the_schemas() -> None:
+    page = (README.parent / "docs" / "run-format.md").read_text(encoding="utf-8")
+    assert page.count("<!-- columns ") == 3
+    assert rewritten(page) == page
+    assert rewritten(page.replace("| `probability` |", "| `chance` |")) == page

@@ -27,6 +27,7 @@ def measure(
     network: str = "lite0",
     images: int = 50,
     tolerance: float = 0.02,
+    map_tolerance: float = 0.1,
     compared: int = 8,
     midpoints: int = 500,
     shards: Sequence[str] | None = None,
@@ -37,6 +38,7 @@ def measure(
         network: one of `jobs.bench.networks.NETWORKS`.
         images: how many.
         tolerance: of the adaptive rule.
+        map_tolerance: of the adaptive rule that watches the map too, for the images whose maps are compared.
         compared: how many of the images have their maps compared.
         midpoints: of the maps that they are compared with.
         shards: where the images come from.
@@ -54,6 +56,9 @@ def measure(
         **{f"Gauss-Legendre, {steps}": explain(images, steps=steps) for steps in (CAPTUM_STEPS, spent, 2 * spent)},
     }
     rows = [_row(name, result, true) for name, result in rules.items()]
+    if compared:
+        watched = explain(compared, rule="adaptive", steps=MOST, tolerance=tolerance, map_tolerance=map_tolerance)
+        rows.insert(1, _row(f"{rows[0]['rule']}, map tolerance {map_tolerance:g}", watched, true))
     return {
         "network": network,
         "images": f"{images}, {case.source}",

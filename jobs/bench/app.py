@@ -5,7 +5,6 @@ Each command measures in a module of its own, imported when it runs, and prints 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -13,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from jobs.printing import print_json
 
 app = typer.Typer(name="bench", help="Benchmarks, side by side with peers.", rich_markup_mode=None)
 
@@ -25,7 +26,7 @@ Samples = Annotated[int | None, typer.Option(min=1, help="Gradients for each ima
 @app.command()
 def engine(
     network: Annotated[str, typer.Option(help="lite0, resnet50 or vit-b16.")] = "lite0",
-    precision: Annotated[str, typer.Option(help="Of our side: fp32, bf16 or fp16; the peer's is fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Of our side: fp32, tf32, fp16, bf16; the peer's is fp32.")] = "fp32",
     peer: Annotated[str, typer.Option(help="captum or pair.")] = "captum",
     method: Annotated[str, typer.Option(help="ig, guided-ig, blur-ig or smoothgrad.")] = "ig",
     images: Annotated[int, typer.Option(min=1, help="How many images.")] = 8,
@@ -114,6 +115,18 @@ def pic(
 
 
 @app.command()
+def claims(
+    samples: Annotated[int, typer.Option(min=1, help="Of each law and number of images.")] = 10_000,
+    reports: Annotated[int, typer.Option(min=1, help="Of two methods; a tenth of them of 31.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
+    table: Annotated[bool, typer.Option("--table", help="Coverage by skewness, which the report states.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Simulate what the report's statistics claim where the truth is known."""
+    return _measure("claims", as_json, samples=samples, reports=reports, seed=seed, table=table)
+
+
+@app.command()
 def scheduler(
     actors: Actors = None,
     samples: Annotated[int | None, typer.Option(min=1, help="How many samples the dataset has.")] = None,
@@ -158,7 +171,7 @@ def _measure(name: str, as_json: bool, **options: Any) -> int:
         module = import_module(f"jobs.bench.{name}")
         record = module.measure(**{key: value for key, value in options.items() if value is not None})
     if as_json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
+        print_json(record)
     else:
         show(record, Console(highlight=False, markup=False))
     return 0 if record.get("ok", True) else 1

@@ -35,6 +35,7 @@ SIZES = (1, 2, 4, 8, 16, 32)
 SEARCH_ROUNDS = 3
 SPREAD = "min - median - max over the rounds; ratio: our rate over the peer's in the same round"
 BARE = "bare loop"
+CALLED = "ssig.attribute"
 PLAIN = "the peer runs the network as loaded: eager, contiguous, float32"
 RANDOM = "the two sides draw different noise, so only ranks are compared"
 
@@ -100,13 +101,16 @@ def measure(
     options = comparison.options(steps)
     readout_name = METHODS[method].parse(options).readout
     case = network_case(network, pictures(images, shards))
-    replica = ready_replica(load(network, precision))
+    model = load(network, precision)
+    replica = ready_replica(model)
     usual_memory()
     run_ours, run_bare = ours(replica, case, method, options), partial(bare, replica, case, steps)
+    run_called = partial(attribute, model, case.images, case.targets, method, baseline=case.baselines, **options)
     setting = best_setting(comparison, case, steps)
     run_theirs = partial(comparison.theirs, case, steps, setting)
     maps = run_ours().map.float(), readout(readout_name, run_theirs()).float()
-    seconds = alternate({"ssig": run_ours, peer: run_theirs, BARE: run_bare}, rounds)
+    run_called()  # which makes the network ready
+    seconds = alternate({"ssig": run_ours, CALLED: run_called, peer: run_theirs, BARE: run_bare}, rounds)
     gradients = images * steps
     return {
         "network": network,
@@ -116,10 +120,12 @@ def measure(
         "rounds": rounds,
         "sides": [
             _side("ssig", precision, f"{replica.micro_batch} points", gradients, seconds["ssig"]),
+            _side(CALLED, precision, "its own", gradients, seconds[CALLED]),
             _side(peers.release(peer), "fp32", _text(setting), gradients, seconds[peer]),
             _side(BARE, precision, f"{replica.micro_batch} points", gradients, seconds[BARE]),
         ],
         "ratio": summary(ratios(seconds[peer], seconds["ssig"])),
+        f"ratio of {CALLED}": summary(ratios(seconds[peer], seconds[CALLED])),
         "ratio of the bare loop": summary(ratios(seconds[peer], seconds[BARE])),
         "difference": {
             "relative_l2_median": None if comparison.random else float(relative_difference(*maps).median()),

@@ -352,10 +352,17 @@ _compare("deletion", "RISE protocol", 1e-5, _rise("deletion", BLOCK), preset="ri
 _compare("deletion", "RISE protocol", 1e-5, _rise("deletion", 1792), on=("lite0",), preset="rise", orders="signed")
 _compare("deletion", "Xplique protocol", 1e-5, _xplique(deletion=True), preset="xplique")
 _compare("insertion_deletion_gap", "RISE protocol", 1e-5, _rise_gap, preset="rise", pixels_per_step=BLOCK)
-_compare("insertion_score", "TMLR-IDGI protocol", 1e-5, _insertion_score(1))
-_compare("insertion_score", "TMLR-IDGI protocol", 1e-5, _insertion_score(2), column="insertion_score_normalised")
-_compare("diffid_accuracy", "LPI protocol", 0.0, _lpi(0), column="diffid_accuracy_abs_curve")
-_compare("diffid_element", "LPI protocol", 0.0, _lpi(0), column="diffid_element_abs_curve")
+_compare("insertion_score", "TMLR-IDGI protocol", 1e-5, _insertion_score(1), ties="raster")
+_compare(
+    "insertion_score",
+    "TMLR-IDGI protocol",
+    1e-5,
+    _insertion_score(2),
+    column="insertion_score_normalised",
+    ties="raster",
+)
+_compare("diffid_accuracy", "LPI protocol", 0.0, _lpi(0), column="diffid_accuracy_abs_curve", ties="raster")
+_compare("diffid_element", "LPI protocol", 0.0, _lpi(0), column="diffid_element_abs_curve", ties="raster")
 _compare("diffid_element", "LPI protocol, logits", 1e-4, _lpi(1), column="diffid_element_abs_curve", preset="lpi")
 _compare("aic", "PAIR compute_pic_metric", 2e-3, _pic("aic"), column="aic_abs", on=("lite0",), **CURVES)
 _compare("sic", "PAIR compute_pic_metric", 2e-3, _pic("sic"), column="sic_abs", on=("lite0",), **CURVES)
@@ -366,6 +373,7 @@ _compare(
     _pixel_flipping,
     column="pixel_flipping_curve",
     pixels_per_step=BLOCK,
+    ties="raster",
 )
 _compare(
     "faithfulness_correlation",
@@ -379,8 +387,8 @@ _compare(
     "sensitivity_n", "ReCal protocol", 1e-5, _sensitivity_n, column="sensitivity_n_curve", sizes=5, subsets=SUBSETS
 )
 _compare("mufidelity", "Xplique protocol", 1e-5, _mufidelity, subsets=SUBSETS)
-_compare("road", "Quantus imputation", 1e-5, _road(True), column="road_morf_curve", noise=0.0)
-_compare("road", "Quantus imputation", 1e-5, _road(False), column="road_lerf_curve", noise=0.0)
+_compare("road", "Quantus imputation", 1e-5, _road(True), column="road_morf_curve", noise=0.0, ties="raster")
+_compare("road", "Quantus imputation", 1e-5, _road(False), column="road_lerf_curve", noise=0.0, ties="raster")
 for law in ("gaussian", "square"):
     for reading in ("gradient", "attribution"):
         for column, normalised in (("infidelity", False), ("infidelity_normalised", True)):

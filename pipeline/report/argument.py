@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pipeline.jsontext import to_json
 from pipeline.report.figures import COLOURS, STYLE
 from pipeline.report.numbers import NONE
 from pipeline.report.numbers import number as plain
@@ -40,7 +40,7 @@ def write(record: Mapping[str, Any], folder: Path) -> list[Path]:
             for suffix, about in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
                 files.append(folder / f"{name}.{suffix}")
                 canvas.savefig(files[-1], format=suffix, metadata=about, dpi=_PIXELS_PER_INCH, facecolor="white")
-    texts = {"argument.json": json.dumps(record, indent=1, ensure_ascii=False), "argument.md": page(record)}
+    texts = {"argument.json": to_json(record, indent=1, readable=True), "argument.md": page(record)}
     for name, text in texts.items():
         files.append(folder / name)
         files[-1].write_text(text + "\n", encoding="utf-8")
@@ -202,7 +202,7 @@ def _rests_on(record: Mapping[str, Any]) -> str:
         f"{record['weights_hash'][:12]}; target {record['target']}, score {record['score']}, baseline "
         f"{record['baseline']}; {record['samples']} gradient evaluations a map (`gradient` 1, controls 0); "
         f"samples at each strength: {record['draws']}; features of alignment: {record['features']}; seed "
-        f"{record['seed']}. Means over images with 95 % bootstrap intervals, the same resamples for every method."
+        f"{record['seed']}. Means over images with 95 % intervals."
     ]
     if record["images"] < FEW:
         lines.append(

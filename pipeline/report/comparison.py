@@ -1,80 +1,123 @@
-"""Methods against each other: means, paired differences to the reference method, and who leads.
+"""Methods against each other: means, paired differences to the reference, who leads, ranks, and groups.
 
-All intervals of a model come from one joint bootstrap, so that every difference is taken on the same resampled images.
-A leader is *separated* from the runner-up where the interval of their paired difference excludes 0 on the leader's
-side. Methods that keep different images can have means in one order and a paired difference of the other sign; then
-the means compare images and not methods, and nobody leads.
+Every comparison is made on the images that both methods have. Verdicts (`better`, `worse`, a lead) are of headline
+columns that have a better direction and by which methods can be compared, and of `FEWEST` images or more. Each kind of
+claim is corrected over all of a model's claims of its kind, so that under methods that do not differ at most one
+report in twenty holds a false one:
+
+    better, worse   paired t, Holm over all methods and headline columns
+    leads           better than each other method: the largest of its p-values, Holm over the headline columns
+    ranks           Holm over the pairs of a column, Bonferroni over the columns
+    groups          Friedman, Holm over the families; then Nemenyi's critical difference within a family
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.coverage import reached_coverage, skewness
+from pipeline.ranks import ColumnLead, friedman, lead, rank_intervals
 from pipeline.report.measurements import Column, Measurements
-from pipeline.statistics import Intervals, bootstrap, means
+from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals, paired
+from ssig.registry import FAMILIES
+
+# An interval is said to fall short where the simulation reached so much less than it promises.
+SHORT = 0.02
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its interval and the number of images behind it; None where there is no number."""
+    """A mean with its interval and the number of images behind it; None where there is no number.
+
+    Attributes:
+        coverage: how often intervals of numbers as skewed as these hold the mean in simulations; None where that is as
+            often as they promise.
+    """
 
     mean: float | None
     low: float | None
     high: float | None
     count: int
+    coverage: float | None = None
 
-    @property
-    def separated(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A method minus the reference, on the images that both have.
+
+    Attributes:
+        p: of the paired test, corrected over all verdicts of the model; None where there is no verdict to be had.
+        verdict: ``better`` or ``worse`` than the reference; empty where that is not known.
+    """
+
+    p: float | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The ranks that a method may have in a column, 1 the best."""
+
+    low: int
+    high: int
 
 
 @dataclass(frozen=True)
 class Lead:
-    """Who has the best mean of a column. `difference` is leader minus runner-up on the images that both have; `behind`
-    is reference minus leader, likewise, None where the reference has the best mean."""
+    """Who leads a column, or why nobody does.
+
+    Attributes:
+        column: of which two methods or more have numbers.
+        leader: the method that beats each other one; None where nobody does.
+        ahead: the method that is ahead of each other one, be it by chance; None where there is none, or that is not
+            known.
+        rival: the method that `ahead` beats least surely.
+        difference: `ahead` minus `rival`, on the images that both have.
+        p: that `ahead` beats each other method, corrected over the columns; None where nothing was tested.
+        reason: why nobody leads; empty where somebody does.
+        fewest, most: images that two methods have in common, of all pairs.
+        ranks: of each method that has the column.
+    """
 
     column: Column
-    leader: str
-    runner_up: str
-    difference: Estimate
-    behind: Estimate | None
-    rank: int | None
+    leader: str | None
+    ahead: str | None
+    rival: str | None
+    difference: Estimate | None
+    p: float | None
+    reason: str
+    fewest: int
+    most: int
+    ranks: dict[str, Rank]
 
-    @property
-    def tied(self) -> bool:
-        return self.difference.mean == 0
 
-    @property
-    def contradicted(self) -> bool:
-        """Whether the paired difference does not favour the leader: it has the other sign, or no images."""
-        return not self.tied and not self._favours(self.difference, 1)
+@dataclass(frozen=True)
+class Grouping:
+    """The methods of a family of columns, ranked on the images that have all of these.
 
-    @property
-    def separated(self) -> bool:
-        """Whether the interval of the paired difference excludes 0 on the leader's side."""
-        return self.difference.separated and self._favours(self.difference, 1)
+    Attributes:
+        family: of `ssig.registry.FAMILIES`.
+        columns: its headline columns that can be compared.
+        count: images that have all of them under every method that is ranked.
+        ranks: method -> its average rank, the best first.
+        p: that the methods differ at all, corrected over the families; None where there are too few images.
+        critical_difference: how far two average ranks must lie apart to be told apart.
+        groups: methods that are not told apart, the best first; each a run in the order of ranks.
+        left_out: methods that lack one of the columns altogether.
+    """
 
-    @property
-    def reference_behind(self) -> bool:
-        """Whether the reference is worse than the leader on the images that both have."""
-        return self.behind is not None and self._favours(self.behind, -1)
-
-    @property
-    def reference_clearly_behind(self) -> bool:
-        """Whether the interval of that difference excludes 0 as well."""
-        return self.behind is not None and self.reference_behind and self.behind.separated
-
-    @property
-    def verdict(self) -> str:
-        """``yes``, ``no`` or ``tie``; ``contradicted`` where means and paired difference disagree."""
-        return "tie" if self.tied else "contradicted" if self.contradicted else "yes" if self.separated else "no"
-
-    def _favours(self, difference: Estimate, side: int) -> bool:
-        return difference.mean is not None and difference.mean * self.column.sign * side > 0
+    family: str
+    columns: tuple[str, ...]
+    count: int
+    ranks: dict[str, float]
+    p: float | None
+    critical_difference: float | None
+    groups: tuple[tuple[str, ...], ...]
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,65 +137,69 @@ class Comparison:
     """The numbers of one model.
 
     Attributes:
-        methods: labels, the reference first.
+        methods: labels, in the user's order.
+        reference: one of them.
         columns: as in `Measurements`.
         means: method -> column name -> estimate.
-        differences: method (the reference left out) -> column name -> estimate of method minus reference.
-        leads: column name -> who leads, for columns with a direction and two methods or more.
+        differences: method (the reference left out) -> column name -> that of method minus reference.
+        leads: column name -> who leads, for headline columns that can be compared and two methods or more.
+        groupings: by family.
+        raced: how many columns were tested for a leader.
+        verdicts: how many comparisons with the reference were tested.
     """
 
     methods: tuple[str, ...]
+    reference: str
     columns: tuple[Column, ...]
     means: dict[str, dict[str, Estimate]]
-    differences: dict[str, dict[str, Estimate]]
+    differences: dict[str, dict[str, Difference]]
     leads: dict[str, Lead]
-
-    def verdict(self, method: str, column: Column) -> str:
-        """``better`` or ``worse`` than the reference where the interval says so, else an empty string."""
-        estimate = self.differences[method][column.name]
-        if not estimate.separated or column.sign == 0 or estimate.mean is None:
-            return ""
-        return "better" if estimate.mean * column.sign > 0 else "worse"
+    groupings: tuple[Grouping, ...]
+    raced: int
+    verdicts: int
 
 
-def compare(found: Measurements, seed: int = 0) -> Comparison:
-    """Means, paired differences and leaders of a model, with 95 % intervals."""
-    values, columns = found.values, found.columns
-    count, size = len(found.methods), len(columns)
-    orders = {index: order for index, column in enumerate(columns) if len(order := _order(values, index, column)) > 1}
-    against_reference = values[:, 1:] - values[:, :1]
-    against_second = [
-        values[:, first, index] - values[:, second, index] for index, (first, second, *_) in orders.items()
-    ]
-    stacked = np.concatenate(
-        [
-            values.reshape(len(values), count * size),
-            against_reference.reshape(len(values), (count - 1) * size),
-            np.stack(against_second, axis=1) if against_second else np.empty((len(values), 0), np.float32),
-        ],
-        axis=1,
-    )
-    estimates = estimate_columns(bootstrap(stacked, seed=seed))
-    names = [column.name for column in columns]
-    table = [dict(zip(names, estimates[row * size : (row + 1) * size], strict=True)) for row in range(2 * count - 1)]
-    differences = dict(zip(found.methods[1:], table[count:], strict=True))
-    seconds = dict(zip(orders, estimates[(2 * count - 1) * size :], strict=True))
+def compare(found: Measurements) -> Comparison:
+    """Means, paired differences, leaders, ranks and groups of a model."""
+    compared = [index for index, column in enumerate(found.columns) if column.headline and column.compared]
+    leads = {
+        index: lead(found.values[:, :, index], found.columns[index].sign, _is_share(found, index))
+        for index in compared
+    }
+    differences, verdicts = _differences(found, leads)
     return Comparison(
         methods=found.methods,
-        columns=columns,
-        means=dict(zip(found.methods, table[:count], strict=True)),
+        reference=found.reference,
+        columns=found.columns,
+        means=_means(found),
         differences=differences,
-        leads={
-            columns[index].name: _lead(found.methods, columns[index], order, seconds[index], differences)
-            for index, order in orders.items()
-        },
+        leads=_leads(found, leads),
+        groupings=_groupings(found, compared),
+        raced=int(np.isfinite([one.p for one in leads.values()]).sum()),
+        verdicts=verdicts,
     )
 
 
-def estimate_columns(intervals: Intervals) -> list[Estimate]:
+def estimates(found: Intervals, coverage: Sequence[float] | np.ndarray | None = None) -> list[Estimate]:
     """One estimate per column."""
-    numbers = zip(intervals.mean, intervals.low, intervals.high, intervals.count, strict=True)
-    return [Estimate(_number(mean), _number(low), _number(high), int(count)) for mean, low, high, count in numbers]
+    reached = np.full(len(found.mean), np.nan) if coverage is None else coverage
+    numbers = zip(found.mean, found.low, found.high, found.count, reached, strict=True)
+    return [
+        Estimate(number_or_none(mean), number_or_none(low), number_or_none(high), int(count), _short(share))
+        for mean, low, high, count, share in numbers
+    ]
+
+
+def mean_estimates(values: np.ndarray, shares: np.ndarray | None = None) -> list[Estimate]:
+    """The means of columns (N, K) with their intervals, and what these reach where numbers are skewed."""
+    share = np.zeros(values.shape[1], bool) if shares is None else shares
+    found = intervals(values, share)
+    skew = skewness(values)
+    reached = [
+        np.nan if is_share or not np.isfinite(bent) else reached_coverage(float(bent), int(count))
+        for is_share, bent, count in zip(share, skew, found.count, strict=True)
+    ]
+    return estimates(found, reached)
 
 
 def accounts(found: Measurements) -> list[Kept]:
@@ -174,6 +221,11 @@ def accounts(found: Measurements) -> list[Kept]:
     return rows
 
 
+def number_or_none(value: float) -> float | None:
+    """The number; None for NaN and infinity."""
+    return float(value) if np.isfinite(value) else None
+
+
 def _reasons(found: Measurements, method: str, column: str, kept: int) -> list[tuple[str, int]]:
     statuses = found.statuses[method]
     reasons = Counter({f"sample {status}": count for status, count in statuses.items() if status != "ok"})
@@ -183,34 +235,166 @@ def _reasons(found: Measurements, method: str, column: str, kept: int) -> list[t
     return sorted((reason, count) for reason, count in reasons.items() if count)
 
 
-def _order(values: np.ndarray, index: int, column: Column) -> list[int]:
-    """Methods that have the column, best mean first; ties in order of the methods. Empty without a direction."""
-    if column.sign == 0:
-        return []
-    mean = means(values[:, :, index])
-    known = [method for method in range(values.shape[1]) if np.isfinite(mean[method])]
-    return sorted(known, key=lambda method: -column.sign * mean[method])
+def _is_share(found: Measurements, index: int) -> bool:
+    """Whether a column is 0 or 1 for each image: it is flagged, and no image has a fraction, as `pointing` gives of
+    tied maxima."""
+    if not found.columns[index].share:
+        return False
+    values = found.values[:, :, index]
+    known = values[np.isfinite(values)]
+    return bool(((known == 0) | (known == 1)).all())
 
 
-def _lead(
-    methods: tuple[str, ...],
-    column: Column,
-    order: list[int],
-    difference: Estimate,
-    differences: dict[str, dict[str, Estimate]],
-) -> Lead:
-    leader = methods[order[0]]
-    behind = None
-    if order[0] != 0 and 0 in order:
-        ahead = differences[leader][column.name]
-        behind = Estimate(_negative(ahead.mean), _negative(ahead.high), _negative(ahead.low), ahead.count)
-    rank = order.index(0) + 1 if 0 in order else None
-    return Lead(column, leader, methods[order[1]], difference, behind, rank)
+def _means(found: Measurements) -> dict[str, dict[str, Estimate]]:
+    names = [column.name for column in found.columns]
+    # A fraction varies less than 0 or 1 of the same mean, so Wilson's interval holds for it too.
+    shares = np.array([column.share for column in found.columns], bool)
+    # All at once, so that columns of as many images share the bootstrap's draws.
+    every = mean_estimates(found.values.reshape(len(found.values), -1), np.tile(shares, len(found.methods)))
+    rows = [every[number * len(names) : (number + 1) * len(names)] for number in range(len(found.methods))]
+    return {method: dict(zip(names, row, strict=True)) for method, row in zip(found.methods, rows, strict=True)}
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _differences(found: Measurements, leads: dict[int, ColumnLead]) -> tuple[dict[str, dict[str, Difference]], int]:
+    """Each other method minus the reference, with the verdicts of the columns of `leads`; how many were tested."""
+    reference = found.methods.index(found.reference)
+    others = [number for number in range(len(found.methods)) if number != reference]
+    tested = np.full((len(others), len(found.columns)), np.nan)
+    result: list[list[Difference]] = [[] for _ in others]
+    for index in range(len(found.columns)):
+        if index in leads:
+            pairs = leads[index].pairs
+            against = Paired(*(array[others, reference] for array in _arrays(pairs)))
+            tested[:, index] = against.p
+        else:
+            values = found.values[:, :, index]
+            against = paired(values[:, others], values[:, [reference]], np.full(len(others), _is_share(found, index)))
+        for row, numbers in enumerate(zip(against.mean, against.low, against.high, against.count, strict=True)):
+            mean, low, high, count = numbers
+            result[row].append(Difference(number_or_none(mean), number_or_none(low), number_or_none(high), int(count)))
+    adjusted = holm(tested)
+    return {
+        found.methods[number]: {
+            column.name: _judged(column, difference, p)
+            for column, difference, p in zip(found.columns, result[row], adjusted[row], strict=True)
+        }
+        for row, number in enumerate(others)
+    }, int(np.isfinite(tested).sum())
 
 
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value
+def _judged(column: Column, difference: Difference, p: float) -> Difference:
+    """A difference with its corrected p-value (NaN for none) and the verdict that follows."""
+    verdict = ""
+    if p <= ALPHA and difference.mean:
+        verdict = "better" if difference.mean * column.sign > 0 else "worse"
+    return Difference(
+        difference.mean, difference.low, difference.high, difference.count, None, number_or_none(p), verdict
+    )
+
+
+def _leads(found: Measurements, leads: dict[int, ColumnLead]) -> dict[str, Lead]:
+    raced = {index: one for index, one in leads.items() if one.reason != "alone"}
+    adjusted = holm(np.array([one.p for one in raced.values()]))
+    return {
+        found.columns[index].name: _lead(found, index, one, float(p), len(raced))
+        for (index, one), p in zip(raced.items(), adjusted, strict=True)
+    }
+
+
+def _lead(found: Measurements, index: int, one: ColumnLead, p: float, columns: int) -> Lead:
+    present = np.flatnonzero(np.isfinite(found.values[:, :, index]).any(axis=0))
+    counts = one.pairs.count[np.ix_(present, present)][np.triu_indices(len(present), 1)]
+    ahead = None if one.leader is None else found.methods[one.leader]
+    rival = None if one.rival is None else found.methods[one.rival]
+    difference = None
+    if one.rival is not None:
+        mean, low, high, count, _ = (array[one.rival] for array in _arrays(one.comparisons))
+        difference = Estimate(number_or_none(mean), number_or_none(low), number_or_none(high), int(count))
+    reason = _why_nobody(one.reason, ahead, rival, difference, p, int(counts.max()))
+    leader = None if reason else ahead
+    known = difference is not None and bool(difference.mean)
+    return Lead(
+        column=found.columns[index],
+        leader=leader,
+        ahead=ahead if known else None,
+        rival=rival if known else None,
+        difference=difference,
+        p=None if one.reason in ("few", "tie", "circle") else number_or_none(p),
+        reason=reason,
+        fewest=int(counts.min()),
+        most=int(counts.max()),
+        ranks=_ranks(found.columns[index], one.pairs, found.methods, present, columns, leader),
+    )
+
+
+def _why_nobody(
+    reason: str, ahead: str | None, rival: str | None, difference: Estimate | None, p: float, most: int
+) -> str:
+    """Why nobody leads a column; empty where `ahead` does."""
+    if reason == "circle":
+        return "no method is ahead of all others: they have numbers for different images"
+    if ahead is None or difference is None:
+        return f"two methods have at most {most:,} images in common, and a verdict needs {FEWEST}"
+    if reason == "few":
+        return f"{ahead} and {rival} have {difference.count:,} images in common, and a verdict needs {FEWEST}"
+    if reason == "tie":
+        return f"{ahead} and {rival} have the same mean"
+    return "" if p <= ALPHA else f"{ahead} does not beat {rival}"
+
+
+def _ranks(
+    column: Column, pairs: Paired, methods: Sequence[str], present: np.ndarray, columns: int, leader: str | None
+) -> dict[str, Rank]:
+    """The ranks that methods may have in a column, all of a model's `columns` together; a leader is first."""
+    chosen = np.ix_(present, present)
+    better = column.sign * np.nan_to_num(pairs.mean[chosen]) > 0
+    lowest, highest = rank_intervals(np.minimum(columns * pairs.p[chosen], 1), better)
+    ranks = {methods[number]: Rank(int(a), int(b)) for number, a, b in zip(present, lowest, highest, strict=True)}
+    if leader is None:
+        return ranks
+    behind = {name: Rank(max(rank.low, 2), max(rank.high, 2)) for name, rank in ranks.items()}
+    return {**behind, leader: Rank(1, 1)}
+
+
+def _groupings(found: Measurements, compared: Sequence[int]) -> tuple[Grouping, ...]:
+    """The methods of each family, where two or more have all of its columns."""
+    # A column of one method alone ranks nobody, and would leave out all others.
+    present = [index for index in compared if np.isfinite(found.values[:, :, index]).any(axis=0).sum() > 1]
+    families = {family: [one for one in present if found.columns[one].family == family] for family in FAMILIES}
+    families = {family: members for family, members in families.items() if members}
+    results = {
+        family: friedman(found.values[:, :, members], np.array([found.columns[index].sign for index in members]))
+        for family, members in families.items()
+    }
+    adjusted = holm(np.array([result.p for result in results.values()]))
+    groupings = []
+    for (family, result), p in zip(results.items(), adjusted, strict=True):
+        members = families[family]
+        complete = np.isfinite(found.values[:, :, members]).any(axis=0).all(axis=1)
+        if complete.sum() < 2:
+            continue
+        ranked = sorted(np.flatnonzero(np.isfinite(result.ranks)), key=lambda number: result.ranks[number])
+        names = [found.methods[number] for number in ranked]
+        apart = tuple(tuple(found.methods[number] for number in group) for group in result.groups)
+        groupings.append(
+            Grouping(
+                family=family,
+                columns=tuple(found.columns[index].name for index in members),
+                count=result.count,
+                ranks={found.methods[number]: float(result.ranks[number]) for number in ranked},
+                p=number_or_none(p),
+                critical_difference=number_or_none(result.critical_difference),
+                groups=apart if p <= ALPHA else (tuple(names),) if names else (),
+                left_out=tuple(found.methods[number] for number in np.flatnonzero(~complete)),
+            )
+        )
+    return tuple(groupings)
+
+
+def _arrays(found: Paired) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return found.mean, found.low, found.high, found.count, found.p
+
+
+def _short(coverage: float) -> float | None:
+    """A coverage that falls short of what intervals promise, else None."""
+    return float(coverage) if coverage < CONFIDENCE - SHORT else None

@@ -10,19 +10,40 @@ from typing import Any
 import numpy as np
 
 from pipeline.records import Status
-from pipeline.report.comparison import Comparison, Estimate, Kept, Lead, accounts, compare, estimate_columns
+from pipeline.report.comparison import (
+    Comparison,
+    Estimate,
+    Grouping,
+    Kept,
+    Lead,
+    accounts,
+    compare,
+    mean_estimates,
+)
 from pipeline.report.curves import Curve, mean_curves
 from pipeline.report.effort import Cost, Effort, costs, efforts
-from pipeline.report.findings import summary
+from pipeline.report.findings import cautions, chance_alert, classes_of, correction, shortfalls, summary
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.measurements import Column, Failure, Measurements, gather, quarantine_rows
-from pipeline.report.provenance import Provenance, data, provenance, versions
+from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.results import Run
-from pipeline.statistics import CONFIDENCE, RESAMPLES, bootstrap
+from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST
 from ssig.registry import FAMILIES
 
-REPORT_VERSION = 4
+REPORT_VERSION = 5
+_STATISTICS = {
+    "confidence": CONFIDENCE,
+    "alpha": ALPHA,
+    "fewest_images": FEWEST,
+    "means": "studentised intervals; of shares Wilson's",
+    "differences": "paired t intervals on the images that both methods have; of shares Newcombe's",
+    "whole": "paired percentile bootstrap",
+    "verdicts": "paired t, Holm over all methods and headline columns of a model",
+    "leads": "better than each other method by paired t, Holm over the headline columns of a model",
+    "ranks": "Holm over the pairs of a column, Bonferroni over the headline columns of a model",
+    "groupings": "Friedman, Holm over the families of a model; Nemenyi's critical difference",
+}
 
 
 @dataclass(frozen=True)
@@ -46,17 +67,34 @@ class Quality:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """Everything about one model."""
+    """Everything about one model.
+
+    Attributes:
+        alerts: what may be wrong with the network or the labels, one sentence each.
+        network_input: what the network is given.
+        cautions: what the few images behind some columns do not allow.
+        shortfalls: of intervals of skewed columns.
+        correction: what stands behind the verdicts.
+        incomparable: column -> why methods are not ranked by it.
+    """
 
     model: str
     methods: tuple[str, ...]
+    reference: str
+    alerts: list[str]
+    network_input: str
     images: int
     quality: Quality
     comparison: Comparison
     headlines: list[Column]
     further: list[Column]
     summary: str
+    cautions: list[str]
+    shortfalls: str
+    correction: str
+    incomparable: dict[str, str]
     leads: list[Lead]
+    groupings: tuple[Grouping, ...]
     accounts: list[Kept]
     curves: list[Curve]
     efforts: list[Effort]
@@ -66,8 +104,9 @@ class ModelReport:
     provenance: Provenance
 
     @property
-    def reference(self) -> str:
-        return self.methods[0]
+    def others(self) -> tuple[str, ...]:
+        """The methods that are compared with the reference."""
+        return tuple(method for method in self.methods if method != self.reference)
 
     @property
     def families(self) -> dict[str, list[Column]]:
@@ -78,9 +117,10 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The report of a run."""
+    """The report of a run; `reference`: the method that was asked for as reference, None for each model's first."""
 
     digest: str
+    reference: str | None
     root: str
     expected: int
     statuses: tuple[str, ...]
@@ -98,19 +138,20 @@ class Report:
         return all(row.statuses.get(Status.OK, 0) == row.expected for row in self.coverage)
 
 
-def contents(run: Run) -> Report:
-    """Everything that the report of `run` says."""
+def contents(run: Run, reference: str | None = None) -> Report:
+    """Everything that the report of `run` says, with methods compared with `reference` where a model has it."""
     coverage: list[Coverage] = []
     failures: list[Failure] = []
     models: list[ModelReport] = []
     for model in dict.fromkeys(model for model, _ in run.config):
-        found = gather(run, model)
+        found = gather(run, model, reference)
         coverage += [_coverage(found, method) for method in found.methods]
         failures += found.failures
-        models.append(_model(run, found))
+        models.append(_model(run, found, reference))
     seen = {status for row in coverage for status in row.statuses}
     return Report(
         digest=run.digest,
+        reference=reference,
         root=run.root,
         expected=run.manifest.num_rows,
         statuses=tuple(status for status in (*Status, *sorted(seen - set(Status))) if status in seen | {Status.OK}),
@@ -129,7 +170,8 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         "schema_version": REPORT_VERSION,
         "digest": report.digest,
-        "bootstrap": {"resamples": RESAMPLES, "confidence": CONFIDENCE, "interval": "paired percentile"},
+        "reference": report.reference,
+        "statistics": _STATISTICS,
         **{
             name: _plain(getattr(report, name))
             for name in ("root", "expected", "complete", "coverage", "failures", "quarantine")
@@ -144,41 +186,54 @@ def _coverage(found: Measurements, method: str) -> Coverage:
     return Coverage(found.model, method, found.expected, dict(statuses), found.expected - statuses.total())
 
 
-def _model(run: Run, found: Measurements) -> ModelReport:
+def _model(run: Run, found: Measurements, asked: str | None) -> ModelReport:
     comparison = compare(found)
     headlines = [found.columns[index] for index in found.headlines]
-    leads = [comparison.leads[column.name] for column in headlines if column.name in comparison.leads]
+    further = [found.columns[index] for index in found.further]
+    quality = _quality(found)
+    config = run.config[found.model, found.reference]
+    alert = chance_alert(quality.accuracy, classes_of(config))
     return ModelReport(
         model=found.model,
         methods=found.methods,
+        reference=found.reference,
+        alerts=[*([alert] if alert else []), *network_warnings(config)],
+        network_input=network_input(config),
         images=max(statuses.get(Status.OK, 0) for statuses in found.statuses.values()),
-        quality=_quality(found),
+        quality=quality,
         comparison=comparison,
         headlines=headlines,
-        further=[found.columns[index] for index in found.further],
-        summary=summary(comparison, leads),
-        leads=leads,
+        further=further,
+        summary=summary(comparison),
+        cautions=cautions(headlines, comparison.means),
+        shortfalls=shortfalls([*headlines, *further], comparison.means),
+        correction=correction(comparison),
+        incomparable={one.name: one.incomparable for one in (*headlines, *further) if one.incomparable},
+        leads=list(comparison.leads.values()),
+        groupings=comparison.groupings,
         accounts=accounts(found),
         curves=mean_curves(run, found),
         efforts=efforts(run, found),
         wholes=whole_numbers(run, found),
         costs=costs(run, found),
         gallery=gallery(run, found),
-        provenance=provenance(run, found.model),
+        provenance=provenance(run, found.model, asked),
     )
 
 
 def _quality(found: Measurements) -> Quality:
     labelled = (found.label >= 0) & (found.predicted >= 0)
     correct = np.where(labelled, found.label == found.predicted, np.nan)
-    accuracy, probability = estimate_columns(bootstrap(np.stack([correct, found.probability], axis=1)))
+    accuracy, probability = mean_estimates(
+        np.stack([correct, found.probability], axis=1), shares=np.array([True, False])
+    )
     return Quality(accuracy, probability)
 
 
 def _model_json(model: ModelReport) -> dict[str, Any]:
     fields = (
-        *("model", "methods", "reference", "images", "quality", "summary", "leads", "accounts", "efforts"),
-        *("wholes", "costs"),
+        *("model", "methods", "reference", "alerts", "network_input", "images", "quality", "summary", "cautions"),
+        *("shortfalls", "correction", "incomparable", "leads", "groupings", "accounts", "efforts", "wholes", "costs"),
     )
     shown = model.gallery
     return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.report.measurements import Measurements, Source, lists, sources
 from pipeline.results import Run
-from pipeline.statistics import bootstrap
+from pipeline.statistics import intervals
 from ssig.errors import UsageError
 from ssig.registry import METRICS
 
@@ -31,7 +31,7 @@ class Curve:
     count: int
 
 
-def mean_curves(run: Run, found: Measurements, seed: int = 0) -> list[Curve]:
+def mean_curves(run: Run, found: Measurements) -> list[Curve]:
     """The mean curves of a model's insertion and deletion metrics, method by method.
 
     The curve in the order of the signed map is taken, else that in the order of its magnitude.
@@ -46,7 +46,7 @@ def mean_curves(run: Run, found: Measurements, seed: int = 0) -> list[Curve]:
             drawn = [
                 curve
                 for method in found.methods
-                if (curve := _mean_curve(run, found.model, method, source, known[source], column, seed)) is not None
+                if (curve := _mean_curve(run, found.model, method, source, known[source], column)) is not None
             ]
             if drawn:
                 result += drawn
@@ -61,25 +61,25 @@ def score_label(options: Mapping[str, Any]) -> str:
 
 
 def _mean_curve(
-    run: Run, model: str, method: str, source: Source, options: Mapping[str, Any], column: str, seed: int
+    run: Run, model: str, method: str, source: Source, options: Mapping[str, Any], column: str
 ) -> Curve | None:
     values = lists(run, model, method, column, source.evaluation)
     values = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, np.nan)
-    intervals = bootstrap(values, seed=seed)
-    if values.shape[1] == 0 or not intervals.count[0]:
+    points = intervals(values)
+    if values.shape[1] == 0 or not points.count[0]:
         return None
     size = run.config[model, method].get("model", {}).get("input_size", [1, 1])
     fractions = _fractions(source.metric, options, int(np.prod(size)), values.shape[1])
-    low, high = (np.where(np.isnan(bound), intervals.mean, bound) for bound in (intervals.low, intervals.high))
+    low, high = (np.where(np.isnan(bound), points.mean, bound) for bound in (points.low, points.high))
     return Curve(
         metric=source.metric,
         column=column,
         method=method,
         fraction=fractions,
-        mean=intervals.mean.tolist(),
+        mean=points.mean.tolist(),
         low=low.tolist(),
         high=high.tolist(),
-        count=int(intervals.count[0]),
+        count=int(points.count[0]),
     )
 
 

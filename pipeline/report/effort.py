@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.comparison import Estimate, estimate_columns
+from pipeline.report.comparison import Estimate, mean_estimates
 from pipeline.report.measurements import Measurements, parsed, sources
 from pipeline.results import Run
-from pipeline.statistics import bootstrap
 from ssig.registry import MetricSpec
 
 PHASES = ("decode", "attribute", "metrics", "write", "total")
+# Column of the table -> what it is, and what it can and cannot show.
+DEFINITIONS = {
+    "Monte-Carlo standard error": "mean pixel standard error over mean |map|, from the spread of the samples. Noise "
+    "enlarges mean |map| too, so that the ratio cannot much exceed 1.25 however noisy a map is. It shows random error "
+    "alone: a readout that takes magnitudes of noisy values is too large on average, which this ratio does not count. "
+    "A dash marks a method that draws no samples.",
+    "Residual": "sum of the attributions minus f(x) − f(x′), in units of the score, and over |f(x) − f(x′)|. Methods "
+    "have baselines and scores of their own, so it checks each method and ranks none. A dash marks a method without "
+    "that axiom.",
+}
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,9 @@ def _account(spec: MetricSpec, options: Any) -> tuple[int, int]:
     return spec.forwards(options), spec.explanations(options)
 
 
-def efforts(run: Run, found: Measurements, seed: int = 0) -> list[Effort]:
+def efforts(run: Run, found: Measurements) -> list[Effort]:
     """One account per method, in order."""
-    errors = estimate_columns(bootstrap(found.effort["standard_error_mean"], seed=seed))
+    errors = mean_estimates(found.effort["standard_error_mean"])
     residuals = np.abs(found.effort["completeness_residual"])
     change = np.abs(found.effort["score"] - found.effort["baseline_score"])
     relative = np.divide(residuals, change, out=np.full(residuals.shape, np.nan), where=change > 0)

@@ -1,70 +1,200 @@
-"""What a run shows, in plain sentences made from its numbers: they say as readily that ours loses as that it wins."""
+"""What a run shows, in plain sentences made from its numbers, and how far each number can be trusted.
+
+The sentences say as readily that ours loses as that it wins, and where nobody leads they say that.
+"""
 
 from __future__ import annotations
 
-from pipeline.report.comparison import Comparison, Lead
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-LEADS_ONLY = 100
-NARROW = 30
+from pipeline.report import numbers
+from pipeline.report.comparison import Comparison, Estimate, Grouping, Lead
+from pipeline.report.measurements import Column
+from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST
+
+FEW = 100
 CLAIM = 1000
+SHOWN_REASONS = 6  # why nobody leads; more stand in the table alone
+_SPACE = "\N{NO-BREAK SPACE}"
 
 
-def caution(images: int) -> str:
-    """What the number of images allows one to say; empty where it is enough."""
-    if images < LEADS_ONLY:
-        text = f"N = {images} images, fewer than {LEADS_ONLY}: these numbers are leads, not results."
-        return text + (" Bootstrap intervals of so few images are too narrow." if images < NARROW else "")
-    if images < CLAIM:
-        return f"N = {images} images: fewer than the {CLAIM:,} that a claim about methods should rest on."
+def few(count: int) -> str:
+    """What is said beside a number of `count` images; empty where they are enough."""
+    return "too few" if count < FEWEST else "few" if count < FEW else ""
+
+
+def cautions(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
+    """What the number of images behind each column allows one to say, one sentence for those that are alike."""
+    fewest = {
+        column.name: min(counts)
+        for column in columns
+        if (counts := [row[column.name].count for row in means.values() if row[column.name].count])
+    }
+    levels: dict[str, dict[int, list[str]]] = {}
+    for name, count in sorted(fewest.items(), key=lambda pair: pair[1]):
+        if text := _caution(count):
+            levels.setdefault(text, {}).setdefault(count, []).append(name)
+    return [f"{_rests_on(level, len(fewest))}: {text}" for text, level in levels.items()]
+
+
+def _caution(count: int) -> str:
+    if count < FEWEST:
+        return f"fewer than {FEWEST} images, so no verdict is given."
+    if count < FEW:
+        return f"fewer than {FEW} images. Read these numbers as hints, not as results."
+    if count < CLAIM:
+        return f"fewer than the {CLAIM:,} images that a claim about methods should rest on."
     return ""
 
 
-def summary(comparison: Comparison, leads: list[Lead]) -> str:
-    """One paragraph: which method leads each metric, whether it is separated from the runner-up, and where the
-    reference method stands."""
+def _rests_on(level: Mapping[int, Sequence[str]], columns: int) -> str:
+    if columns > 1 and [len(names) for names in level.values()] == [columns]:
+        return f"N = {next(iter(level)):,} for every metric"
+    return "; ".join(f"N = {count:,} for {listed(names)}" for count, names in level.items())
+
+
+def shortfalls(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estimate]]) -> str:
+    """For which columns intervals hold the mean less often than they promise, since the numbers are skewed."""
+    known = {
+        column.name: [share for row in means.values() if (share := row[column.name].coverage) is not None]
+        for column in columns
+    }
+    reached = {name: min(shares) for name, shares in known.items() if shares}
+    if not reached:
+        return ""
+    each = listed(f"{100 * share:.0f}{_SPACE}% for {name}" for name, share in reached.items())
+    return (
+        "Some columns are skewed, and the intervals of their means are too narrow. In simulations of numbers as "
+        "skewed, of as many images, the interval held the true mean less often than the "
+        f"{100 * CONFIDENCE:.0f}{_SPACE}% that it promises (the lowest of the methods): {each}."
+    )
+
+
+def shortfall(estimate: Estimate) -> str:
+    """What is said beside one interval of skewed numbers; empty beside others."""
+    if estimate.coverage is None:
+        return ""
+    reached, promised = (f"{100 * share:.0f}{_SPACE}%" for share in (estimate.coverage, CONFIDENCE))
+    return f" (skewed: such intervals held the mean in {reached} of simulations, not {promised})"
+
+
+def summary(comparison: Comparison) -> str:
+    """One paragraph: who leads which metric, on which nobody leads and why, and how the reference compares."""
+    leads = list(comparison.leads.values())
     if not leads:
-        return "No two methods share a metric that has a better direction, so there is nothing to compare."
+        return "No two methods share a metric by which they can be compared, so there is nothing to compare."
     sentences = [text for method in comparison.methods if (text := _leading(method, leads))]
-    tied = [lead.column.name for lead in leads if lead.tied]
-    if tied:
-        sentences.append(f"On {_listed(tied)} the first two are equal.")
-    contradicted = [lead.column.name for lead in leads if lead.contradicted]
-    if contradicted:
-        sentences.append(
-            f"On {_listed(contradicted)} nobody is said to lead: on the images that both have, the method of the best "
-            "mean is not ahead of the second."
-        )
-    return " ".join([*sentences, _standing(comparison.methods[0], leads)])
+    open_ = [lead for lead in leads if lead.leader is None]
+    if len(open_) == len(leads) > 1:
+        sentences.append(f"Nobody leads on any of the {len(leads)} metrics ({_range(leads)}).")
+    elif open_:
+        sentences.append(f"Nobody leads on {_with_images(open_)}.")
+    reasons = _reasons(open_)
+    if len(reasons) <= SHOWN_REASONS:
+        sentences += [f"On {listed(names)}, {reason}." for reason, names in reasons.items()]
+    return " ".join([*sentences, standing(comparison)])
 
 
-def _leading(method: str, leads: list[Lead]) -> str:
-    mine = [lead for lead in leads if lead.leader == method and not lead.tied and not lead.contradicted]
-    clear = [lead.column.name for lead in mine if lead.separated]
-    unclear = [lead.column.name for lead in mine if not lead.separated]
-    parts = []
-    if clear:
-        parts.append(f"{_listed(clear)}, separated from the runner-up")
-    if unclear:
-        parts.append(f"{_listed(unclear)}, not separated from the runner-up")
-    return f"{method} leads on {'; and on '.join(parts)}." if parts else ""
+def standing(comparison: Comparison) -> str:
+    """How the other methods compare with the reference."""
+    judged = [difference.verdict for row in comparison.differences.values() for difference in row.values()]
+    better, worse = judged.count("better"), judged.count("worse")
+    if not comparison.verdicts:
+        return f"No method could be tested against the reference method {comparison.reference}."
+    return (
+        f"Of {comparison.verdicts} comparisons with the reference method {comparison.reference}, the other method is "
+        f"better in {better} and worse in {worse}; {comparison.verdicts - better - worse} are undecided."
+    )
 
 
-def _standing(reference: str, leads: list[Lead]) -> str:
-    ranked = [lead for lead in leads if lead.rank is not None]
-    if not ranked:
-        return f"The reference method {reference} has none of these metrics."
-    ranked = [lead for lead in ranked if not lead.contradicted]
-    if not ranked:
-        return f"So nothing is said of where the reference method {reference} stands."
-    behind = [lead for lead in ranked if lead.reference_behind]
-    clear = [lead.column.name for lead in behind if lead.reference_clearly_behind]
-    if not behind:
-        return f"The reference method {reference} is behind on none of its {len(ranked)} metrics."
-    text = f"The reference method {reference} is behind the leader on {len(behind)} of {len(ranked)} metrics; "
-    if clear:
-        return f"{text}the paired 95\N{NO-BREAK SPACE}% interval of the difference excludes 0 on {_listed(clear)}."
-    return f"{text}on none of them does the paired 95\N{NO-BREAK SPACE}% interval of the difference exclude 0."
+def correction(comparison: Comparison) -> str:
+    """What stands behind the verdicts: the tests, and for how many comparisons they are corrected."""
+    return (
+        f"Tests: paired t on the images that both methods have, at {100 * ALPHA:.0f}{_SPACE}%. A method leads if it "
+        f"beats each other one; corrected for {_many(comparison.raced, 'metric')} (Holm). Better or worse than "
+        f"{comparison.reference}: corrected for {_many(comparison.verdicts, 'comparison')} (Holm). So of reports on "
+        f"methods that do not differ, at most {100 * ALPHA:.0f}{_SPACE}% name a leader, and at most "
+        f"{100 * ALPHA:.0f}{_SPACE}% call a method better or worse. No verdict below {FEWEST} images."
+    )
 
 
-def _listed(names: list[str]) -> str:
+def grouping_sentence(grouping: Grouping) -> str:
+    """What a family's average ranks tell."""
+    metrics = _many(len(grouping.columns), "metric")
+    count = f"N = {grouping.count:,} images that have the {metrics} under all ranked methods"
+    if grouping.p is None:
+        return f"No grouping: {count}, and it needs {FEWEST}."
+    p = f"Friedman, {_p_text(grouping.p)}"
+    if grouping.p > ALPHA:
+        return f"The methods are not told apart ({p}; {count})."
+    groups = "; ".join(listed(group) for group in grouping.groups if len(group) > 1)
+    apart = f"Not told apart: {groups}." if groups else "All methods are told apart."
+    return (
+        f"The methods differ ({p}; {count}). Average ranks that differ by more than "
+        f"{numbers.number(grouping.critical_difference)} are told apart (Nemenyi). {apart}"
+    )
+
+
+def chance_alert(accuracy: Estimate, classes: int | None) -> str:
+    """A sentence where the accuracy is not above chance by its interval; empty where it is, or nothing is known."""
+    if accuracy.mean is None or accuracy.low is None or classes is None or classes < 2:
+        return ""
+    chance = 1 / classes
+    if accuracy.low > chance:
+        return ""
+    compared = "no better than" if accuracy.mean <= chance else "not known to be better than"
+    return (
+        f"Top-1 accuracy is {numbers.percent(accuracy.mean)} {numbers.percent_interval(accuracy)} on "
+        f"{_many(accuracy.count, 'image')}, {compared} chance ({_chance(chance)}): "
+        "labels and network classes may not match."
+    )
+
+
+def classes_of(config: Mapping[str, Any]) -> int | None:
+    """How many classes a recorded network has; None where that is not known."""
+    known = config.get("model", {}).get("classes")
+    if isinstance(known, int):
+        return known
+    return len(config.get("categories", [])) or None
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _leading(method: str, leads: Sequence[Lead]) -> str:
+    mine = [lead for lead in leads if lead.leader == method]
+    if not mine:
+        return ""
+    return f"{method} leads on {_with_images(mine)}: it beats each other method on the images that both have."
+
+
+def _with_images(leads: Sequence[Lead]) -> str:
+    return listed(f"{lead.column.name} ({_range([lead])})" for lead in leads)
+
+
+def _range(leads: Sequence[Lead]) -> str:
+    fewest, most = min(lead.fewest for lead in leads), max(lead.most for lead in leads)
+    return f"N = {fewest:,}" if fewest == most else f"N = {fewest:,} to {most:,}"
+
+
+def _reasons(leads: Sequence[Lead]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for lead in leads:
+        reasons.setdefault(lead.reason, []).append(lead.column.name)
+    return reasons
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count:,} {name}{'s' * (count != 1)}"
+
+
+def _p_text(p: float) -> str:
+    return f"p {numbers.p_value(p)}"
+
+
+def _chance(chance: float) -> str:
+    return f"{100 * chance:.2g} %"

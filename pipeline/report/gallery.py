@@ -71,10 +71,11 @@ class Gallery:
 def gallery(run: Run, found: Measurements) -> Gallery | None:
     """Best, median and worst image of the reference method; None where no column can rank them."""
     names = [column.name for column in found.columns]
+    reference = found.methods.index(found.reference)
     for name in RANKED_BY:
-        if name in names and np.isfinite(found.values[:, 0, names.index(name)]).any():
+        if name in names and np.isfinite(found.values[:, reference, names.index(name)]).any():
             column = names.index(name)
-            chosen = _chosen(found.values[:, 0, column] * found.columns[column].sign)
+            chosen = _chosen(found.values[:, reference, column] * found.columns[column].sign)
             values = found.values[:, :, column]
             return Gallery(name, tuple(_exhibit(run, found, values, image, rank) for rank, image in chosen))
     return None

@@ -5,7 +5,6 @@ Image i is row i of the manifest (in order of shard and index), for every method
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import ssig.metrics  # noqa: F401  fills METRICS
+from pipeline.jsontext import to_json
 from pipeline.records import Status
+from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.results import Run
+from pipeline.schema import SHARED
 from ssig.errors import UsageError
 from ssig.registry import FAMILIES, METRICS, MetricSpec
 
-OWN = "ssig"
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
 _EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score")
 
@@ -54,6 +55,8 @@ class Column:
         direction: what is better: ``higher``, ``lower`` or ``none``.
         headline: whether it is its metric's first that holds a number; the first where none does.
         family: one of `ssig.registry.FAMILIES`.
+        share: whether the metric says that it is 0 or 1 for each image.
+        incomparable: why methods cannot be ranked by it, although it has a direction; empty where they can.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Column:
     direction: str
     headline: bool
     family: str = FAMILIES[0]
+    share: bool = False
+    incomparable: str = ""
 
     @property
     def metric(self) -> str:
@@ -71,6 +76,11 @@ class Column:
     def sign(self) -> int:
         """1 if higher is better, -1 if lower is, 0 if neither."""
         return {"higher": 1, "lower": -1}.get(self.direction, 0)
+
+    @property
+    def compared(self) -> bool:
+        """Whether one method can be better than another by it."""
+        return self.sign != 0 and not self.incomparable
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class Measurements:
 
     Attributes:
         model: label of the model.
-        methods: labels, the reference method first.
+        methods: labels, in the user's order.
         columns: scalar metric columns, in order of the metrics.
         values: (N, M, C) float32, NaN where there is no number.
         effort: for each name of `_EFFORT`, (N, M) float64, NaN where there is none.
@@ -102,6 +112,7 @@ class Measurements:
         seconds: (method, source) -> mean seconds of computing per image.
         excluded: (method, column) -> reason -> number of rows.
         failures: samples without numbers, in order of the manifest.
+        reference: the method that the others are compared with; the first where none is named.
     """
 
     model: str
@@ -116,10 +127,15 @@ class Measurements:
     seconds: dict[tuple[str, Source], float] = field(default_factory=dict)
     excluded: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        self.reference = self.reference or self.methods[0]
 
     @property
-    def reference(self) -> str:
-        return self.methods[0]
+    def others(self) -> tuple[str, ...]:
+        """The methods that are compared with the reference."""
+        return tuple(method for method in self.methods if method != self.reference)
 
     @property
     def expected(self) -> int:
@@ -162,12 +178,6 @@ class Positions:
         return images
 
 
-def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
-    """The method labels of a model: the reference (the first of ours, else the first) and then the others."""
-    labels = [method for owner, method in run.config if owner == model]
-    return tuple(sorted(labels, key=lambda label: (not label.startswith(OWN), label)))
-
-
 def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
     """Where a model's metrics are, with their options, in order of the registry; those it does not know go last."""
     own = [
@@ -202,8 +212,8 @@ def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
     columns: list[Column] = []
     shown: set[str] = set()
     for source in sources(run, model):
-        known = source.metric in METRICS
-        directions = METRICS[source.metric].columns if known else {source.metric: "none"}
+        spec = METRICS[source.metric] if source.metric in METRICS else None  # noqa: SIM401  no mapping
+        directions = {source.metric: "none"} if spec is None else spec.columns
         again = source.metric in shown
         shown.add(source.metric)
         columns += (
@@ -213,15 +223,17 @@ def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
                 source=source,
                 direction=direction,
                 headline=position == 0,
-                family=METRICS[source.metric].family if known else FAMILIES[0],
+                family=FAMILIES[0] if spec is None else spec.family,
+                share=spec is not None and column in spec.shares,
+                incomparable="" if spec is None else spec.incomparable.get(column, ""),
             )
             for position, (column, direction) in enumerate(directions.items())
         )
     return tuple(columns)
 
 
-def gather(run: Run, model: str) -> Measurements:
-    """All rows of a model."""
+def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
+    """All rows of a model; its methods are compared with `reference`, where it is one of them."""
     positions = Positions(run.manifest)
     methods, columns = ordered_methods(run, model), metric_columns(run, model)
     images = run.manifest.num_rows
@@ -234,6 +246,7 @@ def gather(run: Run, model: str) -> Measurements:
         label=np.full(images, -1),
         predicted=np.full(images, -1),
         probability=np.full(images, np.nan),
+        reference=reference_method(run, model, reference),
     )
     failed: dict[tuple[int, str, str], list[str]] = {}
     for number, method in enumerate(methods):
@@ -257,7 +270,7 @@ def gather(run: Run, model: str) -> Measurements:
                 left[where] = False
                 added.add(number, table, where, ok)
             added.close(unseen=int(left.sum()))
-        for table in run.tables("attributions", model, method, ["shard", "index", *_EFFORT]):
+        for table in _effort_rows(run, model, method):
             where = positions.of(table)
             for name in set(_EFFORT) & set(table.column_names):
                 found.effort[name][where, number] = _floats(table[name])
@@ -315,6 +328,16 @@ def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator
     committed = run.committed(model, method)
     kind = "metrics" if any(commit.file("metrics") for commit in committed) else "attributions"
     return run.tables(kind, model, method, [*_IDENTITY, *columns])
+
+
+def _effort_rows(run: Run, model: str, method: str) -> Iterator[pa.Table]:
+    """The numbers of `_EFFORT`: of the metrics, or, in a run of schema 1, of the attributions."""
+    if run.version == 1:
+        yield from run.tables("attributions", model, method, ["shard", "index", *_EFFORT])
+        return
+    names = {stored: name for stored, name in SHARED.items() if name in _EFFORT}
+    for table in run.tables("metrics", model, method, ["shard", "index", *names]):
+        yield table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
 def _add_rows(found: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
@@ -416,5 +439,5 @@ def quarantine_rows(run: Run) -> list[dict[str, object]]:
     names = ("shard", "kind", "key", "offset", "reason", "attempts")
     return sorted(
         ({name: record.get(name) for name in names} for record in run.quarantine),
-        key=lambda record: json.dumps(record, sort_keys=True, default=str),
+        key=lambda record: to_json(record, compact=True, default=str),
     )

@@ -46,6 +46,13 @@ def percent_interval(estimate: Estimate) -> str:
     return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
+def p_value(value: float | None) -> str:
+    """A p-value, with the sign before it: what is smaller than the third decimal shows is said to be so."""
+    if value is None:
+        return NONE
+    return "< .001" if value < 0.001 else "= 1" if value >= 0.9995 else f"= {value:.3f}".replace("= 0.", "= .")
+
+
 def integer(value: float | None) -> str:
     """A count."""
     return NONE if value is None else f"{value:,.0f}"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from pipeline.report.measurements import ordered_methods
+from pipeline import yaml12
+from pipeline.jsontext import to_json
+from pipeline.report.reference import ordered_methods
 from pipeline.results import Run
 from ssig.options import as_dict
 from ssig.registry import METRICS
@@ -73,8 +73,8 @@ class Provenance:
     evaluations: tuple[str, ...]
 
 
-def provenance(run: Run, model: str) -> Provenance:
-    """The provenance of a model's rows."""
+def provenance(run: Run, model: str, reference: str | None = None) -> Provenance:
+    """The provenance of a model's rows, whose report was asked to compare with `reference`."""
     labels = ordered_methods(run, model)
     configs = [run.config[model, label] for label in labels]
     names = {config.get("method", {}).get("name") for config in configs}
@@ -89,9 +89,45 @@ def provenance(run: Run, model: str) -> Provenance:
         ),
         machine=_facts(configs[0].get("machine", {})),
         missing_controls=tuple(control for control, known in CONTROLS.items() if names.isdisjoint(known)),
-        jobs=tuple(job_files(run, model)),
+        jobs=tuple(job_files(run, model, reference)),
         evaluations=tuple(evaluation_commands(run, model)),
     )
+
+
+def network_input(config: Mapping[str, Any]) -> str:
+    """What a network is given, in a sentence, from a label's configuration."""
+    model = config.get("model", {})
+    height, width = _pair(model.get("input_size")) or ("?", "?")
+    mean, std = model.get("mean"), model.get("std")
+    normalised = f"mean {_text(mean)} and standard deviation {_text(std)}, of pixels in [0, 1]"
+    if mean is None or std is None:
+        normalised = "mean and standard deviation that are not recorded"
+    source = config.get("input_source")
+    told = f" Source: {source}." if source else ""
+    return f"{height} × {width} pixels{_resized(model.get('geometry'))}; normalised with {normalised}.{told}"
+
+
+def network_warnings(config: Mapping[str, Any]) -> list[str]:
+    """What was noticed when the network was loaded, one sentence each."""
+    recorded = [owner.get("warnings") for owner in (config, config.get("model", {}))]
+    found = [str(one) for warnings in recorded if isinstance(warnings, list) for one in warnings]
+    return list(dict.fromkeys(found))
+
+
+def _resized(geometry: Any) -> str:
+    """How an image becomes that size, as a part of a sentence; empty where it is not known."""
+    if not isinstance(geometry, Mapping):
+        return "" if geometry is None else f" ({_text(geometry)})"
+    resize = _pair(geometry.get("resize"))
+    if resize is None:
+        return f" ({_text(geometry)})"
+    covers = "exactly" if geometry.get("mode") == "squash" else "cover"
+    how = f"{resize[0]} × {resize[1]} ({_text(geometry.get('interpolation'))})"
+    return f", cut from the centre of images resized to {covers} {how}"
+
+
+def _pair(values: Any) -> tuple[Any, Any] | None:
+    return (values[0], values[1]) if isinstance(values, list | tuple) and len(values) == 2 else None
 
 
 def data(run: Run) -> dict[str, str]:
@@ -107,13 +143,13 @@ def versions(run: Run) -> dict[str, str]:
     return _facts(run.document.get("versions", {}))
 
 
-def job_files(run: Run, model: str) -> Iterator[str]:
+def job_files(run: Run, model: str, reference: str | None = None) -> Iterator[str]:
     """The YAML jobs that repeat a model's part of the run, every option in full: one for all methods, if it can be."""
     alike: dict[str, list[str]] = {}
     for label in ordered_methods(run, model):
         config = run.config[model, label]
-        alike.setdefault(json.dumps([config.get(name) for name in ("model", "maps", "channels")]), []).append(label)
-    return (_job_file(run, model, labels) for labels in alike.values())
+        alike.setdefault(to_json([config.get(name) for name in ("model", "maps", "channels")]), []).append(label)
+    return (_job_file(run, model, labels, reference) for labels in alike.values())
 
 
 def evaluation_commands(run: Run, model: str) -> Iterator[str]:
@@ -131,32 +167,34 @@ def evaluation_commands(run: Run, model: str) -> Iterator[str]:
 def _choice(name: str, options: Mapping[str, Any]) -> str:
     """A metric as the command line takes it: ``NAME:option=value,…``."""
     usual = as_dict(METRICS[name].parse({})) if name in METRICS else {}
-    given = [f"{option}={json.dumps(value)}" for option, value in options.items() if usual.get(option, ...) != value]
+    given = [f"{option}={to_json(value)}" for option, value in options.items() if usual.get(option, ...) != value]
     return ":".join([name, ",".join(given)] if given else [name])
 
 
-def _job_file(run: Run, model: str, labels: Sequence[str]) -> str:
+def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None) -> str:
     configs = [run.config[model, label] for label in labels]
     metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
     dataset = run.document.get("dataset", {})
     known = configs[0].get("model", {})
+    network = {**{name: known[name] for name in _JOB_MODEL if name in known}, **known.get("stated", {})}
     stored: dict[str, Any] = {name: configs[0][name] for name in ("maps", "channels") if name in configs[0]}
     job = {
         "dataset": {
             "shards": [shard["url"] for shard in dataset.get("shards", [])],
             "limit": dataset.get("limit"),
         },
-        "model": {**{name: known[name] for name in _JOB_MODEL if name in known}, "label": model},
+        "model": {**network, "label": model},
         "methods": [
             {"name": method.get("name", label), "label": label, **method.get("options", {})}
             for label, method in zip(labels, (config.get("method", {}) for config in configs), strict=True)
         ],
         "metrics": [{"name": name, **options} for name, options in metrics.items()],
         "output": {"path": run.root, **stored},
+        **({"report": {"reference": reference}} if reference in labels else {}),
         "unit_size": run.document.get("unit_size"),
         "seed": run.document.get("seed"),
     }
-    return yaml.safe_dump(job, sort_keys=False, default_flow_style=None, width=110)
+    return yaml12.dump(job, sort_keys=False, default_flow_style=None, width=110)
 
 
 def options_text(options: Mapping[str, Any]) -> str:
@@ -191,7 +229,7 @@ def _metrics(measured: Iterable[tuple[str | None, str, Mapping[str, Any]]]) -> t
     settings: dict[tuple[str, str | None, str], list[str]] = {}
     for evaluation, label, metrics in measured:
         for name, options in metrics.items():
-            settings.setdefault((name, evaluation, json.dumps(options)), []).append(label)
+            settings.setdefault((name, evaluation, to_json(options)), []).append(label)
     known = {metric.name: metric for metric in METRICS}
     order = {name: position for position, name in enumerate(known)}
     return tuple(

@@ -12,16 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report import numbers
-from pipeline.report.comparison import Kept
+from pipeline.report.comparison import Grouping, Kept
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve, score_label
-from pipeline.report.effort import PHASES
+from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.figures import figure, strip, swatch
-from pipeline.report.findings import caution
+from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.gallery import DIVERGING, PERCENTILE, SEQUENTIAL
 from pipeline.report.measurements import Column, Failure
 from pipeline.results import Run
-from pipeline.statistics import RESAMPLES
 
 SHOWN_FAILURES = 200
 SHARED_SECONDS = (
@@ -31,8 +30,9 @@ SHARED_SECONDS = (
 )
 WHOLE_NOTE = (
     "Numbers that are no means over images: each is made at once from the images that all methods with that number "
-    "have. Intervals are paired: the same resampled images for every method. There is none for distances and bounds "
-    "that compare every image with all others, nor for more curves than can be drawn again in reasonable time."
+    "have. Intervals are paired percentile intervals: the same resampled images for every method. Of few images they "
+    "are too narrow, so no verdict is made of them. There is none for distances and bounds that compare every image "
+    "with all others, nor for more curves than can be drawn again in reasonable time."
 )
 _ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}
 _TARGETS = {"label": "labelled class", "predicted": "predicted class"}
@@ -60,7 +60,9 @@ def html(run: Run, report: Report) -> str:
 def markdown(report: Report) -> str:
     """The same numbers without pictures."""
     environment = _environment(autoescape=False, finalize=_markdown_text)
-    return environment.get_template("report.md").render(report=report, bold=Markup("**"), **_constants())
+    return environment.get_template("report.md").render(
+        report=report, bold=Markup("**"), comma=Markup(", "), **_constants()
+    )
 
 
 def _environment(**settings: Any) -> Environment:
@@ -82,11 +84,17 @@ def _environment(**settings: Any) -> Environment:
         "arrow": lambda direction: Markup(_ARROWS.get(direction, "")),
         "breakable": _breakable,
         "by_account": _by_account,
-        "caution": caution,
+        "few": lambda count: Markup(f" ({few(count)})" if few(count) else ""),
+        "images": _images,
+        "p_value": numbers.p_value,
+        "grouping_sentence": grouping_sentence,
+        "letters": _letters,
+        "rank": _rank,
         "counts": _counts,
         "explained": _explained,
         "setting": _setting,
         "shared_count": _shared_count,
+        "shortfall": shortfall,
         "strip": strip,
         "swatch": swatch,
         "text": lambda value: numbers.NONE if value is None else str(value),
@@ -101,7 +109,7 @@ def _constants() -> dict[str, Any]:
     return {
         "shown_failures": SHOWN_FAILURES,
         "phases": PHASES,
-        "resamples": RESAMPLES,
+        "definitions": DEFINITIONS,
         "shared_seconds": SHARED_SECONDS,
         "whole_note": WHOLE_NOTE,
     }
@@ -123,6 +131,30 @@ def _markdown_text(value: Any) -> Any:
         return value
     escaped = _NUMBERED.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\g<0>", " ".join(str(value).split())))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _images(count: int) -> Markup:
+    """The N of a number, with what is said beside it where N is small."""
+    note = few(count)
+    return Markup(f"N {numbers.integer(count)}{f' ({note})' if note else ''}")
+
+
+def _rank(model: ModelReport, method: str, column: Column) -> Markup:
+    """The ranks that a method may have in a column; empty where methods are not ranked."""
+    lead = model.comparison.leads.get(column.name)
+    if lead is None or method not in lead.ranks:
+        return Markup("")
+    rank = lead.ranks[method]
+    return Markup(f"rank {rank.low}" if rank.low == rank.high else f"rank {rank.low} to {rank.high}")
+
+
+def _letters(grouping: Grouping, method: str) -> Markup:
+    """A letter for each group that a method is in: methods that share one are not told apart."""
+    return Markup(" ".join(_letter(number) for number, group in enumerate(grouping.groups) if method in group))
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number) if number < 26 else f"a{number - 25}"
 
 
 def _figures(run: Run, model: ModelReport) -> list[Markup]:
@@ -151,7 +183,8 @@ def _by_account(accounts: Iterable[Kept]) -> list[tuple[list[str], Kept]]:
 
 def _counts(curves: Sequence[Curve]) -> str:
     counts = sorted({curve.count for curve in curves})
-    return numbers.integer(counts[0]) if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    note = f" ({few(counts[0])})" if few(counts[0]) else ""
+    return f"{counts[0]:,}{note}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}{note}"
 
 
 def _explained(model: ModelReport) -> str:

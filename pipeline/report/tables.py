@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.report.comparison import Estimate
 from pipeline.report.contents import ModelReport, Report
@@ -38,12 +38,29 @@ def tables(report: Report) -> dict[str, str]:
         ),
         "quarantine.csv": _csv(_QUARANTINE, ([record[name] for name in _QUARANTINE] for record in report.quarantine)),
         "metrics.csv": _csv(
-            ("model", "method", "column", "direction", *_ESTIMATE),
-            (row for model in models for row in _estimates(model, model.comparison.means)),
+            ("model", "method", "column", "direction", *_ESTIMATE, "coverage"),
+            (row for model in models for row in _means(model)),
         ),
         "differences.csv": _csv(
-            ("model", "method", "column", "direction", *_ESTIMATE, "reference"),
-            ((*row, model.reference) for model in models for row in _estimates(model, model.comparison.differences)),
+            ("model", "method", "column", "direction", *_ESTIMATE, "p", "verdict", "reference"),
+            (row for model in models for row in _differences(model)),
+        ),
+        "leads.csv": _csv(
+            ("model", "column", "direction", "leader", "ahead", "rival", *_PAIRED, "n", "p", "reason"),
+            (row for model in models for row in _leads(model)),
+        ),
+        "ranks.csv": _csv(
+            ("model", "column", "method", "low", "high"),
+            (
+                (model.model, lead.column.name, method, rank.low, rank.high)
+                for model in models
+                for lead in model.leads
+                for method, rank in lead.ranks.items()
+            ),
+        ),
+        "groups.csv": _csv(
+            ("model", "family", "method", "average_rank", "groups", "critical_difference", "p", "n"),
+            (row for model in models for row in _groups(model)),
         ),
         "exclusions.csv": _csv(
             ("model", "column", "method", "kept", "excluded", "reason", "count"),
@@ -73,11 +90,37 @@ def tables(report: Report) -> dict[str, str]:
     }
 
 
-def _estimates(model: ModelReport, estimates: Mapping[str, Mapping[str, Estimate]]) -> Iterator[tuple[object, ...]]:
-    for method, row in estimates.items():
+def _means(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for method, row in model.comparison.means.items():
         for column in (*model.headlines, *model.further):
             item = row[column.name]
-            yield model.model, method, column.name, column.direction, item.mean, item.low, item.high, item.count
+            yield model.model, method, column.name, column.direction, *_numbers(item), item.coverage
+
+
+def _differences(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for method, row in model.comparison.differences.items():
+        for column in (*model.headlines, *model.further):
+            item = row[column.name]
+            identity = (model.model, method, column.name, column.direction)
+            yield (*identity, *_numbers(item), item.p, item.verdict, model.reference)
+
+
+def _leads(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for lead in model.leads:
+        item = lead.difference or _NO_ESTIMATE
+        who = (lead.leader, lead.ahead, lead.rival)
+        yield (model.model, lead.column.name, lead.column.direction, *who, *_numbers(item), lead.p, lead.reason)
+
+
+def _groups(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for one in model.groupings:
+        for method, rank in one.ranks.items():
+            groups = " ".join(str(number) for number, group in enumerate(one.groups, 1) if method in group)
+            yield (model.model, one.family, method, rank, groups, one.critical_difference, one.p, one.count)
+
+
+def _numbers(item: Estimate) -> tuple[object, ...]:
+    return item.mean, item.low, item.high, item.count
 
 
 def _exclusions(model: ModelReport) -> Iterator[tuple[object, ...]]:

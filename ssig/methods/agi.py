@@ -70,7 +70,7 @@ def agi(group: Group, options: AdversarialOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=None,
+        error=None,
         evaluations=evaluations,
     )
 

@@ -83,7 +83,7 @@ def blur_ig(group: Group, options: BlurOptions) -> Steps:
         options.readout,
         scores,
         has_residual=True,
-        standard_error=None,
+        error=None,
         evaluations=options.steps,
     )
 

@@ -81,7 +81,7 @@ def control(make: Callable[[Group, Any], Tensor]) -> Callable[[Group, Any], Step
             options.readout,
             scores,
             has_residual=False,
-            standard_error=None,
+            error=None,
             evaluations=0,
         )
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, gradients_of
-from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
+from ssig.integration import attribution, endpoints, error_of_parts, gradients_of
+from ssig.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.scores import score
@@ -45,9 +45,7 @@ def expected_gradients(group: Group, options: ExpectedGradientsOptions) -> Steps
     pool = references_of(group)
     pool_scores = scores_of_references(group, group.score)
     values, baseline_scores = WeightedSum(), WeightedSum()
-    error: StandardError = (
-        Welford() if options.readout == "sum" else SplitHalves(lambda mean: readout(options.readout, mean))
-    )
+    error = error_of_parts(options.readout)
     for first in range(0, options.samples, group.budget):
         drawn = range(first, min(first + group.budget, options.samples))
         points, differences = [], []
@@ -70,7 +68,7 @@ def expected_gradients(group: Group, options: ExpectedGradientsOptions) -> Steps
         options.readout,
         scores,
         has_residual=True,
-        standard_error=error.result(),
+        error=error,
         evaluations=options.samples,
     )
 
@@ -114,6 +112,7 @@ METHODS.add(
         equation="E[(x - x') * grad f(x' + t (x - x'))], x' from the data set, t ~ U(0, 1)",
         evaluations=lambda options: int(options.samples),
         complete=True,
+        revision=1,  # errors come from eight groups of samples
         baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"samples": 200, "pool": 200}},

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssig.errors import ModelError
 from ssig.integrands import READOUTS
 from ssig.integration import attribution, endpoints, gradients_of
-from ssig.layers import LAST_CONV, activations_of, enlarged
+from ssig.layers import LAST_CONV, activations_of, enlarged, feature_maps
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.suppression import CommonOptions
@@ -35,26 +34,27 @@ class CamOptions(CommonOptions):
 def grad_cam(group: Group, options: CamOptions) -> Steps:
     scores = yield from endpoints(group)
     response = yield Request(group.images, group.owners(), layer=options.layer)
-    maps = class_activation(gradients_of(response), activations_of(response))
+    maps = class_activation(gradients_of(response), activations_of(response), group.images)
     return attribution(
         enlarged(maps.relu() if options.relu else maps, group.images),
         options.readout,
         scores,
         has_residual=False,
-        standard_error=None,
+        error=None,
         evaluations=1,
     )
 
 
-def class_activation(gradients: Tensor, activations: Tensor) -> Tensor:
+def class_activation(gradients: Tensor, activations: Tensor, images: Tensor) -> Tensor:
     """`sum_c w_c A_c`, (n, 1, h, w).
 
     Args:
-        gradients, activations: (n, c, h, w) at a layer.
+        gradients, activations: at a layer, (n, c, h, w) or (n, h, w, c).
+        images: (..., H, W), for their proportions.
     """
-    if gradients.ndim != 4:
-        raise ModelError(f"the layer gives {tuple(gradients.shape)}; expected (n, channels, height, width)")
-    return (gradients.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True)
+    size = (images.shape[-2], images.shape[-1])
+    weights = feature_maps(gradients, size).mean(dim=(2, 3), keepdim=True)
+    return (weights * feature_maps(activations, size)).sum(dim=1, keepdim=True)
 
 
 METHODS.add(
@@ -67,5 +67,6 @@ METHODS.add(
         evaluations=lambda options: 1,
         complete=False,
         baseline=lambda options: False,
+        revision=1,
     )
 )

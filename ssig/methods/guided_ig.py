@@ -89,7 +89,7 @@ def guided_ig(group: Group, options: GuidedOptions) -> Steps:
         options.readout,
         scores,
         has_residual=True,
-        standard_error=None,
+        error=None,
         evaluations=options.steps,
     )
 

@@ -75,7 +75,7 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=None,
+        error=None,
         evaluations=options.steps,
     )
 

@@ -26,15 +26,15 @@ import torch
 from torch import Tensor
 
 from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, gradients_of, scores_of
+from ssig.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
 from ssig.methods.guided_ig import GuidedOptions, guided_ig
 from ssig.methods.ssig_path import PathOptions, onsets, suppression_path
-from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
+from ssig.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.samplers import Line
 from ssig.suppression import CommonOptions
-from ssig.types import SCORE_AND_GRADIENT, Group, Request, Response, Steps
+from ssig.types import SCORE_AND_GRADIENT, Group, Request, Response, Steps, differs
 
 # Asks for the gradients at X_0 .. X_{K-1} of every image of a group, in order; any number of steps in one request.
 Path = Generator[Request, Response, object]
@@ -96,9 +96,7 @@ def idgi(group: Group, paths: Callable[[Group], Sequence[Path]], *, readout_name
     score, baseline_score = yield from endpoints(group)
     walks = paths(dataclasses.replace(group, scores=score, baseline_scores=baseline_score))
     total = WeightedSum()
-    error: StandardError = (
-        Welford() if readout_name == "sum" else SplitHalves(lambda values: readout(readout_name, values))
-    )
+    error = error_of_parts(readout_name)
     for number, walk in enumerate(walks):
         values = yield from idgi_along(group, walk, score)
         total.add(1 / len(walks), values)
@@ -108,24 +106,34 @@ def idgi(group: Group, paths: Callable[[Group], Sequence[Path]], *, readout_name
         readout_name,
         (score, baseline_score),
         has_residual=True,
-        standard_error=error.result(),
+        error=error,
         evaluations=evaluations,
     )
 
 
 def idgi_along(group: Group, path: Path, score: Tensor) -> Generator[Request, Response, Tensor]:
-    """IDGI of one path that ends in the images, (B, C, H, W); `score` (B,) is theirs."""
+    """IDGI of one path that ends in the images, (B, C, H, W); `score` (B,) is theirs.
+
+    A step that does not move adds nothing, by decision: the shares would make a map of what rounding does to scores.
+    """
     values, shares = torch.zeros_like(group.images), torch.zeros_like(group.images)
-    before = score
+    left, before = group.images, score
+
+    def add(point: Tensor, here: Tensor) -> None:
+        change = torch.where(differs(point, left), here - before, 0)
+        values.addcmul_(shares, change.view(-1, 1, 1, 1))
+
     request: Request | None = next(path)
     while request is not None:
         response = yield request
         steps = len(request.points) // len(group)
-        for gradient, here in zip(gradients_of(response).chunk(steps), scores_of(response).chunk(steps), strict=True):
-            values.addcmul_(shares, (here - before).view(-1, 1, 1, 1))
-            shares, before = squared_shares(gradient), here
+        reached = (request.points.to(values), gradients_of(response), scores_of(response))
+        for point, gradient, here in zip(*(tensor.chunk(steps) for tensor in reached), strict=True):
+            add(point, here)
+            left, before, shares = point, here, squared_shares(gradient)
         request = _next(path, response)
-    return values.addcmul_(shares, (score - before).view(-1, 1, 1, 1))
+    add(group.images, score)
+    return values
 
 
 def squared_shares(gradient: Tensor) -> Tensor:
@@ -174,6 +182,7 @@ METHODS.add(
         equation="sum_k g_k^2 / |g_k|^2 (f(X_{k+1}) - f(X_k)) along the straight line",
         evaluations=lambda options: int(options.steps),
         complete=True,
+        revision=1,  # a step that does not move adds nothing
         path=lambda options: ("line", "left", options.steps),
         presets=PRESETS,
     )
@@ -187,6 +196,7 @@ METHODS.add(
         equation="sum_k g_k^2 / |g_k|^2 (f(X_{k+1}) - f(X_k)) along the path of Guided IG",
         evaluations=lambda options: int(options.steps),
         complete=True,
+        revision=1,  # a step that does not move adds nothing
         presets={"paper": {**PRESETS["paper"], **METHODS["guided-ig"].presets["paper"]}},
     )
 )
@@ -199,5 +209,6 @@ METHODS.add(
         equation="E_s[sum_k g_k^2 / |g_k|^2 (f(X_{k+1}) - f(X_k))] along random monotone suppression paths",
         evaluations=lambda options: int(options.samples),
         complete=True,
+        revision=1,  # a step that does not move adds nothing
     )
 )

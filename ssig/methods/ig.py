@@ -31,7 +31,16 @@ class IntegratedGradientsOptions(CommonOptions):
     steps: int = option(32, "points on the path, one gradient evaluation each", at_least=1)
     rule: str = option("gauss-legendre", "quadrature; adaptive takes at most `steps` points", choices=RULES_OF_IG)
     tolerance: float = option(
-        0.01, "of the adaptive rule: summed errors of the intervals, relative to f(x) - f(x')", above=0
+        0.01,
+        "of the adaptive rule: summed errors of the intervals, relative to f(x) - f(x'). It bounds the residual and "
+        "not the error of the map, which may be 30 % where the residual is .5 %",
+        above=0,
+    )
+    map_tolerance: float = option(
+        0.0,
+        "of the adaptive rule: it goes on until half as many points more change the map by at most this share of its "
+        "norm; 0: it does not watch the map",
+        at_least=0,
     )
 
     def __post_init__(self) -> None:
@@ -45,7 +54,11 @@ def integrated_gradients(group: Group, options: IntegratedGradientsOptions) -> S
     if options.rule == ADAPTIVE:
         return (
             yield from adaptive_path(
-                group, most=options.steps, tolerance=options.tolerance, readout_name=options.readout
+                group,
+                most=options.steps,
+                tolerance=options.tolerance,
+                map_tolerance=options.map_tolerance,
+                readout_name=options.readout,
             )
         )
     return (

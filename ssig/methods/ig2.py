@@ -30,10 +30,10 @@ from torch import Tensor
 
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, gradients_of, scores_of
+from ssig.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
 from ssig.methods.agi import GRADIENT, LOGITS_AND_GRADIENT, logits_of
 from ssig.methods.expected_gradients import references_of
-from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
+from ssig.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.suppression import CommonOptions
@@ -61,9 +61,7 @@ def ig2(group: Group, options: IterativeOptions) -> Steps:
     drawn = counterparts(group, pool, options.paths)
     paths = drawn.shape[1]
     values, ends = WeightedSum(), WeightedSum()
-    error: StandardError = (
-        Welford() if options.readout == "sum" else SplitHalves(lambda mean: readout(options.readout, mean))
-    )
+    error = error_of_parts(options.readout)
     for first in range(0, paths, group.budget):
         goals = pool.logits[drawn[:, first : first + group.budget].T.reshape(-1)]
         sums, end_scores = yield from approaches(group, goals, options)
@@ -79,7 +77,7 @@ def ig2(group: Group, options: IterativeOptions) -> Steps:
         options.readout,
         scores,
         has_residual=True,
-        standard_error=error.result(),
+        error=error,
         evaluations=2 * options.steps * paths,
     )
 
@@ -151,6 +149,7 @@ METHODS.add(
         equation="E_r[sum_k (X_k - X_{k+1}) grad f(X_k)], X descending from x to logits of other images",
         evaluations=lambda options: 2 * int(options.steps * options.paths),
         complete=True,
+        revision=1,  # errors come from eight groups of samples
         baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"steps": 201, "score": "logit"}},

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ssig.integration import attribution, endpoints
@@ -39,9 +40,12 @@ def integrated_grad_cam(group: Group, options: IntegratedCamOptions) -> Steps:
     scores = yield from endpoints(group)
     response = yield Request(group.baselines, group.owners(), want=SCORE, layer=options.layer)
     baseline_activations = activations_of(response)
+    # At an image that equals its baseline nothing is gained, whatever rounding makes of it in another batch.
+    moved = group.moved.view(-1, *[1] * (baseline_activations.ndim - 1))
 
     def gained(gradients: Tensor, activations: Tensor) -> Tensor:
-        maps = class_activation(gradients, activations - baseline_activations)
+        change = torch.where(moved, activations - baseline_activations, 0)
+        maps = class_activation(gradients, change, group.images)
         return maps.relu() if options.relu else maps
 
     maps, _ = yield from averaged(group, Line(options.rule), options.steps, options.layer, gained)
@@ -50,7 +54,7 @@ def integrated_grad_cam(group: Group, options: IntegratedCamOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=None,
+        error=None,
         evaluations=options.steps,
     )
 
@@ -64,6 +68,7 @@ METHODS.add(
         equation="integral of ReLU(sum_c w_c (A_c(x_a) - A_c(x'))) da, x_a = x' + a (x - x')",
         evaluations=lambda options: int(options.steps),
         complete=False,
+        revision=1,  # zeros where the image equals its baseline; channels-last layers
         presets={"paper": {"steps": 50, "rule": "left", "baseline": "black"}},
     )
 )

@@ -59,7 +59,7 @@ def left_ig(group: Group, options: LeftOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=None,
+        error=None,
         evaluations=options.steps,
     )
 

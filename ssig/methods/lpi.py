@@ -50,6 +50,8 @@ from ssig.types import SCORE, Group, Request, Response, Steps
 RESTARTS, ITERATIONS, SEED = 3, 600, 0
 # Two images are equally near to their middle, and the first stands for both, whatever the rounding of their logits.
 TIE = 1e-3
+# Logits of one image in two batches differ by less than this share of the largest; those of two images by more.
+SAME = 1e-5
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def lpi(group: Group, options: LocalPathOptions) -> Steps:
         options.readout,
         scores,
         has_residual=not options.compat,
-        standard_error=None,
+        error=None,
         evaluations=evaluations,
     )
 
@@ -158,13 +160,25 @@ def _centre(logits: NDArray[np.float64], inside: NDArray[np.int64], paths: int) 
 def clusters(logits: NDArray[np.float64], rows: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
     """Cuts `rows` of `logits` by k-means into at most `count` clusters, none of them empty."""
     found = logits[rows]
-    count = min(count, len(np.unique(found, axis=0)))
+    count = distinct(found, count)
     if count == 1:
         return [rows]
     from sklearn.cluster import KMeans  # a second to import, which no other method needs
 
     labels = KMeans(count, n_init=RESTARTS, max_iter=ITERATIONS, random_state=SEED).fit_predict(found)
     return [rows[labels == label] for label in np.unique(labels)]
+
+
+def distinct(logits: NDArray[np.float64], most: int) -> int:
+    """How many rows of `logits` (n, classes) differ by more than rounding, counted up to `most`."""
+    apart = SAME * np.linalg.norm(logits, axis=1).max()
+    kept = logits[:1]
+    for row in logits[1:]:
+        if len(kept) == most:
+            break
+        if (np.linalg.norm(kept - row, axis=1) > apart).all():
+            kept = np.concatenate([kept, row[None]])
+    return len(kept)
 
 
 def slot(own: Sequence[Centre], number: int, options: LocalPathOptions) -> Slot:
@@ -207,6 +221,7 @@ METHODS.add(
         equation="sum_r p_r (x - x_r) * integral of grad f(x_r + t (x - x_r)) dt, x_r and p_r by k-means of logits",
         evaluations=lambda options: int(options.paths * options.steps),
         complete=True,
+        revision=1,  # references that differ by rounding are one
         baseline=lambda options: False,
         references=lambda options: int(options.pool),
         presets={"paper": {"paths": 20, "steps": 5, "rule": "endpoints", "pool": 256, "score": "logit"}},

@@ -28,6 +28,7 @@ METHODS.add(
         equation="E[(grad f(x + sigma (max x - min x) eps))^2]",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        revision=1,  # errors come from eight groups of samples
         baseline=METHODS["smoothgrad"].baseline,
         presets={"paper": {"samples": 25, "score": "probability"}},
     )

@@ -106,7 +106,7 @@ def spectral_ig(group: Group, options: SpectralOptions) -> Steps:
         options.readout,
         scores,
         has_residual=True,
-        standard_error=None,
+        error=None,
         evaluations=options.steps,
     )
 

@@ -68,7 +68,7 @@ def ssig_attention(group: Group, options: SsigAttentionOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=error,
+        error=error,
         evaluations=options.samples,
     )
 
@@ -109,6 +109,7 @@ METHODS.add(
         equation="rollout of mean over heads of A(x) * E_m[ReLU(df(x' + m (x - x'))/dA)]",
         evaluations=lambda options: int(options.samples),
         complete=False,
+        revision=1,  # errors come from eight groups of samples
         presets={"chefer": {"sampler": "identity", "samples": 1}},
     )
 )

@@ -40,7 +40,7 @@ def ssig_cam(group: Group, options: SsigCamOptions) -> Steps:
     image_activations = activations_of(response)
 
     def weighed(gradients: Tensor, activations: Tensor) -> Tensor:
-        return class_activation(gradients, image_activations)
+        return class_activation(gradients, image_activations, group.images)
 
     def values_of(maps: Tensor) -> Tensor:
         return enlarged(maps.relu() if options.relu else maps, group.images)
@@ -54,7 +54,7 @@ def ssig_cam(group: Group, options: SsigCamOptions) -> Steps:
         options.readout,
         scores,
         has_residual=False,
-        standard_error=error,
+        error=error,
         evaluations=options.samples,
     )
 
@@ -68,5 +68,6 @@ METHODS.add(
         equation="ReLU(sum_c E_m[w_c] A_c(x)), w_c = mean of df(x' + m (x - x'))/dA_c, at a layer",
         evaluations=lambda options: int(options.samples),
         complete=False,
+        revision=1,  # errors come from eight groups of samples; channels-last layers
     )
 )

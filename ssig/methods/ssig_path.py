@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, gradients_of
-from ssig.moments import SplitHalves, StandardError, WeightedSum, Welford
+from ssig.integration import attribution, endpoints, error_of_parts, gradients_of
+from ssig.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.suppression import CommonOptions
@@ -48,9 +48,7 @@ def ssig_path(group: Group, options: PathOptions) -> Steps:
     scores = yield from endpoints(group)
     segments = options.samples // options.paths
     total = WeightedSum()
-    error: StandardError = (
-        Welford() if options.readout == "sum" else SplitHalves(lambda values: readout(options.readout, values))
-    )
+    error = error_of_parts(options.readout)
     for path in range(options.paths):
         onset = onsets(group, path)
         values = WeightedSum()
@@ -72,7 +70,7 @@ def ssig_path(group: Group, options: PathOptions) -> Steps:
         options.readout,
         scores,
         has_residual=True,
-        standard_error=error.result(),
+        error=error,
         evaluations=options.samples,
     )
 
@@ -93,5 +91,6 @@ METHODS.add(
         equation="(x - x') * E_s[integral of grad f(x' + gamma (x - x')) dgamma], gamma a random monotone path",
         evaluations=lambda options: int(options.samples),
         complete=True,
+        revision=1,  # errors come from eight groups of samples
     )
 )

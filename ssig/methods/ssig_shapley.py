@@ -28,5 +28,6 @@ METHODS.add(
         equation="(x - x') * E_k E_m[grad f(x' + m (x - x'))], m ~ Bernoulli((k + 1/2) / K) per pixel",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        revision=1,  # errors come from eight groups of samples
     )
 )

@@ -7,14 +7,16 @@ Parameter Values* (2018). `ddof` is 1 (unbiased, as in Xplique: the expectation 
 The squares are sums of deviations (Welford), where Captum's `E[g^2] - E[g]^2` cancels digits and may fall below 0.
 `preset: paper` gives Xplique's settings, whose sigma of .2 is absolute: here it is of the image's range.
 
-The standard error comes from the variances of the even and of the odd samples, whose sums of deviations merge into
-the whole's (Chan, Golub, LeVeque 1979); it needs 2 samples in either half.
+The standard error is the jackknife's over interleaved groups of samples (`ssig.moments`), whose sums of deviations
+merge (Chan, Golub, LeVeque 1979). Deviations that rounding of equal gradients explains are 0: a linear network, or an
+image of one colour, has no variance, and its rounding errors are no map.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -22,12 +24,16 @@ from torch import Tensor
 from ssig.errors import UsageError
 from ssig.integrands import READOUTS, readout
 from ssig.integration import attribution, endpoints, gradients_of
-from ssig.moments import Welford
+from ssig.moments import GROUPS, Welford, correlation, jackknife_error, stepped_up
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.samplers import Noise
 from ssig.suppression import CommonOptions, samples_option
 from ssig.types import Group, Request, Steps
+
+# Gradients of equal points differ by less than this many units of the last place of the largest.
+ROUNDING = 16
+FEWEST_FOR_ERROR = 4
 
 
 @dataclass(frozen=True)
@@ -45,36 +51,89 @@ class VarGradOptions(CommonOptions):
 def vargrad(group: Group, options: VarGradOptions) -> Steps:
     scores = yield from endpoints(group)
     noise = Noise(options.sigma)
-    even, odd = Welford(), Welford()
+    spread = Spread(options)
     for first in range(0, options.samples, group.budget):
         drawn = range(first, min(first + group.budget, options.samples))
         points = torch.cat([noise.point(group, k, options.samples) for k in drawn])
         response = yield Request(points, group.owners(len(drawn)))
         for k, gradient in zip(drawn, gradients_of(response).chunk(len(drawn)), strict=True):
-            (odd if k % 2 else even).add(k, gradient, gradient)
+            spread.add(k, gradient, gradient)
     return attribution(
-        merged_squares(even, odd) / (options.samples - options.ddof),
+        spread.variance(),
         options.readout,
         scores,
         has_residual=False,
-        standard_error=halves_error(even, odd, options),
+        error=spread,
         evaluations=options.samples,
     )
 
 
-def merged_squares(even: Welford, odd: Welford) -> Tensor:
-    """`sum_k (g_k - mean g)^2` of all samples, (B, C, H, W), from that of two parts."""
-    apart = odd.mean - even.mean
-    return even.squares + odd.squares + apart.square() * (even.count * odd.count / (even.count + odd.count))
+class Spread:
+    """The variance of gradients and the error of its map, from interleaved groups as in `ssig.moments`."""
 
+    def __init__(self, options: VarGradOptions) -> None:
+        self.options = options
+        self.groups = [Welford() for _ in range(GROUPS)]
 
-def halves_error(even: Welford, odd: Welford, options: VarGradOptions) -> Tensor | None:
-    """Standard error of the map, (B, H, W), as `ssig.moments` has it for halves; None for fewer than 4 samples."""
-    if odd.count < 2:
+    def add(self, sample: int, values: Tensor, mapped: Tensor) -> None:
+        self.groups[sample % GROUPS].add(sample, values, values)
+
+    def keep(self, rows: Tensor) -> None:
+        for group in self._filled:
+            group.keep(rows)
+
+    def variance(self) -> Tensor:
+        """(B, C, H, W), 0 where rounding of equal gradients explains it."""
+        return self._variance(self._filled)
+
+    def result(self) -> Tensor | None:
+        """Standard error of the map, (B, H, W); None for fewer than 4 samples."""
+        groups = self._filled
+        if sum(group.count for group in groups) < FEWEST_FOR_ERROR:
+            return None
+        without = [self._map([other for other in groups if other is not group]) for group in groups]
+        return jackknife_error(self._map(groups), without, [group.count for group in groups])
+
+    def bias(self) -> None:
         return None
-    first, second = (readout(options.readout, half.squares / (half.count - 1)) for half in (even, odd))
-    biased = (options.samples - 1) / (options.samples - options.ddof)
-    return (first - second).abs() / 2 * math.sqrt(math.pi / 2) * biased
+
+    def reliability(self) -> Tensor | None:
+        """(B,), as in `ssig.moments`."""
+        halves = [[group for group in self.groups[half::2] if group.count] for half in range(2)]
+        if sum(group.count for group in self._filled) < FEWEST_FOR_ERROR:
+            return None
+        return stepped_up(correlation(*(self._map(half) for half in halves))).to(halves[0][0].mean.dtype)
+
+    @property
+    def _filled(self) -> list[Welford]:
+        return [group for group in self.groups if group.count]
+
+    def _map(self, groups: Sequence[Welford]) -> Tensor:
+        return readout(self.options.readout, self._variance(groups))
+
+    def _variance(self, groups: Sequence[Welford]) -> Tensor:
+        whole = reduce(merged, groups)
+        return without_rounding(whole.squares, whole.mean, whole.count) / (whole.count - self.options.ddof)
+
+
+def merged(one: Welford, other: Welford) -> Welford:
+    """The sums of all samples from those of two parts (Chan, Golub, LeVeque 1979)."""
+    whole, apart = Welford(), other.mean - one.mean
+    whole.count = one.count + other.count
+    whole.mean = one.mean + apart * (other.count / whole.count)
+    whole.squares = one.squares + other.squares + apart.square() * (one.count * other.count / whole.count)
+    return whole
+
+
+def without_rounding(squares: Tensor, mean: Tensor, count: int) -> Tensor:
+    """Squared deviations, those set to 0 that rounding of equal gradients explains.
+
+    Args:
+        squares: (B, C, H, W), sums of `count` squared deviations.
+        mean: (B, C, H, W), the gradients' mean.
+    """
+    unit = ROUNDING * torch.finfo(mean.dtype).eps * mean.abs().amax(dim=(1, 2, 3), keepdim=True)
+    return torch.where(squares <= count * unit.square(), 0, squares)
 
 
 METHODS.add(
@@ -86,6 +145,7 @@ METHODS.add(
         equation="Var[grad f(x + sigma (max x - min x) eps)]",
         evaluations=lambda options: int(options.samples),
         complete=False,
+        revision=1,  # no variance from rounding
         baseline=lambda options: False,
         presets={"paper": {"samples": 50, "sigma": 0.2}},
     )

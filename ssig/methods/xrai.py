@@ -123,7 +123,7 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
         options.readout,
         scores,
         has_residual=False,
-        standard_error=None,
+        error=None,
         evaluations=torch.stack([part.gradient_evaluations for part in parts]).sum(dim=0),
     )
 

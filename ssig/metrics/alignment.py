@@ -12,8 +12,9 @@ Explanations* (2025); this measures its premise.
 
 Pairs i = j stay out of all four terms of `kid`: a sample depends on its own image, and without them the statistic is
 the unbiased U-statistic of Gretton et al. (2012) all the same. A law that gives the image itself scores exactly 0.
-`alignment_kid_error` is its first-order standard error over images; it is too small where the two laws are nearly
-equal. The Frechet distance is biased upwards, the more so with few images (at least several times d are wanted), and
+`alignment_kid_error` is its first-order standard error over images: right where the laws differ much, and too large,
+by up to sqrt(2), where they are nearly equal, since it counts twice the part of the variance that is then left. The
+Frechet distance is biased upwards, the more so with few images (at least several times d are wanted), and
 equal N is the condition of any comparison.
 
 Features of more than 64 entries are projected on 64 random orthonormal directions, the same everywhere, which keeps
@@ -246,6 +247,17 @@ METRICS.add(
         forwards=lambda options: 1 + options.samples,
         family="certainty",
         explanations=lambda options: 1,
+        descriptions={
+            "alignment": "distance of the samples' features from the image's (root mean square), over their norm",
+            "alignment_spectrum": "root mean square difference of log power spectra, samples to their image",
+            "alignment_vector": "features of the image, then of each sample",
+            "alignment_spectrum_vector": "log power by ring of the Fourier plane of the image, then of each sample",
+            "alignment_kid": "kernel distance (KID) of the samples' features from the images', on this network",
+            "alignment_kid_error": "standard error of alignment_kid: too large where the laws are nearly equal",
+            "alignment_frechet": "Frechet distance of the samples' features from the images', biased upwards",
+            "alignment_spectrum_distance": "root mean square difference of mean log power spectra, samples to images",
+            "alignment_images": "number of images that the numbers of the data set are made from",
+        },
         needs=frozenset({"samples", "model"}),
         vectors=("alignment_vector", "alignment_spectrum_vector"),
         dataset_columns={

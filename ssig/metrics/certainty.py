@@ -18,10 +18,11 @@ kept its own smoothness and they had nothing to do with each other. All shifts a
 What it is not. It is an estimate of a bound, from 784 dependent cells of one image that are treated as draws of one
 law; not the information of the whole image, of which a hand-made bank sees a part. Binning loses information: with 8
 bins a Gaussian copula of correlation .8 gives .44 of its .51 nats, and no map gets beyond ln 8 = 2.08. The correction
-takes the chance level of *unrelated* fields off related ones too, which is a little too much. The largest of five
-estimates is biased upwards. An estimate may be negative and stays so: means over images would be biased otherwise.
-A map in the centre of the image gets what centred objects share with it: read every value beside the controls
-(`random`, `sobel`, `centre`); `sobel`, itself an edge map, shows how high the bank lets a map rise.
+takes the chance level of *unrelated* fields off related ones too, which is too much. The largest of five estimates is
+biased upwards: by .01 nats for maps of noise, where each of the five is 0 on average. An estimate may be negative and
+stays so: means over images would be biased otherwise. A map in the centre of the image gets what centred objects share
+with it: read every value beside the controls (`random`, `sobel`, `centre`); `sobel`, itself an edge map, shows what a
+map of edges alone gets.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from scipy.special import entr
 from scipy.stats import rankdata
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.image_features import FEATURES, READINGS, constant, image_features, pooled_maps, settled
+from ssig.metrics.image_features import FEATURES, NAMES, READINGS, constant, image_features, pooled_maps, settled
 from ssig.metrics.results import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
@@ -140,6 +141,15 @@ METRICS.add(
             **dict.fromkeys(_BY_FEATURE, "higher"),
         },
         definition="mutual information of the ranks of map and image features on a grid, chance taken off, in nats",
+        descriptions={
+            "certainty": "greatest mutual information of the map with a feature of its image, in nats",
+            "certainty_mean": "mean mutual information of the map with the features of its image, in nats",
+            "certainty_bound": "exp(certainty) / bins, an estimate of a bound on the probability of a feature's bin",
+            **{
+                column: f"mutual information of the map with the image's {name}, chance taken off, in nats"
+                for column, name in zip(_BY_FEATURE, NAMES, strict=True)
+            },
+        },
         range="about 0 (unrelated) to ln bins",
         reference="after Luo, McDermott, O'Riordan 2025; torus translation: Harms et al. 2001",
         forwards=lambda options: 0,

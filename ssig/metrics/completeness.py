@@ -5,6 +5,7 @@
 Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017. The method computes delta with the score that
 it attributes; a method for which the sum means nothing has none. Delta and both scores are stored with the maps, so a
 run's own can be measured later. Relative gaps have heavy tails: use medians.
+Methods are not ranked by either number: f and x' are each method's own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch import Tensor
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.results import NoOptions, assemble
 from ssig.registry import METRICS, MetricSpec
+
+_OWN_BASELINE = "each method has a baseline and a score of its own, so that f(x) - f(x') is not the same for all"
 
 
 def completeness(evaluation: Evaluation, options: NoOptions) -> MetricResult:
@@ -55,6 +58,10 @@ METRICS.add(
         range="[0, inf)",
         reference="Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017",
         forwards=lambda options: 0,
+        incomparable=dict.fromkeys(("completeness", "completeness_relative"), _OWN_BASELINE),
+        descriptions={
+            "completeness_relative": "distance of the sum of the attributions from f(x) - f(x'), over |f(x) - f(x')|",
+        },
         needs=frozenset(),
     )
 )

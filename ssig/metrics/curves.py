@@ -7,7 +7,8 @@ RISE (Petsiuk et al., BMVC 2018) counts each of its blocks of pixels as 1 / n, a
 (`area: steps`). The ends of a curve are the same for every map: the image is evaluated when it is predicted, the
 reference once for both orders; between them are n - 1 forward evaluations per order. The protocols that the presets
 name are RISE's, that of IDG (Walker et al., AAAI 2024: RISE's in blocks of 224 pixels, by magnitude, on images that
-are classified correctly) and Xplique's (Fel et al., 2022: ten steps, zeros, logits).
+are classified correctly) and Xplique's (Fel et al., 2022: ten steps, zeros, logits); all of
+them order equal pixels by their place.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.perturbation import SCORES, image_scores, reference, reference_key, reference_scores, sweep
-from ssig.metrics.ranking import InOrder, OrderOptions, in_orders
+from ssig.metrics.ranking import InOrder, Order, OrderOptions, in_orders, ranks
 from ssig.metrics.results import assemble
 from ssig.options import option
 
 # Protocols; insertion's start and deletion's fill come on top. IDG further limits images per class and drops those
 # whose performance information curve is undefined: a choice of the data set, not of the curve.
-RISE = {"pixels_per_step": 8 * 224, "area": "steps"}
-IDG = {"pixels_per_step": 224, "area": "steps", "orders": "absolute", "filter": "correct"}
-XPLIQUE = {"steps": 10, "area": "steps", "score": "logit"}
+RISE = {"pixels_per_step": 8 * 224, "area": "steps", "ties": "raster"}
+IDG = {"pixels_per_step": 224, "area": "steps", "orders": "absolute", "filter": "correct", "ties": "raster"}
+XPLIQUE = {"steps": 10, "area": "steps", "score": "logit", "ties": "raster"}
 
 FILTERS = ("none", "correct")
 MISCLASSIFIED = "the target is not the predicted class (filter: correct)"
@@ -127,18 +128,18 @@ def _curves(evaluation: Evaluation, start: str, finish: str, options: CurveOptio
     ends = (_key(start, options), _key(finish, options))
     key = ("curve", *ends, counts, options.score, tuple(np.flatnonzero(dropped)))
 
-    def compute(rows: Tensor, ranks: Tensor) -> np.ndarray:
+    def compute(rows: Tensor, order: Order) -> np.ndarray:
         kept = ~dropped[rows.numpy()]
         curves = np.full((len(rows), len(counts)), np.nan)
-        curves[kept] = walk(rows[torch.from_numpy(kept)], ranks)
+        curves[kept] = walk(rows[torch.from_numpy(kept)], ranks(evaluation, order))
         return curves
 
-    def walk(rows: Tensor, ranks: Tensor) -> np.ndarray:
+    def walk(rows: Tensor, ranked: Tensor) -> np.ndarray:
         before, after = _end(evaluation, start, options), _end(evaluation, finish, options)
-        between = torch.tensor(counts[1:-1], dtype=ranks.dtype, device=ranks.device).view(-1, 1, 1, 1)
+        between = torch.tensor(counts[1:-1], dtype=ranked.dtype, device=ranked.device).view(-1, 1, 1, 1)
 
         def build(image: int, steps: Tensor) -> Tensor:
-            return torch.where(ranks[image] < between[steps], after[image], before[image])
+            return torch.where(ranked[image] < between[steps], after[image], before[image])
 
         inner = sweep(evaluation, rows, len(counts) - 2, build, options.score)
         first, last = (_end_scores(evaluation, end, options)[rows.numpy(), None] for end in (start, finish))

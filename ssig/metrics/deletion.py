@@ -41,6 +41,10 @@ METRICS.add(
         range="[0, 1] (any number for logits or normalised curves)",
         reference="Petsiuk et al., RISE, BMVC 2018",
         forwards=lambda options: options.forwards,
+        descriptions={
+            "deletion_curve": "target score after each step, from the whole image to the fill",
+        },
+        revision=1,
         needs=frozenset({"map", "model"}),
         presets={
             "rise": {**RISE, "fill": "mean"},

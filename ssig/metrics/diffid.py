@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.perturbation import image_scores, per_channel, sweep_scores
-from ssig.metrics.ranking import InOrder, OrderOptions, in_orders
+from ssig.metrics.ranking import InOrder, Order, OrderOptions, in_orders, ranks
 from ssig.metrics.results import assemble
 from ssig.registry import METRICS, MetricSpec
 
@@ -56,6 +56,15 @@ def diffid_curves(name: str) -> tuple[str, str]:
     return f"{name}_curve", f"{name}_abs_curve"
 
 
+def diffid_descriptions(name: str, kept: str) -> dict[str, str]:
+    """One line for each of these that the definition does not explain; `kept` is what is left of the image."""
+    return {
+        f"{name}_insertion": f"mean over r of the {kept} with the share r of lowest values hidden",
+        f"{name}_deletion": f"mean over r of the {kept} with the share r of highest values hidden",
+        f"{name}_curve": f"{kept} with the lowest hidden minus that with the highest hidden, at r = .1, .2, ..., .9",
+    }
+
+
 def diffid_result(name: str, survived: InOrder, evaluation: Evaluation, options: OrderOptions) -> MetricResult:
     """Means over r of the games `survived` (B, 2, 9), with the curves of their difference."""
     signed, absolute = (outcome[:, 0] - outcome[:, 1] for outcome in survived)
@@ -88,8 +97,11 @@ def games(evaluation: Evaluation, options: OrderOptions, score: str, elements: b
         elements: hide each channel of a pixel by itself, and not whole pixels.
     """
 
-    def play(rows: Tensor, ranks: Tensor) -> np.ndarray:
-        return _play(evaluation, rows, _of_elements(ranks, evaluation.images.shape[1]) if elements else ranks[:, None])
+    def play(rows: Tensor, order: Order) -> np.ndarray:
+        lowest, highest = (ranks(evaluation, order, lowest)[:, None] for lowest in (True, False))
+        if elements:
+            lowest, highest = _of_elements(lowest, highest, evaluation.images.shape[1], order)
+        return _play(evaluation, rows, torch.stack([lowest, highest]))
 
     key = ("diffid", "elements" if elements else "pixels")
     return InOrder(*(_survived(evaluation, scores, score) for scores in in_orders(evaluation, options, key, play)))
@@ -105,47 +117,48 @@ def _survived(evaluation: Evaluation, scores: np.ndarray, score: str) -> np.ndar
     return np.clip(ratio, 0.0, 1.0) if score == "probability" else ratio
 
 
-def _of_elements(ranks: Tensor, channels: int) -> Tensor:
-    """(B, C, H, W), ranks of the map's elements when it is repeated over channels; equal ones go by channel."""
-    channel = torch.arange(channels, dtype=ranks.dtype, device=ranks.device)
-    return ranks[:, None] * channels + channel.view(1, -1, 1, 1)
+def _of_elements(lowest: Tensor, highest: Tensor, channels: int, order: Order) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) each, ranks of the map's elements when it is repeated over channels; equal ones go by channel.
+
+    Ties by place are those of references, in which lowest first is the reverse of highest first.
+    """
+    channel = torch.arange(channels, dtype=highest.dtype, device=highest.device).view(1, -1, 1, 1)
+    last = channels - 1 - channel if order.ties == "raster" else channel
+    return lowest * channels + last, highest * channels + channel
 
 
-def _play(evaluation: Evaluation, rows: Tensor, ranks: Tensor) -> np.ndarray:
+def _play(evaluation: Evaluation, rows: Tensor, ranked: Tensor) -> np.ndarray:
     """(n, 2, 9, scores) of the images `rows` in Ins(r) and Del(r).
 
     Args:
         evaluation: the batch.
         rows: (n,) int64.
-        ranks: (B, 1, H, W) of pixels or (B, C, H, W) of elements, 0 for the highest.
+        ranked: (2, B, 1, H, W) of pixels or (2, B, C, H, W) of elements, 0 for what Ins(r) and Del(r) hide first.
     """
     images = evaluation.images
-    size = ranks.shape[1:].numel()
-    hidden = torch.arange(1, _RATIOS + 1, dtype=ranks.dtype, device=ranks.device) * size // 10
-    # The ranks low <= rank < high survive: the top of the map in insertion, its bottom in deletion.
-    low = torch.cat([torch.zeros_like(hidden), hidden])
-    high = torch.cat([size - hidden, torch.full_like(hidden, size)])
-    fill = _survivor_means(evaluation, ranks, low, high)
+    size = ranked.shape[2:].numel()
+    hidden = torch.arange(1, _RATIOS + 1, dtype=ranked.dtype, device=ranked.device) * size // 10
+    fill = torch.stack([_survivor_means(evaluation, game, hidden) for game in ranked])
     mean, std = per_channel(evaluation.mean, images), per_channel(evaluation.std, images)
 
     def build(image: int, steps: Tensor) -> Tensor:
-        lowest, highest = low[steps].view(-1, 1, 1, 1), high[steps].view(-1, 1, 1, 1)
-        survives = (ranks[image] >= lowest) & (ranks[image] < highest)
-        return torch.where(survives, images[image], fill[image, steps].view(-1, 1, 1, 1) * std + mean)
+        game, ratio = steps // _RATIOS, steps % _RATIOS
+        hides = ranked[game, image] < hidden[ratio].view(-1, 1, 1, 1)
+        return torch.where(hides, fill[game, image, ratio].view(-1, 1, 1, 1) * std + mean, images[image])
 
     changed = sweep_scores(evaluation, rows, _GAMES * _RATIOS, build, _SCORES)
     return changed.reshape(-1, _GAMES, _RATIOS, len(_SCORES))
 
 
-def _survivor_means(evaluation: Evaluation, ranks: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """(B, steps), mean over the elements of all channels with low <= rank < high, in normalised space."""
+def _survivor_means(evaluation: Evaluation, ranked: Tensor, hidden: Tensor) -> Tensor:
+    """(B, 9), mean over the elements of all channels whose rank is not below `hidden` (9,), in normalised space."""
     images = evaluation.images
     normalised = (images - per_channel(evaluation.mean, images)) / per_channel(evaluation.std, images)
-    shared = images.shape[1] // ranks.shape[1]  # channels of one rank
-    totals = normalised.double().reshape(*ranks.shape[:2], shared, ranks.shape[-2:].numel()).sum(dim=2).flatten(1)
-    by_rank = torch.empty_like(totals).scatter_(1, ranks.flatten(1).long(), totals)
-    sums = torch.nn.functional.pad(by_rank.cumsum(dim=1), (1, 0))
-    return ((sums[:, high] - sums[:, low]) / ((high - low) * shared)).to(images)
+    shared = images.shape[1] // ranked.shape[1]  # channels of one rank
+    totals = normalised.double().reshape(*ranked.shape[:2], shared, ranked.shape[-2:].numel()).sum(dim=2).flatten(1)
+    by_rank = torch.empty_like(totals).scatter_(1, ranked.flatten(1).long(), totals)
+    sums = by_rank.flip(1).cumsum(dim=1).flip(1)  # of all from a rank on
+    return (sums[:, hidden] / ((totals.shape[1] - hidden) * shared)).to(images)
 
 
 METRICS.add(
@@ -155,10 +168,12 @@ METRICS.add(
         options=DiffidOptions,
         columns=diffid_columns("diffid"),
         curves=diffid_curves("diffid"),
+        descriptions=diffid_descriptions("diffid", "probability kept"),
         definition="mean over r of the probability kept when the r lowest pixels are hidden minus the r highest",
         range="[-1, 1]",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023",
         forwards=forwards,
+        revision=1,
         needs=frozenset({"map", "model"}),
     )
 )

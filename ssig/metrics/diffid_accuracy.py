@@ -12,7 +12,7 @@ A random map scores about 0. Higher is better.
 
 from __future__ import annotations
 
-from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_result, forwards, games
+from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_descriptions, diffid_result, forwards, games
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.ranking import OrderOptions
 from ssig.registry import METRICS, MetricSpec
@@ -30,10 +30,12 @@ METRICS.add(
         options=OrderOptions,
         columns=diffid_columns("diffid_accuracy"),
         curves=diffid_curves("diffid_accuracy"),
+        descriptions=diffid_descriptions("diffid_accuracy", "accuracy"),
         definition="mean over r of 1[target predicted with the r lowest pixels hidden] - 1[with the r highest]",
         range="[-1, 1]",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023",
         forwards=forwards,
+        revision=1,
         needs=frozenset({"map", "model"}),
     )
 )

@@ -8,9 +8,9 @@ and unstable for x_y near 0. Hidden elements take the mean of the surviving ones
 
 Stored maps are 2-D, so this ranks the elements of the map repeated over channels. That is the evaluation of Yang et
 al., Local Path Integration for Attribution, AAAI 2023, for the order of |map|: accuracy, and logit ratio (preset
-`lpi`). The channels of a pixel tie; ties go by pixel in raster order and then by channel, so that at most one pixel
-is hidden in part and the number is close to `diffid_accuracy`. The evaluation of SIG (leekwoon/sig, KDD 2026; preset
-`sig`) ranks |A| over all D elements, so that its figures for attributions that differ between channels are not
+`lpi`). The channels of a pixel tie; ties go by pixel, in the order of `ties`, and then by channel, so that at most one
+pixel is hidden in part and the number is close to `diffid_accuracy`. The evaluation of SIG (leekwoon/sig, KDD 2026;
+preset `sig`) ranks |A| over all D elements, so that its figures for attributions that differ between channels are not
 comparable. A random map scores about 0. Higher is better.
 """
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_result, forwards, games
+from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_descriptions, diffid_result, forwards, games
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.ranking import OrderOptions
 from ssig.options import option
@@ -49,11 +49,16 @@ METRICS.add(
         options=DiffidElementOptions,
         columns=diffid_columns("diffid_element"),
         curves=diffid_curves("diffid_element"),
+        descriptions=diffid_descriptions("diffid_element", "score kept"),
         definition="`diffid_accuracy` with channel values hidden one by one, the map repeated over channels",
         range="[-1, 1] (any number for logits)",
         reference="Yang et al., Local Path Integration for Attribution, AAAI 2023; SIG, KDD 2026",
         forwards=forwards,
+        revision=1,
         needs=frozenset({"map", "model"}),
-        presets={"lpi": {"score": "logit", "orders": "absolute"}, "sig": {"orders": "absolute"}},
+        presets={
+            "lpi": {"score": "logit", "orders": "absolute", "ties": "raster"},
+            "sig": {"orders": "absolute", "ties": "raster"},
+        },
     )
 )

@@ -23,6 +23,7 @@ add_object_metric(
     "energy",
     energy,
     columns={"energy": "higher", "energy_chance": "none"},
+    descriptions={"energy_chance": "the object's share of the area: energy of a random map, on average"},
     definition="share of the sum of |map| that lies on the object",
     range="[0, 1], random: the object's share of the area",
     reference="Wang et al., Score-CAM, CVPR-W 2020",

@@ -54,6 +54,10 @@ METRICS.add(
         range="[-1, 1]",
         reference="Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, IJCAI 2020",
         forwards=lambda options: options.subsets,
+        descriptions={
+            "faithfulness_correlation_abs": "correlation of the sum of |map| over 5 % of the pixels, at random, "
+            "with the score they carry",
+        },
         needs=frozenset({"map", "model"}),
         presets={"quantus": {"subset_pixels": 224, "fill": "minimum"}},
     )

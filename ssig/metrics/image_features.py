@@ -21,6 +21,7 @@ from ssig.metrics.evaluation import Evaluation
 
 EDGE_SCALES = (1, 2, 4)
 FEATURES = (*(f"edges_{scale}" for scale in EDGE_SCALES), "luminance", "colour")
+NAMES = (*(f"edges of {scale} px" for scale in EDGE_SCALES), "luminance", "colour contrast")
 READINGS = ("magnitude", "signed")
 
 _LUMA = (0.2125, 0.7154, 0.0721)

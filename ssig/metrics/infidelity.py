@@ -12,8 +12,9 @@ score, as of IG; for a square the sum of the map inside it. I is in pixel space:
     gaussian  I ~ N(0, sigma^2), each element
     square    I = x - x' in a square, wherever it fits with equal probability, else 0 (preset `square`: as attribution)
 
-Without normalisation the number depends on the map's scale, and with it on the score's: compare methods by the
-normalised one. A map of zeros predicts no change and has E[d^2] in both.
+Without normalisation the number depends on the scale of the map: where a map's predictions are far from what happens,
+a smaller multiple of it scores better, down to E[d^2] for a map of zeros. So the normalised number is the headline,
+and methods are not ranked by the other. E[d^2] is the worst that the normalised one can be.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def infidelity(evaluation: Evaluation, options: InfidelityOptions) -> MetricResu
             # One by one: a sum over a batch may round differently with its size.
             predicted[image, step] = float(((change(image, step) / unit).double().mean(dim=0) * maps[image]).sum())
     plain, normalised = squared_errors(predicted, image_scores(evaluation, options.score)[:, None] - changed)
-    columns = {"infidelity": plain, "infidelity_normalised": normalised}
+    columns = {"infidelity_normalised": normalised, "infidelity": plain}
     return assemble(columns, [{}] * len(evaluation))
 
 
@@ -100,8 +101,16 @@ METRICS.add(
         name="infidelity",
         compute=infidelity,
         options=InfidelityOptions,
-        columns={"infidelity": "lower", "infidelity_normalised": "lower"},
-        definition="mean square of what the map predicts a random perturbation does to the score minus what it does",
+        columns={"infidelity_normalised": "lower", "infidelity": "lower"},
+        definition="mean square of what the map, at its best scale for the image, predicts a random perturbation does "
+        "to the score minus what it does",
+        descriptions={
+            "infidelity": "mean square of what the map, as it is, predicts a random perturbation does to the score "
+            "minus what it does",
+        },
+        incomparable={
+            "infidelity": "it depends on the scale of the map, which differs between methods and can be chosen freely",
+        },
         range="[0, inf)",
         reference="Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019",
         forwards=lambda options: options.samples,

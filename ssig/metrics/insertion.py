@@ -5,7 +5,7 @@
 RISE (Petsiuk et al., BMVC 2018). Higher is better. Preset `rise` is its evaluation (RISE's own blur, blocks of 1792
 pixels); `idg` that of IDG (RISE's blur, blocks of 224 pixels, |map|, only images whose target is predicted);
 `xplique` Xplique's defaults (ten steps from zeros, which are black in pixel space, on logits). Preset
-`insertion-score` is the curve of the metric `insertion_score`, for both orders and all images.
+`insertion-score` is the curve of the metric `insertion_score`, for both orders and all images, equal pixels by place.
 """
 
 from __future__ import annotations
@@ -42,12 +42,16 @@ METRICS.add(
         range="[0, 1] (any number for logits or normalised curves)",
         reference="Petsiuk et al., RISE, BMVC 2018",
         forwards=lambda options: options.forwards,
+        descriptions={
+            "insertion_curve": "target score after each step, from the start image to the whole image",
+        },
+        revision=1,
         needs=frozenset({"map", "model"}),
         presets={
             "rise": {**RISE, "start": "rise-blur"},
             "idg": {**IDG, "start": "rise-blur"},
             "xplique": {**XPLIQUE, "start": "black"},
-            "insertion-score": {"start": "black", "steps": 20, "area": "steps"},
+            "insertion-score": {"start": "black", "steps": 20, "area": "steps", "ties": "raster"},
         },
     )
 )

@@ -44,6 +44,7 @@ METRICS.add(
         range="[-1, 1] (any number for logits or normalised curves)",
         reference="difference of the two games of Petsiuk et al., RISE, BMVC 2018",
         forwards=lambda options: 2 * options.forwards,
+        revision=1,
         needs=frozenset({"map", "model"}),
         presets={
             "rise": {**RISE, "start": "rise-blur", "fill": "mean"},

@@ -6,7 +6,7 @@
 IDGI (Yang, Wang, Bilgic, CVPR 2023), whose authors published no evaluation; this is that of ShreeSinghi/TMLR-IDGI: in
 the order of the signed map, on images that are classified correctly, here those whose target is the predicted class.
 p_k may exceed p(x), and the second number is not clipped. Higher is better. `insertion` with preset `insertion-score`
-is the same curve in both orders and on all images.
+is the same curve in both orders and on all images, and orders equal pixels by place, as `ties: raster` does here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from ssig.metrics.curves import FILTERS, area, excluded, insertion_curves
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.insertion import InsertionOptions
+from ssig.metrics.ranking import TIES
 from ssig.metrics.results import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
@@ -25,14 +26,19 @@ from ssig.registry import METRICS, MetricSpec
 
 @dataclass(frozen=True)
 class InsertionScoreOptions:
-    """The Insertion Score's protocol is fixed but for the images that it is taken of."""
+    """The Insertion Score's protocol is fixed but for the images that it is taken of and the order of ties."""
 
     filter: str = option("correct", "images that count: all, or those whose target is predicted", choices=FILTERS)
+    ties: str = option(
+        "random", "pixels of equal value: in a random order, one for all maps of an image, or by place", choices=TIES
+    )
 
     @property
     def protocol(self) -> InsertionOptions:
         """The curve that both numbers are areas of."""
-        return InsertionOptions(orders="signed", steps=20, area="steps", start="black", filter=self.filter)
+        return InsertionOptions(
+            orders="signed", steps=20, area="steps", start="black", filter=self.filter, ties=self.ties
+        )
 
 
 def insertion_score(evaluation: Evaluation, options: InsertionScoreOptions) -> MetricResult:
@@ -63,6 +69,13 @@ METRICS.add(
         range="[0, 1] (normalised: [0, inf))",
         reference="Yang et al., IDGI, CVPR 2023",
         forwards=lambda options: options.protocol.forwards,
+        descriptions={
+            "insertion_score_normalised": "area under the target probability divided by that of the whole image, "
+            "while pixels of the image replace black",
+            "insertion_score_curve": "target probability with 0, 5, ..., 100 % of the pixels shown",
+            "insertion_score_normalised_curve": "target probability over that of the whole image, 0 to 100 % shown",
+        },
+        revision=1,
         needs=frozenset({"map", "model"}),
     )
 )

@@ -92,6 +92,9 @@ METRICS.add(
         forwards=lambda options: 0,
         family="robustness",
         explanations=lambda options: 1 + options.samples,
+        descriptions={
+            "max_sensitivity_noise": "greatest relative change of the map under other random draws, same image",
+        },
         needs=frozenset({"model", "method"}),
     )
 )

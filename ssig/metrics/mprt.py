@@ -3,11 +3,11 @@
     mprt = mean over stages k of Spearman(|A|, |A_k|),   A_k the map under the network with the layers of stage k
                                                          initialised anew, from the logits (k = 1) to the input
 
-Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018. Lower is better: a map that stays is an edge detector.
-Layers go in `blocks` of equal numbers of layers: all up to the stage's (cascading), or the stage's alone
-(independent). The stage of no randomised layer, whose similarity is 1, does not count. Target and random draws stay
-(Adebayo explains the randomised network's own top class). A constant map of a randomised network correlates 0.
-`mprt_ssim` compares by structural similarity, after scaling each map onto [0, 1].
+Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018. Lower is better: a map that stays does not depend on
+what the network has learned. Layers go in `blocks` of equal numbers of layers: all up to the stage's (cascading), or
+the stage's alone (independent). The stage of no randomised layer, whose similarity is 1, does not count. Target and
+random draws stay (Adebayo explains the randomised network's own top class). A constant map of a randomised network
+correlates 0. `mprt_ssim` compares by structural similarity, after scaling each map onto [0, 1].
 """
 
 from __future__ import annotations
@@ -80,6 +80,11 @@ METRICS.add(
         forwards=lambda options: 0,
         family="randomisation",
         explanations=lambda options: options.blocks,
+        descriptions={
+            "mprt_ssim": "structural similarity of |map| with those of networks whose layers are randomised",
+            "mprt_curve": "rank correlation at each stage of randomisation, from the logits alone on",
+            "mprt_ssim_curve": "structural similarity at each stage of randomisation, from the logits alone on",
+        },
         needs=frozenset({"map", "model", "method"}),
     )
 )

@@ -6,7 +6,8 @@
 Bhatt et al., IJCAI 2020, on cells as in Xplique (Fel et al., 2022): cells are laid over the image by nearest
 neighbour, and the fill is 0 in the network's normalised space. Xplique scores an undefined correlation as 0; here
 such an image is excluded. The number of cells varies, so a non-negative map's sum follows how much is hidden: a random
-one is far from 0. Compare with the random control; maps of both signs score about 0 when random.
+one is far from 0, and maps of both signs score about 0 when random. So methods are not ranked by it but by
+`mufidelity_abs`, where all maps are without negative values; compare that with the random control.
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ METRICS.add(
         range="[-1, 1]",
         reference="Bhatt et al., IJCAI 2020; cells as in Xplique, Fel et al. 2022",
         forwards=lambda options: options.subsets,
+        incomparable={
+            "mufidelity": "the sum of a map without negative values follows the number of hidden cells, so that even "
+            "a random one scores; that of a signed map does not; compare mufidelity_abs",
+        },
+        descriptions={
+            "mufidelity_abs": "rank correlation of the sum of |map| over random cells of a grid with the "
+            "score they carry",
+        },
         needs=frozenset({"map", "model"}),
     )
 )

@@ -8,6 +8,7 @@ means are of the smaller objects.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,16 @@ def add_object_metric(
     range: str,
     reference: str,
     options: type[Any] = NoOptions,
+    descriptions: Mapping[str, str] = MappingProxyType({}),
+    shares: frozenset[str] = frozenset(),
 ) -> None:
     """Registers `measure` as a metric of the images that have an object and a map that is not all zero.
 
     Args:
         name: of the metric.
         measure: `(|map| (H, W) float64, object (H, W) bool, options)` -> each column's number, or why there is none.
-        columns, definition, range, reference, options: as in `MetricSpec`; the definition says what is left out too.
+        columns, definition, range, reference, options, descriptions, shares: as in `MetricSpec`; the definition says
+            what is left out too.
     """
 
     def compute(evaluation: Evaluation, options: Any) -> MetricResult:
@@ -58,6 +62,8 @@ def add_object_metric(
             forwards=lambda options: 0,
             family="localization",
             needs=frozenset({"map", "mask"}),
+            descriptions=descriptions,
+            shares=shares,
         )
     )
 

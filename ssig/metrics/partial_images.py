@@ -19,7 +19,7 @@ from torch import Tensor
 from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.information import MS_SSIM_SIDE, ms_ssim, webp_bytes
 from ssig.metrics.processes import in_order
-from ssig.metrics.ranking import OrderOptions, ranks
+from ssig.metrics.ranking import TIES, Order, OrderOptions, ranks
 from ssig.metrics.triangulation import interpolate
 from ssig.options import option
 
@@ -44,9 +44,10 @@ class PartialOptions(OrderOptions):
     thresholds: tuple[float, ...] = option(THRESHOLDS, "fractions of the pixels that are shown", check=_fractions)
     random_fraction: float = option(0.01, "random pixels that are always shown", at_least=0, at_most=1)
     ties: str = option(
-        "raster",
-        "pixels of equal value: in order of place, or all that reach the quantile together",
-        choices=("raster", "quantile"),
+        "random",
+        "pixels of equal value: in a random order, one for all maps of an image, by place, or all that reach the "
+        "quantile together",
+        choices=(*TIES, "quantile"),
     )
     hidden: str = option(
         "interpolated",
@@ -97,24 +98,24 @@ def least_images(evaluation: Evaluation, options: PartialOptions, rows: Sequence
     )
 
 
-def partial_images(evaluation: Evaluation, options: PartialOptions, rows: Sequence[int], order: Tensor) -> Partial:
+def partial_images(evaluation: Evaluation, options: PartialOptions, rows: Sequence[int], order: Order) -> Partial:
     """The images `rows` at each threshold, (n, T).
 
     Args:
         evaluation: the batch.
         options: the protocol.
         rows: which of its images.
-        order: (B, H, W), what `ranking.ranks` gave for the signed maps or for their magnitudes.
+        order: in which pixels are shown.
     """
-    magnitude = order is ranks(evaluation, magnitude=True)  # made once for a batch, so that there is no equal copy
+    ranked = ranks(evaluation, order)
 
     def masks(row: int) -> np.ndarray:
-        saliency = evaluation.maps[row].abs() if magnitude else evaluation.maps[row]
+        saliency = evaluation.maps[row].abs() if order.magnitude else evaluation.maps[row]
         top = np.array(counts(saliency.double().cpu().numpy(), options)).reshape(-1, 1, 1)
-        shown: np.ndarray = (order[row].cpu().numpy() < top) | _random(evaluation, options)[row]
+        shown: np.ndarray = (ranked[row].cpu().numpy() < top) | _random(evaluation, options)[row]
         return shown
 
-    stage = "absolute" if magnitude else "signed"
+    stage = "absolute" if order.magnitude else "signed"
     return _remembered(evaluation, options, stage, rows, masks, len(options.thresholds))
 
 

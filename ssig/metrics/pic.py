@@ -11,7 +11,7 @@ XRAI (Kapishnikov et al., ICCV 2019) with PAIR's `saliency.metrics.pic`. p is th
 Excluded, as there: images that are not predicted well enough to begin with, and those whose x_0 has no lower score or
 no less information. So `aic` and `sic` keep different images; `filter: confident` starts both from the same.
 
-Departures: pixels of one value are told apart by their place (`ties: raster`), where the reference shows all that
+Departures: pixels of one value are told apart at random (`ties: random`), where the reference shows all that
 reach its quantile, with a sparse map the whole image (`ties: quantile`). Preset `pair` is the reference and its
 notebook's order, |map|. Preset `ms-ssim` is the variant of IDGI (Yang et al., CVPR 2023): pixels put back into a
 blurred image, h_t its MS-SSIM with the image, not rescaled; here the blur is of the network's input, not of the file.
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.partial_images import Partial, PartialOptions, least_images, partial_images, unfit, whole_images
-from ssig.metrics.ranking import in_orders
+from ssig.metrics.ranking import Order, in_orders
 from ssig.metrics.results import NOT_FINITE, assemble
 from ssig.options import option
 from ssig.registry import MetricSpec
@@ -43,6 +43,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ms-ssim": {
         "thresholds": tuple(step / _MS_SSIM_STEPS for step in range(1, _MS_SSIM_STEPS)),
         "random_fraction": 0.0,
+        "ties": "raster",
         "hidden": "blurred",
         "information": "ms-ssim",
         "filter": "confident",
@@ -84,7 +85,7 @@ def pic(name: str, evaluation: Evaluation, options: PicOptions) -> MetricResult:
     """The columns `name` and `name`_abs with their curves, for `name` of ``aic`` and ``sic``."""
     reasons, least, whole = _ends(name, evaluation, options)
 
-    def curves_in(rows: Tensor, order: Tensor) -> np.ndarray:
+    def curves_in(rows: Tensor, order: Order) -> np.ndarray:
         curves = np.full((len(rows), options.points + 1), np.nan)
         kept = {row: position for position, row in enumerate(rows.tolist()) if reasons[row] is None}
         found = partial_images(evaluation, options, list(kept), order)
@@ -202,17 +203,32 @@ def specification(name: str, aggregates: tuple[str, str], definition: str) -> Me
         options=PicOptions,
         columns=columns,
         curves=tuple(f"{column}_curve" for column in columns),
+        descriptions=_descriptions(name),
         definition=definition,
         range="[0, 1]",
         reference="Kapishnikov et al., XRAI, ICCV 2019",
         forwards=lambda options: options.forwards,
         family="information",
+        revision=1,
         needs=frozenset({"map", "model"}),
         presets=PRESETS,
         dataset_columns={f"{column}_{how}": "higher" for how in aggregates for column in columns},
         dataset=aggregated(name),
         resampled=redrawn(name),
     )
+
+
+def _descriptions(name: str) -> dict[str, str]:
+    score = "accuracy" if name == "aic" else "normalised probability"
+    by_magnitude = "; in the order of |map|"
+    return {
+        f"{name}_curve": f"{score} at equal steps of normalised information, from none to all",
+        **{
+            f"{name}{order}_{how}": f"area under the pointwise {how} of the curves of all images{words}"
+            for how in ("mean", "median")
+            for order, words in (("", ""), ("_abs", by_magnitude))
+        },
+    }
 
 
 def _ends(name: str, evaluation: Evaluation, options: PicOptions) -> Ends:

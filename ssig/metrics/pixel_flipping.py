@@ -34,6 +34,7 @@ class PixelFlippingOptions(OrderOptions):
         """The deletion that this is."""
         return DeletionOptions(
             orders=self.orders,
+            ties=self.ties,
             steps=self.steps,
             pixels_per_step=self.pixels_per_step,
             score=self.score,
@@ -59,6 +60,10 @@ METRICS.add(
         range="[0, 1] (any number for logits)",
         reference="Bach et al., Layer-wise Relevance Propagation, PLoS ONE 2015; fill as in Quantus",
         forwards=lambda options: options.protocol.forwards,
+        descriptions={
+            "pixel_flipping_curve": "target score after each step, from the whole image to its lowest value",
+        },
+        revision=1,
         needs=frozenset({"map", "model"}),
     )
 )

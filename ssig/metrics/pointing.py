@@ -40,6 +40,7 @@ add_object_metric(
     pointing,
     options=PointingOptions,
     columns={"pointing": "higher"},
+    shares=frozenset({"pointing"}),
     definition="whether the maximum of |map| lies within the tolerance of the object",
     range="[0, 1]",
     reference="Zhang et al., Excitation Backprop, IJCV 2018; tolerance as in TorchRay",

@@ -71,6 +71,9 @@ METRICS.add(
         forwards=lambda options: 0,
         family="randomisation",
         explanations=lambda options: 1,
+        descriptions={
+            "random_logit_ssim": "structural similarity of the map with that of a random other class",
+        },
         needs=frozenset({"map", "model", "method"}),
     )
 )

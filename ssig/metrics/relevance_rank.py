@@ -12,16 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from ssig.metrics.objects import add_object_metric
+from ssig.metrics.ranking import top
 from ssig.metrics.results import NoOptions
 
 
 def relevance_rank(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> float:
     """Share of the object's number of highest pixels that lies on the object."""
     k = int(mask.sum())
-    lowest = np.partition(magnitude, -k, axis=None)[-k]
-    higher, tied = magnitude > lowest, magnitude == lowest
-    hits = mask[higher].sum() + (k - higher.sum()) * mask[tied].mean()
-    return float(hits / k)
+    return float(top(magnitude, k)[mask].sum() / k)
 
 
 add_object_metric(

@@ -9,7 +9,7 @@ target's probability, and in the columns `road_accuracy` whether the target is p
 probabilities, `road_accuracy_gap` that of accuracies, which papers table as "GAP". Imputed pixels solve the
 linear system of `imputation.py` and get noise N(0, sigma^2) in pixel space, the same at each p for both games and for
 every map of an image; so turning a map round changes only the sign, and a random map scores about 0. The authors'
-code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by noise instead of raster order.
+code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by noise, one for the whole data set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.imputation import impute
 from ssig.metrics.perturbation import sweep_scores
-from ssig.metrics.ranking import OrderOptions, in_orders
+from ssig.metrics.ranking import Order, OrderOptions, in_orders, ranks
 from ssig.metrics.results import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
@@ -38,6 +38,14 @@ _COLUMNS = {
     "road_accuracy_gap_abs": "higher",
     "road_accuracy_morf": "lower",
     "road_accuracy_lerf": "higher",
+}
+_DESCRIPTIONS = {
+    "road_gap": "mean over p of the probability with the lowest share p imputed minus that with the highest",
+    "road_morf": "mean over p of the probability with the share p of highest pixels imputed",
+    "road_lerf": "mean over p of the probability with the share p of lowest pixels imputed",
+    "road_accuracy_gap": "mean over p of the accuracy with the lowest share p imputed minus that with the highest",
+    "road_accuracy_morf": "mean over p of the accuracy with the share p of highest pixels imputed",
+    "road_accuracy_lerf": "mean over p of the accuracy with the share p of lowest pixels imputed",
 }
 
 
@@ -60,8 +68,8 @@ class RoadOptions(OrderOptions):
 def road(evaluation: Evaluation, options: RoadOptions) -> MetricResult:
     """ROAD in the order of the map and of its magnitude; the two games apart in the order of the map."""
 
-    def games(rows: Tensor, ranks: Tensor) -> np.ndarray:
-        return _games(evaluation, rows, ranks, options)
+    def games(rows: Tensor, order: Order) -> np.ndarray:
+        return _games(evaluation, rows, order, options)
 
     signed, absolute = in_orders(evaluation, options, ("road", options.percentages, options.noise), games)
     curves = {}
@@ -79,19 +87,17 @@ def road(evaluation: Evaluation, options: RoadOptions) -> MetricResult:
     )
 
 
-def _games(evaluation: Evaluation, rows: Tensor, ranks: Tensor, options: RoadOptions) -> np.ndarray:
+def _games(evaluation: Evaluation, rows: Tensor, order: Order, options: RoadOptions) -> np.ndarray:
     """(n, 2, 2, P), in each of the scores, MoRF(p) and LeRF(p) of the images `rows`."""
     streams, shares = evaluation.streams("road"), len(options.percentages)
-    pixels = ranks.shape[-2:].numel()
-    counts = options.counts(pixels)
-    ranks = ranks.cpu()
+    counts = options.counts(evaluation.maps.shape[-2:].numel())
+    hidden_first = [ranks(evaluation, order, lowest).cpu() for lowest in (False, True)]
 
     def build(image: int, steps: Tensor) -> Tensor:
         original = evaluation.images[image].cpu().double().numpy()
-        rank = ranks[image].numpy()
         points = []
         for game, share in zip((steps // shares).tolist(), (steps % shares).tolist(), strict=True):
-            hidden = rank >= pixels - counts[share] if game else rank < counts[share]
+            hidden = (hidden_first[game][image] < counts[share]).numpy()
             noise = options.noise * streams[image].generator(share).standard_normal(original.shape)
             points.append(torch.from_numpy(impute(original, hidden) + noise * hidden))
         return torch.stack(points).to(evaluation.images)
@@ -107,11 +113,16 @@ METRICS.add(
         options=RoadOptions,
         columns=_COLUMNS,
         curves=tuple(f"{column}_curve" for column in _COLUMNS),
+        descriptions={
+            **_DESCRIPTIONS,
+            **{f"{name}_curve": line.replace("mean over p of", "at each p") for name, line in _DESCRIPTIONS.items()},
+        },
         definition="mean over p of the probability with the lowest share p imputed minus that with the highest; "
         "road_accuracy_gap: of the accuracy, the GAP of tables",
         range="[-1, 1]",
         reference="Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022",
         forwards=lambda options: 2 * len(options.percentages) * options.order_count,
+        revision=1,
         needs=frozenset({"map", "model"}),
     )
 )

@@ -59,6 +59,12 @@ METRICS.add(
         range="[-1, 1]",
         reference="Ancona et al., Towards Better Understanding of Gradient-based Attribution Methods, ICLR 2018",
         forwards=lambda options: options.sizes * options.subsets,
+        descriptions={
+            "sensitivity_n_abs": "mean over n of the correlation of the sum of |map| over n random pixels with the "
+            "score they carry",
+            "sensitivity_n_curve": "correlation at each subset size n, smallest first",
+            "sensitivity_n_abs_curve": "correlation of the sums of |map| at each subset size n, smallest first",
+        },
         needs=frozenset({"map", "model"}),
     )
 )

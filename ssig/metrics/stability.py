@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.ranking import top
 from ssig.metrics.results import assemble
 from ssig.metrics.similarity import NO_METHOD, VALUES, read, spearman
 from ssig.options import option
@@ -62,12 +63,15 @@ def equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def overlap(one: np.ndarray, other: np.ndarray, share: float) -> float:
-    """The share of the highest pixels of one map that are among the other's too; NaN where a value is not finite."""
+    """The share of the highest pixels of one map that are among the other's too; NaN where a value is not finite.
+
+    Pixels that tie for the last places count by the share of them that has one, in each map by itself: two maps that
+    are zero where they say nothing do not agree there.
+    """
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return float("nan")
     count = max(1, round(share * one.size))
-    tops = [set(np.argsort(-values.ravel(), kind="stable")[:count].tolist()) for values in (one, other)]
-    return len(tops[0] & tops[1]) / count
+    return float((top(one, count) * top(other, count)).sum() / count)
 
 
 METRICS.add(
@@ -83,6 +87,10 @@ METRICS.add(
         forwards=lambda options: 0,
         family="robustness",
         explanations=lambda options: 2,
+        descriptions={
+            "stability_top": "share of the highest pixels that two maps of independent random draws share",
+        },
+        revision=1,
         needs=frozenset({"model", "method"}),
     )
 )

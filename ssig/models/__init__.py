@@ -1,8 +1,9 @@
 """Networks by name: loading, preprocessing, and the way to a worker."""
 
 from ssig.models.geometry import Box, Geometry, mask_to_input, to_input
-from ssig.models.loading import ModelState, export, load_model, resolve, restore
-from ssig.models.model import PREPARATION_REVISION, Model, hash_state
+from ssig.models.hashing import hash_state
+from ssig.models.loading import ModelState, ModelWarning, export, load_model, resolve, restore
+from ssig.models.model import PREPARATION_REVISION, Model
 
 __all__ = [
     "PREPARATION_REVISION",
@@ -10,6 +11,7 @@ __all__ = [
     "Geometry",
     "Model",
     "ModelState",
+    "ModelWarning",
     "export",
     "hash_state",
     "load_model",

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+import warnings as python_warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssig.errors import UsageError
 from ssig.models import checkpoint
+from ssig.models.checks import examine
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model, check_precision
+from ssig.models.preparation import by_job, input_warnings
 from ssig.models.sources import RANDOM, CallableSource, find_source
+from ssig.weight_files import is_weight_file
 
 # Random initialisation must be the same in every process, or a resumed run would find another network.
 INITIAL_SEED = 0
 
 Weights = str | os.PathLike[str]
+
+
+class ModelWarning(UserWarning):
+    """What a person should know of a network that was loaded; also in `Model.warnings`."""
 
 
 @dataclass(frozen=True)
@@ -32,54 +41,82 @@ class ModelState:
         name: as `load_model` took it.
         network: the network, where its class comes from a library.
         tensors: its state dict, where the network is code of the user's that is imported again by name.
-        mean, std, geometry, categories, precision, weights_hash: of the model.
+        mean, std, geometry, categories, precision, weights_hash, input_source, warnings, one_at_a_time: of the model.
     """
 
     name: str
     network: nn.Module | None
-    tensors: dict[str, Tensor] | None
+    tensors: dict[str, Any] | None
     mean: Tensor
     std: Tensor
     geometry: Geometry
     categories: tuple[str, ...]
     precision: str
     weights_hash: str
+    input_source: str
+    warnings: tuple[str, ...]
+    one_at_a_time: bool
 
 
 def load_model(
-    name: str, weights: Weights | None = None, *, device: torch.device | str | None = None, precision: str = "fp32"
+    name: str,
+    weights: Weights | None = None,
+    *,
+    device: torch.device | str | None = None,
+    precision: str = "fp32",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input: Geometry | Mapping[str, Any] | int | Sequence[int] | None = None,
 ) -> Model:
-    """Loads a network.
+    """Loads a network, and makes sure that it treats each image of a batch by itself.
+
+    What is odd about it but stops nothing is in `Model.warnings`, and is a `ModelWarning` too.
 
     Args:
         name: `timm:NAME`, `torchvision:NAME`, `efficientnet-lite0` (1, 2), or `package.module:callable`.
         weights: None for the source's pretrained default; ``random`` (or ``none``) for a random initialisation that is
-            always the same; a path to a .pt, .pth or .safetensors file; for torchvision also the name of its weights.
+            always the same; a path to a checkpoint (`ssig.weight_files`); for torchvision also the name of its
+            weights.
         device: where the model goes; by default the CPU.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` to run under autocast.
+        precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
+        mean, std: three numbers each, per channel of images in [0, 1], in place of the network's own.
+        input: how an image becomes an input, in place of the network's own: a `Geometry`; or any of ``size`` (H or
+            (H, W)), ``resize`` (of the shorter edge, or (height, width)), ``interpolation`` and ``crop`` (center or
+            squash); or the size alone.
 
     Raises:
-        UsageError: an unknown name, weights, device or precision, or a file that is not there.
-        ModelError: weights that cannot be fetched, read or fitted to the network.
+        UsageError: an unknown name, weights, device, precision or input, or a file that is not there.
+        ModelError: weights that cannot be fetched, read or fitted to the network; or a network that is random, mixes
+            the images of a batch, is quantised, or gives no logits.
     """
     check_precision(precision)
+    job = by_job(mean, std, input)
     target = _device(device)
     resolve(name, weights)
     source, bare = find_source(name)
     path, named = _parse(weights)
     with _fixed_random_state():
-        blueprint = source.load(bare, RANDOM if path else named)
+        blueprint = source.load(bare, RANDOM if path else named, job)
+    network, prepared = blueprint.network, blueprint.prepared
+    notes: list[str] = []
     if path:
-        checkpoint.load_into(blueprint.network, checkpoint.read(path), path, by_order=source.by_order)
+        checkpoint.load_into(network, checkpoint.read(path, notes), path, by_order=source.by_order)
     model = Model(
-        blueprint.network,
+        network,
         name=name,
-        mean=torch.tensor(blueprint.mean, dtype=torch.float32),
-        std=torch.tensor(blueprint.std, dtype=torch.float32),
-        geometry=blueprint.geometry,
+        mean=torch.tensor(prepared.mean, dtype=torch.float32),
+        std=torch.tensor(prepared.std, dtype=torch.float32),
+        geometry=prepared.geometry,
         categories=blueprint.categories,
-        precision=precision,
+        input_source=prepared.source,
     )
+    found = examine(model)
+    model.one_at_a_time = found.one_at_a_time
+    model.warnings = (*notes, *blueprint.warnings, *input_warnings(prepared.mean, prepared.std), *found.warnings)
+    # Only now: rounding to low precision would hide what is looked for.
+    model.precision = precision
+    for warning in model.warnings:
+        python_warnings.warn(f"{name}: {warning}", ModelWarning, stacklevel=2)
     return model.to(target)
 
 
@@ -101,8 +138,8 @@ def export(model: Model) -> ModelState:
     if isinstance(find_source(model.name)[0], CallableSource):
         # Copied whole, because the versions of submodules travel beside the entries.
         tensors = copy.deepcopy(model.network.state_dict())
-        for entry, tensor in list(tensors.items()):
-            tensors[entry] = tensor.cpu()
+        for entry, value in list(tensors.items()):
+            tensors[entry] = value.cpu() if isinstance(value, Tensor) else value
     else:
         network = copy.deepcopy(model.network).cpu()
     return ModelState(
@@ -115,6 +152,9 @@ def export(model: Model) -> ModelState:
         categories=model.categories,
         precision=model.precision,
         weights_hash=model.weights_hash,
+        input_source=model.input_source,
+        warnings=model.warnings,
+        one_at_a_time=model.one_at_a_time,
     )
 
 
@@ -130,7 +170,7 @@ def restore(state: ModelState, *, device: torch.device | str | None = None) -> M
         network = copy.deepcopy(state.network)
     else:
         with _fixed_random_state():
-            network = CallableSource().build(state.name)
+            network = CallableSource().build(state.name, state.geometry.crop)
         checkpoint.load_into(network, state.tensors or {}, f"of {state.name}")
     model = Model(
         network,
@@ -141,6 +181,9 @@ def restore(state: ModelState, *, device: torch.device | str | None = None) -> M
         categories=state.categories,
         precision=state.precision,
         weights_hash=state.weights_hash,
+        input_source=state.input_source,
+        warnings=state.warnings,
+        one_at_a_time=state.one_at_a_time,
     )
     return model.to(target)
 
@@ -153,7 +196,7 @@ def _parse(weights: Weights | None) -> tuple[Path | None, str | None]:
     if text.lower() in (RANDOM, "none"):
         return None, RANDOM
     path = Path(text).expanduser()
-    if isinstance(weights, os.PathLike) or path.suffix.lower() in checkpoint.SUFFIXES or len(path.parts) > 1:
+    if isinstance(weights, os.PathLike) or is_weight_file(text) or len(path.parts) > 1:
         return checkpoint.find(path), None
     return None, text
 

@@ -7,33 +7,43 @@ Normalisation is part of the network, so baselines, samples and maps live in pix
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from ssig.errors import UsageError
-from ssig.models.geometry import Geometry
+from ssig.models.geometry import CENTER, Geometry
+from ssig.models.hashing import hash_state
+from ssig.outputs import logits_of, two_classes
 
 # Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
 # (`ssig.optimise`, `ssig.replica`). Part of every fingerprint.
 PREPARATION_REVISION = 1
 
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# The type of the autocast that each runs under; the arithmetic of float32 is that of `ssig.arithmetic`.
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "fp32": None,
+    "tf32": None,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 class Model(nn.Module):
-    """A network for attribution: in evaluation mode, parameters frozen, 4-D weights channels-last.
+    """A network for attribution: in evaluation mode, parameters frozen.
 
     Args:
-        network: takes normalised batches, gives logits (B, classes).
+        network: takes normalised batches, gives logits (B, classes) in any form that `logits_of` knows; a single logit
+            becomes the logits of two classes (`two_classes`).
         name: as `load_model` takes it.
         mean, std: (C,) normalisation in pixel space; become buffers.
         geometry: resize and crop.
         categories: name of each class.
-        precision: ``fp32``, or ``bf16`` or ``fp16`` to run under autocast.
+        precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
         weights_hash: where it is already known.
+        input_source: who states mean, std and geometry, in a few words.
+        warnings: what a person should know of the network, a sentence each.
+        one_at_a_time: whether it fails for batches of more than one image.
 
     Attributes:
         weights_hash: SHA-256 over names, types, shapes and bytes of the state dict, normalisation included, as loaded;
@@ -54,6 +64,9 @@ class Model(nn.Module):
         categories: tuple[str, ...],
         precision: str = "fp32",
         weights_hash: str | None = None,
+        input_source: str = "the caller",
+        warnings: tuple[str, ...] = (),
+        one_at_a_time: bool = False,
     ) -> None:
         super().__init__()
         check_precision(precision)
@@ -64,7 +77,10 @@ class Model(nn.Module):
         self.geometry = geometry
         self.categories = categories
         self.precision = precision
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.input_source = input_source
+        self.warnings = warnings
+        self.one_at_a_time = one_at_a_time
+        self.eval().requires_grad_(False)
         self.weights_hash = weights_hash or hash_state(self)
 
     @property
@@ -82,27 +98,33 @@ class Model(nn.Module):
         normalised = (batch - mean) / std
         dtype = PRECISIONS[self.precision]
         if dtype is None:
-            logits: Tensor = self.network(normalised)
-            return logits
-        with torch.autocast(batch.device.type, dtype=dtype):
-            logits = self.network(normalised)
-        return logits.float()
+            output = self.network(normalised)
+        else:
+            with torch.autocast(batch.device.type, dtype=dtype):
+                output = self.network(normalised)
+        logits = two_classes(logits_of(output, len(batch)))
+        return logits if logits.dtype == torch.float64 else logits.float()
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """The input (C, H, W), float32 in [0, 1], of an image."""
         return self.geometry.apply(image)
+
+    def describe_input(self) -> str:
+        """What an image becomes on its way into the network, and who states it, in one line."""
+        geometry = self.geometry
+        height, width = geometry.crop
+        tall, wide = geometry.resize
+        kept = geometry.mode == CENTER
+        resized = str(tall) if kept and tall == wide else f"{tall} x {wide}"
+        cut = ", centre crop" if kept or geometry.resize != geometry.crop else ""
+        mean, std = (", ".join(f"{value:.4g}" for value in values.tolist()) for values in (self.mean, self.std))
+        return (
+            f"network input: {height} x {width}, resize {resized} {geometry.interpolation}{cut}; "
+            f"mean {mean}, std {std}; source: {self.input_source}"
+        )
 
 
 def check_precision(precision: str) -> None:
     """Raises a `UsageError` for an unknown precision."""
     if precision not in PRECISIONS:
         raise UsageError("model.precision", precision, PRECISIONS)
-
-
-def hash_state(module: nn.Module) -> str:
-    """SHA-256 in hex over a module's state dict: names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -3,7 +3,7 @@
     timm:NAME                  resize, crop, interpolation, mean and std of its `pretrained_cfg`
     torchvision:NAME           those of the weights enum's `transforms()`
     efficientnet-lite0, 1, 2   weights that are installed as packages; geometry of timm's `tf_efficientnet_liteN`
-    package.module:callable    attributes of the network that the callable returns, see `CallableSource`
+    package.module:callable    what the network or the callable carries, see `CallableSource`
 
 A source knows two kinds of weights by name: None, its pretrained default, and ``random``. torchvision knows more.
 """
@@ -12,37 +12,34 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 from torchvision import models as vision
 
 from ssig.errors import ModelError, UsageError
-from ssig.models import checkpoint
-from ssig.models.geometry import Geometry
+from ssig.models import callables, checkpoint
 from ssig.models.hub import fetching
+from ssig.models.preparation import Prepared, Stated, by_timm, by_transforms, combined, overridden
+from ssig.weight_files import SUFFIXES
 
 RANDOM = "random"
 IMAGENET_CLASSES = 1000
-
-# Of the range that networks are commonly evaluated at: 224 of 256 pixels.
-DEFAULT_CROP_FRACTION = 0.875
+# What a job states that states nothing.
+UNSTATED = Stated("the job")
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A network and what is known about its input: mean and std per channel in pixel space, geometry, class names."""
+    """A network, what it takes, the names of its classes, and what a person should know of it, a sentence each."""
 
     network: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    geometry: Geometry
+    prepared: Prepared
     categories: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -53,8 +50,8 @@ class Source(Protocol):
     def check(self, name: str, weights: str | None) -> None:
         """Raises a `UsageError` for an unknown name or unknown weights; builds and fetches nothing."""
 
-    def load(self, name: str, weights: str | None) -> Blueprint:
-        """Builds the network on the CPU, and loads its weights."""
+    def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
+        """Builds the network on the CPU, and loads its weights; what `job` states of its input goes first."""
 
 
 class TimmSource:
@@ -79,9 +76,8 @@ class TimmSource:
         if config is not None and config.num_classes == 0:
             raise UsageError("model.name", f"timm:{name}", "a classifier: this network gives features, not classes")
 
-    def load(self, name: str, weights: str | None) -> Blueprint:
+    def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
         import timm
-        from timm.data.config import resolve_model_data_config
 
         network: Any
         if weights == RANDOM:
@@ -90,15 +86,8 @@ class TimmSource:
             source: Any = timm.get_pretrained_cfg(name)
             with fetching(f"timm:{name}", None if source.hf_hub_id else source.url):
                 network = timm.create_model(name, pretrained=True)
-        config = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
-        size = config["input_size"][1:]
-        geometry = Geometry(
-            resize=tuple(math.floor(edge / config["crop_pct"]) for edge in size),
-            crop=tuple(size),
-            interpolation=config["interpolation"],
-            mode=config["crop_mode"],
-        )
-        return Blueprint(network, config["mean"], config["std"], geometry, class_names(network.num_classes))
+        stated = by_timm(network) or Stated(f"timm:{name}")
+        return Blueprint(network, overridden(combined([stated]), job), class_names(network.num_classes))
 
 
 class TorchvisionSource:
@@ -113,24 +102,17 @@ class TorchvisionSource:
         if weights not in (None, RANDOM) and weights not in known:
             raise unknown_weights(weights, f"or one of {', '.join(known)}")
 
-    def load(self, name: str, weights: str | None) -> Blueprint:
+    def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
         # Without weights of its own, a network takes the input that its architecture's default weights take.
         member = _members(name)["DEFAULT" if weights in (None, RANDOM) else weights]
-        transforms = member.transforms()
-        (crop,), (resize,) = transforms.crop_size, transforms.resize_size
+        (crop,) = member.transforms().crop_size
         if weights == RANDOM:
             network = vision.get_model(name, weights=None, **_builder_options(name, crop))
         else:
             with fetching(f"torchvision:{name} {member.name}", member.url):
                 network = vision.get_model(name, weights=member)
-        geometry = Geometry(
-            resize=(resize, resize),
-            crop=(crop, crop),
-            interpolation=transforms.interpolation.value,
-            antialias=bool(transforms.antialias),
-        )
-        names = tuple(member.meta["categories"])
-        return Blueprint(network, tuple(transforms.mean), tuple(transforms.std), geometry, names)
+        stated = by_transforms(member, f"weights.transforms() of torchvision:{name} {member.name}", name)
+        return Blueprint(network, overridden(combined([stated]), job), tuple(member.meta["categories"]))
 
 
 class PackagedSource:
@@ -149,23 +131,35 @@ class PackagedSource:
         if weights not in (None, RANDOM):
             raise unknown_weights(weights)
 
-    def load(self, name: str, weights: str | None) -> Blueprint:
+    def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
         blueprint = TimmSource().load("tf_" + name.replace("-", "_"), RANDOM)
         if weights is None:
             path = _package_file(name)
             checkpoint.load_into(blueprint.network, checkpoint.read(path), path, by_order=True)
-        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-        return Blueprint(blueprint.network, mean, std, blueprint.geometry, blueprint.categories)
+        trained = replace(
+            blueprint.prepared,
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+            source=f"the package of {name}; size by pretrained_cfg of timm",
+        )
+        return replace(blueprint, prepared=overridden(trained, job))
 
 
 class CallableSource:
     """`package.module:callable`: a function without arguments that returns an `nn.Module`, imported by name.
 
-    The network may carry these attributes; without mean and std it takes pixel space, [0, 1].
+    The network may carry these attributes, and so may the callable; without mean and std it takes pixel space, [0, 1].
 
     - `mean`, `std`: three numbers each, per channel in pixel space; by default 0 and 1.
-    - `input_size`: H or (H, W); by default 224. Images are resized to 8/7 of it, and cropped from the centre.
+    - `input_size`: H or (H, W); by default 224.
+    - `resize`: (height, width), or one number for the shorter edge; by default 8/7 of the input.
+    - `interpolation`: the value of a torchvision `InterpolationMode`; by default ``bilinear``.
+    - `crop`: ``center``, or ``squash`` for an image that is resized to exactly `resize` before the crop.
     - `categories`: names of the classes; by default those of ImageNet for 1000 classes, else ``class 0`` and so on.
+
+    In place of them the callable may return a pair of the network and its transforms: those of torchvision weights
+    (`weights.transforms()`), the weights, or a `Compose`. What the attribute `weights` or `transforms` of the network
+    and timm's `pretrained_cfg` state is taken where nothing else states it.
 
     The callable runs from a fixed random state, so that what it draws is the same in every process.
     """
@@ -177,28 +171,24 @@ class CallableSource:
         if weights not in (None, RANDOM):
             raise unknown_weights(weights)
 
-    def load(self, name: str, weights: str | None) -> Blueprint:
-        network = self.build(name)
-        mean, std = _per_channel(network, name, "mean", 0.0), _per_channel(network, name, "std", 1.0)
-        if not all(value > 0 for value in std):
-            raise ModelError(f"{name}: its attribute std is {std}; expected numbers above 0")
-        geometry = _default_geometry(network, name)
-        classes = _count_classes(network, geometry.crop, name)
-        names = tuple(str(category) for category in getattr(network, "categories", class_names(classes)))
-        if len(names) != classes:
-            raise ModelError(f"{name}: has {len(names)} categories for {classes} classes")
-        return Blueprint(network, mean, std, geometry, names)
-
-    def build(self, name: str) -> nn.Module:
-        """The network that the callable returns, in evaluation mode."""
+    def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
         factory = imported(name)
-        try:
-            network = factory()
-        except Exception as error:  # whatever the user's code raises
-            raise ModelError(f"{name}: failed with {type(error).__name__}: {error}") from error
-        if not isinstance(network, nn.Module):
-            raise ModelError(f"{name}: returned a {type(network).__name__}; expected an nn.Module")
-        return network.eval()
+        network, transforms = callables.built(factory, name)
+        stated = callables.statements(network, factory, transforms, name)
+        prepared = overridden(combined(stated), job)
+        types = callables.other_types(network)
+        network = callables.ready(network, name)
+        classes = callables.settled(network, prepared.geometry.crop, name)
+        categories = callables.categories_of(network, classes, class_names(classes), name)
+        warnings = (f"weights are {types}: the network runs in float32",) if types else ()
+        return Blueprint(network, prepared, categories, warnings)
+
+    def build(self, name: str, size: tuple[int, int]) -> nn.Module:
+        """The network that the callable returns, ready for images of a size (H, W)."""
+        network, _ = callables.built(imported(name), name)
+        network = callables.ready(network, name)
+        callables.settled(network, size, name)
+        return network
 
 
 PREFIXES: dict[str, Source] = {"timm": TimmSource(), "torchvision": TorchvisionSource()}
@@ -265,7 +255,7 @@ def unknown_name(name: str) -> UsageError:
 
 
 def unknown_weights(weights: str | None, also: str = "") -> UsageError:
-    allowed = f"{RANDOM}, a file ending in {', '.join(checkpoint.SUFFIXES)}"
+    allowed = f"{RANDOM}, a file ending in {', '.join(SUFFIXES)}"
     return UsageError("model.weights", weights, f"{allowed}; {also}" if also else allowed + ", or nothing")
 
 
@@ -307,34 +297,3 @@ def _package_file(name: str) -> Path:
         package = module.replace("_", "-")
         raise ModelError(f"{name}: its weights are the package {package}, which is not installed") from error
     return Path(files.get_model_file_path())
-
-
-def _per_channel(network: nn.Module, name: str, attribute: str, default: float) -> tuple[float, ...]:
-    try:
-        values = torch.as_tensor(getattr(network, attribute, default), dtype=torch.float64).flatten()
-        red, green, blue = (values.expand(3) if len(values) == 1 else values).tolist()
-    except (TypeError, ValueError, RuntimeError) as error:
-        found = getattr(network, attribute)
-        raise ModelError(f"{name}: its attribute {attribute} is {found!r}; expected three numbers") from error
-    return red, green, blue
-
-
-def _default_geometry(network: nn.Module, name: str) -> Geometry:
-    given = getattr(network, "input_size", 224)
-    try:
-        height, width = (int(edge) for edge in ((given, given) if isinstance(given, int) else given))
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{name}: its attribute input_size is {given!r}; expected (H, W)") from error
-    tall, wide = (math.floor(edge / DEFAULT_CROP_FRACTION) for edge in (height, width))
-    return Geometry(resize=(tall, wide), crop=(height, width))
-
-
-def _count_classes(network: nn.Module, size: tuple[int, int], name: str) -> int:
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, 3, *size))
-        _, classes = logits.shape
-    except Exception as error:  # whatever the user's network raises
-        problem = f"a batch (1, 3, {size[0]}, {size[1]}) gave no logits (1, classes)"
-        raise ModelError(f"{name}: {problem}: {type(error).__name__}: {error}") from error
-    return int(classes)

@@ -185,7 +185,7 @@ def test_an_engine_benchmark_gives_rates_ratios_and_differences(cli: Cli, tiny: 
     result = cli(*arguments, "--json")
     assert result.code == 0, result.err
     record = json.loads(result.out)
-    assert [side["side"].split()[0] for side in record["sides"]] == ["ssig", PEERS[peer], "bare"]
+    assert [side["side"].split()[0] for side in record["sides"]] == ["ssig", "ssig.attribute", PEERS[peer], "bare"]
     for spread in (record["ratio"], *(side["gradients/s"] for side in record["sides"])):
         assert 0 < spread["min"] <= spread["median"] <= spread["max"]
     difference = record["difference"]

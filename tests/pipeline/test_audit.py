@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audit import audit
-from pipeline.plan import RefusedError
+from pipeline.names import commit_folder
+from pipeline.plan import RECORDED_ONLY, RefusedError, canonical, checksum
+from pipeline.results import open_run
 from ssig.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
@@ -73,6 +76,44 @@ def test_tampering_is_found(run: Path, tamper: Callable[[Path], None], problem: 
     result = audit(str(run))
     assert not result.ok
     assert any(problem in line for line in result.problems), result.problems
+
+
+def test_labels_of_one_run_have_one_schema_and_the_same_columns(run: Path) -> None:
+    path = sorted((run / "config").glob("*.json"))[0]
+    whole = json.loads(path.read_text())
+    for field, value, problem in (
+        ("columns", [], "its tables have other columns"),
+        ("schema_version", 1, "its schema_version is 1"),
+    ):
+        path.write_text(json.dumps({**whole, field: value}))
+        assert any(problem in line for line in audit(str(run)).problems)
+    path.write_text(json.dumps(whole))
+    assert audit(str(run)).ok
+
+
+def test_a_run_whose_data_have_no_hash_is_sound(run: Path) -> None:
+    """Later writers may leave the hash out: names, sizes, versions and the limit identify the data then."""
+
+    def rewrite(path: Path, **fields: Any) -> dict[str, Any]:
+        record = {**json.loads(path.read_text()), **fields}
+        if "checksum" in record:
+            record["checksum"] = checksum(record)
+        path.write_text(json.dumps(record))
+        return record
+
+    dataset = json.loads((run / "run.json").read_text())["dataset"]
+    rewrite(run / "run.json", dataset={**dataset, "manifest_hash": None})
+    for path in (run / "config").glob("*.json"):
+        config = {**json.loads(path.read_text()), "dataset": {"manifest_hash": None}}
+        frozen = {name: value for name, value in config.items() if name not in RECORDED_ONLY}
+        fingerprint = hashlib.sha256(canonical(frozen)).hexdigest()
+        rewrite(path, **{**config, "fingerprint": fingerprint})
+        for commit in (run / commit_folder(config["model_label"], config["method_label"])).glob("*.json"):
+            rewrite(commit, fingerprint=fingerprint)
+    assert audit(str(run)).problems == []
+    assert open_run(run).metrics().num_rows == 12
+    rewrite(run / "run.json", dataset=dataset)
+    assert any("another manifest" in line for line in audit(str(run)).problems)
 
 
 MEASURE = """

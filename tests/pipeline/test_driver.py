@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from tests_shards import members
 
 from pipeline.audit import audit
 from pipeline.driver import RunError, attribute
@@ -165,7 +166,14 @@ def test_maps_that_are_not_finite_are_rows(make_shard: Make, make_job: Make, tmp
     assert audit(str(tmp_path / "run")).ok
 
 
-def test_a_broken_network_is_refused_before_any_work(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+def test_a_broken_network_stops_the_run(make_shard: Make, make_job: Make) -> None:
+    with pytest.raises(RunError, match="this network is broken"):
+        attribute(make_job(make_shard(count=8), model__name="networks:raises_on_photographs"))
+
+
+def test_a_network_that_never_works_is_refused_before_any_work(
+    make_shard: Make, make_job: Make, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match="this network is broken"):
         attribute(make_job(make_shard(count=8), model__name="networks:always_raises"))
     assert not (tmp_path / "run").exists()
@@ -271,3 +279,22 @@ def test_a_missing_label_matters_only_where_it_is_the_target(make_shard: Make, m
     given = make_job(shard, model__target=3, output__path=str(tmp_path / "c"))
     assert attribute(given).exit_code == 0
     assert Counter(target for (target,) in rows_of(tmp_path / "c", "target")) == {3: 6}
+
+
+def test_all_json_of_a_run_is_what_a_strict_parser_reads(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    """Where the cluster alone bounds the actors, their number is no number: the log says it in a word."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    files = [*members(0, 2, white=1), ("image0009.jpg", b"no image"), ("image0009.cls", b"1")]
+    job = make_job(make_shard(files=files), model__name="networks:gives_nan_on_white", actors__max="auto")
+    run = Path(attribute(job).run)
+    found = [path for path in run.rglob("*") if path.suffix in (".json", ".jsonl")]
+    assert {path.relative_to(run).parts[0] for path in found} >= {"run.json", "config", "commits", "report", "logs"}
+    for path in found:
+        text = path.read_text(encoding="utf-8")
+        for part in text.splitlines() if path.suffix == ".jsonl" else [text]:
+            json.loads(part, parse_constant=refuse)
+    (log,) = (run / "logs").iterdir()
+    assert json.loads(log.read_text().splitlines()[0])["actors"] == "auto"

@@ -42,7 +42,7 @@ def common(unit: str, number: int, method: str) -> dict[str, object]:
     return {
         **{"unit": unit, "shard": "a.tar", "index": number, "key": f"k{number}", "label": 1},
         **(known if ok else dict.fromkeys(known)),
-        **{"model": MODEL, "method": method, "status": "ok" if ok else "undecodable"},
+        **{"status": "ok" if ok else "undecodable"},
         **{"error": None if ok else "no image", "schema_version": SCHEMA_VERSION, "excluded": []},
     }
 

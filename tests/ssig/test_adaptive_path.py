@@ -64,6 +64,26 @@ def test_it_tends_to_the_integral(cnn: nn.Module, images: Tensor, targets: Tenso
     assert ((found - fine).flatten(1).norm(dim=1) / fine.flatten(1).norm(dim=1)).max() < 1e-3
 
 
+class Turning(nn.Module):
+    """Scores that rise evenly along the path while the gradient moves from one half of the pixels to the other."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        level = points.flatten(1).mean(dim=1)
+        first, second = points.flatten(1).chunk(2, dim=1)
+        return (level + 0.2 * (torch.sin(20 * first.mean(dim=1)) - torch.sin(20 * second.mean(dim=1)))).unsqueeze(1)
+
+
+def test_a_small_residual_is_no_small_error_unless_the_map_is_watched() -> None:
+    image = torch.ones(1, 3, 6, 5, dtype=torch.float64)
+    exact = attribute(Turning().eval(), image, [0], "ig", rule="midpoint", steps=2000, baseline="black").values
+
+    def error(**options: object) -> float:
+        return float((adaptive(Turning(), image, steps=500, **options).values - exact).norm() / exact.norm())
+
+    assert error(tolerance=0.01) > 0.1
+    assert error(tolerance=0.01, map_tolerance=0.02) < 0.02
+
+
 @pytest.mark.parametrize("micro_batch", [1, 3, 64])
 def test_an_image_takes_the_same_nodes_in_any_batch(cnn: nn.Module, images: Tensor, micro_batch: int) -> None:
     together = adaptive(cnn, images, steps=40, tolerance=1e-4, micro_batch=micro_batch)

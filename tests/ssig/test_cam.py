@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, max_pool2d
 
 from ssig import ModelError, attribute
-from ssig.layers import LAST_CONV, last_convolution
+from ssig.layers import LAST_CONV, feature_maps, last_convolution
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
 from ssig.replica import Replica
@@ -285,3 +285,61 @@ def test_layers_of_a_loaded_network_are_inside_it(cnn: nn.Sequential, images: Te
 def test_a_function_has_no_layers(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
     with pytest.raises(ModelError, match="does not end in"):
         attribute(lambda points: cnn(points), images, targets, "grad-cam")
+
+
+class ChannelsLast(Pooled):
+    """The same network, whose layer `turned` gives (n, h, w, c)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turned = nn.Identity()
+
+    def forward(self, points: Tensor) -> Tensor:
+        hidden = self.turned(self.features(points).permute(0, 2, 3, 1))
+        logits: Tensor = self.head(hidden.mean(dim=(1, 2)))
+        return logits
+
+
+@pytest.mark.parametrize("method", CAMS)
+def test_a_layer_with_its_channels_last_gives_the_same_map(images: Tensor, targets: Tensor, method: str) -> None:
+    network = ChannelsLast().eval().requires_grad_(False)
+    last, first = (
+        attribute(network, images, targets % 3, method, layer=layer, relu=False).map
+        for layer in ("turned", "features")
+    )
+    assert first.any()
+    torch.testing.assert_close(last, first, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "channels_last"),
+    [
+        ((1, 7, 7, 768), (224, 224), True),
+        ((1, 56, 56, 96), (224, 224), True),  # 56 x 96 is in proportion to a square, but only roughly
+        ((1, 768, 7, 7), (224, 224), False),
+        ((1, 7, 7, 7), (224, 224), False),
+        ((1, 8, 7, 10), (224, 320), False),
+        ((1, 7, 10, 12), (224, 320), True),
+        ((1, 7, 11, 12), (224, 336), True),  # rounded up
+        ((1, 64, 28, 44), (32, 48), False),  # a kernel without padding
+        ((1, 512, 1, 1), (224, 224), False),
+        ((1, 1, 1, 512), (224, 224), True),
+    ],
+)
+def test_where_the_channels_are(shape: tuple[int, ...], size: tuple[int, int], channels_last: bool) -> None:
+    tensor = torch.arange(torch.Size(shape).numel()).view(shape)
+    found = feature_maps(tensor, size)
+    assert torch.equal(found, tensor.permute(0, 3, 1, 2) if channels_last else tensor)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 197, 192), r"gives \(1, 197, 192\); expected \(n, channels, height, width\): these look like tokens"),
+        ((1, 192), r"gives \(1, 192\); expected \(n, channels, height, width\)"),
+        ((1, 7, 768, 7), r"gives \(1, 7, 768, 7\); expected .* in the proportions of an image of 224 x 224 pixels"),
+    ],
+)
+def test_what_is_no_map_is_refused(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        feature_maps(torch.zeros(shape), (224, 224))

@@ -162,7 +162,8 @@ def test_a_network_without_gradients_has_no_attributions(
     if result.standard_error_mean is not None:
         assert (result.standard_error_mean == 0).all()
     if result.completeness_residual is not None:
-        assert (result.completeness_residual == 0).all()
+        # Of equal scores, which a network may round otherwise in another batch.
+        assert (result.completeness_residual.abs() <= 1e-14 * result.score.abs()).all()
 
 
 def implemented_otherwise(cnn: nn.Sequential) -> nn.Sequential:

@@ -379,7 +379,9 @@ def test_stored_weights_give_the_same_bits(
     dtype: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ssig.optimise._align", lambda *network: None)  # which rounds in another order
+    monkeypatch.setattr(
+        "ssig.exact._padded_unequally", lambda network: []
+    )  # which rounds in another order as a kernel
     network = built(build)
     for module in network.modules():
         if isinstance(module, nn.Linear):
@@ -482,3 +484,53 @@ def test_a_clamp_whose_gradient_another_layer_shares_is_left_alone() -> None:
         variable = points.clone().requires_grad_()
         gradients.append(torch.autograd.grad(one(variable).square().sum(), variable)[0])
     assert torch.allclose(*gradients, rtol=1e-9)
+
+
+class Branches(nn.Module):
+    """A sum of a branch and a clamped one: both are handed the same gradient."""
+
+    def __init__(self, clamp: nn.Module) -> None:
+        super().__init__()
+        self.plain, self.clamped = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
+        self.clamp = clamp
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, points: Tensor) -> Tensor:
+        hidden = self.plain(points) + self.clamp(self.clamped(points))
+        logits: Tensor = self.head(hidden.tanh().mean(dim=(2, 3)))
+        return logits
+
+
+def saturating() -> Tensor:
+    """Black, white, halves of both, and a ramp, (4, 3, 16, 16)."""
+    ramp = torch.linspace(0, 1, 16).expand(3, 16, 16)
+    return torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16), (ramp > 0.5).float(), ramp])
+
+
+@pytest.mark.parametrize("limit", [0.4, 0.8, 1.2])
+def test_a_gradient_that_another_branch_receives_is_not_written_to(limit: float) -> None:
+    network = built(lambda: Branches(nn.Hardtanh(-limit, limit, inplace=True)))
+    with torch.no_grad():
+        network.clamped.weight.mul_(2)  # so that flat images saturate where noise mostly does not
+    result = optimised(network, torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert isinstance(result.network.get_submodule("clamp"), InPlaceClamp)
+    for points in (saturating(), saturating() * 4 - 2):
+        check_equal(network, result, points, tolerance=1e-4)
+
+
+def test_a_change_that_shows_on_saturated_points_alone_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Overwriting(InPlaceClamp):
+        """Forgets that the derivative is zero beyond the bounds."""
+
+        def forward(self, values: Tensor) -> Tensor:
+            return values + (values.clamp(self.low, self.high) - values).detach()
+
+    monkeypatch.setattr("ssig.exact.InPlaceClamp", Overwriting)
+    network = built(lambda: Branches(nn.Hardtanh(-3, 3, inplace=True)))
+    with torch.no_grad():
+        network.clamped.weight.fill_(0.2)
+        network.clamped.bias.zero_()
+    example = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.9
+    result = optimised(network, example)
+    assert float(network.clamped(example).amax()) < 5.4
+    assert not isinstance(result.network.get_submodule("clamp"), Overwriting)

@@ -79,8 +79,8 @@ def test_the_field_is_the_callers() -> None:
 
 
 def test_a_network_that_does_not_run() -> None:
+    spec = METHODS["gradient"]
     with pytest.raises(ModelError, match=r"cannot be evaluated: RuntimeError: .*shapes cannot be multiplied"):
-        spec = METHODS["gradient"]
         try_method(spec, spec.parse({}), Replica(mlp()), (16, 16))
 
 

@@ -20,7 +20,7 @@ def do_units(job: Job, limit: int | None = None) -> Path:
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards) or record_run(job, storage, shards)
-    model = load_model(job.model.name, job.model.weights)
+    model = load_model(job.model.name, job.model.weights, **job.model.input_options)
     labels = check_labels(storage, job_labels(job, manifest.hash, model))
     record_labels(storage, labels)
     replica = ready_replica(model, micro_batch=4)

@@ -19,7 +19,7 @@ from PIL import Image
 
 import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report import build_report
-from pipeline.schema import MANIFEST, SCHEMA_VERSION, attributions_schema, metrics_schema
+from pipeline.schema import MANIFEST, SCHEMA_VERSION, SHARED, attributions_schema, metrics_schema
 from ssig.options import as_dict
 from ssig.registry import METRICS
 
@@ -122,7 +122,7 @@ def write_run(
     _json(
         fake.path / "run.json",
         {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "dataset": dataset,
             "seed": 7,
             "unit_size": unit_size,
@@ -218,6 +218,7 @@ def _method(
             **{"evaluations": 32, "complete": not method.random},
         },
         "metrics": {metric.name: as_dict(metric.options()) for metric in metrics},
+        "position": position,
         **{"maps": "float16", "seed": 7, "machine": {"cpu": "a CPU", "cores": 2, "gpu": None}},
     }
     _json(fake.path / "config" / f"{quote(MODEL, safe='')}--{position}.json", config)
@@ -287,11 +288,14 @@ def _unit(
         "score": _nullable(np.where(ok, 9.0, np.nan)),
         "baseline_score": _nullable(np.where(ok, 1.0, np.nan)),
         "standard_error_mean": _nullable(np.where(ok & method.random, 0.2, np.nan)),
+        "reliability": _nullable(np.where(ok & method.random, 0.9, np.nan)),
+        "readout_bias": _nullable(np.where(ok & method.random, 0.1, np.nan)),
         "completeness_residual": _nullable(residual),
         "gradient_evaluations": pa.array([32 if good else None for good in ok], pa.int32()),
     }
     attributions = _table(common, columns, schema)
     values = {name: _nullable(column[chosen]) for name, column in fake.values[method.label].items()}
+    values |= {name: columns[source] for name, source in SHARED.items()}
     for metric in metrics:
         values[f"seconds_{metric.name}"] = _nullable(np.where(ok, 0.01, np.nan))
     for name in ("insertion", "deletion"):
@@ -320,8 +324,6 @@ def _common(sample: Sample, row: dict, method: Method, boxless: bool) -> dict:
         "predicted": sample.label + (row["index"] % 4 == 0) if ok else None,
         "target": sample.label if ok else None,
         "probability": 0.8 if ok else None,
-        "model": MODEL,
-        "method": method.label,
         "status": sample.status,
         "error": sample.error,
         "schema_version": SCHEMA_VERSION,
@@ -367,6 +369,18 @@ def _json(path: Path, record: dict) -> None:
 def fake_run(tmp_path: Path) -> FakeRun:
     """24 images in two shards under two methods; two of the images failed."""
     return write_run(tmp_path)
+
+
+@pytest.fixture
+def run_of(tmp_path: Path) -> Callable[..., FakeRun]:
+    """`run_of(*names)`: a run of these methods, each under its name, the later the better."""
+
+    def make(*names: str) -> FakeRun:
+        return write_run(
+            tmp_path, methods=[Method(name, name, 0.1 * n, signed=False, random=False) for n, name in enumerate(names)]
+        )
+
+    return make
 
 
 @pytest.fixture(scope="session")

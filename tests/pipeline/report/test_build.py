@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline.report import build_report, report_is_current
-from pipeline.statistics import bootstrap
+from pipeline.statistics import intervals
 from ssig.errors import UsageError
 
 MODEL = "small & quick"
@@ -102,7 +102,7 @@ def test_coverage_comes_first_and_provenance_last(finished_run):
         "To repeat this run",
     ]
     assert [title for title in page.headings if title in order] == order
-    assert "leads, not results" in page.text
+    assert "hints, not as results" in page.text
 
 
 def test_names_from_the_data_are_text(finished_run):
@@ -119,7 +119,7 @@ def test_json_holds_the_numbers(finished_run):
     _, report, _ = reported(finished_run)
     (model,) = report["models"]
     values = finished_run.values["ssig"]["insertion"]
-    expected = bootstrap(values.astype("float32")[:, None])
+    expected = intervals(values.astype("float32")[:, None])
     estimate = model["means"]["ssig"]["insertion"]
     assert estimate["mean"] == pytest.approx(expected.mean[0], abs=1e-6)
     assert (estimate["low"], estimate["high"]) == pytest.approx((expected.low[0], expected.high[0]), abs=1e-6)

@@ -64,6 +64,15 @@ def test_the_kernel_distance_is_unbiased_although_samples_depend_on_their_image(
     assert abs(np.mean(found)) <= 3 * np.std(found, ddof=1) / math.sqrt(len(found))
 
 
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 1.2, 1.6), (1.0, 0.8, 1.2)])
+def test_the_error_is_too_large_where_the_laws_are_equal_and_right_where_they_differ(
+    shift: float, least: float, most: float
+) -> None:
+    pairs = ((gaussians(60, seed=2 * k), gaussians(60, seed=2 * k + 1) + shift) for k in range(300))
+    found, error = np.array([alignment.kernel_distance(*pair) for pair in pairs]).T
+    assert least < np.sqrt((error**2).mean()) / found.std() < most
+
+
 def test_a_shifted_gaussian_is_as_far_in_kernel_distance_as_worked_out() -> None:
     # One dimension, k(a, b) = (ab + 1)^3 = 1 + 3ab + 3a^2b^2 + a^3b^3: sum of squared differences of three moments.
     shift, count = 0.5, 1500

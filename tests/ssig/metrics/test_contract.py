@@ -70,6 +70,31 @@ def test_describes_itself(metric: MetricSpec) -> None:
 
 
 @EVERY
+def test_all_that_is_stored_is_described_in_a_line_of_its_own(metric: MetricSpec) -> None:
+    lines = [metric.description(name) for name in metric.stored]
+    assert all(0 < len(line) <= 160 and "\n" not in line for line in lines)
+    assert len(set(lines)) == len(lines)
+    assert set(metric.descriptions) <= set(metric.stored)
+    with pytest.raises(KeyError):
+        metric.description("no_such_column_abs")
+
+
+def test_the_order_of_magnitudes_is_said_after_what_is_measured() -> None:
+    metric = METRICS["deletion"]
+    for name in ("deletion", "deletion_curve"):
+        by_magnitude = name.replace("deletion", "deletion_abs")
+        assert metric.description(by_magnitude) == f"{metric.description(name)}; in the order of |map|"
+
+
+@EVERY
+def test_what_methods_cannot_be_ranked_by_has_a_direction_and_a_reason(metric: MetricSpec) -> None:
+    for column, reason in metric.incomparable.items():
+        assert {**metric.columns, **metric.dataset_columns}[column] != "none"
+        assert reason
+        assert "\n" not in reason
+
+
+@EVERY
 def test_nan_exactly_where_a_reason_stands(metric: MetricSpec, batch: Callable[..., Evaluation]) -> None:
     evaluation = awkward(batch)
     result = metric.compute(evaluation, metric.parse({}))

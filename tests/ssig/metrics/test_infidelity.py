@@ -98,6 +98,16 @@ def test_a_map_of_zeros_predicts_no_change(batch: Callable[..., Evaluation]) -> 
     assert (result.columns["infidelity"] > 0).all()
 
 
+def test_the_headline_does_not_reward_a_small_scale(batch: Callable[..., Evaluation]) -> None:
+    metric, whole = METRICS["infidelity"], measure(batch())
+    small = measure(batch(maps=batch().maps * 1e-6))
+    headline = next(iter(metric.columns))
+    np.testing.assert_allclose(small.columns[headline], whole.columns[headline], rtol=1e-5)
+    # The plain number does, so methods are not ranked by it.
+    assert small.columns["infidelity"].mean() < 0.7 * whole.columns["infidelity"].mean()
+    assert set(metric.incomparable) == {"infidelity"}
+
+
 @pytest.mark.parametrize(("share", "side"), [(0.25, 2), (0.5, 5), (1.0, 10), (0.01, 1)])
 def test_squares_lie_within_the_image(share: float, side: int) -> None:
     options = METRICS["infidelity"].parse({"perturbation": "square", "side": share})

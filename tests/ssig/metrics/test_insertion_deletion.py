@@ -211,14 +211,15 @@ def test_an_impossible_target_has_no_normalised_curve(batch: Callable[..., Evalu
     assert all("score to divide by is 0" in reasons["insertion"] for reasons in result.excluded)
 
 
-def test_ties_go_by_raster_index(batch: Callable[..., Evaluation]) -> None:
+def test_ties_go_by_raster_index_where_that_is_asked(batch: Callable[..., Evaluation]) -> None:
     raster = torch.arange(120, 0, -1).float().view(1, 10, 12).expand(5, -1, -1)
-    falling = compute("insertion", batch(maps=raster), {})
+    falling, by_place = compute("insertion", batch(maps=raster), {}), {"ties": "raster"}
     zeros = torch.zeros_like(raster).clone()
     zeros[:, ::2] = -0.0
     for tied in (torch.full_like(raster, 2.0), torch.full_like(raster, -2.0), zeros):
         assert np.array_equal(
-            compute("insertion", batch(maps=tied), {}).curves["insertion_curve"], falling.curves["insertion_curve"]
+            compute("insertion", batch(maps=tied), by_place).curves["insertion_curve"],
+            falling.curves["insertion_curve"],
         )
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from scipy import ndimage
 
+from ssig.metrics.content import parts_by_content
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.max_box_acc import box_ious, grey_levels
+from ssig.metrics.max_box_acc import best_shares, box_ious, grey_levels
 from ssig.registry import METRICS
 
 METRIC = METRICS["max_box_acc"]
@@ -229,10 +230,8 @@ def test_accuracy_is_the_best_of_one_threshold_for_all_images() -> None:
     every[0, 3], every[1, 4], every[2, 4] = 0.7, 0.3, 0.5
     for dtype in (np.float64, np.float32):
         found = METRIC.dataset({V1: largest.astype(dtype), V2: every.astype(dtype)}, METRIC.parse({}))
-        assert found == {
-            "max_box_acc_v1": pytest.approx(2 / 3),
-            "max_box_acc_v2": pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3),
-        }
+        assert found["max_box_acc_v1"] == pytest.approx(2 / 3)
+        assert found["max_box_acc_v2"] == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3)
     none = METRIC.dataset({V1: largest[:0], V2: every[:0]}, METRIC.parse({}))
     assert np.isnan(list(none.values())).all()
     assert list(none) == list(METRIC.dataset_columns)
@@ -241,4 +240,53 @@ def test_accuracy_is_the_best_of_one_threshold_for_all_images() -> None:
 def test_perfect_maps_have_accuracy_one(batch: Callable[..., Evaluation]) -> None:
     masks = torch.from_numpy(np.stack(batch().masks))
     result = METRIC.compute(batch(maps=masks.float()), METRIC.parse({}))
-    assert METRIC.dataset(result.vectors, METRIC.parse({})) == {"max_box_acc_v1": 1, "max_box_acc_v2": 1}
+    assert METRIC.dataset(result.vectors, METRIC.parse({})) == dict.fromkeys(METRIC.dataset_columns, 1)
+
+
+def held_out(hits: np.ndarray, fold: np.ndarray) -> float:
+    """The definition, image by image."""
+    found = []
+    for image in range(len(hits)):
+        shares = hits[fold != fold[image]].sum(axis=0)
+        found.append(hits[image, shares == shares.max()].mean())
+    return float(np.mean(found))
+
+
+def test_an_image_held_out_has_no_say_in_its_threshold() -> None:
+    generator = np.random.default_rng(0)
+    hits, fold = generator.random((30, 40)) < 0.4, generator.integers(0, 10, 30)
+    found = best_shares(hits, np.ones((1, 30)), fold)[:, 0]
+    assert found.tolist() == pytest.approx([held_out(hits, fold), hits.mean(axis=0).max()])
+    # Copies of an image are held out together.
+    times = generator.multinomial(30, np.full(30, 1 / 30))
+    drawn = best_shares(hits, times[None], fold)[:, 0]
+    hits, fold = hits.repeat(times, axis=0), fold.repeat(times)
+    assert drawn.tolist() == pytest.approx([held_out(hits, fold), hits.mean(axis=0).max()])
+    alone = best_shares(hits[:1], np.ones((1, 1)), fold[:1])[:, 0]
+    assert alone.tolist() == [hits[0].mean(), hits[0].max()]  # nothing tells its threshold
+
+
+@pytest.mark.parametrize("images", [20, 50, 200])
+def test_what_is_held_out_is_not_optimistic(images: int) -> None:
+    """Every threshold hits .4 of all images, so that none is better than another."""
+    generator, found = np.random.default_rng(images), []
+    for _ in range(200):
+        # Neighbouring thresholds hit much the same images.
+        level = generator.standard_normal((images, 255)).cumsum(axis=1) / np.sqrt(np.arange(1, 256))
+        ious = {name: (level > 0.2533).astype(np.float32) for name in (V1, V2)}
+        numbers = METRIC.dataset(ious, METRIC.parse({}))
+        found.append((numbers["max_box_acc_v1_held_out"], numbers["max_box_acc_v1"]))
+    fair, optimistic = np.mean(found, axis=0)
+    assert optimistic - 0.4 > 0.7 / np.sqrt(images)
+    assert abs(fair - 0.4) < 4 * np.std(found, axis=0)[0] / np.sqrt(len(found))
+
+
+def test_the_fold_of_an_image_does_not_depend_on_the_others() -> None:
+    generator = np.random.default_rng(3)
+    ious = {name: generator.random((40, 255)).astype(np.float32) for name in (V1, V2)}
+    order = generator.permutation(40)
+    mixed = {name: rows[order] for name, rows in ious.items()}
+    assert METRIC.dataset(mixed, METRIC.parse({})) == pytest.approx(METRIC.dataset(ious, METRIC.parse({})), abs=1e-12)
+    parts = parts_by_content(ious[V1], 0, 10)
+    assert np.array_equal(parts_by_content(ious[V1][order][:7], 0, 10), parts[order][:7])
+    assert np.bincount(parts, minlength=10).max() < 12

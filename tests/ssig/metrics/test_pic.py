@@ -23,6 +23,7 @@ from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.information import MS_SSIM_SIDE, ms_ssim, ssim, webp_bytes
 from ssig.metrics.partial_images import THRESHOLDS, counts, eight_bit, random_pixels
 from ssig.metrics.pic import End, PicOptions, curve
+from ssig.metrics.ranking import Order
 from ssig.metrics.triangulation import interpolate
 from ssig.registry import METRICS
 
@@ -203,10 +204,10 @@ def test_ties_at_the_quantile_reveal_a_sparse_map_whole(given: Callable[..., Eva
 
 
 @pytest.mark.parametrize("value", [0.0, -2.0])
-def test_constant_maps_show_rows_from_the_top(value: float, given: Callable[..., Evaluation]) -> None:
+def test_constant_maps_by_place_show_rows_from_the_top(value: float, given: Callable[..., Evaluation]) -> None:
     falling = torch.arange(SIDE * SIDE, 0, -1).float().view(1, SIDE, SIDE).expand(COUNT, -1, -1)
     constant_maps = torch.full((COUNT, SIDE, SIDE), value)
-    constant = compute("sic", given(maps=constant_maps), orders="signed")
+    constant = compute("sic", given(maps=constant_maps), orders="signed", ties="raster")
     expected = compute("sic", given(maps=falling), orders="signed")
     assert np.array_equal(constant.curves["sic_curve"], expected.curves["sic_curve"])
     at_once = compute("sic", given(maps=constant_maps), ties="quantile", orders="signed")
@@ -363,7 +364,7 @@ def test_the_ms_ssim_variant(given: Callable[..., Evaluation]) -> None:
     options = dataclasses.replace(options, thresholds=(0.1, 0.3, 0.7), orders="signed")
     result = pic.pic("sic", evaluation, options)
     assert sum(network.calls) == 2 + 3
-    shown = partial_images.partial_images(evaluation, options, [0], partial_images.ranks(evaluation, magnitude=False))
+    shown = partial_images.partial_images(evaluation, options, [0], Order(magnitude=False, ties="random"))
     least = partial_images.least_images(evaluation, options, [0])
     x = np.array([0, float(least.information[0, 0]), *shown.information[0], 1])
     assert (np.diff(x) > 0).all()

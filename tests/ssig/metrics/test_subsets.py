@@ -163,3 +163,26 @@ def test_correlations_are_scipys_and_undefined_without_variation() -> None:
         assert np.isnan(correlation(first[0], flat))
         assert np.isnan(correlation(flat, first[0]))
         assert np.isnan(correlation(first[0], np.where(np.arange(30) == 3, np.inf, second[0])))
+
+
+def test_mufidelity_of_random_maps_depends_on_their_sign_alone(batch: Callable[..., Evaluation]) -> None:
+    """Where each hidden cell costs the same, so that no map is right or wrong about any of them."""
+    generator = np.random.default_rng(1)
+    maps = torch.from_numpy(generator.standard_normal((5, 10, 12))).float()
+
+    def darkness(points: Tensor) -> Tensor:
+        sums = points.sum(dim=(1, 2, 3))
+        return torch.stack([sums, 0 * sums, 0 * sums, 0 * sums, 0 * sums], dim=1)
+
+    images = torch.ones(5, 3, 10, 12).double()
+    given = {"images": images, "forward": darkness, "targets": torch.zeros(5, dtype=torch.int64)}
+    signed, positive = (
+        METRICS["mufidelity"].compute(
+            batch(maps=chosen, **given), METRICS["mufidelity"].parse({"fill": "black", "subsets": 400})
+        )
+        for chosen in (maps, maps.abs())
+    )
+    assert abs(signed.columns["mufidelity"].mean()) < 0.3
+    assert positive.columns["mufidelity"].min() > 0.7
+    assert np.array_equal(signed.columns["mufidelity_abs"], positive.columns["mufidelity_abs"])
+    assert "mufidelity" in METRICS["mufidelity"].incomparable

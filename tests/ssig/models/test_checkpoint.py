@@ -159,10 +159,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         checkpoint.read(path)
 
 
-@pytest.mark.parametrize("name", ["absent.pt", "folder.pt", "weights.bin"])
+@pytest.mark.parametrize("name", ["absent.pt", "folder.pt", "weights.txt"])
 def test_files_that_are_not_there_are_usage_errors(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder.pt").mkdir()
-    (tmp_path / "weights.bin").touch()
+    (tmp_path / "weights.txt").touch()
     path = str(tmp_path / name)
     with pytest.raises(UsageError) as caught:
         load_model("efficientnet-lite0", path)

@@ -166,7 +166,8 @@ def test_a_model_restored_in_another_process_is_the_same(lite0: Model, user_modu
         models, pickle.loads(done.stdout), strict=True
     ):
         assert recomputed == recorded == model.weights_hash
-        assert torch.equal(logits, model(batch))
+        expected = model(batch)
+        assert (logits - expected).norm() <= 1e-3 * expected.norm()  # kinks of ReLU6 flip where rounding differs
         assert (categories, geometry) == (model.categories, model.geometry)
 
 

@@ -1,0 +1,44 @@
+"""What records of earlier versions leave unsaid: an option that came up later had the value that changes nothing.
+
+A record is read with these values, so that a run is described, and gone on with, as what it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ssig.registry import METHODS, METRICS
+
+# Of methods and of metrics: option -> the value that stands for what was done before there was a choice. It holds
+# wherever a method or metric has such an option; one that means another thing elsewhere needs another name.
+BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "methods": {},
+    "metrics": {"ties": "raster"},
+}
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A label's configuration, or an evaluation's, in which every option has a value."""
+    found = dict(config)
+    if "metrics" in config:
+        found["metrics"] = {name: _all("metrics", name, options) for name, options in config["metrics"].items()}
+    method = config.get("method")
+    if method is not None and "options" in method:
+        found["method"] = {**method, "options": _all("methods", method.get("name"), method["options"])}
+    return found
+
+
+def _all(kind: str, name: str | None, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded options of a method or metric, and those that came up after its record."""
+    known = option_names(kind, name) - recorded.keys()
+    return {**recorded, **{option: value for option, value in BEFORE[kind].items() if option in known}}
+
+
+def option_names(kind: str, name: str | None) -> frozenset[str]:
+    """The options that a method or metric has now; none of one that this version does not know."""
+    registry: Any = METHODS if kind == "methods" else METRICS
+    if name not in registry:
+        return frozenset()
+    return frozenset(field.name for field in dataclasses.fields(registry[name].options))

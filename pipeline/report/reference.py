@@ -1,0 +1,81 @@
+"""The method that all others are compared with: the one that was asked for, else the first that explains.
+
+What was asked for stands in the report's own record, so that a report made anew keeps it until another is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import ssig.methods  # noqa: F401  fills METHODS
+from pipeline.config import Job
+from pipeline.plan import recorded_labels
+from pipeline.results import Run
+from pipeline.storage import Storage
+from ssig.errors import UsageError
+from ssig.registry import METHODS
+
+RECORD = "report/report.json"
+
+
+def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
+    """The method labels of a model in the user's order; those that record no position follow, by name."""
+    positions = {method: config.get("position") for (owner, method), config in run.config.items() if owner == model}
+    known = {method: position for method, position in positions.items() if type(position) is int}
+    return tuple(sorted(positions, key=lambda method: (method not in known, known.get(method, 0), method)))
+
+
+def reference_method(run: Run, model: str, asked: str | None = None) -> str:
+    """The label that a model's other methods are compared with: `asked`, where the model has it, else the first
+    method that is no control, else the first."""
+    labels = ordered_methods(run, model)
+    if asked in labels:
+        return str(asked)
+    return next((label for label in labels if not _is_control(run, model, label)), labels[0])
+
+
+def asked_reference(run: Run, asked: str | None) -> str | None:
+    """The label that was asked for: `asked`, else what the run's report records, else None.
+
+    Raises:
+        UsageError: no method of the run has the label `asked`.
+    """
+    models = dict.fromkeys(model for model, _ in run.config)
+    labels = [method for model in models for method in ordered_methods(run, model)]
+    if asked is not None:
+        check_reference("--reference", asked, labels)
+        return asked
+    recorded = report_record(run.storage).get("reference")
+    return recorded if recorded in labels else None
+
+
+def check_reference(field: str, asked: str, labels: Iterable[str]) -> None:
+    """Raises a `UsageError` that names `field` unless `asked` is one of the `labels`."""
+    known: Sequence[str] = list(dict.fromkeys(labels))
+    if asked not in known:
+        raise UsageError(field, asked, known)
+
+
+def check_job(job: Job, storage: Storage) -> None:
+    """Raises a `UsageError` if a job's `report.reference` is no label of its own, nor of its model in the run."""
+    if job.report.reference is not None:
+        there = [label.method for label in recorded_labels(storage) if label.model == job.model_label]
+        own = [method.title for method in job.methods]
+        check_reference("report.reference", job.report.reference, [*own, *there])
+
+
+def report_record(storage: Storage) -> dict[str, object]:
+    """What `report.json` holds; nothing where there is none that can be read."""
+    if storage.entry(RECORD) is None:
+        return {}
+    try:
+        record = json.loads(storage.read(RECORD))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _is_control(run: Run, model: str, label: str) -> bool:
+    name = run.config[model, label].get("method", {}).get("name")
+    return name in METHODS and METHODS[name].control

@@ -1,0 +1,56 @@
+"""Changes of a network that can be undone, and the search for those that leave it what it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+LOG = logging.getLogger(__name__)
+
+Undo = Callable[[], None]
+Change = Callable[[nn.Module], Undo]
+
+
+def kept(network: nn.Module, changes: Sequence[Change], holds: Callable[[], bool]) -> list[Change]:
+    """Makes all changes, or else halves them until those are left out without which `holds` is true."""
+    if not changes:
+        return []
+    undos = [change(network) for change in changes]
+    try:
+        if holds():
+            return list(changes)
+    except torch.OutOfMemoryError:
+        raise  # which says nothing of the changes
+    except Exception as error:  # whatever a network raises after a change, the change does not suit it
+        LOG.info("%s: left out %d changes or some of them: %s", type(network).__name__, len(changes), error)
+    for undo in reversed(undos):
+        undo()
+    if len(changes) == 1:
+        return []
+    half = len(changes) // 2
+    return kept(network, changes[:half], holds) + kept(network, changes[half:], holds)
+
+
+def put(network: nn.Module, name: str, module: nn.Module) -> Undo:
+    before = network.get_submodule(name)
+    network.set_submodule(name, module.train(before.training))
+    return lambda: network.set_submodule(name, before)
+
+
+def forward_of(module: nn.Module) -> object:
+    """The forward function of a module's class; scripted modules have none."""
+    return getattr(type(module), "forward", None)
+
+
+def is_plain(module: nn.Module, forwards: Collection[Callable[..., Any]]) -> bool:
+    """Whether a module computes one of `forwards` from its own parameters, with nothing attached."""
+    attached = (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+    own = forward_of(module) in forwards and "forward" not in vars(module)
+    return own and not attached and not is_parametrized(module)

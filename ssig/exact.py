@@ -1,0 +1,251 @@
+"""The changes after which a network is the same but for rounding, proved in float64.
+
+    norm(w * x + b) = s (w * x + b - m) + t = (s w) * x + (s (b - m) + t),   s = weight / sqrt(variance + eps)
+
+A batch norm that takes a convolution's or linear layer's output is folded into that layer's weights. Nothing is
+traced symbolically, which fails on many networks: one forward pass is watched, and pairs are read off the graph of its
+gradients.
+
+An activation that works in place has its input copied first where its derivative needs it. Clamps (ReLU6) know theirs
+from their result just as well, so they go on without the copy; the others stop working in place. Unequal padding
+becomes part of the kernels.
+
+Only those changes stay after which logits and input gradients are what they were, on points of several kinds
+(`ssig.proof`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torchvision.ops import FrozenBatchNorm2d
+
+from ssig.changes import Change, Undo, is_plain, kept, put
+from ssig.copying import copy_of
+from ssig.operators import AlignedConv, InPlaceClamp
+from ssig.proof import all_answers, answers, holds
+
+LOG = logging.getLogger(__name__)
+
+# By their forward functions, because a subclass that has another one may do anything.
+LAYERS = {
+    kind.forward
+    for kind in (
+        nn.Linear,
+        *(nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame),
+        *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    )
+}
+NORMS = {
+    kind.forward for kind in (_BatchNorm, nn.SyncBatchNorm, BatchNormAct2d, FrozenBatchNorm2d, FrozenBatchNormAct2d)
+}
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+# What works in place without a copy: the derivative is known from the result, or there is none to compute.
+ON_RESULT = (nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+
+# Relative L2 distance: rounding in float64 stays far below it, and a change that is wrong far above.
+FLOAT64_TOLERANCE = 1e-9
+
+Size = tuple[int, int]
+
+
+def exact_changes(
+    network: nn.Module, points: Sequence[Tensor], keep: Collection[str], layout: torch.memory_format, in_place: bool
+) -> list[Change]:
+    """The changes after which the network is the same but for rounding; the network itself is not changed.
+
+    Args:
+        network: the network.
+        points: on which that is proved.
+        keep: names of submodules whose outputs stay what they are.
+        layout: of the weights.
+        in_place: whether activations that work in place are among them.
+    """
+    spared = _working_in_place(network) if in_place else []
+    padded = _padded_unequally(network)
+    if not (spared or padded or any(is_plain(module, NORMS) for module in network.modules())):
+        return []
+    try:
+        # Float64 convolutions are faster in this layout.
+        twin = copy_of(network).double().to(memory_format=torch.contiguous_format)
+        doubles = [point.double() for point in points]
+        pairs = _pairs(twin, doubles[0])
+        with _watched(twin, padded) as sizes:
+            expected = all_answers(twin, doubles)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a network that cannot run in float64 stays what it is
+        LOG.info("%s cannot be proved in float64: %s", type(network).__name__, error)
+        return []
+    changes: list[Change] = [partial(_spare, name=name) for name in spared]
+    changes += [
+        partial(fold, layer_name=layer, norm_name=norm) for layer, norm in pairs if not _crosses(layer, norm, keep)
+    ]
+    changes += [
+        partial(_put_aligned, name=name, size=next(iter(seen)), layout=layout)
+        for name, seen in sizes.items()
+        if len(seen) == 1
+    ]
+    return kept(twin, changes, lambda: holds(twin, doubles, expected, FLOAT64_TOLERANCE))
+
+
+def _working_in_place(network: nn.Module) -> list[str]:
+    """Activations that work in place and have their input copied for that."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if getattr(module, "inplace", False) is True and not isinstance(module, (*ON_RESULT, torch.jit.ScriptModule))
+    ]
+
+
+def _padded_unequally(network: nn.Module) -> list[str]:
+    """Convolutions that pad their input as it comes."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if is_plain(module, {Conv2dSame.forward}) and set(cast(Conv2dSame, module).dilation) == {1}
+    ]
+
+
+@contextmanager
+def _watched(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, set[Size]]]:
+    """(H, W) of all that submodules are given in the body, by their names."""
+    sizes: dict[str, set[Size]] = defaultdict(set)
+
+    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        height, width = inputs[0].shape[-2:]
+        sizes[name].add((height, width))
+
+    handles = [network.get_submodule(name).register_forward_pre_hook(partial(seen, name)) for name in names]
+    try:
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _spare(network: nn.Module, name: str) -> Undo:
+    module: Any = network.get_submodule(name)
+    if isinstance(module, nn.Hardtanh):
+        return put(network, name, InPlaceClamp(module))
+    module.inplace = False
+
+    def undo() -> None:
+        module.inplace = True
+
+    return undo
+
+
+def _put_aligned(network: nn.Module, name: str, size: Size, layout: torch.memory_format) -> Undo:
+    return put(network, name, AlignedConv(cast(Any, network.get_submodule(name)), size, layout))
+
+
+def _pairs(network: nn.Module, points: Tensor) -> list[tuple[str, str]]:
+    """Names (layer, norm) where the norm takes the layer's output and nothing else takes it.
+
+    Both are called once and have one name each. What uses the output without gradients is not seen here.
+    """
+    called: Counter[str] = Counter()
+    made: dict[Node, str] = {}
+    taken: dict[str, Node | None] = {}
+
+    def after_layer(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        called[name] += 1
+        if output.grad_fn is not None:
+            made[output.grad_fn] = name
+
+    def before_norm(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        called[name] += 1
+        taken[name] = inputs[0].grad_fn if inputs else None
+
+    names = Counter(module for _, module in network.named_modules(remove_duplicate=False))
+    handles = []
+    for name, module in network.named_modules():
+        if names[module] == 1 and is_plain(module, LAYERS):
+            handles.append(module.register_forward_hook(partial(after_layer, name)))
+        elif names[module] == 1 and is_plain(module, NORMS):
+            handles.append(module.register_forward_pre_hook(partial(before_norm, name)))
+    try:
+        logits, _ = answers(network, points)
+    finally:
+        for handle in handles:
+            handle.remove()
+    uses = _uses(logits.grad_fn)
+    return [
+        (made[node], norm)
+        for norm, node in taken.items()
+        if node in made
+        and uses[node] == called[made[node]] == called[norm] == 1
+        and _fits(network.get_submodule(made[node]), network.get_submodule(norm))
+    ]
+
+
+def _uses(root: Node | None) -> Counter[Node]:
+    """How often each node of an autograd graph is an input of another."""
+    uses: Counter[Node] = Counter()
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        for inner, _ in node.next_functions if node is not None else ():
+            if inner is not None:
+                if inner not in uses:
+                    stack.append(inner)
+                uses[inner] += 1
+    return uses
+
+
+def _fits(layer: Any, norm: Any) -> bool:
+    """Whether the statistics of a norm are fixed, and one for each channel of the layer's output."""
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        return False
+    # Where a transposed convolution has groups, its dimension of output channels holds those of one group.
+    channels = layer.weight.shape[1 if isinstance(layer, TRANSPOSED) else 0]
+    return bool(channels == len(norm.running_mean))
+
+
+def _crosses(layer: str, norm: str, keep: Collection[str]) -> bool:
+    """Whether a fold would change what one of the submodules `keep` gives."""
+    return any(f"{layer}.".startswith(f"{kept}.") and not f"{norm}.".startswith(f"{kept}.") for kept in keep)
+
+
+def fold(network: nn.Module, layer_name: str, norm_name: str) -> Undo:
+    """Folds a norm, computing in float64; what follows in the norm's own module stays there."""
+    layer: Any = network.get_submodule(layer_name)
+    norm: Any = network.get_submodule(norm_name)
+    weight, bias = layer.weight, layer.bias
+
+    def double(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.double()
+
+    fused = fuse_conv_bn_weights(
+        weight.double(),
+        double(bias),
+        norm.running_mean.double(),
+        norm.running_var.double(),
+        norm.eps,
+        double(norm.weight),
+        double(norm.bias),
+        transpose=isinstance(layer, TRANSPOSED),
+    )
+    layer.weight, layer.bias = (nn.Parameter(values.to(weight.dtype), requires_grad=False) for values in fused)
+    rest = OrderedDict(norm.named_children())
+    restored = put(network, norm_name, nn.Sequential(rest) if rest else nn.Identity())
+
+    def undo() -> None:
+        layer.weight, layer.bias = weight, bias
+        restored()
+
+    return undo

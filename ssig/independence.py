@@ -1,0 +1,319 @@
+"""Whether a network treats each image of a batch by itself, and the same way every time.
+
+What a network says of an image must not depend on the images beside it, or results would depend on how images are
+batched. Two things are looked at: the mode of each submodule, and the logits of an image that is evaluated twice alone
+and then, at two places, in a batch with images of another range.
+
+    apart(a, b) = max |a - b| / max |l|,   l: all logits that were seen
+
+Kernels for batches of different sizes differ by rounding, which a deep network amplifies. So a difference counts only
+if it is also far above what a change of the image in its last bits does to the logits.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
+
+from ssig.errors import ModelError
+from ssig.outputs import logits_of
+
+Network = Callable[[Tensor], Any]
+
+# What rounding may change, as a share of the largest logit. Statistics of a batch change tens of percent.
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
+# Convolutions and matrix products of GPUs, and of `tf32` anywhere, may round their inputs to 10 bits.
+GPU_TOLERANCE = 5e-3
+# Of a `ssig.models.Model`, the types of its autocast.
+LOW_PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# Rounding happens in every layer, and in many sums; the last bits of the image change once.
+ABOVE_SENSITIVITY = 30.0
+SENSITIVITY_DRAWS = 3
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Independence:
+    """What was seen of a network that treats each image by itself.
+
+    Attributes:
+        logits: (p, classes) of a few points that differ in range and texture.
+        one_at_a_time: batches of more than one image fail.
+    """
+
+    logits: Tensor
+    one_at_a_time: bool
+
+
+def check_modes(network: nn.Module) -> None:
+    """Refuses a network with a submodule in training mode, or one that normalises by the batch; writes nothing.
+
+    Raises:
+        ModelError: with the name of the submodule.
+    """
+    fixed: list[str] = []
+    for name, module in network.named_modules():
+        if mode_is_fixed(module):
+            fixed.append(f"{name}." if name else "")
+        if module.training and not any(f"{name}.".startswith(prefix) for prefix in fixed):
+            raise ModelError(
+                f"{_called(name)} is in training mode, in which images of a batch may mix; call .eval() first"
+                + (" (and let its train() keep to the mode that it is given)" if not network.training else "")
+            )
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ModelError(
+                f"{_called(name)} is a {type(module).__name__} without running statistics: it normalises each image "
+                "by the others of its batch; use track_running_stats=True, or a norm of each image such as GroupNorm"
+            )
+
+
+def mode_is_fixed(module: nn.Module) -> bool:
+    """Whether it is a program of `torch.export`, whose operations are those of the mode that it was exported in."""
+    return "eval" in vars(module) and isinstance(module, torch.fx.GraphModule)
+
+
+def check_independence(network: Network, image: Tensor) -> Independence:
+    """Evaluates an image twice alone, and in a batch with others; buffers of the network are put back.
+
+    Args:
+        network: takes points (n, C, H, W), gives logits (n, classes) in any form that `logits_of` knows.
+        image: (1, C, H, W), on the network's device; tells the shape and the range of points.
+
+    Raises:
+        ModelError: the network is random, or mixes the images of a batch; with the submodule's name if it is known.
+        torch.OutOfMemoryError: a single point does not fit the device.
+        Exception: whatever the network raises for a single image.
+    """
+    image = image.detach()
+    batch = probes(image)
+    subject = batch[:1]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), preserved(network), _uncompiled(network):
+        alone, again = (_evaluated(network, subject) for _ in range(2))
+        together, one_at_a_time = _in_batch(network, batch)
+        seen = [alone, again] if together is None else [alone, again, together]
+        judge = _Judge(network, subject, torch.cat(seen))
+        apart = judge.apart(alone, again)
+        if not judge.within(apart):
+            raise ModelError(_random(network, subject, apart))
+        rows = () if together is None else (0, len(together) - 1)
+        for row in rows:
+            apart = judge.apart(alone, seen[-1][row : row + 1])
+            if not judge.within(apart) and apart > ABOVE_SENSITIVITY * judge.sensitive():
+                raise ModelError(_mixed(network, subject, batch, row, apart))
+    if together is None:
+        return Independence(alone, one_at_a_time)
+    return Independence(together[:-1], one_at_a_time)
+
+
+# By the id of a network, what was found of it; weak, so that nothing is kept alive.
+_KNOWN: dict[int, tuple[Any, tuple[Any, ...], Independence]] = {}
+
+
+def independent(network: nn.Module, image: Tensor) -> Independence:
+    """`check_modes` and `check_independence`, the latter once for the same network, weights and shape of image."""
+    check_modes(network)
+    state = _state(network, image)
+    known = _KNOWN.get(id(network))
+    if known is not None and known[0]() is network and known[1] == state:
+        return known[2]
+    found = check_independence(network, image)
+    key = id(network)
+    _KNOWN[key] = (weakref.ref(network, lambda _: _KNOWN.pop(key, None)), state, found)
+    return found
+
+
+def probes(image: Tensor) -> Tensor:
+    """(4, C, H, W) from an image (1, C, H, W): it at half its contrast, noise, black and white, and the first again.
+
+    The first is the one to compare. Those beside it have another range, mean and variance, whatever the batch is
+    normalised by.
+    """
+    low, high = image.amin(), image.amax()
+    span = high - low if high > low else torch.ones_like(high)
+    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(_SEED)).to(image)
+    subject = low + span * (0.25 + 0.5 * (image - low) / span)
+    extremes = low + span * (noise > 0.7).to(image.dtype)
+    return torch.cat([subject, low + span * noise, extremes, subject])
+
+
+@contextmanager
+def preserved(network: Network) -> Iterator[None]:
+    """Puts back the buffers that a forward pass in the body changes or replaces."""
+    if not isinstance(network, nn.Module):
+        yield
+        return
+    kept = [
+        (module, name, buffer, buffer._version, buffer.clone())
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if not is_lazy(buffer)
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, version, value in kept:
+                if buffer._version != version:
+                    buffer.copy_(value)
+                if getattr(module, name, None) is not buffer and not isinstance(module, torch.jit.ScriptModule):
+                    setattr(module, name, buffer)
+
+
+class _Judge:
+    """How far logits are apart, and what of that may be rounding."""
+
+    def __init__(self, network: Network, subject: Tensor, seen: Tensor) -> None:
+        self._network, self._subject = network, subject
+        self._scale = max(float(seen.nan_to_num(posinf=0.0, neginf=0.0).abs().max()), 1e-30)
+        kinds = {seen.dtype, subject.dtype} | (
+            {p.dtype for p in network.parameters() if p.is_floating_point()}
+            if isinstance(network, nn.Module)
+            else set()
+        )
+        if torch.is_autocast_enabled(subject.device.type):
+            kinds.add(torch.get_autocast_dtype(subject.device.type))
+        precision = getattr(network, "precision", None)
+        kinds |= {LOW_PRECISIONS[precision]} if precision in LOW_PRECISIONS else set()
+        self._tolerance = max(TOLERANCES.get(kind, 0.0) for kind in kinds)
+        if subject.device.type != "cpu" or precision == "tf32":
+            self._tolerance = max(self._tolerance, GPU_TOLERANCE)
+
+    def apart(self, one: Tensor, other: Tensor) -> float:
+        return float((one.nan_to_num() - other.nan_to_num()).abs().max()) / self._scale
+
+    def within(self, apart: float) -> bool:
+        """Whether so large a difference may be rounding of kernels of different sizes."""
+        return apart <= self._tolerance
+
+    def sensitive(self) -> float:
+        """How far the logits move where the image changes in its last bits."""
+        generator = torch.Generator().manual_seed(_SEED)
+        step = 2 * torch.finfo(self._subject.dtype).eps
+        base = _evaluated(self._network, self._subject)
+        moved = []
+        for _ in range(SENSITIVITY_DRAWS):
+            signs = torch.randn(self._subject.shape, generator=generator).sign().to(self._subject)
+            moved.append(self.apart(base, _evaluated(self._network, self._subject * (1 + step * signs))))
+        return max(moved)
+
+
+def _evaluated(network: Network, points: Tensor) -> Tensor:
+    logits = logits_of(network(points.clone()), len(points))
+    if logits.ndim != 2 or len(logits) != len(points):
+        found = tuple(logits.shape)
+        raise ModelError(f"the network gave {found} for {len(points)} points; expected (n, classes)")
+    return logits.detach()
+
+
+def _in_batch(network: Network, batch: Tensor) -> tuple[Tensor | None, bool]:
+    """The logits of a batch, or None where there are none; and whether that is since it takes one image at a time."""
+    try:
+        return _evaluated(network, batch), False
+    except torch.OutOfMemoryError:
+        return None, False
+    except Exception:  # whatever a network raises that takes no such batch
+        return None, True
+
+
+def _random(network: Network, subject: Tensor, apart: float) -> str:
+    where = _culprit(network, subject, subject, 0)
+    return (
+        f"the network is random in evaluation mode: the same image gives logits {_percent(apart)} apart, from "
+        f"{where}; what draws must stop in evaluation mode, such as F.dropout(x, training=self.training)"
+    )
+
+
+def _mixed(network: Network, subject: Tensor, batch: Tensor, row: int, apart: float) -> str:
+    where = _culprit(network, subject, batch, row)
+    return (
+        f"the network mixes the images of a batch: an image alone and beside {len(batch) - 1} others gives logits "
+        f"{_percent(apart)} apart, from {where}; normalise by each image, or by statistics of the training set"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def _culprit(network: Network, subject: Tensor, batch: Tensor, row: int) -> str:
+    """The innermost submodule whose output differs where its input does not, as far as hooks can tell."""
+    if not isinstance(network, nn.Module):
+        return "the network"
+    try:
+        first = _record(network, subject)
+        second = _record(network, batch)
+    except Exception:  # programs take no hooks, and what mixes images may raise anything
+        return "the network"
+    limit = max(TOLERANCES[torch.float32], GPU_TOLERANCE if subject.device.type != "cpu" else 0.0)
+
+    def alike(one: Tensor, many: Tensor) -> bool:
+        part = many if one.shape == many.shape else many[row : row + 1]
+        if part.shape != one.shape:
+            return True  # no row for each image: nothing is known
+        scale = max(float(many.abs().max()), 1e-30) if many.numel() else 1.0
+        return not one.numel() or float((one - part).nan_to_num().abs().max()) <= limit * scale
+
+    for (name, *one), (other, *many) in zip(first, second, strict=False):
+        if name != other:
+            break
+        if alike(one[0], many[0]) and not alike(one[1], many[1]):
+            return _called(name)
+    return "the network"
+
+
+def _record(network: nn.Module, points: Tensor) -> list[tuple[str, Tensor, Tensor]]:
+    """Name, input and output of each submodule that takes and gives a tensor, in the order in which they finish."""
+    found: list[tuple[str, Tensor, Tensor]] = []
+    before: dict[str, Tensor] = {}
+
+    def enter(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            before[name] = inputs[0].clone()  # what works in place changes it
+
+    def leave(name: str, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        taken = before.pop(name, None)
+        if taken is not None and isinstance(output, Tensor):
+            found.append((name, taken.float(), output.float().clone()))
+
+    handles = []
+    try:
+        for name, module in network.named_modules():
+            handles.append(module.register_forward_pre_hook(partial(enter, name)))
+            handles.append(module.register_forward_hook(partial(leave, name)))
+        network(points.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _called(name: str) -> str:
+    return f"submodule {name!r}" if name else "the network"
+
+
+def _state(network: nn.Module, image: Tensor) -> tuple[Any, ...]:
+    """What an answer holds for: the weights by place and version, and the shape of the image."""
+    tensors = [tensor for tensor in (*network.parameters(), *network.buffers()) if not is_lazy(tensor)]
+    versions = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)
+    return (*image.shape[1:], image.dtype, image.device, versions)
+
+
+def _uncompiled(network: Network) -> AbstractContextManager[Any]:
+    """Where a network is compiled, it would be compiled again for each size of batch."""
+    if isinstance(network, nn.Module) and any(_is_compiled(module) for module in network.modules()):
+        stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule"

@@ -1,0 +1,161 @@
+"""Networks of `load_model` made ready at their first call, and kept for as long as they are what they were.
+
+A network is made ready without tuning, which takes seconds: it is tuned once the work that it has done and the work
+at hand would take longer than that. It is made ready anew if anything has changed that can be seen: a tensor or its
+values, a module or a plain attribute of one, hooks, mode, device, precision, or the number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ssig.allocator import keep_memory, usual_memory
+from ssig.models.model import Model
+from ssig.ready import LEAST_IN_LANE, TUNING_SECONDS, fastest, prepared
+from ssig.replica import Replica
+from ssig.tuning import Setting
+from ssig.types import SCORE_AND_GRADIENT
+
+# So few micro-batches are done before anything could be timed.
+FEW = 4
+# The kinds of a module's own attributes whose values can be compared.
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+Timer = Callable[[], float]
+
+
+class _Ready:
+    """A network made ready, for one caller at a time, who holds `lock`."""
+
+    def __init__(self, model: Model, layer: str | None) -> None:
+        self.lock = threading.Lock()
+        self._replica, self._lanes, self._noise = prepared(model, keep=() if layer is None else (layer,))
+        lanes = 1 if self._lanes is None else len(self._lanes)
+        self._setting = Setting(LEAST_IN_LANE * lanes if lanes > 1 else self._replica.micro_batch, lanes)
+        self._tuned = self._replica.takes_batches is False
+        self._spent = 0.0
+
+    @contextmanager
+    def replica(self, points: int, micro_batch: int | None, timer: Timer) -> Iterator[Replica]:
+        """The replica, tuned first where that is worth it, for so many gradients."""
+        replica = self._replica
+        if replica.takes_batches is False:
+            micro_batch = 1
+        if micro_batch is None and not self._tuned and self._worth_tuning(points, timer):
+            self._setting = fastest(replica, self._lanes, self._noise, timer)
+            self._tuned = True
+        self._use(self._setting if micro_batch is None else Setting(micro_batch, self._setting.lanes))
+        started = timer()
+        try:
+            yield replica
+        finally:
+            self._spent += timer() - started
+            if micro_batch is None:  # it may have been halved
+                self._setting = Setting(replica.micro_batch, self._setting.lanes)
+
+    def _use(self, setting: Setting) -> None:
+        self._replica.micro_batch = setting.micro_batch
+        self._replica.lanes = self._lanes if setting.lanes > 1 else None
+
+    def _worth_tuning(self, points: int, timer: Timer) -> bool:
+        """Whether all work so far and so many gradients take longer than tuning does."""
+        count = self._setting.micro_batch
+        if self._spent <= TUNING_SECONDS and points <= FEW * count:
+            return False
+        self._use(self._setting)
+        given = self._noise.expand(count, -1, -1, -1), torch.zeros(count, dtype=torch.int64)
+        seconds = float("inf")
+        for _ in range(2):  # the first also pays for what is done once
+            started = timer()
+            self._replica.evaluate(*given, "logit", SCORE_AND_GRADIENT)
+            if self._replica.device.type == "cuda":
+                torch.cuda.synchronize(self._replica.device)
+            seconds = min(seconds, timer() - started)
+        return self._spent + seconds * points / count > TUNING_SECONDS
+
+
+_lock = threading.Lock()
+_known: WeakKeyDictionary[Model, tuple[Hashable, _Ready]] = WeakKeyDictionary()
+
+
+@contextmanager
+def kept_ready(
+    model: Model,
+    points: int,
+    *,
+    micro_batch: int | None = None,
+    layer: str | None = None,
+    timer: Timer = time.perf_counter,
+) -> Iterator[Replica]:
+    """A ready replica of `model`, for the body alone; another thread that wants it waits.
+
+    Args:
+        model: the network; it is left as it is.
+        points: how many gradients the body takes.
+        micro_batch: points evaluated at once; by default a usual number, or the fastest where tuning is worth it.
+        layer: a submodule whose output is wanted as it is, not with a batch norm folded into it.
+        timer: a clock, in seconds.
+    """
+    state = layer, *_state(model)
+    with _lock:
+        known = _known.get(model)
+        ready = known[1] if known is not None and known[0] == state else None
+        if ready is None:
+            ready = _Ready(model, layer)
+            _known[model] = state, ready
+    on_cpu = model.device.type == "cpu"
+    with ready.lock:
+        if on_cpu:
+            keep_memory()
+        try:
+            with ready.replica(points, micro_batch, timer) as replica:
+                yield replica
+        finally:
+            if on_cpu:
+                usual_memory()
+
+
+def _state(model: Model) -> tuple[Hashable, ...]:
+    """What a network made ready hangs on. Values are hashed, since not every change raises a version."""
+    tensors = list(chain(model.parameters(), model.buffers()))
+    return (
+        torch.get_num_threads(),
+        tuple(map(_identity, tensors)),
+        _content(tensors),
+        tuple(map(_module, model.modules())),
+    )
+
+
+def _identity(tensor: Tensor) -> Hashable:
+    version = None if tensor.is_inference() else tensor._version
+    return id(tensor), version, tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
+
+
+def _content(tensors: list[Tensor]) -> tuple[int, ...]:
+    values = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors if tensor.numel()]
+    hashes = [torch.hash_tensor(one.detach()) for one in values]
+    return tuple(torch.stack(hashes).tolist()) if hashes else ()
+
+
+def _module(module: nn.Module) -> Hashable:
+    own = vars(module)
+    hooks = (own.get("_forward_hooks"), own.get("_forward_pre_hooks"), own.get("_backward_hooks"))
+    return (
+        id(module),
+        type(module),
+        tuple(tuple(hook) for hook in hooks if hook),
+        tuple((name, value) for name, value in own.items() if _comparable(value)),
+        id(own.get("forward")),
+    )
+
+
+def _comparable(value: object) -> bool:
+    return isinstance(value, _PLAIN) or (isinstance(value, tuple) and all(map(_comparable, value)))

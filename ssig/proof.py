@@ -1,0 +1,80 @@
+"""What a change of a network is proved on: points of several kinds, logits and input gradients at them.
+
+    noise       the example itself: everything is crossed a little
+    extremes    fields of nearly black and nearly white: clamps and activations saturate, edges are hard
+    smooth      waves of falling strength, as photographs have them
+
+Nothing is perfectly even, since ties of pooling are broken by rounding, which says nothing of a change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Forward = Callable[[Tensor], Tensor]
+Answers = tuple[Tensor, Tensor]
+
+# Fields and waves along each side, and how far values are moved at random, in parts of their range.
+FIELDS, WAVES, GRAIN = 4, 6, 0.02
+_SEED = 0
+
+
+def proof_points(example: Tensor) -> tuple[Tensor, ...]:
+    """Points (1, C, H, W) of each kind, in the range of the example's values.
+
+    Args:
+        example: (1, C, H, W), of noise.
+    """
+    low, high = example.amin(), example.amax()
+    generator = torch.Generator().manual_seed(_SEED)
+    channels, height, width = example.shape[1:]
+    rows = torch.arange(height).div(height).view(1, -1, 1)
+    columns = torch.arange(width).div(width).view(1, 1, -1)
+    fields = ((rows * FIELDS).floor() + (columns * FIELDS).floor() + torch.arange(channels).view(-1, 1, 1) // 2) % 2
+    waves = torch.zeros(channels, height, width)
+    for number in range(WAVES * WAVES):
+        down, across = divmod(number, WAVES)
+        phase = torch.rand(channels, 1, 1, generator=generator)
+        strength = torch.randn(channels, 1, 1, generator=generator) / (1 + math.hypot(down, across))
+        waves += strength * (2 * math.pi * (down * rows + across * columns + phase)).cos()
+    waves = (waves - waves.amin()) / (waves.amax() - waves.amin()).clamp_min(1e-6)
+    made = []
+    for pattern in (fields, waves):
+        grain = torch.rand(pattern.shape, generator=generator)
+        unit = pattern + GRAIN * (grain - pattern)  # stays in [0, 1]
+        made.append(low + (high - low) * unit.to(example).unsqueeze(0))
+    return example, *made
+
+
+def answers(forward: Forward, points: Tensor) -> Answers:
+    """Logits (n, classes), attached to their graph, and the input gradient of a sum that weighs each differently."""
+    with torch.enable_grad():
+        points = points.clone().requires_grad_()
+        logits = forward(points)
+        weights = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype) / logits.shape[1]
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), points)
+    return logits, gradient
+
+
+def all_answers(forward: Forward, points: Sequence[Tensor]) -> list[Answers]:
+    """The answers at each of several points, without their graphs."""
+    found = (answers(forward, point) for point in points)
+    return [(logits.detach(), gradient) for logits, gradient in found]
+
+
+def holds(forward: Forward, points: Sequence[Tensor], expected: Sequence[Answers], tolerance: float) -> bool:
+    """Whether a network still gives what it gave at every point; looks at no more points than it must."""
+    return all(
+        close(answers(forward, point), before, tolerance) for point, before in zip(points, expected, strict=True)
+    )
+
+
+def close(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
+    """Whether the relative L2 distance of each tensor is within the tolerance."""
+    return all(
+        bool((one - other).norm() <= tolerance * other.norm()) for one, other in zip(found, expected, strict=True)
+    )
