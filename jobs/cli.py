@@ -24,7 +24,7 @@ from jobs.argument import argument
 from jobs.bench.app import app as bench
 from jobs.printing import print_json, print_table
 from jobs.surroundings import prepare
-from ssig.errors import ModelError, SsigError, UsageError
+from ssig.errors import ModelError, SsigError, UsageError, told
 
 if TYPE_CHECKING:
     from pipeline.config import Job
@@ -69,7 +69,7 @@ def main() -> None:
     except Exception as error:
         if TRACEBACK in os.environ:
             raise
-        code = _complain(f"unexpected {type(error).__name__}: {error} (set {TRACEBACK}=1 to see where)", UNFINISHED)
+        code = _complain(f"unexpected {told(error)} (set {TRACEBACK}=1 to see where)", UNFINISHED)
     sys.exit(code or DONE)
 
 

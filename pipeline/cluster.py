@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import ray
@@ -148,16 +148,25 @@ def is_gone() -> bool:
 def _leave() -> None:
     """Ends the connection, and a Ray of our own with it.
 
-    A head that is gone would be waited for, and then Ray ends the process with a text of its own. So its processes of
-    ours are killed, and Ray is not asked for anything any more.
+    A head that is gone would be waited for, and then Ray ends the process with a text of its own. So what is left of
+    our processes is killed, and Ray is not asked for anything any more, not even when the process ends.
     """
     if is_gone():
-        if _is_own():
-            node: Any = worker._global_node
+        node: Any = worker._global_node
+        if node is not None and node.is_head():
             node.kill_all_processes(check_alive=False, allow_graceful=False)
         atexit.unregister(worker.shutdown)
+        atexit.register(_end_at_once)
         return
     ray.shutdown()
+
+
+def _end_at_once() -> None:
+    """Ends the process without Ray's own ending, which crashes where the cluster is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _is_own() -> bool:
