@@ -56,7 +56,12 @@ def argument(
         import_from_here(str(out), model)
     settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)
     with Console(stderr=True).status("loading") as status:
-        network = load_network(model, weights, "fp32", lambda _, text: text and status.console.print(text), Progress())
+
+        def say(progress: Progress, text: str | None) -> None:
+            if text:
+                status.console.print(text)
+
+        network = load_network(model, weights, "fp32", say, Progress())
         device = Device(ready_replica(network))
         done = 0
 

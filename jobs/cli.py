@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from typer.exceptions import TyperException
 
 from jobs.argument import argument
 from jobs.bench.app import app as bench
 from jobs.printing import print_json, print_table
 from jobs.surroundings import prepare
-from ssig.errors import ModelError, SsigError, UsageError
+from ssig.errors import ModelError, SsigError, UsageError, told
 
 if TYPE_CHECKING:
     from pipeline.config import Job
@@ -70,7 +69,7 @@ def main() -> None:
     except Exception as error:
         if TRACEBACK in os.environ:
             raise
-        code = _complain(f"unexpected {type(error).__name__}: {error} (set {TRACEBACK}=1 to see where)", UNFINISHED)
+        code = _complain(f"unexpected {told(error)} (set {TRACEBACK}=1 to see where)", UNFINISHED)
     sys.exit(code or DONE)
 
 
@@ -161,6 +160,8 @@ def _conclude(summary: Summary) -> int:
         print(f"  {label}: {summary.expected} samples expected, {_counts(statuses)}")
     for unit, reason in summary.given_up.items():
         print(f"  unit {unit} is left undone: {reason}")
+    for note in summary.notes:
+        print(f"  {note}")
     if summary.shard_faults:
         print(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
     if summary.report is not None:
@@ -317,14 +318,18 @@ def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = 
 
 def choice(option: str, text: str) -> dict[str, Any]:
     """A method or metric from the command line: ``NAME`` or ``NAME:option=value,…``, values as in YAML."""
-    name, colon, options = text.partition(":")
-    pairs, count = re.subn(r"(^|,)\s*([\w-]+)=", r"\1 \2: ", options)
-    values = scalar(option, f"{{{pairs}}}", text)
-    # As many values as there are equals signs: an option without a value, or given twice, is a slip.
-    if not name or not isinstance(values, dict) or len(values) != count or bool(colon) != bool(count):
+    name, colon, given = text.partition(":")
+    starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", given))
+    ends = [*(start.start() for start in starts[1:]), len(given)]
+    values: dict[str, Any] = {}
+    for start, end in zip(starts, ends, strict=False):
+        field, value = start[1], given[start.end() : end]
+        # An option without a value, or given twice, is a slip.
+        if field in ("name", *values) or not value.strip():
+            raise UsageError(option, text, "NAME, or NAME:option=value,option=value, each option once")
+        values[field] = typed(option, field, value, text)
+    if not name or bool(colon) != bool(starts) or (starts and starts[0].start()):
         raise UsageError(option, text, "NAME, or NAME:option=value,option=value")
-    if "label" in values:
-        values["label"] = str(values["label"])
     return {"name": name, **values}
 
 
@@ -333,15 +338,26 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise UsageError("--set", text, "FIELD=VALUE, such as actors.max=4")
-    return name, scalar("--set", value, text)
+    return name, typed("--set", name, value, text)
+
+
+def typed(option: str, field: str, value: str, given: str) -> Any:
+    """The value of a field: a label is the text as it was typed, quotes aside."""
+    from pipeline.config import TEXTS
+
+    if field.rpartition(".")[2] in TEXTS and not value.strip().startswith(("'", '"')):
+        return value.strip()
+    return scalar(option, value, given)
 
 
 def scalar(option: str, value: str, given: str | None = None) -> Any:
     """A value of the command line, as YAML reads it."""
+    from pipeline import yaml12
+
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(option, given or value, "a value as in YAML") from None
+        return yaml12.load(value)
+    except yaml12.YAMLError as error:
+        raise UsageError(option, given or value, f"a value as in YAML ({' '.join(str(error).split())})") from None
 
 
 def _counts(statuses: Mapping[str, int]) -> str:

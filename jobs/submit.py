@@ -22,11 +22,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from pipeline.config import load_job
+from pipeline import yaml12
+from pipeline.config import TEXTS, load_job
 from ssig.errors import SsigError, UsageError, said, told
 from ssig.weight_files import is_weight_file
 
@@ -100,7 +100,7 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     if working_dir is not None and not _is_remote(working_dir):
         raise UsageError("--working-dir", working_dir, "an absolute path on the cluster, s3:// or gs://")
     load_job(job_file)
-    values: dict[str, Any] = yaml.safe_load(job_file.read_text(encoding="utf-8"))
+    values: dict[str, Any] = yaml12.load(job_file.read_text(encoding="utf-8"), TEXTS)
 
     def remote(field: str, path: str) -> str:
         if _is_remote(path):
@@ -117,7 +117,7 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     output["path"] = remote("output.path", output["path"])
     if is_weight_file(str(model.get("weights"))):
         model["weights"] = remote("model.weights", model["weights"])
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return yaml12.dump(values, sort_keys=False, allow_unicode=True)
 
 
 def exit_code(details: JobDetails) -> int:

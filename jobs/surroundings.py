@@ -80,7 +80,7 @@ def find_a_home() -> None:
         os.environ["HOME"] = _private_folder()
         os.environ.setdefault("USER", f"uid-{os.geteuid()}")  # torch asks for a name
         return
-    if os.access(home, os.W_OK) or (not home.exists() and os.access(home.parent, os.W_OK)):
+    with suppress(OSError), tempfile.TemporaryFile(dir=home):
         return
     for variable, name in (("MPLCONFIGDIR", "matplotlib"), ("TRITON_CACHE_DIR", "triton")):
         if variable not in os.environ:

@@ -25,6 +25,7 @@ import ssig.metrics.alignment
 import ssig.metrics.certainty
 import ssig.metrics.certainty_nce  # noqa: F401  (fills the registries)
 from pipeline import manifest
+from pipeline.classes import check_classes
 from pipeline.prepare import Prepared, prepare
 from pipeline.shards import read_unit
 from pipeline.statistics import intervals
@@ -155,8 +156,9 @@ def measure(
         told: how many images have just been done.
 
     Raises:
-        UsageError: there is no image that can be explained.
+        UsageError: there is no image that can be explained, or class numbers mean other classes in the network.
     """
+    check_classes(shards, model.categories, by_label=settings.target == "label")
     compared, rows = contenders(settings.samples), Rows()
     for prepared in _prepared(device, model, shards, limit, settings, rows.failed):
         rows.images += len(prepared.ok)

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import ray
@@ -107,25 +107,28 @@ def _check_answers(address: str) -> None:
     Raises:
         UsageError: nothing answers within seconds, or it refuses the token.
     """
-    scheme, separator, place = address.rpartition("://")
+    scheme, separator, named = address.rpartition("://")
     if separator and scheme != "ray":
         raise UsageError(ADDRESS, address, "HOST:PORT, ray://HOST:PORT, auto or local")
     method = "/ray.rpc.RayletDriver/ClusterInfo" if separator else "/ray.rpc.NodeInfoGcsService/GetClusterId"
-    if not separator:
+    place = named
+    if not separator:  # what Ray will ask: it has another name for loopback
         place = services.canonicalize_bootstrap_address(address) or address
+    if address == "auto":
+        named = place
     channel = init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])
     try:
         channel.unary_unary(method)(b"", timeout=ANSWER_SECONDS)
     except Exception as error:
         code = getattr(getattr(error, "code", lambda: None)(), "name", None)
         if code == "UNAUTHENTICATED":
-            raise UsageError("token", _token_named(), f"{TOKENS}; {place} refuses this one") from None
+            raise UsageError("token", _token_named(), f"{TOKENS}; {named} refuses this one") from None
         if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-            raise UsageError(ADDRESS, address, f"a cluster that answers; nothing answers at {place}") from None
+            raise UsageError(ADDRESS, address, f"a cluster that answers; nothing answers at {named}") from None
         if code is None:
             raise
         if code == "UNIMPLEMENTED":
-            raise UsageError(ADDRESS, address, f"a cluster of Ray; what answers at {place} is none") from None
+            raise UsageError(ADDRESS, address, f"a cluster of Ray; what answers at {named} is none") from None
     finally:
         channel.close()
 
@@ -145,15 +148,25 @@ def is_gone() -> bool:
 def _leave() -> None:
     """Ends the connection, and a Ray of our own with it.
 
-    A head that is gone would be waited for, and then Ray ends the process with a text of its own. So its processes of
-    ours are killed, and Ray is not asked for anything any more.
+    A head that is gone would be waited for, and then Ray ends the process with a text of its own. So what is left of
+    our processes is killed, and Ray is not asked for anything any more, not even when the process ends.
     """
     if is_gone():
-        if _is_own():
-            worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        node: Any = worker._global_node
+        if node is not None and node.is_head():
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
         atexit.unregister(worker.shutdown)
+        atexit.register(_end_at_once)
         return
     ray.shutdown()
+
+
+def _end_at_once() -> None:
+    """Ends the process without Ray's own ending, which crashes where the cluster is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _is_own() -> bool:

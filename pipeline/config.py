@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
+from pipeline import yaml12
 from pipeline.names import READS_AS_TEXT, encoded, reads_as_value
+from pipeline.storage import check_url, is_url
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.options import as_dict
@@ -30,6 +31,8 @@ NOT_STORED = frozenset({"method", "samples"})
 # Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
 LONGEST_LABELS = 160
 _INT64 = 2**63
+# Fields whose values are text as typed: a label 010 is no number.
+TEXTS = frozenset({"label"})
 
 
 # Strict: a number is written as one, and `yes` is no 1.
@@ -281,11 +284,10 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open(encoding="utf-8") as file:
             owner = os.fstat(file.fileno()).st_uid
-            values = yaml.safe_load(file)
+            values = yaml12.load(file, TEXTS)
     except FileNotFoundError:
         raise UsageError("job file", str(path), "an existing YAML file") from None
-    # Beside its own errors, the YAML reader passes on those of the values: a 31st of February is a ValueError.
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml12.YAMLError) as error:
         raise UsageError("job file", str(path), f"a readable YAML file ({_one_line(error)})") from None
     if values is None:
         return {}, owner
@@ -311,7 +313,7 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     """
 
     def absolute(text: Any) -> Any:
-        if not isinstance(text, str) or not text or "://" in text:
+        if not isinstance(text, str) or not text or is_url(text):
             return text
         return os.path.abspath(base / os.path.expanduser(text))
 
@@ -319,11 +321,20 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), str):
         dataset["shards"] = [dataset["shards"]]
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), (list, tuple)):
+        for shard in filter(_has_plain_bucket, dataset["shards"]):
+            check_url("dataset.shards", shard)
         dataset["shards"] = [absolute(shard) for shard in dataset["shards"]]
     if isinstance(output, dict) and "path" in output:
+        if isinstance(output["path"], str):
+            check_url("output.path", output["path"])
         output["path"] = absolute(output["path"])
     if isinstance(model, dict) and is_weight_file(str(model.get("weights"))):
         model["weights"] = absolute(model["weights"])
+
+
+def _has_plain_bucket(shard: Any) -> bool:
+    """Whether a shard is a URL whose bucket is no pattern."""
+    return isinstance(shard, str) and is_url(shard) and "{" not in shard.partition("://")[2].partition("/")[0]
 
 
 def _check_choices(job: Job) -> None:

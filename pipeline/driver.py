@@ -25,11 +25,12 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
+from pipeline.classes import check_classes
 from pipeline.cluster import cluster, is_gone, nodes
 from pipeline.config import Actors, Job
 from pipeline.jsontext import to_json
 from pipeline.lease import Lease
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, check_readable
 from pipeline.names import config_name
 from pipeline.networks import load_network
 from pipeline.plan import Label
@@ -101,9 +102,13 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
     check_job(job, storage)
+    if manifest is None:
+        check_readable(shards)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
+    for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
+        listener(progress, note)
     labels: list[Label] = []
     if manifest is not None:
         labels = check_labels(storage, job_labels(job, manifest.hash, model))

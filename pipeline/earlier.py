@@ -14,7 +14,7 @@ from ssig.registry import METHODS, METRICS
 # Of methods and of metrics: option -> the value that stands for what was done before there was a choice. It holds
 # wherever a method or metric has such an option; one that means another thing elsewhere needs another name.
 BEFORE: Mapping[str, Mapping[str, Any]] = {
-    "methods": {},
+    "methods": {"map_tolerance": 0.0},
     "metrics": {"ties": "raster"},
 }
 

@@ -158,7 +158,7 @@ def _label(storage: Storage, job: EvaluationJob, base: Label, others: Sequence[L
     Raises:
         RefusedError: it is recorded with other metrics, or its tables would have other columns than those of others.
     """
-    frozen = {
+    frozen: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "evaluation": job.title,
         "model_label": base.model,

@@ -5,7 +5,8 @@
 A sample is all members of one key, wherever in its shard they lie. A member that its key already has opens a row
 of its own (`duplicate`), to which the later members of that key belong. Where a shard is cut, the sample whose
 payload is cut is `truncated`; at a cut between payloads the last sample is, if its extensions differ from those of
-the sample before it. What is damaged, doubled or skipped is also a quarantine record, which says what and where.
+the sample before it. What is damaged, doubled or skipped is also a quarantine record, which says what and where; so
+is a shard without images.
 
 Rows lie in a Parquet file whose row groups hold whole shards, and are written and read one group at a time: what stays
 in memory is a line for each shard and each fault.
@@ -28,6 +29,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from tarfile import BLOCKSIZE
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -36,10 +38,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import schema
+from pipeline.images import IMAGE_EXTENSIONS, no_image_member
 from pipeline.jsontext import to_json
 from pipeline.records import ManifestRow, Member, Status, Unit
 from pipeline.storage import Storage, is_object_url, locate, sha256
-from pipeline.tarscan import Damage, Scan, TarMember, scan
+from pipeline.tarscan import Damage, Scan, TarMember, scan, why_no_tar
 from ssig.errors import UsageError
 
 FILE = "manifest.parquet"
@@ -65,6 +68,7 @@ class Kind(StrEnum):
     TRUNCATED = "truncated"
     DUPLICATE = "duplicate"
     SKIPPED = "skipped"
+    IMAGELESS = "imageless"
 
 
 @dataclass(frozen=True)
@@ -329,6 +333,34 @@ def _temporary() -> BinaryIO:
     return cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))
 
 
+def check_readable(shards: Sequence[str], workers: int = 8) -> None:
+    """Refuses shards of which none is a tar, by their first blocks: at once, before anything else is loaded.
+
+    Raises:
+        UsageError: field ``dataset.shards``; what they are in place of it.
+        OSError: an object store does not answer, or refuses a shard.
+    """
+    reasons: list[str] = []
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for start in range(0, len(shards), workers):
+            part = shards[start : start + workers]
+            found = list(pool.map(_why_no_tar, part))
+            if None in found:
+                return
+            reasons += [f"{shard.rpartition('/')[2]}: {reason}" for shard, reason in zip(part, found, strict=True)]
+    raise UsageError("dataset.shards", "; ".join(reasons[:3]), "at least one shard with a readable sample")
+
+
+def _why_no_tar(url: str) -> str | None:
+    storage, name = locate(url)
+    try:
+        return why_no_tar(storage.read_range(name, 0, BLOCKSIZE))
+    except OSError as error:
+        if is_object_url(url) or error.errno in _NO_ANSWER:
+            raise
+        return error.strerror or str(error)
+
+
 def verify_shards(manifest: Manifest) -> list[str]:
     """What has changed in the shards since the manifest was built; hashes are compared only where versions differ.
 
@@ -457,7 +489,12 @@ def _group(found: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord
         cut = draft_of(found.damage.member) if found.damage.member is not None else _short_last(drafts)
         quarantine.append(_damage_record(found.damage, shard, cut, readable=bool(drafts)))
     elif not drafts:
-        quarantine.append(QuarantineRecord(shard, Kind.UNREADABLE, None, 0, "no samples"))
+        reason = "no samples" if found.skipped else "no samples: an archive without files"
+        quarantine.append(QuarantineRecord(shard, Kind.UNREADABLE, None, 0, reason))
+    elif not any(draft.members.keys() & IMAGE_EXTENSIONS for draft in drafts):
+        extensions = list(dict.fromkeys(extension for draft in drafts for extension in draft.members))
+        reason = f"no sample has an image: {no_image_member(extensions)}"
+        quarantine.append(QuarantineRecord(shard, Kind.IMAGELESS, None, None, reason))
     return drafts, quarantine
 
 
@@ -470,11 +507,12 @@ def _short_last(drafts: list[_Draft]) -> _Draft | None:
 
 def _damage_record(damage: Damage, shard: str, cut: _Draft | None, readable: bool) -> QuarantineRecord:
     """The record of a cut shard; marks the sample that the cut leaves incomplete, if one is."""
-    reason = f"{damage.reason}; last good offset {damage.last_good_offset}"
+    offset = damage.last_good_offset
+    reason = f"{damage.reason}; last good offset {offset}" if offset else damage.reason
     if cut is not None:
         cut.status, cut.error = Status.TRUNCATED, f"{shard}: {cut.key}: {reason}"
     kind = Kind.TRUNCATED if readable else Kind.UNREADABLE
-    return QuarantineRecord(shard, kind, cut.key if cut else None, damage.last_good_offset, reason)
+    return QuarantineRecord(shard, kind, cut.key if cut else None, offset, reason)
 
 
 def _label(payload: bytes | None) -> int | None:

@@ -1,6 +1,6 @@
 """Folders of images to WebDataset shards: the same input gives the same bytes, and no image is encoded again.
 
-    KEY.jpg|jpeg|png   the file as it is
+    KEY.jpg|png|webp…  the file as it is
     KEY.cls            the number of its class
     KEY.json           {"wnid": …, "boxes": [[x0, y0, x1, y1], …]}
 
@@ -25,13 +25,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+from pipeline import foreign
+from pipeline.classes import FILE as CLASSES_FILE
+from pipeline.images import IMAGE_EXTENSIONS
 from pipeline.jsontext import to_json
-from pipeline.shards import IMAGE_EXTENSIONS
 from pipeline.storage import Storage, open_storage, sha256
-from pipeline.tarscan import why_unusable
+from pipeline.tarscan import is_left_behind, why_unusable
 from ssig.errors import UsageError
 
-CLASSES_FILE = "classes.json"
 ILSVRC_CLASSES = 1000
 
 _WNID = re.compile(r"n\d{8}")
@@ -106,6 +107,8 @@ def _members(items: Iterable[_Item]) -> Iterator[tuple[str, bytes]]:
             image = item.image.read_bytes()
         except OSError as error:
             raise UsageError("source", str(item.image), f"files that can be read ({error.strerror})") from error
+        if (pointer := foreign.pointer(image)) is not None:
+            raise UsageError("source", str(item.image), f"images; this is {pointer}")
         yield item.key + item.image.suffix.lower(), image
         yield f"{item.key}.cls", str(item.label).encode()
         if item.about is not None:
@@ -149,7 +152,7 @@ def _check_keys(items: list[_Item]) -> None:
 
 def _image_folder(folder: Path, given: list[str] | None) -> tuple[list[str], list[_Item]]:
     """Classes and samples of an ImageFolder tree."""
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    inside = sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
     if stray := [path for path in inside if not path.is_dir()]:
         raise UsageError("source", str(stray[0]), "one folder per class, or a csv with the class of each image")
     if not inside:
@@ -192,16 +195,21 @@ def _number(classes: list[str], name: str) -> int:
 
 
 def _images(folder: Path) -> list[Path]:
-    """The images below `folder`, hidden files aside; any other file is refused, lest it be an image left out."""
+    """The images below `folder`, but for hidden files and what systems leave beside them (``Thumbs.db``); any other
+    file is refused, lest it be an image left out."""
     images: list[Path] = []
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(name for name in names if not name.startswith(".")):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for name in sorted(name for name in names if not _is_hidden(name)):
             path = Path(parent, name)
             if path.suffix.lower().removeprefix(".") not in IMAGE_EXTENSIONS:
                 raise UsageError("source", ascii(str(path)), "images only: " + ", ".join(IMAGE_EXTENSIONS))
             images.append(path)
     return images
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or is_left_behind(name)
 
 
 def _refuse_folder(error: OSError) -> NoReturn:

@@ -18,6 +18,7 @@ from ssig.scores import score
 
 NO_OBJECT = "no boxes or mask"
 OUTSIDE = "object is outside the input"
+TOO_SMALL = "object is smaller than a pixel of the input"
 
 
 @dataclass
@@ -124,6 +125,8 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int) -> Prepa
 
 def _boxes(sample: Sample, outcome: Outcome, model: Model) -> tuple[Box, ...] | str:
     """A sample's boxes in the network's input, without those that lie outside of it."""
+    if sample.boxes_fault is not None:
+        return sample.boxes_fault
     if not sample.boxes or outcome.crop is None:
         return NO_OBJECT
     inside = (to_input(box, outcome.crop, model.input_size) for box in sample.boxes)
@@ -132,6 +135,8 @@ def _boxes(sample: Sample, outcome: Outcome, model: Model) -> tuple[Box, ...] | 
 
 def _object(sample: Sample, outcome: Outcome, boxes: tuple[Box, ...] | str, model: Model) -> np.ndarray | str:
     """The area of a sample's object in the network's input: its segmentation, else the union of its boxes."""
+    if sample.mask_fault is not None:
+        return sample.mask_fault
     if sample.mask is not None and outcome.crop is not None:
         area = mask_to_input(sample.mask, outcome.crop, model.input_size)
         return area if area.any() else OUTSIDE
@@ -141,4 +146,4 @@ def _object(sample: Sample, outcome: Outcome, boxes: tuple[Box, ...] | str, mode
     for box in boxes:
         x0, y0, x1, y1 = (round(edge) for edge in box)
         area[y0:y1, x0:x1] = True
-    return area if area.any() else OUTSIDE
+    return area if area.any() else TOO_SMALL

@@ -10,7 +10,10 @@ from PIL import Image
 
 
 class Status(StrEnum):
-    """What became of a sample. All but `ok` carry an error and null numbers."""
+    """What became of a sample. All but `ok` carry an error and null numbers.
+
+    `bad_boxes` stands in old runs alone: boxes that cannot be used now cost the metrics that need them.
+    """
 
     OK = "ok"
     UNDECODABLE = "undecodable"
@@ -83,6 +86,7 @@ class Sample:
         image: RGB, as stored (no EXIF rotation); None where undecodable.
         boxes: object boxes (x0, y0, x1, y1) in original pixels; None where the shard gives none.
         mask: (height, width) bool segmentation in original pixels; None where the shard gives none.
+        boxes_fault, mask_fault: why what the shard gives of them cannot be used; the sample is `ok` all the same.
         wnid: WordNet id of the class, where the shard gives it.
     """
 
@@ -93,3 +97,5 @@ class Sample:
     boxes: tuple[tuple[float, float, float, float], ...] | None = None
     mask: np.ndarray | None = field(default=None, repr=False)
     wnid: str | None = None
+    boxes_fault: str | None = None
+    mask_fault: str | None = None

@@ -43,8 +43,11 @@ def remember_sizes(folder: Path, sizes: TuningCache) -> None:
 
 
 def cache_folder() -> Path:
-    """Where the user's caches lie."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssig"
+    """Where the user's caches lie; of a user without a home, among temporary files."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssig"
+    except RuntimeError:  # no HOME, and no entry for the user: a container with a user id of its own
+        return Path(tempfile.gettempdir(), f"ssig-{os.geteuid()}", "cache")
 
 
 class BaselineScores:

@@ -126,7 +126,8 @@ def attributions_schema(
     fields = list(_COMMON)
     if maps != "none":
         kind = {"float16": pa.float16(), "float32": pa.float32()}[maps]
-        tensors = [("map", shape[1:], "attribution of each pixel (height, width)")]
+        tensors: list[tuple[str, tuple[int, ...], str]] = []
+        tensors.append(("map", shape[1:], "attribution of each pixel (height, width)"))
         if channels:
             tensors.append(("values", shape, "attribution of each channel's pixels (channel, height, width)"))
         for name, size, description in tensors:

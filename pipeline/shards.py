@@ -1,7 +1,8 @@
 """Shards: naming them by pattern, and reading one unit's samples from its byte ranges.
 
 A unit reads the ranges of its own members, neighbours joined into one request, and nothing of the shard before
-them; grouping and decoding are WebDataset's. A fault in a sample is a status and an error that names shard, key
+them; grouping is WebDataset's. Its decoders stay out: they unpack archives and unpickle, and a pickle runs what it
+likes. A fault in a sample is a status and an error that names shard, key
 and member, never an exception. A shard that has vanished or shrunk since the manifest, or that storage fails to
 give, is an `OSError`: that is no sample's fault, so the unit is tried again and quarantined if it stays so.
 """
@@ -11,11 +12,9 @@ from __future__ import annotations
 import bisect
 import functools
 import glob
-import io
-import json
+import itertools
 import os
-import reprlib
-import sys
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,26 +23,27 @@ import numpy as np
 from braceexpand import braceexpand
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from webdataset.autodecode import Decoder, handle_extension
 from webdataset.tariterators import group_by_keys
 
+from pipeline import foreign
+from pipeline.annotations import Annotation, annotation
+from pipeline.classes import FILE as CLASSES
+from pipeline.images import FORMAT_NAMES, IMAGE_EXTENSIONS, MASK, listed, no_image_member, rgb, segmentation
 from pipeline.records import ManifestRow, Member, Sample, Status
-from pipeline.storage import OBJECT_SCHEMES, Storage, is_object_url, locate, open_storage, refuse_credentials
+from pipeline.storage import Storage, check_url, is_object_url, is_url, locate, open_storage, refuse_credentials
+from pipeline.tarscan import is_left_behind
 from ssig.errors import UsageError
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png")
 # What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.
 MAX_MEMBER_BYTES = 2**28
-MAX_PIXELS = 178_000_000  # where Pillow, too, refuses an image as a decompression bomb; 0.5 GB of RGB
 
 _FIELD = "dataset.shards"
 _WILDCARDS = frozenset("*?[")
-_MASK = "mask.png"
-_READ = frozenset({*IMAGE_EXTENSIONS, "json", _MASK})
+_PATTERN = _WILDCARDS | {"{"}
+_LISTED = 1000  # names of a folder that are looked at
+_READ = frozenset({*IMAGE_EXTENSIONS, "json", MASK})
 _GAP = 2**20  # bytes; reading over a gap of this size costs less than one more request
 _SPAN = 32 * 2**20  # bytes; joined ranges stop growing here, so that memory is bounded whatever the unit
-
-Box = tuple[float, float, float, float]
 
 
 def expand(patterns: Sequence[str], base: Path) -> list[str]:
@@ -72,30 +72,83 @@ def expand(patterns: Sequence[str], base: Path) -> list[str]:
 
 def _expand(pattern: str, base: Path) -> Iterator[str]:
     refuse_credentials(_FIELD, pattern)
-    if "://" in pattern and not is_object_url(pattern):
-        raise UsageError(_FIELD, pattern, "a local path, or a URL that begins with " + ", ".join(OBJECT_SCHEMES))
     try:
-        names = list(braceexpand(pattern))
+        if (named := _named(pattern, base)) is not None:
+            yield named
+            return
+        prefix, rest = _literal_part(pattern, base)
+        for ending in braceexpand(rest):
+            name = prefix + ending
+            if is_url(name):
+                check_url(_FIELD, name)
+                found = _objects(name)
+            else:
+                found = _files(prefix, ending)
+            if not found:
+                raise UsageError(_FIELD, name, _what_to_name(name))
+            yield from found
     except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
         raise UsageError(_FIELD, pattern, f"a pattern with balanced braces ({error})") from error
-    for name in names:
-        try:
-            found = _objects(name) if is_object_url(name) else _files(name, base)
-        except OSError as error:
-            raise UsageError(_FIELD, name, f"a shard in a place that can be listed ({error})") from error
-        if not found:
-            raise UsageError(_FIELD, name, "a file that exists, or a pattern that matches one")
-        yield from found
+    except OSError as error:
+        raise UsageError(_FIELD, pattern, f"a shard in a place that can be listed ({error})") from error
 
 
-def _files(name: str, base: Path) -> list[str]:
-    """The files on disk that a path names; only `name`, not the folder it starts from, is a pattern."""
-    name = os.path.expanduser(name)
-    if not _WILDCARDS & set(name) or os.path.isfile(base / name):
-        matches = [str(base / name)]
+def _named(text: str, base: Path) -> str | None:
+    """The file or object of exactly this name, though it may look like a pattern."""
+    if not is_url(text):
+        path = os.path.abspath(base / os.path.expanduser(text))
+        return path if os.path.isfile(path) else None
+    if not _PATTERN & set(text) or not is_object_url(text) or _PATTERN & set(text.split("/")[2]):
+        return None
+    check_url(_FIELD, text)
+    storage, key = locate(text)
+    return text if key and storage.entry(key) is not None else None
+
+
+def _literal_part(pattern: str, base: Path) -> tuple[str, str]:
+    """What of a path is a folder that exists, such as the one that the command is given in, and the pattern in it."""
+    if is_url(pattern):
+        return "", pattern
+    parts = os.path.join(base, os.path.expanduser(pattern)).split("/")
+    count = next((n for n in range(1, len(parts)) if not os.path.isdir("/".join(parts[: n + 1]) or "/")), len(parts))
+    return "/".join(parts[:count]) + "/", "/".join(parts[count:])
+
+
+def _files(folder: str, name: str) -> list[str]:
+    """The files on disk that `name` names; `folder` is no pattern."""
+    if not _WILDCARDS & set(name) or os.path.isfile(folder + name):
+        matches = [folder + name]
     else:
-        matches = glob.glob(os.path.join(glob.escape(str(base)), name), recursive=True)
+        matches = [match for match in glob.glob(glob.escape(folder) + name, recursive=True) if _may_be_shard(match)]
     return [os.path.abspath(match) for match in matches if os.path.isfile(match)]
+
+
+def _may_be_shard(name: str) -> bool:
+    """Whether what a pattern matches is neither the list of classes beside the shards nor what a system left there."""
+    file = name.rpartition("/")[2]
+    return file != CLASSES and not is_left_behind(file)
+
+
+def _what_to_name(name: str) -> str:
+    """What may be given in place of a name that names no file: of a folder, what is in it."""
+    if is_url(name):
+        storage = open_storage(name)
+        inside = [entry.name for entry in itertools.islice(storage.list(), _LISTED)]
+    elif os.path.isdir(name):
+        inside = sorted(os.listdir(name))[:_LISTED]
+    else:
+        alone = " (it matches folders alone)" if _WILDCARDS & set(name) and glob.glob(name) else ""
+        return f"a file that exists, or a pattern that matches one{alone}"
+    folder = name.rstrip("/") or "/"
+    if any(one.endswith(".tar") and "/" not in one for one in inside):
+        return f"shards; those of this folder are '{folder}/*.tar'"
+    if not inside:
+        return "a file that exists, or a pattern that matches one" + ("" if is_url(name) else " (the folder is empty)")
+    if is_url(name):
+        return f"shards (.tar); {folder} has {inside[0]}"
+    return f"shards; a folder of images is packed into some: ssig pack {shlex.quote(folder)} --out shards"
 
 
 def _check_encoding(shard: str) -> None:
@@ -110,12 +163,14 @@ def _objects(name: str) -> list[str]:
     """The objects that a URL names; a wildcard matches within one folder level."""
     parts = name.split("/")
     fixed = next((index for index, part in enumerate(parts) if _WILDCARDS & set(part)), None)
+    if len(parts) < 4:
+        return []
     if fixed is None:
         storage, key = locate(name)
-        return [name] if storage.entry(key) is not None else []
+        return [name] if key and storage.entry(key) is not None else []
     storage, pattern = open_storage("/".join(parts[:fixed])), "/".join(parts[fixed:])
     levels = len(parts) - fixed
-    paths = (PurePosixPath(entry.name) for entry in storage.list())
+    paths = (PurePosixPath(entry.name) for entry in storage.list() if _may_be_shard(entry.name))
     return [f"{storage.root}/{path}" for path in paths if len(path.parts) == levels and path.match(pattern)]
 
 
@@ -196,32 +251,39 @@ def _decode(row: ManifestRow, payloads: dict[str, Any], needs_label: bool, class
     """Decodes one sample; the first fault found is its status, and what was decoded before it is kept."""
     found: dict[str, Any] = {}
     try:
-        _check_sizes(row, IMAGE_EXTENSIONS, Status.UNDECODABLE)
-        found["image"] = _image(payloads)
+        found["image"] = image = _image(row, payloads)
+        found.update(_objects_of(row, payloads, image.size))
         _check_label(row, needs_label, classes)
-        _check_sizes(row, ("json", _MASK), Status.BAD_BOXES)
-        if "json" in payloads:
-            found.update(_annotation(payloads["json"], found["image"].size))
-        if _MASK in payloads:
-            found["mask"] = _mask(payloads[_MASK], found["image"].size)
     except _FaultError as fault:
         member = f"{row.key}.{fault.where}" if fault.where else row.key
         return Sample(row, fault.status, f"{row.shard}: {member}: {fault}", **found)
     return Sample(row, **found)
 
 
-def _check_sizes(row: ManifestRow, extensions: Sequence[str], status: Status) -> None:
+def _image(row: ManifestRow, payloads: dict[str, Any]) -> Image.Image:
+    for extension in IMAGE_EXTENSIONS:
+        if (fault := _too_large(row, extension)) is not None:
+            raise _FaultError(Status.UNDECODABLE, extension, fault)
+    extension = next((extension for extension in IMAGE_EXTENSIONS if extension in payloads), "")
+    if not extension:
+        reason = no_image_member([member.extension for member in row.members])
+        raise _FaultError(Status.UNDECODABLE, "", reason)
+    data = payloads[extension]
+    try:
+        return rgb(data)
+    except MemoryError:
+        raise  # the machine's fault, not the sample's
+    except UnidentifiedImageError as error:  # whose message holds a memory address
+        raise _FaultError(Status.UNDECODABLE, extension, foreign.no_image(data, FORMAT_NAMES)) from error
+    except Exception as error:  # decoders raise nearly anything on bad bytes
+        raise _FaultError(Status.UNDECODABLE, extension, str(error) or type(error).__name__) from error
+
+
+def _too_large(row: ManifestRow, extension: str) -> str | None:
     for member in row.members:
-        if member.extension in extensions and member.size > MAX_MEMBER_BYTES:
-            raise _FaultError(status, member.extension, f"{member.size} bytes; at most {MAX_MEMBER_BYTES} are read")
-
-
-def _image(payloads: dict[str, Any]) -> Image.Image:
-    extension = next((extension for extension in IMAGE_EXTENSIONS if extension in payloads), None)
-    if extension is None:
-        raise _FaultError(Status.UNDECODABLE, "", "no image member (" + ", ".join(IMAGE_EXTENSIONS) + ")")
-    image: Image.Image = _decode_member(extension, payloads[extension], Status.UNDECODABLE)
-    return image
+        if member.extension == extension and member.size > MAX_MEMBER_BYTES:
+            return f"{member.size} bytes; at most {MAX_MEMBER_BYTES} are read"
+    return None
 
 
 def _check_label(row: ManifestRow, needs_label: bool, classes: int | None) -> None:
@@ -229,96 +291,31 @@ def _check_label(row: ManifestRow, needs_label: bool, classes: int | None) -> No
         if classes is not None and not 0 <= row.label < classes:
             raise _FaultError(Status.BAD_LABEL, "cls", f"label {row.label} is outside [0, {classes})")
     elif needs_label:
-        if any(member.extension == "cls" for member in row.members):
+        extensions = sorted(member.extension for member in row.members)
+        if "cls" in extensions:
             raise _FaultError(Status.BAD_LABEL, "cls", "no integer, or one of more than 32 bits")
-        raise _FaultError(Status.NO_LABEL, "", "no cls member")
+        found = f"no cls member; it has {listed(extensions)}"
+        raise _FaultError(Status.NO_LABEL, "", f"{found}: give labels, or --target predicted")
 
 
-def _annotation(data: bytes, size: tuple[int, int]) -> dict[str, Any]:
-    """`wnid` and `boxes` of a json member; `size` is the image's (width, height)."""
-    record = _decode_member("json", data, Status.BAD_BOXES)
-    if not isinstance(record, dict):
-        raise _FaultError(Status.BAD_BOXES, "json", "no JSON object")
-    wnid, boxes = record.get("wnid"), record.get("boxes")
-    if not isinstance(wnid, str | None):
-        raise _FaultError(Status.BAD_BOXES, "json", f"wnid {reprlib.repr(wnid)} is no text")
-    if not isinstance(boxes, list | None):
-        raise _FaultError(Status.BAD_BOXES, "json", f"boxes {reprlib.repr(boxes)} is no list")
-    checked = tuple(_box(box, index, size) for index, box in enumerate(boxes or []))
-    return {"wnid": wnid, "boxes": checked or None}
+def _objects_of(row: ManifestRow, payloads: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """Boxes, mask and WordNet id of a sample, or why they cannot be used; `size` is the image's (width, height)."""
+    told, fault = Annotation(), _too_large(row, "json")
+    if fault is None and "json" in payloads:
+        told = annotation(payloads["json"], size)
+        fault = told.fault
+    mask, mask_fault = None, _too_large(row, MASK)
+    if mask_fault is None and MASK in payloads:
+        mask, mask_fault = _mask(payloads[MASK], size)
+    return {"wnid": told.wnid, "boxes": told.boxes, "boxes_fault": fault, "mask": mask, "mask_fault": mask_fault}
 
 
-def _box(box: object, index: int, size: tuple[int, int]) -> Box:
-    """A box (x0, y0, x1, y1) that has an area and touches the image."""
-    where = f"box {index} {reprlib.repr(box)}"
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
-        raise _FaultError(Status.BAD_BOXES, "json", f"{where} is not four finite numbers")
-    x0, y0, x1, y1 = map(float, box)
-    if x0 >= x1 or y0 >= y1:
-        raise _FaultError(Status.BAD_BOXES, "json", f"{where} is inverted or empty (image {size[0]} x {size[1]})")
-    if x1 <= 0 or y1 <= 0 or x0 >= size[0] or y0 >= size[1]:
-        raise _FaultError(Status.BAD_BOXES, "json", f"{where} is wholly outside the image of {size[0]} x {size[1]}")
-    return x0, y0, x1, y1
-
-
-def _is_finite(value: object) -> bool:
-    # Compared, not converted: an integer may be too large for a float, and NaN is below nothing.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _mask(data: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = _decode_member(_MASK, data, Status.BAD_BOXES)
-    if mask.shape != size[::-1]:
-        found = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise _FaultError(Status.BAD_BOXES, _MASK, f"mask of {found} for an image of {size[0]} x {size[1]}")
-    return mask
-
-
-def _decode_member(extension: str, data: bytes, status: Status) -> Any:
+def _mask(data: bytes, size: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str | None]:
+    """A mask, or why it cannot be used."""
     try:
-        return _DECODER.decode1(extension, data)
+        mask: NDArray[np.bool_] = segmentation(data)
     except MemoryError:
-        raise  # the machine's fault, not the sample's
-    except UnidentifiedImageError as error:  # whose message holds a memory address
-        raise _FaultError(status, extension, "neither a JPEG nor a PNG file") from error
-    except Exception as error:  # decoders raise nearly anything on bad bytes
-        raise _FaultError(status, extension, str(error) or type(error).__name__) from error
-
-
-def _open_image(data: bytes) -> Image.Image:
-    """A whole image. Truncated data is an error in Pillow, unless a program asks it to make up the rest."""
-    image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
-    image.load()
-    return image
-
-
-def _rgb(data: bytes) -> Image.Image:
-    """The image as stored, in RGB of 8 bits: not rotated, transparency dropped, 16-bit grey by its high byte."""
-    image = _open_image(data)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image.info.pop("transparency", None)  # Pillow would try to map the transparent colour, and warn where it cannot
-    return image.convert("RGB")
-
-
-def _segmentation(data: bytes) -> NDArray[np.bool_]:
-    """(height, width) bool: where a mask is not black, or not of palette colour 0; transparency does not count."""
-    image = _open_image(data)
-    opaque = len(image.getbands()) - ("A" in image.getbands())
-    bands = np.asarray(image).reshape(image.height, image.width, -1)[..., :opaque]
-    return np.asarray(bands.any(axis=-1))
-
-
-# The first handler that knows an extension decodes it, so the mask comes before other PNG files. WebDataset's own
-# handlers stay out: they unpack archives and unpickle, and a pickle runs what it likes.
-_DECODER = Decoder(
-    [
-        handle_extension(_MASK, _segmentation),
-        handle_extension(" ".join(IMAGE_EXTENSIONS), _rgb),
-        handle_extension("json", json.loads),
-    ],
-    pre=[],
-    post=[],
-)
+        raise
+    except Exception:
+        return None, f"{MASK} is no image that can be read"
+    return (mask, None) if mask.shape == size[::-1] else (None, f"{MASK} has another size than the image")

@@ -233,7 +233,8 @@ def _paired(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> Paired:
     blocks = [slice(left, left + step) for left in range(0, columns, step)]
     parts = [_differences(first[block], second[block], share[block]) for block in blocks]
     if not parts:
-        return Paired(*np.empty((3, 0)), np.empty(0, np.int64), np.empty(0))
+        none = np.empty(0)
+        return Paired(none, none, none, np.empty(0, np.int64), none)
     return Paired(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

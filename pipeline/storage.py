@@ -17,6 +17,10 @@ from typing import BinaryIO, Protocol
 from ssig.errors import UsageError
 
 OBJECT_SCHEMES = ("s3://", "gs://", "memory://")
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+_SCHEMES = ("s3", "s3a", "s3n", "gs", "gcs", "memory", "file", "http", "https", "ftp", "hdfs", "abfs", "abfss", "az")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/{0,2})(.*)", re.DOTALL)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -70,17 +74,44 @@ def open_storage(url: str | Path) -> Storage:
     Raises:
         UsageError: field ``path``, for any other scheme or a URL that holds credentials.
     """
-    refuse_credentials("path", str(url))
+    check_url("path", str(url))
     # Both modules import this one.
     if is_object_url(str(url)):
         from pipeline.storage_object import ObjectStorage
 
         return ObjectStorage(str(url))
-    if "://" in str(url):
-        raise UsageError("path", str(url), "a local path, or a URL that begins with " + ", ".join(OBJECT_SCHEMES))
     from pipeline.storage_local import LocalStorage
 
     return LocalStorage(url)
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` is a URL, or meant to be one: ``s3:/bucket`` is no local path."""
+    match = _URL.match(text)
+    return "://" in text or (match is not None and match[1].lower() in _SCHEMES)
+
+
+def check_url(field: str, url: str) -> None:
+    """Refuses what is neither a local path nor a URL of a bucket, such as ``s3://``, ``s3:/bucket`` or ``file:///a``.
+
+    Raises:
+        UsageError: field `field`.
+    """
+    refuse_credentials(field, url)
+    match = _URL.match(url) if is_url(url) else None
+    if match is None:
+        return
+    scheme, slashes, rest = match[1].lower(), match[2], match[3]
+    ours = f"{_ALIASES.get(scheme, scheme)}://"
+    if scheme == "file":
+        raise UsageError(field, url, f"the path itself: /{rest.lstrip('/')}")
+    if ours not in OBJECT_SCHEMES:
+        raise UsageError(field, url, "a local path, or a URL that begins with " + ", ".join(OBJECT_SCHEMES))
+    is_bucket = _BUCKET.fullmatch(rest.partition("/")[0]) is not None
+    if {".", ".."} & set(rest.split("/")):
+        raise UsageError(field, url, "a URL without . and .. among its folders")
+    if f"{match[1]}:{slashes}" != ours or not is_bucket:
+        raise UsageError(field, url, f"a URL with a bucket: {ours}{rest if is_bucket else 'BUCKET/FOLDER'}")
 
 
 def refuse_credentials(field: str, url: str) -> None:

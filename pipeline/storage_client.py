@@ -29,7 +29,13 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import MemoryStore, from_url
 
 from ssig.errors import UsageError
@@ -128,6 +134,10 @@ def _options(scheme: str) -> dict[str, Any]:
     return {name: os.environ[prefix + name.upper()] for name in _CONNECTION if prefix + name.upper() in os.environ}
 
 
+class InvalidKeyError(OSError):
+    """A key that the client cannot hold, such as one with an empty part."""
+
+
 @contextmanager
 def os_errors(url: str) -> Iterator[None]:
     """Turns obstore's errors into the `OSError`s that a disk would raise, each with the object's `url`."""
@@ -137,6 +147,8 @@ def os_errors(url: str) -> Iterator[None]:
         raise FileNotFoundError(f"{url}: no such object") from None
     except AlreadyExistsError:
         raise FileExistsError(f"{url}: there is such an object") from None
+    except InvalidPathError as error:
+        raise InvalidKeyError(f"{url}: {told(error)}") from None
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise PermissionError(f"{url}: {told(error)}") from None
     except BaseError as error:

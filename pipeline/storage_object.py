@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import obstore
 
 from pipeline.storage import Entry
-from pipeline.storage_client import Patience, client, os_errors
+from pipeline.storage_client import InvalidKeyError, Patience, client, os_errors
+from pipeline.storage_listing import keys
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -41,10 +42,11 @@ class ObjectStorage:
     """The objects below ``scheme://bucket/prefix``."""
 
     def __init__(self, url: str) -> None:
-        self._root = url.rstrip("/")
-        scheme, _, path = self._root.partition("://")
-        bucket, _, prefix = path.partition("/")
-        self._prefix = f"{prefix}/" if prefix else ""
+        scheme, _, path = url.partition("://")
+        bucket, *folders = (part for part in path.split("/") if part)
+        self._root = f"{scheme}://{'/'.join([bucket, *folders])}"
+        self._prefix = "".join(f"{folder}/" for folder in folders)
+        self._scheme, self._bucket = scheme, bucket
         self._is_memory = scheme == "memory"
         self._patience = Patience.from_environment()
         self._store = client(scheme, bucket, self._patience)
@@ -59,24 +61,32 @@ class ObjectStorage:
         return self._root
 
     def entry(self, name: str) -> Entry | None:
-        try:
-            with os_errors(self._url(name)):
-                return self._entry(obstore.head(self._store, self._prefix + name))
-        except FileNotFoundError:
-            return None
+        meta = self._head(self._prefix + name)
+        return None if meta is None else self._entry(meta)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Every file whose key starts with the folder `prefix`, in order of name.
+
+        What stands for a folder (an empty object ``folder/``) and keys with empty parts (``folder//a``) are no files.
+        """
         below, last = (self._prefix + prefix).rstrip("/") or None, None
         pauses: Iterator[float] | None = None  # of this page
+        has_false_names = below is None and self._has_leading_slashes()
         while True:
             try:
                 with os_errors(self._url(prefix)):
                     for meta in self._metas(below, last):
                         last, pauses = meta["path"], None
-                        yield self._entry(meta)
+                        # The client drops a slash at either end, so a name may be that of no object.
+                        may_be_false = meta["size"] == 0 or has_false_names
+                        if last != below and not (may_be_false and self._head(last) is None):
+                            yield self._entry(meta)
                 return
             except PermissionError:
                 raise
+            except InvalidKeyError:
+                yield from self._list_by_key(below, last)
+                return
             except OSError:  # a page did not come, or was cut short: on from where the list was
                 pauses = pauses or self._patience.pauses()
                 pause = next(pauses, None)
@@ -161,6 +171,27 @@ class ObjectStorage:
     def staging(self) -> Path:
         name = hashlib.sha256(self._root.encode()).hexdigest()[:16]
         return _private_folder(Path(tempfile.gettempdir()) / f"ssig-{os.getuid()}-{name}")
+
+    def _list_by_key(self, below: str | None, after: str | None) -> Iterator[Entry]:
+        """The rest of a listing that the client has given up for a key that it cannot hold."""
+        for key in keys(self._scheme, self._bucket, below or "", self._patience):
+            if (after is None or key > after) and (meta := self._head(key)) is not None:
+                yield self._entry(meta)
+
+    def _has_leading_slashes(self) -> bool:
+        """Whether the bucket has keys that begin with a slash."""
+        if self._is_memory:
+            return False
+        with suppress(OSError), os_errors(self._root):
+            return "" in obstore.list_with_delimiter(self._store)["common_prefixes"]
+        return False
+
+    def _head(self, key: str) -> ObjectMeta | None:
+        try:
+            with os_errors(f"{self._scheme}://{self._bucket}/{key}"):
+                return obstore.head(self._store, key)
+        except FileNotFoundError:
+            return None
 
     def _url(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline import faults
-from pipeline.manifest import Manifest
+from pipeline.manifest import Kind, Manifest
 from pipeline.plan import Label
 from pipeline.planning import statuses, units_to_do
 from pipeline.progress import Listener, Progress
@@ -19,6 +19,7 @@ from pipeline.report import build_report, report_is_current
 from pipeline.storage import Storage
 from ssig.errors import UsageError
 
+NOTES = 3  # shards that are named
 EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -45,6 +46,7 @@ class Summary:
         statuses: committed rows by status under each method label.
         given_up: units that stay undone, with the reason.
         shard_faults: faults of shards that the manifest recorded.
+        notes: what a person should know of the shards, one line each.
     """
 
     exit_code: int
@@ -56,6 +58,7 @@ class Summary:
     statuses: Mapping[str, Mapping[str, int]]
     given_up: Mapping[str, str] = field(default_factory=dict)
     shard_faults: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def finish(
@@ -109,4 +112,12 @@ def finish(
         statuses=found,
         given_up=ending.given_up,
         shard_faults=len(manifest.quarantine),
+        notes=shard_notes(manifest),
     )
+
+
+def shard_notes(manifest: Manifest) -> tuple[str, ...]:
+    """A line for each of the first shards without images, which no row of a sample tells of as a whole."""
+    found = [f"{record.shard}: {record.reason}" for record in manifest.quarantine if record.kind is Kind.IMAGELESS]
+    more = [f"{len(found) - NOTES} more shards have no image"] if len(found) > NOTES else []
+    return (*found[:NOTES], *more)

@@ -2,7 +2,7 @@
 
 The usual readers end quietly at a cut on a member border or inside a header, and pass over odd names. Here
 
-    whole archive = members + directories + skipped members + two closing zero blocks,
+    whole archive = members + directories + skipped members + leavings + two closing zero blocks,
 
 and whatever breaks that equation is said. Bad data never raises; reading errors of the disk or the network do.
 Header formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax), GNU (long names, base-256 sizes, sparse files).
@@ -18,9 +18,19 @@ from typing import Protocol
 
 from webdataset.tariterators import base_plus_ext
 
+from pipeline.foreign import no_shard
+
 _CHUNK = 2**20
 _EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
 _METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset keeps such names for itself
+# What desktops, file servers, notebooks and old tar programs leave beside the files of people.
+_LEAVINGS = re.compile(
+    r"(^|/)(\._[^/]*|\.DS_Store|Icon\r|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.directory|\.gitkeep|\.gitignore|\.keep"
+    r"|\.gitattributes|\.nomedia)$"
+    r"|(^|/)(__MACOSX|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|@eaDir|\.ipynb_checkpoints|\.git"
+    r"|@?PaxHeaders?(\.[X\d]+)?)(/|$)",
+    re.IGNORECASE,
+)
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 # Of pax records only those that matter are kept, so that a shard full of them fills no memory.
 _PAX_USED = (b"path", b"size")
@@ -166,31 +176,42 @@ def _header(reader: _Reader, start: int) -> tarfile.TarInfo | None:
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
-        reason = _header_fault(reader, block, first=reader.position == len(block))
+        first = reader.position == len(block)
+        reason = (why_no_tar(block) if first else None) or _header_fault(reader, block)
     if reason is not None:
         raise _DamageError(start, reason)
     return None
 
 
-def _header_fault(reader: _Reader, block: bytes, first: bool) -> str | None:
+def why_no_tar(block: bytes) -> str | None:
+    """What a file is instead of a tar, by its first block, or all of it if it is shorter; None if it may be one."""
+    if block and not block.strip(b"\0"):
+        return None  # the end of an archive without members
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        unknown = "not a tar archive" if len(block) == tarfile.BLOCKSIZE else None
+        return no_shard(block) or unknown
+    return None
+
+
+def _header_fault(reader: _Reader, block: bytes) -> str | None:
     """Why `block` is no header; None if it begins a whole end-of-archive marker."""
     if not block:
-        return "empty file" if first else "cut on a member border: no end-of-archive marker"
+        return "cut on a member border: no end-of-archive marker"
     if len(block) < tarfile.BLOCKSIZE:
         return f"cut inside a header: {len(block)} of {tarfile.BLOCKSIZE} bytes"
     if not block.strip(b"\0"):
         second = reader.read(tarfile.BLOCKSIZE)
         whole = len(second) == tarfile.BLOCKSIZE and not second.strip(b"\0")
         return None if whole else "one zero block where two end an archive"
-    if first:
-        return "compressed with gzip: unpack it first" if block.startswith(b"\x1f\x8b") else "not a tar archive"
     return "bad header checksum"
 
 
 def _member(
     reader: _Reader, header: tarfile.TarInfo, records: dict[str, str], start: int, keep: Callable[[str, int], bool]
 ) -> TarMember | Skipped | None:
-    """Reads over one member's payload. None for a directory."""
+    """Reads over one member's payload. None for a directory and for what a system left behind."""
     name = records.get("path", header.name)
     size = _size(records.get("size", header.size))
     if size is None:
@@ -199,8 +220,9 @@ def _member(
         _skip_sparse_headers(reader, header)
     if header.type in tarfile.SUPPORTED_TYPES and not header.isreg():
         size = 0  # links, directories and devices have no payload, whatever their header says
+    is_leaving = is_left_behind(name)
     reason = _why_skipped(header, name, records)
-    key, extension = ("", "") if reason else base_plus_ext(name)
+    key, extension = ("", "") if reason or is_leaving else base_plus_ext(name)
     extension = extension.lower()
     offset = reader.position
     kept = reader.read(size) if key and keep(extension, size) else None
@@ -209,9 +231,14 @@ def _member(
     if found < size:
         raise _DamageError(start, f"cut inside the payload of {_printable(name)}: {found} of {size} bytes", member)
     reader.skip(-size % tarfile.BLOCKSIZE)
-    if header.isdir():
+    if header.isdir() or is_leaving:
         return None
     return member or Skipped(_printable(name), start, reason or "")
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a path is of what systems leave beside people's files: ``._a.jpg``, ``.DS_Store``, ``__MACOSX/…``."""
+    return _LEAVINGS.search(name) is not None
 
 
 def why_unusable(name: str) -> str | None:
@@ -221,7 +248,7 @@ def why_unusable(name: str) -> str | None:
     if _METADATA.match(name):
         return "a name of WebDataset's own metadata"
     key, extension = base_plus_ext(name)
-    if not key:
+    if not key or key.endswith("/"):
         return "a name without key or without extension"
     if not extension or extension.startswith("__"):
         return "a name without a usable extension"

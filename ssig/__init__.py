@@ -74,7 +74,8 @@ def open_run(path: "str | Path") -> "Run":
         from pipeline.results import open_run as opened
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"ssig.open_run needs {error.name}, which is not installed; `pip install ssig` brings all that reads runs"
+            f"ssig.open_run needs {error.name}, which is not installed: `pip install .` in the source folder of ssig "
+            "brings all that reads runs"
         ) from error
     return opened(path)
 

@@ -62,7 +62,7 @@ def package(peer: str) -> Any:
     try:
         module: Any = import_module(REFERENCES[peer])
     except ModuleNotFoundError as error:
-        allowed = f"an installed package ({error.name} is missing): pip install 'ssig[test]'"
+        allowed = f"an installed package ({error.name} is missing): pip install '.[test]' in the source folder"
         raise UsageError("peer", peer, allowed) from error
     if peer == "pair":
         _speak_old_numpy(module.guided_ig)

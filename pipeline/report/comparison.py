@@ -175,7 +175,7 @@ def compare(found: Measurements) -> Comparison:
         differences=differences,
         leads=_leads(found, leads),
         groupings=_groupings(found, compared),
-        raced=sum(np.isfinite(one.p) for one in leads.values()),
+        raced=int(np.isfinite([one.p for one in leads.values()]).sum()),
         verdicts=verdicts,
     )
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from pipeline import yaml12
 from pipeline.jsontext import to_json
 from pipeline.report.reference import ordered_methods
 from pipeline.results import Run
@@ -195,7 +194,7 @@ def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None
         "unit_size": run.document.get("unit_size"),
         "seed": run.document.get("seed"),
     }
-    return yaml.safe_dump(job, sort_keys=False, default_flow_style=None, width=110)
+    return yaml12.dump(job, sort_keys=False, default_flow_style=None, width=110)
 
 
 def options_text(options: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float64)
 
 
 def built(factory: Any, name: str) -> tuple[nn.Module, object]:
-    """The network that a callable returns, and the transforms beside it or None.
+    """The network that a callable returns, inside of its wrappers, and the transforms beside it or None.
 
     Args:
         factory: takes no arguments; returns an `nn.Module`, or a pair of one and its transforms.
@@ -47,17 +47,17 @@ def built(factory: Any, name: str) -> tuple[nn.Module, object]:
     network, transforms = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     if not isinstance(network, nn.Module):
         raise ModelError(f"{name}: returned a {type(returned).__name__}; expected an nn.Module")
+    while type(network).__name__ in WRAPPERS:
+        network = getattr(network, WRAPPERS[type(network).__name__])
     return network, transforms
 
 
 def ready(network: nn.Module, name: str) -> nn.Module:
-    """The network inside its wrappers, on the CPU, in float32, in evaluation mode.
+    """The network on the CPU, in float32, in evaluation mode.
 
     Raises:
         ModelError: it is quantised.
     """
-    while type(network).__name__ in WRAPPERS:
-        network = getattr(network, WRAPPERS[type(network).__name__])
     for inner, module in network.named_modules():
         if type(module).__module__.startswith(QUANTISED):
             raise ModelError(f"{name}: a quantised network has no gradients ({inner or 'it'} is a {_kind(module)})")
@@ -71,7 +71,8 @@ def ready(network: nn.Module, name: str) -> nn.Module:
 
 def other_types(network: nn.Module) -> str:
     """Floating-point types of weights beside float32, for people; empty where there are none."""
-    found = {str(p.dtype).removeprefix("torch.") for p in network.parameters() if not is_lazy(p) and p.dtype in DTYPES}
+    known = (parameter for parameter in network.parameters() if not is_lazy(parameter))  # type: ignore[redundant-expr]
+    found = {str(parameter.dtype).removeprefix("torch.") for parameter in known if parameter.dtype in DTYPES}
     return ", ".join(sorted(found))
 
 
@@ -128,7 +129,7 @@ def categories_of(network: nn.Module, classes: int, known: tuple[str, ...], name
     """The names of the classes that the network carries: a list, or a mapping from number to name.
 
     Args:
-        network: with or without an attribute `categories`.
+        network: with or without an attribute `categories`, or a `config.id2label` as classifiers of transformers have.
         classes: how many there are.
         known: names for a network that carries none.
         name: for messages.
@@ -138,7 +139,10 @@ def categories_of(network: nn.Module, classes: int, known: tuple[str, ...], name
     """
     given = getattr(network, "categories", None)
     if given is None:
-        return known
+        given = getattr(getattr(network, "config", None), "id2label", None)
+        # Where nobody has named the classes, transformers call them LABEL_0, LABEL_1, ….
+        if not isinstance(given, Mapping) or len(given) != classes or "LABEL_0" in given.values():
+            return known
     if isinstance(given, Mapping):
         given = [given[key] for key in sorted(given, key=lambda key: (_number(key), str(key)))]
     names = tuple(map(str, given))

@@ -133,7 +133,9 @@ def _unwrapped(state: State, own: Set[str]) -> State:
     averaged weights), and may go where the network lacks nothing without them.
     """
     best, current = state, state
-    for change in (_uncompiled, *(partial(_without, prefix=prefix) for prefix in PREFIXES * 2)):
+    changes: list[Callable[[State], State]] = [_uncompiled]
+    changes += [partial(_without, prefix=prefix) for prefix in PREFIXES * 2]
+    for change in changes:
         changed = change(current)
         whole = len(changed) >= len(current) - len(COUNTERS & current.keys())
         if changed and (whole or own <= changed.keys()):

@@ -24,7 +24,7 @@ def hash_state(module: nn.Module) -> str:
     for name, entry in sorted(module.state_dict().items()):
         if isinstance(entry, Tensor):
             digest.update(f"{name}\0{entry.dtype}\0{tuple(entry.shape)}\0".encode())
-            digest.update(_bytes(entry))
+            digest.update(_bytes(entry).data)
         else:
             digest.update(f"{name}\0".encode() + canonical(entry))
     return digest.hexdigest()

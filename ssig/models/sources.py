@@ -51,7 +51,7 @@ class Source(Protocol):
         """Raises a `UsageError` for an unknown name or unknown weights; builds and fetches nothing."""
 
     def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
-        """Builds the network on the CPU, and loads its weights; what `job` states of its input goes before the rest."""
+        """Builds the network on the CPU, and loads its weights; what `job` states of its input goes first."""
 
 
 class TimmSource:

@@ -268,7 +268,7 @@ def test_a_peer_that_is_not_installed_is_one_line(
     monkeypatch.setitem(sys.modules, package, None)
     result = cli("engine", "--peer", peer)
     assert result.code == 2
-    assert "pip install 'ssig[test]'" in result.err
+    assert "pip install '.[test]'" in result.err
     assert result.err.count("\n") == 1
 
 
@@ -279,7 +279,7 @@ def test_parity_needs_every_reference(cli: Cli, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(sys.modules, package, None)
     result = cli("parity")
     assert result.code == 2
-    assert "pip install 'ssig[test]'" in result.err
+    assert "pip install '.[test]'" in result.err
     assert result.err.count("\n") == 1
 
 

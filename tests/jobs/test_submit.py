@@ -31,9 +31,9 @@ ROOT = Path(__file__).resolve().parents[2]
 JOINS = """
 import os, ray
 from pipeline.cluster import cluster
-with cluster() as nodes:
+with cluster() as joined:
     assert ray.get_runtime_context().gcs_address == os.environ["RAY_ADDRESS"]
-    assert len(nodes) == 1
+    assert len(joined.nodes) == 1
 """
 
 

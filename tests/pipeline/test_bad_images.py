@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,10 +55,20 @@ def jpeg_of(width: int, height: int) -> bytes:
     return PHOTOGRAPH[: start + 5] + struct.pack(">HH", height, width) + PHOTOGRAPH[start + 9 :]
 
 
-def with_text_bomb() -> bytes:
-    """A PNG file with a comment that unpacks to 64 MB."""
+def with_chunk(data: bytes) -> bytes:
+    """A PNG file with one more chunk before its pixels."""
     end = PNG.index(b"IDAT") - 4
-    return PNG[:end] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**26))) + PNG[end:]
+    return PNG[:end] + data + PNG[end:]
+
+
+TEXT_BOMB = with_chunk(chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**26))))  # unpacks to 64 MB
+LONG_TEXT = with_chunk(chunk(b"tEXt", b"parameters\0" + b"a cat, " * 2**18))
+PROFILE_BOMB = with_chunk(chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(2**26))))
+WRONG_CHECKSUM = with_chunk(chunk(b"tEXt", b"Comment\0of a cat")[:-1] + b"?")
+WRONG_CHECKSUM_OF_SIZE = PNG[:32] + bytes([PNG[32] ^ 1]) + PNG[33:]
+CUT_IN_A_COMMENT = PNG[:-12] + chunk(b"tEXt", b"Comment\0" + b"cat " * 99)[:40]
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
+FRAMES = {"save_all": True, "append_images": [PICTURE.rotate(90)]}
 
 
 def rotated() -> bytes:
@@ -73,12 +82,14 @@ def palette_with_alpha() -> bytes:
 
 
 class Case(NamedTuple):
-    """Image, or all members by extension; the status; what the error says; the stored (width, height)."""
+    """Image, or all members by extension; the status; what the error says; the stored (width, height); why there is
+    no number of a metric of boxes."""
 
     given: bytes | dict[str, bytes]
     status: str = "ok"
     error: str = ""
     size: tuple[int, int] | None = (40, 32)
+    excluded: str = "no boxes or mask"
 
 
 def undecodable(given: bytes | dict[str, bytes], error: str) -> Case:
@@ -89,34 +100,53 @@ def labelled(label: bytes, status: str = "ok", error: str = "") -> Case:
     return Case({"jpg": PHOTOGRAPH, "cls": label}, status, error)
 
 
-def boxed(text: bytes, error: str) -> Case:
-    return Case({"jpg": PHOTOGRAPH, "cls": b"0", "json": text}, "bad_boxes", error)
+def boxed(text: bytes, excluded: str) -> Case:
+    return Case({"jpg": PHOTOGRAPH, "cls": b"0", "json": text}, excluded=excluded)
 
 
-def masked(mask: bytes, status: str = "ok", error: str = "") -> Case:
-    return Case({"jpg": PHOTOGRAPH, "cls": b"0", "mask.png": mask}, status, error)
+def masked(mask: bytes, excluded: str) -> Case:
+    return Case({"jpg": PHOTOGRAPH, "cls": b"0", "mask.png": mask}, excluded=excluded)
 
 
 CASES = {
     "cut-jpeg": undecodable(PHOTOGRAPH[:300], "cut-jpeg.jpg: "),
     "cut-jpeg-header": undecodable(PHOTOGRAPH[:10], "cut-jpeg-header.jpg: "),
     "cut-png": undecodable(PNG[: len(PNG) // 2], "cut-png.jpg: "),
-    "zero-bytes": undecodable(b"", "zero-bytes.jpg: neither a JPEG nor a PNG file"),
-    "a-web-page": undecodable(b"<html>403 Forbidden</html>", "neither a JPEG nor a PNG file"),
-    "a-gif": undecodable(encode(PICTURE, "GIF"), "neither a JPEG nor a PNG file"),
-    "a-moving-gif": undecodable(
-        encode(PICTURE, "GIF", save_all=True, append_images=[PICTURE.rotate(90)]), "neither a JPEG nor a PNG file"
+    "zero-bytes": undecodable(b"", "zero-bytes.jpg: empty"),
+    "a-web-page": undecodable(b"<html>403 Forbidden</html>", "a web page (HTML)"),
+    "a-pointer": undecodable(POINTER, "a Git LFS pointer, not the file: fetch it with git lfs pull"),
+    "a-zip": undecodable(b"PK\x03\x04" + bytes(60), "a zip archive"),
+    "a-drawing": undecodable(b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no image; read are JPEG, PNG, WebP"),
+    "an-icon": undecodable(encode(PICTURE, "ICO"), "no image; read are JPEG, PNG, WebP"),
+    "floating-point": undecodable(encode(Image.fromarray(PIXELS[..., 0] / np.float32(255)), "TIFF"), "mode F"),
+    "32-bit": undecodable(encode(Image.fromarray(PIXELS[..., 0].astype(np.int32) << 16), "TIFF"), "mode I"),
+    "another-extension": undecodable({"pic": PNG, "cls": b"0"}, "gif); it has pic, cls"),
+    "an-archive-within": undecodable({"tar": PNG, "cls": b"0"}, "packed files within a shard are not read"),
+    "no-image": undecodable({"cls": b"0", "json": b"{}"}, "it has cls, json"),
+    "mask-alone": undecodable({"cls": b"0", "mask.png": PNG}, "it has cls, mask.png"),
+    "two-dots": undecodable(
+        {"val.0.jpg": PNG, "val.0.cls": b"0", "val.1.jpg": PNG},
+        "it has val.0.jpg, val.0.cls, val.1.jpg: a key ends at the first dot",
     ),
-    "a-tiff": undecodable(encode(PICTURE, "TIFF"), "neither a JPEG nor a PNG file"),
-    "a-bitmap": undecodable(encode(PICTURE, "BMP"), "neither a JPEG nor a PNG file"),
-    "a-drawing": undecodable(b'<svg xmlns="http://www.w3.org/2000/svg"/>', "neither a JPEG nor a PNG file"),
-    "another-extension": undecodable({"gif": PNG, "cls": b"0"}, "no image member (jpg, jpeg, png)"),
-    "no-image": undecodable({"cls": b"0", "json": b"{}"}, "no image member (jpg, jpeg, png)"),
+    "a-wrong-checksum-of-size": undecodable(WRONG_CHECKSUM_OF_SIZE, "a-wrong-checksum-of-size.jpg: "),
+    "cut-webp": undecodable(encode(PICTURE, "WEBP")[:400], "cut-webp.jpg: "),
+    "cut-gif": undecodable(encode(PICTURE, "GIF")[:400], "cut-gif.jpg: "),
     "no-width": undecodable(png_of(0, 5), "no-width.jpg: "),
     "a-bomb": undecodable(encode(Image.new("1", (20_000, 10_000))), "a-bomb.jpg: "),
     "a-claim-of-4-petapixels": undecodable(png_of(2**26, 2**26), "a-claim-of-4-petapixels.jpg: "),
     "a-claim-of-4-gigapixels": undecodable(jpeg_of(65_500, 65_500), "a-claim-of-4-gigapixels.jpg: "),
-    "a-text-bomb": undecodable(with_text_bomb(), "a-text-bomb.jpg: "),
+    "a-text-bomb": Case(TEXT_BOMB),
+    "a-long-text": Case(LONG_TEXT),
+    "a-profile-bomb": Case(PROFILE_BOMB),
+    "a-wrong-checksum": Case(WRONG_CHECKSUM),
+    "cut-in-a-comment": Case(CUT_IN_A_COMMENT),
+    "a-gif": Case({"gif": encode(PICTURE, "GIF"), "cls": b"0"}),
+    "a-moving-gif": Case(encode(PICTURE, "GIF", **FRAMES)),
+    "a-webp": Case({"webp": encode(PICTURE, "WEBP"), "cls": b"0"}),
+    "a-moving-webp": Case({"WEBP": encode(PICTURE, "WEBP", **FRAMES), "cls": b"0"}),
+    "a-tiff": Case({"tif": encode(PICTURE, "TIFF"), "cls": b"0"}),
+    "a-tiff-of-pages": Case({"TIFF": encode(PICTURE, "TIFF", compression="tiff_lzw", **FRAMES), "cls": b"0"}),
+    "a-bitmap": Case({"bmp": encode(PICTURE, "BMP"), "cls": b"0"}),
     "20000-wide": Case(encode(Image.new("RGB", (20_000, 20), "red")), size=(20_000, 20)),
     "one-pixel": Case(encode(Image.new("RGB", (1, 1), "red")), size=(1, 1)),
     "png-as-jpg": Case(PNG),
@@ -137,17 +167,29 @@ CASES = {
     "label-huge": labelled(b"9" * 60, "bad_label", "no integer"),
     "label-a-megabyte": labelled(b"1" * 2**20, "bad_label", "no integer"),
     "label-spaced": labelled(b" 3\n"),
-    "box-inverted": boxed(b'{"boxes": [[9, 2, 3, 4]]}', "box 0 [9, 2, 3, 4] is inverted or empty (image 40 x 32)"),
-    "box-of-three": boxed(b'{"boxes": [[9, 2, 3]]}', "box 0 [9, 2, 3] is not four finite numbers"),
-    "box-outside": boxed(b'{"boxes": [[40, 0, 50, 4]]}', "wholly outside the image of 40 x 32"),
-    "boxes-unpickled": boxed(b"\x80\x04\x95", "boxes-unpickled.json: "),
-    "boxes-nested": boxed(b"[" * 100_000, "recursion"),
-    "mask-of-another-size": masked(
-        encode(Image.new("1", (32, 40))), "bad_boxes", "mask of 32 x 40 for an image of 40 x 32"
+    "json-a-list": boxed(b"[1]", "the json member is no object with boxes"),
+    "json-a-number": boxed(b"7", "the json member is no object with boxes"),
+    "json-a-caption": boxed(b'"a cat"', "the json member is no object with boxes"),
+    "json-empty": boxed(b"", "the json member is empty"),
+    "json-no-json": boxed(b"\x80\x04\x95", "the json member is not JSON"),
+    "json-nested": boxed(b"[" * 100_000, "the json member is not JSON"),
+    "json-of-other-boxes": boxed(b'{"boxes": 3}', "boxes are no list of [x0, y0, x1, y1]"),
+    "json-of-another-wnid": boxed(b'{"wnid": 1440764}', "no boxes or mask"),
+    "box-inverted": boxed(b'{"boxes": [[9, 2, 3, 4]]}', "a box is inverted or empty"),
+    "box-of-three": boxed(b'{"boxes": [[9, 2, 3]]}', "a box is not four finite numbers"),
+    "box-outside": boxed(b'{"boxes": [[40, 0, 50, 4]]}', "a box is wholly outside the image"),
+    "box-of-fractions": boxed(b'{"boxes": [[0.1, 0.2, 0.5, 0.6]]}', "smaller than a pixel; are the boxes fractions?"),
+    "box-of-all": boxed(b'{"boxes": [[0, 0, 1, 1]]}', "smaller than a pixel; are the boxes fractions?"),
+    "box-sliver": boxed(b'{"boxes": [[9, 2, 9.5, 20]]}', "smaller than a pixel; are the boxes fractions?"),
+    "box-lost-in-the-input": Case(
+        {"jpg": jpeg(0, (400, 400)), "cls": b"0", "json": b'{"boxes": [[101, 101, 103, 103]]}'},
+        size=(400, 400),
+        excluded="object is smaller than a pixel of the input",
     ),
-    "mask-no-image": masked(b"mask", "bad_boxes", "mask-no-image.mask.png: neither a JPEG nor a PNG file"),
-    "mask-bomb": masked(png_of(2**20, 2**20), "bad_boxes", "mask-bomb.mask.png: "),
-    "mask-empty": masked(encode(Image.new("1", (40, 32)))),
+    "mask-of-another-size": masked(encode(Image.new("1", (32, 40))), "mask.png has another size than the image"),
+    "mask-no-image": masked(b"mask", "mask.png is no image that can be read"),
+    "mask-bomb": masked(png_of(2**20, 2**20), "mask.png is no image that can be read"),
+    "mask-empty": masked(encode(Image.new("1", (40, 32))), "object is outside the input"),
 }
 
 
@@ -165,7 +207,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dataset.shards": [str(write_tar(folder / "x.tar", files))],
         "model.name": "networks:tiny",
         "methods": ["gradient"],
-        "metrics": ["roc_auc"],
+        "metrics": ["gini", "roc_auc"],
         "output.path": str(folder / "run"),
     }
     return do_units(load_job(None, fields))
@@ -174,16 +216,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_a_bad_sample_is_the_row_that_is_documented(run: Path, name: str) -> None:
     case = CASES[name]
-    columns = "status, error, width, height, target, roc_auc"
-    ((status, error, width, height, target, number),) = duckdb.sql(
+    columns = "status, error, width, height, target, gini, roc_auc, excluded['roc_auc']"
+    ((status, error, width, height, target, gini, number, excluded),) = duckdb.sql(
         f"select {columns} from '{run}/metrics/**/*.parquet' where key = '{name}'"
     ).fetchall()
     assert (status, case.error in (error or "")) == (case.status, True), error
     assert (error or "x.tar: ").startswith("x.tar: ")
     assert "\n" not in (error or "")
     assert (None if width is None else (width, height)) == case.size
-    if status != "ok":
-        assert (target, number) == (None, None)
+    if status == "ok":  # whatever is wrong with boxes
+        assert number is None
+        assert 0 <= gini <= 1
+        assert case.excluded in excluded
+    else:
+        assert (target, gini, number) == (None, None, None)
 
 
 def test_every_sample_is_a_row(run: Path) -> None:
@@ -198,24 +244,63 @@ def read(folder: Path, files: list[tuple[str, bytes]]) -> list[Sample]:
     return [sample for unit in found.units() for sample in read_unit(shard, found.rows(unit.id))]
 
 
-@pytest.mark.parametrize(
-    ("extension", "status"), [("png", "undecodable"), ("json", "bad_boxes"), ("mask.png", "bad_boxes")]
-)
+def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
+    files = [("a.gif", encode(PICTURE, "GIF", **FRAMES)), ("b.gif", encode(PICTURE, "GIF"))]
+    files += [("c.tiff", encode(PICTURE, "TIFF", **FRAMES)), ("d.png", PNG)]
+    files += [("e.webp", encode(PICTURE, "WEBP", lossless=True, **FRAMES)), ("f.bmp", encode(PICTURE, "BMP"))]
+    files += [("g.png", encode(PICTURE, **FRAMES)), ("h.tif", encode(PICTURE, "TIFF", compression="tiff_deflate"))]
+    a, b, *others = (np.asarray(sample.image) for sample in read(tmp_path, files))
+    assert np.array_equal(a, b)  # of 256 colours both
+    assert all(np.array_equal(other, PIXELS) for other in others)
+
+
+def test_what_a_png_says_beside_its_pixels_changes_none(tmp_path: Path) -> None:
+    given = [TEXT_BOMB, LONG_TEXT, PROFILE_BOMB, WRONG_CHECKSUM, CUT_IN_A_COMMENT]
+    for sample in read(tmp_path, [(f"{number}.png", data) for number, data in enumerate(given)]):
+        assert np.array_equal(np.asarray(sample.image), PIXELS), sample.error
+
+
+def test_a_tiff_is_not_rotated_and_its_grey_keeps_its_scale(tmp_path: Path) -> None:
+    grey = PIXELS[..., 0].astype(np.uint16)
+    turned = encode(PICTURE, "TIFF", tiffinfo={274: 6})
+    packed = encode(PICTURE, "TIFF", tiffinfo={274: 6}, compression="tiff_lzw")
+    deep = encode(Image.fromarray(grey << 8), "TIFF")
+    one, two, three = read(tmp_path, [("a.tif", turned), ("b.tif", packed), ("c.tif", deep)])
+    assert np.array_equal(np.asarray(one.image), PIXELS)
+    assert np.array_equal(np.asarray(two.image), PIXELS)
+    assert np.array_equal(np.asarray(three.image), PIXELS[..., :1].repeat(3, -1))
+
+
+def test_transparency_is_dropped_in_every_format(tmp_path: Path) -> None:
+    alpha = Image.fromarray(np.dstack([PIXELS, np.full_like(PIXELS[..., 0], 200)]))
+    files = [
+        ("a.png", encode(alpha)),
+        ("b.webp", encode(alpha, "WEBP", lossless=True)),
+        ("c.tif", encode(alpha, "TIFF")),
+    ]
+    for sample in read(tmp_path, files):
+        assert np.array_equal(np.asarray(sample.image), PIXELS)
+
+
+@pytest.mark.parametrize("extension", ["png", "json", "mask.png"])
 def test_a_member_of_too_many_bytes_is_not_read(
-    extension: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "MAX_MEMBER_BYTES", len(PNG))
     large = {"png": PNG + b"\0", "json": b" " * len(PNG) + b"{}", "mask.png": PNG + b"\0"}
     files = {"png": PNG, extension: large[extension]}
     (sample,) = read(tmp_path, [(f"a.{name}", data) for name, data in files.items()])
-    assert sample.status == status
     limit = f"{len(large[extension])} bytes; at most {len(PNG)} are read"
-    assert sample.error == f"x.tar: a.{extension}: {limit}"
+    if extension == "png":
+        assert (sample.status, sample.error) == ("undecodable", f"x.tar: a.png: {limit}")
+    else:
+        assert (sample.status, sample.error) == ("ok", None)
+        assert limit in ((sample.boxes_fault if extension == "json" else sample.mask_fault) or "")
     assert (sample.image is None) == (extension == "png")
 
 
-def test_only_documented_members_have_decoders() -> None:
-    decode: Callable[[str, bytes], object] = shards._DECODER.decode1
-    for extension in ("pyd", "pickle", "pkl", "pth", "npy", "npz", "ten", "mp", "msgpack", "cbor", "txt", "cls", "gz"):
-        assert decode(extension, b"\x80\x04N.") == b"\x80\x04N."
-    assert len(shards._DECODER.handlers) == 3
+def test_members_that_are_not_documented_are_not_read(tmp_path: Path) -> None:
+    names = ("pyd", "pickle", "pkl", "pth", "npy", "npz", "ten", "mp", "msgpack", "cbor", "txt", "gz")
+    (sample,) = read(tmp_path, [("a.png", PNG), *((f"a.{name}", b"\x80\x04N.") for name in names)])
+    assert (sample.status, sample.boxes_fault, sample.mask_fault) == ("ok", None, None)
+    assert [member.extension for member in shards._used(sample.row)] == ["png"]

@@ -133,7 +133,7 @@ CASES = {
     "half-an-end-marker": Case(
         tar()[: header_of(tar(), "b.cls") + 1536], BOTH, (("truncated", "one zero block where two"),)
     ),
-    "noise": Case(b"\xff\xd8\xff" * 400, [], (("unreadable", "not a tar archive; last good offset 0"),)),
+    "noise": Case(b"\xff\xd8\xff" * 400, [], (("unreadable", "a JPEG image, not a tar archive: pack the folder"),)),
     "empty": Case(b"", [], (("unreadable", "empty file"),)),
     "hollow": Case(tar([]), [], (("unreadable", "no samples"),)),
     "gzip": Case(gzip.compress(tar()), [], (("unreadable", "compressed with gzip: unpack it first"),)),
@@ -194,13 +194,13 @@ CASES = {
         tar([("a.jpg", pickle.dumps(Trap())), ("a.cls", b"0"), *FILES[2:]]),
         [("a", "undecodable"), ("b", "ok")],
         (),
-        "neither a JPEG nor a PNG file",
+        "a.jpg: no image; read are JPEG, PNG",
     ),
     "packed-members": Case(
         tar([("a.jpg.gz", gzip.compress(A)), ("a.cls", b"0"), *FILES[2:]]),
         [("a", "undecodable"), ("b", "ok")],
         (),
-        "no image member (jpg, jpeg, png)",
+        "it has jpg.gz, cls: packed files within a shard are not read",
     ),
 }
 

@@ -60,14 +60,14 @@ def test_a_dead_address_is_told_at_once(scheme: str, free_port: int, monkeypatch
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_server_that_says_nothing_is_given_up(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.cluster.ANSWER_SECONDS", 2.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("", 0)) as silent:
         place = f"127.0.0.1:{silent.getsockname()[1]}"
         assert f"nothing answers at {place}" in refused(scheme + place, monkeypatch).allowed
 
 
 def test_a_web_server_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.cluster.ANSWER_SECONDS", 3.0)
-    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server = HTTPServer(("", 0), BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         assert refused(f"127.0.0.1:{server.server_port}", monkeypatch).field == "RAY_ADDRESS"
@@ -82,7 +82,7 @@ def test_what_is_no_address_is_told(address: str, monkeypatch: pytest.MonkeyPatc
 
 def test_a_dead_address_is_left_on_sigterm(free_port: int) -> None:
     """While it is asked; the listener never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
         code = (

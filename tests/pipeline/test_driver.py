@@ -166,7 +166,14 @@ def test_maps_that_are_not_finite_are_rows(make_shard: Make, make_job: Make, tmp
     assert audit(str(tmp_path / "run")).ok
 
 
-def test_a_broken_network_is_refused_before_any_work(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+def test_a_broken_network_stops_the_run(make_shard: Make, make_job: Make) -> None:
+    with pytest.raises(RunError, match="this network is broken"):
+        attribute(make_job(make_shard(count=8), model__name="networks:raises_on_photographs"))
+
+
+def test_a_network_that_never_works_is_refused_before_any_work(
+    make_shard: Make, make_job: Make, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match="this network is broken"):
         attribute(make_job(make_shard(count=8), model__name="networks:always_raises"))
     assert not (tmp_path / "run").exists()

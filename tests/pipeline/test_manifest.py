@@ -21,6 +21,7 @@ from pipeline.manifest import Kind, Manifest
 from pipeline.pack import write_tar
 from pipeline.records import ManifestRow, Status
 from pipeline.storage import open_storage
+from pipeline.summary import shard_notes
 from pipeline.tarscan import scan
 from ssig.errors import UsageError
 
@@ -219,14 +220,43 @@ def test_shards_that_cannot_be_read_are_recorded(tmp_path: Path) -> None:
     found = manifest.build(shards, 64)
     assert [unit.id for unit in found.units()] == ["000005-000000-000001"]
     assert {record.shard: (record.kind, record.reason) for record in found.quarantine} == {
-        "noise.tar": (Kind.UNREADABLE, "not a tar archive; last good offset 0"),
-        "empty.tar": (Kind.UNREADABLE, "empty file; last good offset 0"),
-        "hollow.tar": (Kind.UNREADABLE, "no samples"),
-        "gone.tar": (Kind.UNREADABLE, "no such file; last good offset 0"),
-        tmp_path.name: (Kind.UNREADABLE, "no such file; last good offset 0"),
+        "noise.tar": (Kind.UNREADABLE, "not a tar archive"),
+        "empty.tar": (Kind.UNREADABLE, "empty file: fetch or write it again"),
+        "hollow.tar": (Kind.UNREADABLE, "no samples: an archive without files"),
+        "gone.tar": (Kind.UNREADABLE, "no such file"),
+        tmp_path.name: (Kind.UNREADABLE, "no such file"),
     }
     with pytest.raises(UsageError, match=r"dataset.shards: found 'noise.tar: not a tar archive"):
         manifest.build(shards[:3], 64)
+
+
+def test_a_shard_without_images_is_told_once(tmp_path: Path) -> None:
+    dotted = tar(
+        tmp_path / "dotted.tar", [(f"ILSVRC.val.{n}.{end}", b"1") for n in range(9) for end in ("jpg", "cls")]
+    )
+    bare = tar(tmp_path / "bare.tar", [("a.txt", b"1"), ("b.txt", b"2")])
+    good = tar(tmp_path / "good.tar", [*samples("a"), ("b.txt", b"1")])
+    found = manifest.build([bare, dotted, good], 64)
+    assert len(found) == 5
+    records = {record.shard: record for record in found.quarantine}
+    assert {record.kind for record in records.values()} == {Kind.IMAGELESS}
+    assert records.keys() == {"bare.tar", "dotted.tar"}
+    assert records["bare.tar"].reason.endswith("it has txt")
+    for words in ("no sample has an image", "it has val.0.jpg, val.0.cls, val.1.jpg", "a key ends at the first dot"):
+        assert words in records["dotted.tar"].reason
+    assert [note.partition(":")[0] for note in shard_notes(found)] == ["bare.tar", "dotted.tar"]
+
+
+def test_shards_of_which_none_is_a_tar_are_refused_by_their_beginnings(tmp_path: Path) -> None:
+    good = tar(tmp_path / "good.tar", samples("a"))
+    (tmp_path / "a.tar").write_bytes(b"\x1f\x8b" + b"x" * 10_000)
+    (tmp_path / "b.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    bad = [str(tmp_path / "a.tar"), str(tmp_path / "b.tar")]
+    manifest.check_readable([*bad, good])
+    tar(tmp_path / "hollow.tar", [])
+    manifest.check_readable([*bad, str(tmp_path / "hollow.tar")])  # which the whole reading tells
+    with pytest.raises(UsageError, match=r"'a\.tar: compressed .*gunzip.*; b\.tar: a Git LFS pointer.*git lfs pull"):
+        manifest.check_readable(bad)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="the superuser may read everything")

@@ -97,7 +97,7 @@ def test_other_files_of_these_names_are_refused(tmp_path: Path) -> None:
         ((), "a folder of images"),
         (("1.jpg",), "one folder per class"),
         (("a/1.jpg", "b/.keep"), "at least one image in each class folder"),
-        (("a/1.jpg", "a/2.bmp"), "images only: jpg, jpeg, png"),
+        (("a/1.jpg", "a/2.txt"), "images only: jpg, jpeg, png"),
         (("a/1.jpg", "a/1.png"), "one image per name"),
         (("a/1.2.jpg", "a/1_2.jpg"), "one image per name"),
         (("__a__/1.jpg",), "not a name of WebDataset's own metadata"),
@@ -257,3 +257,32 @@ def test_a_development_shard_is_packed_again_byte_for_byte(tmp_path: Path) -> No
     shutil.rmtree(source)
     packed = manifest.build([shard], 64)
     assert {row.status for row in packed.rows(next(packed.units()).id)} == {Status.OK}
+
+
+def test_what_systems_leave_is_neither_image_nor_class(tmp_path: Path) -> None:
+    leavings = (
+        "__MACOSX/a/._x.jpg",
+        "Thumbs.db",
+        "a/Thumbs.db",
+        "a/desktop.ini",
+        "a/._x.jpg",
+        ".ipynb_checkpoints/x.jpg",
+    )
+    source = tree(tmp_path / "s", "a/x.jpg", "b/@eaDir/x.jpg", "b/x.jpg", *leavings)
+    (shard,) = pack(source, tmp_path / "out")
+    assert list(contents(shard)) == ["a/x.jpg", "a/x.cls", "b/x.jpg", "b/x.cls"]
+    assert json.loads((tmp_path / "out" / "classes.json").read_bytes()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ["webp", "BMP", "tif", "TIFF", "gif"])
+def test_every_format_that_is_read_is_packed(ending: str, tmp_path: Path) -> None:
+    source = tree(tmp_path / "s", f"a/x.{ending}")
+    (shard,) = pack(source, tmp_path / "out")
+    assert list(contents(shard)) == [f"a/x.{ending.lower()}", "a/x.cls"]
+
+
+def test_a_pointer_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
+    source = tree(tmp_path / "s", "a/x.jpg", "a/y.jpg")
+    (source / "a/y.jpg").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(UsageError, match=r"y\.jpg.*git lfs pull"):
+        pack(source, tmp_path / "out")

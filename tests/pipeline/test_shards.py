@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import manifest, shards
+from pipeline import images, manifest, shards
+from pipeline.config import load_job
 from pipeline.pack import write_tar
 from pipeline.records import ManifestRow, Member, Sample, Status
 from pipeline.shards import expand, read_unit
@@ -131,9 +132,10 @@ def test_undecodable_images_name_shard_key_and_member(tmp_path: Path) -> None:
     noise, cut_png, none = read(
         tmp_path, [("noise.jpg", b"noise" * 100), ("cut.png", PNG[: len(PNG) // 2]), ("none.cls", b"1")]
     )
-    assert noise.error == "x.tar: noise.jpg: neither a JPEG nor a PNG file"
+    assert str(noise.error).startswith("x.tar: noise.jpg: no image; read are JPEG, PNG")
     assert str(cut_png.error).startswith("x.tar: cut.png: ")
-    assert none.error == "x.tar: none: no image member (jpg, jpeg, png)"
+    assert str(none.error).startswith("x.tar: none: no image member (jpg, jpeg, png, ")
+    assert str(none.error).endswith("); it has cls")
     assert {sample.status for sample in (noise, cut_png, none)} == {Status.UNDECODABLE}
 
 
@@ -150,7 +152,7 @@ def test_damaged_images_never_raise(position: float, noise: bytes, data: bytes) 
 
 def test_an_image_of_too_many_pixels_is_undecodable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Image.MAX_IMAGE_PIXELS
-    monkeypatch.setattr(shards, "MAX_PIXELS", 40 * 60 - 1)
+    monkeypatch.setattr(images, "MAX_PIXELS", 40 * 60 - 1)
     (sample,) = read(tmp_path, [("a.png", PNG)])
     assert sample.error == "x.tar: a.png: 60 x 40 pixels; at most 2399 are read"
     monkeypatch.undo()
@@ -164,7 +166,10 @@ def test_label_faults_are_told_where_labels_are_needed(tmp_path: Path) -> None:
     members = [("none.png", PNG), ("text.png", PNG), ("text.cls", b"cat"), ("high.png", PNG), ("high.cls", b"10")]
     assert [sample.status for sample in read(tmp_path, members)] == [Status.OK] * 3
     none, text, high = read(tmp_path, members, needs_label=True, classes=10)
-    assert (none.status, none.error) == (Status.NO_LABEL, "x.tar: none: no cls member")
+    assert (none.status, none.error) == (
+        Status.NO_LABEL,
+        "x.tar: none: no cls member; it has png: give labels, or --target predicted",
+    )
     assert text.status == Status.BAD_LABEL
     assert str(text.error).startswith("x.tar: text.cls: no integer")
     assert (high.status, high.error) == (Status.BAD_LABEL, "x.tar: high.cls: label 10 is outside [0, 10)")
@@ -174,34 +179,39 @@ def test_label_faults_are_told_where_labels_are_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "Expecting property name"),
-        ("\xff", "decode byte"),
-        ("[" * 100_000, "recursion"),
-        ("null", "no JSON object"),
-        ("[]", "no JSON object"),
-        ('{"boxes": 3}', "boxes 3 is no list"),
-        ('{"boxes": {}}', "boxes {} is no list"),
-        ('{"wnid": 3}', "wnid 3 is no text"),
-        ('{"boxes": [[1, 2, 3]]}', "box 0 [1, 2, 3] is not four finite numbers"),
-        ('{"boxes": [[1, 2, 3, 4], [1, 2, "3", 4]]}', "box 1 [1, 2, '3', 4] is not four finite numbers"),
+        ("{", "not JSON"),
+        ("\xff", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("", "is empty"),
+        ("null", "no object with boxes"),
+        ("[]", "no object with boxes"),
+        ('{"boxes": 3}', "no list of [x0, y0, x1, y1]"),
+        ('{"boxes": {}}', "no list of [x0, y0, x1, y1]"),
+        ('{"boxes": [[1, 2, 3]]}', "not four finite numbers"),
+        ('{"boxes": [[1, 2, 3, 4], [1, 2, "3", 4]]}', "not four finite numbers"),
         ('{"boxes": [[0, 0, true, 4]]}', "not four finite numbers"),
         ('{"boxes": [[0, 0, NaN, 4]]}', "not four finite numbers"),
         ('{"boxes": [[0, 0, Infinity, 4]]}', "not four finite numbers"),
         ('{"boxes": [[0, 0, 1' + "0" * 400 + ", 4]]}", "not four finite numbers"),
-        ('{"boxes": [4]}', "box 0 4 is not four finite numbers"),
-        ('{"boxes": [[30, 2, 3, 4]]}', "box 0 [30, 2, 3, 4] is inverted or empty (image 60 x 40)"),
+        ('{"boxes": [4]}', "not four finite numbers"),
+        ('{"boxes": [[30, 2, 3, 4]]}', "inverted or empty"),
         ('{"boxes": [[3, 2, 3, 4]]}', "inverted or empty"),
-        ('{"boxes": [[60, 0, 70, 4]]}', "box 0 [60, 0, 70, 4] is wholly outside the image of 60 x 40"),
-        ('{"boxes": [[-9, -9, 0, 4]]}', "wholly outside the image of 60 x 40"),
+        ('{"boxes": [[60, 0, 70, 4]]}', "wholly outside the image"),
+        ('{"boxes": [[-9, -9, 0, 4]]}', "wholly outside the image"),
+        ('{"boxes": [[0, 0, 1, 0.5]]}', "are the boxes fractions?"),
+        ('{"boxes": [[1, 2, 30, 40], [7, 3, 7.9, 30]]}', "smaller than a pixel"),
     ],
 )
-def test_bad_boxes_say_which_and_why(tmp_path: Path, text: str, reason: str) -> None:
+def test_boxes_that_cannot_be_used_cost_no_more_than_themselves(tmp_path: Path, text: str, reason: str) -> None:
     (sample,) = read(tmp_path, [("a.png", PNG), ("a.json", text.encode("latin-1"))])
-    assert sample.status == Status.BAD_BOXES
-    assert str(sample.error).startswith("x.tar: a.json: ")
-    assert reason in str(sample.error)
-    assert sample.boxes is None
+    assert (sample.status, sample.error, sample.boxes) == (Status.OK, None, None)
+    assert reason in str(sample.boxes_fault)
     assert sample.image is not None
+
+
+def test_a_wnid_that_is_no_text_is_none(tmp_path: Path) -> None:
+    (sample,) = read(tmp_path, [("a.png", PNG), ("a.json", b'{"wnid": 1440764, "boxes": [[0, 0, 9, 9]]}')])
+    assert (sample.status, sample.wnid, sample.boxes, sample.boxes_fault) == ("ok", None, ((0, 0, 9, 9),), None)
 
 
 def test_a_json_member_without_boxes_is_no_fault(tmp_path: Path) -> None:
@@ -228,10 +238,10 @@ def test_masks(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(sample.mask), inside), sample.row.key
     wide = encode(Image.new("1", (40, 60)))
     size, noise = read(tmp_path, [("a.png", PNG), ("a.mask.png", wide), ("b.png", PNG), ("b.mask.png", b"x")])
-    assert size.error == "x.tar: a.mask.png: mask of 40 x 60 for an image of 60 x 40"
-    assert noise.error == "x.tar: b.mask.png: neither a JPEG nor a PNG file"
-    assert size.status == noise.status == Status.BAD_BOXES
-    assert noise.mask is None
+    assert size.mask_fault == "mask.png has another size than the image"
+    assert noise.mask_fault == "mask.png is no image that can be read"
+    assert size.status == noise.status == Status.OK
+    assert size.mask is noise.mask is None
 
 
 def test_rows_that_the_manifest_settled_pass_through_unread() -> None:
@@ -309,10 +319,10 @@ def test_joined_ranges_cover_every_member_once_and_stay_bounded(sizes: list[tupl
 def test_interleaved_samples_keep_their_own_members(tmp_path: Path) -> None:
     pictures = {key: np.full((4, 5, 3), index, np.uint8) for index, key in enumerate("abcdef")}
     members = [(f"{key}.png", encode(Image.fromarray(pixels))) for key, pixels in pictures.items()]
-    members += [(f"{key}.json", json.dumps({"boxes": [[0, 0, i + 1, 1]]}).encode()) for i, key in enumerate(pictures)]
+    members += [(f"{key}.json", json.dumps({"boxes": [[0, 0, i + 1, 2]]}).encode()) for i, key in enumerate(pictures)]
     for index, sample in enumerate(read(tmp_path, members)):
         assert np.array_equal(np.asarray(sample.image), pictures[sample.row.key])
-        assert sample.boxes == ((0.0, 0.0, index + 1.0, 1.0),)
+        assert sample.boxes == ((0.0, 0.0, index + 1.0, 2.0),)
 
 
 def test_the_same_from_an_object_store(tmp_path: Path) -> None:
@@ -354,6 +364,103 @@ def test_patterns_that_miss_are_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(UsageError) as error:
         expand([pattern], tmp_path)
     assert error.value.field == "dataset.shards"
+
+
+@pytest.mark.parametrize("folder", ["exp[1]", "{a,b}", "x?*", "a{0..3}", "[!z]"])
+def test_the_folder_that_one_works_in_is_no_pattern(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / folder / "deep"
+    touch(work, "a-0.tar", "a-1.tar", "s[1].tar", "s1.tar", "{x,y}.tar", "x.tar")
+    touch(tmp_path / "a", "deep/a-0.tar")
+    monkeypatch.chdir(work)
+
+    def names(*patterns: str) -> list[str]:
+        job = load_job(None, {"dataset.shards": list(patterns), "output.path": "run"})
+        found = expand(job.dataset.shards, Path.cwd())
+        assert all(os.path.dirname(path) == str(work) for path in found)
+        return [os.path.basename(path) for path in found]
+
+    assert names("a-0.tar") == ["a-0.tar"]
+    assert names("a-{0..1}.tar") == names("a-*.tar") == names("../deep/a-?.tar") == ["a-0.tar", "a-1.tar"]
+    assert names(str(work / "a-*.tar")) == ["a-0.tar", "a-1.tar"]
+    # A file of that very name comes before what it may be a pattern of.
+    assert names("s[1].tar") == ["s[1].tar"]
+    assert names("{x,y}.tar") == ["{x,y}.tar"]
+    assert names("s[12].tar") == ["s1.tar"]
+
+
+def test_patterns_pass_over_what_is_no_shard(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tar", "classes.json", "._a.tar", ".DS_Store")
+    root = f"memory://{uuid.uuid4().hex}"
+    for name in ("a.tar", "classes.json", "._a.tar", ".DS_Store"):
+        open_storage(root).put(name, b"")
+    assert expand(["*"], tmp_path) == [str(tmp_path / "a.tar")]
+    assert expand([f"{root}/*"], tmp_path) == [f"{root}/a.tar"]
+    assert expand(["classes.json"], tmp_path) == [str(tmp_path / "classes.json")]  # as one asks
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ("images", "ssig pack .*images --out shards"),
+        ("images/", "ssig pack .*images --out shards"),
+        ("shards", r"'.*shards/\*\.tar'"),
+        ("empty", "the folder is empty"),
+        ("images/*", "folders alone"),
+    ],
+)
+def test_a_folder_given_as_shards_says_what_to_do(given: str, allowed: str, tmp_path: Path) -> None:
+    touch(tmp_path, "images/n01/a.jpg", "shards/a.tar", "shards/classes.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=allowed) as error:
+        expand([given], tmp_path)
+    assert error.value.field == "dataset.shards"
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("s3://", "s3://BUCKET/FOLDER"),
+        ("s3:///x.tar", "s3://BUCKET/FOLDER"),
+        ("s3:/b/x.tar", "s3://b/x.tar"),
+        ("s3:b/x.tar", "s3://b/x.tar"),
+        ("S3://b/x.tar", "s3://b/x.tar"),
+        ("s3a://b/x.tar", "s3://b/x.tar"),
+        ("gcs://b/x.tar", "gs://b/x.tar"),
+        ("gs:/", "gs://BUCKET/FOLDER"),
+        ("s3://*/x.tar", "s3://BUCKET/FOLDER"),
+        ("s3://b/../x.tar", "without . and .."),
+        ("ftp://h/x.tar", "begins with s3://"),
+        ("hdfs:/h/x.tar", "begins with s3://"),
+        ("https://h/x.tar", "begins with s3://"),
+        ("file:///data/x.tar", "the path itself: /data/x.tar"),
+        ("file:/data/x.tar", "the path itself: /data/x.tar"),
+    ],
+)
+def test_what_is_meant_to_be_a_url_is_no_local_path(
+    url: str, allowed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        load_job(None, {"dataset.shards": "a.tar", "output.path": url})
+    assert (caught.value.field, allowed in caught.value.allowed) == ("output.path", True)
+    for name_shards in (
+        lambda: load_job(None, {"dataset.shards": url, "output.path": "run"}),
+        lambda: expand([url], Path.cwd()),
+    ):
+        with pytest.raises(UsageError) as caught:
+            name_shards()
+        assert (caught.value.field, allowed in caught.value.allowed) == ("dataset.shards", True)
+    with pytest.raises(UsageError):
+        open_storage(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["memory://bucket", "memory://bucket/", "memory://bucket/none/"])
+def test_a_bucket_or_a_folder_of_one_is_no_shard(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"dataset\.shards"):
+        expand([url], tmp_path)
 
 
 def test_shards_of_one_name_are_refused(tmp_path: Path) -> None:

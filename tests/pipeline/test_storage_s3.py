@@ -266,3 +266,25 @@ def test_a_run_on_a_store_that_fails_is_the_run_on_a_disk(
         assert numbers == pytest.approx(other_numbers, abs=1e-3)
     assert credentials_in(s3.contents(run)) == []
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
+
+
+def test_folder_markers_and_keys_with_empty_parts_are_no_files(s3: S3, tmp_path: Path) -> None:
+    root = s3.bucket()
+    names = ("shards/a.tar", "shards/b.tar", "shards/deep/c.tar", "shards/zero.tar", "x.tar")
+    for name in names:
+        open_storage(root).put(name, b"" if "zero" in name else DATA)
+    bucket = root.removeprefix("s3://")
+    for marker in ("shards/", "shards/deep/", "shards/none/"):
+        s3.ask("PUT", f"/{bucket}/{marker}")
+    below = [name.removeprefix("shards/") for name in names[:4]]
+    for false in ((), ("/lead.tar",), ("shards//d.tar", "shards/deep//e.tar", "shards//")):
+        for key in false:
+            s3.ask("PUT", f"/{bucket}/{key}")
+        assert [entry.name for entry in open_storage(f"{root}/shards").list()] == below
+        assert [entry.name for entry in open_storage(root).list()] == list(names)
+        assert [entry.name for entry in open_storage(root).list("shards/deep")] == ["shards/deep/c.tar"]
+        assert expand([f"{root}/shards/*"], tmp_path) == [f"{root}/{name}" for name in names if name.count("/") == 1]
+        assert expand([f"{root}/*.tar"], tmp_path) == [f"{root}/x.tar"]
+    assert open_storage(f"{root}//shards//").root == f"{root}/shards"
+    with pytest.raises(UsageError, match=r"/shards/\*\.tar'"):
+        expand([f"{root}/shards"], tmp_path)

@@ -147,10 +147,10 @@ def test_an_overwritten_stretch_never_raises(start: int, noise: bytes, format: s
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "empty file"),
-        (b"\xff\xd8\xff" * 400, "not a tar archive"),
+        (b"", "empty file: fetch or write it again"),
+        (b"noise" * 400, "not a tar archive"),
         (b"short", "cut inside a header: 5 of 512 bytes"),
-        (b"\x1f\x8b\x08" + b"z" * 600, "compressed with gzip: unpack it first"),
+        (b"\x1f\x8b\x08" + b"z" * 600, "compressed with gzip: unpack it first (gunzip)"),
         (b"\0" * 512, "one zero block where two end an archive"),
         (b"\0" * 512 + b"x" * 512, "one zero block where two end an archive"),
     ],
@@ -159,6 +159,54 @@ def test_what_is_no_archive(data: bytes, reason: str) -> None:
     found = read(data)
     assert found.damage is not None
     assert (found.members, found.damage.reason, found.damage.last_good_offset) == ([], reason, 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "what", "advice"),
+    [
+        (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+        (b"BZh91AY&SY", "bzip2", "bunzip2"),
+        (b"\xfd7zXZ\x00", "xz", "unxz"),
+        (b"PK\x03\x04", "zip archive", "unzip"),
+        (b"7z\xbc\xaf\x27\x1c", "7z archive", "7z x"),
+        (b"PAR1", "Parquet", "ssig pack"),
+        (b"\x89PNG\r\n\x1a\n", "PNG image", "ssig pack"),
+        (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "WebP image", "ssig pack"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page", "login"),
+        (b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>', "XML", "error"),
+        (b'{"message": "Not Found"}', "JSON", "not the file"),
+    ],
+)
+@pytest.mark.parametrize("size", [0, 4096])
+def test_a_file_of_another_kind_is_named_with_what_to_do(start: bytes, what: str, advice: str, size: int) -> None:
+    found = read(start + b"x" * size)
+    assert found.damage is not None
+    assert what in found.damage.reason
+    assert advice in found.damage.reason
+
+
+LEAVINGS = """
+    ._a.jpg n01/._a.jpg ./._n01 ._. .DS_Store n01/.DS_Store __MACOSX/._a.jpg __MACOSX/n01/b.jpg x/.AppleDouble/a.jpg
+    n01/Thumbs.db n01/desktop.ini PaxHeaders.12/a.jpg n01/PaxHeaders/a.jpg ./PaxHeaders.X/a_cls n01/@eaDir/a.jpg
+    n01/.ipynb_checkpoints/a-checkpoint.jpg .gitkeep n01/.gitkeep
+""".split()  # noqa: SIM905
+
+
+def test_what_systems_leave_is_no_member_and_not_skipped_either() -> None:
+    names = [*LEAVINGS, "n01/a.jpg", "n01/a._b.cls", "paxheaders.jpg", "x._y/b.jpg"]
+    found = read(pack([(name, b"1") for name in names]))
+    assert [(member.key, member.extension) for member in found.members] == [
+        ("n01/a", "jpg"), ("n01/a", "_b.cls"), ("paxheaders", "jpg"), ("x._y/b", "jpg"),
+    ]  # fmt: skip
+    assert (found.skipped, found.damage) == ([], None)
+
+
+def test_a_hidden_file_in_a_folder_is_no_sample_of_the_folder() -> None:
+    found = read(pack([("n01/.a.jpg", b"1"), ("n01/.jpg", b"1"), ("n01/b.jpg", b"1")]))
+    assert [member.key for member in found.members] == ["n01/b"]
+    assert {skipped.reason for skipped in found.skipped} == {"a name without key or without extension"}
+    assert len(found.skipped) == 2
 
 
 def test_odd_members_are_skipped_with_a_reason_and_directories_in_silence() -> None:

@@ -113,6 +113,20 @@ def gives_nan_on_white() -> nn.Module:
         return Nan().eval()
 
 
+def raises_on_photographs() -> nn.Module:
+    """Broken, but not on points that are made up: pixels of stored images are whole numbers of 1/255."""
+
+    class Broken(Tiny):
+        def forward(self, points: Tensor) -> Tensor:
+            numbers = 255 * (0.25 * points + 0.5)
+            stored = ((numbers - numbers.round()).abs() < 1e-3).flatten(1).all(dim=1)
+            if bool((stored & (numbers.flatten(1).std(dim=1) > 0)).any()):
+                raise RuntimeError("this network is broken")
+            return super().forward(points)
+
+    return Broken().eval()
+
+
 def always_raises() -> nn.Module:
     class Broken(Tiny):
         def forward(self, points: Tensor) -> Tensor:

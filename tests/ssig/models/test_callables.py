@@ -1,4 +1,4 @@
-"""Networks as users bring them, each odd in one way: explained like any other, or refused in the network's own terms."""
+"""Networks as users bring them, each odd in one way: explained like any other, or refused in its own terms."""
 
 from __future__ import annotations
 
@@ -73,7 +73,12 @@ def traced():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.jit.trace(Tiny().eval(), torch.zeros(1, 3, 16, 16))
-def lazy(): return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5))
+for factory in (scripted, traced):  # which lose the attributes of their class
+    factory.mean, factory.std, factory.input_size = Tiny.mean, Tiny.std, 16
+def lazy():
+    network = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5))
+    network.input_size = 16
+    return network
 def pruned():
     network = Tiny()
     prune.l1_unstructured(network.conv, "weight", 0.5)
@@ -123,6 +128,18 @@ def names_by_number():
     network.categories = {str(number): f"name {number}" for number in reversed(range(12))}
     return network
 
+class Config:
+    def __init__(self, id2label):
+        self.id2label = id2label
+def like_transformers():
+    network = an_object()
+    network.config = Config({number: f"name {number}" for number in range(5)})
+    return network
+def like_transformers_without_names():
+    network = an_object()
+    network.config = Config({number: f"LABEL_{number}" for number in range(5)})
+    return network
+
 def ends_in_softmax(): return Shaped(lambda logits: logits.softmax(1))
 def ends_in_log_softmax(): return Shaped(lambda logits: logits.log_softmax(1))
 def ends_in_sigmoid(): return Shaped(lambda logits: logits.sigmoid())
@@ -158,7 +175,17 @@ def without_statistics():
 '''
 
 LIKE_PLAIN = [
-    *("an_object", "a_dictionary", "a_tuple", "a_named_tuple", "a_map", "in_parallel", "compiled", "scripted", "traced"),
+    *(
+        "an_object",
+        "a_dictionary",
+        "a_tuple",
+        "a_named_tuple",
+        "a_map",
+        "in_parallel",
+        "compiled",
+        "scripted",
+        "traced",
+    ),
     *("extra_state", "weight_normed", "doubles"),
 ]
 OTHERS = ["exported", "lazy", "pruned", "parametrised", "halves", "one_logit", "one_image"]
@@ -228,6 +255,9 @@ def test_one_logit_is_two_classes(module: str, name: str) -> None:
 
 def test_names_may_go_by_number(module: str) -> None:
     assert loaded(f"{module}:names_by_number").categories == tuple(f"name {number}" for number in range(12))
+    assert loaded(f"{module}:like_transformers").categories == tuple(f"name {number}" for number in range(5))
+    unnamed = loaded(f"{module}:like_transformers_without_names")
+    assert unnamed.categories == tuple(f"class {number}" for number in range(5))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +323,10 @@ print(canonical({"b": [1, 2.5, None, True], "a": {"x", "y", "z"}, 3: torch.arang
 def test_extra_state_has_one_byte_string_in_every_process() -> None:
     runs = [
         subprocess.run([sys.executable, "-c", CANONICAL], capture_output=True, check=True, env=environment)
-        for environment in ({"PYTHONHASHSEED": "1", "PYTHONPATH": path()}, {"PYTHONHASHSEED": "2", "PYTHONPATH": path()})
+        for environment in (
+            {"PYTHONHASHSEED": "1", "PYTHONPATH": path()},
+            {"PYTHONHASHSEED": "2", "PYTHONPATH": path()},
+        )
     ]
     assert runs[0].stdout == runs[1].stdout
     assert canonical({"a": 1, "b": 2}) == canonical({"b": 2, "a": 1})

@@ -31,7 +31,7 @@ from ssig.models.preparation import (
     overridden,
 )
 
-SOURCE = '''
+SOURCE = """
 import timm
 import torch
 from torch import nn
@@ -65,7 +65,8 @@ def carries_weights():
     network.weights = ResNet50_Weights.IMAGENET1K_V2
     return network
 def with_steps():
-    return Tiny(), v2.Compose([v2.Resize(40), v2.CenterCrop(32), v2.ToTensor(), v2.Normalize([.1, .2, .3], [.4, .5, .6])])
+    normalise = v2.Normalize([.1, .2, .3], [.4, .5, .6])
+    return Tiny(), v2.Compose([v2.Resize(40), v2.CenterCrop(32), v2.ToTensor(), normalise])
 def with_augmentation(): return Tiny(), v2.Compose([v2.RandomHorizontalFlip(), v2.ToTensor()])
 def of_timm(): return timm.create_model("test_vit", num_classes=7)
 def of_timm_with_mean():
@@ -76,7 +77,7 @@ def a_wrong_crop():
     network = Tiny()
     network.crop = "corner"
     return network
-'''
+"""
 
 
 @pytest.fixture
@@ -138,9 +139,7 @@ def test_the_job_goes_before_all_and_counts_as_weights_do(module: str) -> None:
     assert model.geometry == Geometry((30, 40), (24, 32), "bilinear", mode="squash")
     assert model.input_source.startswith("the job, else attributes of")
     assert model.weights_hash != own.weights_hash
-    again = load_model(
-        f"{module}:everything", mean=model.mean.tolist(), std=model.std.tolist(), input=model.geometry
-    )
+    again = load_model(f"{module}:everything", mean=model.mean.tolist(), std=model.std.tolist(), input=model.geometry)
     assert (again.weights_hash, again.geometry) == (model.weights_hash, model.geometry)
 
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from jobs.submit import is_weight_file
 from pipeline.config import load_job
 from ssig.errors import ModelError
 from ssig.models import ModelWarning, checkpoint, load_model
-from ssig.weight_files import SUFFIXES
+from ssig.weight_files import SUFFIXES, is_weight_file
 
 State = dict[str, Any]
 
@@ -127,11 +126,7 @@ def test_another_width_says_what_to_do(tmp_path: Path) -> None:
         loaded(state, tmp_path)
 
 
-class Whole(nn.Module):
-    pass
-
-
-@pytest.mark.parametrize("content", [Whole(), network(), {"model": network(), "epoch": 2}])
+@pytest.mark.parametrize("content", [network(), {"model": network(), "epoch": 2}])
 def test_a_whole_module_gets_the_line_that_converts(content: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         loaded(content, tmp_path)
