@@ -216,7 +216,7 @@ class Replica:
             else:
                 direction, scales = directions(logits, targets, score_name, highest)
                 found = torch.autograd.grad(logits, variables, direction, allow_unused=True)
-        gradients = [gradient for gradient in found if gradient is not None]
+        gradients = list(filter(torch.is_tensor, found))  # None where no gradient reaches
         if len(gradients) < len(variables):
             raise ModelError(NO_GRADIENT if layer is None else f"no gradient reaches the layer {layer!r}")
         values = side_by_side(layer, gradients).to(points.dtype)
