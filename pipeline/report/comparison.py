@@ -334,7 +334,7 @@ def _why_nobody(
     if reason == "circle":
         return "no method is ahead of all others: they have numbers for different images"
     if ahead is None or difference is None:
-        return f"two methods have at most {most:,} images in common, and a verdict needs {FEWEST}"
+        return f"no two methods have more than {most:,} images in common, and a verdict needs {FEWEST}"
     if reason == "few":
         return f"{ahead} and {rival} have {difference.count:,} images in common, and a verdict needs {FEWEST}"
     if reason == "tie":

@@ -110,6 +110,8 @@ def standing(comparison: Comparison) -> str:
 
 def correction(comparison: Comparison) -> str:
     """What stands behind the verdicts: the tests, and for how many comparisons they are corrected."""
+    if not comparison.raced:
+        return f"Nothing was tested: a verdict needs {FEWEST} images that two methods have in common."
     return (
         f"Tests: paired t on the images that both methods have, at {100 * ALPHA:.0f}{_SPACE}%. A method leads if it "
         f"beats each other one; corrected for {_many(comparison.raced, 'metric')} (Holm). Better or worse than "

@@ -105,6 +105,7 @@ def test_no_verdict_of_fewer_images_than_a_verdict_needs(images: int, leader: st
         assert comparison.differences["ig"]["higher"].p is None
         assert lead.ranks == {"ssig": Rank(1, 2), "ig": Rank(1, 2)}
         assert f"{images} images in common, and a verdict needs {FEWEST}" in summary(comparison)
+        assert correction(comparison).startswith("Nothing was tested")
 
 
 def test_a_rival_of_few_common_images_is_not_beaten() -> None:
