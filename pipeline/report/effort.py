@@ -16,9 +16,12 @@ PHASES = ("decode", "attribute", "metrics", "write", "total")
 # Column of the table -> what it is, and what it can and cannot show.
 DEFINITIONS = {
     "Monte-Carlo standard error": "mean pixel standard error over mean |map|, from the spread of the samples. Noise "
-    "enlarges mean |map| too, so that the ratio cannot much exceed 1.25 however noisy a map is. It shows random error "
-    "alone: a readout that takes magnitudes of noisy values is too large on average, which this ratio does not count. "
-    "A dash marks a method that draws no samples.",
+    "enlarges mean |map| too, so that the ratio cannot much exceed 1.25 however noisy a map is. A dash marks a method "
+    "that draws no samples.",
+    "Reliability": "the correlation over pixels to expect with a map of as many other samples, from 0 (noise alone) "
+    "to 1. Two maps share their bias, of which it says nothing.",
+    "Too large by": "by about which share of mean |map| noise enlarges a map of magnitudes, rather over- than "
+    "underestimated. More samples make such a map smaller; a dash marks a map that noise does not enlarge.",
     "Residual": "sum of the attributions minus f(x) − f(x′), in units of the score, and over |f(x) − f(x′)|. Methods "
     "have baselines and scores of their own, so it checks each method and ranks none. A dash marks a method without "
     "that axiom.",
@@ -31,6 +34,8 @@ class Effort:
 
     Attributes:
         standard_error: mean pixel standard error over mean |map|; no images for a deterministic method.
+        reliability: median correlation to expect with a map of other samples; None for a deterministic method.
+        readout_bias: median share by which noise makes the map too large; None where it does not.
         residual: median |completeness residual|, in units of the score.
         relative_residual: median of |residual| / |f(x) - f(x')|.
         residual_count: images with a residual; 0 where completeness is no axiom of the method.
@@ -40,6 +45,8 @@ class Effort:
 
     method: str
     standard_error: Estimate
+    reliability: float | None
+    readout_bias: float | None
     residual: float | None
     relative_residual: float | None
     residual_count: int
@@ -84,6 +91,8 @@ def efforts(run: Run, found: Measurements) -> list[Effort]:
         Effort(
             method=method,
             standard_error=errors[number],
+            reliability=_median(found.effort["reliability"][:, number]),
+            readout_bias=_median(found.effort["readout_bias"][:, number]),
             residual=_median(residuals[:, number]),
             relative_residual=_median(relative[:, number]),
             residual_count=int(np.isfinite(residuals[:, number]).sum()),

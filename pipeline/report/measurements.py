@@ -24,7 +24,8 @@ from ssig.errors import UsageError
 from ssig.registry import FAMILIES, METRICS, MetricSpec
 
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
-_EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score")
+_NOISE = ("reliability", "readout_bias")  # not in runs of schema 1
+_EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score", *_NOISE)
 
 
 @dataclass(frozen=True)
@@ -333,7 +334,8 @@ def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator
 def _effort_rows(run: Run, model: str, method: str) -> Iterator[pa.Table]:
     """The numbers of `_EFFORT`: of the metrics, or, in a run of schema 1, of the attributions."""
     if run.version == 1:
-        yield from run.tables("attributions", model, method, ["shard", "index", *_EFFORT])
+        known = [name for name in _EFFORT if name not in _NOISE]
+        yield from run.tables("attributions", model, method, ["shard", "index", *known])
         return
     names = {stored: name for stored, name in SHARED.items() if name in _EFFORT}
     for table in run.tables("metrics", model, method, ["shard", "index", *names]):

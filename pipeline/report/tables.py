@@ -14,7 +14,14 @@ _ESTIMATE = ("mean", "low", "high", "n")
 _PAIRED = ("difference", "difference_low", "difference_high")
 _NO_ESTIMATE = Estimate(None, None, None, 0)
 _QUARANTINE = ("shard", "kind", "key", "offset", "reason", "attempts")
-_EFFORT = ("standard_error", "median_residual", "median_relative_residual", "gradient_evaluations")
+_EFFORT = (
+    "standard_error",
+    "reliability",
+    "readout_bias",
+    "median_residual",
+    "median_relative_residual",
+    "gradient_evaluations",
+)
 
 
 def tables(report: Report) -> dict[str, str]:
@@ -147,7 +154,8 @@ def _wholes(model: ModelReport) -> Iterator[tuple[object, ...]]:
 def _efforts(model: ModelReport) -> Iterator[tuple[object, ...]]:
     for row in model.efforts:
         seconds = (row.seconds.get(phase) for phase in PHASES)
-        numbers = (row.standard_error.mean, row.residual, row.relative_residual, row.gradient_evaluations)
+        noise = (row.standard_error.mean, row.reliability, row.readout_bias)
+        numbers = (*noise, row.residual, row.relative_residual, row.gradient_evaluations)
         yield (model.model, row.method, *numbers, *seconds)
 
 
