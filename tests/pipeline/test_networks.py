@@ -97,7 +97,7 @@ def test_an_evaluation_takes_the_input_of_its_run(tmp_path: Path) -> None:
     of_run = load_model("networks:tiny", **job.model.input_options)
     recorded = {
         **{"name": of_run.name, "weights": None, "weights_hash": of_run.weights_hash, "precision": "fp32"},
-        **{"geometry": of_run.geometry.as_dict(), "mean": of_run.mean.tolist(), "std": of_run.std.tolist()},
+        **{"geometry": of_run.geometry.as_dict(), "stated": job.model.input_options},
     }
     evaluation = load_evaluation({"metrics": ["energy"], "trust": "networks:tiny"})
     label = Label("tiny", "ig", {"model": recorded})
