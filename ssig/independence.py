@@ -162,7 +162,8 @@ def preserved(network: Network) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for module, name, buffer, version, value in kept:
-                if buffer._version != version:
+                # Kernels of batch norm write their statistics without a new version.
+                if buffer._version != version or not torch.equal(buffer, value):
                     buffer.copy_(value)
                 if getattr(module, name, None) is not buffer and not isinstance(module, torch.jit.ScriptModule):
                     setattr(module, name, buffer)

@@ -12,7 +12,7 @@ from pipeline.config import load_evaluation, load_job
 from pipeline.evaluations import _model
 from pipeline.networks import load_network
 from pipeline.plan import Label
-from pipeline.progress import Progress
+from pipeline.progress import Progress, silent
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 from ssig.models import load_model
@@ -97,9 +97,10 @@ def test_an_evaluation_takes_the_input_of_its_run(tmp_path: Path) -> None:
     of_run = load_model("networks:tiny", **job.model.input_options)
     recorded = {
         **{"name": of_run.name, "weights": None, "weights_hash": of_run.weights_hash, "precision": "fp32"},
-        **{"geometry": of_run.geometry.as_dict(), "mean": of_run.mean.tolist(), "std": of_run.std.tolist()},
+        **{"geometry": of_run.geometry.as_dict(), "stated": job.model.input_options},
     }
     evaluation = load_evaluation({"metrics": ["energy"], "trust": "networks:tiny"})
-    model = _model(open_storage(str(tmp_path)), Label("tiny", "ig", {"model": recorded}), evaluation)
+    label = Label("tiny", "ig", {"model": recorded})
+    model = _model(open_storage(str(tmp_path)), label, evaluation, silent, Progress())
     assert (model.weights_hash, model.geometry) == (of_run.weights_hash, of_run.geometry)
     assert model.weights_hash != load_model("networks:tiny").weights_hash
