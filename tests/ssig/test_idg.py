@@ -141,7 +141,10 @@ def test_the_first_pass_needs_no_gradients(cnn: nn.Module, images: Tensor, targe
             counts[points.requires_grad] += len(points)
             return cnn(points)
 
-    attribute(Counter().eval(), images, targets, "idg", forwards=9, steps=4)
+    network = Counter().eval()
+    attribute(network, images, targets, "gradient")  # a network is looked at once: whether it mixes images
+    counts.update({True: 0, False: 0})
+    attribute(network, images, targets, "idg", forwards=9, steps=4)
     # Points 0 .. 7 of 8, and the scores of image and baseline.
     assert counts == {True: 5 * 4, False: 5 * (8 + 2)}
 

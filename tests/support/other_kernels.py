@@ -22,6 +22,8 @@ def round_otherwise() -> RemovableHandle:
 
 
 def _rounded(module: nn.Module, inputs: Any, output: Any) -> Any:
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # what is recorded here would be there for good
+        return None
     if not isinstance(output, Tensor) or not output.is_floating_point() or next(module.children(), None) is not None:
         return None
     if output.dtype not in (torch.float32, torch.float64):  # of few digits, these would not be the last

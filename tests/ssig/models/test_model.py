@@ -103,7 +103,7 @@ def test_reduced_precision_gives_close_float32_logits(lite0: Model, cat: Tensor,
 
 
 def test_unknown_precision_and_device_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"model\.precision: found 'int8'; allowed: one of fp32, bf16, fp16"):
+    with pytest.raises(UsageError, match=r"model\.precision: found 'int8'; allowed: one of fp32, tf32, fp16, bf16"):
         load_model("efficientnet-lite0", precision="int8")
     with pytest.raises(UsageError, match="device: found 'abacus'"):
         load_model("efficientnet-lite0", device="abacus")
