@@ -78,6 +78,8 @@ class Lanes:
 
         def begin() -> None:
             torch.set_num_threads(threads)
+            # A thread takes the number of the process when it is first asked: now, before that is another again.
+            torch.get_num_threads()
             together.wait(START_SECONDS)
 
         for started in [self._pool.submit(begin) for _ in self.networks]:

@@ -83,6 +83,7 @@ def test_targets_may_weigh_several_classes(cnn: nn.Module, images: Tensor) -> No
     torch.testing.assert_close(found.gradients, expected.gradients, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_lanes_compute_at_the_same_time_each_with_its_share_of_the_threads(cnn: nn.Module, images: Tensor) -> None:
     meeting = Meeting(cnn, parties=2)
     before = torch.get_num_threads()
