@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401  (fills the registry)
-from ssig.baselines import baselines
+from ssig.baselines import UNKNOWN_MEAN, baselines
 from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
 from ssig.independence import independent
@@ -29,9 +29,6 @@ Key = str | tuple[str, str]
 
 # Resizing that interpolates smoothly goes a little beyond the range of pixels.
 OVERSHOOT = 0.2
-
-# Mid grey stands in for the normalisation mean of a network that does not tell its own.
-UNKNOWN_MEAN = 0.5
 
 
 def attribute(

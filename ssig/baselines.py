@@ -20,6 +20,8 @@ from ssig.transfer import to_device
 
 BASELINES = ("mean", "black", "white", "blur", "uniform")
 BLUR_SIGMA, BLUR_KERNEL = 10.0, 31
+# Mid grey stands in for the normalisation mean of a network that does not tell its own.
+UNKNOWN_MEAN = 0.5
 
 
 def baselines(kind: str | tuple[float, ...], images: Tensor, mean: Tensor, streams: tuple[Stream, ...]) -> Tensor:

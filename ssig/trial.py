@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssig.baselines import baselines
+from ssig.baselines import UNKNOWN_MEAN, baselines
 from ssig.errors import ModelError, UsageError
 from ssig.randomness import stream
 from ssig.registry import MethodSpec
@@ -22,8 +22,6 @@ from ssig.types import Group, References, Request, Response
 
 # Where the values of the point begin and end: neither flat nor near the bounds of pixel space.
 DARK, BRIGHT = 0.25, 0.75
-# Mid grey stands in for the normalisation mean of a network that does not tell its own.
-UNKNOWN_MEAN = 0.5
 
 
 def try_method(
