@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from ssig.errors import ModelError
+from ssig.errors import ModelError, told
 
 
 def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
@@ -32,5 +32,4 @@ def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     try:
         return copy.deepcopy(network, memo)
     except Exception as error:  # a module of the user's may hold anything: locks, files, handles
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{type(network).__name__} cannot be copied: {type(error).__name__}: {reason}") from error
+        raise ModelError(f"{type(network).__name__} cannot be copied: {told(error)}") from error

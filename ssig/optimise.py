@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ssig.arithmetic import arithmetic
 from ssig.changes import Change, Undo, forward_of, is_plain, kept, put
 from ssig.copying import copy_of
-from ssig.errors import ModelError, UsageError, told
+from ssig.errors import ModelError, UsageError, said, told
 from ssig.exact import LAYERS, NORMS, exact_changes, fold
 from ssig.models.model import PRECISIONS, check_precision
 from ssig.operators import AlignedConv
@@ -175,7 +175,7 @@ def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tupl
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        reason = said(str(error))
     if reason is None:
         return fast, None
     network.to(memory_format=usual)

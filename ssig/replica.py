@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.arithmetic import arithmetic
-from ssig.errors import ModelError
+from ssig.errors import ModelError, told
 from ssig.independence import check_modes
 from ssig.lanes import Lanes
 from ssig.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
@@ -151,10 +151,9 @@ class Replica:
             except Exception:  # it does not take this point at all
                 self.takes_batches = None
         if self.takes_batches is False:
-            reason = str(error).partition("\n")[0]
             raise ModelError(
                 f"the network takes one point, but no batch of 2; try micro_batch 1 (in a job actors.micro_batch: 1): "
-                f"{reason}"
+                f"{told(error)}"
             ) from error
 
     def _compute(
