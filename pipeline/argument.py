@@ -5,7 +5,7 @@
     so their mean gradient tells more of the image                    (certainty)
 
 Each step is a claim of Luo, McDermott, O'Riordan, *Sampling Matters in Explanations* (2025). The numbers are those of
-the metrics `certainty`, `certainty_nce` and `alignment` and of `ssig.saturation`, for the suppression family and its
+the metrics `certainty`, `certainty_nce` and `alignment` and of `ssig.estimators.saturation`, for the suppression family and its
 rivals, on the same images and with as many gradients each. One process, no cluster; a chunk of images at a time.
 """
 
@@ -31,6 +31,7 @@ from pipeline.shards import read_unit
 from pipeline.statistics import intervals
 from ssig.device import Device
 from ssig.errors import UsageError
+from ssig.estimators.saturation import QUANTITIES, saturation
 from ssig.explainer import MethodExplainer
 from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.image_features import FEATURES
@@ -38,7 +39,6 @@ from ssig.models import Model
 from ssig.options import as_dict
 from ssig.randomness import stream
 from ssig.registry import METHODS, METRICS
-from ssig.saturation import QUANTITIES, saturation
 from ssig.types import Group
 
 Name = TypeVar("Name", bound=Hashable)

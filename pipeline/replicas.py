@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.jsontext import to_json
-from ssig.baselines import baselines
 from ssig.device import Device
+from ssig.estimators.baselines import baselines
 from ssig.models import Model
 from ssig.scores import score as target_score
 from ssig.tuning import TuningCache

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401  (fills the registry)
-from ssig.baselines import UNKNOWN_MEAN, baselines
 from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
+from ssig.estimators.baselines import UNKNOWN_MEAN, baselines
 from ssig.independence import independent
 from ssig.kept import kept_ready
 from ssig.models.model import Model

@@ -28,9 +28,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ssig.errors import ModelError
-from ssig.integration import gradients_of
-from ssig.moments import Jackknife, NoError, StandardError, WeightedSum
-from ssig.samplers import Sampler
+from ssig.estimators.integration import gradients_of
+from ssig.estimators.moments import Jackknife, NoError, StandardError, WeightedSum
+from ssig.estimators.samplers import Sampler
 from ssig.types import Group, Request, Response
 
 LAST_CONV, ATTENTION, PENULTIMATE = "last-conv", "attention", "penultimate"

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssig.baselines import UNKNOWN_MEAN, baselines
 from ssig.errors import ModelError, UsageError
+from ssig.estimators.baselines import UNKNOWN_MEAN, baselines
 from ssig.randomness import stream
 from ssig.registry import MethodSpec
 from ssig.replica import Replica

@@ -19,9 +19,9 @@ from typing import Any
 
 from jobs.bench.networks import ready_case
 from jobs.bench.timing import machine
-from ssig.adaptive_sampling import CRITERIA, split_half_error
 from ssig.api import attribute
 from ssig.errors import UsageError
+from ssig.estimators.adaptive_sampling import CRITERIA, split_half_error
 from ssig.registry import METHODS
 from ssig.types import Attribution
 

@@ -25,7 +25,7 @@ from jobs.bench.timing import Timer, alternate, machine, ratios, summary
 from ssig.allocator import keep_memory, usual_memory
 from ssig.api import attribute
 from ssig.errors import UsageError
-from ssig.integrands import readout
+from ssig.estimators.integrands import readout
 from ssig.ready import ready_replica
 from ssig.registry import METHODS
 from ssig.replica import Replica

@@ -35,12 +35,12 @@ import torch
 from scipy.linalg import toeplitz
 from torch import Tensor
 
-from ssig.integrands import READOUTS
-from ssig.integration import attribution, endpoints, gradients_of
-from ssig.moments import WeightedSum
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import attribution, endpoints, gradients_of
+from ssig.estimators.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.types import Group, Request, Steps
 
 # SciPy's default: the kernel ends at this many widths.

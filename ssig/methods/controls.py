@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from ssig.integrands import READOUTS
-from ssig.integration import attribution, endpoints
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import attribution, endpoints
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.transfer import to_device
 from ssig.types import Group, Steps
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssig.integrands import READOUTS
-from ssig.integration import attribution, endpoints, gradients_of
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import attribution, endpoints, gradients_of
 from ssig.layers import LAST_CONV, activations_of, enlarged, feature_maps
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.types import Group, Request, Steps
 
 

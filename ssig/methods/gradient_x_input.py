@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.integrands import READOUTS
-from ssig.integration import integrate
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import integrate
+from ssig.estimators.samplers import Identity
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Identity
-from ssig.suppression import CommonOptions
 from ssig.types import Group, Steps
 
 

@@ -31,11 +31,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ssig.errors import UsageError
-from ssig.integrands import READOUTS
-from ssig.integration import attribution, endpoints, gradients_of
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import attribution, endpoints, gradients_of
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.types import Group, Request, Steps
 
 # A distance within this of its target, relative or absolute, has reached it; the reference's bound.

@@ -30,12 +30,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssig.integrands import READOUTS
-from ssig.integration import attribution, endpoints, gradients_of, scores_of
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import attribution, endpoints, gradients_of, scores_of
 from ssig.methods.idgi import straight_path
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.types import SCORE, Group, Request, Response, Steps
 
 Floats = NDArray[np.float64]

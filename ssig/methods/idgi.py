@@ -25,15 +25,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS, readout
+from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
+from ssig.estimators.moments import WeightedSum
+from ssig.estimators.samplers import Line
 from ssig.methods.guided_ig import GuidedOptions, guided_ig
 from ssig.methods.ssig_path import PathOptions, onsets, suppression_path
-from ssig.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Line
-from ssig.suppression import CommonOptions
 from ssig.types import SCORE_AND_GRADIENT, Group, Request, Response, Steps, differs
 
 # Asks for the gradients at X_0 .. X_{K-1} of every image of a group, in order; any number of steps in one request.
@@ -90,7 +90,7 @@ def idgi(group: Group, paths: Callable[[Group], Sequence[Path]], *, readout_name
     Args:
         group: the images and baselines.
         paths: makes the paths of a group whose scores are all known.
-        readout_name: one of `ssig.integrands.READOUTS`.
+        readout_name: one of `ssig.estimators.integrands.READOUTS`.
         evaluations: gradients per image on all paths.
     """
     score, baseline_score = yield from endpoints(group)

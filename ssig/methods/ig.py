@@ -1,7 +1,7 @@
 """Integrated gradients:  `z = (x - x') * integral_0^1 grad f_y(x' + a (x - x')) da`.
 
 Source: Sundararajan, Taly, Yan, *Axiomatic Attribution for Deep Networks* (2017). The integral is a quadrature whose
-weights sum to 1 (`ssig.quadrature`); Gauss-Legendre by default. `rule: adaptive` (`ssig.adaptive_path`) puts at most
+weights sum to 1 (`ssig.estimators.quadrature`); Gauss-Legendre by default. `rule: adaptive` (`ssig.estimators.adaptive_path`) puts at most
 `steps` nodes where completeness asks for them, and stops at the tolerance. `preset: paper` gives the PAIR package's
 settings: 25 points with both ends at full weight, black baseline, softmax probability.
 """
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.adaptive_path import FEWEST, adaptive_path
 from ssig.errors import UsageError
-from ssig.integrands import READOUTS
-from ssig.integration import integrate
+from ssig.estimators.adaptive_path import FEWEST, adaptive_path
+from ssig.estimators.common_options import CommonOptions, check_rule
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import integrate
+from ssig.estimators.quadrature import RULES
+from ssig.estimators.samplers import Line
 from ssig.options import option
-from ssig.quadrature import RULES
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Line
-from ssig.suppression import CommonOptions, check_rule
 from ssig.types import Group, Steps
 
 ADAPTIVE = "adaptive"

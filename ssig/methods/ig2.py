@@ -29,14 +29,14 @@ import torch
 from torch import Tensor
 
 from ssig.errors import UsageError
-from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS, readout
+from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
+from ssig.estimators.moments import WeightedSum
 from ssig.methods.agi import GRADIENT, LOGITS_AND_GRADIENT, logits_of
 from ssig.methods.expected_gradients import references_of
-from ssig.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.types import SCORE, Group, References, Request, Response, Steps
 
 # The authors' step, for images of 3 x 224 x 224 values.

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssig.integration import attribution, endpoints
+from ssig.estimators.common_options import check_rule
+from ssig.estimators.integration import attribution, endpoints
+from ssig.estimators.quadrature import RULES
+from ssig.estimators.samplers import Line
 from ssig.layers import activations_of, averaged, enlarged
 from ssig.methods.grad_cam import CamOptions, class_activation
 from ssig.options import option
-from ssig.quadrature import RULES
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Line
-from ssig.suppression import check_rule
 from ssig.types import SCORE, Group, Request, Steps
 
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssig.integrands import READOUTS
-from ssig.integration import attribution, endpoints, gradients_of, scores_of
+from ssig.estimators.common_options import CommonOptions, check_rule
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import attribution, endpoints, gradients_of, scores_of
 from ssig.methods.idgi import straight_path
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions, check_rule
 from ssig.types import Group, Steps
 
 

@@ -37,13 +37,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssig.errors import UsageError
-from ssig.integrands import READOUTS
-from ssig.integration import attribution, endpoints, gradients_of
+from ssig.estimators.common_options import CommonOptions, check_rule
+from ssig.estimators.integrands import READOUTS
+from ssig.estimators.integration import attribution, endpoints, gradients_of
+from ssig.estimators.quadrature import RULES, quadrature
 from ssig.methods.expected_gradients import references_of, scores_of_references
 from ssig.options import option
-from ssig.quadrature import RULES, quadrature
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions, check_rule
 from ssig.types import SCORE, Group, Request, Response, Steps
 
 # The reference's settings of k-means; the seed is ours.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.integrands import READOUTS, RESIDUAL
+from ssig.estimators.common_options import SampledOptions, expectation, integrand_option
+from ssig.estimators.integrands import READOUTS, RESIDUAL
+from ssig.estimators.samplers import Noise
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Noise
-from ssig.suppression import SampledOptions, expectation, integrand_option
 from ssig.types import Group, Steps
 
 

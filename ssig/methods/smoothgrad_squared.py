@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ssig.estimators.common_options import integrand_option
 from ssig.methods.smoothgrad import SmoothGradOptions, smoothgrad
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import integrand_option
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 Source: Luo, McDermott, O'Riordan, *Sampling Matters in Explanations* (2025): the explanation is the expected gradient
 magnitude over samples that suppress features of the input and add none. The suppression law is an option
-(`ssig.samplers`).
+(`ssig.estimators.samplers`).
 """
 
 from __future__ import annotations
 
+from ssig.estimators.common_options import SuppressionOptions, run
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import SuppressionOptions, run
 
 METHODS.add(
     MethodSpec(

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from ssig.errors import ModelError
-from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints
+from ssig.estimators.common_options import SamplerOptions, samples_option
+from ssig.estimators.integrands import READOUTS, readout
+from ssig.estimators.integration import attribution, endpoints
 from ssig.layers import ATTENTION, activations_of, averaged, enlarged
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import SamplerOptions, samples_option
 from ssig.types import SCORE, Group, Request, Steps
 
 # Class and distillation tokens and registers; a network that has more tokens besides its patches has none in squares.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ssig.estimators.common_options import SuppressionOptions, run, sampler_option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import SuppressionOptions, run, sampler_option
 
 
 @dataclass(frozen=True)

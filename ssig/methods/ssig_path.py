@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from ssig.errors import UsageError
-from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, error_of_parts, gradients_of
-from ssig.moments import WeightedSum
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS, readout
+from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of
+from ssig.estimators.moments import WeightedSum
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.transfer import to_device
 from ssig.types import Group, Request, Steps
 

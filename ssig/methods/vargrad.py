@@ -7,7 +7,7 @@ Parameter Values* (2018). `ddof` is 1 (unbiased, as in Xplique: the expectation 
 The squares are sums of deviations (Welford), where Captum's `E[g^2] - E[g]^2` cancels digits and may fall below 0.
 `preset: paper` gives Xplique's settings, whose sigma of .2 is absolute: here it is of the image's range.
 
-The standard error is the jackknife's over interleaved groups of samples (`ssig.moments`), whose sums of deviations
+The standard error is the jackknife's over interleaved groups of samples (`ssig.estimators.moments`), whose sums of deviations
 merge (Chan, Golub, LeVeque 1979). Deviations that rounding of equal gradients explains are 0: a linear network, or an
 image of one colour, has no variance, and its rounding errors are no map.
 """
@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 
 from ssig.errors import UsageError
-from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints, gradients_of
-from ssig.moments import GROUPS, Welford, correlation, jackknife_error, stepped_up
+from ssig.estimators.common_options import CommonOptions, samples_option
+from ssig.estimators.integrands import READOUTS, readout
+from ssig.estimators.integration import attribution, endpoints, gradients_of
+from ssig.estimators.moments import GROUPS, Welford, correlation, jackknife_error, stepped_up
+from ssig.estimators.samplers import Noise
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.samplers import Noise
-from ssig.suppression import CommonOptions, samples_option
 from ssig.types import Group, Request, Steps
 
 # Gradients of equal points differ by less than this many units of the last place of the largest.
@@ -69,7 +69,7 @@ def vargrad(group: Group, options: VarGradOptions) -> Steps:
 
 
 class Spread:
-    """The variance of gradients and the error of its map, from interleaved groups as in `ssig.moments`."""
+    """The variance of gradients and the error of its map, from interleaved groups as in `ssig.estimators.moments`."""
 
     def __init__(self, options: VarGradOptions) -> None:
         self.options = options
@@ -98,7 +98,7 @@ class Spread:
         return None
 
     def reliability(self) -> Tensor | None:
-        """(B,), as in `ssig.moments`."""
+        """(B,), as in `ssig.estimators.moments`."""
         halves = [[group for group in self.groups[half::2] if group.count] for half in range(2)]
         if sum(group.count for group in self._filled) < FEWEST_FOR_ERROR:
             return None

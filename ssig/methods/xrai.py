@@ -31,12 +31,12 @@ from scipy import ndimage
 from scipy.sparse import csr_array
 
 from ssig.errors import UsageError
-from ssig.integrands import READOUTS, readout
-from ssig.integration import attribution, endpoints
+from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.integrands import READOUTS, readout
+from ssig.estimators.integration import attribution, endpoints
 from ssig.options import option
 from ssig.regions import Labels, felzenszwalb, pictures
 from ssig.registry import METHODS, MethodSpec
-from ssig.suppression import CommonOptions
 from ssig.types import Attribution, Group, Steps
 
 NAME = "xrai"

@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 
 from ssig.errors import ModelError
+from ssig.estimators.samplers import frequency_radii, rings
 from ssig.layers import PENULTIMATE
 from ssig.metrics.content import by_content
 from ssig.metrics.evaluation import Evaluation, Explainer, MetricResult
@@ -46,7 +47,6 @@ from ssig.metrics.results import assemble
 from ssig.options import option
 from ssig.randomness import Stream
 from ssig.registry import METRICS, MetricSpec
-from ssig.samplers import frequency_radii, rings
 
 FEATURES = ("penultimate", "logits")
 DEGREE = 3

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import ssig
 from ssig import attribute
-from ssig.adaptive_sampling import rank_correlation, split_half_error
 from ssig.errors import UsageError
+from ssig.estimators.adaptive_sampling import rank_correlation, split_half_error
+from ssig.estimators.samplers import Uniform, stratum
 from ssig.randomness import stream
-from ssig.samplers import Uniform, stratum
 from ssig.types import Group
 
 KEYS = [("s.tar", str(k)) for k in range(5)]

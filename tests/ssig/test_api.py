@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import ssig
 from ssig import UsageError, attribute
-from ssig.baselines import baselines
+from ssig.estimators.baselines import baselines
 from ssig.options import as_dict
 from ssig.postprocess import finished
 from ssig.randomness import stream

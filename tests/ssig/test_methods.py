@@ -10,7 +10,7 @@ from captum.attr import Saliency
 from torch import Tensor, nn
 
 from ssig import attribute
-from ssig.quadrature import RULES
+from ssig.estimators.quadrature import RULES
 
 CAPTUM = {
     "gauss-legendre": "gausslegendre",

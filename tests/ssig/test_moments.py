@@ -7,9 +7,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ssig.integrands import readout
-from ssig.integration import jackknife
-from ssig.moments import NoError, WeightedSum, Welford
+from ssig.estimators.integrands import readout
+from ssig.estimators.integration import jackknife
+from ssig.estimators.moments import NoError, WeightedSum, Welford
 
 
 def test_welford_equals_the_batch_formula() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssig.quadrature import RULES, quadrature, smallest
+from ssig.estimators.quadrature import RULES, quadrature, smallest
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssig.estimators.samplers import RINGS, Frequency, Noise, frequency_radii, rings, sampler
 from ssig.randomness import stream
-from ssig.samplers import RINGS, Frequency, Noise, frequency_radii, rings, sampler
 from ssig.types import Group
 
 NAMES = ["identity", "line", "uniform", "uniform-channel", "bernoulli", "patch-3", "smooth-3", "frequency", "noise"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssig.estimators.samplers import Line
+from ssig.estimators.saturation import LAWS, DeadUnits, saturation
 from ssig.randomness import stream
-from ssig.samplers import Line
-from ssig.saturation import LAWS, DeadUnits, saturation
 from ssig.types import Group
 
 

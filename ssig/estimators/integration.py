@@ -13,9 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ssig.integrands import NONNEGATIVE, RESIDUAL, aligned_readout, integrand, is_linear, readout
-from ssig.moments import Jackknife, NoError, StandardError, WeightedSum, Welford
-from ssig.samplers import Line, Sampler
+from ssig.estimators.integrands import NONNEGATIVE, RESIDUAL, aligned_readout, integrand, is_linear, readout
+from ssig.estimators.moments import Jackknife, NoError, StandardError, WeightedSum, Welford
+from ssig.estimators.samplers import Line, Sampler
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
 
 Endpoints = Generator[Request, Response, tuple[Tensor, Tensor]]
@@ -28,8 +28,8 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
         group: the images, baselines and streams.
         sampler: the law `q`.
         samples: gradient evaluations per image.
-        integrand_name: `h`, one of `ssig.integrands.INTEGRANDS`.
-        readout_name: one of `ssig.integrands.READOUTS`.
+        integrand_name: `h`, one of `ssig.estimators.integrands.INTEGRANDS`.
+        readout_name: one of `ssig.estimators.integrands.READOUTS`.
     """
     scores = yield from endpoints(group)
     total = WeightedSum()

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ssig.integration import attribution, gradients_of, scores_of
+from ssig.estimators.integration import attribution, gradients_of, scores_of
 from ssig.types import Group, Request, Steps
 
 INTERVALS = 8  # of the first, equal cut
@@ -107,7 +107,7 @@ def adaptive_path(
         group: the images and baselines.
         most: gradient evaluations per image at most, `FEWEST` or more.
         tolerance: of the summed errors of the intervals, relative to `|f(x) - f(x')|`.
-        readout_name: one of `ssig.integrands.READOUTS`.
+        readout_name: one of `ssig.estimators.integrands.READOUTS`.
         map_tolerance: of the change of the map when there are half as many nodes more, relative to its norm; 0 where
             it is not watched.
     """

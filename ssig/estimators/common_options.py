@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.adaptive_sampling import AUTO, CRITERIA, FIRST, integrate_until
-from ssig.baselines import BASELINES
 from ssig.errors import UsageError
-from ssig.integrands import INTEGRANDS, READOUTS, default_readout
-from ssig.integration import integrate
+from ssig.estimators.adaptive_sampling import AUTO, CRITERIA, FIRST, integrate_until
+from ssig.estimators.baselines import BASELINES
+from ssig.estimators.integrands import INTEGRANDS, READOUTS, default_readout
+from ssig.estimators.integration import integrate
+from ssig.estimators.quadrature import RULES, smallest
+from ssig.estimators.samplers import SAMPLER_NAMES, SPECTRA, Sampler, sampler
 from ssig.options import option
 from ssig.postprocess import REGIONS
-from ssig.quadrature import RULES, smallest
-from ssig.samplers import SAMPLER_NAMES, SPECTRA, Sampler, sampler
 from ssig.scores import SCORES
 from ssig.types import Group, Steps
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ssig.quadrature import quadrature
+from ssig.estimators.quadrature import quadrature
 from ssig.transfer import to_device
 from ssig.types import Group
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ssig.samplers import Noise, Sampler, Uniform
+from ssig.estimators.samplers import Noise, Sampler, Uniform
 from ssig.types import Group
 
 QUANTITIES = ("change", "probability", "gradient", "dead")

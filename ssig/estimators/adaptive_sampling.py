@@ -22,10 +22,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ssig.integrands import RESIDUAL, integrand, readout
-from ssig.integration import attribution, endpoints, error_of, gradients_of
-from ssig.moments import Jackknife
-from ssig.samplers import Sampler
+from ssig.estimators.integrands import RESIDUAL, integrand, readout
+from ssig.estimators.integration import attribution, endpoints, error_of, gradients_of
+from ssig.estimators.moments import Jackknife
+from ssig.estimators.samplers import Sampler
 from ssig.types import Attribution, Group, Request, Steps
 
 AUTO = "auto"
@@ -51,8 +51,8 @@ def integrate_until(
         most: samples per image at most.
         tolerance: of the error.
         criterion: which error, one of `CRITERIA`.
-        integrand_name: `h`, one of `ssig.integrands.INTEGRANDS`.
-        readout_name: one of `ssig.integrands.READOUTS`.
+        integrand_name: `h`, one of `ssig.estimators.integrands.INTEGRANDS`.
+        readout_name: one of `ssig.estimators.integrands.READOUTS`.
     """
     scores = yield from endpoints(group)
     group = replace(group, scores=scores[0], baseline_scores=scores[1])
