@@ -15,10 +15,10 @@ import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
 from ssig.estimators.baselines import UNKNOWN_MEAN, baselines
+from ssig.images.postprocess import finishing
 from ssig.independence import independent
 from ssig.kept import kept_ready
 from ssig.models.model import Model
-from ssig.postprocess import finishing
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
 from ssig.replica import Replica, device_of

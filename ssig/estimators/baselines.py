@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.blur import gaussian_blur
 from ssig.errors import UsageError
+from ssig.images.blur import gaussian_blur
 from ssig.randomness import BASELINE_SAMPLE, Stream
 from ssig.transfer import to_device
 

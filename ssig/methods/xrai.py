@@ -5,7 +5,7 @@
     at last pixels that no segment covered get theirs
 
 Source: Kapishnikov, Bolukbasi, Viégas, Terry, *XRAI: Better Attributions Through Regions* (2019). The segments are
-those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.regions`), each dilated by a disk of radius 5; of
+those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.images.regions`), each dilated by a disk of radius 5; of
 equals the first is taken. The sum of the map is that of A.
 
 A is the map of any method, the signed maximum over the channels of its values. By default these are the mean of
@@ -34,8 +34,8 @@ from ssig.errors import UsageError
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints
+from ssig.images.regions import Labels, felzenszwalb, pictures
 from ssig.options import option
-from ssig.regions import Labels, felzenszwalb, pictures
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Attribution, Group, Steps
 

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from ssig.blur import convolve
+from ssig.images.blur import convolve
 
 WEBP_METHOD = 4
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ssig.blur import convolve, gaussian_blur
+from ssig.images.blur import convolve, gaussian_blur
 from ssig.metrics.evaluation import Evaluation
 
 REFERENCES = ("blur", "rise-blur", "mean", "black", "white", "minimum")

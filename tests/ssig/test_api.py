@@ -12,10 +12,10 @@ from torch import Tensor, nn
 import ssig
 from ssig import UsageError, attribute
 from ssig.estimators.baselines import baselines
+from ssig.images.postprocess import finished
+from ssig.images.regions import SEGMENTATIONS, pictures
 from ssig.options import as_dict
-from ssig.postprocess import finished
 from ssig.randomness import stream
-from ssig.regions import SEGMENTATIONS, pictures
 from ssig.registry import METHODS
 from ssig.replica import Replica
 

@@ -10,8 +10,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ssig.postprocess import REGIONS, finished, finishing, smoothed
-from ssig.regions import SEGMENTATIONS, pictures
+from ssig.images.postprocess import REGIONS, finished, finishing, smoothed
+from ssig.images.regions import SEGMENTATIONS, pictures
 from ssig.types import Attribution, Steps
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssig.regions import REMEMBERED, SEGMENTATIONS, _known, felzenszwalb, means, pictures, remembered, slic
+from ssig.images.regions import REMEMBERED, SEGMENTATIONS, _known, felzenszwalb, means, pictures, remembered, slic
 
 
 def halves(height: int = 40, width: int = 60) -> np.ndarray:

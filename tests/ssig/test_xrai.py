@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import ssig
 import ssig.methods
 from ssig import attribute
+from ssig.images.regions import felzenszwalb, pictures
 from ssig.methods.xrai import FEWEST, SCALES, grown, masks, xrai
 from ssig.randomness import stream
-from ssig.regions import felzenszwalb, pictures
 from ssig.registry import METHODS
 from ssig.types import Group
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur as torchvision_blur
 
-from ssig.blur import gaussian_blur
+from ssig.images.blur import gaussian_blur
 from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.perturbation import REFERENCES, reference, rise_kernel
 

@@ -1,7 +1,7 @@
 """Maps that are smoothed, or evened out within segments of the image, whatever method they are from.
 
     smoothing  map <- G_sigma * map, cut at 4 sigma, the map mirrored at its borders (SciPy's `reflect`)
-    regions    then map <- its mean over each segment of the image (`ssig.regions`)
+    regions    then map <- its mean over each segment of the image (`ssig.images.regions`)
 
 Both leave the sum of the map as it is. `values` stay as the method gave them, and so do scores and the completeness
 residual. The map's standard error becomes None: that of a mean of pixels is not known without their correlations.
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.blur import convolve
-from ssig.regions import SEGMENTATIONS, Labels, means, pictures
+from ssig.images.blur import convolve
+from ssig.images.regions import SEGMENTATIONS, Labels, means, pictures
 from ssig.types import Attribution, Steps
 
 NONE = "none"
