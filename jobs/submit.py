@@ -28,7 +28,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from pipeline import yaml12
 from pipeline.config import TEXTS, load_job
 from ssig.errors import SsigError, UsageError, said, told
-from ssig.weight_files import is_weight_file
+from ssig.models.weight_files import is_weight_file
 
 INTERRUPTED = 130
 

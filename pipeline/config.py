@@ -21,9 +21,9 @@ from pipeline.names import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.storage import check_url, is_url
 from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
+from ssig.models.weight_files import is_weight_file
 from ssig.options import as_dict
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
-from ssig.weight_files import is_weight_file
 
 LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
 # Of what metrics need, that which no file of a run holds.

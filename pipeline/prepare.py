@@ -14,7 +14,7 @@ from pipeline.records import ManifestRow, Sample, Status
 from ssig.metrics.evaluation import Box
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input
-from ssig.scores import score
+from ssig.models.scores import score
 
 NO_OBJECT = "no boxes or mask"
 OUTSIDE = "object is outside the input"

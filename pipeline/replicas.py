@@ -14,7 +14,7 @@ from pipeline.jsontext import to_json
 from ssig.device import Device
 from ssig.estimators.baselines import baselines
 from ssig.models import Model
-from ssig.scores import score as target_score
+from ssig.models.scores import score as target_score
 from ssig.tuning import TuningCache
 
 # Baselines that are one colour, whatever the image.

@@ -16,13 +16,13 @@ from ssig.engine import Job, Tag, groups, run
 from ssig.errors import UsageError
 from ssig.estimators.baselines import UNKNOWN_MEAN, baselines
 from ssig.images.postprocess import finishing
-from ssig.independence import independent
 from ssig.kept import kept_ready
+from ssig.models.independence import independent
 from ssig.models.model import Model
+from ssig.models.scores import SCORES
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
 from ssig.replica import Replica, device_of
-from ssig.scores import SCORES
 from ssig.types import Attribution, Group, References
 
 Key = str | tuple[str, str]

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from ssig.arithmetic import arithmetic
 from ssig.errors import ModelError, told
-from ssig.independence import check_modes
 from ssig.lanes import Lanes
 from ssig.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
+from ssig.models.independence import check_modes
 from ssig.models.model import Model
-from ssig.outputs import logits_of
+from ssig.models.outputs import logits_of
+from ssig.models.scores import score
 from ssig.scaling import HIGHEST, LOWER, directions, finite
-from ssig.scores import score
 from ssig.types import Response
 
 # On the CPU more points at once spill out of the caches: EfficientNet-Lite0 peaks at 4.
@@ -82,7 +82,7 @@ class Replica:
         Args:
             points: (n, C, H, W), on any device.
             targets: (n,) int64.
-            score_name: one of `ssig.scores.SCORES`.
+            score_name: one of `ssig.models.scores.SCORES`.
             want: any of ``score``, ``gradient``, ``logits``.
             layer: name of a submodule whose output the gradient is taken at, instead of the points, or one of the
                 names of `ssig.layers`.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssig.scores import score
+from ssig.models.scores import score
 
 # Of float16, 65504 is the largest number, and 6e-8 the smallest above zero.
 HIGHEST = 2.0**10
@@ -27,7 +27,7 @@ def directions(logits: Tensor, targets: Tensor, name: str, highest: float) -> tu
 
     Args:
         logits: (n, classes).
-        targets, name: as in `ssig.scores.score`.
+        targets, name: as in `ssig.models.scores.score`.
         highest: `h`.
     """
     with torch.enable_grad():

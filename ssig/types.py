@@ -94,7 +94,7 @@ class Group:
         references: images of the data set, for the methods whose `MethodSpec.references` asks for them.
         targets: (B,) int64 on the CPU, where a method must know the classes.
         logits: (B, classes) of the images, where already known.
-        score: name of the score that is explained (`ssig.scores.SCORES`).
+        score: name of the score that is explained (`ssig.models.scores.SCORES`).
     """
 
     images: Tensor

@@ -15,8 +15,8 @@ from ssig.estimators.integration import integrate
 from ssig.estimators.quadrature import RULES, smallest
 from ssig.estimators.samplers import SAMPLER_NAMES, SPECTRA, Sampler, sampler
 from ssig.images.postprocess import REGIONS
+from ssig.models.scores import SCORES
 from ssig.options import option
-from ssig.scores import SCORES
 from ssig.types import Group, Steps
 
 

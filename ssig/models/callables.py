@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ssig.errors import ModelError
-from ssig.independence import mode_is_fixed
+from ssig.models.independence import mode_is_fixed
+from ssig.models.outputs import logits_of, two_classes
 from ssig.models.preparation import Stated, by_attributes, by_timm, by_transforms
-from ssig.outputs import logits_of, two_classes
 
 QUANTISED = (
     "torch.ao.nn.quantized",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.errors import ModelError, UsageError
-from ssig.weight_files import SAFETENSORS, SUFFIXES, is_weight_file
+from ssig.models.weight_files import SAFETENSORS, SUFFIXES, is_weight_file
 
 # Where training puts the state dict, in the order in which they are taken; the second are averages of the first.
 NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")

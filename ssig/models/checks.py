@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssig.errors import ModelError
-from ssig.independence import independent
+from ssig.models.independence import independent
 from ssig.models.model import Model
 
 # How far the probabilities of a softmax in float32 may be from a sum of 1.

@@ -21,7 +21,7 @@ from ssig.models.geometry import Geometry
 from ssig.models.model import Model, check_precision
 from ssig.models.preparation import by_job, input_warnings
 from ssig.models.sources import RANDOM, CallableSource, find_source
-from ssig.weight_files import is_weight_file
+from ssig.models.weight_files import is_weight_file
 
 # Random initialisation must be the same in every process, or a resumed run would find another network.
 INITIAL_SEED = 0
@@ -75,7 +75,7 @@ def load_model(
     Args:
         name: `timm:NAME`, `torchvision:NAME`, `efficientnet-lite0` (1, 2), or `package.module:callable`.
         weights: None for the source's pretrained default; ``random`` (or ``none``) for a random initialisation that is
-            always the same; a path to a checkpoint (`ssig.weight_files`); for torchvision also the name of its
+            always the same; a path to a checkpoint (`ssig.models.weight_files`); for torchvision also the name of its
             weights.
         device: where the model goes; by default the CPU.
         precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.

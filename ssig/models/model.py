@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssig.errors import UsageError
 from ssig.models.geometry import CENTER, Geometry
 from ssig.models.hashing import hash_state
-from ssig.outputs import logits_of, two_classes
+from ssig.models.outputs import logits_of, two_classes
 
 # Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
 # (`ssig.optimise`, `ssig.replica`). Part of every fingerprint.

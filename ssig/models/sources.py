@@ -24,7 +24,7 @@ from ssig.errors import ModelError, UsageError
 from ssig.models import callables, checkpoint
 from ssig.models.hub import fetching
 from ssig.models.preparation import Prepared, Stated, by_timm, by_transforms, combined, overridden
-from ssig.weight_files import SUFFIXES
+from ssig.models.weight_files import SUFFIXES
 
 RANDOM = "random"
 IMAGENET_CLASSES = 1000

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import ssig
 from ssig.errors import ModelError
-from ssig.independence import check_independence, check_modes, independent, preserved, probes
+from ssig.models.independence import check_independence, check_modes, independent, preserved, probes
 from ssig.replica import Replica
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models.googlenet import GoogLeNetOutputs
 
 from ssig.errors import ModelError
-from ssig.outputs import logits_of, two_classes
+from ssig.models.outputs import logits_of, two_classes
 
 LOGITS = torch.arange(6.0).view(2, 3)
 

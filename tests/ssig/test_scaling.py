@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
+from ssig.models.scores import SCORES, score
 from ssig.replica import Replica
 from ssig.scaling import HIGHEST, directions, finite
-from ssig.scores import SCORES, score
 
 WANT = frozenset({"score", "gradient"})
 

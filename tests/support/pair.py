@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jobs.bench.peers import GRADIENTS, package
-from ssig.scores import score
+from ssig.models.scores import score
 
 ModelFunction = Callable[..., dict[str, np.ndarray]]
 SALIENCY = package("pair")

@@ -13,7 +13,7 @@ from torch import nn
 from pipeline.config import load_job
 from ssig.errors import ModelError
 from ssig.models import ModelWarning, checkpoint, load_model
-from ssig.weight_files import SUFFIXES, is_weight_file
+from ssig.models.weight_files import SUFFIXES, is_weight_file
 
 State = dict[str, Any]
 

@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from ssig.errors import ModelError
-from ssig.outputs import logits_of
+from ssig.models.outputs import logits_of
 
 Network = Callable[[Tensor], Any]
 
