@@ -40,7 +40,7 @@ def argument(
     from pipeline.report.argument import write
     from pipeline.shards import expand
     from pipeline.trust import import_from_here
-    from ssig.device import Device
+    from ssig.engine.device import Device
     from ssig.models.sources import runs_code
     from ssig.ready import ready_replica
 

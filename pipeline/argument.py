@@ -29,10 +29,10 @@ from pipeline.classes import check_classes
 from pipeline.prepare import Prepared, prepare
 from pipeline.shards import read_unit
 from pipeline.statistics import intervals
-from ssig.device import Device
+from ssig.engine.device import Device
+from ssig.engine.explainer import MethodExplainer
 from ssig.errors import UsageError
 from ssig.estimators.saturation import QUANTITIES, saturation
-from ssig.explainer import MethodExplainer
 from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.image_features import FEATURES
 from ssig.models import Model

@@ -12,15 +12,15 @@ from pipeline.plan import Label
 from pipeline.prepare import Prepared
 from pipeline.references import ReferencePool
 from pipeline.replicas import BaselineScores
-from ssig.api import method_job
-from ssig.device import Device
-from ssig.engine import Job, groups
-from ssig.explainer import Kept, MethodExplainer
+from ssig.engine.device import Device
+from ssig.engine.explainer import Kept, MethodExplainer
+from ssig.engine.jobs import method_job
+from ssig.engine.micro_batches import Job, groups
+from ssig.engine.shared_paths import together
 from ssig.models import Model
 from ssig.options import build
 from ssig.randomness import stream
 from ssig.registry import METHODS, MethodSpec
-from ssig.together import together
 from ssig.types import Attribution, Request, Response
 
 # Told how many maps have just been attributed or measured.

@@ -60,10 +60,10 @@ from pipeline.tasks import Task
 from pipeline.telemetry import Telemetry
 from pipeline.worker import Worker
 from pipeline.writer import clean_staging
+from ssig.engine.replica import Replica
+from ssig.engine.trial import try_method
 from ssig.errors import SsigError
 from ssig.models import Model, export
-from ssig.replica import Replica
-from ssig.trial import try_method
 
 # Actors that fail to start one after the other before the run is given up.
 MOST_FAILED_STARTS = 3

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.prepare import Prepared
 from pipeline.tables import Measured, merged
-from ssig.device import Device
+from ssig.engine.device import Device
 from ssig.metrics.evaluation import Evaluation, Explainer
 from ssig.models import Model
 from ssig.options import build

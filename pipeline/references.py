@@ -23,7 +23,7 @@ from pipeline.manifest import load
 from pipeline.records import ManifestRow, Status
 from pipeline.shards import read_unit
 from pipeline.storage import Storage
-from ssig.device import Device
+from ssig.engine.device import Device
 from ssig.errors import UsageError
 from ssig.models import Model
 from ssig.randomness import stream

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.jsontext import to_json
-from ssig.device import Device
+from ssig.engine.device import Device
 from ssig.estimators.baselines import baselines
 from ssig.models import Model
 from ssig.models.scores import score as target_score

@@ -39,10 +39,10 @@ from pipeline.tables import Measured, attributions_table, decode_maps, metrics_t
 from pipeline.tasks import Done, Task
 from pipeline.writer import DamagedTableError, check_table, identity_of, publish_table, read_table
 from ssig.allocator import return_memory
-from ssig.device import Device
+from ssig.engine.device import Device
+from ssig.engine.replica import Replica
 from ssig.models import Model
 from ssig.registry import METRICS
-from ssig.replica import Replica
 from ssig.types import Attribution
 
 # Seldom enough to cost nothing where units are small.

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401  (fills the registry)
-from ssig.engine import Job, Tag, groups, run
+from ssig.engine.jobs import method_job
+from ssig.engine.micro_batches import Job, groups, run
+from ssig.engine.replica import Replica, device_of
 from ssig.errors import UsageError
-from ssig.estimators.baselines import UNKNOWN_MEAN, baselines
-from ssig.images.postprocess import finishing
+from ssig.estimators.baselines import UNKNOWN_MEAN
 from ssig.kept import kept_ready
 from ssig.models.independence import independent
 from ssig.models.model import Model
 from ssig.models.scores import SCORES
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
-from ssig.replica import Replica, device_of
-from ssig.types import Attribution, Group, References
+from ssig.types import Attribution, References
 
 Key = str | tuple[str, str]
 
@@ -152,49 +152,6 @@ def _attribute(
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
     return Attribution.concatenate([result for _, result in done])
-
-
-def method_job(
-    tag: Tag,
-    spec: MethodSpec,
-    options: Any,
-    images: Tensor,
-    targets: Tensor,
-    streams: tuple[Stream, ...],
-    *,
-    mean: Tensor,
-    score: str,
-    baseline: Tensor | None = None,
-    budget: int = 1,
-    scores: Tensor | None = None,
-    baseline_scores: Tensor | None = None,
-    references: References | None = None,
-    logits: Tensor | None = None,
-) -> Job[Tag]:
-    """The engine's job of one method on one group of images.
-
-    Args:
-        tag: returned with the result.
-        spec, options: the method and its parsed options; `options.score`, if set, goes before `score`.
-        images: (B, C, H, W) on the device.
-        targets: (B,) int64.
-        streams: of the images, under this method's name.
-        mean: (C,) of the network.
-        score: the model's score.
-        baseline: (B, C, H, W) in place of `options.baseline`.
-        budget: points per image that a request may hold.
-        scores, baseline_scores: (B,) target scores of images and baselines, where already known.
-        references: for methods that compare with images of the data set.
-        logits: (B, classes) of the images, where already known.
-    """
-    reference = baselines(options.baseline, images, mean, streams) if baseline is None else baseline
-    scores, baseline_scores, logits = (
-        None if values is None else values.to(images.device) for values in (scores, baseline_scores, logits)
-    )
-    score = options.score or score
-    group = Group(images, reference, streams, budget, scores, baseline_scores, references, targets, logits, score)
-    steps = finishing(spec.run(group, options), images, options.smoothing, options.regions)
-    return Job(tag, steps, targets, score)
 
 
 def checked_batch(images: Tensor, targets: Tensor | Sequence[int] | int) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from ssig.changes import Change, Undo, is_plain, kept, put
-from ssig.copying import copy_of
+from ssig.engine.copying import copy_of
 from ssig.operators import AlignedConv, InPlaceClamp
 from ssig.proof import all_answers, answers, holds
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ssig.allocator import keep_memory, usual_memory
+from ssig.engine.replica import Replica
 from ssig.models.model import Model
 from ssig.ready import LEAST_IN_LANE, TUNING_SECONDS, fastest, prepared
-from ssig.replica import Replica
 from ssig.tuning import Setting
 from ssig.types import SCORE_AND_GRADIENT
 

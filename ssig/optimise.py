@@ -23,9 +23,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssig.arithmetic import arithmetic
 from ssig.changes import Change, Undo, forward_of, is_plain, kept, put
-from ssig.copying import copy_of
+from ssig.engine.arithmetic import arithmetic
+from ssig.engine.copying import copy_of
 from ssig.errors import ModelError, UsageError, said, told
 from ssig.exact import LAYERS, NORMS, exact_changes, fold
 from ssig.models.model import PRECISIONS, check_precision

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ssig.allocator import keep_memory, return_memory
+from ssig.engine.lanes import Lanes, lanes_for
+from ssig.engine.replica import Replica
 from ssig.errors import ModelError, UsageError
-from ssig.lanes import Lanes, lanes_for
 from ssig.models import Model
 from ssig.optimise import Compile, optimised
-from ssig.replica import Replica
 from ssig.tuning import Setting, TuningCache, TuningKey, tune
 from ssig.types import SCORE_AND_GRADIENT
 

@@ -35,7 +35,7 @@ SHARE = 0.25
 
 @dataclass(frozen=True)
 class Setting:
-    """How a replica evaluates points: `micro_batch` of them at once, in so many lanes (`ssig.lanes`)."""
+    """How a replica evaluates points: `micro_batch` of them at once, in so many lanes (`ssig.engine.lanes`)."""
 
     micro_batch: int
     lanes: int = 1

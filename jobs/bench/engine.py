@@ -24,11 +24,11 @@ from jobs.bench.peers import Setting
 from jobs.bench.timing import Timer, alternate, machine, ratios, summary
 from ssig.allocator import keep_memory, usual_memory
 from ssig.api import attribute
+from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.estimators.integrands import readout
 from ssig.ready import ready_replica
 from ssig.registry import METHODS
-from ssig.replica import Replica
 from ssig.types import SCORE_AND_GRADIENT, Attribution
 
 SIZES = (1, 2, 4, 8, 16, 32)

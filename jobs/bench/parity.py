@@ -41,7 +41,7 @@ from jobs.bench.peers import (
 from jobs.bench.timing import machine
 from ssig.api import attribute
 from ssig.classes import CAPTUM_RULES
-from ssig.layers import last_convolution
+from ssig.engine.layers import last_convolution
 from ssig.randomness import stream
 
 STEPS = 8

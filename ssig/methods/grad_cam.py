@@ -3,7 +3,7 @@
     z = ReLU( sum_c w_c A_c ),   w_c = mean over pixels of d f_y / d A_c
 
 Source: Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra, *Grad-CAM: Visual Explanations from Deep Networks via
-Gradient-based Localization* (2017). The layer is by default the network's last feature map (`ssig.layers`). The map is
+Gradient-based Localization* (2017). The layer is by default the network's last feature map (`ssig.engine.layers`). The map is
 enlarged bilinearly to the image, and each pixel's value divided evenly among the channels.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ssig.engine.layers import LAST_CONV, activations_of, enlarged, feature_maps
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints, gradients_of
-from ssig.layers import LAST_CONV, activations_of, enlarged, feature_maps
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Request, Steps

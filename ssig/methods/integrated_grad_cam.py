@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssig.engine.layers import activations_of, averaged, enlarged
 from ssig.estimators.common_options import check_rule
 from ssig.estimators.integration import attribution, endpoints
 from ssig.estimators.quadrature import RULES
 from ssig.estimators.samplers import Line
-from ssig.layers import activations_of, averaged, enlarged
 from ssig.methods.grad_cam import CamOptions, class_activation
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec

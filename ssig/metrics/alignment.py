@@ -38,9 +38,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssig.engine.layers import PENULTIMATE
 from ssig.errors import ModelError
 from ssig.estimators.samplers import frequency_radii, rings
-from ssig.layers import PENULTIMATE
 from ssig.metrics.content import by_content
 from ssig.metrics.evaluation import Evaluation, Explainer, MetricResult
 from ssig.metrics.results import assemble

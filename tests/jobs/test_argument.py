@@ -17,10 +17,10 @@ import pipeline.argument
 import ssig.ready
 from pipeline.argument import CERTAINTY, SAMPLERS, STRENGTHS, Settings, contenders, measure
 from pipeline.report.argument import page
-from ssig.device import Device
+from ssig.engine.device import Device
+from ssig.engine.replica import Replica
 from ssig.models import load_model
 from ssig.registry import METHODS, METRICS
-from ssig.replica import Replica
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))

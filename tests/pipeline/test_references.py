@@ -18,7 +18,7 @@ from pipeline.references import ReferencePool
 from pipeline.results import open_run
 from pipeline.storage import open_storage
 from pipeline.tables import decode_maps
-from ssig.device import Device
+from ssig.engine.device import Device
 from ssig.errors import UsageError
 from ssig.models import load_model
 from ssig.ready import ready_replica

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 import ssig
 from ssig import UsageError, attribute
+from ssig.engine.replica import Replica
 from ssig.estimators.baselines import baselines
 from ssig.images.postprocess import finished
 from ssig.images.regions import SEGMENTATIONS, pictures
 from ssig.options import as_dict
 from ssig.randomness import stream
 from ssig.registry import METHODS
-from ssig.replica import Replica
 
 
 def test_keys_decide_the_draws_and_default_to_the_content(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:

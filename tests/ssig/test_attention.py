@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from torch.nn.functional import interpolate
 
 from ssig import ModelError, attribute
-from ssig.layers import ATTENTION, captured
+from ssig.engine.layers import ATTENTION, captured
+from ssig.engine.replica import Replica
 from ssig.methods.ssig_attention import patch_grid
-from ssig.replica import Replica
 
 CLASSES = 6
 

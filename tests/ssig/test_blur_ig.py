@@ -13,9 +13,9 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from ssig import attribute
-from ssig.engine import Job, run
+from ssig.engine.micro_batches import Job, run
+from ssig.engine.replica import Replica
 from ssig.methods.blur_ig import BlurOptions, blur_ig, blur_path, blurred
-from ssig.replica import Replica
 from ssig.types import Group
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, max_pool2d
 
 from ssig import ModelError, attribute
-from ssig.layers import LAST_CONV, feature_maps, last_convolution
+from ssig.engine.layers import LAST_CONV, feature_maps, last_convolution
+from ssig.engine.replica import Replica
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
-from ssig.replica import Replica
 
 CAMS = ["grad-cam", "integrated-grad-cam", "ssig-cam"]
 

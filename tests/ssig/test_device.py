@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssig.api import attribute, method_job
-from ssig.device import Device
-from ssig.engine import Job, groups
+from ssig.api import attribute
+from ssig.engine.device import Device
+from ssig.engine.jobs import method_job
+from ssig.engine.micro_batches import Job, groups
+from ssig.engine.replica import Replica
 from ssig.randomness import stream
 from ssig.registry import METHODS
-from ssig.replica import Replica
 
 
 class Gate(nn.Module):

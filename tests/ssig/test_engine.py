@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssig.api import method_job
-from ssig.engine import Engine, Job, run
+from ssig.engine.jobs import method_job
+from ssig.engine.micro_batches import Engine, Job, run
+from ssig.engine.replica import Replica
 from ssig.errors import ModelError
 from ssig.randomness import stream
 from ssig.registry import METHODS
-from ssig.replica import Replica
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
 
 
@@ -155,7 +155,7 @@ def test_an_answer_that_cannot_be_joined_fails_its_job_and_no_more(
     group = Group(images, torch.zeros_like(images), ())
     engine.add(Job("x", ask_once(group), targets))
     with monkeypatch.context() as patch:
-        patch.setattr("ssig.engine.join", full)
+        patch.setattr("ssig.engine.micro_batches.join", full)
         (failed,) = engine.step()
     assert isinstance(failed.error, torch.OutOfMemoryError)
     assert engine.idle

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ssig import attribute
-from ssig.device import Device
-from ssig.explainer import Kept, MethodExplainer, Spread
+from ssig.engine.device import Device
+from ssig.engine.explainer import Kept, MethodExplainer, Spread
+from ssig.engine.replica import Replica
 from ssig.registry import METHODS
-from ssig.replica import Replica
 from ssig.types import References
 
 KEYS = tuple(("a.tar", str(number)) for number in range(5))

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ssig import attribute
-from ssig.engine import Job, run
+from ssig.engine.micro_batches import Job, run
+from ssig.engine.replica import Replica
+from ssig.engine.shared_paths import together
 from ssig.methods.idgi import squared_shares, straight_path
 from ssig.registry import METHODS
-from ssig.replica import Replica
-from ssig.together import together
 from ssig.types import Group
 
 METHODS_OF_IDGI = ("idgi-ig", "idgi-guided", "idgi-ssig-path")

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ssig
+from ssig.engine.replica import Replica
 from ssig.errors import ModelError
 from ssig.models.independence import check_independence, check_modes, independent, preserved, probes
-from ssig.replica import Replica
 
 
 class Tiny(nn.Module):

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 import ssig.kept as kept
 from ssig import IntegratedGradients, attribute
+from ssig.engine.replica import Replica
 from ssig.kept import kept_ready
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
-from ssig.replica import Replica
 from ssig.tuning import Setting
 
 

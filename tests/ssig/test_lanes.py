@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ssig.api import attribute
-from ssig.lanes import MOST_LANES, Lanes, lanes_for
+from ssig.engine.lanes import MOST_LANES, Lanes, lanes_for
+from ssig.engine.replica import Replica
 from ssig.models import load_model
 from ssig.ready import ready_replica
-from ssig.replica import Replica
 from ssig.tuning import TuningCache
 from ssig.types import SCORE_AND_GRADIENT, Response
 

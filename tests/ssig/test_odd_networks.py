@@ -13,13 +13,13 @@ from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from ssig import IntegratedGradients, attribute
+from ssig.engine.replica import Replica
+from ssig.engine.trial import try_method
 from ssig.errors import ModelError, UsageError
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
 from ssig.ready import ready_replica
 from ssig.registry import METHODS
-from ssig.replica import Replica
-from ssig.trial import try_method
 
 SIZE = 32
 TARGETS = torch.tensor([0, 3, 6])

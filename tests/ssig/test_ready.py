@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssig import attribute, list_methods, load_model
+from ssig.engine.replica import Replica
 from ssig.models import Model
 from ssig.optimise import optimised
 from ssig.ready import ready_replica
 from ssig.registry import METHODS
-from ssig.replica import Replica
 from ssig.tuning import TuningCache
 
 SMALL = 96  # pixels: convolutions in float64 are slow

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssig.engine.replica import Replica
+from ssig.engine.scaling import HIGHEST, directions, finite
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
 from ssig.models.scores import SCORES, score
-from ssig.replica import Replica
-from ssig.scaling import HIGHEST, directions, finite
 
 WANT = frozenset({"score", "gradient"})
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssig.api import attribute, method_job
-from ssig.engine import Job, run
+from ssig.api import attribute
+from ssig.engine.jobs import method_job
+from ssig.engine.micro_batches import Job, run
+from ssig.engine.replica import Replica
+from ssig.engine.shared_paths import together
 from ssig.randomness import stream
 from ssig.registry import METHODS
-from ssig.replica import Replica
-from ssig.together import together
 
 
 class Counter(nn.Module):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401
+from ssig.engine.replica import Replica
+from ssig.engine.trial import try_method
 from ssig.errors import ModelError, UsageError
 from ssig.registry import METHODS
-from ssig.replica import Replica
-from ssig.trial import try_method
 
 SIZE = (32, 32)
 

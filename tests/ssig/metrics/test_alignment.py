@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import ssig.metrics.alignment as alignment
-from ssig.device import Device
+from ssig.engine.device import Device
+from ssig.engine.layers import PENULTIMATE
+from ssig.engine.replica import Replica
 from ssig.errors import ModelError
-from ssig.layers import PENULTIMATE
 from ssig.metrics.alignment import AlignmentOptions
 from ssig.metrics.evaluation import Evaluation
 from ssig.registry import METRICS
-from ssig.replica import Replica
 from ssig.types import SCORE_AND_GRADIENT
 
 Batch = Callable[..., Evaluation]

@@ -16,8 +16,9 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from ssig import attribute
-from ssig.device import Device
-from ssig.explainer import Kept, MethodExplainer
+from ssig.engine.device import Device
+from ssig.engine.explainer import Kept, MethodExplainer
+from ssig.engine.replica import Replica
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.max_sensitivity import MaxSensitivityOptions, furthest, perturbed
 from ssig.metrics.mprt import MprtOptions, stages
@@ -25,7 +26,6 @@ from ssig.metrics.random_logit import other_classes
 from ssig.metrics.randomisation import randomisable, randomised
 from ssig.metrics.similarity import scaled, ssim
 from ssig.registry import METHODS, METRICS
-from ssig.replica import Replica
 
 NAMES = ("max_sensitivity", "mprt", "emprt", "random_logit", "stability")
 SSIG = {"samples": 4}

@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from ssig.copying import copy_of
+from ssig.engine.copying import copy_of
 
 Result = TypeVar("Result")
 

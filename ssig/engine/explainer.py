@@ -15,12 +15,12 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from ssig.api import method_job
-from ssig.device import Device
-from ssig.engine import Job, groups, run
+from ssig.engine.device import Device
+from ssig.engine.jobs import method_job
+from ssig.engine.micro_batches import Job, groups, run
+from ssig.engine.replica import Replica
 from ssig.randomness import Stream, stream
 from ssig.registry import MethodSpec
-from ssig.replica import Replica
 from ssig.types import References, Request, Response, Steps
 
 Shared = TypeVar("Shared")

@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from ssig.replica import Replica, join
+from ssig.engine.replica import Replica, join
 from ssig.types import Attribution, Request, Response
 
 # Groups under way at once; each holds its images and a few running sums of their size.

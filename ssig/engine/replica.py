@@ -1,10 +1,10 @@
 """A network on a device, evaluated in micro-batches: scores, and their gradients by pixels or by a layer's output.
 
 The replica never writes to the network. It keeps a micro-batch size, halves it when the device runs out of memory,
-and remembers. On the CPU it may share each micro-batch out among lanes (`ssig.lanes`).
+and remembers. On the CPU it may share each micro-batch out among lanes (`ssig.engine.lanes`).
 
 In float16 the gradients of a score that hardly moves fall below the smallest number there is, so they are taken of a
-multiple of it (`ssig.scaling`), each point's its own.
+multiple of it (`ssig.engine.scaling`), each point's its own.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ssig.arithmetic import arithmetic
+from ssig.engine.arithmetic import arithmetic
+from ssig.engine.lanes import Lanes
+from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
+from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
 from ssig.errors import ModelError, told
-from ssig.lanes import Lanes
-from ssig.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.models.independence import check_modes
 from ssig.models.model import Model
 from ssig.models.outputs import logits_of
 from ssig.models.scores import score
-from ssig.scaling import HIGHEST, LOWER, directions, finite
 from ssig.types import Response
 
 # On the CPU more points at once spill out of the caches: EfficientNet-Lite0 peaks at 4.
@@ -85,7 +85,7 @@ class Replica:
             score_name: one of `ssig.models.scores.SCORES`.
             want: any of ``score``, ``gradient``, ``logits``.
             layer: name of a submodule whose output the gradient is taken at, instead of the points, or one of the
-                names of `ssig.layers`.
+                names of `ssig.engine.layers`.
 
         Raises:
             torch.OutOfMemoryError: a single point does not fit.

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssig.engine.replica import Replica
 from ssig.errors import ModelError, UsageError
 from ssig.estimators.baselines import UNKNOWN_MEAN, baselines
 from ssig.randomness import stream
 from ssig.registry import MethodSpec
-from ssig.replica import Replica
 from ssig.types import Group, References, Request, Response
 
 # Where the values of the point begin and end: neither flat nor near the bounds of pixel space.

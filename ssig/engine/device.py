@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssig.engine import Engine, Finished, Job
-from ssig.layers import activations_of
-from ssig.replica import Replica
+from ssig.engine.layers import activations_of
+from ssig.engine.micro_batches import Engine, Finished, Job
+from ssig.engine.replica import Replica
 from ssig.types import Request, Response
 
 LOGITS = frozenset({"logits"})
@@ -83,7 +83,7 @@ class Device:
         return result
 
     def activations(self, points: Tensor, layer: str) -> Tensor:
-        """What a layer (`ssig.layers`) gives at any number of points (n, C, H, W), without gradients, on the device.
+        """What a layer (`ssig.engine.layers`) gives at any number of points (n, C, H, W), without gradients, on the device.
 
         Raises:
             ModelError: the network has no such layer.
