@@ -40,9 +40,9 @@ def argument(
     from pipeline.report.argument import write
     from pipeline.shards import expand
     from pipeline.trust import import_from_here
+    from ssig.acceleration.ready_replica import ready_replica
     from ssig.engine.device import Device
     from ssig.models.sources import runs_code
-    from ssig.ready import ready_replica
 
     for option, given, allowed in (("--target", target, TARGETS), ("--features", features, FEATURES)):
         if given not in allowed:

@@ -34,11 +34,11 @@ from pipeline.tasks import Done, Task
 from pipeline.telemetry import memory
 from pipeline.worker import Worker, may_change_network
 from pipeline.writer import DamagedTableError
+from ssig.acceleration.optimise import Compile
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.errors import said, told
 from ssig.metrics.processes import beside_a_gpu
 from ssig.models import ModelState, restore
-from ssig.optimise import Compile
-from ssig.ready import ready_replica
 
 CALLS_AT_ONCE = 2
 # Concurrency groups: of calls that are answered while others are at work, and of the one that never is.
@@ -54,7 +54,7 @@ class AttributionActor:
         run: URL or path of the run.
         seed: of the run.
         micro_batch: points evaluated at once, or None for the fastest.
-        compile: how the network is compiled (`ssig.optimise`).
+        compile: how the network is compiled (`ssig.acceleration.optimise`).
         threads: CPU threads of this actor.
         path: where the driver imports from: a `module:callable` network may be there.
         worker: what does the tasks.

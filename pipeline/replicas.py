@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from pipeline.jsontext import to_json
+from ssig.acceleration.tuning import TuningCache
 from ssig.engine.device import Device
 from ssig.estimators.baselines import baselines
 from ssig.models import Model
 from ssig.models.scores import score as target_score
-from ssig.tuning import TuningCache
 
 # Baselines that are one colour, whatever the image.
 COLOURS = ("mean", "black", "white")

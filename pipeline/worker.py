@@ -38,7 +38,7 @@ from pipeline.storage import Storage, open_storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
 from pipeline.tasks import Done, Task
 from pipeline.writer import DamagedTableError, check_table, identity_of, publish_table, read_table
-from ssig.allocator import return_memory
+from ssig.acceleration.allocator import return_memory
 from ssig.engine.device import Device
 from ssig.engine.replica import Replica
 from ssig.models import Model

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import ssig.methods  # noqa: F401  (fills the registry)
+from ssig.acceleration.kept import kept_ready
 from ssig.engine.jobs import method_job
 from ssig.engine.micro_batches import Job, groups, run
 from ssig.engine.replica import Replica, device_of
 from ssig.errors import UsageError
 from ssig.estimators.baselines import UNKNOWN_MEAN
-from ssig.kept import kept_ready
 from ssig.models.independence import independent
 from ssig.models.model import Model
 from ssig.models.scores import SCORES
@@ -52,7 +52,7 @@ def attribute(
         model: a `ssig.load_model` network, or any callable from pixel-space batches (n, C, H, W) to logits
             (n, classes); a module must be in evaluation mode. Its attribute `mean` (C,), if it has one, is the
             `mean` baseline. A `Replica` of either is used as it is. A network of `load_model` is made ready at the
-            first call and kept so (`ssig.kept`).
+            first call and kept so (`ssig.acceleration.kept`).
         images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`.
         targets: (B,) classes.
         method: a name of `ssig.list_methods()`.

@@ -22,12 +22,12 @@ from jobs.bench.networks import Case, load, network_case, pictures
 from jobs.bench.parity import rank_correlation, relative_difference
 from jobs.bench.peers import Setting
 from jobs.bench.timing import Timer, alternate, machine, ratios, summary
-from ssig.allocator import keep_memory, usual_memory
+from ssig.acceleration.allocator import keep_memory, usual_memory
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.api import attribute
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.estimators.integrands import readout
-from ssig.ready import ready_replica
 from ssig.registry import METHODS
 from ssig.types import SCORE_AND_GRADIENT, Attribution
 

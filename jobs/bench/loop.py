@@ -10,8 +10,8 @@ import time
 
 import torch
 
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model
-from ssig.ready import ready_replica
 from ssig.types import SCORE_AND_GRADIENT
 
 WARM_UP = 3

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from pipeline import manifest
 from pipeline.photographs import PHOTOGRAPHS
 from pipeline.shards import expand, read_unit
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.models import Model, load_model
-from ssig.ready import ready_replica
 
 NETWORKS: dict[str, tuple[str, str | None]] = {
     "lite0": ("efficientnet-lite0", None),

@@ -17,7 +17,7 @@ from ssig.models.hashing import hash_state
 from ssig.models.outputs import logits_of, two_classes
 
 # Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
-# (`ssig.optimise`, `ssig.engine.replica`). Part of every fingerprint.
+# (`ssig.acceleration.optimise`, `ssig.engine.replica`). Part of every fingerprint.
 PREPARATION_REVISION = 1
 
 # The type of the autocast that each runs under; the arithmetic of float32 is that of `ssig.engine.arithmetic`.

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import pipeline.argument
-import ssig.ready
+import ssig.acceleration.ready_replica
 from pipeline.argument import CERTAINTY, SAMPLERS, STRENGTHS, Settings, contenders, measure
 from pipeline.report.argument import page
 from ssig.engine.device import Device
@@ -36,7 +36,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """`run(*arguments)` on eight synthetic photographs and a broken file."""
     monkeypatch.syspath_prepend(str(SUPPORT))
     # Measuring the fastest micro-batch takes seconds, and what it finds is not the same every time.
-    monkeypatch.setattr(ssig.ready, "ready_replica", partial(ssig.ready.ready_replica, micro_batch=8))
+    monkeypatch.setattr(
+        ssig.acceleration.ready_replica,
+        "ready_replica",
+        partial(ssig.acceleration.ready_replica.ready_replica, micro_batch=8),
+    )
     shard = write_tar(tmp_path / "a.tar", [*members(0, 8), *BROKEN])
     cli: Cli = command_line(monkeypatch, capsys, "argument")
     usual = ("--shards", shard, "--model", "networks:tiny", "--samples", 2, "--draws", 1, "--out", tmp_path / "out")

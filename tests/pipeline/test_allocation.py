@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 GIVES_BACK = """
 import torch
 from pipeline.telemetry import memory
-from ssig.allocator import keep_memory, return_memory
+from ssig.acceleration.allocator import keep_memory, return_memory
 
 keep_memory()
 blocks = [torch.ones(10**7) for _ in range(10)]

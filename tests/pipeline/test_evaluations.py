@@ -34,9 +34,9 @@ from pipeline.results import open_run
 from pipeline.status import status
 from pipeline.storage import open_storage
 from pipeline.tasks import Task
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.errors import UsageError
 from ssig.models import load_model
-from ssig.ready import ready_replica
 
 Make = Callable[..., Any]
 INSERTION = {"name": "insertion", "steps": 4}

@@ -18,10 +18,10 @@ from pipeline.references import ReferencePool
 from pipeline.results import open_run
 from pipeline.storage import open_storage
 from pipeline.tables import decode_maps
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.device import Device
 from ssig.errors import UsageError
 from ssig.models import load_model
-from ssig.ready import ready_replica
 
 Make = Callable[..., Any]
 WorkOff = Callable[..., Path]

@@ -28,8 +28,8 @@ from pipeline.tasks import Task
 from pipeline.worker import Worker, _tensor
 from pipeline.writer import DamagedTableError
 from ssig import attribute
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model
-from ssig.ready import ready_replica
 
 Make = Callable[..., Any]
 WorkOff = Callable[..., Path]

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.arithmetic import arithmetic
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.models.geometry import Geometry
 from ssig.models.model import PRECISIONS, Model
-from ssig.ready import ready_replica
 from ssig.types import SCORE, SCORE_AND_GRADIENT
 
 PLACES: tuple[Callable[[], str], ...] = (

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ssig.kept as kept
+import ssig.acceleration.kept as kept
 from ssig import IntegratedGradients, attribute
+from ssig.acceleration.kept import kept_ready
+from ssig.acceleration.tuning import Setting
 from ssig.engine.replica import Replica
-from ssig.kept import kept_ready
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
-from ssig.tuning import Setting
 
 
 class Small(nn.Module):

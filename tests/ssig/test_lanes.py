@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssig.acceleration.ready_replica import ready_replica
+from ssig.acceleration.tuning import TuningCache
 from ssig.api import attribute
 from ssig.engine.lanes import MOST_LANES, Lanes, lanes_for
 from ssig.engine.replica import Replica
 from ssig.models import load_model
-from ssig.ready import ready_replica
-from ssig.tuning import TuningCache
 from ssig.types import SCORE_AND_GRADIENT, Response
 
 ALL = SCORE_AND_GRADIENT | {"logits"}

@@ -13,12 +13,12 @@ from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from ssig import IntegratedGradients, attribute
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.replica import Replica
 from ssig.engine.trial import try_method
 from ssig.errors import ModelError, UsageError
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model
-from ssig.ready import ready_replica
 from ssig.registry import METHODS
 
 SIZE = 32

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torchvision.ops import FrozenBatchNorm2d
 
+from ssig.acceleration.operators import AlignedConv, InPlaceClamp
+from ssig.acceleration.optimise import Optimised, optimised
 from ssig.errors import ModelError, UsageError
 from ssig.models import load_model
-from ssig.operators import AlignedConv, InPlaceClamp
-from ssig.optimise import Optimised, optimised
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -380,7 +380,7 @@ def test_stored_weights_give_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "ssig.exact._padded_unequally", lambda network: []
+        "ssig.acceleration.exact._padded_unequally", lambda network: []
     )  # which rounds in another order as a kernel
     network = built(build)
     for module in network.modules():
@@ -525,7 +525,7 @@ def test_a_change_that_shows_on_saturated_points_alone_is_left_out(monkeypatch: 
         def forward(self, values: Tensor) -> Tensor:
             return values + (values.clamp(self.low, self.high) - values).detach()
 
-    monkeypatch.setattr("ssig.exact.InPlaceClamp", Overwriting)
+    monkeypatch.setattr("ssig.acceleration.exact.InPlaceClamp", Overwriting)
     network = built(lambda: Branches(nn.Hardtanh(-3, 3, inplace=True)))
     with torch.no_grad():
         network.clamped.weight.fill_(0.2)

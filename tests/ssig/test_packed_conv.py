@@ -13,11 +13,11 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssig import packed_conv
-from ssig.operators import AlignedConv
-from ssig.optimise import optimised
-from ssig.packed import TOLERANCE, packed
-from ssig.packed_conv import PackedConv
+from ssig.acceleration import packed_conv
+from ssig.acceleration.operators import AlignedConv
+from ssig.acceleration.optimise import optimised
+from ssig.acceleration.packed_conv import PackedConv
+from ssig.acceleration.packing import TOLERANCE, packed
 
 LAYERS: dict[str, dict[str, Any]] = {
     "pointwise": {"kernel_size": 1},

@@ -10,12 +10,12 @@ from frozen_layers import answers, frozen, missing, noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssig import packed_linear
+from ssig.acceleration import packed_linear
+from ssig.acceleration.optimise import optimised
+from ssig.acceleration.packed_linear import PackedLinear
+from ssig.acceleration.packing import TOLERANCE, packed
 from ssig.engine.layers import PENULTIMATE
 from ssig.engine.replica import Replica
-from ssig.optimise import optimised
-from ssig.packed import TOLERANCE, packed
-from ssig.packed_linear import PackedLinear
 
 
 @pytest.mark.parametrize("shape", [(1, 24), (5, 24), (2, 7, 24), (2, 3, 4, 24)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssig.proof import close, proof_points
+from ssig.acceleration.proof import close, proof_points
 
 
 @pytest.mark.parametrize("size", [(3, 224, 224), (1, 28, 28), (3, 7, 5), (4, 1, 1)])

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssig import attribute, list_methods, load_model
+from ssig.acceleration.optimise import optimised
+from ssig.acceleration.ready_replica import ready_replica
+from ssig.acceleration.tuning import TuningCache
 from ssig.engine.replica import Replica
 from ssig.models import Model
-from ssig.optimise import optimised
-from ssig.ready import ready_replica
 from ssig.registry import METHODS
-from ssig.tuning import TuningCache
 
 SMALL = 96  # pixels: convolutions in float64 are slow
 # Which feature or region moves next hangs on the last bit of a gradient: in float32 such maps follow another path.

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssig.acceleration.tuning import CALLS, Setting, TuningCache, TuningKey, tune
 from ssig.errors import UsageError
-from ssig.tuning import CALLS, Setting, TuningCache, TuningKey, tune
 
 
 class Device:

@@ -41,7 +41,15 @@ ACTOR_STEPS = [  # from taking a unit to having it committed
 ]
 CONTEXT = multiprocessing.get_context("forkserver")
 # Only what is installed, since the server does not look into this folder; pyarrow imports pandas where it finds it.
-PRELOADED = ("pytest", "duckdb", "pandas", "pipeline.driver", "pipeline.audit", "pipeline.storage_local", "ssig.ready")
+PRELOADED = (
+    "pytest",
+    "duckdb",
+    "pandas",
+    "pipeline.driver",
+    "pipeline.audit",
+    "pipeline.storage_local",
+    "ssig.acceleration.ready_replica",
+)
 CONTEXT.set_forkserver_preload(list(PRELOADED))
 
 Work = Callable[[Job], int]

@@ -11,8 +11,8 @@ from pipeline.shards import expand
 from pipeline.storage import open_storage
 from pipeline.tasks import Task
 from pipeline.worker import Worker
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model
-from ssig.ready import ready_replica
 
 
 def do_units(job: Job, limit: int | None = None) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssig.operators import Mapped, working_type
+from ssig.acceleration.operators import Mapped, working_type
 
 
 class PackedMatrix:

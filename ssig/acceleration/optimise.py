@@ -1,6 +1,6 @@
 """A copy of a network that gives the same logits and input gradients in less time.
 
-What changes nothing but rounding is proved in float64 (`ssig.exact`): batch norms are folded, activations that work in
+What changes nothing but rounding is proved in float64 (`ssig.acceleration.exact`): batch norms are folded, activations that work in
 place are spared a copy, unequal padding becomes part of the kernels.
 
 Convolutions run faster with channels last, but a network that looks at how its tensors lie in memory, as `view` does,
@@ -8,7 +8,7 @@ may not stand it: it is tried, and such a network keeps the layout that it was w
 
 Under autocast, frozen weights are cast anew in every call, because its cache holds only those that require gradients;
 here they are stored in low precision once, where logits stay bit-equal. On the CPU, weights of convolutions and linear
-layers are also brought into the processor's layout once (`ssig.packed`).
+layers are also brought into the processor's layout once (`ssig.acceleration.packing`).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssig.changes import Change, Undo, forward_of, is_plain, kept, put
+from ssig.acceleration.changes import Change, Undo, forward_of, is_plain, kept, put
+from ssig.acceleration.exact import LAYERS, NORMS, exact_changes, fold
+from ssig.acceleration.operators import AlignedConv
+from ssig.acceleration.packing import packed
+from ssig.acceleration.proof import Forward, all_answers, answers, close, holds, proof_points
 from ssig.engine.arithmetic import arithmetic
 from ssig.engine.copying import copy_of
 from ssig.errors import ModelError, UsageError, said, told
-from ssig.exact import LAYERS, NORMS, exact_changes, fold
 from ssig.models.model import PRECISIONS, check_precision
-from ssig.operators import AlignedConv
-from ssig.packed import packed
-from ssig.proof import Forward, all_answers, answers, close, holds, proof_points
 
 LOG = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def optimised(
     Args:
         network: takes what `example` is, gives logits (B, classes); may be a `Model`.
         example: (B, C, H, W) on the network's device, of noise, of which the first is used. What a network does must
-            not hang on pixel values otherwise than at the points that are made from it (`ssig.proof`).
+            not hang on pixel values otherwise than at the points that are made from it (`ssig.acceleration.proof`).
         precision: that of the evaluations; with ``bf16`` or ``fp16`` the copy runs under no other autocast.
         keep: names of submodules whose outputs are wanted as they are; no batch norm outside is folded into them.
         compile: ``default`` for `torch.compile`, ``cuda-graphs`` for its mode that records CUDA graphs. Gradients at

@@ -17,11 +17,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ssig.allocator import keep_memory, usual_memory
+from ssig.acceleration.allocator import keep_memory, usual_memory
+from ssig.acceleration.ready_replica import LEAST_IN_LANE, TUNING_SECONDS, fastest, prepared
+from ssig.acceleration.tuning import Setting
 from ssig.engine.replica import Replica
 from ssig.models.model import Model
-from ssig.ready import LEAST_IN_LANE, TUNING_SECONDS, fastest, prepared
-from ssig.tuning import Setting
 from ssig.types import SCORE_AND_GRADIENT
 
 # So few micro-batches are done before anything could be timed.

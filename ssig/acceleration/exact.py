@@ -11,7 +11,7 @@ from their result just as well, so they go on without the copy; the others stop 
 becomes part of the kernels.
 
 Only those changes stay after which logits and input gradients are what they were, on points of several kinds
-(`ssig.proof`).
+(`ssig.acceleration.proof`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
-from ssig.changes import Change, Undo, is_plain, kept, put
+from ssig.acceleration.changes import Change, Undo, is_plain, kept, put
+from ssig.acceleration.operators import AlignedConv, InPlaceClamp
+from ssig.acceleration.proof import all_answers, answers, holds
 from ssig.engine.copying import copy_of
-from ssig.operators import AlignedConv, InPlaceClamp
-from ssig.proof import all_answers, answers, holds
 
 LOG = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
-from ssig.allocator import keep_memory, return_memory
+from ssig.acceleration.allocator import keep_memory, return_memory
+from ssig.acceleration.optimise import Compile, optimised
+from ssig.acceleration.tuning import Setting, TuningCache, TuningKey, tune
 from ssig.engine.lanes import Lanes, lanes_for
 from ssig.engine.replica import Replica
 from ssig.errors import ModelError, UsageError
 from ssig.models import Model
-from ssig.optimise import Compile, optimised
-from ssig.tuning import Setting, TuningCache, TuningKey, tune
 from ssig.types import SCORE_AND_GRADIENT
 
 LOG = logging.getLogger(__name__)
@@ -39,14 +39,14 @@ def ready_replica(
 ) -> Replica:
     """A replica of an optimised copy of `model`, on the model's device.
 
-    For a model on the CPU the process keeps freed memory from now on (`ssig.allocator`).
+    For a model on the CPU the process keeps freed memory from now on (`ssig.acceleration.allocator`).
 
     Args:
         model: the network; it is left as it is.
         micro_batch: points evaluated at once, on the CPU in as many lanes as there are threads; by default the
             fastest, which `sizes` knows or a measurement finds.
-        compile: whether by `torch.compile` too, and how (`ssig.optimise`).
-        keep: submodules whose outputs are wanted as they are (`ssig.optimise`).
+        compile: whether by `torch.compile` too, and how (`ssig.acceleration.optimise`).
+        keep: submodules whose outputs are wanted as they are (`ssig.acceleration.optimise`).
         sizes: settings found before; what is found here is added.
         timer: a clock, in seconds.
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ssig.operators import AlignedConv, Map, Mapped, working_type
+from ssig.acceleration.operators import AlignedConv, Map, Mapped, working_type
 
 Pair = tuple[int, int]
 

@@ -1,6 +1,6 @@
 """Layers whose frozen weights are brought into the processor's layout once and not in each call, on the CPU.
 
-Which form a layer takes is said in `ssig.packed_conv` and `ssig.packed_linear`; here it is tried. What gives the
+Which form a layer takes is said in `ssig.acceleration.packed_conv` and `ssig.acceleration.packed_linear`; here it is tried. What gives the
 library's outputs and gradients on the values at hand is taken, anything else is left as it is.
 """
 
@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ssig.operators import AlignedConv, working_type
-from ssig.packed_conv import PackedConv
-from ssig.packed_linear import PackedLinear
+from ssig.acceleration.operators import AlignedConv, working_type
+from ssig.acceleration.packed_conv import PackedConv
+from ssig.acceleration.packed_linear import PackedLinear
 
 LOG = logging.getLogger(__name__)
 
