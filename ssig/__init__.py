@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pipeline.results import Run
     from ssig.api import attribute
-    from ssig.classes import IntegratedGradients, SuppressionIG
+    from ssig.captum import IntegratedGradients, SuppressionIG
     from ssig.models import Model, load_model
     from ssig.registry import METHODS as METHODS
     from ssig.registry import METRICS as METRICS
@@ -28,8 +28,8 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 
 _HOMES = {
     "attribute": "ssig.api",
-    "IntegratedGradients": "ssig.classes",
-    "SuppressionIG": "ssig.classes",
+    "IntegratedGradients": "ssig.captum",
+    "SuppressionIG": "ssig.captum",
     "Model": "ssig.models",
     "load_model": "ssig.models",
     "METHODS": "ssig.registry",

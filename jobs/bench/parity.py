@@ -40,7 +40,7 @@ from jobs.bench.peers import (
 )
 from jobs.bench.timing import machine
 from ssig.api import attribute
-from ssig.classes import CAPTUM_RULES
+from ssig.captum import CAPTUM_RULES
 from ssig.engine.layers import last_convolution
 from ssig.randomness import stream
 
