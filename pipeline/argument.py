@@ -21,9 +21,9 @@ import torch
 
 import ssig.methods
 import ssig.metrics
-import ssig.metrics.alignment
-import ssig.metrics.certainty
-import ssig.metrics.certainty_nce  # noqa: F401  (fills the registries)
+import ssig.metrics.certainty.alignment
+import ssig.metrics.certainty.certainty
+import ssig.metrics.certainty.certainty_nce  # noqa: F401  (fills the registries)
 from pipeline import manifest
 from pipeline.classes import check_classes
 from pipeline.prepare import Prepared, prepare
@@ -33,8 +33,8 @@ from ssig.engine.device import Device
 from ssig.engine.explainer import MethodExplainer
 from ssig.errors import UsageError
 from ssig.estimators.saturation import QUANTITIES, saturation
+from ssig.metrics.certainty.image_features import FEATURES
 from ssig.metrics.evaluation import Evaluation
-from ssig.metrics.image_features import FEATURES
 from ssig.models import Model
 from ssig.options import as_dict
 from ssig.randomness import stream

@@ -42,6 +42,6 @@ from ssig.metrics import stability as stability
 from ssig.metrics import mprt as mprt
 from ssig.metrics import emprt as emprt
 from ssig.metrics import random_logit as random_logit
-from ssig.metrics import certainty as certainty
-from ssig.metrics import certainty_nce as certainty_nce
-from ssig.metrics import alignment as alignment
+from ssig.metrics.certainty import certainty
+from ssig.metrics.certainty import certainty_nce
+from ssig.metrics.certainty import alignment

@@ -34,7 +34,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ssig.metrics.content import parts_by_content
+from ssig.metrics.certainty.content import parts_by_content
 from ssig.metrics.contours import WHITE, contours, highest
 from ssig.metrics.evaluation import Box, Evaluation, MetricResult
 from ssig.metrics.magnitudes import ALL_ZERO, CONSTANT, magnitudes

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ssig.metrics.alignment as alignment
+import ssig.metrics.certainty.alignment as alignment
 from ssig.engine.device import Device
 from ssig.engine.layers import PENULTIMATE
 from ssig.engine.replica import Replica
 from ssig.errors import ModelError
-from ssig.metrics.alignment import AlignmentOptions
+from ssig.metrics.certainty.alignment import AlignmentOptions
 from ssig.metrics.evaluation import Evaluation
 from ssig.registry import METRICS
 from ssig.types import SCORE_AND_GRADIENT

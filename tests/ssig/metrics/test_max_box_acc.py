@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ssig.metrics.content import parts_by_content
+from ssig.metrics.certainty.content import parts_by_content
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.max_box_acc import best_shares, box_ious, grey_levels
 from ssig.registry import METRICS

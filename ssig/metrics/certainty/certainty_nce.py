@@ -5,7 +5,7 @@
     I(x; z) >= ln N + mean_i ln softmax_j(S_ij)[j = i]   in nats, at most ln N
 
 InfoNCE (van den Oord, Li, Vinyals, 2018; a bound for any critic that has not seen the images: Poole et al., 2019),
-with the critic of a feature bank (`ssig.metrics.image_features`). Half of the images fit beta, a convex problem with a
+with the critic of a feature bank (`ssig.metrics.certainty.image_features`). Half of the images fit beta, a convex problem with a
 Gaussian prior that matters for few images only, and the bound is taken on the other half; then the other way round,
 and the two are averaged.
 
@@ -29,9 +29,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from ssig.metrics.content import by_content
+from ssig.metrics.certainty.content import by_content
+from ssig.metrics.certainty.image_features import READINGS, constant, image_features, pooled_maps
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.image_features import READINGS, constant, image_features, pooled_maps
 from ssig.metrics.results import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec

@@ -41,7 +41,7 @@ from torch import Tensor
 from ssig.engine.layers import PENULTIMATE
 from ssig.errors import ModelError
 from ssig.estimators.samplers import frequency_radii, rings
-from ssig.metrics.content import by_content
+from ssig.metrics.certainty.content import by_content
 from ssig.metrics.evaluation import Evaluation, Explainer, MetricResult
 from ssig.metrics.results import assemble
 from ssig.options import option

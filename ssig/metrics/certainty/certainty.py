@@ -33,8 +33,16 @@ import numpy as np
 from scipy.special import entr
 from scipy.stats import rankdata
 
+from ssig.metrics.certainty.image_features import (
+    FEATURES,
+    NAMES,
+    READINGS,
+    constant,
+    image_features,
+    pooled_maps,
+    settled,
+)
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.image_features import FEATURES, NAMES, READINGS, constant, image_features, pooled_maps, settled
 from ssig.metrics.results import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
