@@ -34,9 +34,9 @@ from ssig.metrics import iou as iou
 from ssig.metrics import max_box_acc as max_box_acc
 from ssig.metrics import mask_mse as mask_mse
 from ssig.metrics import mask_mae as mask_mae
-from ssig.metrics import gini as gini
-from ssig.metrics import entropy as entropy
-from ssig.metrics import effective_support as effective_support
+from ssig.metrics.complexity import gini
+from ssig.metrics.complexity import entropy
+from ssig.metrics.complexity import effective_support
 from ssig.metrics import max_sensitivity as max_sensitivity
 from ssig.metrics import stability as stability
 from ssig.metrics import mprt as mprt

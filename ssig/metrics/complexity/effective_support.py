@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from ssig.metrics.entropy import entropy
+from ssig.metrics.complexity.entropy import entropy
 from ssig.metrics.magnitudes import add_magnitude_metric
 
 
