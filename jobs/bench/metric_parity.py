@@ -45,13 +45,13 @@ from jobs.bench import metric_peers as peers
 from jobs.bench.checks import Check
 from jobs.bench.metric_setup import SETUPS, SHAPE, Setup, channels, explain
 from jobs.bench.peers import pair_pic
-from ssig.metrics.infidelity import InfidelityOptions, perturbation
+from ssig.metrics.faithfulness.infidelity import InfidelityOptions, perturbation
+from ssig.metrics.faithfulness.sensitivity_n import subset_sizes
+from ssig.metrics.faithfulness.subsets import pixel_subset
 from ssig.metrics.max_box_acc import grey_levels
 from ssig.metrics.max_sensitivity import MaxSensitivityOptions, perturbed
 from ssig.metrics.partial_images import eight_bit, random_pixels
 from ssig.metrics.randomisation import Randomised, randomised, randomised_maps
-from ssig.metrics.sensitivity_n import subset_sizes
-from ssig.metrics.subsets import pixel_subset
 from ssig.registry import METRICS
 
 BLOCK = 6  # pixels, of which SHAPE with its channels holds a whole number

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 # In the order in which reports show them, not the alphabet's.
 # isort: off
-from ssig.metrics import insertion as insertion
-from ssig.metrics import deletion as deletion
-from ssig.metrics import insertion_deletion_gap as insertion_deletion_gap
-from ssig.metrics import insertion_score as insertion_score
-from ssig.metrics import diffid as diffid
-from ssig.metrics import diffid_accuracy as diffid_accuracy
-from ssig.metrics import diffid_element as diffid_element
-from ssig.metrics import road as road
-from ssig.metrics import pixel_flipping as pixel_flipping
-from ssig.metrics import sensitivity_n as sensitivity_n
-from ssig.metrics import infidelity as infidelity
-from ssig.metrics import faithfulness_correlation as faithfulness_correlation
-from ssig.metrics import mufidelity as mufidelity
-from ssig.metrics import completeness as completeness
+from ssig.metrics.faithfulness import insertion
+from ssig.metrics.faithfulness import deletion
+from ssig.metrics.faithfulness import insertion_deletion_gap
+from ssig.metrics.faithfulness import insertion_score
+from ssig.metrics.faithfulness import diffid
+from ssig.metrics.faithfulness import diffid_accuracy
+from ssig.metrics.faithfulness import diffid_element
+from ssig.metrics.faithfulness import road
+from ssig.metrics.faithfulness import pixel_flipping
+from ssig.metrics.faithfulness import sensitivity_n
+from ssig.metrics.faithfulness import infidelity
+from ssig.metrics.faithfulness import faithfulness_correlation
+from ssig.metrics.faithfulness import mufidelity
+from ssig.metrics.faithfulness import completeness
 from ssig.metrics import aic as aic
 from ssig.metrics import sic as sic
 from ssig.metrics import roc_auc as roc_auc

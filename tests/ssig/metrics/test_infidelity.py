@@ -12,7 +12,7 @@ from captum.metrics import infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.infidelity import perturbation
+from ssig.metrics.faithfulness.infidelity import perturbation
 from ssig.registry import METRICS
 
 SAMPLES = 12

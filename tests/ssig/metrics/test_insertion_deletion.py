@@ -15,8 +15,8 @@ from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from jobs.bench import curve_references as references
-from ssig.metrics.curves import MISCLASSIFIED, CurveOptions, area
 from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.faithfulness.curves import MISCLASSIFIED, CurveOptions, area
 from ssig.registry import METRICS
 
 

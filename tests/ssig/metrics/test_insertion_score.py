@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from jobs.bench import curve_references as references
-from ssig.metrics.curves import MISCLASSIFIED
 from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.faithfulness.curves import MISCLASSIFIED
 from ssig.registry import METRICS
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ssig.errors import UsageError
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.imputation import impute
+from ssig.metrics.faithfulness.imputation import impute
 from ssig.registry import METRICS
 
 PERCENTAGES = [20, 50, 90]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssig.metrics.curves import FILTERS, area, excluded, insertion_curves
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.insertion import InsertionOptions
+from ssig.metrics.faithfulness.curves import FILTERS, area, excluded, insertion_curves
+from ssig.metrics.faithfulness.insertion import InsertionOptions
 from ssig.metrics.ranking import TIES
 from ssig.metrics.results import assemble
 from ssig.options import option

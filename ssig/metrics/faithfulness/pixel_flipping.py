@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.curves import curve_result, deletion_curves
-from ssig.metrics.deletion import DeletionOptions
 from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.faithfulness.curves import curve_result, deletion_curves
+from ssig.metrics.faithfulness.deletion import DeletionOptions
 from ssig.metrics.perturbation import SCORES
 from ssig.metrics.ranking import OrderOptions
 from ssig.options import option

@@ -18,8 +18,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_descriptions, diffid_result, forwards, games
 from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.faithfulness.diffid import (
+    diffid_columns,
+    diffid_curves,
+    diffid_descriptions,
+    diffid_result,
+    forwards,
+    games,
+)
 from ssig.metrics.ranking import OrderOptions
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec

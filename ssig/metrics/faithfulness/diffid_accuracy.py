@@ -12,8 +12,15 @@ A random map scores about 0. Higher is better.
 
 from __future__ import annotations
 
-from ssig.metrics.diffid import diffid_columns, diffid_curves, diffid_descriptions, diffid_result, forwards, games
 from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.metrics.faithfulness.diffid import (
+    diffid_columns,
+    diffid_curves,
+    diffid_descriptions,
+    diffid_result,
+    forwards,
+    games,
+)
 from ssig.metrics.ranking import OrderOptions
 from ssig.registry import METRICS, MetricSpec
 

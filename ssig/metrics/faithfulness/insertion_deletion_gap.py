@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.curves import IDG, RISE, XPLIQUE, areas, deletion_curves, excluded, insertion_curves
-from ssig.metrics.deletion import DeletionOptions
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.insertion import InsertionOptions
+from ssig.metrics.faithfulness.curves import IDG, RISE, XPLIQUE, areas, deletion_curves, excluded, insertion_curves
+from ssig.metrics.faithfulness.deletion import DeletionOptions
+from ssig.metrics.faithfulness.insertion import InsertionOptions
 from ssig.metrics.results import assemble
 from ssig.registry import METRICS, MetricSpec
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.imputation import impute
+from ssig.metrics.faithfulness.imputation import impute
 from ssig.metrics.perturbation import sweep_scores
 from ssig.metrics.ranking import Order, OrderOptions, in_orders, ranks
 from ssig.metrics.results import assemble

@@ -18,7 +18,7 @@ import numpy as np
 
 from ssig.metrics.correlation import spearman
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.subsets import SubsetOptions, correlation_result, remove
+from ssig.metrics.faithfulness.subsets import SubsetOptions, correlation_result, remove
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 
