@@ -37,7 +37,7 @@ from pipeline.writer import DamagedTableError
 from ssig.acceleration.optimise import Compile
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.errors import said, told
-from ssig.metrics.processes import beside_a_gpu
+from ssig.metrics.information.processes import beside_a_gpu
 from ssig.models import ModelState, restore
 
 CALLS_AT_ONCE = 2

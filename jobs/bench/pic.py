@@ -23,7 +23,7 @@ from jobs.bench.timing import alternate, machine, ratios, summary
 from ssig.api import attribute
 from ssig.errors import UsageError
 from ssig.metrics.evaluation import Evaluation
-from ssig.metrics.partial_images import THRESHOLDS, eight_bit, random_pixels
+from ssig.metrics.information.partial_images import THRESHOLDS, eight_bit, random_pixels
 from ssig.registry import METRICS
 
 CURVES = ("aic", "sic")

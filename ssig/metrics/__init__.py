@@ -23,8 +23,8 @@ from ssig.metrics.faithfulness import infidelity
 from ssig.metrics.faithfulness import faithfulness_correlation
 from ssig.metrics.faithfulness import mufidelity
 from ssig.metrics.faithfulness import completeness
-from ssig.metrics import aic as aic
-from ssig.metrics import sic as sic
+from ssig.metrics.information import aic
+from ssig.metrics.information import sic
 from ssig.metrics import roc_auc as roc_auc
 from ssig.metrics import average_precision as average_precision
 from ssig.metrics import pointing as pointing

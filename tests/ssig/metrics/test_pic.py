@@ -18,13 +18,13 @@ from torch.nn.functional import avg_pool2d
 
 from jobs.bench.peers import package, pair_pic
 from ssig.errors import UsageError
-from ssig.metrics import partial_images, pic, processes
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.information import MS_SSIM_SIDE, ms_ssim, ssim, webp_bytes
-from ssig.metrics.partial_images import THRESHOLDS, counts, eight_bit, random_pixels
-from ssig.metrics.pic import End, PicOptions, curve
+from ssig.metrics.information import partial_images, pic, processes
+from ssig.metrics.information.image_information import MS_SSIM_SIDE, ms_ssim, ssim, webp_bytes
+from ssig.metrics.information.partial_images import THRESHOLDS, counts, eight_bit, random_pixels
+from ssig.metrics.information.pic import End, PicOptions, curve
+from ssig.metrics.information.triangulation import interpolate
 from ssig.metrics.ranking import Order
-from ssig.metrics.triangulation import interpolate
 from ssig.registry import METRICS
 
 SIDE, COUNT = 32, 3

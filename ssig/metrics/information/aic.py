@@ -8,7 +8,7 @@ from 0 to 1. Measured on images that are predicted as their target, and no longe
 
 from __future__ import annotations
 
-from ssig.metrics.pic import specification
+from ssig.metrics.information.pic import specification
 from ssig.registry import METRICS
 
 METRICS.add(

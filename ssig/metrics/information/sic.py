@@ -8,7 +8,7 @@ point. Measured on images whose target has at least `min_probability`.
 
 from __future__ import annotations
 
-from ssig.metrics.pic import specification
+from ssig.metrics.information.pic import specification
 from ssig.registry import METRICS
 
 METRICS.add(

@@ -27,7 +27,14 @@ import numpy as np
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.partial_images import Partial, PartialOptions, least_images, partial_images, unfit, whole_images
+from ssig.metrics.information.partial_images import (
+    Partial,
+    PartialOptions,
+    least_images,
+    partial_images,
+    unfit,
+    whole_images,
+)
 from ssig.metrics.ranking import Order, in_orders
 from ssig.metrics.results import NOT_FINITE, assemble
 from ssig.options import option
