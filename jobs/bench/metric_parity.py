@@ -49,7 +49,7 @@ from ssig.metrics.faithfulness.infidelity import InfidelityOptions, perturbation
 from ssig.metrics.faithfulness.sensitivity_n import subset_sizes
 from ssig.metrics.faithfulness.subsets import pixel_subset
 from ssig.metrics.information.partial_images import eight_bit, random_pixels
-from ssig.metrics.max_box_acc import grey_levels
+from ssig.metrics.localization.max_box_acc import grey_levels
 from ssig.metrics.max_sensitivity import MaxSensitivityOptions, perturbed
 from ssig.metrics.randomisation import Randomised, randomised, randomised_maps
 from ssig.registry import METRICS

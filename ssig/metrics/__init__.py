@@ -25,15 +25,15 @@ from ssig.metrics.faithfulness import mufidelity
 from ssig.metrics.faithfulness import completeness
 from ssig.metrics.information import aic
 from ssig.metrics.information import sic
-from ssig.metrics import roc_auc as roc_auc
-from ssig.metrics import average_precision as average_precision
-from ssig.metrics import pointing as pointing
-from ssig.metrics import energy as energy
-from ssig.metrics import relevance_rank as relevance_rank
-from ssig.metrics import iou as iou
-from ssig.metrics import max_box_acc as max_box_acc
-from ssig.metrics import mask_mse as mask_mse
-from ssig.metrics import mask_mae as mask_mae
+from ssig.metrics.localization import roc_auc
+from ssig.metrics.localization import average_precision
+from ssig.metrics.localization import pointing
+from ssig.metrics.localization import energy
+from ssig.metrics.localization import relevance_rank
+from ssig.metrics.localization import iou
+from ssig.metrics.localization import max_box_acc
+from ssig.metrics.localization import mask_mse
+from ssig.metrics.localization import mask_mae
 from ssig.metrics.complexity import gini
 from ssig.metrics.complexity import entropy
 from ssig.metrics.complexity import effective_support

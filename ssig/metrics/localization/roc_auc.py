@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from ssig.metrics.objects import add_object_metric
+from ssig.metrics.localization.objects import add_object_metric
 from ssig.metrics.results import NoOptions
 
 

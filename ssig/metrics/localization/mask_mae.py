@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ssig.metrics.localization.mask_mse import scaled
+from ssig.metrics.localization.objects import add_object_metric
 from ssig.metrics.magnitudes import CONSTANT
-from ssig.metrics.mask_mse import scaled
-from ssig.metrics.objects import add_object_metric
 from ssig.metrics.results import NoOptions
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from ssig.metrics.localization.objects import add_object_metric
 from ssig.metrics.magnitudes import CONSTANT
-from ssig.metrics.objects import add_object_metric
 from ssig.options import option
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssig.metrics.objects import add_object_metric
+from ssig.metrics.localization.objects import add_object_metric
 from ssig.metrics.results import NoOptions
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ssig.metrics.localization.objects import add_object_metric
 from ssig.metrics.magnitudes import CONSTANT
-from ssig.metrics.objects import add_object_metric
 from ssig.metrics.results import NoOptions
 
 

@@ -35,10 +35,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ssig.metrics.certainty.content import parts_by_content
-from ssig.metrics.contours import WHITE, contours, highest
 from ssig.metrics.evaluation import Box, Evaluation, MetricResult
+from ssig.metrics.localization.contours import WHITE, contours, highest
+from ssig.metrics.localization.objects import no_object
 from ssig.metrics.magnitudes import ALL_ZERO, CONSTANT, magnitudes
-from ssig.metrics.objects import no_object
 from ssig.metrics.results import NoOptions, assemble
 from ssig.registry import METRICS, MetricSpec
 
