@@ -51,7 +51,7 @@ from ssig.metrics.faithfulness.subsets import pixel_subset
 from ssig.metrics.information.partial_images import eight_bit, random_pixels
 from ssig.metrics.localization.max_box_acc import grey_levels
 from ssig.metrics.max_sensitivity import MaxSensitivityOptions, perturbed
-from ssig.metrics.randomisation import Randomised, randomised, randomised_maps
+from ssig.metrics.randomisation.randomised_networks import Randomised, randomised, randomised_maps
 from ssig.registry import METRICS
 
 BLOCK = 6  # pixels, of which SHAPE with its channels holds a whole number

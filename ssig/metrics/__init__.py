@@ -39,9 +39,9 @@ from ssig.metrics.complexity import entropy
 from ssig.metrics.complexity import effective_support
 from ssig.metrics import max_sensitivity as max_sensitivity
 from ssig.metrics import stability as stability
-from ssig.metrics import mprt as mprt
-from ssig.metrics import emprt as emprt
-from ssig.metrics import random_logit as random_logit
+from ssig.metrics.randomisation import mprt
+from ssig.metrics.randomisation import emprt
+from ssig.metrics.randomisation import random_logit
 from ssig.metrics.certainty import certainty
 from ssig.metrics.certainty import certainty_nce
 from ssig.metrics.certainty import alignment

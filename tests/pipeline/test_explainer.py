@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-import ssig.metrics.mprt
+import ssig.metrics.randomisation.mprt
 import ssig.metrics.stability  # noqa: F401  (registers)
 from pipeline.actor import may_change_network
 from pipeline.audit import audit

@@ -21,9 +21,9 @@ from ssig.engine.explainer import Kept, MethodExplainer
 from ssig.engine.replica import Replica
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.max_sensitivity import MaxSensitivityOptions, furthest, perturbed
-from ssig.metrics.mprt import MprtOptions, stages
-from ssig.metrics.random_logit import other_classes
-from ssig.metrics.randomisation import randomisable, randomised
+from ssig.metrics.randomisation.mprt import MprtOptions, stages
+from ssig.metrics.randomisation.random_logit import other_classes
+from ssig.metrics.randomisation.randomised_networks import randomisable, randomised
 from ssig.metrics.similarity import scaled, ssim
 from ssig.registry import METHODS, METRICS
 

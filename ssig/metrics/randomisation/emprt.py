@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import entropy
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.randomisation import randomised, randomised_maps
+from ssig.metrics.randomisation.randomised_networks import randomised, randomised_maps
 from ssig.metrics.results import assemble
 from ssig.metrics.similarity import CONSTANT, VALUES, read
 from ssig.options import option

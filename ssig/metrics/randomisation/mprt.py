@@ -18,7 +18,7 @@ from math import ceil
 import numpy as np
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.randomisation import randomised, randomised_maps
+from ssig.metrics.randomisation.randomised_networks import randomised, randomised_maps
 from ssig.metrics.results import assemble
 from ssig.metrics.similarity import SimilarityOptions, compare, excluded
 from ssig.options import option
