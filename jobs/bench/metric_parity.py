@@ -50,8 +50,8 @@ from ssig.metrics.faithfulness.sensitivity_n import subset_sizes
 from ssig.metrics.faithfulness.subsets import pixel_subset
 from ssig.metrics.information.partial_images import eight_bit, random_pixels
 from ssig.metrics.localization.max_box_acc import grey_levels
-from ssig.metrics.max_sensitivity import MaxSensitivityOptions, perturbed
 from ssig.metrics.randomisation.randomised_networks import Randomised, randomised, randomised_maps
+from ssig.metrics.robustness.max_sensitivity import MaxSensitivityOptions, perturbed
 from ssig.registry import METRICS
 
 BLOCK = 6  # pixels, of which SHAPE with its channels holds a whole number

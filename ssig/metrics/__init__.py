@@ -37,8 +37,8 @@ from ssig.metrics.localization import mask_mae
 from ssig.metrics.complexity import gini
 from ssig.metrics.complexity import entropy
 from ssig.metrics.complexity import effective_support
-from ssig.metrics import max_sensitivity as max_sensitivity
-from ssig.metrics import stability as stability
+from ssig.metrics.robustness import max_sensitivity
+from ssig.metrics.robustness import stability
 from ssig.metrics.randomisation import mprt
 from ssig.metrics.randomisation import emprt
 from ssig.metrics.randomisation import random_logit

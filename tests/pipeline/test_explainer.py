@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 import ssig.metrics.randomisation.mprt
-import ssig.metrics.stability  # noqa: F401  (registers)
+import ssig.metrics.robustness.stability  # noqa: F401  (registers)
 from pipeline.actor import may_change_network
 from pipeline.audit import audit
 from pipeline.plan import Label

@@ -20,10 +20,10 @@ from ssig.engine.device import Device
 from ssig.engine.explainer import Kept, MethodExplainer
 from ssig.engine.replica import Replica
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.max_sensitivity import MaxSensitivityOptions, furthest, perturbed
 from ssig.metrics.randomisation.mprt import MprtOptions, stages
 from ssig.metrics.randomisation.random_logit import other_classes
 from ssig.metrics.randomisation.randomised_networks import randomisable, randomised
+from ssig.metrics.robustness.max_sensitivity import MaxSensitivityOptions, furthest, perturbed
 from ssig.metrics.similarity import scaled, ssim
 from ssig.registry import METHODS, METRICS
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.ranking import Order, ranks, tie_keys, top
-from ssig.metrics.stability import overlap
+from ssig.metrics.robustness.stability import overlap
 from ssig.options import describe
 from ssig.registry import METRICS
 
