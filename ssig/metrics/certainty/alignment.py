@@ -43,7 +43,7 @@ from ssig.errors import ModelError
 from ssig.estimators.samplers import frequency_radii, rings
 from ssig.metrics.certainty.content import by_content
 from ssig.metrics.evaluation import Evaluation, Explainer, MetricResult
-from ssig.metrics.results import assemble
+from ssig.metrics.shared.assemble import assemble
 from ssig.options import option
 from ssig.randomness import Stream
 from ssig.registry import METRICS, MetricSpec

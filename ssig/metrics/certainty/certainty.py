@@ -43,7 +43,7 @@ from ssig.metrics.certainty.image_features import (
     settled,
 )
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.results import assemble
+from ssig.metrics.shared.assemble import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from ssig.metrics.complexity.entropy import entropy
-from ssig.metrics.magnitudes import add_magnitude_metric
+from ssig.metrics.shared.magnitudes import add_magnitude_metric
 
 
 def effective_support(magnitude: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import entr
 
-from ssig.metrics.magnitudes import add_magnitude_metric
+from ssig.metrics.shared.magnitudes import add_magnitude_metric
 
 
 def entropy(magnitude: np.ndarray) -> float:

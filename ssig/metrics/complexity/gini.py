@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssig.metrics.magnitudes import add_magnitude_metric
+from ssig.metrics.shared.magnitudes import add_magnitude_metric
 
 
 def gini(magnitude: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.results import NoOptions, assemble
+from ssig.metrics.shared.assemble import NoOptions, assemble
 from ssig.registry import METRICS, MetricSpec
 
 _OWN_BASELINE = "each method has a baseline and a score of its own, so that f(x) - f(x') is not the same for all"

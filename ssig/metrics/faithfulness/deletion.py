@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import IDG, RISE, XPLIQUE, CurveOptions, curve_result, deletion_curves
-from ssig.metrics.perturbation import REFERENCES
+from ssig.metrics.shared.perturbation import REFERENCES
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.perturbation import image_scores, per_channel, sweep_scores
-from ssig.metrics.ranking import InOrder, Order, OrderOptions, in_orders, ranks
-from ssig.metrics.results import assemble
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.perturbation import image_scores, per_channel, sweep_scores
+from ssig.metrics.shared.ranking import InOrder, Order, OrderOptions, in_orders, ranks
 from ssig.registry import METRICS, MetricSpec
 
 _RATIOS = 9  # tenths of the pixels, from one to nine

@@ -21,7 +21,7 @@ from ssig.metrics.faithfulness.diffid import (
     forwards,
     games,
 )
-from ssig.metrics.ranking import OrderOptions
+from ssig.metrics.shared.ranking import OrderOptions
 from ssig.registry import METRICS, MetricSpec
 
 

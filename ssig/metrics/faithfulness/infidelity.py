@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.perturbation import SCORES, image_scores, reference, sweep
-from ssig.metrics.results import assemble
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.perturbation import SCORES, image_scores, reference, sweep
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

@@ -18,8 +18,8 @@ import numpy as np
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import FILTERS, area, excluded, insertion_curves
 from ssig.metrics.faithfulness.insertion import InsertionOptions
-from ssig.metrics.ranking import TIES
-from ssig.metrics.results import assemble
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.ranking import TIES
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.correlation import varies
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.perturbation import SCORES, image_scores, reference, sweep
-from ssig.metrics.results import assemble
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.correlation import varies
+from ssig.metrics.shared.perturbation import SCORES, image_scores, reference, sweep
 from ssig.options import option
 
 FILLS = ("mean", "black", "white", "minimum")

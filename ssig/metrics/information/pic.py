@@ -35,8 +35,8 @@ from ssig.metrics.information.partial_images import (
     unfit,
     whole_images,
 )
-from ssig.metrics.ranking import Order, in_orders
-from ssig.metrics.results import NOT_FINITE, assemble
+from ssig.metrics.shared.assemble import NOT_FINITE, assemble
+from ssig.metrics.shared.ranking import Order, in_orders
 from ssig.options import option
 from ssig.registry import MetricSpec
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ssig.metrics.localization.objects import add_object_metric
-from ssig.metrics.results import NoOptions
+from ssig.metrics.shared.assemble import NoOptions
 
 
 def average_precision(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> float:

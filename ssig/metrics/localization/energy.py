@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ssig.metrics.localization.objects import add_object_metric
-from ssig.metrics.results import NoOptions
+from ssig.metrics.shared.assemble import NoOptions
 
 
 def energy(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> tuple[float, float]:

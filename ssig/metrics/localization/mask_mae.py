@@ -12,8 +12,8 @@ import numpy as np
 
 from ssig.metrics.localization.mask_mse import scaled
 from ssig.metrics.localization.objects import add_object_metric
-from ssig.metrics.magnitudes import CONSTANT
-from ssig.metrics.results import NoOptions
+from ssig.metrics.shared.assemble import NoOptions
+from ssig.metrics.shared.magnitudes import CONSTANT
 
 
 def mask_mae(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> float | str:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from ssig.metrics.localization.objects import add_object_metric
-from ssig.metrics.magnitudes import CONSTANT
-from ssig.metrics.results import NoOptions
+from ssig.metrics.shared.assemble import NoOptions
+from ssig.metrics.shared.magnitudes import CONSTANT
 
 
 def mask_mse(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> float | str:

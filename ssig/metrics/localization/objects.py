@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.magnitudes import ALL_ZERO, Outcome, collect, magnitudes
-from ssig.metrics.results import NoOptions
+from ssig.metrics.shared.assemble import NoOptions
+from ssig.metrics.shared.magnitudes import ALL_ZERO, Outcome, collect, magnitudes
 from ssig.registry import METRICS, MetricSpec
 
 

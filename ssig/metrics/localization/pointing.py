@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from ssig.metrics.localization.objects import add_object_metric
-from ssig.metrics.magnitudes import CONSTANT
+from ssig.metrics.shared.magnitudes import CONSTANT
 from ssig.options import option
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from ssig.metrics.localization.objects import add_object_metric
-from ssig.metrics.ranking import top
-from ssig.metrics.results import NoOptions
+from ssig.metrics.shared.assemble import NoOptions
+from ssig.metrics.shared.ranking import top
 
 
 def relevance_rank(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> float:

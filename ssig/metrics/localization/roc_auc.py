@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ssig.metrics.localization.objects import add_object_metric
-from ssig.metrics.results import NoOptions
+from ssig.metrics.shared.assemble import NoOptions
 
 
 def roc_auc(magnitude: np.ndarray, mask: np.ndarray, options: NoOptions) -> float:

@@ -15,8 +15,8 @@ from scipy.stats import entropy
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.randomisation.randomised_networks import randomised, randomised_maps
-from ssig.metrics.results import assemble
-from ssig.metrics.similarity import CONSTANT, VALUES, read
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.similarity import CONSTANT, VALUES, read
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.randomisation.randomised_networks import randomised, randomised_maps
-from ssig.metrics.results import assemble
-from ssig.metrics.similarity import SimilarityOptions, compare, excluded
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.similarity import SimilarityOptions, compare, excluded
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

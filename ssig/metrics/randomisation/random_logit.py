@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.results import assemble
-from ssig.metrics.similarity import NO_METHOD, VALUES, SimilarityOptions, compare, excluded
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.similarity import NO_METHOD, VALUES, SimilarityOptions, compare, excluded
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

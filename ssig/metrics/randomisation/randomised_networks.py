@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.metrics.evaluation import Evaluation, Explainer
-from ssig.metrics.similarity import NO_METHOD
+from ssig.metrics.shared.similarity import NO_METHOD
 from ssig.randomness import stream
 
 NO_NETWORK = "the network as it was loaded is not at hand"

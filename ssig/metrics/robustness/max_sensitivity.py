@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation, Explainer, MetricResult
-from ssig.metrics.results import assemble
-from ssig.metrics.similarity import NO_METHOD
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.similarity import NO_METHOD
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

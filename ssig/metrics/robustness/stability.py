@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.ranking import top
-from ssig.metrics.results import assemble
-from ssig.metrics.similarity import NO_METHOD, VALUES, read, spearman
+from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.ranking import top
+from ssig.metrics.shared.similarity import NO_METHOD, VALUES, read, spearman
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

@@ -24,7 +24,7 @@ from ssig.metrics.randomisation.mprt import MprtOptions, stages
 from ssig.metrics.randomisation.random_logit import other_classes
 from ssig.metrics.randomisation.randomised_networks import randomisable, randomised
 from ssig.metrics.robustness.max_sensitivity import MaxSensitivityOptions, furthest, perturbed
-from ssig.metrics.similarity import scaled, ssim
+from ssig.metrics.shared.similarity import scaled, ssim
 from ssig.registry import METHODS, METRICS
 
 NAMES = ("max_sensitivity", "mprt", "emprt", "random_logit", "stability")

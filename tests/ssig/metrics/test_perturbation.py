@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import gaussian_blur as torchvision_bl
 
 from ssig.images.blur import gaussian_blur
 from ssig.metrics.evaluation import Evaluation
-from ssig.metrics.perturbation import REFERENCES, reference, rise_kernel
+from ssig.metrics.shared.perturbation import REFERENCES, reference, rise_kernel
 
 
 def rise_kernel_2d() -> np.ndarray:

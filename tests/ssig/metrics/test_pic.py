@@ -24,7 +24,7 @@ from ssig.metrics.information.image_information import MS_SSIM_SIDE, ms_ssim, ss
 from ssig.metrics.information.partial_images import THRESHOLDS, counts, eight_bit, random_pixels
 from ssig.metrics.information.pic import End, PicOptions, curve
 from ssig.metrics.information.triangulation import interpolate
-from ssig.metrics.ranking import Order
+from ssig.metrics.shared.ranking import Order
 from ssig.registry import METRICS
 
 SIDE, COUNT = 32, 3

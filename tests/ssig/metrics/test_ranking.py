@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ssig.metrics.evaluation import Evaluation
-from ssig.metrics.ranking import Order, ranks, tie_keys, top
 from ssig.metrics.robustness.stability import overlap
+from ssig.metrics.shared.ranking import Order, ranks, tie_keys, top
 from ssig.options import describe
 from ssig.registry import METRICS
 

@@ -11,10 +11,10 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 
-from ssig.metrics.correlation import pearson, spearman
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.sensitivity_n import subset_sizes
 from ssig.metrics.faithfulness.subsets import MAP_CONSTANT, SCORE_CONSTANT, pixel_subset
+from ssig.metrics.shared.correlation import pearson, spearman
 from ssig.registry import METRICS
 
 NAMES = ("sensitivity_n", "faithfulness_correlation", "mufidelity")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ssig.metrics.evaluation import Evaluation, MetricResult
-from ssig.metrics.results import NoOptions, assemble
+from ssig.metrics.shared.assemble import NoOptions, assemble
 from ssig.registry import METRICS, MetricSpec
 
 ALL_ZERO = "map is all zero"

@@ -14,8 +14,8 @@ import numpy as np
 import skimage
 from torch import Tensor
 
-from ssig.metrics import correlation
 from ssig.metrics.evaluation import Evaluation
+from ssig.metrics.shared import correlation
 from ssig.options import option
 
 NO_METHOD = "the method is not at hand to explain again"
