@@ -33,20 +33,20 @@ DESCRIPTION = b"description"
 LABELLED = pa.dictionary(pa.int32(), pa.string())  # of a label, the same in all rows of a file
 
 
-def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
+def field(name: str, kind: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
     return pa.field(name, kind, nullable, {DESCRIPTION: description.encode()})
 
 
 MANIFEST = pa.schema(
     [
-        _field("unit", pa.string(), "samples that are committed together: shard-start-stop", nullable=False),
-        _field("shard", pa.string(), "file name of the shard", nullable=False),
-        _field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
-        _field("key", pa.string(), "key of the sample in its shard", nullable=False),
-        _field("label", pa.int32(), "class that the shard gives; null without one"),
-        _field("status", pa.string(), "ok, truncated or duplicate: what reading the tar settled", nullable=False),
-        _field("error", pa.string(), "why the status is not ok"),
-        _field(
+        field("unit", pa.string(), "samples that are committed together: shard-start-stop", nullable=False),
+        field("shard", pa.string(), "file name of the shard", nullable=False),
+        field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
+        field("key", pa.string(), "key of the sample in its shard", nullable=False),
+        field("label", pa.int32(), "class that the shard gives; null without one"),
+        field("status", pa.string(), "ok, truncated or duplicate: what reading the tar settled", nullable=False),
+        field("error", pa.string(), "why the status is not ok"),
+        field(
             "members",
             pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])),
             "files of the sample: extension, and where their bytes lie in the shard",
@@ -57,38 +57,38 @@ MANIFEST = pa.schema(
 )
 
 _COMMON = [
-    _field("unit", pa.string(), "samples that were committed together: shard-start-stop", nullable=False),
-    _field("shard", pa.string(), "file name of the shard", nullable=False),
-    _field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
-    _field("key", pa.string(), "key of the sample in its shard", nullable=False),
-    _field("label", pa.int32(), "class that the shard gives; null without one"),
-    _field("predicted", pa.int32(), "class of the highest logit for the whole image"),
-    _field("target", pa.int32(), "class that is explained"),
-    _field("probability", pa.float32(), "softmax probability of the target for the whole image, in [0, 1]"),
-    _field("status", pa.string(), "ok, or what went wrong with the sample; its numbers are then null", nullable=False),
-    _field("error", pa.string(), "why the status is not ok"),
-    _field("schema_version", pa.int32(), "schema version of this table", nullable=False),
-    _field("excluded", pa.map_(pa.string(), pa.string()), "column that is null in this row -> the reason"),
-    _field("width", pa.int32(), "width of the original image in pixels"),
-    _field("height", pa.int32(), "height of the original image in pixels"),
-    _field("crop", pa.list_(pa.float64(), 4), "part that the network sees: x0, y0, x1, y1 in original pixels"),
+    field("unit", pa.string(), "samples that were committed together: shard-start-stop", nullable=False),
+    field("shard", pa.string(), "file name of the shard", nullable=False),
+    field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
+    field("key", pa.string(), "key of the sample in its shard", nullable=False),
+    field("label", pa.int32(), "class that the shard gives; null without one"),
+    field("predicted", pa.int32(), "class of the highest logit for the whole image"),
+    field("target", pa.int32(), "class that is explained"),
+    field("probability", pa.float32(), "softmax probability of the target for the whole image, in [0, 1]"),
+    field("status", pa.string(), "ok, or what went wrong with the sample; its numbers are then null", nullable=False),
+    field("error", pa.string(), "why the status is not ok"),
+    field("schema_version", pa.int32(), "schema version of this table", nullable=False),
+    field("excluded", pa.map_(pa.string(), pa.string()), "column that is null in this row -> the reason"),
+    field("width", pa.int32(), "width of the original image in pixels"),
+    field("height", pa.int32(), "height of the original image in pixels"),
+    field("crop", pa.list_(pa.float64(), 4), "part that the network sees: x0, y0, x1, y1 in original pixels"),
 ]
 _SCORES = [
-    _field("score", pa.float32(), "target score of the image, f(x)"),
-    _field("baseline_score", pa.float32(), "target score of the baseline, f(x')"),
+    field("score", pa.float32(), "target score of the image, f(x)"),
+    field("baseline_score", pa.float32(), "target score of the baseline, f(x')"),
 ]
 _RELATIVE_ERROR = (
     "mean pixel standard error of the map over its mean |value|; null for deterministic methods. Noise enlarges "
     "|value| too, so that this cannot much exceed 1.25 however noisy the map is; see reliability"
 )
 _NOISE = [
-    _field(
+    field(
         "reliability",
         pa.float32(),
         "correlation over pixels to expect with a map of as many other samples, in [0, 1]; null for deterministic "
         "methods. It says nothing of a bias that both maps share; see readout_bias",
     ),
-    _field(
+    field(
         "readout_bias",
         pa.float32(),
         "by about which share of its mean |value| noise makes the map too large, rather over- than underestimated; "
@@ -96,17 +96,17 @@ _NOISE = [
     ),
 ]
 _SPENT = [
-    _field(
+    field(
         "completeness_residual",
         pa.float32(),
         "sum of the attributions minus (f(x) - f(x')); null unless the method promises 0",
     ),
-    _field("gradient_evaluations", pa.int32(), "gradients of the network that were spent on the map"),
+    field("gradient_evaluations", pa.int32(), "gradients of the network that were spent on the map"),
 ]
 _OF_THE_MAP = [
-    _field("class_name", pa.string(), "name of the target among the network's categories"),
+    field("class_name", pa.string(), "name of the target among the network's categories"),
     *_SCORES,
-    _field("standard_error", pa.float32(), _RELATIVE_ERROR),
+    field("standard_error", pa.float32(), _RELATIVE_ERROR),
     *_NOISE,
     *_SPENT,
 ]
@@ -132,11 +132,11 @@ def attributions_schema(
             tensors.append(("values", shape, "attribution of each channel's pixels (channel, height, width)"))
         for name, size, description in tensors:
             fields += [
-                _field(name, pa.fixed_shape_tensor(kind, size), f"{description}; multiply by {name}_scale"),
-                _field(f"{name}_scale", pa.float32(), f"factor that gives {name} its size back"),
+                field(name, pa.fixed_shape_tensor(kind, size), f"{description}; multiply by {name}_scale"),
+                field(f"{name}_scale", pa.float32(), f"factor that gives {name} its size back"),
             ]
     noise = _NOISE if version > 1 else []
-    fields += [*_SCORES, _field("standard_error_mean", pa.float32(), _RELATIVE_ERROR), *noise, *_SPENT]
+    fields += [*_SCORES, field("standard_error_mean", pa.float32(), _RELATIVE_ERROR), *noise, *_SPENT]
     return _versioned(fields, "attributions", version)
 
 
@@ -152,14 +152,14 @@ def _metric_fields(metric: MetricSpec) -> list[pa.Field]:
     """The scalar columns, curves, vectors and seconds of a metric."""
     better = {"higher": "higher is better", "lower": "lower is better", "none": "neither way is better"}
     scalars = [
-        _field(name, pa.float32(), f"{metric.description(name)}; {better[direction]}; {_range(metric, name)}")
+        field(name, pa.float32(), f"{metric.description(name)}; {better[direction]}; {_range(metric, name)}")
         for name, direction in metric.columns.items()
     ]
     lists = [
-        _field(name, pa.list_(pa.float32()), metric.description(name)) for name in (*metric.curves, *metric.vectors)
+        field(name, pa.list_(pa.float32()), metric.description(name)) for name in (*metric.curves, *metric.vectors)
     ]
     spent = f"seconds of computing that {metric.name} took for this image"
-    return [*scalars, *lists, _field(f"seconds_{metric.name}", pa.float32(), spent)]
+    return [*scalars, *lists, field(f"seconds_{metric.name}", pa.float32(), spent)]
 
 
 def _range(metric: MetricSpec, column: str) -> str:
