@@ -352,7 +352,7 @@ def typed(option: str, field: str, value: str, given: str) -> Any:
 
 def scalar(option: str, value: str, given: str | None = None) -> Any:
     """A value of the command line, as YAML reads it."""
-    from pipeline import yaml12
+    from pipeline.storage import yaml12
 
     try:
         return yaml12.load(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.jsontext import to_json
+from pipeline.storage.jsontext import to_json
 
 
 def text(value: object) -> str:

@@ -50,7 +50,8 @@ from pipeline.plan import (
 from pipeline.planning import OURS
 from pipeline.records import ManifestRow, Status
 from pipeline.schema import KEYS, attributions_schema, metrics_schema
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
 from ssig.errors import SsigError, UsageError
 from ssig.registry import METRICS
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import faults
-from pipeline.jsontext import to_json
 from pipeline.names import commit_folder, commit_name
 from pipeline.plan import Label, RefusedError, checksum, read_json
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.jsontext import to_json
 
 
 @dataclass(frozen=True)

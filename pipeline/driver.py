@@ -28,7 +28,6 @@ from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
 from pipeline.classes import check_classes
 from pipeline.cluster import cluster, is_gone, nodes
 from pipeline.config import Actors, Job
-from pipeline.jsontext import to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest, check_readable
 from pipeline.names import config_name
@@ -54,7 +53,9 @@ from pipeline.resources import Shape, places, shape, wording
 from pipeline.runlog import RunLog
 from pipeline.schedule import Order, Schedule, Work, time_limit
 from pipeline.shards import expand
-from pipeline.storage import Storage, is_object_url, open_storage
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage, is_object_url
+from pipeline.storage.jsontext import to_json
 from pipeline.summary import EXIT_INTERRUPTED, Ending, Summary, finish
 from pipeline.tasks import Task
 from pipeline.telemetry import Telemetry

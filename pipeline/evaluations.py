@@ -22,7 +22,6 @@ from pipeline.config import EvaluationJob, metrics_config
 from pipeline.driver import Dispatch, pool_of
 from pipeline.earlier import completed
 from pipeline.evaluator import Evaluator
-from pipeline.jsontext import as_read, to_json
 from pipeline.lease import Lease
 from pipeline.manifest import Manifest
 from pipeline.names import config_name
@@ -50,8 +49,10 @@ from pipeline.planning import forget_given_up, machine, proven_labels, run_manif
 from pipeline.progress import Listener, Progress, silent
 from pipeline.resources import shape
 from pipeline.schedule import Work
-from pipeline.schema import SCHEMA_VERSION
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.fields import SCHEMA_VERSION
+from pipeline.storage.jsontext import as_read, to_json
 from pipeline.summary import Summary, finish
 from pipeline.tables import MAPS_WANTED
 from pipeline.trust import import_from_here, owner_of, refuse_foreign_code

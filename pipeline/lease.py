@@ -24,8 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.jsontext import to_json
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.jsontext import to_json
 from ssig.errors import SsigError
 
 HEARTBEAT_SECONDS = 10.0

@@ -39,9 +39,10 @@ import pyarrow.parquet as pq
 
 from pipeline import schema
 from pipeline.images import IMAGE_EXTENSIONS, no_image_member
-from pipeline.jsontext import to_json
 from pipeline.records import ManifestRow, Member, Status, Unit
-from pipeline.storage import Storage, is_object_url, locate, sha256
+from pipeline.storage import locate
+from pipeline.storage.base import Storage, is_object_url, sha256
+from pipeline.storage.jsontext import to_json
 from pipeline.tarscan import Damage, Scan, TarMember, scan, why_no_tar
 from ssig.errors import UsageError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from pipeline.schema import SCHEMA_VERSION
+from pipeline.storage.fields import SCHEMA_VERSION
 
 RUN = "run.json"
 MANIFEST = "manifest.parquet"

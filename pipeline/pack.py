@@ -28,8 +28,9 @@ from typing import BinaryIO, NoReturn
 from pipeline import foreign
 from pipeline.classes import FILE as CLASSES_FILE
 from pipeline.images import IMAGE_EXTENSIONS
-from pipeline.jsontext import to_json
-from pipeline.storage import Storage, open_storage, sha256
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage, sha256
+from pipeline.storage.jsontext import to_json
 from pipeline.tarscan import is_left_behind, why_unusable
 from ssig.errors import UsageError
 

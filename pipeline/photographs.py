@@ -17,9 +17,9 @@ from pathlib import Path
 import skimage
 import sklearn
 
-from pipeline.jsontext import to_json
 from pipeline.pack import write_tar
-from pipeline.storage_local import LocalStorage
+from pipeline.storage.jsontext import to_json
+from pipeline.storage.local import LocalStorage
 
 FILE = "photographs.tar"
 

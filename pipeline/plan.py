@@ -17,11 +17,12 @@ from typing import Any
 
 from pipeline.config import Job, MethodChoice, method_config, metrics_config
 from pipeline.earlier import completed
-from pipeline.jsontext import as_read, to_json
 from pipeline.manifest import Manifest
 from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, RUN, config_name, is_evaluation_config
-from pipeline.schema import SCHEMA_VERSION, unreadable
-from pipeline.storage import Storage
+from pipeline.schema import unreadable
+from pipeline.storage.base import Storage
+from pipeline.storage.fields import SCHEMA_VERSION
+from pipeline.storage.jsontext import as_read, to_json
 from ssig.errors import SsigError, UsageError
 from ssig.models import PREPARATION_REVISION
 from ssig.registry import METHODS, METRICS

@@ -19,7 +19,6 @@ from pipeline import manifest as manifests
 from pipeline.commit import Commit, commits
 from pipeline.config import Job
 from pipeline.earlier import completed
-from pipeline.jsontext import as_read, to_json
 from pipeline.lease import Lease, LeaseHeldError
 from pipeline.manifest import Manifest
 from pipeline.names import (
@@ -54,7 +53,8 @@ from pipeline.plan import (
 )
 from pipeline.records import Status
 from pipeline.schedule import Work
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.jsontext import as_read, to_json
 from pipeline.writer import DamagedTableError, read_table
 from ssig.errors import UsageError
 from ssig.models import Model

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.jsontext import to_json
 from pipeline.manifest import load
 from pipeline.records import ManifestRow, Status
 from pipeline.shards import read_unit
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.jsontext import to_json
 from ssig.engine.device import Device
 from ssig.errors import UsageError
 from ssig.models import Model

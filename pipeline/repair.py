@@ -21,7 +21,8 @@ from pipeline.plan import (
     refuse_earlier,
 )
 from pipeline.planning import measured_from
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.jsontext import to_json
+from pipeline.storage.jsontext import to_json
 from ssig.acceleration.tuning import TuningCache
 from ssig.engine.device import Device
 from ssig.estimators.baselines import baselines

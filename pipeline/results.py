@@ -33,8 +33,10 @@ from pipeline.earlier import completed
 from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, folder, is_evaluation_config
 from pipeline.plan import config_fault
 from pipeline.records import Status
-from pipeline.schema import KEYS, LABELLED, SCHEMA_VERSION, metrics_schema, unreadable
-from pipeline.storage import Storage, open_storage
+from pipeline.schema import KEYS, LABELLED, metrics_schema, unreadable
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.tables import MAPS_WANTED, decode_maps
 from ssig.errors import UsageError
 

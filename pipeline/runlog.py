@@ -14,9 +14,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.jsontext import to_json
-from pipeline.storage import Storage, is_object_url
-from pipeline.storage_local import LocalStorage
+from pipeline.storage.base import Storage, is_object_url
+from pipeline.storage.jsontext import to_json
+from pipeline.storage.local import LocalStorage
 
 PUT_SECONDS = 30.0
 MOST_KEPT = 4 * 2**20

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.storage.fields import DESCRIPTION, SCHEMA_VERSION, field
 from ssig.registry import MetricSpec
 
-SCHEMA_VERSION = 2
 READABLE = (1, SCHEMA_VERSION)
 # Forms of storage that `run.json` may name because a reader must know them; docs/run-format.md tells of later ones.
 LAYOUTS: frozenset[str] = frozenset()
@@ -29,12 +29,7 @@ SHARED = {
     "completeness_residual": "completeness_residual",
     "gradient_evaluations": "gradient_evaluations",
 }
-DESCRIPTION = b"description"
 LABELLED = pa.dictionary(pa.int32(), pa.string())  # of a label, the same in all rows of a file
-
-
-def field(name: str, kind: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
-    return pa.field(name, kind, nullable, {DESCRIPTION: description.encode()})
 
 
 MANIFEST = pa.schema(

@@ -30,7 +30,8 @@ from pipeline.annotations import Annotation, annotation
 from pipeline.classes import FILE as CLASSES
 from pipeline.images import FORMAT_NAMES, IMAGE_EXTENSIONS, MASK, listed, no_image_member, rgb, segmentation
 from pipeline.records import ManifestRow, Member, Sample, Status
-from pipeline.storage import Storage, check_url, is_object_url, is_url, locate, open_storage, refuse_credentials
+from pipeline.storage import locate, open_storage
+from pipeline.storage.base import Storage, check_url, is_object_url, is_url, refuse_credentials
 from pipeline.tarscan import is_left_behind
 from ssig.errors import UsageError
 

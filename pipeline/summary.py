@@ -16,7 +16,7 @@ from pipeline.planning import statuses, units_to_do
 from pipeline.progress import Listener, Progress
 from pipeline.records import Status
 from pipeline.report import build_report, report_is_current
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 
 NOTES = 3  # shards that are named

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline.storage import Storage, is_object_url
+from pipeline.storage.base import Storage, is_object_url
 from ssig.errors import UsageError
 
 OWN_PACKAGES = ("ssig", "pipeline", "jobs")

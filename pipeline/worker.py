@@ -34,7 +34,8 @@ from pipeline.prepare import Prepared, prepare
 from pipeline.records import ManifestRow, Poison, Status
 from pipeline.references import ReferencePool
 from pipeline.shards import read_unit
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
 from pipeline.tasks import Done, Task
 from pipeline.writer import DamagedTableError, check_table, identity_of, publish_table, read_table

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline import faults
 from pipeline.records import ManifestRow
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
 from ssig.errors import SsigError
 
 

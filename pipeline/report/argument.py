@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.jsontext import to_json
 from pipeline.report.figures import COLOURS, STYLE
 from pipeline.report.numbers import NONE
 from pipeline.report.numbers import number as plain
+from pipeline.storage.jsontext import to_json
 
 KINDS = {"suppression": COLOURS[0], "noise": COLOURS[1], "rival": COLOURS[2], "control": "#8a8a86"}
 LAW_STYLES: Mapping[str, tuple[str, Any, str]] = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.jsontext import to_json
 from pipeline.report.contents import REPORT_VERSION, as_json, contents
 from pipeline.report.reference import RECORD, asked_reference, report_record
 from pipeline.report.render import html, markdown
 from pipeline.report.tables import tables
 from pipeline.results import open_run
 from pipeline.storage import open_storage
+from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
 
 _INDEX = "report/index.html"

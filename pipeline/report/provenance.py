@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import yaml12
-from pipeline.jsontext import to_json
 from pipeline.report.reference import ordered_methods
 from pipeline.results import Run
+from pipeline.storage import yaml12
+from pipeline.storage.jsontext import to_json
 from ssig.options import as_dict
 from ssig.registry import METRICS
 

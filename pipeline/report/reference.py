@@ -12,7 +12,7 @@ import ssig.methods  # noqa: F401  fills METHODS
 from pipeline.config import Job
 from pipeline.plan import recorded_labels
 from pipeline.results import Run
-from pipeline.storage import Storage
+from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 from ssig.registry import METHODS
 

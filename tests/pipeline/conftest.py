@@ -60,7 +60,7 @@ def s3(s3_server: S3, own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatc
     """The server, without faults, and an environment in which `s3://` URLs mean it."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("pipeline.storage_client._FIRST_PAUSE", 0.005)
+    monkeypatch.setattr("pipeline.storage.object_client._FIRST_PAUSE", 0.005)
     s3_server.requests.clear()
     yield s3_server
     s3_server.fault = never

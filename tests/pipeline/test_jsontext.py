@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.driver import _most
-from pipeline.jsontext import as_read, to_json
 from pipeline.plan import canonical
 from pipeline.resources import Shape
 from pipeline.runlog import RunLog
 from pipeline.storage import open_storage
+from pipeline.storage.jsontext import as_read, to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,4 +74,4 @@ def test_nothing_else_writes_json() -> None:
                 is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
                 if is_call and ast.unparse(node.func) in ("json.dump", "json.dumps"):  # type: ignore[attr-defined]
                     found.append(path.relative_to(ROOT).as_posix())
-    assert found == ["pipeline/jsontext.py"]
+    assert found == ["pipeline/storage/jsontext.py"]

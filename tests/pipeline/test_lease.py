@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.lease import STALE_SECONDS, Lease, LeaseHeldError, holder
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
 
 
 def hold_until_killed(root: str, ready: multiprocessing.synchronize.Event) -> None:

@@ -160,7 +160,7 @@ def test_a_configuration_that_is_removed_is_recorded_again(run: Path, finish: Ca
 
 
 def test_what_the_storage_does_not_give_is_not_damaged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.storage_local import LocalStorage
+    from pipeline.storage.local import LocalStorage
 
     whole = LocalStorage.open
 

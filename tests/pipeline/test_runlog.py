@@ -12,9 +12,10 @@ import pytest
 
 from pipeline import runlog
 from pipeline.runlog import DROPPED, RunLog
-from pipeline.storage import Storage, open_storage
-from pipeline.storage_local import LocalStorage
-from pipeline.storage_object import ObjectStorage
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.local import LocalStorage
+from pipeline.storage.object_store import ObjectStorage
 
 
 @pytest.fixture

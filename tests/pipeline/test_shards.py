@@ -22,7 +22,7 @@ from pipeline.pack import write_tar
 from pipeline.records import ManifestRow, Member, Sample, Status
 from pipeline.shards import expand, read_unit
 from pipeline.storage import open_storage
-from pipeline.storage_local import LocalStorage
+from pipeline.storage.local import LocalStorage
 from ssig.errors import UsageError
 
 DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[3] / "shared" / "imagenet"))

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.storage import Storage, locate, open_storage, sha256
-from pipeline.storage_local import LocalStorage
-from pipeline.storage_object import ObjectStorage
+from pipeline.storage import locate, open_storage
+from pipeline.storage.base import Storage, sha256
+from pipeline.storage.local import LocalStorage
+from pipeline.storage.object_store import ObjectStorage
 from pipeline.writer import clean_staging
 from ssig.errors import UsageError
 

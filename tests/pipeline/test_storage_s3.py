@@ -14,8 +14,9 @@ from s3 import KEY_ID, S3, SECRET, Request, always, credentials_in, never, once
 
 from pipeline.manifest import build
 from pipeline.shards import expand
-from pipeline.storage import Storage, open_storage
-from pipeline.storage_client import Patience
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
+from pipeline.storage.object_client import Patience
 from ssig.errors import UsageError
 
 Make = Callable[..., Any]

@@ -47,7 +47,7 @@ PRELOADED = (
     "pandas",
     "pipeline.driver",
     "pipeline.audit",
-    "pipeline.storage_local",
+    "pipeline.storage.local",
     "ssig.acceleration.ready_replica",
 )
 CONTEXT.set_forkserver_preload(list(PRELOADED))

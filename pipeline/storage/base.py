@@ -68,23 +68,6 @@ class Storage(Protocol):
         """A local folder for files that are being written; on disk, of the same file system as the root."""
 
 
-def open_storage(url: str | Path) -> Storage:
-    """The storage of a folder: a local path, ``s3://``, ``gs://``, or ``memory://`` of this process.
-
-    Raises:
-        UsageError: field ``path``, for any other scheme or a URL that holds credentials.
-    """
-    check_url("path", str(url))
-    # Both modules import this one.
-    if is_object_url(str(url)):
-        from pipeline.storage_object import ObjectStorage
-
-        return ObjectStorage(str(url))
-    from pipeline.storage_local import LocalStorage
-
-    return LocalStorage(url)
-
-
 def is_url(text: str) -> bool:
     """Whether `text` is a URL, or meant to be one: ``s3:/bucket`` is no local path."""
     match = _URL.match(text)
@@ -142,9 +125,3 @@ def sha256(file: BinaryIO) -> str:
     """SHA-256, in hexadecimal, of the rest of `file`, which is closed."""
     with file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # no readinto in BinaryIO
-
-
-def locate(url: str) -> tuple[Storage, str]:
-    """The storage of the folder that holds the file `url`, and the file's name in it."""
-    folder, slash, name = url.rpartition("/")
-    return open_storage(folder or slash), name

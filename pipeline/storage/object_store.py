@@ -2,7 +2,7 @@
 
 Exclusive calls are conditional puts (`If-None-Match: *`), versions are ETags, and files being written stay in a
 local temporary folder, one for each URL and user: what a killed process left there, another one finds. How long a
-store is waited for is in `pipeline.storage_client`.
+store is waited for is in `pipeline.storage.object_client`.
 
 A conditional put whose reply was lost has perhaps been done. So each carries a mark of its own in the metadata of the
 object: whoever is told that there is such an object, or is told nothing, looks whose mark it bears, and whoever reads
@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import obstore
 
-from pipeline.storage import Entry
-from pipeline.storage_client import InvalidKeyError, Patience, client, os_errors
-from pipeline.storage_listing import keys
+from pipeline.storage.base import Entry
+from pipeline.storage.listing import keys
+from pipeline.storage.object_client import InvalidKeyError, Patience, client, os_errors
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

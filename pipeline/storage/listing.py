@@ -12,7 +12,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from pipeline.storage_client import Patience
+from pipeline.storage.object_client import Patience
 
 
 def keys(scheme: str, bucket: str, prefix: str, patience: Patience) -> Iterator[str]:

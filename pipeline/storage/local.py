@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline import faults
-from pipeline.storage import Entry
+from pipeline.storage.base import Entry
 from ssig.errors import UsageError
 
 STAGING = ".attempts"

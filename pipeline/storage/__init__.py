@@ -1,0 +1,36 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from pipeline.storage.base import Storage, check_url, is_object_url
+from ssig.errors import UsageError
+
+
+def open_storage(url: str | Path) -> Storage:
+    """The storage of a folder: a local path, ``s3://``, ``gs://``, or ``memory://`` of this process.
+
+    Raises:
+        UsageError: field ``path``, for any other scheme or a URL that holds credentials.
+    """
+    check_url("path", str(url))
+    # Both modules import this one.
+    if is_object_url(str(url)):
+        from pipeline.storage.object_store import ObjectStorage
+
+        return ObjectStorage(str(url))
+    from pipeline.storage.local import LocalStorage
+
+    return LocalStorage(url)
+
+
+def locate(url: str) -> tuple[Storage, str]:
+    """The storage of the folder that holds the file `url`, and the file's name in it."""
+    folder, slash, name = url.rpartition("/")
+    return open_storage(folder or slash), name

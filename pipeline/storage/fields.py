@@ -1,0 +1,14 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 2
+
+
+DESCRIPTION = b"description"
+
+
+def field(name: str, kind: pa.DataType, description: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable, {DESCRIPTION: description.encode()})
