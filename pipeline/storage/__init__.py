@@ -1,16 +1,10 @@
-"""TODO."""
+"""Where a run and its shards live: one interface over local disks and object stores."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 from pipeline.storage.base import Storage, check_url, is_object_url
-from ssig.errors import UsageError
 
 
 def open_storage(url: str | Path) -> Storage:
@@ -20,7 +14,7 @@ def open_storage(url: str | Path) -> Storage:
         UsageError: field ``path``, for any other scheme or a URL that holds credentials.
     """
     check_url("path", str(url))
-    # Both modules import this one.
+    # obstore is imported only where an object store is used.
     if is_object_url(str(url)):
         from pipeline.storage.object_store import ObjectStorage
 

@@ -1,12 +1,10 @@
-"""TODO."""
+"""Fields of Arrow schemas that say what they hold, and the version of all schemas that a run writes."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
 SCHEMA_VERSION = 2
-
-
 DESCRIPTION = b"description"
 
 

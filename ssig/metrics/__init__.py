@@ -9,6 +9,7 @@ from __future__ import annotations
 
 # In the order in which reports show them, not the alphabet's.
 # isort: off
+# ruff: noqa: F401
 from ssig.metrics.faithfulness import insertion
 from ssig.metrics.faithfulness import deletion
 from ssig.metrics.faithfulness import insertion_deletion_gap
