@@ -35,10 +35,10 @@ def argument(
     from jobs.printing import print_json
     from pipeline.argument import Settings, measure
     from pipeline.networks import load_network
-    from pipeline.photographs import write_photographs
     from pipeline.progress import Progress
     from pipeline.report.argument import write
-    from pipeline.shards import expand
+    from pipeline.shards.photographs import write_photographs
+    from pipeline.shards.reading import expand
     from pipeline.trust import import_from_here
     from ssig.acceleration.ready_replica import ready_replica
     from ssig.engine.device import Device

@@ -89,7 +89,7 @@ def _exit_code(error: SsigError) -> int:
 def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo") -> int:
     """Attribute the bundled photographs with a pretrained network and write a report."""
     from pipeline.config import load_job
-    from pipeline.photographs import write_photographs
+    from pipeline.shards.photographs import write_photographs
 
     overrides = {
         "dataset.shards": [str(write_photographs(Path(out).expanduser().parent / "photographs"))],
@@ -244,7 +244,7 @@ def pack(
     synsets: Annotated[Path | None, typer.Option(help="LOC_synset_mapping.txt: numbers of the classes.")] = None,
 ) -> int:
     """Pack a folder of images into WebDataset shards with classes and boxes."""
-    from pipeline.pack import pack as pack_images
+    from pipeline.shards.pack import pack as pack_images
 
     print(*pack_images(source, os.path.expanduser(out), shard_size=shard_size, csv=csv, synsets=synsets), sep="\n")
     return DONE

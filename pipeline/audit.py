@@ -22,9 +22,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import manifest as manifests
 from pipeline.commit import Commit, read_commit
-from pipeline.manifest import Manifest
 from pipeline.names import (
     EVALUATION_RECORDS,
     EVALUATIONS,
@@ -48,8 +46,10 @@ from pipeline.plan import (
     recorded_labels,
 )
 from pipeline.planning import OURS
-from pipeline.records import ManifestRow, Status
 from pipeline.schema import KEYS, attributions_schema, metrics_schema
+from pipeline.shards import manifest as manifests
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.samples import ManifestRow, Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from ssig.errors import SsigError, UsageError

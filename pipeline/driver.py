@@ -25,11 +25,9 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
 from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
-from pipeline.classes import check_classes
 from pipeline.cluster import cluster, is_gone, nodes
 from pipeline.config import Actors, Job
 from pipeline.lease import Lease
-from pipeline.manifest import Manifest, check_readable
 from pipeline.names import config_name
 from pipeline.networks import load_network
 from pipeline.plan import Label
@@ -47,12 +45,14 @@ from pipeline.planning import (
     units_to_do,
 )
 from pipeline.progress import Listener, Progress, silent
-from pipeline.records import Status
 from pipeline.report.reference import check_job
 from pipeline.resources import Shape, places, shape, wording
 from pipeline.runlog import RunLog
 from pipeline.schedule import Order, Schedule, Work, time_limit
-from pipeline.shards import expand
+from pipeline.shards.classes import check_classes
+from pipeline.shards.manifest import Manifest, check_readable
+from pipeline.shards.reading import expand
+from pipeline.shards.samples import Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.jsontext import to_json

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import manifest as manifests
 from pipeline.cluster import cluster
 from pipeline.commit import commits
 from pipeline.config import EvaluationJob, metrics_config
@@ -23,7 +22,6 @@ from pipeline.driver import Dispatch, pool_of
 from pipeline.earlier import completed
 from pipeline.evaluator import Evaluator
 from pipeline.lease import Lease
-from pipeline.manifest import Manifest
 from pipeline.names import config_name
 from pipeline.networks import load_network
 from pipeline.plan import (
@@ -49,6 +47,8 @@ from pipeline.planning import forget_given_up, machine, proven_labels, run_manif
 from pipeline.progress import Listener, Progress, silent
 from pipeline.resources import shape
 from pipeline.schedule import Work
+from pipeline.shards import manifest as manifests
+from pipeline.shards.manifest import Manifest
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION

@@ -17,7 +17,7 @@ from pipeline.commit import read_commit
 from pipeline.names import commit_name, table_name
 from pipeline.plan import Label
 from pipeline.prepare import Prepared
-from pipeline.records import Status
+from pipeline.shards.samples import Status
 from pipeline.tasks import Task
 from pipeline.worker import Worker, _Unit
 from pipeline.writer import DamagedTableError, identity_of, read_table

@@ -17,9 +17,9 @@ from typing import Any
 
 from pipeline.config import Job, MethodChoice, method_config, metrics_config
 from pipeline.earlier import completed
-from pipeline.manifest import Manifest
 from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, RUN, config_name, is_evaluation_config
 from pipeline.schema import unreadable
+from pipeline.shards.manifest import Manifest
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.storage.jsontext import as_read, to_json

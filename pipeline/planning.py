@@ -15,12 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline import faults
-from pipeline import manifest as manifests
 from pipeline.commit import Commit, commits
 from pipeline.config import Job
 from pipeline.earlier import completed
 from pipeline.lease import Lease, LeaseHeldError
-from pipeline.manifest import Manifest
 from pipeline.names import (
     EVALUATION_RECORDS,
     EVALUATIONS,
@@ -51,8 +49,10 @@ from pipeline.plan import (
     run_record,
     with_all_options,
 )
-from pipeline.records import Status
 from pipeline.schedule import Work
+from pipeline.shards import manifest as manifests
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import as_read, to_json
 from pipeline.writer import DamagedTableError, read_table

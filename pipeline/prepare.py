@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.records import ManifestRow, Sample, Status
+from pipeline.shards.samples import ManifestRow, Sample, Status
 from ssig.metrics.evaluation import Box
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.manifest import load
-from pipeline.records import ManifestRow, Status
-from pipeline.shards import read_unit
+from pipeline.shards.manifest import load
+from pipeline.shards.reading import read_unit
+from pipeline.shards.samples import ManifestRow, Status
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 from ssig.engine.device import Device

@@ -32,8 +32,8 @@ from torch.utils.data import Dataset
 from pipeline.earlier import completed
 from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, folder, is_evaluation_config
 from pipeline.plan import config_fault
-from pipeline.records import Status
 from pipeline.schema import KEYS, LABELLED, metrics_schema, unreadable
+from pipeline.shards.samples import Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION

@@ -18,7 +18,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Literal
 
-from pipeline.records import Poison, Status
+from pipeline.shards.samples import Poison, Status
 
 MOST_FAILURES = 3
 TIMEOUT_FACTOR, LEAST_TIMEOUT_SECONDS = 20, 600.0

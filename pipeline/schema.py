@@ -32,25 +32,6 @@ SHARED = {
 LABELLED = pa.dictionary(pa.int32(), pa.string())  # of a label, the same in all rows of a file
 
 
-MANIFEST = pa.schema(
-    [
-        field("unit", pa.string(), "samples that are committed together: shard-start-stop", nullable=False),
-        field("shard", pa.string(), "file name of the shard", nullable=False),
-        field("index", pa.int32(), "number of the sample in its shard, from 0", nullable=False),
-        field("key", pa.string(), "key of the sample in its shard", nullable=False),
-        field("label", pa.int32(), "class that the shard gives; null without one"),
-        field("status", pa.string(), "ok, truncated or duplicate: what reading the tar settled", nullable=False),
-        field("error", pa.string(), "why the status is not ok"),
-        field(
-            "members",
-            pa.list_(pa.struct([("extension", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])),
-            "files of the sample: extension, and where their bytes lie in the shard",
-            nullable=False,
-        ),
-    ],
-    metadata={"ssig.table": "manifest", "ssig.schema_version": str(SCHEMA_VERSION)},
-)
-
 _COMMON = [
     field("unit", pa.string(), "samples that were committed together: shard-start-stop", nullable=False),
     field("shard", pa.string(), "file name of the shard", nullable=False),

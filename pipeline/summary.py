@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline import faults
-from pipeline.manifest import Kind, Manifest
 from pipeline.plan import Label
 from pipeline.planning import statuses, units_to_do
 from pipeline.progress import Listener, Progress
-from pipeline.records import Status
 from pipeline.report import build_report, report_is_current
+from pipeline.shards.manifest import Kind, Manifest
+from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 

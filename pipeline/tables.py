@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from pipeline.plan import Label
 from pipeline.prepare import Prepared
-from pipeline.records import Status
 from pipeline.schema import SHARED, attributions_schema, metrics_schema
+from pipeline.shards.samples import Status
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import UsageError
 from ssig.registry import METRICS

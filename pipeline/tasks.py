@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.records import ManifestRow, Poison
+from pipeline.shards.samples import ManifestRow, Poison
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ from pipeline.evaluate import evaluate
 from pipeline.names import TABLES, commit_name, metrics_name, table_name
 from pipeline.plan import Label
 from pipeline.prepare import Prepared, prepare
-from pipeline.records import ManifestRow, Poison, Status
 from pipeline.references import ReferencePool
-from pipeline.shards import read_unit
+from pipeline.shards.reading import read_unit
+from pipeline.shards.samples import ManifestRow, Poison, Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table

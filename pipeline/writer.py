@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import faults
-from pipeline.records import ManifestRow
+from pipeline.shards.samples import ManifestRow
 from pipeline.storage.base import Storage
 from ssig.errors import SsigError
 

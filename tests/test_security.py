@@ -151,8 +151,8 @@ def test_every_place_that_the_page_names_is_there() -> None:
     named = re.findall(r"`((?:ssig|pipeline|jobs)/[\w/]+\.py|cluster\.yaml)`", page)
     assert len(named) > 10
     assert [name for name in named if not (ROOT / name).is_file()] == []
-    from pipeline.images import MAX_PIXELS
-    from pipeline.shards import MAX_MEMBER_BYTES
+    from pipeline.shards.images import MAX_PIXELS
+    from pipeline.shards.reading import MAX_MEMBER_BYTES
 
     assert f"{MAX_PIXELS // 10**6} megapixels (`MAX_PIXELS`)" in page
     assert f"{MAX_MEMBER_BYTES // 2**20} MiB (`MAX_MEMBER_BYTES`)" in page

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipeline import manifest
-from pipeline.photographs import PHOTOGRAPHS
-from pipeline.shards import expand, read_unit
+from pipeline.shards import manifest
+from pipeline.shards.photographs import PHOTOGRAPHS
+from pipeline.shards.reading import expand, read_unit
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError

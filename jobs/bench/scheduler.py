@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from jobs.bench.simulated import SimulatedActor
-from pipeline import manifest as manifests
 from pipeline.actor import Pool, remote_class
 from pipeline.cluster import cluster
 from pipeline.driver import Dispatch, RunError
 from pipeline.lease import Lease
-from pipeline.manifest import Manifest
-from pipeline.pack import write_tar
 from pipeline.progress import Progress
 from pipeline.resources import Shape
 from pipeline.schedule import Work
+from pipeline.shards import manifest as manifests
+from pipeline.shards.manifest import Manifest
+from pipeline.shards.pack import write_tar
 from pipeline.storage import open_storage
 from pipeline.telemetry import memory
 

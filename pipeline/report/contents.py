@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.records import Status
 from pipeline.report.comparison import (
     Comparison,
     Estimate,
@@ -28,6 +27,7 @@ from pipeline.report.measurements import Column, Failure, Measurements, gather, 
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.results import Run
+from pipeline.shards.samples import Status
 from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST
 from ssig.registry import FAMILIES
 

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
 
-from pipeline.records import ManifestRow, Member, Sample, Status
 from pipeline.report.measurements import Measurements
 from pipeline.results import Run, read_table
-from pipeline.shards import read_unit
+from pipeline.shards.reading import read_unit
+from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import locate
 from pipeline.tables import decode_maps
 from ssig.errors import UsageError

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import ssig.metrics  # noqa: F401  fills METRICS
-from pipeline.records import Status
 from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.results import Run
 from pipeline.schema import SHARED
+from pipeline.shards.samples import Status
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
 from ssig.registry import FAMILIES, METRICS, MetricSpec

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.bench.scheduler import dispatch, measure
 from jobs.bench.simulated import SimulatedActor
-from pipeline.records import ManifestRow, Status
+from pipeline.shards.samples import ManifestRow, Status
 from pipeline.tasks import Done, Task
 
 

@@ -18,11 +18,11 @@ from PIL import Image
 from small_runs import do_units
 from tests_shards import jpeg, write_tar
 
-from pipeline import manifest, shards
 from pipeline.audit import audit
 from pipeline.config import load_job
-from pipeline.records import Sample
-from pipeline.shards import read_unit
+from pipeline.shards import manifest, reading
+from pipeline.shards.reading import read_unit
+from pipeline.shards.samples import Sample
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
 PHOTOGRAPH = jpeg(0, (40, 32))
@@ -286,7 +286,7 @@ def test_transparency_is_dropped_in_every_format(tmp_path: Path) -> None:
 def test_a_member_of_too_many_bytes_is_not_read(
     extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "MAX_MEMBER_BYTES", len(PNG))
+    monkeypatch.setattr(reading, "MAX_MEMBER_BYTES", len(PNG))
     large = {"png": PNG + b"\0", "json": b" " * len(PNG) + b"{}", "mask.png": PNG + b"\0"}
     files = {"png": PNG, extension: large[extension]}
     (sample,) = read(tmp_path, [(f"a.{name}", data) for name, data in files.items()])
@@ -303,4 +303,4 @@ def test_members_that_are_not_documented_are_not_read(tmp_path: Path) -> None:
     names = ("pyd", "pickle", "pkl", "pth", "npy", "npz", "ten", "mp", "msgpack", "cbor", "txt", "gz")
     (sample,) = read(tmp_path, [("a.png", PNG), *((f"a.{name}", b"\x80\x04N.") for name in names)])
     assert (sample.status, sample.boxes_fault, sample.mask_fault) == ("ok", None, None)
-    assert [member.extension for member in shards._used(sample.row)] == ["png"]
+    assert [member.extension for member in reading._used(sample.row)] == ["png"]

@@ -25,13 +25,13 @@ from small_runs import do_units
 from tests_shards import jpeg
 from webdataset.tariterators import base_plus_ext
 
-from pipeline import manifest
 from pipeline.audit import audit
 from pipeline.config import load_job
 from pipeline.plan import recorded_labels
 from pipeline.progress import Progress, silent
-from pipeline.records import Status
-from pipeline.shards import read_unit
+from pipeline.shards import manifest
+from pipeline.shards.reading import read_unit
+from pipeline.shards.samples import Status
 from pipeline.storage import open_storage
 from pipeline.summary import finish
 from ssig.errors import UsageError

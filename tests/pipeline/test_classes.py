@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tests_shards import jpeg
 
-from pipeline.classes import check_classes
 from pipeline.config import load_job
 from pipeline.driver import attribute
-from pipeline.pack import pack
+from pipeline.shards.classes import check_classes
+from pipeline.shards.pack import pack
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 from ssig.models import ilsvrc

@@ -18,7 +18,6 @@ import yaml
 from tests_shards import members
 
 from jobs.cli import choice
-from pipeline import manifest as manifests
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
 from pipeline.driver import attribute
@@ -27,10 +26,11 @@ from pipeline.evaluator import Evaluator
 from pipeline.names import config_name
 from pipeline.plan import RefusedError, recorded_evaluations, recorded_labels
 from pipeline.planning import proven_labels
-from pipeline.records import Poison
 from pipeline.repair import repair
 from pipeline.report.provenance import provenance
 from pipeline.results import open_run
+from pipeline.shards import manifest as manifests
+from pipeline.shards.samples import Poison
 from pipeline.status import status
 from pipeline.storage import open_storage
 from pipeline.tasks import Task

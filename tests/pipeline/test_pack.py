@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import manifest
-from pipeline.pack import pack, write_tar
-from pipeline.records import Status
-from pipeline.tarscan import scan
+from pipeline.shards import manifest
+from pipeline.shards.pack import pack, write_tar
+from pipeline.shards.samples import Status
+from pipeline.shards.tar_scan import scan
 from ssig.errors import UsageError
 
 DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[3] / "shared" / "imagenet"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline import manifest
-from pipeline.photographs import PHOTOGRAPHS, write_photographs
-from pipeline.records import Status
-from pipeline.shards import read_unit
+from pipeline.shards import manifest
+from pipeline.shards.photographs import PHOTOGRAPHS, write_photographs
+from pipeline.shards.reading import read_unit
+from pipeline.shards.samples import Status
 
 
 def test_every_photograph_is_a_readable_sample_without_label(tmp_path: Path) -> None:

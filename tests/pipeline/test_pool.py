@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from jobs.bench.simulated import SimulatedActor
-from pipeline import manifest as manifests
 from pipeline.actor import AttributionActor, Event, Pool, remote_class
 from pipeline.driver import Dispatch
 from pipeline.lease import Lease
 from pipeline.progress import Progress, silent
 from pipeline.resources import Shape
 from pipeline.schedule import Work
+from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
 
 Make = Callable[..., Any]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records import Status
 from pipeline.schedule import MOST_FAILURES, Failure, Order, Schedule, Work, time_limit
+from pipeline.shards.samples import Status
 
 
 def work(size: int = 8, unit: str = "u") -> Work:

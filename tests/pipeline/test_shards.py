@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import images, manifest, shards
 from pipeline.config import load_job
-from pipeline.pack import write_tar
-from pipeline.records import ManifestRow, Member, Sample, Status
-from pipeline.shards import expand, read_unit
+from pipeline.shards import images, manifest, reading
+from pipeline.shards.pack import write_tar
+from pipeline.shards.reading import expand, read_unit
+from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import open_storage
 from pipeline.storage.local import LocalStorage
 from ssig.errors import UsageError
@@ -309,11 +309,11 @@ def test_joined_ranges_cover_every_member_once_and_stay_bounded(sizes: list[tupl
     for gap, size in sizes:
         members.append(Member("jpg", offset + gap, size))
         offset += gap + size
-    spans = shards._join(members[::-1])
+    spans = reading._join(members[::-1])
     assert all(stop <= start for (_, stop), (start, _) in pairwise(spans))
     for member in members:
         assert sum(start <= member.offset and member.offset + member.size <= stop for start, stop in spans) >= 1
-    assert all(stop - start <= shards._SPAN for start, stop in spans)
+    assert all(stop - start <= reading._SPAN for start, stop in spans)
 
 
 def test_interleaved_samples_keep_their_own_members(tmp_path: Path) -> None:

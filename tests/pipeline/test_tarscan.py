@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from pipeline.tarscan import Scan, scan
+from pipeline.shards.tar_scan import Scan, scan
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 PLAIN = [("a.jpg", b"x" * 700), ("a.cls", b"3"), ("b.jpg", b"y" * 512), ("b.cls", b"")]

@@ -34,5 +34,5 @@ def test_a_module_that_is_hidden_is_named_with_what_hides_it(module: str, is_pac
 def test_other_modules_are_imported_from_here(here: Path) -> None:
     (here / "my_networks.py").write_text("def tiny(): ...\n")
     import_from_here("runs/a", "my_networks:tiny")
-    import_from_here("runs/a", "pipeline.photographs:write_photographs")  # there is no such file here
+    import_from_here("runs/a", "pipeline.shards.photographs:write_photographs")  # there is no such file here
     assert sys.path[-1] == str(here)

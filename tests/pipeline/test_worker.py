@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline import manifest as manifests
-from pipeline import shards
 from pipeline.audit import audit
 from pipeline.names import commit_name, table_name
 from pipeline.plan import recorded_labels
 from pipeline.planning import forget_failed
-from pipeline.records import ManifestRow, Poison
+from pipeline.shards import manifest as manifests
+from pipeline.shards import reading
+from pipeline.shards.samples import ManifestRow, Poison
 from pipeline.storage import open_storage
 from pipeline.tables import Measured, decode_maps, merged, quantised
 from pipeline.tasks import Task
@@ -74,7 +74,7 @@ def test_stored_maps_are_those_of_the_python_surface(make_shard: Make, make_job:
     run = work_off(make_job(shard, output__maps="float32"))
     model = load_model("networks:tiny")
     table = pq.read_table(run / table_name("attributions", "networks:tiny", "ssig", "000000-000000-000003"))
-    from pipeline.shards import read_unit
+    from pipeline.shards.reading import read_unit
 
     rows = manifests.load(open_storage(str(run))).rows("000000-000000-000003")
     images = torch.stack([model.preprocess(sample.image) for sample in read_unit(str(shard), rows)])  # type: ignore[arg-type]
@@ -185,14 +185,14 @@ def test_a_sample_that_kills_while_it_is_decoded_is_not_decoded_again(
     make_shard: Make, make_job: Make, work_off: WorkOff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = work_off(make_job(make_shard(count=4)), limit=0)
-    decode = shards._decode
+    decode = reading._decode
 
     def deadly(row: ManifestRow, *others: Any) -> Any:
         if row.index == 2:
             raise MemoryError
         return decode(row, *others)
 
-    monkeypatch.setattr(shards, "_decode", deadly)
+    monkeypatch.setattr(reading, "_decode", deadly)
     worker, task = begin(run, {2: Poison("the actor died")})
     assert worker.process(task).statuses == {name: {"ok": 3, "quarantined": 1} for name in ("ssig", "ig")}
     assert audit(str(run)).ok

@@ -39,7 +39,7 @@ def lite0() -> Model:
 
 @pytest.fixture(scope="module")
 def photographs(lite0: Model) -> Tensor:
-    from pipeline.photographs import PHOTOGRAPHS
+    from pipeline.shards.photographs import PHOTOGRAPHS
 
     pictures = [Image.open(io.BytesIO(one.file.read_bytes())).convert("RGB") for one in PHOTOGRAPHS[:2]]
     return torch.stack([lite0.preprocess(picture) for picture in pictures])

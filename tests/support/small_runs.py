@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Job
 from pipeline.planning import check_labels, check_output, job_labels, record_labels, record_run, units_to_do
-from pipeline.shards import expand
+from pipeline.shards.reading import expand
 from pipeline.storage import open_storage
 from pipeline.tasks import Task
 from pipeline.worker import Worker

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from webdataset.tariterators import group_by_keys
 
-from pipeline import foreign
-from pipeline.annotations import Annotation, annotation
-from pipeline.classes import FILE as CLASSES
-from pipeline.images import FORMAT_NAMES, IMAGE_EXTENSIONS, MASK, listed, no_image_member, rgb, segmentation
-from pipeline.records import ManifestRow, Member, Sample, Status
+from pipeline.shards import foreign
+from pipeline.shards.annotations import Annotation, annotation
+from pipeline.shards.classes import FILE as CLASSES
+from pipeline.shards.images import FORMAT_NAMES, IMAGE_EXTENSIONS, MASK, listed, no_image_member, rgb, segmentation
+from pipeline.shards.samples import ManifestRow, Member, Sample, Status
+from pipeline.shards.tar_scan import is_left_behind
 from pipeline.storage import locate, open_storage
 from pipeline.storage.base import Storage, check_url, is_object_url, is_url, refuse_credentials
-from pipeline.tarscan import is_left_behind
 from ssig.errors import UsageError
 
 # What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.

@@ -38,12 +38,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import schema
-from pipeline.images import IMAGE_EXTENSIONS, no_image_member
-from pipeline.records import ManifestRow, Member, Status, Unit
+from pipeline.shards.images import IMAGE_EXTENSIONS, no_image_member
+from pipeline.shards.samples import ManifestRow, Member, Status, Unit
+from pipeline.shards.tar_scan import Damage, Scan, TarMember, scan, why_no_tar
 from pipeline.storage import locate
 from pipeline.storage.base import Storage, is_object_url, sha256
 from pipeline.storage.jsontext import to_json
-from pipeline.tarscan import Damage, Scan, TarMember, scan, why_no_tar
 from ssig.errors import UsageError
 
 FILE = "manifest.parquet"
@@ -281,7 +281,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     """Reads every shard once and lists its samples, in a temporary file.
 
     Args:
-        shards: paths or URLs, as `pipeline.shards.expand` gives them.
+        shards: paths or URLs, as `pipeline.shards.reading.expand` gives them.
         unit_size: the most samples of a unit.
         limit: only the first so many samples, and only the shards that hold them.
         workers: shards read at a time.

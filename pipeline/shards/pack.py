@@ -25,13 +25,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from pipeline import foreign
-from pipeline.classes import FILE as CLASSES_FILE
-from pipeline.images import IMAGE_EXTENSIONS
+from pipeline.shards import foreign
+from pipeline.shards.classes import FILE as CLASSES_FILE
+from pipeline.shards.images import IMAGE_EXTENSIONS
+from pipeline.shards.tar_scan import is_left_behind, why_unusable
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage, sha256
 from pipeline.storage.jsontext import to_json
-from pipeline.tarscan import is_left_behind, why_unusable
 from ssig.errors import UsageError
 
 ILSVRC_CLASSES = 1000

@@ -17,7 +17,7 @@ from pathlib import Path
 import skimage
 import sklearn
 
-from pipeline.pack import write_tar
+from pipeline.shards.pack import write_tar
 from pipeline.storage.jsontext import to_json
 from pipeline.storage.local import LocalStorage
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from webdataset.tariterators import base_plus_ext
 
-from pipeline.foreign import no_shard
+from pipeline.shards.foreign import no_shard
 
 _CHUNK = 2**20
 _EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
