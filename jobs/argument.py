@@ -34,12 +34,12 @@ def argument(
     from jobs.bench.networks import development_shards
     from jobs.printing import print_json
     from pipeline.argument import Settings, measure
-    from pipeline.networks import load_network
-    from pipeline.progress import Progress
+    from pipeline.driver.networks import load_network
+    from pipeline.driver.progress import Progress
     from pipeline.report.argument import write
+    from pipeline.run.trust import import_from_here
     from pipeline.shards.photographs import write_photographs
     from pipeline.shards.reading import expand
-    from pipeline.trust import import_from_here
     from ssig.acceleration.ready_replica import ready_replica
     from ssig.engine.device import Device
     from ssig.models.sources import runs_code

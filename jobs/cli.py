@@ -28,7 +28,7 @@ from ssig.errors import ModelError, SsigError, UsageError, told
 
 if TYPE_CHECKING:
     from pipeline.config import Job
-    from pipeline.summary import Summary
+    from pipeline.driver.ending import Summary
 
 DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"
@@ -79,8 +79,8 @@ def _complain(problem: object, code: int) -> int:
 
 
 def _exit_code(error: SsigError) -> int:
-    from pipeline.lease import LeaseHeldError
-    from pipeline.plan import RefusedError
+    from pipeline.run.lease import LeaseHeldError
+    from pipeline.run.records import RefusedError
 
     return USAGE if isinstance(error, (UsageError, ModelError, RefusedError, LeaseHeldError)) else UNFINISHED
 
@@ -142,8 +142,8 @@ def attribute(
 
 def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from jobs.progress import Display
-    from pipeline.driver import attribute as run_job
-    from pipeline.trust import import_from_here
+    from pipeline.driver.attribute.attribute import attribute as run_job
+    from pipeline.run.trust import import_from_here
     from ssig.models.sources import runs_code
 
     if runs_code(job.model.name):
@@ -281,7 +281,7 @@ def evaluate(
     """Add metrics to a run from its stored maps, or go on with it."""
     from jobs.progress import Display
     from pipeline.config import load_evaluation
-    from pipeline.evaluations import add_metrics
+    from pipeline.driver.added_metrics import add_metrics
 
     given: dict[str, Any] = {
         "metrics": [choice("--metric", text) for text in metric or []],

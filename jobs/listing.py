@@ -118,7 +118,7 @@ def rewritten(page: str) -> str:
 
 def _columns(name: str) -> str:
     """The columns of a run's table of that name as a Markdown table; of metrics, those that all of them have."""
-    from pipeline.schema import attributions_schema, descriptions, metrics_schema
+    from pipeline.run.schema import attributions_schema, descriptions, metrics_schema
     from pipeline.shards.manifest_table import MANIFEST
 
     maps = attributions_schema((3, 224, 224), "float16", channels=True)

@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from pipeline.progress import Progress
+from pipeline.driver.progress import Progress
 
 LINE_SECONDS = 30.0
 
 
 class Display:
-    """A `pipeline.progress.Listener`; messages and progress go to standard error."""
+    """A `pipeline.driver.progress.Listener`; messages and progress go to standard error."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)

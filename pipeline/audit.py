@@ -22,11 +22,14 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.commit import Commit, read_commit
-from pipeline.names import (
+from pipeline.run.commit import Commit, read_commit
+from pipeline.run.differences import RECORDED_ONLY
+from pipeline.run.labels import OF_THE_RUN, Label, recorded_evaluations, recorded_labels
+from pipeline.run.layout import (
     EVALUATION_RECORDS,
     EVALUATIONS,
     MANIFEST,
+    OURS,
     RUN,
     TABLES,
     config_name,
@@ -34,19 +37,8 @@ from pipeline.names import (
     folder,
     records_folder,
 )
-from pipeline.plan import (
-    OF_THE_RUN,
-    RECORDED_ONLY,
-    Label,
-    RefusedError,
-    canonical,
-    checksum,
-    open_run_record,
-    recorded_evaluations,
-    recorded_labels,
-)
-from pipeline.planning import OURS
-from pipeline.schema import KEYS, attributions_schema, metrics_schema
+from pipeline.run.records import RefusedError, canonical, checksum, open_run_record
+from pipeline.run.schema import KEYS, attributions_schema, metrics_schema
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import ManifestRow, Status

@@ -16,10 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 import ssig.methods
 import ssig.metrics  # noqa: F401
-from pipeline.names import READS_AS_TEXT, encoded, reads_as_value
+from pipeline.run.layout import READS_AS_TEXT, encoded, reads_as_value
+from pipeline.run.trust import refuse_foreign_code
 from pipeline.storage import yaml12
 from pipeline.storage.base import check_url, is_url
-from pipeline.trust import refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.models.weight_files import is_weight_file
 from ssig.options import as_dict

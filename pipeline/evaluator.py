@@ -13,14 +13,14 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from pipeline.attributor import Told
-from pipeline.commit import read_commit
-from pipeline.names import commit_name, table_name
-from pipeline.plan import Label
 from pipeline.prepare import Prepared
+from pipeline.run.commit import read_commit
+from pipeline.run.labels import Label
+from pipeline.run.layout import commit_name, table_name
+from pipeline.run.publishing import DamagedTableError, identity_of, read_table
 from pipeline.shards.samples import Status
 from pipeline.tasks import Task
 from pipeline.worker import Worker, _Unit
-from pipeline.writer import DamagedTableError, identity_of, read_table
 from ssig.types import Attribution
 
 

@@ -11,16 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.audit import AuditResult, Finding, Kind, audit
-from pipeline.lease import Lease
-from pipeline.plan import (
-    Label,
-    RefusedError,
-    open_run_record,
-    recorded_evaluations,
-    recorded_labels,
-    refuse_earlier,
-)
-from pipeline.planning import measured_from
+from pipeline.run.deletion import measured_from
+from pipeline.run.labels import Label, recorded_evaluations, recorded_labels
+from pipeline.run.lease import Lease
+from pipeline.run.records import RefusedError, open_run_record, refuse_earlier
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 

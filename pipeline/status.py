@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.commit import commits
-from pipeline.lease import holder
-from pipeline.plan import open_run_record, recorded_evaluations, recorded_labels
-from pipeline.planning import run_manifest
+from pipeline.run.commit import commits
+from pipeline.run.labels import recorded_evaluations, recorded_labels
+from pipeline.run.lease import holder
+from pipeline.run.records import open_run_record, run_manifest
 from pipeline.storage import open_storage
 
 

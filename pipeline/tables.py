@@ -10,16 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.plan import Label
 from pipeline.prepare import Prepared
-from pipeline.schema import SHARED, attributions_schema, metrics_schema
+from pipeline.run.labels import Label
+from pipeline.run.maps import quantised
+from pipeline.run.schema import SHARED, attributions_schema, metrics_schema
 from pipeline.shards.samples import Status
 from pipeline.storage.fields import SCHEMA_VERSION
-from ssig.errors import UsageError
 from ssig.registry import METRICS
 from ssig.types import Attribution
 
-MAPS_WANTED = "a run whose output.maps is float16 or float32"
 NOT_ASKED = "not asked for under this label"
 
 
@@ -57,18 +56,6 @@ def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
         width = max(array.shape[1:] for array in arrays)
         arrays = [np.full((len(a), *width), np.nan, a.dtype) if np.isnan(a).all() else a for a in arrays]
     return np.concatenate(arrays)
-
-
-def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Maps (n, ...) as they are stored, and the scale (n,) that gives them back: map = stored x scale.
-
-    Magnitudes of gradients underflow in float16, so each map is divided by its largest magnitude first.
-    """
-    if kind == "float32":
-        return values.astype(np.float32), np.ones(len(values), dtype=np.float32)
-    scale = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0).astype(np.float32)
-    scale[scale == 0] = 1
-    return (values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float16), scale
 
 
 def attributions_table(label: Label, prepared: Prepared, attributed: Attribution | None) -> pa.Table:
@@ -161,21 +148,6 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
             columns[name] = fill.objects(_lists(found) if found is not None else [None] * len(positions))
         columns[f"seconds_{metric.name}"] = fill.scalars(measured.seconds.get(metric.name))
     return _table(columns, schema)
-
-
-def decode_maps(table: pa.Table) -> np.ndarray:
-    """(n, H, W) float32 maps of the rows that have one: stored values times `map_scale`.
-
-    Raises:
-        UsageError: the run stored no maps.
-    """
-    if "map" not in table.column_names:
-        raise UsageError("output.maps", "none", MAPS_WANTED)
-    column = table["map"].combine_chunks()
-    scale = table["map_scale"].drop_null().to_numpy().astype(np.float32)
-    stored: np.ndarray = column.storage.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    maps: np.ndarray = stored.reshape(-1, *column.type.shape) * scale[:, None, None]
-    return maps
 
 
 class _Filler:

@@ -26,19 +26,20 @@ import ssig.methods
 import ssig.metrics  # noqa: F401  (fills the registries)
 from pipeline import faults
 from pipeline.attributor import Attributor, Told, companions, silent
-from pipeline.commit import Commit, write_commit
 from pipeline.evaluate import evaluate
-from pipeline.names import TABLES, commit_name, metrics_name, table_name
-from pipeline.plan import Label
 from pipeline.prepare import Prepared, prepare
 from pipeline.references import ReferencePool
+from pipeline.run.commit import Commit, write_commit
+from pipeline.run.labels import Label
+from pipeline.run.layout import TABLES, commit_name, metrics_name, table_name
+from pipeline.run.maps import decode_maps
+from pipeline.run.publishing import DamagedTableError, check_table, identity_of, publish_table, read_table
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Poison, Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
-from pipeline.tables import Measured, attributions_table, decode_maps, metrics_table
+from pipeline.tables import Measured, attributions_table, metrics_table
 from pipeline.tasks import Done, Task
-from pipeline.writer import DamagedTableError, check_table, identity_of, publish_table, read_table
 from ssig.acceleration.allocator import return_memory
 from ssig.engine.device import Device
 from ssig.engine.replica import Replica

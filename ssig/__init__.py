@@ -12,7 +12,7 @@ from ssig.errors import ModelError, SsigError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.results import Run
+    from pipeline.run.reader import Run
     from ssig.api import attribute
     from ssig.captum import IntegratedGradients, SuppressionIG
     from ssig.models import Model, load_model
@@ -57,7 +57,7 @@ def list_metrics() -> "list[MetricSpec]":
 
 
 def open_run(path: "str | Path") -> "Run":
-    """The results of a run: see `pipeline.results.Run`.
+    """The results of a run: see `pipeline.run.reader.Run`.
 
     Args:
         path: the run's folder, or its `s3://` or `gs://` URL.
@@ -71,7 +71,7 @@ def open_run(path: "str | Path") -> "Run":
     if (problem := hidden()) is not None:
         raise ImportError(problem)
     try:
-        from pipeline.results import open_run as opened
+        from pipeline.run.reader import open_run as opened
     except ModuleNotFoundError as error:
         raise ImportError(
             f"ssig.open_run needs {error.name}, which is not installed: `pip install .` in the source folder of ssig "

@@ -35,13 +35,13 @@ LIBRARIES = {
 }
 LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "pipeline", "jobs"}}
 # The two doors that lead up, both opened inside a function: `ssig.open_run` for who reads a run, and the command.
-DOORS = {("ssig/__init__.py", "pipeline.results"), ("ssig/launch.py", "jobs.cli")}
+DOORS = {("ssig/__init__.py", "pipeline.run.reader"), ("ssig/launch.py", "jobs.cli")}
 RAY_FILES = {
-    "pipeline/actor.py",
-    "pipeline/cluster.py",
-    "pipeline/driver.py",
-    "pipeline/own_ray.py",
-    "pipeline/telemetry.py",
+    "pipeline/driver/actor.py",
+    "pipeline/driver/ray_cluster.py",
+    "pipeline/driver/dispatch.py",
+    "pipeline/driver/own_ray.py",
+    "pipeline/driver/telemetry.py",
     "jobs/submit.py",
 }
 # Weights only: found by a name that is put together at run time.
@@ -111,7 +111,7 @@ def test_the_doors_are_opened_only_when_they_are_used() -> None:
     ("file", "line"),
     [
         ("ssig/planted.py", "import ray"),
-        ("ssig/planted.py", "def f():\n    from pipeline.results import open_run"),
+        ("ssig/planted.py", "def f():\n    from pipeline.run.reader import open_run"),
         ("ssig/launch.py", "from pipeline import schema"),
         ("ssig/planted.py", "from pipeline import schema"),
         ("ssig/methods/planted.py", "from ...pipeline import schema"),
@@ -135,7 +135,7 @@ def test_a_planted_violation_is_found(file: str, line: str, tmp_path: Path) -> N
     ("file", "line"),
     [
         ("ssig/methods/fine.py", "from ..types import Group\nfrom . import ig\nimport math, torch.nn"),
-        ("pipeline/actor.py", "import ray\nimport ssig\nimport pyarrow"),
+        ("pipeline/driver/actor.py", "import ray\nimport ssig\nimport pyarrow"),
         ("jobs/submit.py", "from ray.job_submission import JobSubmissionClient\nimport pipeline.config, rich"),
     ],
 )

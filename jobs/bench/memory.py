@@ -2,7 +2,7 @@
 
     growth of an actor = its peak - what it held when its replica was ready, before its first unit
 
-Each size is a whole run through `pipeline.driver.attribute` in a process of its own. Peaks are the kernel's
+Each size is a whole run through `pipeline.driver.attribute.attribute` in a process of its own. Peaks are the kernel's
 (``VmHWM`` in ``/proc``), which miss nothing; an actor's includes the loading of its replica.
 """
 
@@ -20,9 +20,10 @@ from typing import Any
 
 from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from pipeline.config import load_job
-from pipeline.driver import RunError, attribute
-from pipeline.summary import EXIT_DONE, EXIT_FAILED_SAMPLES
-from pipeline.telemetry import memory
+from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.dispatch import RunError
+from pipeline.driver.ending import EXIT_DONE, EXIT_FAILED_SAMPLES
+from pipeline.driver.telemetry import memory
 from ssig.errors import UsageError
 
 MOST_GROWTH_BYTES = 1_200_000_000

@@ -23,7 +23,7 @@ from typing import Any
 
 from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from jobs.bench.timing import machine, summary
-from pipeline.allocation import preloaded
+from pipeline.driver.jemalloc import preloaded
 from ssig.errors import UsageError
 
 # Seconds that the bare loop runs for; longer than the caches and clocks of a processor take to settle.

@@ -18,18 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from jobs.bench.simulated import SimulatedActor
-from pipeline.actor import Pool, remote_class
-from pipeline.cluster import cluster
-from pipeline.driver import Dispatch, RunError
-from pipeline.lease import Lease
-from pipeline.progress import Progress
-from pipeline.resources import Shape
-from pipeline.schedule import Work
+from pipeline.driver.actor import remote_class
+from pipeline.driver.dispatch import Dispatch, RunError
+from pipeline.driver.pool import Pool
+from pipeline.driver.progress import Progress
+from pipeline.driver.ray_cluster import cluster
+from pipeline.driver.resources import Shape
+from pipeline.driver.schedule import Work
+from pipeline.driver.telemetry import memory
+from pipeline.run.lease import Lease
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.pack import write_tar
 from pipeline.storage import open_storage
-from pipeline.telemetry import memory
 
 MOST_OVERHEAD = 0.03
 MOST_GROWTH = 1.05

@@ -6,7 +6,7 @@ from pipeline.report.contents import REPORT_VERSION, as_json, contents
 from pipeline.report.reference import RECORD, asked_reference, report_record
 from pipeline.report.render import html, markdown
 from pipeline.report.tables import tables
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 from pipeline.storage import open_storage
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.measurements import Measurements, Source, lists, sources
-from pipeline.results import Run
+from pipeline.run.reader import Run
 from pipeline.statistics import intervals
 from ssig.errors import UsageError
 from ssig.registry import METRICS

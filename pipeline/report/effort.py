@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.report.comparison import Estimate, mean_estimates
 from pipeline.report.measurements import Measurements, parsed, sources
-from pipeline.results import Run
+from pipeline.run.reader import Run
 from ssig.registry import MetricSpec
 
 PHASES = ("decode", "attribute", "metrics", "write", "total")

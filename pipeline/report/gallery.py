@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.report.measurements import Measurements
-from pipeline.results import Run, read_table
+from pipeline.run.maps import decode_maps
+from pipeline.run.reader import Run, read_table
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import locate
-from pipeline.tables import decode_maps
 from ssig.errors import UsageError
 
 RANKED_BY = ("insertion_deletion_gap", "insertion", "roc_auc")

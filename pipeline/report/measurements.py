@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report.reference import ordered_methods, reference_method
-from pipeline.results import Run
-from pipeline.schema import SHARED
+from pipeline.run.reader import Run
+from pipeline.run.schema import SHARED
 from pipeline.shards.samples import Status
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.reference import ordered_methods
-from pipeline.results import Run
+from pipeline.run.reader import Run
 from pipeline.storage import yaml12
 from pipeline.storage.jsontext import to_json
 from ssig.options import as_dict

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import ssig.methods  # noqa: F401  fills METHODS
 from pipeline.config import Job
-from pipeline.plan import recorded_labels
-from pipeline.results import Run
+from pipeline.run.labels import recorded_labels
+from pipeline.run.reader import Run
 from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 from ssig.registry import METHODS

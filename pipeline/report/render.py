@@ -20,7 +20,7 @@ from pipeline.report.figures import figure, strip, swatch
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.gallery import DIVERGING, PERCENTILE, SEQUENTIAL
 from pipeline.report.measurements import Column, Failure
-from pipeline.results import Run
+from pipeline.run.reader import Run
 
 SHOWN_FAILURES = 200
 SHARED_SECONDS = (

@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline.report.comparison import Estimate
 from pipeline.report.measurements import Measurements, Source, lists, parsed, sources
-from pipeline.results import Run
+from pipeline.run.reader import Run
 from pipeline.statistics import CONFIDENCE
 from ssig.randomness import Stream
 from ssig.registry import MetricSpec

@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import schema
+from pipeline.run import schema
 from pipeline.shards.images import IMAGE_EXTENSIONS, no_image_member
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
 from pipeline.shards.tar_scan import Damage, Scan, TarMember, scan, why_no_tar

@@ -88,7 +88,7 @@ def now_and_then(seed: int, share: float = 0.04) -> Fault:
 
 
 def rows(path: str) -> list[dict[str, object]]:
-    from pipeline.results import open_run
+    from pipeline.run.reader import open_run
 
     return sorted(open_run(path).metrics().to_pylist(), key=lambda row: (row["method"], row["shard"], row["index"]))
 

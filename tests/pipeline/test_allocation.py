@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.actor import remote_class
-from pipeline.allocation import SETTINGS, preloaded
-from pipeline.telemetry import memory
+from pipeline.driver.actor import remote_class
+from pipeline.driver.jemalloc import SETTINGS, preloaded
+from pipeline.driver.telemetry import memory
 
 LIBRARY = "libjemalloc"
 

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.audit import audit
-from pipeline.names import commit_folder
-from pipeline.plan import RECORDED_ONLY, RefusedError, canonical, checksum
-from pipeline.results import open_run
+from pipeline.run.differences import RECORDED_ONLY
+from pipeline.run.layout import commit_folder
+from pipeline.run.reader import open_run
+from pipeline.run.records import RefusedError, canonical, checksum
 from ssig.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))

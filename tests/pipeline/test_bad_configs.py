@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import LONGEST_LABELS, Job, load_evaluation, load_job
-from pipeline.evaluations import add_metrics
+from pipeline.driver.added_metrics import add_metrics
+from pipeline.run.trust import import_from_here, owner_of, refuse_foreign_code
 from pipeline.storage import open_storage
-from pipeline.trust import import_from_here, owner_of, refuse_foreign_code
 from ssig.errors import UsageError
 
 Make = Callable[..., Any]
@@ -190,7 +190,7 @@ def test_code_of_a_run_is_taken_from_the_users_own_runs_only(
         raise RuntimeError("the network is about to be loaded")
 
     plain, named = run(None), run("net")
-    monkeypatch.setattr("pipeline.evaluations.load_network", load)
+    monkeypatch.setattr("pipeline.driver.added_metrics.load_network", load)
     path = list(sys.path)
     with monkeypatch.context() as other:
         other.setattr(os, "geteuid", lambda: SOMEBODY_ELSE)
@@ -247,7 +247,7 @@ def test_an_evaluation_imports_nothing_from_inside_of_its_run(
         raise RuntimeError(str(sys.path == path))
 
     run = str(work_off(make_job(make_shard(count=2), methods=["gradient"], metrics=[])))
-    monkeypatch.setattr("pipeline.evaluations.load_network", load)
+    monkeypatch.setattr("pipeline.driver.added_metrics.load_network", load)
     path = list(sys.path)
     monkeypatch.setattr(sys, "path", list(path))
     monkeypatch.chdir(run)

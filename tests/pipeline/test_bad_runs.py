@@ -18,11 +18,11 @@ import pytest
 
 from pipeline.audit import audit
 from pipeline.config import Job, load_evaluation
-from pipeline.evaluations import add_metrics
-from pipeline.plan import RefusedError
+from pipeline.driver.added_metrics import add_metrics
 from pipeline.repair import repair
 from pipeline.report import build_report
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
+from pipeline.run.records import RefusedError
 from pipeline.status import status
 from ssig.errors import UsageError
 

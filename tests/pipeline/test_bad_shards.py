@@ -27,13 +27,13 @@ from webdataset.tariterators import base_plus_ext
 
 from pipeline.audit import audit
 from pipeline.config import load_job
-from pipeline.plan import recorded_labels
-from pipeline.progress import Progress, silent
+from pipeline.driver.ending import finish
+from pipeline.driver.progress import Progress, silent
+from pipeline.run.labels import recorded_labels
 from pipeline.shards import manifest
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import Status
 from pipeline.storage import open_storage
-from pipeline.summary import finish
 from ssig.errors import UsageError
 
 A, B = jpeg(0, (40, 32)), jpeg(1, (40, 32))

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import cluster
+from pipeline.driver.ray_cluster import cluster
 from ssig.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,14 +59,14 @@ def test_a_dead_address_is_told_at_once(scheme: str, free_port: int, monkeypatch
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_server_that_says_nothing_is_given_up(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr("pipeline.driver.ray_cluster.ANSWER_SECONDS", 2.0)
     with socket.create_server(("", 0)) as silent:
         place = f"127.0.0.1:{silent.getsockname()[1]}"
         assert f"nothing answers at {place}" in refused(scheme + place, monkeypatch).allowed
 
 
 def test_a_web_server_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.ANSWER_SECONDS", 3.0)
+    monkeypatch.setattr("pipeline.driver.ray_cluster.ANSWER_SECONDS", 3.0)
     server = HTTPServer(("", 0), BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -87,7 +87,7 @@ def test_a_dead_address_is_left_on_sigterm(free_port: int) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
         code = (
             "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\n"
-            "from pipeline.cluster import cluster; print('asking', flush=True)\nwith cluster(): pass"
+            "from pipeline.driver.ray_cluster import cluster; print('asking', flush=True)\nwith cluster(): pass"
         )
         process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
         assert process.stdout is not None

@@ -13,8 +13,9 @@ import pytest
 from tests_shards import members
 
 from pipeline.audit import audit
-from pipeline.driver import RunError, attribute
-from pipeline.plan import RefusedError
+from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.dispatch import RunError
+from pipeline.run.records import RefusedError
 from pipeline.status import status
 from ssig.errors import ModelError, UsageError
 

@@ -15,13 +15,13 @@ import ssig.methods
 import ssig.metrics  # noqa: F401  fills the registries
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
-from pipeline.driver import attribute
-from pipeline.earlier import BEFORE, completed, option_names
-from pipeline.evaluations import add_metrics
-from pipeline.plan import RefusedError
+from pipeline.driver.added_metrics import add_metrics
+from pipeline.driver.attribute.attribute import attribute
 from pipeline.repair import repair
 from pipeline.report import build_report
-from pipeline.results import open_run
+from pipeline.run.earlier import BEFORE, completed, option_names
+from pipeline.run.reader import open_run
+from pipeline.run.records import RefusedError
 from pipeline.status import status
 
 Make = Callable[..., Any]
@@ -128,7 +128,7 @@ def test_no_run_mixes_schemas(run: Path) -> None:
 
 
 def test_every_option_that_came_up_since_says_what_it_was_before() -> None:
-    """An option that 0.1.0 did not have stands in `pipeline.earlier.BEFORE` with the value that changes nothing."""
+    """An option that 0.1.0 did not have stands in `pipeline.run.earlier.BEFORE` with the value that changes nothing."""
     first = json.loads((DATA / "options-0.1.0.json").read_text())
     for kind, entries in first.items():
         for name, options in entries.items():
@@ -139,7 +139,7 @@ def test_every_option_that_came_up_since_says_what_it_was_before() -> None:
 
 def test_records_are_read_with_all_options(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {"metrics": {"area": "trapezoid"}, "methods": {"rule": "left"}}
-    monkeypatch.setattr("pipeline.earlier.BEFORE", before)
+    monkeypatch.setattr("pipeline.run.earlier.BEFORE", before)
     config = {
         "method": {"name": "ig", "options": {"steps": 4}},
         "metrics": {"insertion": {"steps": 4}, "roc_auc": {}, "deletion": {"area": "fraction"}, "unknown": {"a": 1}},

@@ -20,15 +20,16 @@ from tests_shards import members
 from jobs.cli import choice
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
-from pipeline.driver import attribute
-from pipeline.evaluations import _label, _record, add_metrics
+from pipeline.driver.added_metrics import _label, _record, add_metrics
+from pipeline.driver.attribute.attribute import attribute
 from pipeline.evaluator import Evaluator
-from pipeline.names import config_name
-from pipeline.plan import RefusedError, recorded_evaluations, recorded_labels
-from pipeline.planning import proven_labels
 from pipeline.repair import repair
 from pipeline.report.provenance import provenance
-from pipeline.results import open_run
+from pipeline.run.commit import proven_labels
+from pipeline.run.labels import recorded_evaluations, recorded_labels
+from pipeline.run.layout import config_name
+from pipeline.run.reader import open_run
+from pipeline.run.records import RefusedError
 from pipeline.shards import manifest as manifests
 from pipeline.shards.samples import Poison
 from pipeline.status import status

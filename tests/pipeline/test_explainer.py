@@ -12,9 +12,9 @@ import pytest
 
 import ssig.metrics.randomisation.mprt
 import ssig.metrics.robustness.stability  # noqa: F401  (registers)
-from pipeline.actor import may_change_network
 from pipeline.audit import audit
-from pipeline.plan import Label
+from pipeline.driver.actor import may_change_network
+from pipeline.run.labels import Label
 from pipeline.worker import Worker
 from ssig.models import load_model, restore
 from ssig.models.loading import export

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.driver import _most
-from pipeline.plan import canonical
-from pipeline.resources import Shape
-from pipeline.runlog import RunLog
+from pipeline.driver.dispatch import _most
+from pipeline.driver.resources import Shape
+from pipeline.run.log import RunLog
+from pipeline.run.records import canonical
 from pipeline.storage import open_storage
 from pipeline.storage.jsontext import as_read, to_json
 

@@ -13,11 +13,12 @@ import yaml
 
 from pipeline.audit import audit
 from pipeline.config import load_evaluation
-from pipeline.evaluations import _label, add_metrics
-from pipeline.plan import RefusedError, evaluation_label, recorded_labels, revisions_of
-from pipeline.planning import check_labels, job_labels
+from pipeline.driver.added_metrics import _label, add_metrics
+from pipeline.driver.admission import check_labels, job_labels
 from pipeline.report.provenance import provenance
-from pipeline.results import open_run
+from pipeline.run.labels import evaluation_label, recorded_labels
+from pipeline.run.reader import open_run
+from pipeline.run.records import RefusedError, revisions_of
 from pipeline.storage import open_storage
 from ssig.models import PREPARATION_REVISION, load_model
 from ssig.registry import METHODS, METRICS
@@ -105,7 +106,7 @@ def test_another_revision_is_another_fingerprint_and_does_not_go_on(
         before, field = raise_revision(monkeypatch, METRICS, "gini"), r"revisions\.metrics\.gini"
     else:
         before, field = PREPARATION_REVISION, r"revisions\.preparation"
-        monkeypatch.setattr("pipeline.plan.PREPARATION_REVISION", before + 1)
+        monkeypatch.setattr("pipeline.run.records.PREPARATION_REVISION", before + 1)
     labels = job_labels(job, recorded["dataset"]["manifest_hash"], model)
     assert labels[0].fingerprint != recorded["fingerprint"]
     with pytest.raises(RefusedError, match=rf"{field}: recorded {before}, asked for {before + 1}"):
@@ -139,7 +140,7 @@ def test_an_option_that_came_up_later_does_not_keep_a_label_from_going_on(
     asked = job_labels(job, record["dataset"]["manifest_hash"], load_model("networks:tiny"))
     with pytest.raises(RefusedError, match=r"metrics\.insertion\.area: recorded nothing"):
         check_labels(storage, asked)
-    monkeypatch.setattr("pipeline.earlier.BEFORE", {"methods": {}, "metrics": {"area": "fraction"}})
+    monkeypatch.setattr("pipeline.run.earlier.BEFORE", {"methods": {}, "metrics": {"area": "fraction"}})
     (label,) = check_labels(storage, asked)
     assert label.config["metrics"]["insertion"]["area"] == "fraction"
     assert label.fingerprint == record["fingerprint"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lease import STALE_SECONDS, Lease, LeaseHeldError, holder
+from pipeline.run.lease import STALE_SECONDS, Lease, LeaseHeldError, holder
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 
@@ -50,7 +50,7 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> 
 
 
 def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.lease.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.run.lease.WATCH_SECONDS", 0.1)
     storage = open_storage(str(tmp_path))
     record = {"host": "elsewhere", "boot": "b", "pid": 1, "started": "1", "beat": time.time()}
     storage.create(".lease/000007.json", json.dumps(record).encode())
@@ -65,7 +65,7 @@ def test_another_hosts_lease_ends_with_its_heartbeat(tmp_path: Path, monkeypatch
 def test_clocks_that_disagree_neither_end_a_lease_nor_keep_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
-    monkeypatch.setattr("pipeline.lease.WATCH_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.run.lease.WATCH_SECONDS", 1.0)
     storage = open_storage(str(tmp_path))
     stop = threading.Event()
 
@@ -134,7 +134,7 @@ def test_a_driver_leaves_the_lease_of_another_one_of_its_number(tmp_path: Path) 
 def test_a_heartbeat_does_not_replace_the_lease_of_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.lease.HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.run.lease.HEARTBEAT_SECONDS", 0.05)
     storage = open_storage(str(tmp_path))
     record = elsewhere()
     with Lease(storage) as lease:
@@ -159,7 +159,7 @@ def test_a_heartbeat_does_not_replace_the_lease_of_another_one(
 def test_a_driver_in_another_container_of_this_host_is_not_taken_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.lease.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.run.lease.WATCH_SECONDS", 0.1)
     storage = open_storage(str(tmp_path))
     gone = {**own_record(storage), "pid": 2**30}
     storage.put(".lease/000001.json", json.dumps(gone).encode())
@@ -179,7 +179,7 @@ def test_a_driver_in_another_container_of_this_host_is_not_taken_for_dead(
 
 
 def test_where_processes_cannot_be_asked_for_heartbeats_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.lease._started", lambda pid: None)
+    monkeypatch.setattr("pipeline.run.lease._started", lambda pid: None)
     storage = open_storage(str(tmp_path))
     record = own_record(storage)
     storage.put(".lease/000001.json", json.dumps(record).encode())

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import schema
+from pipeline.driver.ending import shard_notes
+from pipeline.run import schema
 from pipeline.shards import manifest
 from pipeline.shards.manifest import Kind, Manifest
 from pipeline.shards.pack import write_tar
 from pipeline.shards.samples import ManifestRow, Status
 from pipeline.shards.tar_scan import scan
 from pipeline.storage import open_storage
-from pipeline.summary import shard_notes
 from ssig.errors import UsageError
 
 PICTURE = b"\xff\xd8 picture " * 60

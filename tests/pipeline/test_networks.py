@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pipeline.config import load_evaluation, load_job
-from pipeline.evaluations import _model
-from pipeline.networks import load_network
-from pipeline.plan import Label
-from pipeline.progress import Progress, silent
+from pipeline.driver.added_metrics import _model
+from pipeline.driver.networks import load_network
+from pipeline.driver.progress import Progress, silent
+from pipeline.run.labels import Label
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 from ssig.models import load_model

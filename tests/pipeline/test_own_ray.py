@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray._private import services
 
-from pipeline.own_ray import LONGEST_SOCKET, SOCKET, RayStartError, prepared
+from pipeline.driver.own_ray import LONGEST_SOCKET, SOCKET, RayStartError, prepared
 
 LONG = "a" * 100
 
@@ -58,7 +58,7 @@ def test_a_folder_that_the_user_names_is_not_replaced(folder: str, monkeypatch: 
 
 
 def test_shared_memory_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.own_ray.SHARED_MEMORY", "/proc")
+    monkeypatch.setattr("pipeline.driver.own_ray.SHARED_MEMORY", "/proc")
     with pytest.raises(RayStartError, match="/proc, where it keeps its objects, cannot be written"):
         options()
 

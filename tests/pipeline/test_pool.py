@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from jobs.bench.simulated import SimulatedActor
-from pipeline.actor import AttributionActor, Event, Pool, remote_class
-from pipeline.driver import Dispatch
-from pipeline.lease import Lease
-from pipeline.progress import Progress, silent
-from pipeline.resources import Shape
-from pipeline.schedule import Work
+from pipeline.driver.actor import AttributionActor, remote_class
+from pipeline.driver.dispatch import Dispatch
+from pipeline.driver.pool import Event, Pool
+from pipeline.driver.progress import Progress, silent
+from pipeline.driver.resources import Shape
+from pipeline.driver.schedule import Work
+from pipeline.run.lease import Lease
 from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
 
@@ -53,7 +54,7 @@ def test_an_idle_actor_that_dies_is_lost_at_once() -> None:
 def test_actors_that_cannot_start_end_nothing_while_others_work(
     make_shard: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.driver.RESIZE_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.driver.dispatch.RESIZE_SECONDS", 0.05)
     storage = open_storage(str(tmp_path / "run"))
     manifests.build([str(make_shard(count=50))], 1).save(storage)
     manifest = manifests.load(storage)

@@ -17,11 +17,11 @@ import pytest
 from tests_shards import members
 
 import ssig.metrics  # noqa: F401  fills METRICS
-from pipeline import schema
 from pipeline.config import load_evaluation
-from pipeline.names import folder, reads_as_value
-from pipeline.plan import RefusedError
-from pipeline.results import open_run
+from pipeline.run import schema
+from pipeline.run.layout import folder, reads_as_value
+from pipeline.run.reader import open_run
+from pipeline.run.records import RefusedError
 from ssig.errors import UsageError
 from ssig.registry import METRICS
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.audit import audit
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.actor import AttributionActor, Pool, reason_of, remote_class
+from pipeline.driver.actor import AttributionActor, reason_of, remote_class
+from pipeline.driver.pool import Pool
 from ssig.errors import said, told
 
 OF_RAY = """The actor died because of an error raised in its creation task, \x1b[36mray::Actor.__init__()\x1b[39m

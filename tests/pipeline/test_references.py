@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from pipeline.audit import audit
-from pipeline.planning import record_run
+from pipeline.driver.admission import record_run
 from pipeline.references import ReferencePool
-from pipeline.results import open_run
+from pipeline.run.maps import decode_maps
+from pipeline.run.reader import open_run
 from pipeline.storage import open_storage
-from pipeline.tables import decode_maps
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.device import Device
 from ssig.errors import UsageError

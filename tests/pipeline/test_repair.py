@@ -14,9 +14,9 @@ import pytest
 
 from pipeline.audit import Kind, audit
 from pipeline.config import Job
-from pipeline.lease import Lease, LeaseHeldError
-from pipeline.plan import RefusedError
 from pipeline.repair import repair
+from pipeline.run.lease import Lease, LeaseHeldError
+from pipeline.run.records import RefusedError
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 

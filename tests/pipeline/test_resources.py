@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import Actors
-from pipeline.resources import Shape, places, shape, wording
+from pipeline.driver.resources import Shape, places, shape, wording
 from ssig.errors import UsageError
 
 LAPTOP = [{"CPU": 2.0}]

@@ -16,8 +16,8 @@ import torch
 
 import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report.measurements import Positions
-from pipeline.results import open_run
-from pipeline.schema import attributions_schema, metrics_schema
+from pipeline.run.reader import open_run
+from pipeline.run.schema import attributions_schema, metrics_schema
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import UsageError

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import runlog
-from pipeline.runlog import DROPPED, RunLog
+from pipeline.run import log as runlog
+from pipeline.run.log import DROPPED, RunLog
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.local import LocalStorage

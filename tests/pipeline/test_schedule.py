@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule import MOST_FAILURES, Failure, Order, Schedule, Work, time_limit
+from pipeline.driver.schedule import MOST_FAILURES, Failure, Order, Schedule, Work, time_limit
 from pipeline.shards.samples import Status
 
 

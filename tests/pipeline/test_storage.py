@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.run.publishing import clean_staging
 from pipeline.storage import locate, open_storage
 from pipeline.storage.base import Storage, sha256
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.object_store import ObjectStorage
-from pipeline.writer import clean_staging
 from ssig.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("own_temporary_folder")

@@ -233,7 +233,7 @@ def each_kind(seed: int) -> Callable[[Request], str | None]:
 
 
 def rows_of(run: str, metrics: tuple[str, ...] = ("insertion", "roc_auc")) -> Iterator[tuple[list[Any], list[Any]]]:
-    from pipeline.results import open_run
+    from pipeline.run.reader import open_run
 
     rows = open_run(run).metrics().to_pylist()
     for row in sorted(rows, key=lambda row: (row["method"], row["shard"], row["index"])):

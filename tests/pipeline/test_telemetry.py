@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.telemetry import memory
+from pipeline.driver.telemetry import memory
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="sizes are read from /proc")
 

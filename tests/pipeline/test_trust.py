@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.trust import import_from_here
+from pipeline.run.trust import import_from_here
 from ssig.errors import UsageError
 
 

@@ -16,17 +16,18 @@ import pytest
 import torch
 
 from pipeline.audit import audit
-from pipeline.names import commit_name, table_name
-from pipeline.plan import recorded_labels
-from pipeline.planning import forget_failed
+from pipeline.run.deletion import forget_failed
+from pipeline.run.labels import recorded_labels
+from pipeline.run.layout import commit_name, table_name
+from pipeline.run.maps import decode_maps, quantised
+from pipeline.run.publishing import DamagedTableError
 from pipeline.shards import manifest as manifests
 from pipeline.shards import reading
 from pipeline.shards.samples import ManifestRow, Poison
 from pipeline.storage import open_storage
-from pipeline.tables import Measured, decode_maps, merged, quantised
+from pipeline.tables import Measured, merged
 from pipeline.tasks import Task
 from pipeline.worker import Worker, _tensor
-from pipeline.writer import DamagedTableError
 from ssig import attribute
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model

@@ -30,8 +30,8 @@ from small_runs import do_units
 from pipeline import faults
 from pipeline.audit import audit
 from pipeline.config import Job, load_job
-from pipeline.driver import attribute
-from pipeline.tables import decode_maps
+from pipeline.driver.attribute.attribute import attribute
+from pipeline.run.maps import decode_maps
 
 TABLE = "SSIG_FAULT_TABLE"
 NOTES = "before-read:note:times=500"
@@ -45,7 +45,7 @@ PRELOADED = (
     "pytest",
     "duckdb",
     "pandas",
-    "pipeline.driver",
+    "pipeline.driver.dispatch",
     "pipeline.audit",
     "pipeline.storage.local",
     "ssig.acceleration.ready_replica",

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from pipeline.config import Job
-from pipeline.planning import check_labels, check_output, job_labels, record_labels, record_run, units_to_do
+from pipeline.driver.admission import check_labels, check_output, job_labels, record_labels, record_run
+from pipeline.driver.remaining import units_to_do
 from pipeline.shards.reading import expand
 from pipeline.storage import open_storage
 from pipeline.tasks import Task

@@ -19,7 +19,7 @@ from PIL import Image
 
 import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report import build_report
-from pipeline.schema import SHARED, attributions_schema, metrics_schema
+from pipeline.run.schema import SHARED, attributions_schema, metrics_schema
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.options import as_dict

@@ -11,7 +11,7 @@ from pipeline.report.comparison import Estimate
 from pipeline.report.curves import mean_curves
 from pipeline.report.figures import COLOURS, figure, strip, style, swatch
 from pipeline.report.measurements import gather, lists
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 
 MODEL = "small & quick"
 

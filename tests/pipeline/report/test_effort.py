@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.report.effort import costs, efforts
 from pipeline.report.measurements import Source, gather
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 
 ASKED = ("insertion", "stability", "mprt", "retired")
 

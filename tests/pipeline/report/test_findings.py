@@ -18,7 +18,7 @@ from pipeline.report.contents import contents
 from pipeline.report.findings import cautions, few, shortfalls
 from pipeline.report.provenance import network_input, network_warnings
 from pipeline.report.render import html, markdown
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 from ssig.registry import METRICS
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.report.gallery import gallery, overlay
 from pipeline.report.measurements import gather
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 
 MODEL = "small & quick"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.report.comparison import accounts
 from pipeline.report.measurements import Column, Source, gather, headed, lists
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 
 MODEL = "small & quick"
 

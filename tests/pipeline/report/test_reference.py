@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.driver import attribute
+from pipeline.driver.attribute.attribute import attribute
 from pipeline.report import build_report, report_is_current
 from pipeline.report.reference import ordered_methods, reference_method
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 from ssig.errors import UsageError
 
 Make = Callable[..., Any]

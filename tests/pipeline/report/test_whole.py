@@ -25,7 +25,7 @@ from pipeline.report.whole import (
     resamples,
     whole_numbers,
 )
-from pipeline.results import open_run
+from pipeline.run.reader import open_run
 from ssig.registry import METRICS
 
 SIC = {"name": "sic", "min_probability": 0.0, "thresholds": [0.1, 0.5], "points": 20}

@@ -29,15 +29,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.earlier import completed
-from pipeline.names import EVALUATION_RECORDS, EVALUATIONS, folder, is_evaluation_config
-from pipeline.plan import config_fault
-from pipeline.schema import KEYS, LABELLED, metrics_schema, unreadable
+from pipeline.run.earlier import completed
+from pipeline.run.labels import config_fault
+from pipeline.run.layout import EVALUATION_RECORDS, EVALUATIONS, folder, is_evaluation_config
+from pipeline.run.maps import MAPS_WANTED, decode_maps
+from pipeline.run.schema import KEYS, LABELLED, metrics_schema, unreadable
 from pipeline.shards.samples import Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
-from pipeline.tables import MAPS_WANTED, decode_maps
 from ssig.errors import UsageError
 
 _READERS = 16

@@ -15,47 +15,45 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.cluster import cluster
-from pipeline.commit import commits
 from pipeline.config import EvaluationJob, metrics_config
-from pipeline.driver import Dispatch, pool_of
-from pipeline.earlier import completed
+from pipeline.driver.dispatch import Dispatch, pool_of
+from pipeline.driver.ending import Summary, finish
+from pipeline.driver.networks import load_network
+from pipeline.driver.progress import Listener, Progress, silent
+from pipeline.driver.ray_cluster import cluster
+from pipeline.driver.remaining import units_to_do
+from pipeline.driver.resources import shape
+from pipeline.driver.schedule import Work
 from pipeline.evaluator import Evaluator
-from pipeline.lease import Lease
-from pipeline.names import config_name
-from pipeline.networks import load_network
-from pipeline.plan import (
-    OF_THE_RUN,
-    Label,
+from pipeline.run.commit import commits, proven_labels
+from pipeline.run.deletion import forget_given_up
+from pipeline.run.differences import refuse_differences, refuse_other_options
+from pipeline.run.earlier import completed
+from pipeline.run.labels import OF_THE_RUN, Label, evaluation_label, recorded_evaluations, recorded_labels
+from pipeline.run.layout import config_name
+from pipeline.run.lease import Lease
+from pipeline.run.maps import MAPS_WANTED
+from pipeline.run.records import (
     RefusedError,
     canonical,
-    evaluation_label,
+    machine,
     measured_by,
     open_run_record,
     read_json,
-    recorded_evaluations,
-    recorded_labels,
-    refuse_differences,
     refuse_earlier,
-    refuse_other_options,
     revisions,
     revisions_of,
+    run_manifest,
     versions,
     with_all_options,
 )
-from pipeline.planning import forget_given_up, machine, proven_labels, run_manifest, units_to_do
-from pipeline.progress import Listener, Progress, silent
-from pipeline.resources import shape
-from pipeline.schedule import Work
+from pipeline.run.trust import import_from_here, owner_of, refuse_foreign_code
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.storage.jsontext import as_read, to_json
-from pipeline.summary import Summary, finish
-from pipeline.tables import MAPS_WANTED
-from pipeline.trust import import_from_here, owner_of, refuse_foreign_code
 from ssig.errors import UsageError
 from ssig.models import PREPARATION_REVISION, Model
 from ssig.models.sources import runs_code

@@ -17,50 +17,33 @@ import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
-from pipeline.actor import AttributionActor, Event, Member, Pool, remote_class
-from pipeline.cluster import cluster, is_gone, nodes
 from pipeline.config import Actors, Job
-from pipeline.lease import Lease
-from pipeline.names import config_name
-from pipeline.networks import load_network
-from pipeline.plan import Label
-from pipeline.planning import (
-    check_labels,
-    check_output,
-    check_target,
-    forget_failed,
-    forget_given_up,
-    given_up_name,
-    job_labels,
-    proven_labels,
-    record_labels,
-    record_run,
-    units_to_do,
-)
-from pipeline.progress import Listener, Progress, silent
-from pipeline.report.reference import check_job
-from pipeline.resources import Shape, places, shape, wording
-from pipeline.runlog import RunLog
-from pipeline.schedule import Order, Schedule, Work, time_limit
-from pipeline.shards.classes import check_classes
-from pipeline.shards.manifest import Manifest, check_readable
-from pipeline.shards.reading import expand
+from pipeline.driver.actor import AttributionActor, remote_class
+from pipeline.driver.ending import EXIT_INTERRUPTED, Ending
+from pipeline.driver.pool import Event, Member, Pool
+from pipeline.driver.progress import Listener, Progress
+from pipeline.driver.ray_cluster import is_gone, nodes
+from pipeline.driver.resources import Shape, places, wording
+from pipeline.driver.schedule import Order, Schedule, Work, time_limit
+from pipeline.driver.telemetry import Telemetry
+from pipeline.run.deletion import given_up_name
+from pipeline.run.labels import Label
+from pipeline.run.layout import config_name
+from pipeline.run.lease import Lease
+from pipeline.run.log import RunLog
+from pipeline.run.publishing import clean_staging
+from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Status
-from pipeline.storage import open_storage
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.jsontext import to_json
-from pipeline.summary import EXIT_INTERRUPTED, Ending, Summary, finish
 from pipeline.tasks import Task
-from pipeline.telemetry import Telemetry
 from pipeline.worker import Worker
-from pipeline.writer import clean_staging
 from ssig.engine.replica import Replica
 from ssig.engine.trial import try_method
 from ssig.errors import SsigError
@@ -83,67 +66,6 @@ ONE_SIGNAL_SECONDS = 0.5
 
 class RunError(SsigError):
     """The run could not finish; what is committed stays, and the same command goes on."""
-
-
-def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:
-    """Runs or resumes a job and writes its report.
-
-    Args:
-        job: the validated job.
-        listener: told of progress.
-        retry_failed: do units that hold failed rows again.
-
-    Raises:
-        UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing of the run has changed.
-        RunError: the run could not go on.
-    """
-    faults.point("driver-started", job.output.path)
-    progress = Progress()
-    storage = open_storage(job.output.path)
-    shards = expand(job.dataset.shards, Path.cwd())
-    manifest = check_output(job, storage, shards)
-    check_job(job, storage)
-    if manifest is None:
-        check_readable(shards)
-    chosen = job.model
-    model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
-    check_target(job, model)
-    for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
-        listener(progress, note)
-    labels: list[Label] = []
-    if manifest is not None:
-        labels = check_labels(storage, job_labels(job, manifest.hash, model))
-        if not retry_failed and not units_to_do(storage, manifest, labels):
-            record_labels(storage, labels)
-            return finish(storage, manifest, labels, listener, progress, reference=job.report.reference)
-    progress.phase = "trying the methods"
-    listener(progress, None)
-    try_methods(job, storage, model)
-    progress.phase = "starting Ray"
-    listener(progress, None)
-    with cluster() as joined:
-        size = shape(job.actors, joined.nodes, joined.grows)
-        with Lease(storage) as lease:
-            faults.point("after-lease", storage.root)
-            # Another driver may have begun since the directory was looked at.
-            manifest = check_output(job, storage, shards)
-            if manifest is None:
-                progress.phase = "reading the shards"
-                listener(progress, None)
-                manifest = record_run(job, storage, shards, lease)
-            labels = check_labels(storage, job_labels(job, manifest.hash, model))
-            record_labels(storage, labels)
-            if retry_failed:
-                forget_failed(storage, labels)
-            works = units_to_do(storage, manifest, labels)
-            forget_given_up(storage, works)
-            pool = pool_of(job.actors, job.seed, storage, labels, model, size)
-            timeout = job.actors.unit_timeout
-            proven = proven_labels(storage, labels)
-            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
-            dispatch.run()
-            ending = dispatch.ending
-            return finish(storage, manifest, labels, listener, progress, ending, job.report.reference)
 
 
 def try_methods(job: Job, storage: Storage, model: Model) -> None:

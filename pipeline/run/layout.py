@@ -83,3 +83,9 @@ def evaluation_folder(evaluation: str) -> str:
 def records_folder(evaluation: str, version: int = SCHEMA_VERSION) -> str:
     """Where an evaluation keeps its configurations and commits: in runs of schema 1, beside its tables."""
     return evaluation_folder(evaluation) if version == 1 else f"{EVALUATION_RECORDS}/{encoded(evaluation)}"
+
+
+OURS = frozenset(
+    {RUN, MANIFEST, *TABLES, EVALUATIONS, EVALUATION_RECORDS}
+    | {"config", "commits", "quarantine", "report", "logs", ".lease", ".attempts"}
+)

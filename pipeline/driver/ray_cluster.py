@@ -19,8 +19,8 @@ from ray._private.grpc_utils import init_grpc_channel
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
-from pipeline.own_ray import RayStartError, prepared
-from pipeline.summary import EXIT_INTERRUPTED
+from pipeline.driver.ending import EXIT_INTERRUPTED
+from pipeline.driver.own_ray import RayStartError, prepared
 from ssig.errors import UsageError, told
 
 ADDRESS = "RAY_ADDRESS"

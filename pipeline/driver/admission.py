@@ -5,64 +5,42 @@ Checks write nothing, so that a refused command leaves no trace and a finished r
 
 from __future__ import annotations
 
-import os
-import platform
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline import faults
-from pipeline.commit import Commit, commits
 from pipeline.config import Job
-from pipeline.earlier import completed
-from pipeline.lease import Lease, LeaseHeldError
-from pipeline.names import (
-    EVALUATION_RECORDS,
-    EVALUATIONS,
+from pipeline.driver.frozen import label_config, run_record
+from pipeline.run.differences import refuse_differences, refuse_other_options
+from pipeline.run.earlier import completed
+from pipeline.run.labels import Label, recorded_labels
+from pipeline.run.layout import (
     MANIFEST,
+    OURS,
     RUN,
-    TABLES,
-    commit_folder,
-    commit_name,
     config_name,
-    folder,
-    metrics_name,
-    table_name,
 )
-from pipeline.plan import (
-    Label,
+from pipeline.run.lease import Lease, LeaseHeldError
+from pipeline.run.records import (
     RefusedError,
     is_current,
-    label_config,
+    machine,
     measured_by,
     read_json,
     read_run,
-    recorded_evaluations,
-    recorded_labels,
-    refuse_differences,
     refuse_earlier,
-    refuse_other_options,
     revisions_of,
-    run_record,
+    run_manifest,
     with_all_options,
 )
-from pipeline.schedule import Work
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import as_read, to_json
-from pipeline.writer import DamagedTableError, read_table
 from ssig.errors import UsageError
 from ssig.models import Model
-
-OURS = frozenset(
-    {RUN, MANIFEST, *TABLES, EVALUATIONS, EVALUATION_RECORDS}
-    | {"config", "commits", "quarantine", "report", "logs", ".lease", ".attempts"}
-)
 
 
 def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest | None:
@@ -102,19 +80,6 @@ def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest 
             "\n".join(["shards have changed since the run was started:", *(f"  {line}" for line in changed)])
         )
     return manifest
-
-
-def run_manifest(storage: Storage) -> Manifest:
-    """The manifest of a directory that must be a run.
-
-    Raises:
-        RefusedError: there is none.
-        UsageError: it is damaged.
-    """
-    try:
-        return manifests.load(storage)
-    except FileNotFoundError:
-        raise RefusedError(f"{storage.root}: no {MANIFEST}, so nobody knows what belongs to the run") from None
 
 
 def _check_record(storage: Storage, record: Mapping[str, Any]) -> None:
@@ -276,122 +241,3 @@ def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
     for label in labels:
         storage.create(config_name(label.model, label.method), to_json(label.config, indent=1).encode())
     faults.point("after-labels", storage.root)
-
-
-def proven_labels(storage: Storage, labels: Iterable[Label]) -> set[str]:
-    """The method labels under which some unit is done."""
-    folders = {label.method: commit_folder(label.model, label.method, label.evaluation) for label in labels}
-    return {method for method, commits_of in folders.items() if any(True for _ in storage.list(commits_of))}
-
-
-def units_to_do(storage: Storage, manifest: Manifest, labels: Sequence[Label]) -> list[Work]:
-    """Manifest minus commits: each unit with the labels it is not done under.
-
-    Raises:
-        RefusedError: a commit is of another configuration than its label: no worker would do its unit again.
-    """
-    done = {label.method: {commit.unit for commit in _own_commits(storage, label)} for label in labels}
-    works = []
-    for unit in manifest.units():
-        missing = tuple(label.method for label in labels if unit.id not in done[label.method])
-        if missing:
-            works.append(Work(unit.id, missing, unit.stop - unit.start))
-    return works
-
-
-def _own_commits(storage: Storage, label: Label) -> Iterator[Commit]:
-    for name, commit in commits(storage, label):
-        if commit.fingerprint != label.fingerprint:
-            raise RefusedError(
-                f"{storage.root}/{name}: its fingerprint is {commit.fingerprint!r}, that of its label "
-                f"{label.fingerprint!r}; `ssig audit --repair` removes it, and then this command does its unit again"
-            )
-        yield commit
-
-
-def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
-    """What evaluations made of the attributions that a commit names: their commits and tables, commits first."""
-    unit = PurePosixPath(commit).stem
-    for one in evaluations:
-        if commit_name(one.model, one.method, unit) == commit:
-            yield commit_name(one.model, one.method, unit, one.evaluation, one.version)
-            yield metrics_name(one.model, one.method, unit, one.evaluation)
-
-
-def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
-    """Un-commits every unit that holds a failed row, so that it is done again; how many.
-
-    The commit goes first: a unit without its files must not look done. An attempt would go on from attributions that
-    lie there without a commit, so those are looked through too: this may have been cut off before.
-    """
-    labels = list(labels)
-    evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
-    forgotten: set[tuple[str, str]] = set()
-    for label in labels:
-        done = set()
-        for name, commit in list(commits(storage, label)):
-            done.add(commit.unit)
-            if set(commit.statuses) - {Status.OK}:
-                for file in (*measured_from(name, evaluations), name):
-                    storage.delete(file)
-                forgotten.add((label.method, commit.unit))
-                _forget_tables(storage, label, commit.unit)
-        for unit in _failed_leavings(storage, label, done):
-            _forget_tables(storage, label, unit)
-    return len(forgotten)
-
-
-def _forget_tables(storage: Storage, label: Label, unit: str) -> None:
-    """Removes what an uncommitted unit holds and what was said of it, last the attributions: they tell of failures."""
-    storage.delete(table_name("metrics", label.model, label.method, unit))
-    for entry in list(storage.list("quarantine")):
-        if entry.name.startswith(f"quarantine/poison-{unit}-"):
-            storage.delete(entry.name)
-    storage.delete(table_name("attributions", label.model, label.method, unit))
-
-
-def _failed_leavings(storage: Storage, label: Label, done: Set[str]) -> list[str]:
-    """Units beyond those that are done whose attributions hold a failed row."""
-    found = []
-    for entry in storage.list(f"attributions/{folder(label.model, label.method)}"):
-        unit = PurePosixPath(entry.name).stem
-        if unit not in done:
-            with suppress(DamagedTableError):  # made anew in any case
-                table = read_table(storage.read(entry.name), entry.name)
-                if set(table["status"].to_pylist()) - {Status.OK}:
-                    found.append(unit)
-    return found
-
-
-def forget_given_up(storage: Storage, works: Iterable[Work]) -> None:
-    """Drops the records of units that were left undone and are about to be tried again."""
-    recorded = {entry.name for entry in storage.list("quarantine")}
-    for name in recorded & {given_up_name(work.unit) for work in works}:
-        storage.delete(name)
-
-
-def given_up_name(unit: str) -> str:
-    """The record of a unit that was left undone."""
-    return f"quarantine/unit-{unit}.json"
-
-
-def statuses(storage: Storage, labels: Iterable[Label]) -> dict[str, dict[str, int]]:
-    """Committed rows by status under each method label."""
-    found: dict[str, dict[str, int]] = {}
-    for label in labels:
-        counts: dict[str, int] = {}
-        for _, commit in commits(storage, label):
-            for status, count in commit.statuses.items():
-                counts[status] = counts.get(status, 0) + count
-        found[label.method] = counts
-    return found
-
-
-def machine() -> Mapping[str, Any]:
-    """Where the driver runs, for the record."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"}

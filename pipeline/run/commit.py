@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import faults
-from pipeline.names import commit_folder, commit_name
-from pipeline.plan import Label, RefusedError, checksum, read_json
+from pipeline.run.labels import Label
+from pipeline.run.layout import (
+    commit_folder,
+    commit_name,
+)
+from pipeline.run.records import (
+    RefusedError,
+    checksum,
+    read_json,
+)
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 
@@ -97,3 +105,31 @@ def commits(storage: Storage, label: Label) -> Iterable[tuple[str, Commit]]:
     """Every commit record under a label, with its name."""
     for entry in storage.list(commit_folder(label.model, label.method, label.evaluation, label.version)):
         yield entry.name, read_commit(storage, entry.name)
+
+
+def proven_labels(storage: Storage, labels: Iterable[Label]) -> set[str]:
+    """The method labels under which some unit is done."""
+    folders = {label.method: commit_folder(label.model, label.method, label.evaluation) for label in labels}
+    return {method for method, commits_of in folders.items() if any(True for _ in storage.list(commits_of))}
+
+
+def _own_commits(storage: Storage, label: Label) -> Iterator[Commit]:
+    for name, commit in commits(storage, label):
+        if commit.fingerprint != label.fingerprint:
+            raise RefusedError(
+                f"{storage.root}/{name}: its fingerprint is {commit.fingerprint!r}, that of its label "
+                f"{label.fingerprint!r}; `ssig audit --repair` removes it, and then this command does its unit again"
+            )
+        yield commit
+
+
+def statuses(storage: Storage, labels: Iterable[Label]) -> dict[str, dict[str, int]]:
+    """Committed rows by status under each method label."""
+    found: dict[str, dict[str, int]] = {}
+    for label in labels:
+        counts: dict[str, int] = {}
+        for _, commit in commits(storage, label):
+            for status, count in commit.statuses.items():
+                counts[status] = counts.get(status, 0) + count
+        found[label.method] = counts
+    return found

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline import faults
-from pipeline.plan import Label
-from pipeline.planning import statuses, units_to_do
-from pipeline.progress import Listener, Progress
+from pipeline.driver.progress import Listener, Progress
+from pipeline.driver.remaining import units_to_do
 from pipeline.report import build_report, report_is_current
+from pipeline.run.commit import statuses
+from pipeline.run.labels import Label
 from pipeline.shards.manifest import Kind, Manifest
 from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.progress import Listener, Progress
+from pipeline.driver.progress import Listener, Progress
 from ssig.models import Model, ModelWarning, load_model
 
 

@@ -1,0 +1,86 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import faults
+from pipeline.config import Job
+from pipeline.driver.admission import check_labels, check_output, check_target, job_labels, record_labels, record_run
+from pipeline.driver.dispatch import Dispatch, pool_of, try_methods
+from pipeline.driver.ending import Summary, finish
+from pipeline.driver.networks import load_network
+from pipeline.driver.progress import Listener, Progress, silent
+from pipeline.driver.ray_cluster import cluster
+from pipeline.driver.remaining import units_to_do
+from pipeline.driver.resources import shape
+from pipeline.report.reference import check_job
+from pipeline.run.commit import proven_labels
+from pipeline.run.deletion import forget_failed, forget_given_up
+from pipeline.run.labels import Label
+from pipeline.run.lease import Lease
+from pipeline.shards.classes import check_classes
+from pipeline.shards.manifest import check_readable
+from pipeline.shards.reading import expand
+from pipeline.storage import open_storage
+
+
+def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:
+    """Runs or resumes a job and writes its report.
+
+    Args:
+        job: the validated job.
+        listener: told of progress.
+        retry_failed: do units that hold failed rows again.
+
+    Raises:
+        UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing of the run has changed.
+        RunError: the run could not go on.
+    """
+    faults.point("driver-started", job.output.path)
+    progress = Progress()
+    storage = open_storage(job.output.path)
+    shards = expand(job.dataset.shards, Path.cwd())
+    manifest = check_output(job, storage, shards)
+    check_job(job, storage)
+    if manifest is None:
+        check_readable(shards)
+    chosen = job.model
+    model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
+    check_target(job, model)
+    for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
+        listener(progress, note)
+    labels: list[Label] = []
+    if manifest is not None:
+        labels = check_labels(storage, job_labels(job, manifest.hash, model))
+        if not retry_failed and not units_to_do(storage, manifest, labels):
+            record_labels(storage, labels)
+            return finish(storage, manifest, labels, listener, progress, reference=job.report.reference)
+    progress.phase = "trying the methods"
+    listener(progress, None)
+    try_methods(job, storage, model)
+    progress.phase = "starting Ray"
+    listener(progress, None)
+    with cluster() as joined:
+        size = shape(job.actors, joined.nodes, joined.grows)
+        with Lease(storage) as lease:
+            faults.point("after-lease", storage.root)
+            # Another driver may have begun since the directory was looked at.
+            manifest = check_output(job, storage, shards)
+            if manifest is None:
+                progress.phase = "reading the shards"
+                listener(progress, None)
+                manifest = record_run(job, storage, shards, lease)
+            labels = check_labels(storage, job_labels(job, manifest.hash, model))
+            record_labels(storage, labels)
+            if retry_failed:
+                forget_failed(storage, labels)
+            works = units_to_do(storage, manifest, labels)
+            forget_given_up(storage, works)
+            pool = pool_of(job.actors, job.seed, storage, labels, model, size)
+            timeout = job.actors.unit_timeout
+            proven = proven_labels(storage, labels)
+            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
+            dispatch.run()
+            ending = dispatch.ending
+            return finish(storage, manifest, labels, listener, progress, ending, job.report.reference)

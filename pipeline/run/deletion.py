@@ -1,0 +1,86 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+from pipeline.driver.schedule import Work
+from pipeline.run.commit import commits
+from pipeline.run.labels import Label, recorded_evaluations, recorded_labels
+from pipeline.run.layout import (
+    commit_name,
+    folder,
+    metrics_name,
+    table_name,
+)
+from pipeline.run.publishing import DamagedTableError, read_table
+from pipeline.shards.samples import Status
+from pipeline.storage.base import Storage
+
+
+def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
+    """What evaluations made of the attributions that a commit names: their commits and tables, commits first."""
+    unit = PurePosixPath(commit).stem
+    for one in evaluations:
+        if commit_name(one.model, one.method, unit) == commit:
+            yield commit_name(one.model, one.method, unit, one.evaluation, one.version)
+            yield metrics_name(one.model, one.method, unit, one.evaluation)
+
+
+def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
+    """Un-commits every unit that holds a failed row, so that it is done again; how many.
+
+    The commit goes first: a unit without its files must not look done. An attempt would go on from attributions that
+    lie there without a commit, so those are looked through too: this may have been cut off before.
+    """
+    labels = list(labels)
+    evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
+    forgotten: set[tuple[str, str]] = set()
+    for label in labels:
+        done = set()
+        for name, commit in list(commits(storage, label)):
+            done.add(commit.unit)
+            if set(commit.statuses) - {Status.OK}:
+                for file in (*measured_from(name, evaluations), name):
+                    storage.delete(file)
+                forgotten.add((label.method, commit.unit))
+                _forget_tables(storage, label, commit.unit)
+        for unit in _failed_leavings(storage, label, done):
+            _forget_tables(storage, label, unit)
+    return len(forgotten)
+
+
+def _forget_tables(storage: Storage, label: Label, unit: str) -> None:
+    """Removes what an uncommitted unit holds and what was said of it, last the attributions: they tell of failures."""
+    storage.delete(table_name("metrics", label.model, label.method, unit))
+    for entry in list(storage.list("quarantine")):
+        if entry.name.startswith(f"quarantine/poison-{unit}-"):
+            storage.delete(entry.name)
+    storage.delete(table_name("attributions", label.model, label.method, unit))
+
+
+def _failed_leavings(storage: Storage, label: Label, done: Set[str]) -> list[str]:
+    """Units beyond those that are done whose attributions hold a failed row."""
+    found = []
+    for entry in storage.list(f"attributions/{folder(label.model, label.method)}"):
+        unit = PurePosixPath(entry.name).stem
+        if unit not in done:
+            with suppress(DamagedTableError):  # made anew in any case
+                table = read_table(storage.read(entry.name), entry.name)
+                if set(table["status"].to_pylist()) - {Status.OK}:
+                    found.append(unit)
+    return found
+
+
+def forget_given_up(storage: Storage, works: Iterable[Work]) -> None:
+    """Drops the records of units that were left undone and are about to be tried again."""
+    recorded = {entry.name for entry in storage.list("quarantine")}
+    for name in recorded & {given_up_name(work.unit) for work in works}:
+        storage.delete(name)
+
+
+def given_up_name(unit: str) -> str:
+    """The record of a unit that was left undone."""
+    return f"quarantine/unit-{unit}.json"

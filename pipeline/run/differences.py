@@ -1,0 +1,70 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pipeline.run.records import RefusedError
+from pipeline.storage.jsontext import as_read, to_json
+
+# What `run.json` and configurations record beside what they freeze.
+RECORDED_ONLY = (
+    *("created", "versions", "machine", "fingerprint", "categories"),
+    *("position", "batch", "columns", "warnings", "input_source"),
+)
+
+
+def refuse_differences(old: Mapping[str, Any], new: Mapping[str, Any], what: str, advice: str) -> None:
+    """Raises `RefusedError` with a field-by-field diff unless both freeze the same."""
+    lines = [
+        f"  {field}: recorded {_short(before)}, asked for {_short(after)}"
+        for field, before, after in differences(_frozen_part(old), _frozen_part(new))
+    ]
+    if lines:
+        raise RefusedError("\n".join([f"{what}:", *lines, f"  ({advice})"]))
+
+
+def refuse_other_options(
+    asked: Mapping[str, Any], others: Iterable[tuple[str, Mapping[str, Any]]], advice: str
+) -> None:
+    """Keeps one column of a report from holding numbers that were measured in two ways.
+
+    Args:
+        asked: options and revision of each metric that is asked for.
+        others: what measured for the same model, in words, with those of its metrics.
+        advice: what to do in place of it.
+
+    Raises:
+        RefusedError: one of `others` has a metric with another value of an option that both know.
+    """
+    asked = as_read(asked)
+    for who, metrics in others:
+        alike = {name: asked[name].keys() & metrics[name].keys() for name in sorted(asked.keys() & metrics.keys())}
+        old, new = (
+            {f"metrics.{name}": {option: of[name][option] for option in options} for name, options in alike.items()}
+            for of in (metrics, asked)
+        )
+        refuse_differences(old, new, f"{who} has the same metric with other options", advice)
+
+
+def differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any]]:
+    """Each leaf in which two JSON values differ: dotted field, old value, new value."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [
+            difference
+            for name in sorted({*old, *new})
+            for difference in differences(old.get(name), new.get(name), f"{field}.{name}" if field else name)
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [d for i, (a, b) in enumerate(zip(old, new, strict=True)) for d in differences(a, b, f"{field}[{i}]")]
+    return [] if old == new else [(field, old, new)]
+
+
+def _frozen_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in RECORDED_ONLY}
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else to_json(value)
+    return text if len(text) <= 90 else text[:87] + "..."

@@ -1,0 +1,37 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from ssig.errors import UsageError
+
+MAPS_WANTED = "a run whose output.maps is float16 or float32"
+
+
+def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (n, ...) as they are stored, and the scale (n,) that gives them back: map = stored x scale.
+
+    Magnitudes of gradients underflow in float16, so each map is divided by its largest magnitude first.
+    """
+    if kind == "float32":
+        return values.astype(np.float32), np.ones(len(values), dtype=np.float32)
+    scale = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0).astype(np.float32)
+    scale[scale == 0] = 1
+    return (values / scale.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float16), scale
+
+
+def decode_maps(table: pa.Table) -> np.ndarray:
+    """(n, H, W) float32 maps of the rows that have one: stored values times `map_scale`.
+
+    Raises:
+        UsageError: the run stored no maps.
+    """
+    if "map" not in table.column_names:
+        raise UsageError("output.maps", "none", MAPS_WANTED)
+    column = table["map"].combine_chunks()
+    scale = table["map_scale"].drop_null().to_numpy().astype(np.float32)
+    stored: np.ndarray = column.storage.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    maps: np.ndarray = stored.reshape(-1, *column.type.shape) * scale[:, None, None]
+    return maps
