@@ -142,7 +142,7 @@ def attribute(
 
 def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from jobs.progress import Display
-    from pipeline.driver.attribute.attribute import attribute as run_job
+    from pipeline.driver.attribute import attribute as run_job
     from pipeline.run.trust import import_from_here
     from ssig.models.sources import runs_code
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from pipeline.config import load_job
-from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.attribute import attribute
 from pipeline.driver.dispatch import RunError
 from pipeline.driver.ending import EXIT_DONE, EXIT_FAILED_SAMPLES
 from pipeline.driver.telemetry import memory

@@ -106,7 +106,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
                 name = config_name(label.model, label.method, label.evaluation)
                 storage.create(name, to_json(_record(label), indent=1).encode())
             works = _works(storage, manifest, bases, labels)
-            forget_given_up(storage, works)
+            forget_given_up(storage, (work.unit for work in works))
             pool = pool_of(job.actors, record["seed"], storage, labels, model, size, Evaluator)
             timeout = job.actors.unit_timeout
             proven = proven_labels(storage, labels)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`attribute`: a whole job, from its checks to its report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             if retry_failed:
                 forget_failed(storage, labels)
             works = units_to_do(storage, manifest, labels)
-            forget_given_up(storage, works)
+            forget_given_up(storage, (work.unit for work in works))
             pool = pool_of(job.actors, job.seed, storage, labels, model, size)
             timeout = job.actors.unit_timeout
             proven = proven_labels(storage, labels)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What is frozen when a run starts: `run.json`, and the configuration of each label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The pool of Ray actors: who is ready, what each has in flight, and what happened to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
-from pipeline.driver.actor import CALLS_AT_ONCE, reason_of
+from pipeline.driver.actor import CALLS_AT_ONCE, STATUS, WATCH, reason_of
 from pipeline.driver.schedule import Failure, Order
 from pipeline.run.publishing import DamagedTableError
 from pipeline.tasks import Done, Task

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a run still has to do: the units that have no commit under one label or another."""
 
 from __future__ import annotations
 

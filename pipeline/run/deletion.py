@@ -1,4 +1,4 @@
-"""TODO."""
+"""What is taken out of a run so that it is done again: failed samples, units given up, and what was made of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import PurePosixPath
 
-from pipeline.driver.schedule import Work
 from pipeline.run.commit import commits
 from pipeline.run.labels import Label, recorded_evaluations, recorded_labels
-from pipeline.run.layout import (
-    commit_name,
-    folder,
-    metrics_name,
-    table_name,
-)
+from pipeline.run.layout import commit_name, folder, metrics_name, table_name
 from pipeline.run.publishing import DamagedTableError, read_table
 from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage
@@ -74,10 +68,10 @@ def _failed_leavings(storage: Storage, label: Label, done: Set[str]) -> list[str
     return found
 
 
-def forget_given_up(storage: Storage, works: Iterable[Work]) -> None:
+def forget_given_up(storage: Storage, units: Iterable[str]) -> None:
     """Drops the records of units that were left undone and are about to be tried again."""
     recorded = {entry.name for entry in storage.list("quarantine")}
-    for name in recorded & {given_up_name(work.unit) for work in works}:
+    for name in recorded & set(map(given_up_name, units)):
         storage.delete(name)
 
 

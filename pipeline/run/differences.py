@@ -1,4 +1,4 @@
-"""TODO."""
+"""Settings of a job against those that are recorded: each field that differs, and a refusal that lists them."""
 
 from __future__ import annotations
 

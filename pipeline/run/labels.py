@@ -1,20 +1,19 @@
-"""TODO."""
+"""The labels of a run: a model and a method under two names, each pair with its recorded configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.run.earlier import completed
 from pipeline.run.layout import EVALUATION_RECORDS, EVALUATIONS, config_name, is_evaluation_config
-from pipeline.run.records import _KINDS_SINCE_2, RefusedError, read_json
+from pipeline.run.records import RefusedError, read_json
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 
 # What workers that evaluate need of the configuration of the run's label.
 OF_THE_RUN = ("model", "method", "maps", "channels", "categories")
-
-
 # Fields of a label's configuration that others count on, and what each is; a hand may have edited them.
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "schema_version": (int,),
@@ -22,6 +21,11 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("dataset", "model", "method", "metrics"), (dict,)),
     **{"seed": (int,), "channels": (bool,), "categories": (list,), "model.name": (str,), "model.input_size": (list,)},
     **{"model.target": (str, int), "method.name": (str,), "method.options": (dict,)},
+}
+# Those that runs of schema 1 have not.
+_KINDS_SINCE_2: Mapping[str, tuple[type, ...]] = {
+    **{"columns": (list,), "position": (int,), "batch": (str,), "warnings": (list,)},
+    **{"revisions.method": (int,), "revisions.metrics": (dict,), "revisions.preparation": (int,)},
 }
 
 
@@ -42,6 +46,11 @@ class Label:
     def version(self) -> int:
         """The schema of its run."""
         return int(self.config["schema_version"])
+
+
+def with_all_options(label: Label) -> Label:
+    """The label with a value for each option, also for those that came up after it was recorded."""
+    return replace(label, config=completed(label.config))
 
 
 def recorded_labels(storage: Storage) -> list[Label]:

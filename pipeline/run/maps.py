@@ -1,4 +1,4 @@
-"""TODO."""
+"""Maps as they are stored: float16 or float32 with a scale each, so that no map overflows or vanishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is: `run.json`, frozen with the manifest, and one configuration per model-and-method label.
+"""The records of a run: `run.json`, frozen with the manifest, and what all its JSON files have in common.
 
 The fingerprint of a label is the SHA-256 of all that changes its results: data, seed, model with its weights, method
 with its options, metrics with theirs, and how maps are stored. Actors, paths and log levels stay out.
@@ -11,17 +11,11 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.run.earlier import completed
-from pipeline.run.labels import Label
-from pipeline.run.layout import (
-    MANIFEST,
-    RUN,
-)
+from pipeline.run.layout import MANIFEST, RUN
 from pipeline.run.schema import unreadable
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
@@ -33,11 +27,6 @@ from ssig.models import PREPARATION_REVISION
 from ssig.registry import METHODS, METRICS
 
 VERSIONED = ("ssig", "torch", "torchvision", "timm", "numpy", "pyarrow", "ray", "webdataset", "Pillow")
-# Those that runs of schema 1 have not.
-_KINDS_SINCE_2: Mapping[str, tuple[type, ...]] = {
-    **{"columns": (list,), "position": (int,), "batch": (str,), "warnings": (list,)},
-    **{"revisions.method": (int,), "revisions.metrics": (dict,), "revisions.preparation": (int,)},
-}
 
 
 class RefusedError(SsigError):
@@ -72,11 +61,6 @@ def measured_by(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Each metric of a configuration with its options and its revision: equal ones may be compared."""
     found = revisions_of(config)["metrics"]
     return {name: {**options, "revision": found[name]} for name, options in config["metrics"].items()}
-
-
-def with_all_options(label: Label) -> Label:
-    """The label with a value for each option, also for those that came up after it was recorded."""
-    return replace(label, config=completed(label.config))
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:

@@ -37,8 +37,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.run import schema
 from pipeline.shards.images import IMAGE_EXTENSIONS, no_image_member
+from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
 from pipeline.shards.tar_scan import Damage, Scan, TarMember, scan, why_no_tar
 from pipeline.storage import locate
@@ -59,7 +59,7 @@ _LABEL_LIMIT = 64  # bytes; a longer payload is no class number
 _GROUP_ROWS = 8192  # at least, of a row group: its entry in the file's index is as large as a hundred rows
 _GROUPS_IN_MEMORY = 4  # so that units that are done again do not make row groups be read again and again
 _PIECE_ROWS = 4096  # of a column that is read from end to end
-_SAMPLES = pa.schema([name for name in schema.MANIFEST if name.name != "unit"])
+_SAMPLES = pa.schema([name for name in MANIFEST if name.name != "unit"])
 
 
 class Kind(StrEnum):
@@ -112,7 +112,7 @@ class QuarantineRecord:
 
 
 class Manifest:
-    """The expected samples of a run, in a Parquet file of `schema.MANIFEST`: one row each, units one after another.
+    """The expected samples of a run, in a Parquet file of `MANIFEST`: one row each, units one after another.
 
     Args:
         file: the Parquet file, which stays open.
@@ -130,7 +130,7 @@ class Manifest:
         self._file, self._root = file, root
         with _readable(root):
             self._parquet = pq.ParquetFile(file)
-            if not self._parquet.schema_arrow.equals(schema.MANIFEST):
+            if not self._parquet.schema_arrow.equals(MANIFEST):
                 raise ValueError("its columns are not those of a manifest")
             about = json.loads(self._parquet.metadata.metadata[_META])
             self.shards = tuple(ShardRecord(*values) for values in about["shards"])
@@ -213,12 +213,12 @@ class Manifest:
     def _flat_columns(self) -> Iterator[tuple[str, pa.DataType, int, Iterable[pa.Array]]]:
         """Name, type, length and pieces of the columns without nesting: members as their number per row and one
         column per field."""
-        for column in schema.MANIFEST:
+        for column in MANIFEST:
             if column.name != "members":
                 yield column.name, column.type, len(self), self._column(column.name)
         yield "members", pa.int32(), len(self), map(pc.list_value_length, self._column("members"))
         total = sum(len(pc.list_flatten(piece)) for piece in self._column("members"))
-        for index, column in enumerate(schema.MANIFEST.field("members").type.value_type):
+        for index, column in enumerate(MANIFEST.field("members").type.value_type):
             pieces = (pc.struct_field(pc.list_flatten(piece), [index]) for piece in self._column("members"))
             yield f"members.{column.name}", column.type, total, pieces
 
@@ -298,7 +298,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     # Arrow's copy of the schema goes last, with metadata that are known at the end only.
     with (
         closing(_survey_all(shards, workers)) as surveys,
-        pq.ParquetWriter(file, schema.MANIFEST, store_schema=False) as writer,
+        pq.ParquetWriter(file, MANIFEST, store_schema=False) as writer,
     ):
         for ordinal, survey in enumerate(surveys):
             taken = survey.samples.slice(0, None if limit is None else limit - count)
@@ -318,10 +318,10 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
             "shards": [dataclasses.astuple(record) for record in records],
             "quarantine": [dataclasses.astuple(record) for record in quarantine],
         }
-        told = {**schema.MANIFEST.metadata, _META: to_json(about).encode()}
+        told = {**MANIFEST.metadata, _META: to_json(about).encode()}
         # Arrow's own copy of the schema, which alone holds what is said of columns; with all else that is told, or it
         # would hide it.
-        arrow = schema.MANIFEST.with_metadata(told).serialize().to_pybytes()
+        arrow = MANIFEST.with_metadata(told).serialize().to_pybytes()
         writer.add_key_value_metadata({**told, "ARROW:schema": base64.b64encode(arrow)})
     if count == 0:
         found = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
@@ -542,7 +542,7 @@ def _with_units(samples: pa.Table, ordinal: int, unit_size: int) -> pa.Table:
     count = samples.num_rows
     starts = [index - index % unit_size for index in range(count)]
     units = [Unit(ordinal, "", start, min(start + unit_size, count)).id for start in starts]
-    return samples.add_column(0, schema.MANIFEST.field("unit"), [pa.array(units, pa.string())]).cast(schema.MANIFEST)
+    return samples.add_column(0, MANIFEST.field("unit"), [pa.array(units, pa.string())]).cast(MANIFEST)
 
 
 def _row(values: dict[str, object]) -> ManifestRow:

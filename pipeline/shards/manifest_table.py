@@ -1,4 +1,4 @@
-"""TODO."""
+"""The Arrow schema of the manifest: one row for each sample that a run expects."""
 
 from __future__ import annotations
 

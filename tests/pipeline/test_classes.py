@@ -11,7 +11,7 @@ import pytest
 from tests_shards import jpeg
 
 from pipeline.config import load_job
-from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.attribute import attribute
 from pipeline.shards.classes import check_classes
 from pipeline.shards.pack import pack
 from pipeline.storage import open_storage

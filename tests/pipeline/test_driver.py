@@ -13,7 +13,7 @@ import pytest
 from tests_shards import members
 
 from pipeline.audit import audit
-from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.attribute import attribute
 from pipeline.driver.dispatch import RunError
 from pipeline.run.records import RefusedError
 from pipeline.status import status

@@ -16,7 +16,7 @@ import ssig.metrics  # noqa: F401  fills the registries
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import add_metrics
-from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.attribute import attribute
 from pipeline.repair import repair
 from pipeline.report import build_report
 from pipeline.run.earlier import BEFORE, completed, option_names

@@ -21,7 +21,7 @@ from jobs.cli import choice
 from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import _label, _record, add_metrics
-from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.attribute import attribute
 from pipeline.evaluator import Evaluator
 from pipeline.repair import repair
 from pipeline.report.provenance import provenance

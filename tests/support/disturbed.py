@@ -30,7 +30,7 @@ from small_runs import do_units
 from pipeline import faults
 from pipeline.audit import audit
 from pipeline.config import Job, load_job
-from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.attribute import attribute
 from pipeline.run.maps import decode_maps
 
 TABLE = "SSIG_FAULT_TABLE"

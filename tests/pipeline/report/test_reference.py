@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.driver.attribute.attribute import attribute
+from pipeline.driver.attribute import attribute
 from pipeline.report import build_report, report_is_current
 from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.run.reader import open_run
