@@ -29,7 +29,14 @@ from pipeline.run.commit import commits, proven_labels
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.earlier import completed
-from pipeline.run.labels import OF_THE_RUN, Label, evaluation_label, recorded_evaluations, recorded_labels
+from pipeline.run.labels import (
+    OF_THE_RUN,
+    Label,
+    evaluation_label,
+    recorded_evaluations,
+    recorded_labels,
+    with_all_options,
+)
 from pipeline.run.layout import config_name
 from pipeline.run.lease import Lease
 from pipeline.run.maps import MAPS_WANTED
@@ -45,7 +52,6 @@ from pipeline.run.records import (
     revisions_of,
     run_manifest,
     versions,
-    with_all_options,
 )
 from pipeline.run.trust import import_from_here, owner_of, refuse_foreign_code
 from pipeline.shards import manifest as manifests

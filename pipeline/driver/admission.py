@@ -15,7 +15,7 @@ from pipeline.config import Job
 from pipeline.driver.frozen import label_config, run_record
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.earlier import completed
-from pipeline.run.labels import Label, recorded_labels
+from pipeline.run.labels import Label, recorded_labels, with_all_options
 from pipeline.run.layout import (
     MANIFEST,
     OURS,
@@ -33,7 +33,6 @@ from pipeline.run.records import (
     refuse_earlier,
     revisions_of,
     run_manifest,
-    with_all_options,
 )
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
