@@ -117,7 +117,7 @@ def test_the_doors_are_opened_only_when_they_are_used() -> None:
         ("ssig/methods/planted.py", "from ...pipeline import schema"),
         ("ssig/methods/planted.py", "def f():\n    import pyarrow.parquet as pq"),
         ("ssig/planted.py", "import importlib\nimportlib.import_module('pydantic')"),
-        ("pipeline/worker.py", "from ray import put"),
+        ("pipeline/unit/worker.py", "from ray import put"),
         ("pipeline/planted.py", "import jobs.cli"),
         ("pipeline/planted.py", "import rich"),
         ("jobs/cli.py", "import ray"),

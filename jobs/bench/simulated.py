@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from pipeline.tasks import Done, Task
+from pipeline.unit.messages import Done, Task
 
 
 class SimulatedActor:

@@ -23,11 +23,11 @@ from ray.exceptions import RayError, RayTaskError
 from pipeline import faults
 from pipeline.driver.jemalloc import preloaded
 from pipeline.driver.telemetry import memory
-from pipeline.replicas import cache_folder, known_sizes, remember_sizes
 from pipeline.run.labels import Label
 from pipeline.storage import open_storage
-from pipeline.tasks import Done, Task
-from pipeline.worker import Worker, may_change_network
+from pipeline.unit.caches import cache_folder, known_sizes, remember_sizes
+from pipeline.unit.messages import Done, Task
+from pipeline.unit.worker import Worker, may_change_network
 from ssig.acceleration.optimise import Compile
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.errors import said, told

@@ -24,7 +24,6 @@ from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.resources import shape
 from pipeline.driver.schedule import Work
-from pipeline.evaluator import Evaluator
 from pipeline.run.commit import commits, proven_labels
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.differences import refuse_differences, refuse_other_options
@@ -60,6 +59,7 @@ from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.storage.jsontext import as_read, to_json
+from pipeline.unit.metrics_worker import Evaluator
 from ssig.errors import UsageError
 from ssig.models import PREPARATION_REVISION, Model
 from ssig.models.sources import runs_code

@@ -42,8 +42,8 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.jsontext import to_json
-from pipeline.tasks import Task
-from pipeline.worker import Worker
+from pipeline.unit.messages import Task
+from pipeline.unit.worker import Worker
 from ssig.engine.replica import Replica
 from ssig.engine.trial import try_method
 from ssig.errors import SsigError

@@ -17,7 +17,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 from pipeline.driver.actor import CALLS_AT_ONCE, STATUS, WATCH, reason_of
 from pipeline.driver.schedule import Failure, Order
 from pipeline.run.publishing import DamagedTableError
-from pipeline.tasks import Done, Task
+from pipeline.unit.messages import Done, Task
 
 
 @dataclass(eq=False)

@@ -7,7 +7,7 @@ import pytest
 from jobs.bench.scheduler import dispatch, measure
 from jobs.bench.simulated import SimulatedActor
 from pipeline.shards.samples import ManifestRow, Status
-from pipeline.tasks import Done, Task
+from pipeline.unit.messages import Done, Task
 
 
 def test_a_simulated_actor_answers_as_a_real_one() -> None:

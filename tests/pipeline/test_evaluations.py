@@ -22,7 +22,6 @@ from pipeline.audit import Kind, audit
 from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import _label, _record, add_metrics
 from pipeline.driver.attribute import attribute
-from pipeline.evaluator import Evaluator
 from pipeline.repair import repair
 from pipeline.report.provenance import provenance
 from pipeline.run.commit import proven_labels
@@ -34,7 +33,8 @@ from pipeline.shards import manifest as manifests
 from pipeline.shards.samples import Poison
 from pipeline.status import status
 from pipeline.storage import open_storage
-from pipeline.tasks import Task
+from pipeline.unit.messages import Task
+from pipeline.unit.metrics_worker import Evaluator
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.errors import UsageError
 from ssig.models import load_model

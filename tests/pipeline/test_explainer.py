@@ -15,7 +15,7 @@ import ssig.metrics.robustness.stability  # noqa: F401  (registers)
 from pipeline.audit import audit
 from pipeline.driver.actor import may_change_network
 from pipeline.run.labels import Label
-from pipeline.worker import Worker
+from pipeline.unit.worker import Worker
 from ssig.models import load_model, restore
 from ssig.models.loading import export
 

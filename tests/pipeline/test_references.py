@@ -14,10 +14,10 @@ import torch
 
 from pipeline.audit import audit
 from pipeline.driver.admission import record_run
-from pipeline.references import ReferencePool
 from pipeline.run.maps import decode_maps
 from pipeline.run.reader import open_run
 from pipeline.storage import open_storage
+from pipeline.unit.references import ReferencePool
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.device import Device
 from ssig.errors import UsageError

@@ -25,9 +25,9 @@ from pipeline.shards import manifest as manifests
 from pipeline.shards import reading
 from pipeline.shards.samples import ManifestRow, Poison
 from pipeline.storage import open_storage
-from pipeline.tables import Measured, merged
-from pipeline.tasks import Task
-from pipeline.worker import Worker, _tensor
+from pipeline.unit.messages import Task
+from pipeline.unit.tables import Measured, merged
+from pipeline.unit.worker import Worker, _tensor
 from ssig import attribute
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model

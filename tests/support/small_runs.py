@@ -10,8 +10,8 @@ from pipeline.driver.admission import check_labels, check_output, job_labels, re
 from pipeline.driver.remaining import units_to_do
 from pipeline.shards.reading import expand
 from pipeline.storage import open_storage
-from pipeline.tasks import Task
-from pipeline.worker import Worker
+from pipeline.unit.messages import Task
+from pipeline.unit.worker import Worker
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model
 

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.prepare import Prepared
 from pipeline.run.labels import Label
 from pipeline.run.maps import quantised
 from pipeline.run.schema import SHARED, attributions_schema, metrics_schema
 from pipeline.shards.samples import Status
 from pipeline.storage.fields import SCHEMA_VERSION
+from pipeline.unit.inputs import Prepared
 from ssig.registry import METRICS
 from ssig.types import Attribution
 

@@ -25,10 +25,6 @@ from torch import Tensor, nn
 import ssig.methods
 import ssig.metrics  # noqa: F401  (fills the registries)
 from pipeline import faults
-from pipeline.attributor import Attributor, Told, companions, silent
-from pipeline.evaluate import evaluate
-from pipeline.prepare import Prepared, prepare
-from pipeline.references import ReferencePool
 from pipeline.run.commit import Commit, write_commit
 from pipeline.run.labels import Label
 from pipeline.run.layout import TABLES, commit_name, metrics_name, table_name
@@ -38,8 +34,12 @@ from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Poison, Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
-from pipeline.tables import Measured, attributions_table, metrics_table
-from pipeline.tasks import Done, Task
+from pipeline.unit.attributor import Attributor, Told, companions, silent
+from pipeline.unit.inputs import Prepared, prepare
+from pipeline.unit.measuring import evaluate
+from pipeline.unit.messages import Done, Task
+from pipeline.unit.references import ReferencePool
+from pipeline.unit.tables import Measured, attributions_table, metrics_table
 from ssig.acceleration.allocator import return_memory
 from ssig.engine.device import Device
 from ssig.engine.replica import Replica

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.prepare import Prepared
-from pipeline.tables import Measured, merged
+from pipeline.unit.inputs import Prepared
+from pipeline.unit.tables import Measured, merged
 from ssig.engine.device import Device
 from ssig.metrics.evaluation import Evaluation, Explainer
 from ssig.models import Model

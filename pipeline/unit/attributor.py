@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pipeline.prepare import Prepared
-from pipeline.references import ReferencePool
-from pipeline.replicas import BaselineScores
 from pipeline.run.labels import Label
+from pipeline.unit.caches import BaselineScores
+from pipeline.unit.inputs import Prepared
+from pipeline.unit.references import ReferencePool
 from ssig.engine.device import Device
 from ssig.engine.explainer import Kept, MethodExplainer
 from ssig.engine.jobs import method_job

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from pipeline.attributor import Told
-from pipeline.prepare import Prepared
 from pipeline.run.commit import read_commit
 from pipeline.run.labels import Label
 from pipeline.run.layout import commit_name, table_name
 from pipeline.run.publishing import DamagedTableError, identity_of, read_table
 from pipeline.shards.samples import Status
-from pipeline.tasks import Task
-from pipeline.worker import Worker, _Unit
+from pipeline.unit.attributor import Told
+from pipeline.unit.inputs import Prepared
+from pipeline.unit.messages import Task
+from pipeline.unit.worker import Worker, _Unit
 from ssig.types import Attribution
 
 
