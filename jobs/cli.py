@@ -186,7 +186,7 @@ def report(
 @app.command()
 def status(run: Run, as_json: AsJson = False) -> int:
     """Tell how far a run is."""
-    from pipeline.status import status as state_of
+    from pipeline.checks.status import status as state_of
 
     state = state_of(run)
     if as_json:
@@ -213,8 +213,8 @@ def audit(
     as_json: AsJson = False,
 ) -> int:
     """Prove from the files alone that every expected sample has exactly one row; exit 1 if not."""
-    from pipeline.audit import audit as examine
-    from pipeline.repair import repair as mend
+    from pipeline.checks.audit import audit as examine
+    from pipeline.checks.repair import repair as mend
 
     mended = mend(run) if repair else None
     result = examine(run) if mended is None else mended.audit

@@ -38,7 +38,7 @@ from disturbed import ACTOR_STEPS, Disturbed, assert_same_numbers, drive, keys_o
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from pipeline import faults  # noqa: E402
-from pipeline.audit import audit  # noqa: E402
+from pipeline.checks.audit import audit  # noqa: E402
 from ssig.errors import SsigError  # noqa: E402
 
 IMAGES_PER_SHARD = 50

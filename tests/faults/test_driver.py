@@ -25,7 +25,7 @@ from disturbed import (
 )
 from tests_shards import members, write_tar
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(SUPPORT))
 
 from tests_shards import members, write_tar  # noqa: E402
 
-from pipeline.audit import audit  # noqa: E402
+from pipeline.checks.audit import audit  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

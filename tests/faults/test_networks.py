@@ -12,7 +12,7 @@ import pytest
 from disturbed import Disturbed, drive, keys_of, small_job, start, work_off
 from tests_shards import members, write_tar
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

@@ -13,7 +13,7 @@ import pytest
 from disturbed import Disturbed, await_that, contents, go_on, is_stopped, small_disk, small_job, work_off
 
 from pipeline import faults
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.config import Job
 
 UNIT = "000000-000002-000004"  # the second of three

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.run.differences import RECORDED_ONLY
 from pipeline.run.layout import commit_folder
 from pipeline.run.reader import open_run

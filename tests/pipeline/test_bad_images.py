@@ -18,7 +18,7 @@ from PIL import Image
 from small_runs import do_units
 from tests_shards import jpeg, write_tar
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.config import load_job
 from pipeline.shards import manifest, reading
 from pipeline.shards.reading import read_unit

@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
+from pipeline.checks.repair import repair
+from pipeline.checks.status import status
 from pipeline.config import Job, load_evaluation
 from pipeline.driver.added_metrics import add_metrics
-from pipeline.repair import repair
 from pipeline.report import build_report
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
-from pipeline.status import status
 from ssig.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))

@@ -25,7 +25,7 @@ from small_runs import do_units
 from tests_shards import jpeg
 from webdataset.tariterators import base_plus_ext
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.config import load_job
 from pipeline.driver.ending import finish
 from pipeline.driver.progress import Progress, silent

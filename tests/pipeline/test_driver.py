@@ -12,11 +12,11 @@ import duckdb
 import pytest
 from tests_shards import members
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
+from pipeline.checks.status import status
 from pipeline.driver.attribute import attribute
 from pipeline.driver.dispatch import RunError
 from pipeline.run.records import RefusedError
-from pipeline.status import status
 from ssig.errors import ModelError, UsageError
 
 Make = Callable[..., Any]

@@ -13,16 +13,16 @@ from tests_shards import members, write_tar
 
 import ssig.methods
 import ssig.metrics  # noqa: F401  fills the registries
-from pipeline.audit import Kind, audit
+from pipeline.checks.audit import Kind, audit
+from pipeline.checks.repair import repair
+from pipeline.checks.status import status
 from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import add_metrics
 from pipeline.driver.attribute import attribute
-from pipeline.repair import repair
 from pipeline.report import build_report
 from pipeline.run.earlier import BEFORE, completed, option_names
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
-from pipeline.status import status
 
 Make = Callable[..., Any]
 

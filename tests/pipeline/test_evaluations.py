@@ -18,11 +18,12 @@ import yaml
 from tests_shards import members
 
 from jobs.cli import choice
-from pipeline.audit import Kind, audit
+from pipeline.checks.audit import Kind, audit
+from pipeline.checks.repair import repair
+from pipeline.checks.status import status
 from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import _label, _record, add_metrics
 from pipeline.driver.attribute import attribute
-from pipeline.repair import repair
 from pipeline.report.provenance import provenance
 from pipeline.run.commit import proven_labels
 from pipeline.run.labels import recorded_evaluations, recorded_labels
@@ -31,7 +32,6 @@ from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
 from pipeline.shards import manifest as manifests
 from pipeline.shards.samples import Poison
-from pipeline.status import status
 from pipeline.storage import open_storage
 from pipeline.unit.messages import Task
 from pipeline.unit.metrics_worker import Evaluator

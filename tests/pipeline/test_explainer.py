@@ -12,7 +12,7 @@ import pytest
 
 import ssig.metrics.randomisation.mprt
 import ssig.metrics.robustness.stability  # noqa: F401  (registers)
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.driver.actor import may_change_network
 from pipeline.run.labels import Label
 from pipeline.unit.worker import Worker

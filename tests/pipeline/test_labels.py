@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import _label, add_metrics
 from pipeline.driver.admission import check_labels, job_labels

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.run.reader import open_run
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.driver.admission import record_run
 from pipeline.run.maps import decode_maps
 from pipeline.run.reader import open_run

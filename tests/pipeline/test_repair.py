@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.audit import Kind, audit
+from pipeline.checks.audit import Kind, audit
+from pipeline.checks.repair import repair
 from pipeline.config import Job
-from pipeline.repair import repair
 from pipeline.run.lease import Lease, LeaseHeldError
 from pipeline.run.records import RefusedError
 from pipeline.storage import open_storage
@@ -226,7 +226,7 @@ def test_a_repair_that_was_overtaken_during_its_audit_touches_nothing(
         storage.create(".lease/000002.json", b"{}")
         return found
 
-    monkeypatch.setattr("pipeline.repair.audit", slow)
+    monkeypatch.setattr("pipeline.checks.repair.audit", slow)
     before = files(run)
     with pytest.raises(LeaseHeldError, match="taken this run over"):
         repair(str(run))

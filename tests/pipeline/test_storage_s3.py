@@ -247,7 +247,7 @@ def rows_of(run: str, metrics: tuple[str, ...] = ("insertion", "roc_auc")) -> It
 def test_a_run_on_a_store_that_fails_is_the_run_on_a_disk(
     s3: S3, remote_shard: str, make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path
 ) -> None:
-    from pipeline.audit import audit
+    from pipeline.checks.audit import audit
     from pipeline.report import build_report, report_is_current
 
     local = str(work_off(make_job(make_shard(count=6), output__path=str(tmp_path / "local"))))

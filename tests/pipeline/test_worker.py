@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.run.deletion import forget_failed
 from pipeline.run.labels import recorded_labels
 from pipeline.run.layout import commit_name, table_name

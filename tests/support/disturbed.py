@@ -28,7 +28,7 @@ import torch
 from small_runs import do_units
 
 from pipeline import faults
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.config import Job, load_job
 from pipeline.driver.attribute import attribute
 from pipeline.run.maps import decode_maps
@@ -46,7 +46,7 @@ PRELOADED = (
     "duckdb",
     "pandas",
     "pipeline.driver.dispatch",
-    "pipeline.audit",
+    "pipeline.checks.audit",
     "pipeline.storage.local",
     "ssig.acceleration.ready_replica",
 )

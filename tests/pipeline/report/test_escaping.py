@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 from pipeline.report import build_report
 from pipeline.report.render import _markdown_text
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.audit import AuditResult, Finding, Kind, audit
+from pipeline.checks.audit import AuditResult, Finding, Kind, audit
 from pipeline.run.deletion import measured_from
 from pipeline.run.labels import Label, recorded_evaluations, recorded_labels
 from pipeline.run.lease import Lease
