@@ -24,10 +24,10 @@ import ssig.metrics
 import ssig.metrics.certainty.alignment
 import ssig.metrics.certainty.certainty
 import ssig.metrics.certainty.certainty_nce  # noqa: F401  (fills the registries)
+from pipeline.report.statistics import intervals
 from pipeline.shards import manifest
 from pipeline.shards.classes import check_classes
 from pipeline.shards.reading import read_unit
-from pipeline.statistics import intervals
 from pipeline.unit.inputs import Prepared, prepare
 from ssig.engine.device import Device
 from ssig.engine.explainer import MethodExplainer

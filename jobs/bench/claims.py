@@ -6,7 +6,7 @@
                    worse than the reference, and how many such verdicts a report has on average
 
 *Before* is the percentile interval of 2,000 bootstrap samples, without a correction for the number of comparisons: a
-claim wherever it excludes 0. *After* is what `pipeline.statistics` and `pipeline.ranks` do.
+claim wherever it excludes 0. *After* is what `pipeline.report.statistics` and `pipeline.report.ranks` do.
 
 Methods are exchangeable: all of a column's images share a difficulty, each method has a part that its columns share,
 and the rest is independent,
@@ -26,9 +26,9 @@ import numpy as np
 from scipy import stats
 
 from jobs.bench.timing import machine
-from pipeline.coverage import skewness
-from pipeline.ranks import lead
-from pipeline.statistics import ALPHA, CONFIDENCE, holm, intervals, paired
+from pipeline.report.coverage import skewness
+from pipeline.report.ranks import lead
+from pipeline.report.statistics import ALPHA, CONFIDENCE, holm, intervals, paired
 
 COUNTS = (2, 3, 5, 8, 10, 20, 50, 200)
 RESAMPLES = 2000
@@ -97,7 +97,7 @@ def measure(samples: int = 10_000, reports: int = 2000, seed: int = 0, table: bo
         samples: of each law and number of images.
         reports: of each kind; a tenth of them where there are many methods.
         seed: of all random numbers.
-        table: in place of the three, the coverage by skewness that `pipeline.coverage` keeps.
+        table: in place of the three, the coverage by skewness that `pipeline.report.coverage` keeps.
     """
     settings = {"samples": samples, "reports": reports, "seed": seed, "machine": machine()}
     if table:

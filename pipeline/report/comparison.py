@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.coverage import reached_coverage, skewness
-from pipeline.ranks import ColumnLead, friedman, lead, rank_intervals
+from pipeline.report.coverage import reached_coverage, skewness
 from pipeline.report.measurements import Column, Measurements
-from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals, paired
+from pipeline.report.ranks import ColumnLead, friedman, lead, rank_intervals
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals, paired
 from ssig.registry import FAMILIES
 
 # An interval is said to fall short where the simulation reached so much less than it promises.

@@ -25,10 +25,10 @@ from pipeline.report.findings import cautions, chance_alert, classes_of, correct
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.measurements import Column, Failure, Measurements, gather, quarantine_rows
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.run.reader import Run
 from pipeline.shards.samples import Status
-from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST
 from ssig.registry import FAMILIES
 
 REPORT_VERSION = 5

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.measurements import Measurements, Source, lists, sources
+from pipeline.report.statistics import intervals
 from pipeline.run.reader import Run
-from pipeline.statistics import intervals
 from ssig.errors import UsageError
 from ssig.registry import METRICS
 

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.report import numbers
 from pipeline.report.comparison import Comparison, Estimate, Grouping, Lead
 from pipeline.report.measurements import Column
-from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 
 FEW = 100
 CLAIM = 1000

@@ -22,8 +22,8 @@ import numpy as np
 
 from pipeline.report.comparison import Estimate
 from pipeline.report.measurements import Measurements, Source, lists, parsed, sources
+from pipeline.report.statistics import CONFIDENCE
 from pipeline.run.reader import Run
-from pipeline.statistics import CONFIDENCE
 from ssig.randomness import Stream
 from ssig.registry import MetricSpec
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.coverage import reached_coverage, skewness
-from pipeline.statistics import FEWEST
+from pipeline.report.coverage import reached_coverage, skewness
+from pipeline.report.statistics import FEWEST
 
 
 def test_skewness_is_scipys_on_the_numbers_of_each_column() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.ranks import friedman, lead, rank_intervals
-from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST, pairwise
+from pipeline.report.ranks import friedman, lead, rank_intervals
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, pairwise
 
 UP = np.array([1])
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from pipeline.statistics import (
+from pipeline.report.statistics import (
     CONFIDENCE,
     FEWEST,
     STUDENTISED,

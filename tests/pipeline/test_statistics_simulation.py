@@ -12,9 +12,9 @@ import pytest
 from measured import many, measured
 
 from jobs.bench.claims import LAWS, Claims, claims, coverage, false_claims, lognormal, panel, reached
-from pipeline.coverage import reached_coverage
 from pipeline.report.comparison import compare
-from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST
+from pipeline.report.coverage import reached_coverage
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 
 SAMPLES = 1000
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from pipeline.report import build_report, report_is_current
-from pipeline.statistics import intervals
+from pipeline.report.statistics import intervals
 from ssig.errors import UsageError
 
 MODEL = "small & quick"

@@ -12,7 +12,7 @@ from measured import DOWN, NEITHER, UP, many, measured, shifted
 from pipeline.report.comparison import Comparison, Rank, compare, mean_estimates
 from pipeline.report.findings import chance_alert, correction, summary
 from pipeline.report.measurements import Column
-from pipeline.statistics import FEWEST
+from pipeline.report.statistics import FEWEST
 
 
 def compared(values: np.ndarray, methods: tuple[str, ...], columns: Sequence[Column] = (UP,)) -> Comparison:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.statistics import FEWEST
+from pipeline.report.statistics import FEWEST
 
 _COLUMNS = 64  # at once, which keeps memory flat in their number
 _EQUAL = 1e-6  # a spread that is the rounding of float32 numbers, relative to them

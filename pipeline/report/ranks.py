@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from pipeline.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm, pairwise
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm, pairwise
 
 
 @dataclass(frozen=True)
