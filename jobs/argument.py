@@ -33,10 +33,10 @@ def argument(
 
     from jobs.bench.networks import development_shards
     from jobs.printing import print_json
-    from pipeline.argument import Settings, measure
     from pipeline.driver.networks import load_network
     from pipeline.driver.progress import Progress
-    from pipeline.report.argument import write
+    from pipeline.paper.figures import write
+    from pipeline.paper.measure import Settings, measure
     from pipeline.run.trust import import_from_here
     from pipeline.shards.photographs import write_photographs
     from pipeline.shards.reading import expand

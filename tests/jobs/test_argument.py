@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pipeline.argument
+import pipeline.paper.measure
 import ssig.acceleration.ready_replica
-from pipeline.argument import CERTAINTY, SAMPLERS, STRENGTHS, Settings, contenders, measure
-from pipeline.report.argument import page
+from pipeline.paper.figures import page
+from pipeline.paper.measure import CERTAINTY, SAMPLERS, STRENGTHS, Settings, contenders, measure
 from ssig.engine.device import Device
 from ssig.engine.replica import Replica
 from ssig.models import load_model
@@ -110,7 +110,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     device = Device(Replica(model, micro_batch=2))
     settings = Settings(samples=2, draws=1, target="label", features="logits")
     whole = measure(device, model, [shard], 5, settings)
-    monkeypatch.setattr(pipeline.argument, "CHUNK", 2)
+    monkeypatch.setattr(pipeline.paper.measure, "CHUNK", 2)
     chunked = measure(device, model, [shard], 5, settings)
     device.close()
     assert whole["metrics"]["alignment"]["features"] == "logits"

@@ -1,4 +1,4 @@
-"""Figures and page of `pipeline.argument`: certainty by method, alignment by sampler, saturation by strength."""
+"""Figures and page of `pipeline.paper.measure`: certainty by method, alignment by sampler, saturation by strength."""
 
 from __future__ import annotations
 
