@@ -27,8 +27,8 @@ from jobs.surroundings import prepare
 from ssig.errors import ModelError, SsigError, UsageError, told
 
 if TYPE_CHECKING:
-    from pipeline.config import Job
     from pipeline.driver.ending import Summary
+    from pipeline.job.configuration import Job
 
 DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"
@@ -88,7 +88,7 @@ def _exit_code(error: SsigError) -> int:
 @app.command()
 def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo") -> int:
     """Attribute the bundled photographs with a pretrained network and write a report."""
-    from pipeline.config import load_job
+    from pipeline.job.configuration import load_job
     from pipeline.shards.photographs import write_photographs
 
     overrides = {
@@ -120,7 +120,7 @@ def attribute(
     retry_failed: Annotated[bool, typer.Option(help="Do units that hold failed rows again.")] = False,
 ) -> int:
     """Run a job, or go on with it where it was stopped."""
-    from pipeline.config import load_job
+    from pipeline.job.configuration import load_job
 
     given: dict[str, Any] = {
         "dataset.shards": shards,
@@ -280,8 +280,8 @@ def evaluate(
 ) -> int:
     """Add metrics to a run from its stored maps, or go on with it."""
     from jobs.progress import Display
-    from pipeline.config import load_evaluation
     from pipeline.driver.added_metrics import add_metrics
+    from pipeline.job.configuration import load_evaluation
 
     given: dict[str, Any] = {
         "metrics": [choice("--metric", text) for text in metric or []],
@@ -343,7 +343,7 @@ def assignment(text: str) -> tuple[str, Any]:
 
 def typed(option: str, field: str, value: str, given: str) -> Any:
     """The value of a field: a label is the text as it was typed, quotes aside."""
-    from pipeline.config import TEXTS
+    from pipeline.job.configuration import TEXTS
 
     if field.rpartition(".")[2] in TEXTS and not value.strip().startswith(("'", '"')):
         return value.strip()

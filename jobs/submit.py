@@ -25,7 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from pipeline.config import TEXTS, load_job
+from pipeline.job.configuration import TEXTS, load_job
 from pipeline.storage import yaml12
 from ssig.errors import SsigError, UsageError, said, told
 from ssig.models.weight_files import is_weight_file

@@ -136,7 +136,10 @@ def test_a_planted_violation_is_found(file: str, line: str, tmp_path: Path) -> N
     [
         ("ssig/methods/fine.py", "from ..types import Group\nfrom . import ig\nimport math, torch.nn"),
         ("pipeline/driver/actor.py", "import ray\nimport ssig\nimport pyarrow"),
-        ("jobs/submit.py", "from ray.job_submission import JobSubmissionClient\nimport pipeline.config, rich"),
+        (
+            "jobs/submit.py",
+            "from ray.job_submission import JobSubmissionClient\nimport pipeline.job.configuration, rich",
+        ),
     ],
 )
 def test_allowed_imports_pass(file: str, line: str, tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
-from pipeline.config import load_job
 from pipeline.driver.attribute import attribute
 from pipeline.driver.dispatch import RunError
 from pipeline.driver.ending import EXIT_DONE, EXIT_FAILED_SAMPLES
 from pipeline.driver.telemetry import memory
+from pipeline.job.configuration import load_job
 from ssig.errors import UsageError
 
 MOST_GROWTH_BYTES = 1_200_000_000

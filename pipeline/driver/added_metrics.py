@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.config import EvaluationJob, metrics_config
 from pipeline.driver.dispatch import Dispatch, pool_of
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
@@ -24,6 +23,7 @@ from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.resources import shape
 from pipeline.driver.schedule import Work
+from pipeline.job.configuration import EvaluationJob, metrics_config
 from pipeline.run.commit import commits, proven_labels
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.differences import refuse_differences, refuse_other_options

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline import faults
-from pipeline.config import Job
 from pipeline.driver.frozen import label_config, run_record
+from pipeline.job.configuration import Job
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.earlier import completed
 from pipeline.run.labels import Label, recorded_labels, with_all_options

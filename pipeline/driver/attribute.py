@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import faults
-from pipeline.config import Job
 from pipeline.driver.admission import check_labels, check_output, check_target, job_labels, record_labels, record_run
 from pipeline.driver.dispatch import Dispatch, pool_of, try_methods
 from pipeline.driver.ending import Summary, finish
@@ -14,6 +13,7 @@ from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.resources import shape
+from pipeline.job.configuration import Job
 from pipeline.report.reference import check_job
 from pipeline.run.commit import proven_labels
 from pipeline.run.deletion import forget_failed, forget_given_up

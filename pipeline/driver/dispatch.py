@@ -23,7 +23,6 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from pipeline import faults
-from pipeline.config import Actors, Job
 from pipeline.driver.actor import AttributionActor, remote_class
 from pipeline.driver.ending import EXIT_INTERRUPTED, Ending
 from pipeline.driver.pool import Event, Member, Pool
@@ -32,6 +31,7 @@ from pipeline.driver.ray_cluster import is_gone, nodes
 from pipeline.driver.resources import Shape, places, wording
 from pipeline.driver.schedule import Order, Schedule, Work, time_limit
 from pipeline.driver.telemetry import Telemetry
+from pipeline.job.configuration import Actors, Job
 from pipeline.run.deletion import given_up_name
 from pipeline.run.labels import Label
 from pipeline.run.layout import config_name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.config import Job, MethodChoice, method_config, metrics_config
+from pipeline.job.configuration import Job, MethodChoice, method_config, metrics_config
 from pipeline.run.labels import Label
 from pipeline.run.records import canonical, checksum, revisions, versions
 from pipeline.shards.manifest import Manifest

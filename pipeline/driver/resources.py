@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.config import Actors
+from pipeline.job.configuration import Actors
 from ssig.errors import UsageError
 
 # What an actor on the CPU may come to hold: libraries, a replica, micro-batches and two units of images and maps.

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 import ssig.methods  # noqa: F401  fills METHODS
-from pipeline.config import Job
+from pipeline.job.configuration import Job
 from pipeline.run.labels import recorded_labels
 from pipeline.run.reader import Run
 from pipeline.storage.base import Storage

@@ -14,7 +14,7 @@ from disturbed import Disturbed, await_that, contents, go_on, is_stopped, small_
 
 from pipeline import faults
 from pipeline.checks.audit import audit
-from pipeline.config import Job
+from pipeline.job.configuration import Job
 
 UNIT = "000000-000002-000004"  # the second of three
 IG = "model=networks%3Atiny/method=ig"

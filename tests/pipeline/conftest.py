@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Job, load_job
+from pipeline.job.configuration import Job, load_job
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))

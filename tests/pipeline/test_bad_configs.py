@@ -14,8 +14,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import LONGEST_LABELS, Job, load_evaluation, load_job
 from pipeline.driver.added_metrics import add_metrics
+from pipeline.job.configuration import LONGEST_LABELS, Job, load_evaluation, load_job
 from pipeline.run.trust import import_from_here, owner_of, refuse_foreign_code
 from pipeline.storage import open_storage
 from ssig.errors import UsageError

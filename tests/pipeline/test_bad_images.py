@@ -19,7 +19,7 @@ from small_runs import do_units
 from tests_shards import jpeg, write_tar
 
 from pipeline.checks.audit import audit
-from pipeline.config import load_job
+from pipeline.job.configuration import load_job
 from pipeline.shards import manifest, reading
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import Sample

@@ -19,8 +19,8 @@ import pytest
 from pipeline.checks.audit import audit
 from pipeline.checks.repair import repair
 from pipeline.checks.status import status
-from pipeline.config import Job, load_evaluation
 from pipeline.driver.added_metrics import add_metrics
+from pipeline.job.configuration import Job, load_evaluation
 from pipeline.report import build_report
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError

@@ -26,9 +26,9 @@ from tests_shards import jpeg
 from webdataset.tariterators import base_plus_ext
 
 from pipeline.checks.audit import audit
-from pipeline.config import load_job
 from pipeline.driver.ending import finish
 from pipeline.driver.progress import Progress, silent
+from pipeline.job.configuration import load_job
 from pipeline.run.labels import recorded_labels
 from pipeline.shards import manifest
 from pipeline.shards.reading import read_unit

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests_shards import jpeg
 
-from pipeline.config import load_job
 from pipeline.driver.attribute import attribute
+from pipeline.job.configuration import load_job
 from pipeline.shards.classes import check_classes
 from pipeline.shards.pack import pack
 from pipeline.storage import open_storage

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_job
+from pipeline.job.configuration import load_job
 from ssig.errors import UsageError
 
 MINIMAL = {"dataset.shards": ["a.tar"], "output.path": "runs/a"}

@@ -16,9 +16,9 @@ import ssig.metrics  # noqa: F401  fills the registries
 from pipeline.checks.audit import Kind, audit
 from pipeline.checks.repair import repair
 from pipeline.checks.status import status
-from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import add_metrics
 from pipeline.driver.attribute import attribute
+from pipeline.job.configuration import load_evaluation
 from pipeline.report import build_report
 from pipeline.run.earlier import BEFORE, completed, option_names
 from pipeline.run.reader import open_run

@@ -21,9 +21,9 @@ from jobs.cli import choice
 from pipeline.checks.audit import Kind, audit
 from pipeline.checks.repair import repair
 from pipeline.checks.status import status
-from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import _label, _record, add_metrics
 from pipeline.driver.attribute import attribute
+from pipeline.job.configuration import load_evaluation
 from pipeline.report.provenance import provenance
 from pipeline.run.commit import proven_labels
 from pipeline.run.labels import recorded_evaluations, recorded_labels

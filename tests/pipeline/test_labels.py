@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from pipeline.checks.audit import audit
-from pipeline.config import load_evaluation
 from pipeline.driver.added_metrics import _label, add_metrics
 from pipeline.driver.admission import check_labels, job_labels
+from pipeline.job.configuration import load_evaluation
 from pipeline.report.provenance import provenance
 from pipeline.run.labels import evaluation_label, recorded_labels
 from pipeline.run.reader import open_run

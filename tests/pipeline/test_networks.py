@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import load_evaluation, load_job
 from pipeline.driver.added_metrics import _model
 from pipeline.driver.networks import load_network
 from pipeline.driver.progress import Progress, silent
+from pipeline.job.configuration import load_evaluation, load_job
 from pipeline.run.labels import Label
 from pipeline.storage import open_storage
 from ssig.errors import UsageError

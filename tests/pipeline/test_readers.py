@@ -17,7 +17,7 @@ import pytest
 from tests_shards import members
 
 import ssig.metrics  # noqa: F401  fills METRICS
-from pipeline.config import load_evaluation
+from pipeline.job.configuration import load_evaluation
 from pipeline.run import schema
 from pipeline.run.layout import folder, reads_as_value
 from pipeline.run.reader import open_run

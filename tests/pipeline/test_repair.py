@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.checks.audit import Kind, audit
 from pipeline.checks.repair import repair
-from pipeline.config import Job
+from pipeline.job.configuration import Job
 from pipeline.run.lease import Lease, LeaseHeldError
 from pipeline.run.records import RefusedError
 from pipeline.storage import open_storage

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Actors
 from pipeline.driver.resources import Shape, places, shape, wording
+from pipeline.job.configuration import Actors
 from ssig.errors import UsageError
 
 LAPTOP = [{"CPU": 2.0}]

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.config import load_job
+from pipeline.job.configuration import load_job
 from pipeline.shards import images, manifest, reading
 from pipeline.shards.pack import write_tar
 from pipeline.shards.reading import expand, read_unit

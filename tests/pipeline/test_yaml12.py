@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cli import assignment, choice, scalar
 from jobs.submit import job_for_cluster
-from pipeline.config import TEXTS, load_job
+from pipeline.job.configuration import TEXTS, load_job
 from pipeline.storage.yaml12 import YAMLError, dump, load
 from ssig.errors import UsageError
 

@@ -29,8 +29,8 @@ from small_runs import do_units
 
 from pipeline import faults
 from pipeline.checks.audit import audit
-from pipeline.config import Job, load_job
 from pipeline.driver.attribute import attribute
+from pipeline.job.configuration import Job, load_job
 from pipeline.run.maps import decode_maps
 
 TABLE = "SSIG_FAULT_TABLE"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.config import Job
 from pipeline.driver.admission import check_labels, check_output, job_labels, record_labels, record_run
 from pipeline.driver.remaining import units_to_do
+from pipeline.job.configuration import Job
 from pipeline.shards.reading import expand
 from pipeline.storage import open_storage
 from pipeline.unit.messages import Task

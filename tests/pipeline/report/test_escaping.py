@@ -65,7 +65,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small_runs import do_units
     from tests_shards import jpeg, write_tar
 
-    from pipeline.config import load_job
+    from pipeline.job.configuration import load_job
 
     folder = tmp_path_factory.mktemp("hostile")
     key = MARK.replace(".", "").replace("/", "")

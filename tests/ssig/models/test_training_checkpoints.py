@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config import load_job
+from pipeline.job.configuration import load_job
 from ssig.errors import ModelError
 from ssig.models import ModelWarning, checkpoint, load_model
 from ssig.models.weight_files import SUFFIXES, is_weight_file
