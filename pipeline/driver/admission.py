@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.driver.frozen import label_config, run_record
 from pipeline.job.configuration import Job
 from pipeline.run.differences import refuse_differences, refuse_other_options
@@ -100,7 +100,7 @@ def record_run(job: Job, storage: Storage, shards: Sequence[str], lease: Lease |
         LeaseHeldError: another driver has recorded the run meanwhile: this one stood still for longer than its lease.
     """
     manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
-    faults.point("before-manifest", storage.root)
+    fault_points.point("before-manifest", storage.root)
     if not manifest.save(storage):
         # A start that was cut off left its manifest; without run.json it binds nobody.
         if lease is not None:
@@ -109,12 +109,12 @@ def record_run(job: Job, storage: Storage, shards: Sequence[str], lease: Lease |
             raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
         storage.delete(MANIFEST)
         manifest.save(storage)
-    faults.point("after-manifest", storage.root)
+    fault_points.point("after-manifest", storage.root)
     for number, fault in enumerate(manifest.quarantine):
         storage.put(f"quarantine/shard-{number:06d}.json", to_json({**asdict(fault), "attempts": 1}).encode())
     if not storage.create(RUN, to_json(run_record(job, manifest), indent=1).encode()):
         raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
-    faults.point("after-run-record", storage.root)
+    fault_points.point("after-run-record", storage.root)
     return manifest
 
 
@@ -239,4 +239,4 @@ def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
     """Publishes the configurations of new labels."""
     for label in labels:
         storage.create(config_name(label.model, label.method), to_json(label.config, indent=1).encode())
-    faults.point("after-labels", storage.root)
+    fault_points.point("after-labels", storage.root)

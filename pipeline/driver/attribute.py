@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.driver.admission import check_labels, check_output, check_target, job_labels, record_labels, record_run
 from pipeline.driver.dispatch import Dispatch, pool_of, try_methods
 from pipeline.driver.ending import Summary, finish
@@ -37,7 +37,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing of the run has changed.
         RunError: the run could not go on.
     """
-    faults.point("driver-started", job.output.path)
+    fault_points.point("driver-started", job.output.path)
     progress = Progress()
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
@@ -64,7 +64,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     with cluster() as joined:
         size = shape(job.actors, joined.nodes, joined.grows)
         with Lease(storage) as lease:
-            faults.point("after-lease", storage.root)
+            fault_points.point("after-lease", storage.root)
             # Another driver may have begun since the directory was looked at.
             manifest = check_output(job, storage, shards)
             if manifest is None:

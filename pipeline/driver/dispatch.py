@@ -22,7 +22,7 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.driver.actor import AttributionActor, remote_class
 from pipeline.driver.ending import EXIT_INTERRUPTED, Ending
 from pipeline.driver.pool import Event, Member, Pool
@@ -203,7 +203,7 @@ class Dispatch:
             limit = time_limit(self._unit_timeout, self._unit_seconds)
             for event in [*heard, *self.pool.end_overdue(limit)]:
                 self._handle(event)
-                faults.point("after-event", event.kind)
+                fault_points.point("after-event", event.kind)
             if time.monotonic() - self._shown > SHOW_SECONDS:
                 self._show()
 
@@ -215,7 +215,7 @@ class Dispatch:
                 if order is None:
                     break
                 self.pool.send(member, order, self._task(order))
-                faults.point("after-order", order.work.unit)
+                fault_points.point("after-order", order.work.unit)
 
     @property
     def _waiting(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.driver.progress import Listener, Progress
 from pipeline.driver.remaining import units_to_do
 from pipeline.report import build_report, report_is_current
@@ -82,7 +82,7 @@ def finish(
         reference: the method that the report compares with; None for that of the report that is there, or the default.
     """
     ending = ending or Ending()
-    faults.point("before-report", storage.root)
+    fault_points.point("before-report", storage.root)
     report: str | None = f"{storage.root}/report/index.html"
     try:
         if not report_is_current(storage.root, reference):
@@ -93,7 +93,7 @@ def finish(
     except (OSError, UsageError) as error:
         report = None
         listener(progress, f"the report could not be written: {error}")
-    faults.point("after-report", storage.root)
+    fault_points.point("after-report", storage.root)
     found = statuses(storage, labels)
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
     left = len(units_to_do(storage, manifest, labels))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.run.labels import Label
 from pipeline.run.layout import (
     commit_folder,
@@ -76,10 +76,10 @@ _KINDS: Mapping[str, Callable[[object], bool]] = {
 def write_commit(storage: Storage, label: Label, commit: Commit) -> bool:
     """Records a unit as done; False if another attempt was first."""
     name = commit_name(label.model, label.method, commit.unit, label.evaluation)
-    faults.point("before-commit", name)
+    fault_points.point("before-commit", name)
     record = asdict(commit)
     first = storage.create(name, to_json({**record, "checksum": checksum(record)}).encode())
-    faults.point("after-commit", name)
+    fault_points.point("after-commit", name)
     return first
 
 

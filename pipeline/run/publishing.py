@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.shards.samples import ManifestRow
 from pipeline.storage.base import Storage
 from ssig.errors import SsigError
@@ -49,19 +49,19 @@ def publish_table(
     # Its own length, however long the labels are; the attempt's id keeps two attempts at one name apart.
     staged = storage.staging() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.{attempt}.part"
     staged.parent.mkdir(parents=True, exist_ok=True)
-    faults.point("before-stage", name)
+    fault_points.point("before-stage", name)
     try:
         with staged.open("wb") as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)
             file.flush()
-            faults.point("after-write", name)
+            fault_points.point("after-write", name)
             os.fsync(file.fileno())
-        faults.point("after-fsync", name)
+        fault_points.point("after-fsync", name)
         check_table(_table(staged, name), table.schema, rows, name)
         identity = identity_of(staged.read_bytes())
-        faults.point("before-publish", name)
+        fault_points.point("before-publish", name)
         if storage.publish(staged, name):
-            faults.point("after-publish", name)
+            fault_points.point("after-publish", name)
             return True, identity
     finally:
         staged.unlink(missing_ok=True)

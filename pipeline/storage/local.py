@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.storage.base import Entry
 from ssig.errors import UsageError
 
@@ -68,9 +68,9 @@ class LocalStorage:
         staged = self._stage(data)
         _sync(staged)
         _make_folder(path.parent)
-        faults.point("before-replace", name)
+        fault_points.point("before-replace", name)
         staged.replace(path)
-        faults.point("after-replace", name)
+        fault_points.point("after-replace", name)
         _sync(path.parent)
 
     def publish(self, staged: Path, name: str) -> bool:
@@ -85,7 +85,7 @@ class LocalStorage:
         _make_folder(path.parent)
         try:
             os.link(staged, path)
-            faults.point("after-link", name)
+            fault_points.point("after-link", name)
             won = True
         except FileExistsError:
             # A network file system may have made the link and lost the reply: then the two are one file.

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import ssig.methods
 import ssig.metrics  # noqa: F401  (fills the registries)
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.run.commit import Commit, write_commit
 from pipeline.run.labels import Label
 from pipeline.run.layout import TABLES, commit_name, metrics_name, table_name
@@ -107,9 +107,9 @@ class Worker:
             Exception: what the network raised; some sample of the unit is to blame.
         """
         started = time.perf_counter()
-        faults.point("before-read", task.unit)
+        fault_points.point("before-read", task.unit)
         unit = self._read(task)
-        faults.point("after-read", task.unit)
+        fault_points.point("after-read", task.unit)
         statuses = {}
         try:
             for name in task.labels:
@@ -208,7 +208,7 @@ class Worker:
             if label.method not in unit.attributed:
                 self._attribute(task, label, unit, told)
             attributed, seconds["attribute"] = unit.attributed.pop(label.method)
-        faults.point("after-attribute", name)
+        fault_points.point("after-attribute", name)
         table = attributions_table(label, prepared, attributed)
         with self._timed(seconds, "write"):
             first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)

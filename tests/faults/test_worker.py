@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from disturbed import Disturbed, await_that, contents, go_on, is_stopped, small_disk, small_job, work_off
 
-from pipeline import faults
+from pipeline import fault_points
 from pipeline.checks.audit import audit
 from pipeline.job.configuration import Job
 
@@ -196,11 +196,13 @@ def plan(disturbed: Disturbed) -> None:
 @pytest.mark.parametrize("text", ["nowhere:kill", "after-read:explode"])
 def test_a_fault_that_cannot_fire_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=text.split(":")["nowhere" not in text]):
-        faults.parse(text)
+        fault_points.parse(text)
 
 
 def test_faults_fire_as_often_as_they_are_told_to(tmp_path: Path) -> None:
-    two = [faults.Faults(faults.parse("after-read:raise:skip=1:times=2:about=b"), tmp_path) for _ in range(2)]
+    two = [
+        fault_points.Faults(fault_points.parse("after-read:raise:skip=1:times=2:about=b"), tmp_path) for _ in range(2)
+    ]
     raised = []
     for number in range(8):
         two[number % 2].point("after-read", "a")
@@ -210,4 +212,4 @@ def test_faults_fire_as_often_as_they_are_told_to(tmp_path: Path) -> None:
         except RuntimeError:
             raised.append(number)
     assert raised == [1, 2]
-    assert faults.fired(tmp_path) == ["after-read:raise b"] * 2
+    assert fault_points.fired(tmp_path) == ["after-read:raise b"] * 2
