@@ -47,7 +47,7 @@ audit-dependencies: install ## look the pinned versions up in an index of known 
 format: install ## mend formatting, what the linter can mend, and the generated tables of the pages
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/python -m jobs.listing README.md docs/run-format.md
+	$(BIN)/python -m jobs.commands.listing README.md docs/run-format.md
 
 clean: ## remove .venv and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

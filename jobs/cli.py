@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from jobs.argument import argument
 from jobs.bench.app import app as bench
-from jobs.printing import print_json, print_table
+from jobs.commands.paper import argument
+from jobs.commands.printing import print_json, print_table
 from jobs.surroundings import prepare
 from ssig.errors import ModelError, SsigError, UsageError, told
 
@@ -141,7 +141,7 @@ def attribute(
 
 
 def _attribute(job: Job, *, retry_failed: bool = False) -> int:
-    from jobs.progress import Display
+    from jobs.commands.progress import Display
     from pipeline.driver.attribute import attribute as run_job
     from pipeline.run.trust import import_from_here
     from ssig.models.sources import runs_code
@@ -261,7 +261,7 @@ def submit(
     num_cpus: Annotated[float | None, typer.Option(help="Cores to reserve for the driver.")] = None,
 ) -> int:
     """Run a job on a Ray cluster, follow its log and pass its exit code on."""
-    from jobs.submit import submit as send
+    from jobs.commands.submit import submit as send
 
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
 
@@ -279,7 +279,7 @@ def evaluate(
     field: Annotated[list[str] | None, typer.Option("--set", help="Any field of the actors: actors.max=4")] = None,
 ) -> int:
     """Add metrics to a run from its stored maps, or go on with it."""
-    from jobs.progress import Display
+    from jobs.commands.progress import Display
     from pipeline.driver.added_metrics import add_metrics
     from pipeline.job.configuration import load_evaluation
 
@@ -303,7 +303,7 @@ AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown t
 @app.command()
 def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
     """List the methods: equation, gradient evaluations per image, completeness, paper, options."""
-    from jobs.listing import METHODS, show
+    from jobs.commands.listing import METHODS, show
 
     return show(METHODS, name, as_json, markdown)
 
@@ -311,7 +311,7 @@ def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = 
 @app.command()
 def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
     """List the metrics: definition, direction, range, forward evaluations per map, options."""
-    from jobs.listing import METRICS, show
+    from jobs.commands.listing import METRICS, show
 
     return show(METRICS, name, as_json, markdown)
 

