@@ -1,5 +1,24 @@
-"""`python -m ssig`, the same as `ssig`."""
+"""Where the command `ssig` starts, as `python -m ssig` does: its packages must be its own before they are imported."""
 
-from ssig.launch import main
+from __future__ import annotations
 
-main()
+import sys
+
+from ssig.shadowing import hidden
+
+USAGE = 2
+
+
+def main() -> None:
+    """Runs the command line; where another file hides a package of it, says which and exits with 2."""
+    problem = hidden()
+    if problem is not None:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(USAGE)
+    from jobs.cli import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -34,8 +34,8 @@ class Request:
         targets: (n,) int64 class of each point's score, or None for the target of its owner; or (n, classes) weights,
             and the score is the sum of the logits times these.
         want: any of ``score``, ``gradient`` (of the score, by the points or the layer) and ``logits``.
-        layer: name of a submodule, or one of the names of `ssig.engine.layers`; then ``gradient`` is taken at its output,
-            which is returned as `activations`, with or without gradients.
+        layer: name of a submodule, or one of the names of `ssig.engine.layers`; then ``gradient`` is taken at its
+            output, which is returned as `activations`, with or without gradients.
         key: names the points, where another method on the same group may ask for the same ones; None otherwise.
     """
 

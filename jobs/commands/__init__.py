@@ -1,1 +1,1 @@
-"""TODO."""
+"""Single commands of the command line, and what they show."""

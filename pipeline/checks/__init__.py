@@ -1,1 +1,1 @@
-"""TODO."""
+"""Checks of a run that is there: its audit, its repair, and how far it is."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The job: one YAML file, every field overridable, validated whole before any work."""

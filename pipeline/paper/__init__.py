@@ -1,1 +1,1 @@
-"""TODO."""
+"""The paper's claims, measured and drawn."""

@@ -1,7 +1,7 @@
 """A copy of a network that gives the same logits and input gradients in less time.
 
-What changes nothing but rounding is proved in float64 (`ssig.acceleration.exact`): batch norms are folded, activations that work in
-place are spared a copy, unequal padding becomes part of the kernels.
+What changes nothing but rounding is proved in float64 (`ssig.acceleration.exact`): batch norms are folded, activations
+that work in place are spared a copy, unequal padding becomes part of the kernels.
 
 Convolutions run faster with channels last, but a network that looks at how its tensors lie in memory, as `view` does,
 may not stand it: it is tried, and such a network keeps the layout that it was written for.

@@ -1,7 +1,7 @@
 """Layers whose frozen weights are brought into the processor's layout once and not in each call, on the CPU.
 
-Which form a layer takes is said in `ssig.acceleration.packed_conv` and `ssig.acceleration.packed_linear`; here it is tried. What gives the
-library's outputs and gradients on the values at hand is taken, anything else is left as it is.
+Which form a layer takes is said in `ssig.acceleration.packed_conv` and `ssig.acceleration.packed_linear`; here it is
+tried. What gives the library's outputs and gradients on the values at hand is taken, anything else is left as it is.
 """
 
 from __future__ import annotations

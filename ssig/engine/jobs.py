@@ -1,4 +1,4 @@
-"""TODO."""
+"""A method on one image, as a job of the engine: its coroutine with its group."""
 
 from __future__ import annotations
 

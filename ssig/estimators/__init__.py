@@ -1,1 +1,1 @@
-"""TODO."""
+"""Estimators of gradient integration: samplers, integrands, quadratures, and when to stop."""

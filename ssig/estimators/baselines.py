@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ssig.errors import UsageError
+from ssig.estimators.transfer import to_device
 from ssig.images.blur import gaussian_blur
 from ssig.randomness import BASELINE_SAMPLE, Stream
-from ssig.transfer import to_device
 
 BASELINES = ("mean", "black", "white", "blur", "uniform")
 BLUR_SIGMA, BLUR_KERNEL = 10.0, 31

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssig.estimators.quadrature import quadrature
-from ssig.transfer import to_device
+from ssig.estimators.transfer import to_device
 from ssig.types import Group
 
 Kind = Literal["independent", "stratified", "deterministic"]

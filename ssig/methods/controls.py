@@ -24,9 +24,9 @@ from torch.nn.functional import conv2d, pad
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
+from ssig.estimators.transfer import to_device
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.transfer import to_device
 from ssig.types import Group, Steps
 
 LUMA = (0.2125, 0.7154, 0.0721)

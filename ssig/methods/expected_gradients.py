@@ -26,10 +26,10 @@ from ssig.estimators.common_options import CommonOptions, samples_option
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of
 from ssig.estimators.moments import WeightedSum
+from ssig.estimators.transfer import to_device
 from ssig.models.scores import score
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.transfer import to_device
 from ssig.types import Group, References, Request, Steps
 
 

@@ -3,8 +3,8 @@
     z = ReLU( sum_c w_c A_c ),   w_c = mean over pixels of d f_y / d A_c
 
 Source: Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra, *Grad-CAM: Visual Explanations from Deep Networks via
-Gradient-based Localization* (2017). The layer is by default the network's last feature map (`ssig.engine.layers`). The map is
-enlarged bilinearly to the image, and each pixel's value divided evenly among the channels.
+Gradient-based Localization* (2017). The layer is by default the network's last feature map (`ssig.engine.layers`). The
+map is enlarged bilinearly to the image, and each pixel's value divided evenly among the channels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Integrated gradients:  `z = (x - x') * integral_0^1 grad f_y(x' + a (x - x')) da`.
 
 Source: Sundararajan, Taly, Yan, *Axiomatic Attribution for Deep Networks* (2017). The integral is a quadrature whose
-weights sum to 1 (`ssig.estimators.quadrature`); Gauss-Legendre by default. `rule: adaptive` (`ssig.estimators.adaptive_path`) puts at most
-`steps` nodes where completeness asks for them, and stops at the tolerance. `preset: paper` gives the PAIR package's
-settings: 25 points with both ends at full weight, black baseline, softmax probability.
+weights sum to 1 (`ssig.estimators.quadrature`); Gauss-Legendre by default. `rule: adaptive`
+(`ssig.estimators.adaptive_path`) puts at most `steps` nodes where completeness asks for them, and stops at the
+tolerance. `preset: paper` gives the PAIR package's settings: 25 points with both ends at full weight, black baseline,
+softmax probability.
 """
 
 from __future__ import annotations

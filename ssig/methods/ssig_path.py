@@ -21,9 +21,9 @@ from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of
 from ssig.estimators.moments import WeightedSum
+from ssig.estimators.transfer import to_device
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
-from ssig.transfer import to_device
 from ssig.types import Group, Request, Steps
 
 

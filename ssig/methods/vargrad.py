@@ -7,9 +7,9 @@ Parameter Values* (2018). `ddof` is 1 (unbiased, as in Xplique: the expectation 
 The squares are sums of deviations (Welford), where Captum's `E[g^2] - E[g]^2` cancels digits and may fall below 0.
 `preset: paper` gives Xplique's settings, whose sigma of .2 is absolute: here it is of the image's range.
 
-The standard error is the jackknife's over interleaved groups of samples (`ssig.estimators.moments`), whose sums of deviations
-merge (Chan, Golub, LeVeque 1979). Deviations that rounding of equal gradients explains are 0: a linear network, or an
-image of one colour, has no variance, and its rounding errors are no map.
+The standard error is the jackknife's over interleaved groups of samples (`ssig.estimators.moments`), whose sums of
+deviations merge (Chan, Golub, LeVeque 1979). Deviations that rounding of equal gradients explains are 0: a linear
+network, or an image of one colour, has no variance, and its rounding errors are no map.
 """
 
 from __future__ import annotations

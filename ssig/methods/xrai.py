@@ -5,8 +5,8 @@
     at last pixels that no segment covered get theirs
 
 Source: Kapishnikov, Bolukbasi, Viégas, Terry, *XRAI: Better Attributions Through Regions* (2019). The segments are
-those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.images.regions`), each dilated by a disk of radius 5; of
-equals the first is taken. The sum of the map is that of A.
+those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.images.regions`), each dilated by a disk of
+radius 5; of equals the first is taken. The sum of the map is that of A.
 
 A is the map of any method, the signed maximum over the channels of its values. By default these are the mean of
 integrated gradients from a black and from a white baseline, with half of `samples` each; a method whose map is the

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How much a map says about its image, and how near its samples are to natural images."""

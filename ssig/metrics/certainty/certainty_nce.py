@@ -5,9 +5,9 @@
     I(x; z) >= ln N + mean_i ln softmax_j(S_ij)[j = i]   in nats, at most ln N
 
 InfoNCE (van den Oord, Li, Vinyals, 2018; a bound for any critic that has not seen the images: Poole et al., 2019),
-with the critic of a feature bank (`ssig.metrics.certainty.image_features`). Half of the images fit beta, a convex problem with a
-Gaussian prior that matters for few images only, and the bound is taken on the other half; then the other way round,
-and the two are averaged.
+with the critic of a feature bank (`ssig.metrics.certainty.image_features`). Half of the images fit beta, a convex
+problem with a Gaussian prior that matters for few images only, and the bound is taken on the other half; then the
+other way round, and the two are averaged.
 
 Workers store the standardised map and the image's standardised features; the number is made from these vectors. The
 per-image columns are the largest and the mean of the correlations with the image's own features.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How concentrated a map is."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Whether the network reacts to the pixels that a map ranks high."""

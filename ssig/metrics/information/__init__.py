@@ -1,1 +1,1 @@
-"""TODO."""
+"""How much of the score is regained against the information that is shown."""

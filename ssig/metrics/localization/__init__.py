@@ -1,1 +1,1 @@
-"""TODO."""
+"""Whether a map lies on the object."""

@@ -11,7 +11,7 @@ import pytest
 
 import ssig
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def python(*arguments: str, path: Path | str = "", cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ from pipeline.run.records import RefusedError
 
 Make = Callable[..., Any]
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 MODEL = "networks:tiny"
 ADVICE = r"a run of ssig 0\.1\.0 \(schema_version 1\).*finish it with ssig 0\.1\.0, or choose a new output path$"
 
@@ -128,7 +128,7 @@ def test_no_run_mixes_schemas(run: Path) -> None:
 
 
 def test_every_option_that_came_up_since_says_what_it_was_before() -> None:
-    """An option that 0.1.0 did not have stands in `pipeline.run.earlier.BEFORE` with the value that changes nothing."""
+    """An option that 0.1.0 lacked stands in `pipeline.run.earlier.BEFORE` with the value that changes nothing."""
     first = json.loads((DATA / "options-0.1.0.json").read_text())
     for kind, entries in first.items():
         for name, options in entries.items():

@@ -20,7 +20,7 @@ from pipeline.run.records import RefusedError
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 
 import tampering as t
 from command_line import Cli, command_line

@@ -20,7 +20,7 @@ import pytest
 from pipeline.driver.ray_cluster import cluster
 from ssig.errors import UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "ab" * 32
 
 

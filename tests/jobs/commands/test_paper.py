@@ -22,7 +22,7 @@ from ssig.engine.replica import Replica
 from ssig.models import load_model
 from ssig.registry import METHODS, METRICS
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+SUPPORT = Path(__file__).resolve().parents[2] / "support"
 sys.path.insert(0, str(SUPPORT))
 
 from command_line import Cli, Result, command_line  # noqa: E402

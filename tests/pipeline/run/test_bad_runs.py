@@ -26,7 +26,7 @@ from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
 from ssig.errors import UsageError
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 
 import tampering as t
 

@@ -18,7 +18,7 @@ import ssig.methods.guided_ig
 from ssig import attribute
 from ssig.methods.guided_ig import Order, advance
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 import pair
 
 

@@ -27,7 +27,7 @@ from ssig.errors import UsageError
 TOKEN = "0123456789abcdef" * 4
 START_SECONDS, STOP_SECONDS, JOB_SECONDS = 60, 15, 60
 JOB = {"dataset": {"shards": "/data/{0..3}.tar"}, "methods": ["ig"], "output": {"path": "s3://bucket/run"}}
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 JOINS = """
 import os, ray
 from pipeline.cluster import cluster

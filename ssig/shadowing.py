@@ -1,4 +1,4 @@
-"""Where the command `ssig` starts: the packages of the command must be its own before they are imported.
+"""Whether files of the user hide the packages `pipeline` and `jobs`, told before they are imported.
 
 `pipeline` and `jobs` are words that files of users have too. A `jobs.py` in a folder of PYTHONPATH is found before the
 installed package, and an import then ends in a traceback that names neither.
@@ -12,18 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("pipeline", "jobs")
-USAGE = 2
-
-
-def main() -> None:
-    """Runs the command line; where another file hides a package of it, says which and exits with 2."""
-    problem = hidden()
-    if problem is not None:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(USAGE)
-    from jobs.cli import main as command
-
-    command()
 
 
 def hidden() -> str | None:

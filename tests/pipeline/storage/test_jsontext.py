@@ -16,7 +16,7 @@ from pipeline.run.records import canonical
 from pipeline.storage import open_storage
 from pipeline.storage.jsontext import as_read, to_json
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def strict(text: str) -> object:

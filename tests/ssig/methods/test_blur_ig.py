@@ -18,7 +18,7 @@ from ssig.engine.replica import Replica
 from ssig.methods.blur_ig import BlurOptions, blur_ig, blur_path, blurred
 from ssig.types import Group
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 import pair
 
 

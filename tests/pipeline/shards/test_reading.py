@@ -25,7 +25,7 @@ from pipeline.storage import open_storage
 from pipeline.storage.local import LocalStorage
 from ssig.errors import UsageError
 
-DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[3] / "shared" / "imagenet"))
+DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[4] / "shared" / "imagenet"))
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
 

@@ -18,7 +18,7 @@ from pipeline.shards.samples import Status
 from pipeline.shards.tar_scan import scan
 from ssig.errors import UsageError
 
-DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[3] / "shared" / "imagenet"))
+DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[4] / "shared" / "imagenet"))
 
 
 def tree(folder: Path, *names: str) -> Path:

@@ -27,7 +27,7 @@ from pipeline.storage import open_storage
 from ssig.errors import UsageError
 
 PICTURE = b"\xff\xd8 picture " * 60
-DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[3] / "shared" / "imagenet"))
+DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[4] / "shared" / "imagenet"))
 
 
 def tar(path: Path, members: list[tuple[str, bytes]]) -> str:
