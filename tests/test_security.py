@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline.driver import dispatch
+from pipeline.driver import ray_cluster
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARD_HOST = inspect.signature(ray.init).parameters["dashboard_host"].default
@@ -85,10 +85,10 @@ def test_a_planted_danger_is_found(line: str) -> None:
 def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What Ray is told when a driver starts or joins it; nothing is started."""
     told: dict[str, object] = {}
-    monkeypatch.setattr(dispatch.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(dispatch.ray, "init", lambda **options: told.update(options))
-    monkeypatch.setattr(dispatch.ray, "nodes", lambda: [])
-    monkeypatch.setattr(dispatch.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster.ray, "init", lambda **options: told.update(options))
+    monkeypatch.setattr(ray_cluster.ray, "nodes", lambda: [])
+    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: None)
     monkeypatch.setattr("pipeline.driver.ray_cluster._check_answers", lambda address: None)
     return told
 
@@ -100,7 +100,7 @@ def test_a_ray_of_our_own_has_no_dashboard_and_one_that_has_it_keeps_it_on_loopb
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    with dispatch.cluster():
+    with ray_cluster.cluster():
         assert told["address"] == "local"
         assert told["include_dashboard"] is False
         assert told.get("dashboard_host", DASHBOARD_HOST) in ("127.0.0.1", "::1", "localhost")
@@ -109,13 +109,13 @@ def test_a_ray_of_our_own_has_no_dashboard_and_one_that_has_it_keeps_it_on_loopb
 
 def test_a_cluster_is_joined_only_where_it_is_named(told: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with dispatch.cluster():
+    with ray_cluster.cluster():
         assert (told["address"], told.get("include_dashboard")) == ("10.0.0.1:6379", None)
 
 
 HERE = """
 import ray, sys
-from pipeline.cluster import cluster
+from pipeline.driver.ray_cluster import cluster
 with cluster():
     print(*ray.get(ray.remote(lambda: sys.path).remote()), sep="\\n")
 """

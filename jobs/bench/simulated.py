@@ -12,7 +12,7 @@ from pipeline.unit.messages import Done, Task
 
 
 class SimulatedActor:
-    """Answers the calls of `pipeline.driver.actor.AttributionActor`, but not those that follow a failure: it never fails.
+    """Answers the calls of `pipeline.driver.actor.AttributionActor`, but for those after a failure: it never fails.
 
     Args:
         seconds: for each sample. As on a real device one unit is under way at a time, and another waits behind it.

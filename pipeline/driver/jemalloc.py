@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-# Pages are kept until `ssig.acceleration.allocator.return_memory`, and are large; all threads share what is free, and a
-# small block may be cut from any free one (by default of 64 times its size at most, so that what is kept grows without
-# a bound).
+# Pages are kept until `ssig.acceleration.allocator.return_memory`, and are large; all threads share what is free, and
+# a small block may be cut from any free one (by default of 64 times its size at most, so that what is kept grows
+# without a bound).
 SETTINGS = "dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1,lg_extent_max_active_fit:20,thp:always"
 
 

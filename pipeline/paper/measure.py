@@ -5,8 +5,9 @@
     so their mean gradient tells more of the image                    (certainty)
 
 Each step is a claim of Luo, McDermott, O'Riordan, *Sampling Matters in Explanations* (2025). The numbers are those of
-the metrics `certainty`, `certainty_nce` and `alignment` and of `ssig.estimators.saturation`, for the suppression family
-and its rivals, on the same images and with as many gradients each. One process, no cluster; a chunk of images at a time.
+the metrics `certainty`, `certainty_nce` and `alignment` and of `ssig.estimators.saturation`, for the suppression
+family and its rivals, on the same images and with as many gradients each. One process, no cluster; a chunk of images
+at a time.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Device:
         return result
 
     def activations(self, points: Tensor, layer: str) -> Tensor:
-        """What a layer (`ssig.engine.layers`) gives at points (n, C, H, W), any number, without gradients, on the device.
+        """What a layer (`ssig.engine.layers`) gives at any number of points (n, C, H, W), without gradients.
 
         Raises:
             ModelError: the network has no such layer.

@@ -64,7 +64,7 @@ class Evaluation:
         keys: for each image its shard's basename and its key; without them random numbers follow the pixels.
         seed: of the run.
         explainer: the method, where it is at hand.
-        activations: (n, C, H, W) points, layer (`ssig.engine.layers`) -> what that layer gives; None where not at hand.
+        activations: (n, C, H, W) points, layer (`ssig.engine.layers`) -> what it gives; None where not at hand.
     """
 
     images: Tensor

@@ -112,7 +112,7 @@ def test_a_store_on_this_machine_is_asked_without_the_proxy() -> None:
     server = S3()
     try:
         code = (
-            "from jobs.surroundings import prepare; prepare(); from pipeline.storage.base import open_storage; "
+            "from jobs.surroundings import prepare; prepare(); from pipeline.storage import open_storage; "
             f"storage = open_storage('{server.bucket()}/run'); storage.put('a', b'1'); print(storage.read('a'))"
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **server.environment()}

@@ -30,7 +30,7 @@ JOB = {"dataset": {"shards": "/data/{0..3}.tar"}, "methods": ["ig"], "output": {
 ROOT = Path(__file__).resolve().parents[3]
 JOINS = """
 import os, ray
-from pipeline.cluster import cluster
+from pipeline.driver.ray_cluster import cluster
 with cluster() as joined:
     assert ray.get_runtime_context().gcs_address == os.environ["RAY_ADDRESS"]
     assert len(joined.nodes) == 1

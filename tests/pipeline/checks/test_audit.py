@@ -119,7 +119,7 @@ def test_a_run_whose_data_have_no_hash_is_sound(run: Path) -> None:
 
 MEASURE = """
 import resource, sys
-from pipeline.audit import audit
+from pipeline.checks.audit import audit
 audit(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 problems = audit(sys.argv[2]).problems

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 GIVES_BACK = """
 import torch
-from pipeline.telemetry import memory
+from pipeline.driver.telemetry import memory
 from ssig.acceleration.allocator import keep_memory, return_memory
 
 keep_memory()

@@ -22,6 +22,7 @@ from pipeline.run import schema
 from pipeline.run.layout import folder, reads_as_value
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
+from pipeline.shards.manifest_table import MANIFEST
 from ssig.errors import UsageError
 from ssig.registry import METRICS
 
@@ -261,7 +262,7 @@ def test_spark_reads_all_metrics_and_maps_of_float32() -> None:
 
 def test_every_column_has_a_name_of_its_own_and_says_what_it_holds(run_of: Make) -> None:
     tables = (
-        schema.MANIFEST,
+        MANIFEST,
         schema.metrics_schema(METRICS),
         *(schema.attributions_schema((3, 32, 32), maps, channels=True) for maps in ("none", "float16", "float32")),
     )
@@ -270,7 +271,7 @@ def test_every_column_has_a_name_of_its_own_and_says_what_it_holds(run_of: Make)
         assert not set(table.names) & set(schema.KEYS)
         told = schema.descriptions(table)
         assert [name for name in table.names if not told.get(name, "").strip()] == []
-    written = {"manifest.parquet": schema.MANIFEST}
+    written = {"manifest.parquet": MANIFEST}
     for name in ("metrics", "attributions"):
         path = next((run_of() / name).rglob("*.parquet")).relative_to(run_of())
         is_metrics = name == "metrics"

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.driver.ending import shard_notes
-from pipeline.run import schema
 from pipeline.shards import manifest
 from pipeline.shards.manifest import Kind, Manifest
+from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.pack import write_tar
 from pipeline.shards.samples import ManifestRow, Status
 from pipeline.shards.tar_scan import scan
@@ -290,7 +290,7 @@ def test_saving_and_loading_keep_everything(tmp_path: Path, kind: str) -> None:
     assert (loaded.shards, loaded.quarantine) == (built.shards, built.quarantine)
     assert rows(loaded) == rows(built)
     with storage.open(manifest.FILE) as file:
-        assert pq.read_schema(file).equals(schema.MANIFEST)
+        assert pq.read_schema(file).equals(MANIFEST)
     storage.put(manifest.FILE, b"PAR1 damaged")
     with pytest.raises(UsageError, match=r"manifest\.parquet"):
         manifest.load(storage)
