@@ -42,7 +42,6 @@ _HOMES = {
 
 def list_methods() -> "list[MethodSpec]":
     """Every method, in the order of the listings."""
-    import_module("ssig.methods")  # fills the registry
     from ssig.registry import METHODS
 
     return list(METHODS)
@@ -50,7 +49,6 @@ def list_methods() -> "list[MethodSpec]":
 
 def list_metrics() -> "list[MetricSpec]":
     """Every metric, in the order of the listings."""
-    import_module("ssig.metrics")  # fills the registry
     from ssig.registry import METRICS
 
     return list(METRICS)

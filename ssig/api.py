@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.acceleration.kept import kept_ready
 from ssig.engine.jobs import method_job
 from ssig.engine.micro_batches import Job, groups, run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -26,16 +27,26 @@ Entry = TypeVar("Entry", bound=Named)
 
 
 class Registry(Generic[Entry]):
-    """Entries by name, in order of registration; a second entry of one name is refused."""
+    """Entries by name, in order of registration; a second entry of one name is refused.
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-        self._entries: dict[str, Entry] = {}
+    Args:
+        kind: what the entries are, for errors.
+        home: the package whose import registers the entries; it is imported when one is first asked for.
+    """
+
+    def __init__(self, kind: str, home: str) -> None:
+        self._kind, self._home = kind, home
+        self._registered: dict[str, Entry] = {}
+
+    @property
+    def _entries(self) -> dict[str, Entry]:
+        import_module(self._home)
+        return self._registered
 
     def add(self, entry: Entry) -> None:
-        if entry.name in self._entries:
+        if entry.name in self._registered:
             raise ValueError(f"{self._kind} {entry.name!r} is registered twice")
-        self._entries[entry.name] = entry
+        self._registered[entry.name] = entry
 
     def __getitem__(self, name: str) -> Entry:
         try:
@@ -186,5 +197,5 @@ class MetricSpec:
         return f"{self.description(signed)}; in the order of |map|"
 
 
-METHODS: Registry[MethodSpec] = Registry("method")
-METRICS: Registry[MetricSpec] = Registry("metric")
+METHODS: Registry[MethodSpec] = Registry("method", "ssig.methods")
+METRICS: Registry[MetricSpec] = Registry("metric", "ssig.metrics")

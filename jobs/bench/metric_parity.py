@@ -39,7 +39,6 @@ from sklearn.preprocessing import minmax_scale
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-import ssig.metrics  # noqa: F401  (fills the registry)
 from jobs.bench import curve_references as protocols
 from jobs.bench import metric_peers as peers
 from jobs.bench.checks import Check

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline import fault_points
 from pipeline.driver.frozen import label_config, run_record
 from pipeline.job.configuration import Job
+from pipeline.report.reference import check_reference
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.earlier import completed
 from pipeline.run.labels import Label, recorded_labels, with_all_options
@@ -123,6 +124,14 @@ def check_target(job: Job, model: Model) -> None:
     target, classes = job.model.target, len(model.categories)
     if isinstance(target, int) and target >= classes:
         raise UsageError("model.target", target, f"label, predicted, or a class below {classes}")
+
+
+def check_report(job: Job, storage: Storage) -> None:
+    """Raises a `UsageError` if a job's `report.reference` is no label of its own, nor of its model in the run."""
+    if job.report.reference is not None:
+        there = [label.method for label in recorded_labels(storage) if label.model == job.model_label]
+        own = [method.title for method in job.methods]
+        check_reference("report.reference", job.report.reference, [*own, *there])
 
 
 def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:

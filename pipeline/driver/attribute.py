@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import fault_points
-from pipeline.driver.admission import check_labels, check_output, check_target, job_labels, record_labels, record_run
+from pipeline.driver.admission import (
+    check_labels,
+    check_output,
+    check_report,
+    check_target,
+    job_labels,
+    record_labels,
+    record_run,
+)
 from pipeline.driver.dispatch import Dispatch, pool_of, try_methods
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
@@ -14,7 +22,6 @@ from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.resources import shape
 from pipeline.job.configuration import Job
-from pipeline.report.reference import check_job
 from pipeline.run.commit import proven_labels
 from pipeline.run.deletion import forget_failed, forget_given_up
 from pipeline.run.labels import Label
@@ -42,7 +49,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     storage = open_storage(job.output.path)
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, storage, shards)
-    check_job(job, storage)
+    check_report(job, storage)
     if manifest is None:
         check_readable(shards)
     chosen = job.model

@@ -14,8 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-import ssig.methods
-import ssig.metrics  # noqa: F401
 from pipeline.run.layout import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.run.trust import refuse_foreign_code
 from pipeline.storage import yaml12

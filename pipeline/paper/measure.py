@@ -20,11 +20,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-import ssig.methods
-import ssig.metrics
-import ssig.metrics.certainty.alignment
-import ssig.metrics.certainty.certainty
-import ssig.metrics.certainty.certainty_nce  # noqa: F401  (fills the registries)
 from pipeline.report.statistics import intervals
 from pipeline.shards import manifest
 from pipeline.shards.classes import check_classes

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.run.reader import Run
 from pipeline.run.schema import SHARED

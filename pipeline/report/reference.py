@@ -8,9 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
-import ssig.methods  # noqa: F401  fills METHODS
-from pipeline.job.configuration import Job
-from pipeline.run.labels import recorded_labels
 from pipeline.run.reader import Run
 from pipeline.storage.base import Storage
 from ssig.errors import UsageError
@@ -55,14 +52,6 @@ def check_reference(field: str, asked: str, labels: Iterable[str]) -> None:
     known: Sequence[str] = list(dict.fromkeys(labels))
     if asked not in known:
         raise UsageError(field, asked, known)
-
-
-def check_job(job: Job, storage: Storage) -> None:
-    """Raises a `UsageError` if a job's `report.reference` is no label of its own, nor of its model in the run."""
-    if job.report.reference is not None:
-        there = [label.method for label in recorded_labels(storage) if label.model == job.model_label]
-        own = [method.title for method in job.methods]
-        check_reference("report.reference", job.report.reference, [*own, *there])
 
 
 def report_record(storage: Storage) -> dict[str, object]:

@@ -22,8 +22,6 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
-import ssig.methods
-import ssig.metrics  # noqa: F401  (fills the registries)
 from pipeline import fault_points
 from pipeline.run.commit import Commit, write_commit
 from pipeline.run.labels import Label

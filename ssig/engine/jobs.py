@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-import ssig.methods  # noqa: F401  (fills the registry)
 from ssig.engine.micro_batches import Job, Tag
 from ssig.estimators.baselines import baselines
 from ssig.images.postprocess import finishing

@@ -29,10 +29,10 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from ssig.metrics.certainty.content import by_content
 from ssig.metrics.certainty.image_features import READINGS, constant, image_features, pooled_maps
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
+from ssig.metrics.shared.content import by_content
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
 

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report import build_report
 from pipeline.run.schema import SHARED, attributions_schema, metrics_schema
 from pipeline.shards.manifest_table import MANIFEST

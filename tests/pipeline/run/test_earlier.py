@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from tests_shards import members, write_tar
 
-import ssig.methods
-import ssig.metrics  # noqa: F401  fills the registries
 from pipeline.checks.audit import Kind, audit
 from pipeline.checks.repair import repair
 from pipeline.checks.status import status

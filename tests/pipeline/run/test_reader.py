@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.report.measurements import Positions
 from pipeline.run.reader import open_run
 from pipeline.run.schema import attributions_schema, metrics_schema

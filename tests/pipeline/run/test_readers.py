@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from tests_shards import members
 
-import ssig.metrics  # noqa: F401  fills METRICS
 from pipeline.job.configuration import load_evaluation
 from pipeline.run import schema
 from pipeline.run.layout import folder, reads_as_value

@@ -10,8 +10,6 @@ from typing import Any
 import duckdb
 import pytest
 
-import ssig.metrics.randomisation.mprt
-import ssig.metrics.robustness.stability  # noqa: F401  (registers)
 from pipeline.checks.audit import audit
 from pipeline.driver.actor import may_change_network
 from pipeline.run.labels import Label

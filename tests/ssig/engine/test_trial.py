@@ -7,7 +7,6 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import ssig.methods  # noqa: F401
 from ssig.engine.replica import Replica
 from ssig.engine.trial import try_method
 from ssig.errors import ModelError, UsageError

@@ -10,7 +10,6 @@ from skimage.color import rgb2gray
 from skimage.filters import sobel
 from torch import Tensor, nn
 
-import ssig.methods.controls  # noqa: F401
 from ssig import attribute
 from ssig.registry import METHODS
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ssig.metrics  # noqa: F401  (fills the registry)
 from ssig.metrics.evaluation import Evaluation
 
 MEAN, STD = torch.tensor([0.45, 0.4, 0.5]).double(), torch.tensor([0.25, 0.2, 0.3]).double()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import ssig.metrics  # noqa: F401  (fills the registry)
 from ssig.errors import UsageError
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.options import describe
