@@ -38,7 +38,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.shards.images import IMAGE_EXTENSIONS, no_image_member
-from pipeline.shards.manifest_table import MANIFEST
+from pipeline.shards.manifest_table import FILE, MANIFEST
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
 from pipeline.shards.tar_scan import Damage, Scan, TarMember, scan, why_no_tar
 from pipeline.storage import locate
@@ -46,7 +46,6 @@ from pipeline.storage.base import Storage, is_object_url, sha256
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
 
-FILE = "manifest.parquet"
 _META = b"ssig.manifest"
 # What a network's file system, or a process that has no more to give, says of files that may well be whole.
 _NO_ANSWER = frozenset(
