@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline import fault_points
 from pipeline.run.labels import Label
-from pipeline.run.records import CommitRecord, RefusedError, checksum, parsed
+from pipeline.run.records import CommitRecord, RefusedError, parsed
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 
@@ -13,8 +13,7 @@ def write_commit(storage: Storage, label: Label, commit: CommitRecord) -> bool:
     """Records a unit as done; False if another attempt was first."""
     name = label.commit_name(commit.unit)
     fault_points.point("before-commit", name)
-    record = commit.model_dump()
-    first = storage.create(name, to_json({**record, "checksum": checksum(record)}).encode())
+    first = storage.create(name, to_json(commit.record).encode())
     fault_points.point("after-commit", name)
     return first
 

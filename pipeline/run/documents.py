@@ -19,7 +19,7 @@ _TOGETHER = 64 * READERS
 Content = TypeVar("Content")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document(Generic[Content]):
     """A file that was read.
 

@@ -13,12 +13,14 @@ import hashlib
 import json
 import os
 import platform
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+import pydantic.dataclasses
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.run.layout import is_table, labels_of_commit
 from pipeline.storage.jsontext import to_json
@@ -37,11 +39,6 @@ class Record(BaseModel):
     """A JSON object of a run. Nothing is converted, so that it can be written as it was read."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
-
-    @property
-    def raw(self) -> dict[str, Any]:
-        """The object as it was read, with the fields that this version does not know."""
-        return self.model_dump(exclude_unset=True)
 
 
 class ShardRecord(Record):
@@ -175,10 +172,12 @@ def _table_of_the_run(name: str) -> str:
 
 
 Count = Annotated[int, Field(ge=0)]
+Interned = Annotated[str, AfterValidator(sys.intern)]  # the same in thousands of records
 
 
-class CommitRecord(Record):
-    """What one unit holds under one label.
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True, extra="ignore"))
+class CommitRecord:
+    """What one unit holds under one label. A large run has hundreds of thousands of them, so they are kept small.
 
     Attributes:
         unit: the unit's id.
@@ -190,23 +189,25 @@ class CommitRecord(Record):
         seconds: phase (``decode``, ``attribute``, …) -> seconds spent on the unit.
         gradient_evaluations: of all rows together.
         finished: when, ISO 8601 in UTC.
-        checksum: of all the above, as it is stored; empty in a run of an earlier version.
+        model, method: the labels under which it is stored; not part of the record.
+        is_whole: whether it is what was stored, as far as its checksum tells; not part of the record.
     """
 
-    unit: str
-    attempt: str = ""
-    fingerprint: str
+    unit: Interned
+    attempt: Interned = ""
+    fingerprint: Interned
     rows: Count
-    statuses: dict[str, Count]
+    statuses: dict[Interned, Count]
     files: dict[Annotated[str, AfterValidator(_table_of_the_run)], dict[str, Any]]
-    seconds: dict[str, int | float] = Field(default_factory=dict)
+    seconds: dict[Interned, int | float] = Field(default_factory=dict)
     gradient_evaluations: int = 0
     finished: str = ""
-    checksum: str = ""
-    _labels: tuple[str, str] = PrivateAttr(("", ""))
+    model: str = ""
+    method: str = ""
+    is_whole: bool = True
 
     @classmethod
-    def stored(cls, name: str, record: Mapping[str, Any]) -> Self:
+    def stored(cls, name: str, record: Mapping[str, Any]) -> CommitRecord:
         """The commit that is stored under a name.
 
         Raises:
@@ -215,31 +216,26 @@ class CommitRecord(Record):
         labels = labels_of_commit(name)
         if labels is None:
             raise RefusedError("no place for a commit")
+        # Of a run of an earlier version there is no checksum.
+        is_whole = record.get("checksum", "") in ("", checksum(record))
+        own = {"model": labels[0], "method": labels[1], "is_whole": is_whole}
         try:
-            commit = cls.model_validate(record)
+            return cls(**{**record, **own})
         except ValidationError as error:
             raise RefusedError(f"{_in_words(error, record)}; this is no commit record of ours") from None
-        commit._labels = labels
-        return commit
 
     @property
-    def model(self) -> str:
-        """The model label under which it is stored."""
-        return self._labels[0]
-
-    @property
-    def method(self) -> str:
-        """The method label under which it is stored."""
-        return self._labels[1]
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is what was stored, as far as its checksum tells."""
-        return not self.checksum or self.checksum == checksum(self.raw)
+    def record(self) -> dict[str, Any]:
+        """What is stored of it, with its checksum."""
+        record = {name: getattr(self, name) for name in self.__slots__ if name not in _NOT_STORED}
+        return {**record, "checksum": checksum(record)}
 
     def file(self, kind: str) -> str | None:
         """The name of the unit's ``attributions``, ``metrics`` or ``evaluations`` file, None if it has none."""
         return next((name for name in self.files if name.startswith(f"{kind}/")), None)
+
+
+_NOT_STORED = ("model", "method", "is_whole")
 
 
 def fault(kind: type[Record], record: Mapping[str, Any], needed: Collection[str] | None = None) -> str | None:
