@@ -51,12 +51,6 @@ def engine(
 
 
 @app.command()
-def parity(as_json: AsJson = False) -> int:
-    """Compare what each method and metric gives with its reference implementation; exit 1 if one differs."""
-    return _measure("parity", as_json)
-
-
-@app.command()
 def accuracy(
     network: Annotated[str, typer.Option(help="lite0, resnet50 or vit-b16.")] = "lite0",
     images: Annotated[int, typer.Option(min=1, help="How many images.")] = 50,

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from jobs.bench import peers
 from jobs.bench.networks import Case, load, network_case, pictures
-from jobs.bench.parity import rank_correlation, relative_difference
 from jobs.bench.peers import Setting
 from jobs.bench.timing import Timer, alternate, machine, ratios, summary
 from ssig.acceleration.allocator import keep_memory, usual_memory
@@ -136,6 +136,18 @@ def measure(
     }
 
 
+def relative_difference(ours: Tensor, theirs: Tensor) -> Tensor:
+    """`||ours - theirs|| / ||theirs||` of each image, (B,)."""
+    difference: Tensor = (ours - theirs).flatten(1).norm(dim=1) / theirs.flatten(1).norm(dim=1)
+    return difference
+
+
+def rank_correlation(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Spearman's correlation of the pixels of each map, (B,)."""
+    pairs = zip(ours.flatten(1).numpy(), theirs.flatten(1).numpy(), strict=True)
+    return torch.tensor([float(spearmanr(a, b).statistic) for a, b in pairs])
+
+
 def ours(replica: Replica, case: Case, method: str, options: Mapping[str, Any]) -> Callable[[], Attribution]:
     """Our side: what attributes all images of the case."""
 
@@ -190,8 +202,8 @@ def best_setting(comparison: Comparison, case: Case, steps: int, timer: Timer = 
 
 
 def _comparison(peer: str, method: str) -> Comparison:
-    if peer not in peers.MODULES:
-        raise UsageError("--peer", peer, peers.MODULES)
+    if peer not in peers.PEERS:
+        raise UsageError("--peer", peer, peers.PEERS)
     if (peer, method) not in COMPARISONS:
         raise UsageError("--method", method, [name for one, name in COMPARISONS if one == peer])
     return COMPARISONS[peer, method]
