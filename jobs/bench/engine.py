@@ -127,10 +127,7 @@ def measure(
         "ratio": summary(ratios(seconds[peer], seconds["ssig"])),
         f"ratio of {CALLED}": summary(ratios(seconds[peer], seconds[CALLED])),
         "ratio of the bare loop": summary(ratios(seconds[peer], seconds[BARE])),
-        "difference": {
-            "relative_l2_median": None if comparison.random else float(relative_difference(*maps).median()),
-            "spearman_median": float(rank_correlation(*maps).median()),
-        },
+        "difference": _difference(*maps, comparison.random),
         "notes": [SPREAD, PLAIN, *([RANDOM] if comparison.random else [])],
         "machine": machine(),
     }
@@ -146,6 +143,14 @@ def rank_correlation(ours: Tensor, theirs: Tensor) -> Tensor:
     """Spearman's correlation of the pixels of each map, (B,)."""
     pairs = zip(ours.flatten(1).numpy(), theirs.flatten(1).numpy(), strict=True)
     return torch.tensor([float(spearmanr(a, b).statistic) for a, b in pairs])
+
+
+def _difference(ours: Tensor, theirs: Tensor, random: bool) -> dict[str, float | None]:
+    """Medians over the images; where each side draws its own noise only ranks are compared."""
+    return {
+        "relative_l2_median": None if random else float(relative_difference(ours, theirs).median()),
+        "spearman_median": float(rank_correlation(ours, theirs).median()),
+    }
 
 
 def ours(replica: Replica, case: Case, method: str, options: Mapping[str, Any]) -> Callable[[], Attribution]:

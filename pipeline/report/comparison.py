@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.report.columns import Column
 from pipeline.report.coverage import reached_coverage, skewness
-from pipeline.report.measurements import Column, Measurements
+from pipeline.report.measurements import Measurements
 from pipeline.report.ranks import ColumnLead, friedman, lead, rank_intervals
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals, paired
 from ssig.registry import FAMILIES

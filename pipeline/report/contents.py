@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report.columns import Column
 from pipeline.report.comparison import (
     Comparison,
     Estimate,
@@ -23,7 +24,7 @@ from pipeline.report.curves import Curve, mean_curves
 from pipeline.report.effort import Cost, Effort, costs, efforts
 from pipeline.report.findings import cautions, chance_alert, classes_of, correction, shortfalls, summary
 from pipeline.report.gallery import Gallery, gallery
-from pipeline.report.measurements import Column, Failure, Measurements, gather, quarantine_rows
+from pipeline.report.measurements import Failure, Measurements, gather, quarantine_rows
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 from pipeline.report.whole import Whole, whole_numbers

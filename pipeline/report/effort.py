@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report.columns import parsed, sources
 from pipeline.report.comparison import Estimate, mean_estimates
-from pipeline.report.measurements import Measurements, parsed, sources
+from pipeline.report.measurements import Measurements
 from pipeline.run.reader import Run
 from ssig.registry import MetricSpec
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.report import numbers
+from pipeline.report.columns import Column
 from pipeline.report.comparison import Comparison, Estimate, Grouping, Lead
-from pipeline.report.measurements import Column
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 
 FEW = 100

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report import numbers
+from pipeline.report.columns import Column
 from pipeline.report.comparison import Grouping, Kept
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve, score_label
@@ -19,7 +20,7 @@ from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.figures import figure, strip, swatch
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.gallery import DIVERGING, PERCENTILE, SEQUENTIAL
-from pipeline.report.measurements import Column, Failure
+from pipeline.report.measurements import Failure
 from pipeline.run.reader import Run
 
 SHOWN_FAILURES = 200

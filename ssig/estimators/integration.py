@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -80,18 +80,31 @@ def endpoints(group: Group) -> Endpoints:
     return image_scores, torch.where(group.moved, baseline_scores, image_scores)
 
 
-def gradients_of(response: Response) -> Tensor:
-    """The gradients of a response to a request that wanted them."""
-    if response.gradients is None:
-        raise RuntimeError("the engine returned no gradients for a request that wants them")
-    return response.gradients
-
-
 def scores_of(response: Response) -> Tensor:
-    """The scores of a response to a request that wanted them."""
-    if response.scores is None:
-        raise RuntimeError("the engine returned no scores for a request that wants them")
-    return response.scores
+    """(n,), the scores of a response to a request that wanted them."""
+    return _part(response, "scores")
+
+
+def gradients_of(response: Response) -> Tensor:
+    """(n, ...), the gradients of a response to a request that wanted them."""
+    return _part(response, "gradients")
+
+
+def logits_of(response: Response) -> Tensor:
+    """(n, classes), the logits of a response to a request that wanted them."""
+    return _part(response, "logits")
+
+
+def activations_of(response: Response) -> Tensor:
+    """(n, ...), the activations of a response to a request with a layer."""
+    return _part(response, "activations")
+
+
+def _part(response: Response, name: Literal["scores", "gradients", "logits", "activations"]) -> Tensor:
+    part: Tensor | None = getattr(response, name)
+    if part is None:
+        raise RuntimeError(f"the engine returned no {name} for a request that wants them")
+    return part
 
 
 def attribution(
