@@ -86,10 +86,10 @@ def pictures(count: int, shards: Sequence[str] = ()) -> Pictures:
         UsageError: there are not so many.
     """
     shards = expand(shards, Path.cwd()) if shards else development_shards()
-    found = _from_shards(shards, count) if shards else photographs(count)
-    if len(found.images) < count:
-        raise UsageError("--images", count, f"at most {len(found.images)}, as there are no more {found.source}")
-    return found
+    chosen = _from_shards(shards, count) if shards else photographs(count)
+    if len(chosen.images) < count:
+        raise UsageError("--images", count, f"at most {len(chosen.images)}, as there are no more {chosen.source}")
+    return chosen
 
 
 def development_shards() -> list[str]:
@@ -138,11 +138,11 @@ def ready_case(network: str, count: int, shards: Sequence[str]) -> ReadyCase:
     Raises:
         UsageError: there is no such network, or there are not so many images.
     """
-    found = pictures(count, shards)
+    chosen = pictures(count, shards)
     model = load(network)
     replica = ready_replica(model)
-    images = torch.stack([model.preprocess(image) for image in found.images])
-    return ReadyCase(replica, images, replica.forward(images).argmax(dim=1), found.source)
+    images = torch.stack([model.preprocess(image) for image in chosen.images])
+    return ReadyCase(replica, images, replica.forward(images).argmax(dim=1), chosen.source)
 
 
 def case_of(model: nn.Module, images: Tensor, baselines: Tensor, source: str) -> Case:

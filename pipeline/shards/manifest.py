@@ -289,8 +289,8 @@ def _difference(record: ShardRecord) -> str | None:
         return None
     if record.sha256 is None:
         return f"{record.name}: version: recorded {record.version}, found {entry.version}"
-    found = sha256(storage.open(name))
-    return None if found == record.sha256 else f"{record.name}: sha256: recorded {record.sha256}, found {found}"
+    digest = sha256(storage.open(name))
+    return None if digest == record.sha256 else f"{record.name}: sha256: recorded {record.sha256}, found {digest}"
 
 
 def _with_units(samples: pa.Table, ordinal: int, unit_size: int) -> pa.Table:

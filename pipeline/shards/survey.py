@@ -94,10 +94,10 @@ def check_readable(shards: Sequence[str], workers: int = 8) -> None:
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for start in range(0, len(shards), workers):
             part = shards[start : start + workers]
-            found = list(pool.map(_why_no_tar, part))
-            if None in found:
+            problems = list(pool.map(_why_no_tar, part))
+            if None in problems:
                 return
-            reasons += [f"{shard.rpartition('/')[2]}: {reason}" for shard, reason in zip(part, found, strict=True)]
+            reasons += [f"{shard.rpartition('/')[2]}: {reason}" for shard, reason in zip(part, problems, strict=True)]
     raise UsageError("dataset.shards", "; ".join(reasons[:3]), "at least one shard with a readable sample")
 
 
@@ -171,7 +171,7 @@ def _survey(url: str) -> Survey:
         size, version = entry.size, entry.version
         with storage.open(name) as file:
             hashing = _HashingFile(file)
-            found = scan(hashing, keep=lambda extension, size: extension == "cls" and size <= _LABEL_LIMIT)
+            contents = scan(hashing, keep=lambda extension, size: extension == "cls" and size <= _LABEL_LIMIT)
         digest = None if is_object_url(url) else hashing.sha256.hexdigest()
     except OSError as error:
         if is_object_url(url) and not isinstance(error, FileNotFoundError):
@@ -179,8 +179,8 @@ def _survey(url: str) -> Survey:
         if error.errno in _NO_ANSWER:
             reason = f"{error.strerror}; it may be whole, so no run is begun without it"
             raise OSError(error.errno, reason, url) from error
-        found = Scan([], [], Damage(0, error.strerror or str(error)))
-    drafts, quarantine = _group(found, name)
+        contents = Scan([], [], Damage(0, error.strerror or str(error)))
+    drafts, quarantine = _group(contents, name)
     return Survey(ShardRecord(name, url, size, version, digest), _table(drafts, name), quarantine)
 
 

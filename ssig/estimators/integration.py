@@ -69,13 +69,13 @@ def endpoints(group: Group) -> Endpoints:
     """
     image_scores, baseline_scores = group.scores, group.baseline_scores
     unknown = [
-        points for points, known in ((group.images, image_scores), (group.baselines, baseline_scores)) if known is None
+        points for points, score in ((group.images, image_scores), (group.baselines, baseline_scores)) if score is None
     ]
     if unknown:
         response = yield Request(torch.cat(unknown), group.owners(len(unknown)), want=SCORE)
-        found = iter(scores_of(response).chunk(len(unknown)))
-        image_scores = next(found) if image_scores is None else image_scores
-        baseline_scores = next(found) if baseline_scores is None else baseline_scores
+        scores = iter(scores_of(response).chunk(len(unknown)))
+        image_scores = next(scores) if image_scores is None else image_scores
+        baseline_scores = next(scores) if baseline_scores is None else baseline_scores
     image_scores, baseline_scores = cast(Tensor, image_scores), cast(Tensor, baseline_scores)
     return image_scores, torch.where(group.moved, baseline_scores, image_scores)
 
