@@ -16,8 +16,9 @@ from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.layout import REPORT_PAGE
 from pipeline.run.reader import Run
-from pipeline.shards.manifest import Kind, Manifest
+from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Status
+from pipeline.shards.survey import Kind
 from ssig.errors import UsageError
 
 NOTES = 3  # shards that are named
