@@ -46,8 +46,8 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     """
     fault_points.point("driver-started", job.output.path)
     progress = Progress()
-    storage = open_storage(job.output.path)
-    directory = RunDirectory(storage)
+    directory = RunDirectory(open_storage(job.output.path))
+    storage = directory.storage
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, directory, shards)
     check_report(job, directory)
@@ -91,5 +91,4 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
             proven = directory.proven(labels)
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
-            ending = dispatch.ending
-            return finish(directory, labels, listener, progress, ending, job.report.reference)
+            return finish(directory, labels, listener, progress, dispatch.ending, job.report.reference)
