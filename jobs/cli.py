@@ -21,10 +21,12 @@ import typer
 from typer.exceptions import TyperException
 
 from jobs.bench.app import app as bench
-from jobs.commands.paper import argument
+from jobs.commands.paper import paper
 from jobs.commands.printing import print_json, print_table
+from jobs.commands.wrong_use import Group, named_as_typed, refused
 from jobs.surroundings import prepare
-from ssig.errors import ModelError, SsigError, UsageError, told
+from ssig import __version__
+from ssig.errors import NOTHING, ModelError, SsigError, UsageError, told
 
 if TYPE_CHECKING:
     from pipeline.driver.ending import Summary
@@ -36,17 +38,31 @@ DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
 
 app = typer.Typer(
     name="ssig",
-    help="Suppression attribution of whole image datasets.",
+    cls=Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(bench, name="bench")
-app.command()(argument)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's directory, s3:// or gs://.")]
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")]
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"ssig {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def ssig(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Explain what an image classifier looks at, for a whole dataset."""
 
 
 def main() -> None:
@@ -54,9 +70,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
     prepare()
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="ssig", standalone_mode=False)
+        code = app(sys.argv[1:], prog_name="ssig", standalone_mode=False)
     except TyperException as error:
-        code = _complain(error.format_message(), error.exit_code)
+        code = _complain(refused(error), USAGE)
     except SsigError as error:
         code = _complain(error, _exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -86,8 +102,8 @@ def _exit_code(error: SsigError) -> int:
 
 
 @app.command()
-def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo") -> int:
-    """Attribute the bundled photographs with a pretrained network and write a report."""
+def demo(out: Annotated[str, typer.Option(metavar="FOLDER", help="Run directory.")] = "runs/demo") -> int:
+    """Run a small job on bundled photographs."""
     from pipeline.job.configuration import load_job
     from pipeline.shards.photographs import write_photographs
 
@@ -102,24 +118,67 @@ def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo")
     return _attribute(load_job(None, overrides))
 
 
+# Fields of a job that an option of `ssig attribute` gives.
+_OPTIONS = {
+    "dataset.shards": "--shards",
+    "dataset.limit": "--limit",
+    "model.name": "--model",
+    "model.weights": "--weights",
+    "model.precision": "--precision",
+    "model.score": "--score",
+    "model.target": "--target",
+    "methods": "--method",
+    "metrics": "--metric",
+    "output.path": "--out",
+    "seed": "--seed",
+}
+
+
 @app.command()
 def attribute(
-    job: Annotated[Path | None, typer.Argument(metavar="JOB.yaml", help="The job file; options go on top.")] = None,
-    shards: Annotated[list[str] | None, typer.Option(help="Shards: paths or URLs, brace and glob patterns.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first n samples.")] = None,
-    model: Annotated[str | None, typer.Option(help="timm:NAME, torchvision:NAME, module:callable, …")] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights by name, 'random', or a checkpoint file.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, fp16 or bf16.")] = None,
-    score: Annotated[str | None, typer.Option(help="logit, log-probability or probability.")] = None,
-    target: Annotated[str | None, typer.Option(help="label, predicted, or the number of a class.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…,label=…")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
-    out: Annotated[str | None, typer.Option(help="Run directory: a path, s3:// or gs://.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random draws.")] = None,
-    field: Annotated[list[str] | None, typer.Option("--set", help="Any other field: actors.max=4")] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Do units that hold failed rows again.")] = False,
+    job: Annotated[Path | None, typer.Argument(metavar="JOB.yaml", help="Job file; options override it.")] = None,
+    shards: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Shards: paths or URLs, with braces or wildcards. Repeat for several."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Use the first N images only.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Network: timm:NAME, torchvision:NAME or module:callable.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Weights: a name, 'random', or a checkpoint file.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Precision of the network: fp32, tf32, fp16 or bf16.")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Score to explain: logit, log-probability or probability.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Class to explain: label, predicted, or a class number.")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Method: NAME or NAME:option=value,…,label=LABEL. Repeat for several; see ssig methods.",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Metric: NAME or NAME:option=value,… Repeat for several; see ssig metrics."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Run directory to write: a path, s3:// or gs://.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.")] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of a job file, such as actors.max=4."),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed images again.")] = False,
 ) -> int:
-    """Run a job, or go on with it where it was stopped."""
+    """Run a job, or resume one that was stopped."""
     from pipeline.job.configuration import load_job
 
     given: dict[str, Any] = {
@@ -134,10 +193,29 @@ def attribute(
         "metrics": metric and [choice("--metric", text) for text in metric],
         "output.path": out,
         "seed": seed,
-        **dict(assignment(text) for text in field or []),
     }
     overrides = {name: value for name, value in given.items() if value is not None}
-    return _attribute(load_job(job, overrides), retry_failed=retry_failed)
+    typed_options = {name: _OPTIONS[name] for name in overrides}
+    overrides |= dict(assignment(text) for text in field or [])
+    if job is None:
+        _require_options(overrides)
+    with named_as_typed({**typed_options, **_kinds(overrides, job)}):
+        return _attribute(load_job(job, overrides), retry_failed=retry_failed)
+
+
+def _require_options(overrides: Mapping[str, Any]) -> None:
+    """Refuses a job without a file that lacks what every job needs."""
+    for field, allowed in (
+        ("dataset.shards", "images to attribute: --shards PATTERN, or a job file"),
+        ("output.path", "a folder for the results: --out FOLDER, or a job file"),
+    ):
+        if not {field, field.partition(".")[0]} & overrides.keys():
+            raise UsageError(_OPTIONS[field], NOTHING, allowed)
+
+
+def _kinds(overrides: Mapping[str, Any], job: Path | None) -> dict[str, str]:
+    """The options that give methods and metrics, whose errors name `method` or `metric`, where no file gives them."""
+    return {kind: f"--{kind}" for kind in ("method", "metric") if job is None or f"{kind}s" in overrides}
 
 
 def _attribute(job: Job, *, retry_failed: bool = False) -> int:
@@ -176,7 +254,7 @@ def report(
         str | None, typer.Option(metavar="LABEL", help="Compare the other methods with this one.")
     ] = None,
 ) -> int:
-    """Write the evaluation report of a run from its files."""
+    """Write the report of a run again."""
     from pipeline.report import build_report
 
     print(f"report: {build_report(run, reference)}")
@@ -185,7 +263,7 @@ def report(
 
 @app.command()
 def status(run: Run, as_json: AsJson = False) -> int:
-    """Tell how far a run is."""
+    """Show the progress of a run."""
     from pipeline.checks.status import status as state_of
 
     state = state_of(run)
@@ -209,10 +287,13 @@ def status(run: Run, as_json: AsJson = False) -> int:
 @app.command()
 def audit(
     run: Run,
-    repair: Annotated[bool, typer.Option("--repair", help="Remove orphans, and the units that are damaged.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove unreferenced files and damaged results.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Prove from the files alone that every expected sample has exactly one row; exit 1 if not."""
+    """Check that every image has exactly one result.
+
+    Only files are read. The exit code is 1 if a result is missing, doubled or damaged.
+    """
     from pipeline.checks.audit import audit as examine
     from pipeline.checks.repair import repair as mend
 
@@ -237,13 +318,22 @@ def audit(
 
 @app.command()
 def pack(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="ImageFolder tree, or the ILSVRC validation images.")],
-    out: Annotated[str, typer.Option(help="Where the shards go.")],
-    shard_size: Annotated[int, typer.Option(help="Samples per shard.")] = 1000,
-    csv: Annotated[Path | None, typer.Option(help="LOC_val_solution.csv, for ILSVRC validation images.")] = None,
-    synsets: Annotated[Path | None, typer.Option(help="LOC_synset_mapping.txt: numbers of the classes.")] = None,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC", help="Folder with one folder of images per class, or with the ILSVRC validation images."
+        ),
+    ],
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Folder to write the shards to.")],
+    shard_size: Annotated[int, typer.Option(metavar="N", help="Images per shard.")] = 1000,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="LOC_val_solution.csv: classes and boxes of the ILSVRC images.")
+    ] = None,
+    synsets: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="LOC_synset_mapping.txt: the order of the ILSVRC classes.")
+    ] = None,
 ) -> int:
-    """Pack a folder of images into WebDataset shards with classes and boxes."""
+    """Pack a folder of images into WebDataset shards."""
     from pipeline.shards.pack import pack as pack_images
 
     print(*pack_images(source, os.path.expanduser(out), shard_size=shard_size, csv=csv, synsets=synsets), sep="\n")
@@ -253,14 +343,18 @@ def pack(
 @app.command()
 def submit(
     job: JobFile,
-    address: Annotated[str, typer.Option(help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
+    address: Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster.")] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option(help="Print the log until the job ends.")] = True,
     working_dir: Annotated[
-        str | None, typer.Option(help="Folder on the cluster that the job's relative paths resolve against.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder on the cluster that relative paths of the job start from."),
     ] = None,
-    num_cpus: Annotated[float | None, typer.Option(help="Cores to reserve for the driver.")] = None,
+    num_cpus: Annotated[float | None, typer.Option(metavar="N", help="CPU cores to reserve for the driver.")] = None,
 ) -> int:
-    """Run a job on a Ray cluster, follow its log and pass its exit code on."""
+    """Run a job on a Ray cluster and print its log.
+
+    The exit code is that of the job.
+    """
     from jobs.commands.submit import submit as send
 
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
@@ -269,40 +363,65 @@ def submit(
 @app.command()
 def evaluate(
     run: Run,
-    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only methods of these labels.")] = None,
-    model: Annotated[str | None, typer.Option(help="Label of the model, where the run has several.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the evaluation; by default its metrics.")] = None,
-    trust: Annotated[
-        str | None, typer.Option(help="The module:callable of a run that is not yours; it is imported and run.")
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Metric: NAME or NAME:option=value,… Repeat for several; see ssig metrics."),
     ] = None,
-    field: Annotated[list[str] | None, typer.Option("--set", help="Any field of the actors: actors.max=4")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Evaluate only the method with this label. Repeat for several."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Label of the model, if the run has several.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of this evaluation (default: its metrics).")
+    ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:CALLABLE", help="Allow importing this model code from someone else's run. The code runs."
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Any field of actors, such as actors.max=4."),
+    ] = None,
 ) -> int:
-    """Add metrics to a run from its stored maps, or go on with it."""
+    """Add metrics to a finished run, or resume adding them."""
     from jobs.commands.progress import Display
     from pipeline.driver.added_metrics import add_metrics
     from pipeline.job.configuration import load_evaluation
 
+    if not metric:
+        raise UsageError("--metric", NOTHING, "a metric: type --metric NAME; `ssig metrics` lists them")
     given: dict[str, Any] = {
-        "metrics": [choice("--metric", text) for text in metric or []],
+        "metrics": [choice("--metric", text) for text in metric],
         "methods": method,
         "model": model,
         "name": name,
         "trust": trust,
         **dict(assignment(text) for text in field or []),
     }
-    job = load_evaluation({name: value for name, value in given.items() if value is not None})
-    with Display() as display:
-        return _conclude(add_metrics(run, job, display))
+    given = {name: value for name, value in given.items() if value is not None}
+    options = {
+        "methods": "--method",
+        "metrics": "--metric",
+        "metric": "--metric",
+        "model": "--model",
+        "name": "--name",
+    }
+    with named_as_typed(options), Display() as display:
+        return _conclude(add_metrics(run, load_evaluation(given), display))
 
 
-Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show one, with its options.")]
+Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one with its options.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
 
 
 @app.command()
 def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
-    """List the methods: equation, gradient evaluations per image, completeness, paper, options."""
+    """List the methods, or show the options of one."""
     from jobs.commands.listing import METHODS, show
 
     return show(METHODS, name, as_json, markdown)
@@ -310,10 +429,15 @@ def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = 
 
 @app.command()
 def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
-    """List the metrics: definition, direction, range, forward evaluations per map, options."""
+    """List the metrics, or show the options of one."""
     from jobs.commands.listing import METRICS, show
 
     return show(METRICS, name, as_json, markdown)
+
+
+app.command()(paper)
+app.command("argument", hidden=True)(paper)  # its name until version 0.1
+app.add_typer(bench, name="bench")
 
 
 def choice(option: str, text: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from typing import Any
 
 from ssig.errors import UsageError, told, unknown_entry
 from ssig.options import OptionDoc, checked, describe
-from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec, preset_values
+from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values
 
 PATH = Path(__file__).with_name("catalogue.json")
 METHOD, METRIC = "method", "metric"
-REGISTRIES = {METHOD: METHODS, METRIC: METRICS}
+REGISTRIES: dict[str, Registry[Any]] = {METHOD: METHODS, METRIC: METRICS}
 Record = Mapping[str, Any]
 
 
@@ -76,7 +76,7 @@ def check(kind: str, name: str, given: Mapping[str, Any]) -> None:
 
 
 def plugins(kind: str) -> list[Plugin]:
-    """What other installed packages bring under the entry points ``ssig.methods``, ``ssig.metrics`` or ``ssig.models``.
+    """What other installed packages bring by the entry points ``ssig.methods``, ``ssig.metrics`` or ``ssig.models``.
 
     Only the metadata of the packages is read. What cannot be read, or has a name that ssig has, is given with its
     `Plugin.problem`.
@@ -174,5 +174,8 @@ def imported(kind: str, name: str) -> dict[str, Any]:
 
 def current() -> str:
     """The text of the catalogue as the registries are now; imports every method and metric."""
-    content = {"methods": [method_record(spec) for spec in METHODS], "metrics": [metric_record(spec) for spec in METRICS]}
+    content = {
+        "methods": [method_record(spec) for spec in METHODS],
+        "metrics": [metric_record(spec) for spec in METRICS],
+    }
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

@@ -82,12 +82,15 @@ class UsageError(SsigError, ValueError):
         names = [] if isinstance(allowed, str) else list(allowed)
         self.field = field
         self.found = found
-        self.allowed = allowed if isinstance(allowed, str) else "one of " + ", ".join(names)
+        self.allowed = (
+            allowed if isinstance(allowed, str) else ("one of " if len(names) > 1 else "") + ", ".join(names)
+        )
         near = nearest(found if unknown is None else unknown, names if known is None else known)
         self.nearest = near[0] if near else None
-        where = f"{field}: found {_shown(found)}" if unknown is None else f"{field}: no such name (its value: {_shown(found)})"
+        shown = _shown(found)
+        problem = f"found {shown}" if unknown is None else f"no such name (its value: {shown})"
         suggestion = f"did you mean {self.nearest}? " if near else ""
-        super().__init__(f"{where}; {suggestion}allowed: {self.allowed}")
+        super().__init__(f"{field}: {problem}; {suggestion}allowed: {self.allowed}")
 
     def __reduce__(self) -> tuple[type[UsageError], tuple[str, object, str], dict[str, object]]:
         # Exceptions cross process borders by pickle, which would otherwise call __init__ with the message.

@@ -54,7 +54,7 @@ def option(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
-    check: Callable[[Any], str | None] | None = None,
+    check: Callable[[Any], str | Iterable[str] | None] | None = None,
 ) -> Any:
     """A dataclass field with its meaning and its bounds.
 
@@ -65,7 +65,7 @@ def option(
         at_least: inclusive lower bound of a number.
         above: exclusive lower bound of a number.
         at_most: inclusive upper bound of a number.
-        check: returns what is allowed if the value is wrong, else None.
+        check: returns what is allowed if the value is wrong, in words or as the names to choose from, else None.
     """
     return dataclasses.field(
         default=default,

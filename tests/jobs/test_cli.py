@@ -68,7 +68,7 @@ def test_listings_cut_nothing_on_a_narrow_terminal(cli: Cli, monkeypatch: pytest
     [
         (["attribute"], "dataset"),
         (["attribute", "--shards", "missing.tar", "--out", "x"], "missing.tar"),
-        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ssigg"], "ssig-signed"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ssigg"], "did you mean ssig?"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:stepz=3"], "methods.ig.stepz"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:steps"], "--method"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--metric", "nope"], "insertion"),
