@@ -95,10 +95,12 @@ def _complain(problem: object, code: int) -> int:
 
 
 def _exit_code(error: SsigError) -> int:
-    from pipeline.run.lease import LeaseHeldError
+    if isinstance(error, (UsageError, ModelError)):
+        return USAGE
+    from pipeline.run.lease import LeaseHeldError  # these import torch
     from pipeline.run.records import RefusedError
 
-    return USAGE if isinstance(error, (UsageError, ModelError, RefusedError, LeaseHeldError)) else UNFINISHED
+    return USAGE if isinstance(error, (RefusedError, LeaseHeldError)) else UNFINISHED
 
 
 @app.command()
@@ -206,8 +208,8 @@ def attribute(
 def _require_options(overrides: Mapping[str, Any]) -> None:
     """Refuses a job without a file that lacks what every job needs."""
     for field, allowed in (
-        ("dataset.shards", "images to attribute: --shards PATTERN, or a job file"),
-        ("output.path", "a folder for the results: --out FOLDER, or a job file"),
+        ("dataset.shards", "shards with images (type --shards PATTERN, or name a job file)"),
+        ("output.path", "a folder for the results (type --out FOLDER, or name a job file)"),
     ):
         if not {field, field.partition(".")[0]} & overrides.keys():
             raise UsageError(_OPTIONS[field], NOTHING, allowed)
@@ -390,11 +392,10 @@ def evaluate(
 ) -> int:
     """Add metrics to a finished run, or resume adding them."""
     from jobs.commands.progress import Display
-    from pipeline.driver.added_metrics import add_metrics
     from pipeline.job.configuration import load_evaluation
 
     if not metric:
-        raise UsageError("--metric", NOTHING, "a metric: type --metric NAME; `ssig metrics` lists them")
+        raise UsageError("--metric", NOTHING, "a metric (type --metric NAME; `ssig metrics` lists them)")
     given: dict[str, Any] = {
         "metrics": [choice("--metric", text) for text in metric],
         "methods": method,
@@ -404,15 +405,13 @@ def evaluate(
         **dict(assignment(text) for text in field or []),
     }
     given = {name: value for name, value in given.items() if value is not None}
-    options = {
-        "methods": "--method",
-        "metrics": "--metric",
-        "metric": "--metric",
-        "model": "--model",
-        "name": "--name",
-    }
-    with named_as_typed(options), Display() as display:
-        return _conclude(add_metrics(run, load_evaluation(given), display))
+    options = {field: f"--{field.rstrip('s')}" for field in ("methods", "metrics", "metric", "model", "name")}
+    with named_as_typed(options):
+        job = load_evaluation(given)
+        from pipeline.driver.added_metrics import add_metrics  # imports torch
+
+        with Display() as display:
+            return _conclude(add_metrics(run, job, display))
 
 
 Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one with its options.")]

@@ -129,14 +129,14 @@ def in_words(
     choices: Iterable[str] = (),
     at_least: float | None = None,
     above: float | None = None,
-    at_most: float | None = None,
+    at_most: float | str | None = None,
 ) -> str:
     """What is allowed, in words, such as "a whole number, at least 1, or auto".
 
     Args:
         kinds: of int, float, str, bool, null, "list of float" and "list of int".
         choices: the allowed strings; empty where any is allowed.
-        at_least, above, at_most: bounds of numbers.
+        at_least, above, at_most: bounds of numbers; the last may be in words.
     """
     names = list(choices)
     bounds = _bounds(at_least, above, at_most)
@@ -152,7 +152,7 @@ def in_words(
     return (", or " if any("," in part for part in parts) else " or ").join(parts)
 
 
-def _bounds(at_least: float | None, above: float | None, at_most: float | None) -> str:
+def _bounds(at_least: float | None, above: float | None, at_most: float | str | None) -> str:
     if at_least is not None and at_most is not None:
         return f" from {at_least} to {at_most}"
     named = (("at least", at_least), ("above", above), ("at most", at_most))

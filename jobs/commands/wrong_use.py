@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,11 +45,10 @@ def refused(error: TyperException) -> UsageError:
         return UsageError(_name(param), _input(error), _allowed(param))
     if kind == "BadOptionUsage":
         name = str(getattr(error, "option_name", ""))
-        option = next((param for param in context.command.params if name in _names(param)), None) if context else None
-        if option is not None and option.is_flag:
+        if "does not take" in error.message:
             return UsageError(name, "a value", f"no value: type `{name}` alone")
-        return UsageError(name, NOTHING, f"a value: type `{name if option is None else _typed(option)}`")
-    extra = re.search(r"\((.*)\)$", error.message, re.DOTALL)
+        return UsageError(name, NOTHING, f"a value: type `{name} VALUE`; `--help` says which")
+    extra = re.search(r" \((.*)\)$", error.message, re.DOTALL)
     return UsageError(command, extra[1] if extra else "a wrong command line", f"what `{command} --help` shows")
 
 
@@ -63,12 +62,18 @@ def named_as_typed(options: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        option = next((name for field, name in options.items() if f"{error.field}.".startswith(f"{field}.")), None)
-        if option is None:
+        field = next((field for field in options if f"{error.field}.".startswith(f"{field}.")), None)
+        if field is None:
             raise
         renamed = copy.copy(error)
-        renamed.field, renamed.args = option, (option + str(error).removeprefix(error.field),)
+        renamed.field = options[field] + _choice(error.field.split(".")[1:] if field in ("methods", "metrics") else [])
+        renamed.args = (renamed.field + str(error).removeprefix(error.field),)
         raise renamed from None
+
+
+def _choice(parts: Sequence[str]) -> str:
+    """An option of a method or metric as it is typed: `` ssig:samples``; nothing where it is the choice itself."""
+    return f" {parts[0]}:{parts[1]}" if len(parts) == 2 else ""
 
 
 def _names(param: Any) -> list[str]:

@@ -116,7 +116,7 @@ def _words(kind: Any, bounds: Sequence[Any]) -> str:
     if kind in (int, float):
         low, high = _bound(bounds, "ge"), _bound(bounds, "le")
         below = _bound(bounds, "lt")
-        most = below - 1 if below is not None and kind is int else high
+        most = "2^63 - 1" if below == 2**63 else high
         return in_words([kind.__name__], (), low, _bound(bounds, "gt"), most)
     if kind is bool:
         return in_words(["bool"])
