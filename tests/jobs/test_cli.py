@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ssig
-from jobs.cli import assignment, choice
+from jobs.commands.choices import assignment, choice
 from ssig.errors import UsageError
 from ssig.registry import METHODS, METRICS
 
