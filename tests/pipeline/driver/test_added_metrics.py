@@ -17,7 +17,7 @@ import pytest
 import yaml
 from tests_shards import members
 
-from jobs.cli import choice
+from jobs.commands.choices import choice
 from pipeline.checks.audit import audit
 from pipeline.checks.findings import Kind
 from pipeline.checks.repair import repair
