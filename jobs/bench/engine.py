@@ -87,7 +87,7 @@ def measure(
 
     Args:
         network: one of `jobs.bench.networks.NETWORKS`.
-        precision: of our side.
+        precision: of ssig's network.
         peer, method: a key of `COMPARISONS`.
         images, steps: how many images, and gradients for each.
         rounds: how often each side is timed.

@@ -133,7 +133,7 @@ def theirs(network: nn.Module, given: Evaluation) -> Areas:
 
 
 def difference(mine: float, other: float) -> float:
-    """Of two areas: 0 where neither side has one, infinite where only one has."""
+    """Distance of two areas: 0 where neither side has one, infinite where only one has."""
     if np.isnan(mine) or np.isnan(other):
         return 0.0 if np.isnan(mine) and np.isnan(other) else float("inf")
     return abs(mine - other)
