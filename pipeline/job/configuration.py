@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from pipeline.job.wrong_values import usage_error
 from pipeline.run.layout import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.run.trust import refuse_foreign_code
 from pipeline.storage import yaml12
 from pipeline.storage.base import check_url, is_url
+from ssig.catalogue import METHOD, METRIC, check
 from ssig.errors import UsageError
 from ssig.models.weight_files import is_weight_file
 from ssig.options import as_dict
@@ -234,7 +236,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     try:
         job = EvaluationJob.model_validate(values)
     except ValidationError as error:
-        raise _usage_error(error, None) from None
+        raise usage_error(error, EvaluationJob, None) from None
     _check_metrics(job.metrics)
     _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
@@ -269,7 +271,7 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
     try:
         job = Job.model_validate(values)
     except ValidationError as error:
-        raise _usage_error(error, path) from None
+        raise usage_error(error, Job, None if path is None else path.name) from None
     if path is not None and not {"model", "model.name"} & given.keys():
         advice = f"if you trust it, name it yourself: --model {job.model.name}"
         refuse_foreign_code(f"{path.name}: model.name", job.model.name, owner, advice)
@@ -337,6 +339,10 @@ def _has_plain_bucket(shard: Any) -> bool:
 
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
+    for method in job.methods:
+        check(METHOD, method.name, method.options)
+    for metric in job.metrics:
+        check(METRIC, metric.name, metric.options)
     labels = [method.title for method in job.methods]
     _check_label("model.label", job.model_label)
     for label in labels:
@@ -360,54 +366,10 @@ def _check_label(field: str, label: str) -> None:
 def _check_metrics(metrics: Sequence[MetricChoice]) -> None:
     names = [metric.name for metric in metrics]
     for metric in metrics:
+        check(METRIC, metric.name, metric.options)
         metric.parsed()
         if names.count(metric.name) > 1:
             raise UsageError("metrics", metric.name, "each metric once")
-
-
-def _usage_error(error: ValidationError, path: Path | None) -> UsageError:
-    problems = error.errors()
-    first = problems[0]
-    location = [
-        part
-        for part in first["loc"]
-        if not isinstance(part, str) or part in _FIELDS or first["type"] == "extra_forbidden"
-    ]
-    field = ".".join(str(part) for part in location)
-    allowed = first["msg"]
-    found: Any = first["input"]
-    if first["type"] == "extra_forbidden":
-        owner = _model_at(list(first["loc"][:-1]))
-        allowed = "one of " + ", ".join(owner.model_fields)
-    elif first["type"] == "missing":
-        allowed, found = "a value (it has no default)", None
-    where = f"{path.name}: {field}" if path is not None else field
-    if len(problems) > 1:
-        allowed += f" (and {len(problems) - 1} more)"
-    return UsageError(where, found, allowed)
-
-
-def _models() -> Iterator[type[BaseModel]]:
-    yield from (Job, Dataset, ModelChoice, InputChoice, MethodChoice, MetricChoice, Output, Actors, ReportChoice)
-    yield EvaluationJob
-
-
-_FIELDS = {name for model in _models() for name in model.model_fields}
-_BY_FIELD: dict[str, type[BaseModel]] = {
-    "dataset": Dataset,
-    "model": ModelChoice,
-    "methods": MethodChoice,
-    "metrics": MetricChoice,
-    "output": Output,
-    "actors": Actors,
-    "report": ReportChoice,
-}
-
-
-def _model_at(location: list[Any]) -> type[BaseModel]:
-    if location[:2] == ["model", "input"]:
-        return InputChoice
-    return _BY_FIELD.get(str(location[0]), Job) if location else Job
 
 
 def _one_line(error: Exception) -> str:
