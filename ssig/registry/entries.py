@@ -87,6 +87,8 @@ class Registry(Generic[Entry]):
         file = FileSource.named(self._kind, text)
         if file is not None:
             return self.adopt(file)
+        if isinstance(self.source(text), FileSource):  # of an earlier job, and not what this name means
+            del self._adopted[text]
         if ":" in text:
             raise UsageError(self._kind, text, f"NAME, or ./FILE.py:NAME for a {self._kind} in a file")
         return self[text]
