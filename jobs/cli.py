@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"
+METRIC_HELP = (
+    "Metric; may be repeated. NAME is one of `ssig metrics` or of an installed plug-in; a function of your own is "
+    "./FILE.py:NAME. Options follow a colon. Examples: --metric insertion:steps=64 and --metric ./mine.py:my_metric"
+)
 DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
 
 app = typer.Typer(
@@ -107,13 +111,26 @@ def attribute(
     job: Annotated[Path | None, typer.Argument(metavar="JOB.yaml", help="The job file; options go on top.")] = None,
     shards: Annotated[list[str] | None, typer.Option(help="Shards: paths or URLs, brace and glob patterns.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first n samples.")] = None,
-    model: Annotated[str | None, typer.Option(help="timm:NAME, torchvision:NAME, module:callable, …")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Network: timm:NAME, torchvision:NAME, module:callable, ./FILE.py:callable, or the name of an "
+            "installed plug-in. Example: --model ./mynet.py:network"
+        ),
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Weights by name, 'random', or a checkpoint file.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, fp16 or bf16.")] = None,
     score: Annotated[str | None, typer.Option(help="logit, log-probability or probability.")] = None,
     target: Annotated[str | None, typer.Option(help="label, predicted, or the number of a class.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…,label=…")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Method; may be repeated. NAME is one of `ssig methods` or of an installed plug-in; a function of your "
+            "own is ./FILE.py:NAME. Options follow a colon. Examples: --method ig:steps=64,label=ig-64 and "
+            "--method ./mine.py:my_method:scale=2"
+        ),
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help=METRIC_HELP)] = None,
     out: Annotated[str | None, typer.Option(help="Run directory: a path, s3:// or gs://.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all random draws.")] = None,
     field: Annotated[list[str] | None, typer.Option("--set", help="Any other field: actors.max=4")] = None,
@@ -269,12 +286,16 @@ def submit(
 @app.command()
 def evaluate(
     run: Run,
-    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help=METRIC_HELP)] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only methods of these labels.")] = None,
     model: Annotated[str | None, typer.Option(help="Label of the model, where the run has several.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the evaluation; by default its metrics.")] = None,
     trust: Annotated[
-        str | None, typer.Option(help="The module:callable of a run that is not yours; it is imported and run.")
+        str | None,
+        typer.Option(
+            help="Code of the run's network that you allow to run: its module:callable, where the run is not yours, or "
+            "its file, where that has moved. Example: --trust ./mynet.py:network"
+        ),
     ] = None,
     field: Annotated[list[str] | None, typer.Option("--set", help="Any field of the actors: actors.max=4")] = None,
 ) -> int:
@@ -317,8 +338,9 @@ def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = 
 
 
 def choice(option: str, text: str) -> dict[str, Any]:
-    """A method or metric from the command line: ``NAME`` or ``NAME:option=value,…``, values as in YAML."""
-    name, colon, given = text.partition(":")
+    """A method or metric from the command line: ``[SOURCE:]NAME[:option=value,…]``, values as in YAML."""
+    found = re.search(r":(?=\s*[\w-]+=)", text)  # behind the first colon that an option follows are options
+    name, given = (text, "") if found is None else (text[: found.start()], text[found.end() :])
     starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", given))
     ends = [*(start.start() for start in starts[1:]), len(given)]
     values: dict[str, Any] = {}
@@ -328,7 +350,7 @@ def choice(option: str, text: str) -> dict[str, Any]:
         if field in ("name", *values) or not value.strip():
             raise UsageError(option, text, "NAME, or NAME:option=value,option=value, each option once")
         values[field] = typed(option, field, value, text)
-    if not name or bool(colon) != bool(starts) or (starts and starts[0].start()):
+    if not all(name.split(":")):
         raise UsageError(option, text, "NAME, or NAME:option=value,option=value")
     return {"name": name, **values}
 

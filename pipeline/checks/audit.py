@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.run.commit import Commit, read_commit
+from pipeline.run.described import known_metric
 from pipeline.run.differences import RECORDED_ONLY
 from pipeline.run.labels import OF_THE_RUN, Label, recorded_evaluations, recorded_labels
 from pipeline.run.layout import (
@@ -45,7 +46,6 @@ from pipeline.shards.samples import ManifestRow, Status
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from ssig.errors import SsigError, UsageError
-from ssig.registry import METRICS
 
 CHECKED = ["unit", "shard", "index", "key", "status", "error"]
 _IN_MEMORY = 64 * 2**20  # bytes of a table; a larger one is checked on the disk
@@ -452,7 +452,7 @@ def _schema_problems(table: str, schema: pa.Schema, label: Label) -> Iterator[st
             expected = attributions_schema(shape, config["maps"], config["channels"], version)
         elif table == "metrics" or table.startswith(f"{EVALUATIONS}/"):
             # Runs of schema 1 record no revisions, so nobody knows which columns a metric had.
-            metrics = [METRICS[name] for name in config["columns"]] if version > 1 else []
+            metrics = [known_metric(config, name) for name in config["columns"]] if version > 1 else []
             expected = metrics_schema(metrics, version)
             if version == 1:
                 schema = pa.schema([field for field in schema if field.name in expected.names], schema.metadata)

@@ -125,9 +125,7 @@ def find_metrics(choices: Sequence[MetricChoice]) -> None:
     for choice in choices:
         twice = next((column for column in choice.spec.stored if columns.count(column) > 1), None)
         if twice is not None:
-            raise UsageError(
-                "metrics", choice.text, f"columns that no other metric and no table has, unlike {twice!r}"
-            )
+            raise UsageError("metrics", choice.text, f"columns that nothing else has, unlike {twice!r}")
 
 
 def _refuse_double_names(field: str, choices: Sequence[Choice]) -> None:
@@ -139,7 +137,7 @@ def _refuse_double_names(field: str, choices: Sequence[Choice]) -> None:
 
 
 def method_config(choice: MethodChoice) -> dict[str, Any]:
-    """What is recorded of a method: name, options with defaults, paper, equation, cost; and its origin, if not ssig."""
+    """What is recorded of a method: name, options with defaults, paper, equation, cost; and the origin, if foreign."""
     spec, options = choice.spec, choice.parsed()
     source = METHODS.source(spec.name)
     return {
@@ -149,7 +147,7 @@ def method_config(choice: MethodChoice) -> dict[str, Any]:
         "equation": spec.equation,
         "evaluations": None if spec.counted else spec.evaluations(options),
         "complete": spec.complete,
-        **({} if source is None else {"origin": source.origin}),
+        **({} if source is None else {"origin": source.origin, "control": spec.control}),
     }
 
 

@@ -73,7 +73,7 @@ class ModelChoice(Frozen):
 
     name: str = Field(
         "efficientnet-lite0",
-        description="timm:NAME, torchvision:NAME, module:callable, ./FILE.py:callable, or a packaged or installed name",
+        description="timm:NAME, torchvision:NAME, module:callable, ./FILE.py:callable, or a name of a package",
     )
     weights: str | None = Field(None, description="weights by name, 'random', or a checkpoint file")
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = Field("fp32", description="arithmetic of the network")
@@ -95,6 +95,12 @@ class ModelChoice(Frozen):
         """The label of its results."""
         file = FILE.fullmatch(self.name)
         return self.label or (self.name if file is None else file["name"])
+
+    @property
+    def recorded_name(self) -> str:
+        """The name as a run records it: of a file without its folder, which may change."""
+        file = FILE.fullmatch(self.name)
+        return self.name if file is None else f"{Path(file['path']).name}:{file['name']}"
 
     @property
     def input_options(self) -> dict[str, Any]:

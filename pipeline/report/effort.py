@@ -70,7 +70,7 @@ def costs(run: Run, found: Measurements) -> list[Cost]:
     result = []
     for source, options in sources(run, found.model).items():
         seconds = {method: spent for (method, one), spent in found.seconds.items() if one == source}
-        known = parsed(source, options)
+        known = parsed(run, found.model, source, options)
         forwards, explanations = (None, None) if known is None else _account(*known)
         result.append(Cost(source.title, forwards, explanations, seconds))
     return result

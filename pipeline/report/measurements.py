@@ -6,42 +6,24 @@ Image i is row i of the manifest (in order of shard and index), for every method
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.report.reference import ordered_methods, reference_method
+from pipeline.report.sources import Source, metric_of, sources
 from pipeline.run.reader import Run
 from pipeline.run.schema import SHARED
 from pipeline.shards.samples import Status
 from pipeline.storage.jsontext import to_json
-from ssig.errors import UsageError
-from ssig.registry import FAMILIES, METRICS, MetricSpec
+from ssig.registry import FAMILIES
 
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
 _NOISE = ("reliability", "readout_bias")  # not in runs of schema 1
 _EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score", *_NOISE)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a metric's numbers are: in the run's own metrics, or in those that an evaluation added.
-
-    Attributes:
-        metric: its name.
-        evaluation: None for the run's own.
-    """
-
-    metric: str
-    evaluation: str | None = None
-
-    @property
-    def title(self) -> str:
-        return self.metric if self.evaluation is None else f"{self.metric}@{self.evaluation}"
 
 
 @dataclass(frozen=True)
@@ -178,41 +160,12 @@ class Positions:
         return images
 
 
-def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
-    """Where a model's metrics are, with their options, in order of the registry; those it does not know go last."""
-    own = [
-        (Source(name), options)
-        for (owner, _), config in run.config.items()
-        if owner == model
-        for name, options in config.get("metrics", {}).items()
-    ]
-    added = [
-        (Source(name, one.name), options)
-        for one in run.evaluations
-        if one.model == model
-        for name, options in one.metrics.items()
-    ]
-    found = dict(own + added)
-    order = [*METRICS.names(), *sorted({source.metric for source in found} - set(METRICS.names()))]
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0].metric)))
-
-
-def parsed(source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:
-    """A metric and its options; None where this version does not know them."""
-    if source.metric not in METRICS:
-        return None
-    try:
-        return METRICS[source.metric], METRICS[source.metric].parse(options)
-    except UsageError:
-        return None
-
-
 def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
     """The scalar columns of a model's metrics, in order of the registry; what it does not know has no direction."""
     columns: list[Column] = []
     shown: set[str] = set()
     for source in sources(run, model):
-        spec = METRICS[source.metric] if source.metric in METRICS else None  # noqa: SIM401  no mapping
+        spec = metric_of(run, model, source)
         directions = {source.metric: "none"} if spec is None else spec.columns
         again = source.metric in shown
         shown.add(source.metric)

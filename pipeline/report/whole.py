@@ -80,7 +80,7 @@ def whole_numbers(run: Run, found: Measurements, seed: int = 0) -> list[Whole]:
     """Every number of the data set that the metrics of a model define and that some method has."""
     result: list[Whole] = []
     for source, options in sources(run, found.model).items():
-        known = parsed(source, options)
+        known = parsed(run, found.model, source, options)
         if known is None or known[0].dataset is None:
             continue
         spec = known[0]

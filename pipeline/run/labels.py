@@ -13,7 +13,7 @@ from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 
 # What workers that evaluate need of the configuration of the run's label.
-OF_THE_RUN = ("model", "method", "maps", "channels", "categories")
+OF_THE_RUN = ("model", "method", "maps", "channels", "categories", "model_file")
 # Fields of a label's configuration that others count on, and what each is; a hand may have edited them.
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "schema_version": (int,),
@@ -87,7 +87,7 @@ def config_fault(config: Mapping[str, Any], *, whole: bool) -> str | None:
 
 def evaluation_label(base: Label, recorded: Mapping[str, Any]) -> Label:
     """The label of an evaluation: what workers need of the run's configuration with what is recorded of its own."""
-    of_the_run = {name: base.config[name] for name in OF_THE_RUN}
+    of_the_run = {name: base.config[name] for name in OF_THE_RUN if name in base.config}
     return Label(base.model, base.method, {**of_the_run, **recorded}, recorded["evaluation"])
 
 

@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -86,6 +86,7 @@ class Evaluation:
         model, method: labels.
         metrics: metric -> its options.
         commits: the commit records that count, in order of unit.
+        config: its whole record.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Evaluation:
     method: str
     metrics: Mapping[str, Mapping[str, Any]]
     commits: tuple[Commit, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Run:
@@ -403,7 +405,7 @@ def _evaluations(
             (commit for commit, fingerprint in commits if fingerprint == config["fingerprint"]),
             key=lambda commit: commit.unit,
         )
-        found.append(Evaluation(config["evaluation"], *label, completed(config)["metrics"], tuple(counted)))
+        found.append(Evaluation(config["evaluation"], *label, completed(config)["metrics"], tuple(counted), config))
     return tuple(found)
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.run.described import origin_of
 from pipeline.run.layout import MANIFEST, RUN
 from pipeline.run.schema import unreadable
 from pipeline.shards import manifest as manifests
@@ -44,9 +45,11 @@ def revisions(method: str | None, metrics: Iterable[str]) -> dict[str, Any]:
 
 def is_current(config: Mapping[str, Any]) -> bool:
     """Whether this version would go on with a label as it began: it has the same revisions of all that it needs."""
-    method, metrics = config["method"]["name"], config["metrics"]
-    known = method in METHODS and all(name in METRICS for name in metrics)
-    return known and revisions_of(config) == revisions(method, metrics)
+    method, metrics = config["method"], config["metrics"]
+    known = METHODS.agrees(method["name"], method.get("origin")) and all(
+        METRICS.agrees(name, origin_of(config, name)) for name in metrics
+    )
+    return known and revisions_of(config) == revisions(method["name"], metrics)
 
 
 def revisions_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,9 +61,12 @@ def revisions_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured_by(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each metric of a configuration with its options and its revision: equal ones may be compared."""
+    """Each metric of a configuration with its options, revision and origin: equal ones may be compared."""
     found = revisions_of(config)["metrics"]
-    return {name: {**options, "revision": found[name]} for name, options in config["metrics"].items()}
+    return {
+        name: {**options, "revision": found[name], "origin": origin_of(config, name)}
+        for name, options in config["metrics"].items()
+    }
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:

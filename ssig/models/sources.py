@@ -239,7 +239,7 @@ def find_source(name: str) -> tuple[Source, str]:
 
 
 def runs_code(name: str) -> bool:
-    """Whether loading a name runs code that the name chooses: that of a module or a file, not of an installed plug-in."""
+    """Whether loading a name runs code that it chooses: of a module or a file. Installed plug-ins are trusted."""
     prefix, colon, _ = name.partition(":")
     return bool(colon) and prefix not in PREFIXES
 
