@@ -125,8 +125,8 @@ def attribute(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Method; may be repeated. NAME is one of `ssig methods` or of an installed plug-in; a function of your "
-            "own is ./FILE.py:NAME. Options follow a colon. Examples: --method ig:steps=64,label=ig-64 and "
+            help="Method; may be repeated. NAME is one of `ssig methods` or of an installed plug-in; a function of "
+            "your own is ./FILE.py:NAME. Options follow a colon. Examples: --method ig:steps=64,label=ig-64 and "
             "--method ./mine.py:my_method:scale=2"
         ),
     ] = None,
@@ -293,8 +293,8 @@ def evaluate(
     trust: Annotated[
         str | None,
         typer.Option(
-            help="Code of the run's network that you allow to run: its module:callable, where the run is not yours, or "
-            "its file, where that has moved. Example: --trust ./mynet.py:network"
+            help="Code of the run's network that you allow to run: its module:callable, where the run is not yours, "
+            "or its file, where that has moved. Example: --trust ./mynet.py:network"
         ),
     ] = None,
     field: Annotated[list[str] | None, typer.Option("--set", help="Any field of the actors: actors.max=4")] = None,
@@ -339,6 +339,8 @@ def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = 
 
 def choice(option: str, text: str) -> dict[str, Any]:
     """A method or metric from the command line: ``[SOURCE:]NAME[:option=value,…]``, values as in YAML."""
+    from ssig.registry.sources import FILE
+
     found = re.search(r":(?=\s*[\w-]+=)", text)  # behind the first colon that an option follows are options
     name, given = (text, "") if found is None else (text[: found.start()], text[found.end() :])
     starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", given))
@@ -350,8 +352,8 @@ def choice(option: str, text: str) -> dict[str, Any]:
         if field in ("name", *values) or not value.strip():
             raise UsageError(option, text, "NAME, or NAME:option=value,option=value, each option once")
         values[field] = typed(option, field, value, text)
-    if not all(name.split(":")):
-        raise UsageError(option, text, "NAME, or NAME:option=value,option=value")
+    if not name or (":" in name and not FILE.fullmatch(name)):
+        raise UsageError(option, text, "NAME, NAME:option=value,option=value, or ./FILE.py:NAME for code of your own")
     return {"name": name, **values}
 
 

@@ -1,7 +1,7 @@
 """A job on a cluster: uploaded, run there, its logs followed and its exit code passed on, by Ray Jobs.
 
 The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). Only
-the job file travels. It lands in a folder of Ray's session that the cluster may delete, so paths relative to it would
+the job file travels, with the Python files that it names as methods, metrics or network. It lands in a folder of Ray's session that the cluster may delete, so paths relative to it would
 find no shards and lose results: they are refused, or resolved against a folder of the cluster that is named.
 """
 
@@ -25,10 +25,12 @@ from urllib.request import getproxies, proxy_bypass
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from pipeline.job.choices import chosen
 from pipeline.job.configuration import TEXTS, load_job
 from pipeline.storage import yaml12
 from ssig.errors import SsigError, UsageError, said, told
 from ssig.models.weight_files import is_weight_file
+from ssig.registry.sources import FILE
 
 INTERRUPTED = 130
 
@@ -64,11 +66,13 @@ def submit(
         UsageError: a wrong job file, an address where no cluster answers, a missing or wrong token.
         ClusterLostError: the cluster answers no more.
     """
-    text = job_for_cluster(job_file, working_dir)
+    text, code = job_for_cluster(job_file, working_dir)
     token = _token()
     client = _connect(address, token)
     with tempfile.TemporaryDirectory() as upload:
         (Path(upload) / job_file.name).write_text(text, encoding="utf-8")
+        for path in code:
+            (Path(upload) / path.name).write_bytes(path.read_bytes())
         try:
             job = client.submit_job(
                 entrypoint=entrypoint or f"ssig attribute {shlex.quote(job_file.name)}",
@@ -91,11 +95,14 @@ def submit(
         raise ClusterLostError(f"{address} no longer answers ({told(error)}); {job} may go on. {hint}") from error
 
 
-def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
+def job_for_cluster(job_file: Path, working_dir: str | None) -> tuple[str, list[Path]]:
     """The text of a job file, checked, with every path one that a node of the cluster can open.
 
+    Returns:
+        the text, and the Python files that it names, which go beside it.
+
     Raises:
-        UsageError: a wrong job, or a relative path and no folder to resolve it against.
+        UsageError: a wrong job, a relative path and no folder to resolve it against, or two files of one name.
     """
     if working_dir is not None and not _is_remote(working_dir):
         raise UsageError("--working-dir", working_dir, "an absolute path on the cluster, s3:// or gs://")
@@ -117,7 +124,25 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     output["path"] = remote("output.path", output["path"])
     if is_weight_file(str(model.get("weights"))):
         model["weights"] = remote("model.weights", model["weights"])
-    return yaml12.dump(values, sort_keys=False, allow_unicode=True)
+    code = _beside(values, job_file.resolve().parent)
+    return yaml12.dump(values, sort_keys=False, allow_unicode=True), code
+
+
+def _beside(values: dict[str, Any], base: Path) -> list[Path]:
+    """The Python files that a job names, which it names as files beside it from now on.
+
+    Raises:
+        UsageError: two of them have one name.
+    """
+    found: dict[str, Path] = {}
+    for owner in (values.get("model", {}), *chosen(values, "methods"), *chosen(values, "metrics")):
+        file = FILE.fullmatch(str(owner.get("name")))
+        if file is not None:
+            path = base / Path(file["path"]).expanduser()
+            if found.setdefault(path.name, path) != path:
+                raise UsageError("methods", str(path), f"files of different names; {found[path.name]} has the same")
+            owner["name"] = f"./{path.name}:{file['name']}"
+    return list(found.values())
 
 
 def exit_code(details: JobDetails) -> int:

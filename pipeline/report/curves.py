@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.measurements import Measurements, Source, lists, sources
+from pipeline.report.measurements import Measurements, lists
+from pipeline.report.sources import Source, sources
 from pipeline.report.statistics import intervals
 from pipeline.run.reader import Run
 from ssig.errors import UsageError

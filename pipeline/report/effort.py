@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.comparison import Estimate, mean_estimates
-from pipeline.report.measurements import Measurements, parsed, sources
+from pipeline.report.measurements import Measurements
+from pipeline.report.sources import parsed, sources
 from pipeline.run.reader import Run
 from ssig.registry import MetricSpec
 

@@ -19,6 +19,7 @@ from pipeline.run.reader import Run
 from pipeline.run.schema import SHARED
 from pipeline.shards.samples import Status
 from pipeline.storage.jsontext import to_json
+from ssig.errors import UsageError
 from ssig.registry import FAMILIES
 
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]

@@ -175,6 +175,10 @@ def named_again(name: str, origin: Mapping[str, str] | None) -> str:
     return f"./{origin['file']}:{name}" if origin is not None and "file" in origin else name
 
 
+def _named(method: Mapping[str, Any], label: str) -> dict[str, str]:
+    return {"name": named_again(method.get("name", label), method.get("origin"))}
+
+
 def _choice(name: str, options: Mapping[str, Any], origin: Mapping[str, str] | None) -> str:
     """A metric as the command line takes it: ``NAME:option=value,…``."""
     usual = as_dict(METRICS[name].parse({})) if name in METRICS.names() else {}
@@ -199,11 +203,7 @@ def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None
         },
         "model": {**network, "label": model},
         "methods": [
-            {
-                "name": named_again(method.get("name", label), method.get("origin")),
-                "label": label,
-                **method.get("options", {}),
-            }
+            {**_named(method, label), "label": label, **method.get("options", {})}
             for label, method in zip(labels, (config.get("method", {}) for config in configs), strict=True)
         ],
         "metrics": [{"name": named_again(name, origins[name]), **options} for name, options in metrics.items()],
@@ -265,9 +265,7 @@ def _metrics(measured: Iterable[tuple[str | None, str, Mapping[str, Any]]]) -> t
     order = {name: position for position, name in enumerate(METRICS.names())}
     return tuple(
         Metric(
-            name=f"{name}{origins[name]}"
-            if evaluation is None
-            else f"{name}{origins[name]} (evaluation {evaluation})",
+            name=name + origins[name] + ("" if evaluation is None else f" (evaluation {evaluation})"),
             labels=tuple(labels),
             definition=known[name].definition if name in known else "",
             range=known[name].range if name in known else "",

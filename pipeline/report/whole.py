@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.comparison import Estimate
-from pipeline.report.measurements import Measurements, Source, lists, parsed, sources
+from pipeline.report.measurements import Measurements, lists
+from pipeline.report.sources import Source, parsed, sources
 from pipeline.report.statistics import CONFIDENCE
 from pipeline.run.reader import Run
 from ssig.randomness import Stream
