@@ -57,7 +57,8 @@ def implemented_otherwise(network: nn.Sequential) -> nn.Sequential:
         def forward(self, features: Tensor) -> Tensor:
             return features + 1
 
-    first, softplus, second, tanh, pool, flatten, head = copy.deepcopy(network)
+    parts: list[Any] = list(copy.deepcopy(network))
+    first, softplus, second, tanh, pool, flatten, head = parts
     first.weight, first.bias = (_frozen(torch.cat([part, part])) for part in (first.weight, first.bias))
     second.weight = _frozen(torch.cat([second.weight, second.weight], dim=1) / 2)
     head.bias = _frozen(head.bias - head.weight.sum(dim=1))
@@ -160,7 +161,8 @@ def hard_images_are_finite(method: Method, *, has_residual: bool = True) -> None
 def dead_network_has_no_attributions(method: Method) -> None:
     """A network that is constant is explained by maps of zeros, without error and residual."""
     network = small_network()
-    network[-1].weight.zero_()
+    head: Any = network[-1]
+    head.weight.zero_()
     result = explained(method, network, example_images())
     _require(not bool(result.values.any()), "a constant network has attributions")
     error, residual = result.standard_error_mean, result.completeness_residual
@@ -202,7 +204,8 @@ def nan_gradients_reach_the_result(method: Method) -> None:
 
     def poisoned(points: Tensor) -> Tensor:
         # The images themselves are seen clearly, so that references and predictions are numbers.
-        return network(points) * torch.where(points.requires_grad * torch.ones(()) > 0, torch.nan, 1.0)
+        logits: Tensor = network(points)
+        return logits * torch.where(points.requires_grad * torch.ones(()) > 0, torch.nan, 1.0)
 
     result = explained(method, poisoned, example_images())
     _require(bool(torch.isnan(result.map).any()), "gradients that are NaN give a map of numbers")

@@ -1,8 +1,9 @@
 """A job on a cluster: uploaded, run there, its logs followed and its exit code passed on, by Ray Jobs.
 
-The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). Only
-the job file travels, with the Python files that it names as methods, metrics or network. It lands in a folder of Ray's session that the cluster may delete, so paths relative to it would
-find no shards and lose results: they are refused, or resolved against a folder of the cluster that is named.
+The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). The job
+file travels, with the Python files that it names. It lands in a folder of Ray's session that the cluster may delete, so
+paths relative to it would find no shards and lose results: they are refused, or resolved against a folder of the
+cluster that is named.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def submit(
         UsageError: a wrong job file, an address where no cluster answers, a missing or wrong token.
         ClusterLostError: the cluster answers no more.
     """
-    text, code = job_for_cluster(job_file, working_dir)
+    text, code = job_for_cluster(job_file, working_dir), code_files(job_file)
     token = _token()
     client = _connect(address, token)
     with tempfile.TemporaryDirectory() as upload:
@@ -95,14 +96,13 @@ def submit(
         raise ClusterLostError(f"{address} no longer answers ({told(error)}); {job} may go on. {hint}") from error
 
 
-def job_for_cluster(job_file: Path, working_dir: str | None) -> tuple[str, list[Path]]:
+def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     """The text of a job file, checked, with every path one that a node of the cluster can open.
 
-    Returns:
-        the text, and the Python files that it names, which go beside it.
+    The Python files that it names are named as beside it: `code_files` has them.
 
     Raises:
-        UsageError: a wrong job, a relative path and no folder to resolve it against, or two files of one name.
+        UsageError: a wrong job, or a relative path and no folder to resolve it against.
     """
     if working_dir is not None and not _is_remote(working_dir):
         raise UsageError("--working-dir", working_dir, "an absolute path on the cluster, s3:// or gs://")
@@ -124,25 +124,32 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> tuple[str, list[
     output["path"] = remote("output.path", output["path"])
     if is_weight_file(str(model.get("weights"))):
         model["weights"] = remote("model.weights", model["weights"])
-    code = _beside(values, job_file.resolve().parent)
-    return yaml12.dump(values, sort_keys=False, allow_unicode=True), code
+    for owner, file in _named_files(values):
+        owner["name"] = f"./{Path(file['path']).name}:{file['name']}"
+    return yaml12.dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _beside(values: dict[str, Any], base: Path) -> list[Path]:
-    """The Python files that a job names, which it names as files beside it from now on.
+def code_files(job_file: Path) -> list[Path]:
+    """The Python files that a job file names as methods, metrics or network.
 
     Raises:
         UsageError: two of them have one name.
     """
+    values: dict[str, Any] = yaml12.load(job_file.read_text(encoding="utf-8"), TEXTS)
     found: dict[str, Path] = {}
+    for _, file in _named_files(values):
+        path = job_file.resolve().parent / Path(file["path"]).expanduser()
+        if found.setdefault(path.name, path) != path:
+            raise UsageError("methods", str(path), f"files of different names; {found[path.name]} has the same")
+    return list(found.values())
+
+
+def _named_files(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], re.Match[str]]]:
+    """Each part of a job that is named by a file, with the file and the name in it."""
     for owner in (values.get("model", {}), *chosen(values, "methods"), *chosen(values, "metrics")):
         file = FILE.fullmatch(str(owner.get("name")))
         if file is not None:
-            path = base / Path(file["path"]).expanduser()
-            if found.setdefault(path.name, path) != path:
-                raise UsageError("methods", str(path), f"files of different names; {found[path.name]} has the same")
-            owner["name"] = f"./{path.name}:{file['name']}"
-    return list(found.values())
+            yield owner, file
 
 
 def exit_code(details: JobDetails) -> int:
