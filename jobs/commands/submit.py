@@ -1,8 +1,8 @@
 """A job on a cluster: uploaded, run there, its logs followed and its exit code passed on, by Ray Jobs.
 
 The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). The job
-file travels, with the Python files that it names. It lands in a folder of Ray's session that the cluster may delete, so
-paths relative to it would find no shards and lose results: they are refused, or resolved against a folder of the
+file travels, with the Python files that it names. It lands in a folder of Ray's session that the cluster may delete,
+so paths relative to it would find no shards and lose results: they are refused, or resolved against a folder of the
 cluster that is named.
 """
 
