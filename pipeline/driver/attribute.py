@@ -27,8 +27,8 @@ from pipeline.run.deletion import forget_failed, forget_given_up
 from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
-from pipeline.shards.manifest import check_readable
 from pipeline.shards.reading import expand
+from pipeline.shards.survey import check_readable
 from pipeline.storage import open_storage
 
 

@@ -16,14 +16,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from small_case import small_case
 from torch import Tensor, nn
 
-from jobs.bench.networks import network_case, photographs, small_case
+from jobs.bench.networks import network_case, photographs
 from ssig.api import attribute
 from ssig.metrics.evaluation import Box, Evaluation
 from ssig.types import Attribution
 
-Kept = TypeVar("Kept")
+Made = TypeVar("Made")
 
 # The integrated gradients that are evaluated: from black, and of few steps, so that they leave a completeness gap.
 METHOD: dict[str, Any] = {"method": "ig", "baseline": "black", "steps": 4, "rule": "endpoints"}
@@ -93,10 +94,10 @@ class Method:
     def fresh_network(self) -> nn.Module | None:
         return copy.deepcopy(self.network)
 
-    def kept(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
+    def kept(self, key: Hashable, make: Callable[[], Made]) -> Made:
         if key not in self._made:
             self._made[key] = make()
-        made: Kept = self._made[key]
+        made: Made = self._made[key]
         return made
 
     def samples(self, row: int, count: int) -> Tensor | None:
