@@ -16,7 +16,7 @@ from ssig.registry.sources import Kind
 
 _SIMPLE = (bool, int, float, str)
 # An entry of Google's `Args:` section: its name, and its text to the end of the line.
-_ARGUMENT = re.compile(r"^\s+(\w+)(?: \([^)]*\))?:\s*(.+)$", re.MULTILINE)
+_ARGUMENT = re.compile(r"^[ \t]+(\w+)(?: \([^)]*\))?:[ \t]*(.+)$", re.MULTILINE)
 
 
 def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
