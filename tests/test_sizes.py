@@ -24,20 +24,17 @@ EXCEPTED = {
     "ssig/engine/layers.py:_OpenAttention._attend_with_heads",
     "ssig/metrics/localization/objects.py:add_object_metric",
     # options of a command
-    "jobs/cli.py:attribute",
+    "jobs/commands/attribute.py:attribute",
     "jobs/bench/app.py:engine",
     "jobs/bench/app.py:adaptive",
     "jobs/bench/engine.py:measure",
-    "jobs/commands/paper.py:argument",
+    "jobs/commands/paper.py:paper",
     # for a while
     "ssig/api.py:_attribute",
     "ssig/engine/jobs.py:method_job",
-    "pipeline/checks/audit.py",
     "pipeline/driver/actor.py:AttributionActor.__init__",
     "pipeline/driver/dispatch.py",
     "pipeline/driver/dispatch.py:Dispatch.__init__",
-    "pipeline/job/configuration.py",
-    "pipeline/run/reader.py",
     "pipeline/unit/measuring.py:evaluate",
 }
 

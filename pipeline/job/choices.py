@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.run.described import described
-from pipeline.run.schema import metrics_schema
+from ssig.catalogue import METHOD, METRIC, check
 from ssig.errors import UsageError
 from ssig.options import as_dict
 from ssig.registry import METHODS, METRICS, FileSource, MethodSpec, MetricSpec
@@ -98,6 +98,18 @@ def chosen(values: Mapping[str, Any], field: str) -> list[Any]:
     return entries
 
 
+def check_names(methods: Sequence[MethodChoice], metrics: Sequence[MetricChoice]) -> None:
+    """Checks names and options as far as that is possible without importing any method or metric.
+
+    Raises:
+        UsageError: an unknown name or option, with the nearest known one.
+    """
+    for kind, choices in ((METHOD, methods), (METRIC, metrics)):
+        for choice in choices:
+            if choice.file is None:
+                check(kind, choice.name, choice.options)
+
+
 def find_methods(choices: Sequence[MethodChoice]) -> None:
     """Finds methods by their names and files, and checks their options.
 
@@ -116,11 +128,16 @@ def find_metrics(choices: Sequence[MetricChoice]) -> None:
         UsageError: an unknown metric or option, code that cannot be run, one metric twice, or a column twice.
     """
     names = [choice.name for choice in choices]
+    check_names((), choices)
     _refuse_double_names("metrics", choices)
     for choice in choices:
         METRICS.find(choice.text).parse(choice.options)
         if names.count(choice.name) > 1:
             raise UsageError("metrics", choice.name, "each metric once")
+    if not any(METRICS.source(name) for name in names):
+        return
+    from pipeline.run.schema import metrics_schema  # imports Arrow
+
     columns = metrics_schema([choice.spec for choice in choices]).names
     for choice in choices:
         twice = next((column for column in choice.spec.stored if columns.count(column) > 1), None)

@@ -14,8 +14,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from pipeline.job.choices import Frozen, MethodChoice, MetricChoice, chosen, find_methods, find_metrics, named
-from pipeline.job.messages import one_line, usage_error
+from pipeline.job.choices import (
+    Frozen,
+    MethodChoice,
+    MetricChoice,
+    check_names,
+    chosen,
+    find_methods,
+    find_metrics,
+    named,
+)
+from pipeline.job.wrong_values import usage_error
 from pipeline.run.layout import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.run.trust import refuse_code_of_a_run, refuse_foreign_code
 from pipeline.storage import yaml12
@@ -202,7 +211,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     try:
         job = EvaluationJob.model_validate(values)
     except ValidationError as error:
-        raise usage_error(error, None, EvaluationJob) from None
+        raise usage_error(error, EvaluationJob, None) from None
     find_metrics(job.metrics)
     _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
@@ -237,7 +246,7 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
     try:
         job = Job.model_validate(values)
     except ValidationError as error:
-        raise usage_error(error, path, Job) from None
+        raise usage_error(error, Job, None if path is None else path.name) from None
     if path is not None and not {"model", "model.name"} & given.keys():
         advice = f"if you trust it, name it yourself: --model {job.model.name}"
         refuse_foreign_code(f"{path.name}: model.name", job.model.name, owner, advice)
@@ -261,7 +270,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     except FileNotFoundError:
         raise UsageError("job file", str(path), "an existing YAML file") from None
     except (OSError, UnicodeDecodeError, yaml12.YAMLError) as error:
-        raise UsageError("job file", str(path), f"a readable YAML file ({one_line(error)})") from None
+        raise UsageError("job file", str(path), f"a readable YAML file ({' '.join(str(error).split())})") from None
     if values is None:
         return {}, owner
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -317,6 +326,7 @@ def _has_plain_bucket(shard: Any) -> bool:
 
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
+    check_names(job.methods, job.metrics)
     labels = [method.title for method in job.methods]
     _check_label("model.label", job.model_label)
     for label in labels:

@@ -12,7 +12,6 @@ A source knows two kinds of weights by name: None, its pretrained default, and `
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from typing import Any, Protocol
 from torch import nn
 from torchvision import models as vision
 
-from ssig.errors import ModelError, UsageError
+from ssig.errors import ModelError, UsageError, nearest
 from ssig.models import callables, checkpoint
 from ssig.models.hub import fetching
 from ssig.models.preparation import Prepared, Stated, by_timm, by_transforms, combined, overridden
@@ -282,8 +281,8 @@ def unknown_name(name: str) -> UsageError:
     for candidate in _known_names():
         if not colon or candidate.startswith(f"{prefix}:"):
             full.setdefault(candidate.rpartition(":")[2], []).append(candidate)
-    close = [hit for match in difflib.get_close_matches(rest, full, n=4) for hit in full[match]]
-    return UsageError("model.name", name, FORMS + (f"; close to it: {', '.join(close)}" if close else ""))
+    close = [hit for match in nearest(rest, full, most=4) for hit in full[match]]
+    return UsageError("model.name", name, FORMS + (f"; close to it: {', '.join(close)}" if close else ""), known=close)
 
 
 def unknown_weights(weights: str | None, also: str = "") -> UsageError:

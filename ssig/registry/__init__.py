@@ -1,6 +1,6 @@
 """The registries of methods and metrics, and where entries that are not ssig's own come from."""
 
-from ssig.registry.entries import FAMILIES, METHODS, METRICS, MethodSpec, MetricSpec, Registry
+from ssig.registry.entries import FAMILIES, METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values
 from ssig.registry.sources import FileSource, PluginSource, Source
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "PluginSource",
     "Registry",
     "Source",
+    "preset_values",
 ]

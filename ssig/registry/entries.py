@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import numpy as np
-
-from ssig.errors import UsageError
+from ssig.errors import UsageError, unknown_entry
 from ssig.options import build
 from ssig.registry.sources import FileSource, Kind, Source, plugin
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ssig.metrics.evaluation import Evaluation, MetricResult
     from ssig.types import Group, Steps
 
@@ -65,8 +65,12 @@ class Registry(Generic[Entry]):
             return self._adopted[name][1]
         source = plugin(self._kind, name)
         if source is None:
-            raise UsageError(self._kind, name, self.names())
+            raise unknown_entry(self._kind, name, self.names())
         return self.adopt(source)
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether an entry of that name is registered or adopted already; imports nothing."""
+        return name in self._registered or name in self._adopted
 
     def __contains__(self, name: object) -> bool:
         """Whether the name is ssig's own or adopted; installed packages are not looked through."""
@@ -143,13 +147,18 @@ def with_preset(
     options: type[Any], presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], where: str
 ) -> Any:
     """Options from `given`, on top of the preset that ``preset`` names in it."""
+    return build(options, preset_values(presets, given, where), where=where)
+
+
+def preset_values(presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values that are given, on top of those of the preset that ``preset`` names among them."""
     values = dict(given)
     preset = values.pop("preset", None)
-    if preset is not None:
-        if preset not in presets:
-            raise UsageError(f"{where}.preset", preset, sorted(presets) or "no presets")
-        values = {**presets[preset], **values}
-    return build(options, values, where=where)
+    if preset is None:
+        return values
+    if not isinstance(preset, str) or preset not in presets:
+        raise UsageError(f"{where}.preset", preset, sorted(presets) or "no presets")
+    return {**presets[preset], **values}
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class PluginSource:
         try:
             return point.load()
         except Exception as error:  # a module may raise anything
-            allowed = f"a plug-in that can be imported; {self.value} of {who} fails: {told(error)}"
+            allowed = f"a {self.kind} that can be imported; {who}, which brings it, cannot be used: {told(error)}"
             raise UsageError(self.kind, self.name, allowed) from error
 
 
@@ -144,12 +144,22 @@ def group_of(kind: Kind) -> str:
 
 
 def plugins(kind: Kind) -> dict[str, list[PluginSource]]:
-    """Name -> who provides it, of all installed distributions; from their metadata alone, nothing is imported."""
+    """Name -> who provides it, of all installed distributions; from their metadata alone, nothing is imported.
+
+    Metadata that cannot be read is passed over: `ssig.catalogue.plugins` tells of it.
+    """
     found: dict[str, list[PluginSource]] = {}
-    for point in importlib.metadata.entry_points(group=group_of(kind)):
-        if point.dist is not None:
-            source = PluginSource(kind, point.name, point.dist.name, point.dist.version, point.value)
-            found.setdefault(point.name, []).append(source)
+    seen: set[str] = set()
+    for package in importlib.metadata.distributions():
+        try:
+            name, version = package.metadata["Name"], package.version
+            # Of two installed versions, the first on the path is the one that is imported.
+            points = () if name.lower() in seen else package.entry_points.select(group=group_of(kind))
+            seen.add(name.lower())
+            for point in points:
+                found.setdefault(point.name, []).append(PluginSource(kind, point.name, name, version, point.value))
+        except Exception:  # metadata is written by others, and may be anything
+            continue
     return found
 
 

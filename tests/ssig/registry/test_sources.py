@@ -121,7 +121,7 @@ def test_a_plug_in_is_imported_when_it_is_named(tmp_path: Path, monkeypatch: pyt
     assert source is not None
     assert source.origin == {"distribution": "plugged-dist", "version": "1.2", "object": "plugged_code:double"}
     assert METHODS["ig"].paper.startswith("Sundararajan")
-    with pytest.raises(UsageError, match=r"plugged_broken:f of plugged-dist 1\.2 fails: ZeroDivisionError"):
+    with pytest.raises(UsageError, match=r"plugged-dist 1\.2, which brings it, cannot be used: ZeroDivisionError"):
         METHODS["broken"]
     assert "ig" in METHODS.names()
 
