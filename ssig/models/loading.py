@@ -115,14 +115,19 @@ def load_model(
         input_source=prepared.source,
         source=source.foreign if isinstance(source, CallableSource) else None,
     )
-    found = examine(model)
-    model.one_at_a_time = found.one_at_a_time
-    model.warnings = (*notes, *blueprint.warnings, *input_warnings(prepared.mean, prepared.std), *found.warnings)
+    _examine(model, (*notes, *blueprint.warnings, *input_warnings(prepared.mean, prepared.std)))
     # Only now: rounding to low precision would hide what is looked for.
     model.precision = precision
-    for warning in model.warnings:
-        python_warnings.warn(f"{name}: {warning}", ModelWarning, stacklevel=2)
     return model.to(target)
+
+
+def _examine(model: Model, notes: tuple[str, ...]) -> None:
+    """Looks for what is odd about a model, and warns of that and of `notes` at the caller of `load_model`."""
+    examined = examine(model)
+    model.one_at_a_time = examined.one_at_a_time
+    model.warnings = (*notes, *examined.warnings)
+    for warning in model.warnings:
+        python_warnings.warn(f"{model.name}: {warning}", ModelWarning, stacklevel=3)
 
 
 def resolve(name: str, weights: Weights | None = None) -> None:
