@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.acceleration.kept import kept_ready
-from ssig.engine.jobs import method_job
+from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups, run
 from ssig.engine.replica import Replica, device_of
 from ssig.errors import UsageError
@@ -135,9 +136,7 @@ def _attribute(
 
     def jobs() -> Iterator[Job[int]]:
         for span, budget in groups(len(images), replica.micro_batch):
-            yield method_job(
-                span.start,
-                spec,
+            group = group_of(
                 options,
                 images[span].to(replica.device),
                 targets[span],
@@ -145,9 +144,8 @@ def _attribute(
                 mean=mean,
                 score=score,
                 baseline=None if reference is None else reference[span].to(replica.device),
-                budget=budget,
-                references=known,
             )
+            yield method_job(span.start, spec, options, replace(group, budget=budget, references=known))
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
     return Attribution.concatenate([result for _, result in done])

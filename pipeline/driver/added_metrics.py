@@ -59,7 +59,6 @@ from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.storage.jsontext import as_read, to_json
-from pipeline.unit.metrics_worker import Evaluator
 from ssig.errors import UsageError
 from ssig.models import PREPARATION_REVISION, Model
 from ssig.models.sources import runs_code
@@ -113,7 +112,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
                 storage.create(name, to_json(_record(label), indent=1).encode())
             works = _works(storage, manifest, bases, labels)
             forget_given_up(storage, (work.unit for work in works))
-            pool = pool_of(job.actors, record["seed"], storage, labels, model, size, Evaluator)
+            pool = pool_of(job.actors, record["seed"], storage, labels, model, size)
             timeout = job.actors.unit_timeout
             proven = proven_labels(storage, labels)
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
