@@ -24,13 +24,12 @@ from jobs.bench.app import app as bench
 from jobs.commands.paper import argument
 from jobs.commands.printing import print_json, print_table
 from jobs.surroundings import prepare
-from ssig.errors import ModelError, SsigError, UsageError, told
+from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, told
 
 if TYPE_CHECKING:
     from pipeline.driver.ending import Summary
     from pipeline.job.configuration import Job
 
-DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"
 DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
 

@@ -15,17 +15,14 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.driver.dispatch import Dispatch, pool_of
+from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
 from pipeline.driver.progress import Listener, Progress, silent
-from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
-from pipeline.driver.resources import shape
 from pipeline.driver.schedule import Work
 from pipeline.job.configuration import EvaluationJob, metrics_config
-from pipeline.run.commit import commits, proven_labels
-from pipeline.run.deletion import forget_given_up
+from pipeline.run.commit import commits
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.earlier import completed
 from pipeline.run.labels import (
@@ -102,22 +99,14 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     if not works:
         return finish(storage, manifest, labels, listener, progress)
     model = _model(storage, bases[0], job, listener, progress)
-    progress.phase = "starting Ray"
-    listener(progress, None)
-    with cluster() as joined:
-        size = shape(job.actors, joined.nodes, joined.grows)
-        with Lease(storage) as lease:
-            for label in labels:
-                name = config_name(label.model, label.method, label.evaluation)
-                storage.create(name, to_json(_record(label), indent=1).encode())
-            works = _works(storage, manifest, bases, labels)
-            forget_given_up(storage, (work.unit for work in works))
-            pool = pool_of(job.actors, record["seed"], storage, labels, model, size)
-            timeout = job.actors.unit_timeout
-            proven = proven_labels(storage, labels)
-            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
-            dispatch.run()
-            return finish(storage, manifest, labels, listener, progress, dispatch.ending)
+
+    def plan(lease: Lease) -> Plan:
+        for label in labels:
+            name = config_name(label.model, label.method, label.evaluation)
+            storage.create(name, to_json(_record(label), indent=1).encode())
+        return Plan(manifest, labels, _works(storage, manifest, bases, labels))
+
+    return Campaign(storage, model, record["seed"], job.actors, listener, progress).run(plan)
 
 
 def _bases(storage: Storage, labels: Sequence[Label], job: EvaluationJob) -> list[Label]:

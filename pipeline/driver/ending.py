@@ -18,10 +18,9 @@ from pipeline.run.labels import Label
 from pipeline.shards.manifest import Kind, Manifest
 from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage
-from ssig.errors import UsageError
+from ssig.errors import DONE, FAILED_SAMPLES, INTERRUPTED, UNFINISHED, UsageError
 
 NOTES = 3  # shards that are named
-EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,11 @@ def finish(
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
     left = len(units_to_do(storage, manifest, labels))
     if left and ending.interrupted:
-        code = EXIT_INTERRUPTED
+        code = INTERRUPTED
     elif left or report is None:
-        code = EXIT_UNFINISHED
+        code = UNFINISHED
     else:
-        code = EXIT_FAILED_SAMPLES if failed or manifest.quarantine else EXIT_DONE
+        code = FAILED_SAMPLES if failed or manifest.quarantine else DONE
     return Summary(
         exit_code=code,
         run=storage.root,
