@@ -1,30 +1,12 @@
-"""Faults on purpose: points of the protocol at which tests kill, stop, delay or fail a process.
+"""Named points of the protocol at which tests let a process fail.
 
-    SSIG_FAULTS = POINT:ACTION[:key=value]…[;…]        SSIG_FAULTS_FOLDER = a folder that all processes see
-
-    about=TEXT      only where the unit or file that the point is passed with contains it
-    skip=N          not the first N times
-    times=N         so often, and then never again; once by default
-    seconds=S       of `sleep` and `stop`; by how much `clock` sets the clock of the process ahead, or back
-
-Passes are counted over all processes by files that each can be made once, so a fault fires as often as it is told to,
-however many actors pass its point, die and are replaced. Without the variable, when this module is first imported,
-`point` is a function that does nothing.
+The product only names the points: a run calls `point`, which does nothing. Tests set `hook` in the processes that they
+start (`tests/support/fault_actions.py`). No environment variable, file or option sets it.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-
-VARIABLE, FOLDER = "SSIG_FAULTS", "SSIG_FAULTS_FOLDER"
+from collections.abc import Callable
 
 POINTS = {
     "driver-started": "the driver has its job",
@@ -52,159 +34,16 @@ POINTS = {
     "after-replace": "it is named",
 }
 
+# Called with the name of the point and with the unit or file that the process works on.
+hook: Callable[[str, str], None] | None = None
 
-@dataclass(frozen=True)
-class Fault:
-    """A rule of the variable.
 
-    Raises:
-        ValueError: there is no such point or action.
+def point(name: str, about: str = "") -> None:
+    """Passes a point.
+
+    Args:
+        name: one of `POINTS`.
+        about: the unit, file or run that the process works on.
     """
-
-    point: str
-    action: str
-    about: str = ""
-    skip: int = 0
-    times: int = 1
-    seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.point not in POINTS:
-            raise ValueError(f"{VARIABLE}: no point {self.point!r}; there are {', '.join(POINTS)}")
-        if self.action not in ACTIONS:
-            raise ValueError(f"{VARIABLE}: no action {self.action!r}; there are {', '.join(ACTIONS)}")
-
-
-def parse(text: str) -> list[Fault]:
-    """The rules of the variable.
-
-    Raises:
-        ValueError: one that is not understood.
-    """
-    faults = []
-    for rule in filter(None, (rule.strip() for rule in text.split(";"))):
-        where, action, *rest = rule.split(":")
-        given = dict(part.split("=", 1) for part in rest)
-        kinds: Mapping[str, Callable[[str], object]] = {"about": str, "skip": int, "times": int, "seconds": float}
-        faults.append(Fault(where, action, **{name: kinds[name](value) for name, value in given.items()}))  # type: ignore[arg-type]
-    return faults
-
-
-class Faults:
-    """The faults of a process, counted with those of all others in a folder."""
-
-    def __init__(self, faults: list[Fault], folder: Path) -> None:
-        self._faults = faults
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def point(self, name: str, about: str = "") -> None:
-        """Fires the faults whose turn it is here."""
-        if name == "driver-started":
-            (self._folder / "driver").write_text(str(os.getpid()))
-        for number, fault in enumerate(self._faults):
-            if fault.point == name and fault.about in about and self._is_due(number, fault):
-                with (self._folder / "fired").open("a") as file:
-                    file.write(f"{name}:{fault.action} {about}\n")
-                ACTIONS[fault.action](fault, self._folder)
-
-    def _is_due(self, number: int, fault: Fault) -> bool:
-        """Counts a pass, in all processes together; whether the fault is to fire."""
-        for count in range(fault.skip + fault.times):
-            try:
-                (self._folder / f"{number}-{count}").touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            return count >= fault.skip
-        return False
-
-
-def fired(folder: Path) -> list[str]:
-    """What has fired so far, in order: `POINT:ACTION ABOUT`."""
-    record = folder / "fired"
-    return record.read_text().splitlines() if record.exists() else []
-
-
-def variables() -> dict[str, str]:
-    """The variables that are set, for processes that do not inherit them."""
-    return {name: os.environ[name] for name in (VARIABLE, FOLDER) if name in os.environ}
-
-
-def arm() -> None:
-    """Reads the variables again: for a process that was forked from one in which they were not set."""
-    global point
-    text = os.environ.get(VARIABLE)
-    point = _nothing if text is None else Faults(parse(text), Path(os.environ[FOLDER])).point
-
-
-def _nothing(name: str, about: str = "") -> None:
-    """No fault anywhere."""
-
-
-def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-
-
-def _driver(folder: Path) -> int:
-    return int((folder / "driver").read_text())
-
-
-def _signal_driver(number: signal.Signals) -> Callable[[Fault, Path], None]:
-    return lambda fault, folder: os.kill(_driver(folder), number)
-
-
-def _kill_both(fault: Fault, folder: Path) -> None:
-    _kill(_driver(folder))
-    _kill(os.getpid())
-
-
-def _kill_group(fault: Fault, folder: Path) -> None:
-    os.killpg(_driver(folder), signal.SIGKILL)
-    _kill(os.getpid())
-
-
-def _stop(fault: Fault, folder: Path) -> None:
-    """Stops this process as a suspended machine would; another lets it go on, or nobody if the seconds are none."""
-    if fault.seconds:
-        waker = f"import os, signal, time; time.sleep({fault.seconds}); os.kill({os.getpid()}, signal.SIGCONT)"
-        subprocess.Popen([sys.executable, "-S", "-c", waker], start_new_session=True)
-    os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(0.1)  # another thread may be the one that it reaches: this one is to go no further before all stand
-
-
-def _set_clock(fault: Fault, folder: Path) -> None:
-    """The clock of this process jumps; those of others, and of file systems, do not."""
-    true = time.time
-    time.time = lambda: true() + fault.seconds
-
-
-def _fail(number: int) -> Callable[[Fault, Path], None]:
-    def fail(fault: Fault, folder: Path) -> None:
-        raise OSError(number, f"{os.strerror(number)} (on purpose, {fault.point})")
-
-    return fail
-
-
-def _raise(fault: Fault, folder: Path) -> None:
-    raise RuntimeError(f"on purpose, {fault.point}")
-
-
-ACTIONS: dict[str, Callable[[Fault, Path], None]] = {
-    "kill": lambda fault, folder: _kill(os.getpid()),
-    "kill-driver": _signal_driver(signal.SIGKILL),
-    "kill-both": _kill_both,
-    "kill-group": _kill_group,
-    "interrupt-driver": _signal_driver(signal.SIGINT),
-    "terminate-driver": _signal_driver(signal.SIGTERM),
-    "stop": _stop,
-    "sleep": lambda fault, folder: time.sleep(fault.seconds),
-    "no-space": _fail(errno.ENOSPC),
-    "io-error": _fail(errno.EIO),
-    "raise": _raise,
-    "clock": _set_clock,
-    "note": lambda fault, folder: None,
-}
-
-point: Callable[..., None] = _nothing
-if VARIABLE in os.environ:
-    arm()
+    if hook is not None:
+        hook(name, about)

@@ -3,7 +3,7 @@
     saving = 1 - mean of the samples drawn until each image's error met the tolerance
                  / least fixed number whose error meets it for 95 % of the images
 
-Whoever wants that accuracy with a fixed number must take the latter, for every image. Both sides have the same error:
+A fixed number gives that accuracy only if every image takes the latter. Both sides have the same error:
 
     standard-error  the one that is reported with every map, mean standard error over mean |map|
     spearman        1 - rank correlation of the maps of two halves of the samples, stepped up to all of them; a fixed
@@ -14,7 +14,7 @@ Whoever wants that accuracy with a fixed number must take the latter, for every 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs.bench.networks import ready_case
@@ -45,8 +45,8 @@ def measure(
         network: one of `jobs.bench.networks.NETWORKS`.
         method: one that takes `samples: auto`.
         images: how many.
-        tolerance: of the error.
-        sampler: of the method, in place of its own.
+        tolerance: error to reach.
+        sampler: in place of the method's own.
         criterion: which error, one of `CRITERIA`.
         shards: where the images come from.
     """
@@ -68,20 +68,7 @@ def measure(
 
     adaptive = explain(**rule)
     drawn = adaptive.gradient_evaluations.double()
-    tried: dict[int, float] = {}
-
-    def suffices(count: int) -> bool:
-        if count not in tried:
-            tried[count] = fixed(count)
-        return tried[count] >= SHARE
-
-    # From where nearly all images stopped by themselves: up to what is enough, then between it and what is not.
-    short, enough = 0, _rounded(float(drawn.quantile(SHARE)))
-    while not suffices(enough):
-        short, enough = enough, _rounded(1.25 * enough)
-    while enough - short > EVERY:
-        between = _rounded((short + enough) / 2 - EVERY / 2)
-        short, enough = (short, between) if suffices(between) else (between, enough)
+    enough, tried = _least(fixed, float(drawn.quantile(SHARE)))
     saving = 1 - float(drawn.mean()) / enough
     within = _share(adaptive, tolerance) if criterion != "spearman" else float((drawn < most).double().mean())
     return {
@@ -99,6 +86,29 @@ def measure(
         "machine": machine(),
         "ok": saving >= ENOUGH,
     }
+
+
+def _least(share: Callable[[int], float], start: float) -> tuple[int, dict[int, float]]:
+    """The least number of samples that is enough for `SHARE` of the images, and the share of each number tried.
+
+    Args:
+        share: of the images for which a number of samples is enough.
+        start: where nearly all images stopped by themselves.
+    """
+    tried: dict[int, float] = {}
+
+    def suffices(count: int) -> bool:
+        if count not in tried:
+            tried[count] = share(count)
+        return tried[count] >= SHARE
+
+    short, enough = 0, _rounded(start)
+    while not suffices(enough):
+        short, enough = enough, _rounded(1.25 * enough)
+    while enough - short > EVERY:
+        between = _rounded((short + enough) / 2 - EVERY / 2)
+        short, enough = (short, between) if suffices(between) else (between, enough)
+    return enough, tried
 
 
 def _rounded(count: float) -> int:

@@ -118,8 +118,8 @@ def coverage(law: Law, count: int, samples: int, seed: int) -> tuple[float, floa
     held = np.zeros(2)
     for z in _passes(count, samples, seed):
         values = law.make(z)
-        before, found = percentile(values, seed), intervals(values, np.full(values.shape[1], law.share))
-        held += [_held(*before, law.mean), _held(found.low, found.high, law.mean)]
+        before, after = percentile(values, seed), intervals(values, np.full(values.shape[1], law.share))
+        held += [_held(*before, law.mean), _held(after.low, after.high, law.mean)]
     before_share, after_share = held / samples
     return float(before_share), float(after_share)
 
@@ -130,8 +130,8 @@ def false_claims(law: Law, count: int, samples: int, seed: int) -> tuple[float, 
     for z in _passes(count, samples, seed, methods=2):
         first, second = np.split(law.make(z), 2, axis=1)
         low, high = percentile(first - second, seed)
-        found = paired(first, second, np.full(first.shape[1], law.share))
-        claimed += [((low > 0) | (high < 0)).sum(), (found.p <= ALPHA).sum()]
+        after = paired(first, second, np.full(first.shape[1], law.share))
+        claimed += [((low > 0) | (high < 0)).sum(), (after.p <= ALPHA).sum()]
     before_share, after_share = claimed / samples
     return float(before_share), float(after_share)
 
@@ -142,10 +142,10 @@ def claims(
     """Claims of reports on exchangeable methods, before and after."""
     generator = np.random.default_rng(seed)
     made = [panel(generator, images, methods, columns, law, gaps) for _ in range(reports)]
-    found = [
+    claimed = [
         (*_claims_before(values, number), *_claims_after(values, law.share)) for number, values in enumerate(made)
     ]
-    led_before, verdicts_before, led_after, verdicts_after = (np.array(each) for each in zip(*found, strict=True))
+    led_before, verdicts_before, led_after, verdicts_after = (np.array(each) for each in zip(*claimed, strict=True))
     return Claims(led_before, verdicts_before), Claims(led_after, verdicts_after)
 
 
@@ -181,13 +181,13 @@ def reached(count: int, samples: int, seed: int) -> dict[str, Any]:
     own skewness, and the share of their intervals that hold the mean."""
     skews, shares = [], []
     for sigma in SIGMAS:
-        law, held, found = lognormal(sigma), 0, []
+        law, held, skewnesses = lognormal(sigma), 0, []
         for z in _passes(count, samples, seed):
             values = law.make(z)
             bounds = intervals(values)
             held += _held(bounds.low, bounds.high, law.mean)
-            found.append(skewness(values))
-        skews.append(round(float(np.median(np.concatenate(found))), 2))
+            skewnesses.append(skewness(values))
+        skews.append(round(float(np.median(np.concatenate(skewnesses))), 2))
         shares.append(round(held / samples, 3))
     return {"images": count, "skewness": [abs(skew) for skew in skews], "coverage": shares}
 
@@ -242,6 +242,6 @@ def _claims_before(values: np.ndarray, seed: int) -> tuple[bool, int]:
 def _claims_after(values: np.ndarray, share: bool) -> tuple[bool, int]:
     """Whether anybody leads any column, and how many verdicts about the first method there are, Holm for each."""
     leads = [lead(values[:, :, column], 1, share) for column in range(values.shape[2])]
-    led = holm(np.array([one.p for one in leads])) <= ALPHA
-    verdicts = holm(np.array([one.pairs.p[1:, 0] for one in leads])) <= ALPHA
+    led = holm(np.array([column_lead.p for column_lead in leads])) <= ALPHA
+    verdicts = holm(np.array([column_lead.pairs.p[1:, 0] for column_lead in leads])) <= ALPHA
     return bool(led.any()), int(verdicts.sum())

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from jobs.bench import peers
 from jobs.bench.networks import Case, load, network_case, pictures
-from jobs.bench.parity import rank_correlation, relative_difference
 from jobs.bench.peers import Setting
 from jobs.bench.timing import Timer, alternate, machine, ratios, summary
 from ssig.acceleration.allocator import keep_memory, usual_memory
@@ -127,12 +127,29 @@ def measure(
         "ratio": summary(ratios(seconds[peer], seconds["ssig"])),
         f"ratio of {CALLED}": summary(ratios(seconds[peer], seconds[CALLED])),
         "ratio of the bare loop": summary(ratios(seconds[peer], seconds[BARE])),
-        "difference": {
-            "relative_l2_median": None if comparison.random else float(relative_difference(*maps).median()),
-            "spearman_median": float(rank_correlation(*maps).median()),
-        },
+        "difference": _difference(*maps, comparison.random),
         "notes": [SPREAD, PLAIN, *([RANDOM] if comparison.random else [])],
         "machine": machine(),
+    }
+
+
+def relative_difference(ours: Tensor, theirs: Tensor) -> Tensor:
+    """`||ours - theirs|| / ||theirs||` of each image, (B,)."""
+    difference: Tensor = (ours - theirs).flatten(1).norm(dim=1) / theirs.flatten(1).norm(dim=1)
+    return difference
+
+
+def rank_correlation(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Spearman's correlation of the pixels of each map, (B,)."""
+    pairs = zip(ours.flatten(1).numpy(), theirs.flatten(1).numpy(), strict=True)
+    return torch.tensor([float(spearmanr(a, b).statistic) for a, b in pairs])
+
+
+def _difference(ours: Tensor, theirs: Tensor, random: bool) -> dict[str, float | None]:
+    """Medians over the images; where each side draws its own noise only ranks are compared."""
+    return {
+        "relative_l2_median": None if random else float(relative_difference(ours, theirs).median()),
+        "spearman_median": float(rank_correlation(ours, theirs).median()),
     }
 
 
@@ -190,8 +207,8 @@ def best_setting(comparison: Comparison, case: Case, steps: int, timer: Timer = 
 
 
 def _comparison(peer: str, method: str) -> Comparison:
-    if peer not in peers.MODULES:
-        raise UsageError("--peer", peer, peers.MODULES)
+    if peer not in peers.PEERS:
+        raise UsageError("--peer", peer, peers.PEERS)
     if (peer, method) not in COMPARISONS:
         raise UsageError("--method", method, [name for one, name in COMPARISONS if one == peer])
     return COMPARISONS[peer, method]

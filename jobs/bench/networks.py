@@ -86,10 +86,10 @@ def pictures(count: int, shards: Sequence[str] = ()) -> Pictures:
         UsageError: there are not so many.
     """
     shards = expand(shards, Path.cwd()) if shards else development_shards()
-    found = _from_shards(shards, count) if shards else photographs(count)
-    if len(found.images) < count:
-        raise UsageError("--images", count, f"at most {len(found.images)}, as there are no more {found.source}")
-    return found
+    chosen = _from_shards(shards, count) if shards else photographs(count)
+    if len(chosen.images) < count:
+        raise UsageError("--images", count, f"at most {len(chosen.images)}, as there are no more {chosen.source}")
+    return chosen
 
 
 def development_shards() -> list[str]:
@@ -129,7 +129,7 @@ def network_case(network: str, pictures: Pictures, dtype: torch.dtype = torch.fl
     """
     model = plain(network).to(dtype)
     images = torch.stack([model.preprocess(image) for image in pictures.images]).to(dtype)
-    return _case(model, images, model.mean.view(1, -1, 1, 1), pictures.source)
+    return case_of(model, images, model.mean.view(1, -1, 1, 1), pictures.source)
 
 
 def ready_case(network: str, count: int, shards: Sequence[str]) -> ReadyCase:
@@ -138,31 +138,15 @@ def ready_case(network: str, count: int, shards: Sequence[str]) -> ReadyCase:
     Raises:
         UsageError: there is no such network, or there are not so many images.
     """
-    found = pictures(count, shards)
+    chosen = pictures(count, shards)
     model = load(network)
     replica = ready_replica(model)
-    images = torch.stack([model.preprocess(image) for image in found.images])
-    return ReadyCase(replica, images, replica.forward(images).argmax(dim=1), found.source)
+    images = torch.stack([model.preprocess(image) for image in chosen.images])
+    return ReadyCase(replica, images, replica.forward(images).argmax(dim=1), chosen.source)
 
 
-def small_case() -> Case:
-    """A smooth network in which pixels interact, on one image that is not square, in float64."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1),
-            nn.Softplus(),
-            nn.Conv2d(6, 8, 3, stride=2, padding=1),
-            nn.Tanh(),
-            nn.AdaptiveAvgPool2d(3),
-            nn.Flatten(),
-            nn.Linear(72, 5),
-        )
-        images, baselines = torch.rand(2, 1, 3, 14, 12, dtype=torch.float64)
-    return _case(model.double().eval().requires_grad_(False), images, baselines, "a random image")
-
-
-def _case(model: nn.Module, images: Tensor, baselines: Tensor, source: str) -> Case:
+def case_of(model: nn.Module, images: Tensor, baselines: Tensor, source: str) -> Case:
+    """The classes that a network predicts for images (B, C, H, W), from baselines that broadcast."""
     with torch.no_grad():
         targets = torch.cat([model(image.unsqueeze(0)) for image in images]).argmax(dim=1)
     return Case(model, images, targets, baselines.expand_as(images).contiguous(), source)

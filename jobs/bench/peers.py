@@ -8,14 +8,11 @@ Neither is needed to run this project, so each is imported when it is called for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,16 +22,8 @@ from torch import Tensor, nn
 from jobs.bench.networks import Case
 from ssig.errors import UsageError
 
-MODULES = {"captum": "captum.attr", "pair": "saliency.core"}
-# What maps and metrics are compared with; of these only the peers are timed.
-REFERENCES = {
-    **MODULES,
-    "captum metrics": "captum.metrics",
-    "pair metrics": "saliency.metrics.pic",
-    "quantus": "quantus",
-    "opencv": "cv2",
-}
-DISTRIBUTIONS = {"cv2": "opencv-python"}  # that are not called as their module
+PEERS = ("captum", "pair")
+MODULES = {"captum": "captum.attr", "pair": "saliency.core", "pair metrics": "saliency.metrics.pic"}
 GRADIENTS = "INPUT_OUTPUT_GRADIENTS"
 NOISE = 0.15  # of the range of the image, in both PAIR's SmoothGrad and ours
 BLUR = {"spacing": "linear", "rule": "left"}  # of our Blur IG, as PAIR has them
@@ -54,13 +43,16 @@ class Setting:
 
 
 def package(peer: str) -> Any:
-    """The module of a peer or reference.
+    """The module of a peer.
+
+    Args:
+        peer: a key of `MODULES`.
 
     Raises:
         UsageError: it is not installed.
     """
     try:
-        module: Any = import_module(REFERENCES[peer])
+        module: Any = import_module(MODULES[peer])
     except ModuleNotFoundError as error:
         allowed = f"an installed package ({error.name} is missing): pip install '.[test]' in the source folder"
         raise UsageError("peer", peer, allowed) from error
@@ -72,9 +64,8 @@ def package(peer: str) -> Any:
 
 
 def release(peer: str) -> str:
-    """Name and version of a peer or reference."""
-    top = REFERENCES[peer].partition(".")[0]
-    distribution = DISTRIBUTIONS.get(top, top)
+    """Name and version of a peer's distribution."""
+    distribution = MODULES[peer].partition(".")[0]
     return f"{distribution} {version(distribution)}"
 
 
@@ -93,84 +84,6 @@ def captum_ig(case: Case, steps: int, setting: Setting = Setting(), rule: str = 
         for part in _groups(case, setting.images)
     ]
     return torch.cat(parts)
-
-
-def captum_gradient(case: Case) -> Tensor:
-    """Captum's saliency with its sign, (B, C, H, W)."""
-    images = case.images.clone().requires_grad_()
-    values: Tensor = package("captum").Saliency(case.model).attribute(images, case.targets, abs=False)
-    return values
-
-
-def captum_gradient_x_input(case: Case) -> Tensor:
-    """Captum's input times gradient of the image less its baseline, (B, C, H, W)."""
-
-    def shifted(points: Tensor) -> Tensor:
-        logits: Tensor = case.model(points + case.baselines)
-        return logits
-
-    inputs = (case.images - case.baselines).requires_grad_()
-    values: Tensor = package("captum").InputXGradient(shifted).attribute(inputs, case.targets)
-    return values.detach()
-
-
-def captum_expected_gradients(case: Case, pool: Tensor, times: Sequence[float], chosen: Sequence[int]) -> Tensor:
-    """Captum's GradientShap of one image, (1, C, H, W).
-
-    Args:
-        case: with one image.
-        pool: (R, C, H, W), the baselines to draw from.
-        times, chosen: of each sample the place on its line and its baseline, in place of Captum's own draws.
-    """
-    with (
-        patch.object(np.random, "choice", lambda count, size: np.array(chosen)),
-        patch.object(np.random, "uniform", lambda low, high, size: np.array(times)),
-    ):
-        values: Tensor = (
-            package("captum")
-            .GradientShap(case.model)
-            .attribute(case.images, pool, n_samples=len(times), stdevs=0.0, target=case.targets)
-        )
-    return values
-
-
-def captum_grad_cam(case: Case, layer: str) -> Tensor:
-    """Captum's Grad-CAM, enlarged to the image, (B, 1, H, W)."""
-    attr = package("captum")
-    maps = attr.LayerGradCam(case.model, case.model.get_submodule(layer)).attribute(
-        case.images, case.targets, relu_attributions=True
-    )
-    size = tuple(case.images.shape[-2:])
-    enlarged: Tensor = attr.LayerAttribution.interpolate(maps, size, "bilinear").detach()
-    return enlarged
-
-
-def pair_xrai(case: Case, values: Tensor) -> Tensor:
-    """PAIR's XRAI over given attributions (B, C, H, W), as (B, 1, H, W); the images are segmented as they are."""
-    method = package("pair").XRAI()
-    masks = [
-        method.GetMask(image.movedim(0, 2).numpy(), None, base_attribution=base.movedim(0, 2).numpy())
-        for image, base in zip(case.images, values, strict=True)
-    ]
-    return torch.from_numpy(np.stack(masks)).unsqueeze(1)
-
-
-def captum_smoothgrad(case: Case, noise: Tensor, kind: str = "smoothgrad") -> Tensor:
-    """Captum's noise tunnel over the gradient of one image, (1, C, H, W).
-
-    Args:
-        case: with one image.
-        noise: (n, C, H, W), standard normal draws that take the place of its own.
-        kind: `smoothgrad`, `smoothgrad_sq` or `vargrad`.
-    """
-    attr = package("captum")
-    tunnel = attr.NoiseTunnel(attr.Saliency(case.model))
-    tunnel._add_noise_to_input = lambda image, deviation, samples: image + deviation * noise
-    deviation = NOISE * float(case.images.max() - case.images.min())
-    values: Tensor = tunnel.attribute(
-        case.images, nt_type=kind, nt_samples=len(noise), stdevs=deviation, target=case.targets, abs=False
-    )
-    return values
 
 
 def pair_ig(case: Case, steps: int, setting: Setting = Setting()) -> Tensor:
@@ -207,14 +120,13 @@ def pair_blur_ig(case: Case, steps: int, setting: Setting = Setting()) -> Tensor
     return _each(case, mask)
 
 
-def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting(), noise: Tensor | None = None) -> Tensor:
+def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting()) -> Tensor:
     """PAIR's SmoothGrad without squares, (B, C, H, W); the library evaluates one point at a time.
 
     Args:
-        case: with one image, where `noise` is given.
+        case: the network and its images.
         steps: how many points.
         setting: nothing to choose.
-        noise: (steps, C, H, W), standard normal draws that take the place of its own.
     """
     method = package("pair").GradientSaliency()
 
@@ -222,10 +134,7 @@ def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting(), noise:
         smoothed: Array = method.GetSmoothedMask(image, call, stdev_spread=NOISE, nsamples=steps, magnitude=False)
         return smoothed
 
-    if noise is None:
-        return _each(case, mask)
-    with _drawing(noise.movedim(1, 3).numpy()):
-        return _each(case, mask)
+    return _each(case, mask)
 
 
 def pair_pic(
@@ -295,18 +204,3 @@ def _speak_old_numpy(module: Any) -> None:
         return np.quantile(values, fraction, method=interpolation)
 
     module.np = _Numpy(quantile=quantile, trapz=np.trapezoid)
-
-
-@contextmanager
-def _drawing(draws: Iterable[Array]) -> Iterator[None]:
-    """PAIR's SmoothGrad takes its noise from `draws`, not from NumPy's global generator."""
-    module, left = package("pair").base, iter(draws)
-
-    def normal(mean: float, deviation: float, shape: tuple[int, ...]) -> Array:
-        return mean + deviation * next(left).reshape(shape)
-
-    module.np = _Numpy(random=SimpleNamespace(normal=normal))
-    try:
-        yield
-    finally:
-        module.np = np

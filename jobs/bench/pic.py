@@ -67,7 +67,7 @@ def measure(*, network: str = "lite0", images: int = 8, rounds: int = 3, shards:
         seconds = alternate(sides, rounds)
     finally:
         torch.set_num_threads(threads)
-    found = {name: [difference(mine[name], other[name]) for mine, other in pairs] for name in CURVES}
+    differences = {name: [difference(mine[name], other[name]) for mine, other in pairs] for name in CURVES}
     return {
         "network": network,
         "images": f"{images}, {case.source}",
@@ -76,8 +76,8 @@ def measure(*, network: str = "lite0", images: int = 8, rounds: int = 3, shards:
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "ratio": summary(ratios(seconds["pair"], seconds["ssig"])),
         "curves": {name: sum(bool(np.isfinite(mine[name])) for mine, _ in pairs) for name in CURVES},
-        "greatest difference of areas": {name: max(values) for name, values in found.items()},
-        "ok": all(value <= TOLERANCE for values in found.values() for value in values),
+        "greatest difference of areas": {name: max(values) for name, values in differences.items()},
+        "ok": all(value <= TOLERANCE for values in differences.values() for value in values),
         "notes": [SPREAD],
         "peer": peers.release("pair"),
         "machine": machine(),
@@ -109,8 +109,8 @@ def theirs(network: nn.Module, given: Evaluation) -> Areas:
     def logits(images: np.ndarray) -> Tensor:
         with torch.inference_mode():
             points = torch.from_numpy(images).movedim(-1, 1).contiguous().to(given.images) / 255
-            found: Tensor = network(points)
-        return found
+            curves: Tensor = network(points)
+        return curves
 
     scores: dict[str, peers.Predict] = {
         "aic": lambda images: (logits(images).argmax(dim=1) == target).double().numpy(),
@@ -118,8 +118,8 @@ def theirs(network: nn.Module, given: Evaluation) -> Areas:
     }
     image, saliency = eight_bit(given)[0], given.maps[0].abs().numpy()
     shown = random_pixels(given, RANDOM)[0]
-    found = {name: peers.pair_pic(image, saliency, shown, scores[name], THRESHOLDS, LEAST) for name in CURVES}
-    return {name: float("nan") if result is None else float(result.auc) for name, result in found.items()}
+    curves = {name: peers.pair_pic(image, saliency, shown, scores[name], THRESHOLDS, LEAST) for name in CURVES}
+    return {name: float("nan") if result is None else float(result.auc) for name, result in curves.items()}
 
 
 def difference(mine: float, other: float) -> float:

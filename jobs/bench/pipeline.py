@@ -92,9 +92,9 @@ def _job(
     for name, value in options.items():
         command += ["--set", f"{name}={value}"]
     began = datetime.now().astimezone()
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr or done.stdout}")
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr or process.stdout}")
     events = [json.loads(line) for log in (run / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
     ready = {event["actor"]: event for event in events if event["event"] == "actor ready"}
     starts = [datetime.fromisoformat(event["time"]) for event in ready.values()]

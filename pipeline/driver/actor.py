@@ -15,7 +15,6 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline import fault_points
 from pipeline.driver.executor import CALLS_AT_ONCE
 from pipeline.driver.jemalloc import preloaded
 from pipeline.storage import open_storage
@@ -68,7 +67,7 @@ class AttributionActor:
 def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
     """`AttributionActor`, or a class that answers the same calls, as a remote class with its resources."""
     remote: Any = ray.remote(concurrency_groups={STATUS: 1, WATCH: 1})  # type: ignore[call-overload]
-    environment = {**(preloaded() if num_gpus == 0 else {}), **fault_points.variables()}
+    environment = preloaded() if num_gpus == 0 else {}
     return remote(actor).options(
         num_cpus=num_cpus,
         num_gpus=num_gpus,

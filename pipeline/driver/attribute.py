@@ -23,8 +23,8 @@ from pipeline.job.configuration import Job
 from pipeline.run.deletion import forget_failed
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
-from pipeline.shards.manifest import check_readable
 from pipeline.shards.reading import expand
+from pipeline.shards.survey import check_readable
 from pipeline.storage import open_storage
 
 

@@ -15,8 +15,9 @@ from pipeline.driver.remaining import units_to_do
 from pipeline.report import build_report, report_is_current
 from pipeline.run.commit import statuses
 from pipeline.run.labels import Label
-from pipeline.shards.manifest import Kind, Manifest
+from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Status
+from pipeline.shards.survey import Kind
 from pipeline.storage.base import Storage
 from ssig.errors import DONE, FAILED_SAMPLES, INTERRUPTED, UNFINISHED, UsageError
 

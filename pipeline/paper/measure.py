@@ -139,7 +139,7 @@ def measure(
     shards: Sequence[str],
     limit: int,
     settings: Settings,
-    told: Callable[[int], None] = lambda images: None,
+    progress: Callable[[int], None] = lambda images: None,
 ) -> dict[str, Any]:
     """The record of the three figures, as JSON takes it.
 
@@ -149,7 +149,7 @@ def measure(
         shards: paths or URLs, in order.
         limit: the first so many samples of them.
         settings: what else the numbers depend on.
-        told: how many images have just been done.
+        progress: how many images have just been done.
 
     Raises:
         UsageError: there is no image that can be explained, or class numbers mean other classes in the network.
@@ -160,7 +160,7 @@ def measure(
         rows.images += len(prepared.ok)
         _attribute(device, model, prepared, compared, settings, rows)
         _saturate(model, prepared, settings, rows, device.replica.micro_batch)
-        told(len(prepared.ok))
+        progress(len(prepared.ok))
     if rows.images == 0:
         raise UsageError("--shards", list(shards), f"a shard with images that can be explained ({dict(rows.failed)})")
     return {
@@ -246,43 +246,43 @@ def _saturate(model: Model, prepared: Prepared, settings: Settings, rows: Rows, 
     )
     group = Group(images, model.mean.to(images).view(1, -1, 1, 1).expand_as(images), streams)
     for law, strengths in STRENGTHS.items():
-        found = saturation(
+        measured = saturation(
             model, group, prepared.targets, law, strengths, samples=settings.draws, micro_batch=micro_batch
         )
         for name in QUANTITIES:
-            rows.curves[law][name].append(getattr(found, name))
+            rows.curves[law][name].append(getattr(measured, name))
 
 
 def _certainty(rows: Rows, compared: Sequence[Contender], settings: Settings) -> list[dict[str, Any]]:
     """A line for each contender; what is above the reference is taken image by image."""
-    values = {one.name: _joined(rows.measured[one.name], CERTAINTY) for one in compared}
-    for own in values.values():
-        own[f"above_{REFERENCE}"] = own["certainty"] - values[REFERENCE]["certainty"]
+    values = {contender.name: _joined(rows.measured[contender.name], CERTAINTY) for contender in compared}
+    for columns in values.values():
+        columns[f"above_{REFERENCE}"] = columns["certainty"] - values[REFERENCE]["certainty"]
     estimates = _estimates(values)
     return [
         {
-            "name": one.name,
-            "kind": one.kind,
-            "method": one.method,
-            "options": dict(one.options),
-            **estimates[one.name],
-            **_whole("certainty_nce", rows.measured[one.name], settings),
+            "name": contender.name,
+            "kind": contender.kind,
+            "method": contender.method,
+            "options": dict(contender.options),
+            **estimates[contender.name],
+            **_whole("certainty_nce", rows.measured[contender.name], settings),
         }
-        for one in compared
+        for contender in compared
     ]
 
 
 def _alignment(rows: Rows, compared: Sequence[Contender], settings: Settings) -> list[dict[str, Any]]:
-    drawn = [one for one in compared if one.sampler is not None]
-    estimates = _estimates({one.name: _joined(rows.measured[one.name], ALIGNMENT) for one in drawn})
+    drawn = [contender for contender in compared if contender.sampler is not None]
+    estimates = _estimates({contender.name: _joined(rows.measured[contender.name], ALIGNMENT) for contender in drawn})
     return [
         {
-            "sampler": one.sampler,
-            "kind": one.kind if one.sampler != UNCHANGED else "control",
-            **estimates[one.name],
-            **_whole("alignment", rows.measured[one.name], settings),
+            "sampler": contender.sampler,
+            "kind": contender.kind if contender.sampler != UNCHANGED else "control",
+            **estimates[contender.name],
+            **_whole("alignment", rows.measured[contender.name], settings),
         }
-        for one in drawn
+        for contender in drawn
     ]
 
 
@@ -295,7 +295,7 @@ def _saturation(rows: Rows) -> list[dict[str, Any]]:
             curves["relative_gradient"] = curves["gradient"] / curves["gradient"][:, :1]
         for place, strength in enumerate(strengths):
             values[law, strength] = {name: curve[:, place] for name, curve in curves.items()}
-    return [{"law": law, "strength": strength, **found} for (law, strength), found in _estimates(values).items()]
+    return [{"law": law, "strength": strength, **numbers} for (law, strength), numbers in _estimates(values).items()]
 
 
 def _joined(measured: Mapping[str, Sequence[np.ndarray]], columns: Iterable[str]) -> dict[str, np.ndarray]:
@@ -316,11 +316,11 @@ def _whole(metric: str, measured: Mapping[str, Sequence[np.ndarray]], settings: 
 def _estimates(values: Mapping[Name, Mapping[str, np.ndarray]]) -> dict[Name, dict[str, Any]]:
     """Mean over images of each column (N,), with its 95 % interval and the number of images."""
     keys = [(name, column) for name, columns in values.items() for column in columns]
-    found = intervals(np.stack([values[name][column] for name, column in keys], axis=1))
+    spans = intervals(np.stack([values[name][column] for name, column in keys], axis=1))
     result: dict[Name, dict[str, Any]] = {name: {} for name in values}
     for place, (name, column) in enumerate(keys):
-        ends = {end: _number(getattr(found, end)[place]) for end in ("mean", "low", "high")}
-        result[name][column] = {**ends, "count": int(found.count[place])}
+        ends = {end: _number(getattr(spans, end)[place]) for end in ("mean", "low", "high")}
+        result[name][column] = {**ends, "count": int(spans.count[place])}
     return result
 
 

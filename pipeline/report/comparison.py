@@ -13,14 +13,14 @@ report in twenty holds a false one:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.report.columns import Column
 from pipeline.report.coverage import reached_coverage, skewness
-from pipeline.report.measurements import Column, Measurements
+from pipeline.report.measurements import Measurements
 from pipeline.report.ranks import ColumnLead, friedman, lead, rank_intervals
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals, paired
 from ssig.registry import FAMILIES
@@ -121,18 +121,6 @@ class Grouping:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How many images a column's number rests on, for methods that share the same account."""
-
-    metric: str
-    column: str
-    methods: tuple[str, ...]
-    kept: int
-    excluded: int
-    reasons: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The numbers of one model.
 
@@ -159,31 +147,31 @@ class Comparison:
     verdicts: int
 
 
-def compare(found: Measurements) -> Comparison:
+def compare(measurements: Measurements) -> Comparison:
     """Means, paired differences, leaders, ranks and groups of a model."""
-    compared = [index for index, column in enumerate(found.columns) if column.headline and column.compared]
+    compared = [index for index, column in enumerate(measurements.columns) if column.headline and column.compared]
     leads = {
-        index: lead(found.values[:, :, index], found.columns[index].sign, _is_share(found, index))
+        index: lead(measurements.values[:, :, index], measurements.columns[index].sign, _is_share(measurements, index))
         for index in compared
     }
-    differences, verdicts = _differences(found, leads)
+    differences, verdicts = _differences(measurements, leads)
     return Comparison(
-        methods=found.methods,
-        reference=found.reference,
-        columns=found.columns,
-        means=_means(found),
+        methods=measurements.methods,
+        reference=measurements.reference,
+        columns=measurements.columns,
+        means=_means(measurements),
         differences=differences,
-        leads=_leads(found, leads),
-        groupings=_groupings(found, compared),
-        raced=int(np.isfinite([one.p for one in leads.values()]).sum()),
+        leads=_leads(measurements, leads),
+        groupings=_groupings(measurements, compared),
+        raced=int(np.isfinite([column_lead.p for column_lead in leads.values()]).sum()),
         verdicts=verdicts,
     )
 
 
-def estimates(found: Intervals, coverage: Sequence[float] | np.ndarray | None = None) -> list[Estimate]:
+def estimates(spans: Intervals, coverage: Sequence[float] | np.ndarray | None = None) -> list[Estimate]:
     """One estimate per column."""
-    reached = np.full(len(found.mean), np.nan) if coverage is None else coverage
-    numbers = zip(found.mean, found.low, found.high, found.count, reached, strict=True)
+    reached = np.full(len(spans.mean), np.nan) if coverage is None else coverage
+    numbers = zip(spans.mean, spans.low, spans.high, spans.count, reached, strict=True)
     return [
         Estimate(number_or_none(mean), number_or_none(low), number_or_none(high), int(count), _short(share))
         for mean, low, high, count, share in numbers
@@ -193,32 +181,13 @@ def estimates(found: Intervals, coverage: Sequence[float] | np.ndarray | None = 
 def mean_estimates(values: np.ndarray, shares: np.ndarray | None = None) -> list[Estimate]:
     """The means of columns (N, K) with their intervals, and what these reach where numbers are skewed."""
     share = np.zeros(values.shape[1], bool) if shares is None else shares
-    found = intervals(values, share)
+    spans = intervals(values, share)
     skew = skewness(values)
     reached = [
         np.nan if is_share or not np.isfinite(bent) else reached_coverage(float(bent), int(count))
-        for is_share, bent, count in zip(share, skew, found.count, strict=True)
+        for is_share, bent, count in zip(share, skew, spans.count, strict=True)
     ]
-    return estimates(found, reached)
-
-
-def accounts(found: Measurements) -> list[Kept]:
-    """For each column that holds a number, and for each metric that holds none: images kept, images excluded, and
-    every reason with its count."""
-    rows: list[Kept] = []
-    shown = {*found.further, *(index for index, column in enumerate(found.columns) if column.headline)}
-    for index in sorted(shown):
-        column = found.columns[index]
-        shared: dict[tuple[int, tuple[tuple[str, int], ...]], list[str]] = {}
-        for number, method in enumerate(found.methods):
-            kept = int(np.isfinite(found.values[:, number, index]).sum())
-            reasons = tuple(_reasons(found, method, column.name, kept))
-            shared.setdefault((kept, reasons), []).append(method)
-        rows += [
-            Kept(column.source.title, column.name, tuple(methods), kept, found.expected - kept, reasons)
-            for (kept, reasons), methods in shared.items()
-        ]
-    return rows
+    return estimates(spans, reached)
 
 
 def number_or_none(value: float) -> float | None:
@@ -226,57 +195,54 @@ def number_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _reasons(found: Measurements, method: str, column: str, kept: int) -> list[tuple[str, int]]:
-    statuses = found.statuses[method]
-    reasons = Counter({f"sample {status}": count for status, count in statuses.items() if status != "ok"})
-    reasons.update(found.excluded.get((method, column), {}))
-    reasons["unit not done"] = found.expected - statuses.total()
-    reasons["no reason recorded"] = found.expected - kept - reasons.total()
-    return sorted((reason, count) for reason, count in reasons.items() if count)
-
-
-def _is_share(found: Measurements, index: int) -> bool:
+def _is_share(measurements: Measurements, index: int) -> bool:
     """Whether a column is 0 or 1 for each image: it is flagged, and no image has a fraction, as `pointing` gives of
     tied maxima."""
-    if not found.columns[index].share:
+    if not measurements.columns[index].share:
         return False
-    values = found.values[:, :, index]
-    known = values[np.isfinite(values)]
-    return bool(((known == 0) | (known == 1)).all())
+    values = measurements.values[:, :, index]
+    finite = values[np.isfinite(values)]
+    return bool(((finite == 0) | (finite == 1)).all())
 
 
-def _means(found: Measurements) -> dict[str, dict[str, Estimate]]:
-    names = [column.name for column in found.columns]
+def _means(measurements: Measurements) -> dict[str, dict[str, Estimate]]:
+    names = [column.name for column in measurements.columns]
     # A fraction varies less than 0 or 1 of the same mean, so Wilson's interval holds for it too.
-    shares = np.array([column.share for column in found.columns], bool)
+    shares = np.array([column.share for column in measurements.columns], bool)
     # All at once, so that columns of as many images share the bootstrap's draws.
-    every = mean_estimates(found.values.reshape(len(found.values), -1), np.tile(shares, len(found.methods)))
-    rows = [every[number * len(names) : (number + 1) * len(names)] for number in range(len(found.methods))]
-    return {method: dict(zip(names, row, strict=True)) for method, row in zip(found.methods, rows, strict=True)}
+    every = mean_estimates(
+        measurements.values.reshape(len(measurements.values), -1), np.tile(shares, len(measurements.methods))
+    )
+    rows = [every[number * len(names) : (number + 1) * len(names)] for number in range(len(measurements.methods))]
+    return {method: dict(zip(names, row, strict=True)) for method, row in zip(measurements.methods, rows, strict=True)}
 
 
-def _differences(found: Measurements, leads: dict[int, ColumnLead]) -> tuple[dict[str, dict[str, Difference]], int]:
+def _differences(
+    measurements: Measurements, leads: dict[int, ColumnLead]
+) -> tuple[dict[str, dict[str, Difference]], int]:
     """Each other method minus the reference, with the verdicts of the columns of `leads`; how many were tested."""
-    reference = found.methods.index(found.reference)
-    others = [number for number in range(len(found.methods)) if number != reference]
-    tested = np.full((len(others), len(found.columns)), np.nan)
+    reference = measurements.methods.index(measurements.reference)
+    others = [number for number in range(len(measurements.methods)) if number != reference]
+    tested = np.full((len(others), len(measurements.columns)), np.nan)
     result: list[list[Difference]] = [[] for _ in others]
-    for index in range(len(found.columns)):
+    for index in range(len(measurements.columns)):
         if index in leads:
             pairs = leads[index].pairs
             against = Paired(*(array[others, reference] for array in _arrays(pairs)))
             tested[:, index] = against.p
         else:
-            values = found.values[:, :, index]
-            against = paired(values[:, others], values[:, [reference]], np.full(len(others), _is_share(found, index)))
+            values = measurements.values[:, :, index]
+            against = paired(
+                values[:, others], values[:, [reference]], np.full(len(others), _is_share(measurements, index))
+            )
         for row, numbers in enumerate(zip(against.mean, against.low, against.high, against.count, strict=True)):
             mean, low, high, count = numbers
             result[row].append(Difference(number_or_none(mean), number_or_none(low), number_or_none(high), int(count)))
     adjusted = holm(tested)
     return {
-        found.methods[number]: {
+        measurements.methods[number]: {
             column.name: _judged(column, difference, p)
-            for column, difference, p in zip(found.columns, result[row], adjusted[row], strict=True)
+            for column, difference, p in zip(measurements.columns, result[row], adjusted[row], strict=True)
         }
         for row, number in enumerate(others)
     }, int(np.isfinite(tested).sum())
@@ -292,38 +258,38 @@ def _judged(column: Column, difference: Difference, p: float) -> Difference:
     )
 
 
-def _leads(found: Measurements, leads: dict[int, ColumnLead]) -> dict[str, Lead]:
-    raced = {index: one for index, one in leads.items() if one.reason != "alone"}
-    adjusted = holm(np.array([one.p for one in raced.values()]))
+def _leads(measurements: Measurements, leads: dict[int, ColumnLead]) -> dict[str, Lead]:
+    raced = {index: column_lead for index, column_lead in leads.items() if column_lead.reason != "alone"}
+    adjusted = holm(np.array([column_lead.p for column_lead in raced.values()]))
     return {
-        found.columns[index].name: _lead(found, index, one, float(p), len(raced))
-        for (index, one), p in zip(raced.items(), adjusted, strict=True)
+        measurements.columns[index].name: _lead(measurements, index, column_lead, float(p), len(raced))
+        for (index, column_lead), p in zip(raced.items(), adjusted, strict=True)
     }
 
 
-def _lead(found: Measurements, index: int, one: ColumnLead, p: float, columns: int) -> Lead:
-    present = np.flatnonzero(np.isfinite(found.values[:, :, index]).any(axis=0))
-    counts = one.pairs.count[np.ix_(present, present)][np.triu_indices(len(present), 1)]
-    ahead = None if one.leader is None else found.methods[one.leader]
-    rival = None if one.rival is None else found.methods[one.rival]
+def _lead(measurements: Measurements, index: int, column_lead: ColumnLead, p: float, columns: int) -> Lead:
+    present = np.flatnonzero(np.isfinite(measurements.values[:, :, index]).any(axis=0))
+    counts = column_lead.pairs.count[np.ix_(present, present)][np.triu_indices(len(present), 1)]
+    ahead = None if column_lead.leader is None else measurements.methods[column_lead.leader]
+    rival = None if column_lead.rival is None else measurements.methods[column_lead.rival]
     difference = None
-    if one.rival is not None:
-        mean, low, high, count, _ = (array[one.rival] for array in _arrays(one.comparisons))
+    if column_lead.rival is not None:
+        mean, low, high, count, _ = (array[column_lead.rival] for array in _arrays(column_lead.comparisons))
         difference = Estimate(number_or_none(mean), number_or_none(low), number_or_none(high), int(count))
-    reason = _why_nobody(one.reason, ahead, rival, difference, p, int(counts.max()))
+    reason = _why_nobody(column_lead.reason, ahead, rival, difference, p, int(counts.max()))
     leader = None if reason else ahead
-    known = difference is not None and bool(difference.mean)
+    is_known = difference is not None and bool(difference.mean)
     return Lead(
-        column=found.columns[index],
+        column=measurements.columns[index],
         leader=leader,
-        ahead=ahead if known else None,
-        rival=rival if known else None,
+        ahead=ahead if is_known else None,
+        rival=rival if is_known else None,
         difference=difference,
-        p=None if one.reason in ("few", "tie", "circle") else number_or_none(p),
+        p=None if column_lead.reason in ("few", "tie", "circle") else number_or_none(p),
         reason=reason,
         fewest=int(counts.min()),
         most=int(counts.max()),
-        ranks=_ranks(found.columns[index], one.pairs, found.methods, present, columns, leader),
+        ranks=_ranks(measurements.columns[index], column_lead.pairs, measurements.methods, present, columns, leader),
     )
 
 
@@ -356,43 +322,45 @@ def _ranks(
     return {**behind, leader: Rank(1, 1)}
 
 
-def _groupings(found: Measurements, compared: Sequence[int]) -> tuple[Grouping, ...]:
+def _groupings(measurements: Measurements, compared: Sequence[int]) -> tuple[Grouping, ...]:
     """The methods of each family, where two or more have all of its columns."""
     # A column of one method alone ranks nobody, and would leave out all others.
-    present = [index for index in compared if np.isfinite(found.values[:, :, index]).any(axis=0).sum() > 1]
-    families = {family: [one for one in present if found.columns[one].family == family] for family in FAMILIES}
+    present = [index for index in compared if np.isfinite(measurements.values[:, :, index]).any(axis=0).sum() > 1]
+    families = {family: [one for one in present if measurements.columns[one].family == family] for family in FAMILIES}
     families = {family: members for family, members in families.items() if members}
     results = {
-        family: friedman(found.values[:, :, members], np.array([found.columns[index].sign for index in members]))
+        family: friedman(
+            measurements.values[:, :, members], np.array([measurements.columns[index].sign for index in members])
+        )
         for family, members in families.items()
     }
     adjusted = holm(np.array([result.p for result in results.values()]))
     groupings = []
     for (family, result), p in zip(results.items(), adjusted, strict=True):
         members = families[family]
-        complete = np.isfinite(found.values[:, :, members]).any(axis=0).all(axis=1)
+        complete = np.isfinite(measurements.values[:, :, members]).any(axis=0).all(axis=1)
         if complete.sum() < 2:
             continue
         ranked = sorted(np.flatnonzero(np.isfinite(result.ranks)), key=lambda number: result.ranks[number])
-        names = [found.methods[number] for number in ranked]
-        apart = tuple(tuple(found.methods[number] for number in group) for group in result.groups)
+        names = [measurements.methods[number] for number in ranked]
+        apart = tuple(tuple(measurements.methods[number] for number in group) for group in result.groups)
         groupings.append(
             Grouping(
                 family=family,
-                columns=tuple(found.columns[index].name for index in members),
+                columns=tuple(measurements.columns[index].name for index in members),
                 count=result.count,
-                ranks={found.methods[number]: float(result.ranks[number]) for number in ranked},
+                ranks={measurements.methods[number]: float(result.ranks[number]) for number in ranked},
                 p=number_or_none(p),
                 critical_difference=number_or_none(result.critical_difference),
                 groups=apart if p <= ALPHA else (tuple(names),) if names else (),
-                left_out=tuple(found.methods[number] for number in np.flatnonzero(~complete)),
+                left_out=tuple(measurements.methods[number] for number in np.flatnonzero(~complete)),
             )
         )
     return tuple(groupings)
 
 
-def _arrays(found: Paired) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    return found.mean, found.low, found.high, found.count, found.p
+def _arrays(pairs: Paired) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return pairs.mean, pairs.low, pairs.high, pairs.count, pairs.p
 
 
 def _short(coverage: float) -> float | None:

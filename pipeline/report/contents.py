@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report.accounts import Account, accounts
+from pipeline.report.columns import Column
 from pipeline.report.comparison import (
     Comparison,
     Estimate,
     Grouping,
-    Kept,
     Lead,
-    accounts,
     compare,
     mean_estimates,
 )
@@ -23,7 +23,7 @@ from pipeline.report.curves import Curve, mean_curves
 from pipeline.report.effort import Cost, Effort, costs, efforts
 from pipeline.report.findings import cautions, chance_alert, classes_of, correction, shortfalls, summary
 from pipeline.report.gallery import Gallery, gallery
-from pipeline.report.measurements import Column, Failure, Measurements, gather, quarantine_rows
+from pipeline.report.measurements import Failure, Measurements, gather, quarantine_rows
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 from pipeline.report.whole import Whole, whole_numbers
@@ -95,7 +95,7 @@ class ModelReport:
     incomparable: dict[str, str]
     leads: list[Lead]
     groupings: tuple[Grouping, ...]
-    accounts: list[Kept]
+    accounts: list[Account]
     curves: list[Curve]
     efforts: list[Effort]
     wholes: list[Whole]
@@ -181,25 +181,27 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _coverage(found: Measurements, method: str) -> Coverage:
-    statuses = found.statuses[method]
-    return Coverage(found.model, method, found.expected, dict(statuses), found.expected - statuses.total())
+def _coverage(measurements: Measurements, method: str) -> Coverage:
+    statuses = measurements.statuses[method]
+    return Coverage(
+        measurements.model, method, measurements.expected, dict(statuses), measurements.expected - statuses.total()
+    )
 
 
-def _model(run: Run, found: Measurements, asked: str | None) -> ModelReport:
-    comparison = compare(found)
-    headlines = [found.columns[index] for index in found.headlines]
-    further = [found.columns[index] for index in found.further]
-    quality = _quality(found)
-    config = run.config[found.model, found.reference]
+def _model(run: Run, measurements: Measurements, asked: str | None) -> ModelReport:
+    comparison = compare(measurements)
+    headlines = [measurements.columns[index] for index in measurements.headlines]
+    further = [measurements.columns[index] for index in measurements.further]
+    quality = _quality(measurements)
+    config = run.config[measurements.model, measurements.reference]
     alert = chance_alert(quality.accuracy, classes_of(config))
     return ModelReport(
-        model=found.model,
-        methods=found.methods,
-        reference=found.reference,
+        model=measurements.model,
+        methods=measurements.methods,
+        reference=measurements.reference,
         alerts=[*([alert] if alert else []), *network_warnings(config)],
         network_input=network_input(config),
-        images=max(statuses.get(Status.OK, 0) for statuses in found.statuses.values()),
+        images=max(statuses.get(Status.OK, 0) for statuses in measurements.statuses.values()),
         quality=quality,
         comparison=comparison,
         headlines=headlines,
@@ -211,21 +213,21 @@ def _model(run: Run, found: Measurements, asked: str | None) -> ModelReport:
         incomparable={one.name: one.incomparable for one in (*headlines, *further) if one.incomparable},
         leads=list(comparison.leads.values()),
         groupings=comparison.groupings,
-        accounts=accounts(found),
-        curves=mean_curves(run, found),
-        efforts=efforts(run, found),
-        wholes=whole_numbers(run, found),
-        costs=costs(run, found),
-        gallery=gallery(run, found),
-        provenance=provenance(run, found.model, asked),
+        accounts=accounts(measurements),
+        curves=mean_curves(run, measurements),
+        efforts=efforts(run, measurements),
+        wholes=whole_numbers(run, measurements),
+        costs=costs(run, measurements),
+        gallery=gallery(run, measurements),
+        provenance=provenance(run, measurements.model, asked),
     )
 
 
-def _quality(found: Measurements) -> Quality:
-    labelled = (found.label >= 0) & (found.predicted >= 0)
-    correct = np.where(labelled, found.label == found.predicted, np.nan)
+def _quality(measurements: Measurements) -> Quality:
+    labelled = (measurements.label >= 0) & (measurements.predicted >= 0)
+    correct = np.where(labelled, measurements.label == measurements.predicted, np.nan)
     accuracy, probability = mean_estimates(
-        np.stack([correct, found.probability], axis=1), shares=np.array([True, False])
+        np.stack([correct, measurements.probability], axis=1), shares=np.array([True, False])
     )
     return Quality(accuracy, probability)
 

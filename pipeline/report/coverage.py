@@ -68,10 +68,10 @@ def skewness(values: np.ndarray) -> np.ndarray:
 def _skewness(values: np.ndarray) -> np.ndarray:
     valid = np.isfinite(values)
     count = np.maximum(valid.sum(axis=0), 1)
-    known = np.where(valid, values, 0).astype(np.float64)
-    deviation = np.where(valid, known - known.sum(axis=0) / count, 0)
+    numbers = np.where(valid, values, 0).astype(np.float64)
+    deviation = np.where(valid, numbers - numbers.sum(axis=0) / count, 0)
     second, third = (deviation**2).sum(axis=0) / count, (deviation**3).sum(axis=0) / count
-    varied = (valid.sum(axis=0) > 2) & (np.sqrt(second) > _EQUAL * np.abs(known).max(axis=0, initial=0))
+    varied = (valid.sum(axis=0) > 2) & (np.sqrt(second) > _EQUAL * np.abs(numbers).max(axis=0, initial=0))
     result: np.ndarray = np.divide(third, second**1.5, out=np.full(len(count), np.nan), where=varied)
     return result
 
@@ -86,5 +86,5 @@ def reached_coverage(skewness: float, count: int) -> float:
     """
     if count < FEWEST:
         return float("nan")
-    reached = [np.interp(abs(skewness), *_REACHED[known]) for known in _REACHED]
+    reached = [np.interp(abs(skewness), *_REACHED[size]) for size in _REACHED]
     return float(np.interp(np.log(count), np.log(list(_REACHED)), reached))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.measurements import Measurements, Source, lists, sources
+from pipeline.report.columns import Source, sources
+from pipeline.report.measurements import Measurements, lists
 from pipeline.report.statistics import intervals
 from pipeline.run.reader import Run
 from ssig.errors import UsageError
@@ -31,22 +32,22 @@ class Curve:
     count: int
 
 
-def mean_curves(run: Run, found: Measurements) -> list[Curve]:
+def mean_curves(run: Run, measurements: Measurements) -> list[Curve]:
     """The mean curves of a model's insertion and deletion metrics, method by method.
 
     The curve in the order of the signed map is taken, else that in the order of its magnitude.
     """
     result = []
-    known = sources(run, found.model)
+    options = sources(run, measurements.model)
     for metric in PLOTTED:
-        source = next((one for one in known if one.metric == metric), None)
+        source = next((candidate for candidate in options if candidate.metric == metric), None)
         if source is None:
             continue
         for column in (f"{metric}_curve", f"{metric}_abs_curve"):
             drawn = [
                 curve
-                for method in found.methods
-                if (curve := _mean_curve(run, found.model, method, source, known[source], column)) is not None
+                for method in measurements.methods
+                if (curve := _mean_curve(run, measurements.model, method, source, options[source], column)) is not None
             ]
             if drawn:
                 result += drawn

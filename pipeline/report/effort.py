@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report.columns import parsed, sources
 from pipeline.report.comparison import Estimate, mean_estimates
-from pipeline.report.measurements import Measurements, parsed, sources
+from pipeline.report.measurements import Measurements
 from pipeline.run.reader import Run
 from ssig.registry import MetricSpec
 
@@ -65,13 +66,13 @@ class Cost:
     seconds: dict[str, float]
 
 
-def costs(run: Run, found: Measurements) -> list[Cost]:
+def costs(run: Run, measurements: Measurements) -> list[Cost]:
     """What each metric cost, in order."""
     result = []
-    for source, options in sources(run, found.model).items():
-        seconds = {method: spent for (method, one), spent in found.seconds.items() if one == source}
-        known = parsed(source, options)
-        forwards, explanations = (None, None) if known is None else _account(*known)
+    for source, options in sources(run, measurements.model).items():
+        seconds = {method: spent for (method, timed), spent in measurements.seconds.items() if timed == source}
+        metric = parsed(source, options)
+        forwards, explanations = (None, None) if metric is None else _account(*metric)
         result.append(Cost(source.title, forwards, explanations, seconds))
     return result
 
@@ -81,25 +82,25 @@ def _account(spec: MetricSpec, options: Any) -> tuple[int, int]:
     return spec.forwards(options), spec.explanations(options)
 
 
-def efforts(run: Run, found: Measurements) -> list[Effort]:
+def efforts(run: Run, measurements: Measurements) -> list[Effort]:
     """One account per method, in order."""
-    errors = mean_estimates(found.effort["standard_error_mean"])
-    residuals = np.abs(found.effort["completeness_residual"])
-    change = np.abs(found.effort["score"] - found.effort["baseline_score"])
+    errors = mean_estimates(measurements.effort["standard_error_mean"])
+    residuals = np.abs(measurements.effort["completeness_residual"])
+    change = np.abs(measurements.effort["score"] - measurements.effort["baseline_score"])
     relative = np.divide(residuals, change, out=np.full(residuals.shape, np.nan), where=change > 0)
     return [
         Effort(
             method=method,
             standard_error=errors[number],
-            reliability=_median(found.effort["reliability"][:, number]),
-            readout_bias=_median(found.effort["readout_bias"][:, number]),
+            reliability=_median(measurements.effort["reliability"][:, number]),
+            readout_bias=_median(measurements.effort["readout_bias"][:, number]),
             residual=_median(residuals[:, number]),
             relative_residual=_median(relative[:, number]),
             residual_count=int(np.isfinite(residuals[:, number]).sum()),
-            gradient_evaluations=_mean(found.effort["gradient_evaluations"][:, number]),
-            seconds=_seconds(run, found.model, method),
+            gradient_evaluations=_mean(measurements.effort["gradient_evaluations"][:, number]),
+            seconds=_seconds(run, measurements.model, method),
         )
-        for number, method in enumerate(found.methods)
+        for number, method in enumerate(measurements.methods)
     ]
 
 
@@ -116,10 +117,10 @@ def _seconds(run: Run, model: str, method: str) -> dict[str, float]:
 
 
 def _median(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else None
 
 
 def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None

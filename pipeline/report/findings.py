@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.report import numbers
+from pipeline.report.columns import Column
 from pipeline.report.comparison import Comparison, Estimate, Grouping, Lead
-from pipeline.report.measurements import Column
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 
 FEW = 100
@@ -56,11 +56,11 @@ def _rests_on(level: Mapping[int, Sequence[str]], columns: int) -> str:
 
 def shortfalls(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estimate]]) -> str:
     """For which columns intervals hold the mean less often than they promise, since the numbers are skewed."""
-    known = {
+    coverages = {
         column.name: [share for row in means.values() if (share := row[column.name].coverage) is not None]
         for column in columns
     }
-    reached = {name: min(shares) for name, shares in known.items() if shares}
+    reached = {name: min(shares) for name, shares in coverages.items() if shares}
     if not reached:
         return ""
     each = listed(f"{100 * share:.0f}{_SPACE}% for {name}" for name, share in reached.items())
@@ -155,9 +155,9 @@ def chance_alert(accuracy: Estimate, classes: int | None) -> str:
 
 def classes_of(config: Mapping[str, Any]) -> int | None:
     """How many classes a recorded network has; None where that is not known."""
-    known = config.get("model", {}).get("classes")
-    if isinstance(known, int):
-        return known
+    classes = config.get("model", {}).get("classes")
+    if isinstance(classes, int):
+        return classes
     return len(config.get("categories", [])) or None
 
 

@@ -68,16 +68,16 @@ class Gallery:
     exhibits: tuple[Exhibit, ...]
 
 
-def gallery(run: Run, found: Measurements) -> Gallery | None:
+def gallery(run: Run, measurements: Measurements) -> Gallery | None:
     """Best, median and worst image of the reference method; None where no column can rank them."""
-    names = [column.name for column in found.columns]
-    reference = found.methods.index(found.reference)
+    names = [column.name for column in measurements.columns]
+    reference = measurements.methods.index(measurements.reference)
     for name in RANKED_BY:
-        if name in names and np.isfinite(found.values[:, reference, names.index(name)]).any():
+        if name in names and np.isfinite(measurements.values[:, reference, names.index(name)]).any():
             column = names.index(name)
-            chosen = _chosen(found.values[:, reference, column] * found.columns[column].sign)
-            values = found.values[:, :, column]
-            return Gallery(name, tuple(_exhibit(run, found, values, image, rank) for rank, image in chosen))
+            chosen = _chosen(measurements.values[:, reference, column] * measurements.columns[column].sign)
+            values = measurements.values[:, :, column]
+            return Gallery(name, tuple(_exhibit(run, measurements, values, image, rank) for rank, image in chosen))
     return None
 
 
@@ -109,19 +109,19 @@ def data_uri(picture: Image.Image) -> str:
 
 
 def _chosen(goodness: np.ndarray) -> list[tuple[str, int]]:
-    known = np.flatnonzero(np.isfinite(goodness))
-    order = known[np.argsort(-goodness[known], kind="stable")]
+    finite = np.flatnonzero(np.isfinite(goodness))
+    order = finite[np.argsort(-goodness[finite], kind="stable")]
     picked: dict[int, str] = {}
     for rank, image in (("best", order[0]), ("worst", order[-1]), ("median", order[len(order) // 2])):
         picked.setdefault(int(image), rank)
     return sorted(((rank, image) for image, rank in picked.items()), key=lambda pair: "bmw".index(pair[0][0]))
 
 
-def _exhibit(run: Run, found: Measurements, values: np.ndarray, image: int, rank: str) -> Exhibit:
+def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: int, rank: str) -> Exhibit:
     expected = run.manifest.slice(image, 1).to_pylist()[0]
-    stored = [_stored(run, found.model, method, expected) for method in found.methods]
+    stored = [_stored(run, measurements.model, method, expected) for method in measurements.methods]
     row: Mapping[str, Any] = next((row for row, _ in stored if row), {})
-    config = run.config[found.model, found.reference]
+    config = run.config[measurements.model, measurements.reference]
     size = _size(config.get("model", {}).get("input_size", (_SMALLEST, _SMALLEST)))
     photograph, missing, boxes = _photograph(run, expected, row.get("crop"), size)
     categories = config.get("categories", [])
@@ -140,7 +140,7 @@ def _exhibit(run: Run, found: Measurements, values: np.ndarray, image: int, rank
         boxes=boxes,
         tiles=tuple(
             _tile(method, float(value), attributed, photograph, size)
-            for method, value, (_, attributed) in zip(found.methods, values[image], stored, strict=True)
+            for method, value, (_, attributed) in zip(measurements.methods, values[image], stored, strict=True)
         ),
     )
 
@@ -155,11 +155,11 @@ def _size(shape: Sequence[int]) -> tuple[int, int]:
 def _tile(
     method: str, value: float, values: np.ndarray | None, photograph: Image.Image | None, size: tuple[int, int]
 ) -> Tile:
-    known = value if np.isfinite(value) else None
+    number = value if np.isfinite(value) else None
     if values is None:
-        return Tile(method, known, None, False, "no map stored")
+        return Tile(method, number, None, False, "no map stored")
     signed = bool((values < 0).any())
-    return Tile(method, known, data_uri(overlay(values, photograph, signed, size)), signed)
+    return Tile(method, number, data_uri(overlay(values, photograph, signed, size)), signed)
 
 
 def _stored(

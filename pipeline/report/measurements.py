@@ -6,81 +6,24 @@ Image i is row i of the manifest (in order of shard and index), for every method
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.report.columns import Column, Source, headed, metric_columns
 from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.run.reader import Run
 from pipeline.run.schema import SHARED
 from pipeline.shards.samples import Status
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
-from ssig.registry import FAMILIES, METRICS, MetricSpec
 
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
 _NOISE = ("reliability", "readout_bias")  # not in runs of schema 1
 _EFFORT = ("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score", *_NOISE)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a metric's numbers are: in the run's own metrics, or in those that an evaluation added.
-
-    Attributes:
-        metric: its name.
-        evaluation: None for the run's own.
-    """
-
-    metric: str
-    evaluation: str | None = None
-
-    @property
-    def title(self) -> str:
-        return self.metric if self.evaluation is None else f"{self.metric}@{self.evaluation}"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A scalar metric column.
-
-    Attributes:
-        name: as shown; ``COLUMN@EVALUATION`` where an evaluation measures again what is measured already.
-        stored: as in the files.
-        source: where it is.
-        direction: what is better: ``higher``, ``lower`` or ``none``.
-        headline: whether it is its metric's first that holds a number; the first where none does.
-        family: one of `ssig.registry.FAMILIES`.
-        share: whether the metric says that it is 0 or 1 for each image.
-        incomparable: why methods cannot be ranked by it, although it has a direction; empty where they can.
-    """
-
-    name: str
-    stored: str
-    source: Source
-    direction: str
-    headline: bool
-    family: str = FAMILIES[0]
-    share: bool = False
-    incomparable: str = ""
-
-    @property
-    def metric(self) -> str:
-        return self.source.metric
-
-    @property
-    def sign(self) -> int:
-        """1 if higher is better, -1 if lower is, 0 if neither."""
-        return {"higher": 1, "lower": -1}.get(self.direction, 0)
-
-    @property
-    def compared(self) -> bool:
-        """Whether one method can be better than another by it."""
-        return self.sign != 0 and not self.incomparable
 
 
 @dataclass(frozen=True)
@@ -172,64 +115,10 @@ class Positions:
         starts = np.array([self._start.get(shard, -1) for shard in table["shard"].to_pylist()], dtype=np.int64)
         index = table["index"].to_numpy()
         images: np.ndarray = starts + index - self._index[starts]
-        known = (starts >= 0) & (images >= 0) & (images < len(self._index))
-        if not known.all() or (self._index[images] != index).any():
+        expected = (starts >= 0) & (images >= 0) & (images < len(self._index))
+        if not expected.all() or (self._index[images] != index).any():
             raise UsageError("run", "rows that are not in its manifest", "a run that passes `ssig audit`")
         return images
-
-
-def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
-    """Where a model's metrics are, with their options, in order of the registry; those it does not know go last."""
-    own = [
-        (Source(name), options)
-        for (owner, _), config in run.config.items()
-        if owner == model
-        for name, options in config.get("metrics", {}).items()
-    ]
-    added = [
-        (Source(name, one.name), options)
-        for one in run.evaluations
-        if one.model == model
-        for name, options in one.metrics.items()
-    ]
-    found = dict(own + added)
-    order = [*METRICS.names(), *sorted({source.metric for source in found} - set(METRICS.names()))]
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0].metric)))
-
-
-def parsed(source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:
-    """A metric and its options; None where this version does not know them."""
-    if source.metric not in METRICS:
-        return None
-    try:
-        return METRICS[source.metric], METRICS[source.metric].parse(options)
-    except UsageError:
-        return None
-
-
-def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
-    """The scalar columns of a model's metrics, in order of the registry; what it does not know has no direction."""
-    columns: list[Column] = []
-    shown: set[str] = set()
-    for source in sources(run, model):
-        spec = METRICS[source.metric] if source.metric in METRICS else None  # noqa: SIM401  no mapping
-        directions = {source.metric: "none"} if spec is None else spec.columns
-        again = source.metric in shown
-        shown.add(source.metric)
-        columns += (
-            Column(
-                name=f"{column}@{source.evaluation}" if again else column,
-                stored=column,
-                source=source,
-                direction=direction,
-                headline=position == 0,
-                family=FAMILIES[0] if spec is None else spec.family,
-                share=spec is not None and column in spec.shares,
-                incomparable="" if spec is None else spec.incomparable.get(column, ""),
-            )
-            for position, (column, direction) in enumerate(directions.items())
-        )
-    return tuple(columns)
 
 
 def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
@@ -237,7 +126,7 @@ def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
     positions = Positions(run.manifest)
     methods, columns = ordered_methods(run, model), metric_columns(run, model)
     images = run.manifest.num_rows
-    found = Measurements(
+    measurements = Measurements(
         model=model,
         methods=methods,
         columns=columns,
@@ -250,20 +139,20 @@ def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
     )
     failed: dict[tuple[int, str, str], list[str]] = {}
     for number, method in enumerate(methods):
-        found.statuses[method] = Counter()
+        measurements.statuses[method] = Counter()
         ok = np.zeros(images, dtype=bool)
-        own = _Sums(found, method, None)
-        for table in _rows(run, model, method, own.wanted):
+        sums = _Sums(measurements, method, None)
+        for table in _rows(run, model, method, sums.wanted):
             where = positions.of(table)
-            _add_rows(found, number, table, where)
+            _add_rows(measurements, number, table, where)
             _add_failures(failed, method, table, where)
-            own.add(number, table, where)
+            sums.add(number, table, where)
             ok[where] = np.array(table["status"].to_pylist()) == Status.OK
-        own.close()
+        sums.close()
         for evaluation in run.evaluations:
             if (evaluation.model, evaluation.method) != (model, method):
                 continue
-            added = _Sums(found, method, evaluation.name)
+            added = _Sums(measurements, method, evaluation.name)
             left = ok.copy()
             for table in run.evaluated(evaluation, ["shard", "index", "status", "excluded", *added.wanted]):
                 where = positions.of(table)
@@ -273,24 +162,10 @@ def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
         for table in _effort_rows(run, model, method):
             where = positions.of(table)
             for name in set(_EFFORT) & set(table.column_names):
-                found.effort[name][where, number] = _floats(table[name])
-    found.failures = _failures(run, model, failed)
-    found.columns = headed(found.columns, found.values)
-    return found
-
-
-def headed(columns: Sequence[Column], values: np.ndarray) -> tuple[Column, ...]:
-    """The columns of `values` (N, M, C) with the headline of each metric at the first that was computed.
-
-    A metric may leave out its first column, such as the order of the signed map under ``orders: absolute``.
-    """
-    present = np.isfinite(values).any(axis=(0, 1))
-    first: dict[Source, int] = {}
-    for index, column in enumerate(columns):
-        head = first.setdefault(column.source, index)
-        if present[index] and not present[head]:
-            first[column.source] = index
-    return tuple(replace(column, headline=first[column.source] == index) for index, column in enumerate(columns))
+                measurements.effort[name][where, number] = _floats(table[name])
+    measurements.failures = _failures(run, model, failed)
+    measurements.columns = headed(measurements.columns, measurements.values)
+    return measurements
 
 
 def lists(run: Run, model: str, method: str, column: str, evaluation: str | None = None) -> np.ndarray:
@@ -318,9 +193,9 @@ def _list_tables(
 ) -> Iterator[pa.Table]:
     if evaluation is None:
         yield from run.tables("metrics", model, method, columns)
-    for one in run.evaluations:
-        if (one.name, one.model, one.method) == (evaluation, model, method):
-            yield from run.evaluated(one, columns)
+    for each in run.evaluations:
+        if (each.name, each.model, each.method) == (evaluation, model, method):
+            yield from run.evaluated(each, columns)
 
 
 def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -333,39 +208,40 @@ def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator
 def _effort_rows(run: Run, model: str, method: str) -> Iterator[pa.Table]:
     """The numbers of `_EFFORT`: of the metrics, or, in a run of schema 1, of the attributions."""
     if run.version == 1:
-        known = [name for name in _EFFORT if name not in _NOISE]
-        yield from run.tables("attributions", model, method, ["shard", "index", *known])
+        recorded = [name for name in _EFFORT if name not in _NOISE]
+        yield from run.tables("attributions", model, method, ["shard", "index", *recorded])
         return
     names = {stored: name for stored, name in SHARED.items() if name in _EFFORT}
     for table in run.tables("metrics", model, method, ["shard", "index", *names]):
         yield table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
-def _add_rows(found: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
-    method = found.methods[number]
-    found.statuses[method].update(table["status"].to_pylist())
+def _add_rows(measurements: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
+    method = measurements.methods[number]
+    measurements.statuses[method].update(table["status"].to_pylist())
     for name in ("label", "predicted"):
-        known = pc.fill_null(table[name], -1).to_numpy()
-        array: np.ndarray = getattr(found, name)
-        array[where] = np.where(known >= 0, known, array[where])
+        classes = pc.fill_null(table[name], -1).to_numpy()
+        array: np.ndarray = getattr(measurements, name)
+        array[where] = np.where(classes >= 0, classes, array[where])
     probability = _floats(table["probability"])
-    found.probability[where] = np.where(np.isfinite(probability), probability, found.probability[where])
+    stored = measurements.probability[where]
+    measurements.probability[where] = np.where(np.isfinite(probability), probability, stored)
 
 
 class _Sums:
     """Takes in the numbers of one method from the run's own metrics, or from one evaluation's.
 
     Args:
-        found: where they go.
+        measurements: where they go.
         method: the method.
         evaluation: the evaluation, None for the run's own metrics.
     """
 
-    def __init__(self, found: Measurements, method: str, evaluation: str | None) -> None:
-        self._found, self._method = found, method
+    def __init__(self, measurements: Measurements, method: str, evaluation: str | None) -> None:
+        self._measurements, self._method = measurements, method
         self._columns = [
             (position, column)
-            for position, column in enumerate(found.columns)
+            for position, column in enumerate(measurements.columns)
             if column.source.evaluation == evaluation
         ]
         self._sources = list(dict.fromkeys(column.source for _, column in self._columns))
@@ -374,14 +250,16 @@ class _Sums:
     @property
     def wanted(self) -> list[str]:
         """The names of the columns to read."""
-        return [column.stored for _, column in self._columns] + [f"seconds_{one.metric}" for one in self._sources]
+        return [column.stored for _, column in self._columns] + [
+            f"seconds_{source.metric}" for source in self._sources
+        ]
 
     def add(self, number: int, table: pa.Table, where: np.ndarray, ok: np.ndarray | None = None) -> None:
         """Takes in a table of method `number`, whose rows are images `where`; `ok`: those that have a map."""
         names = {column.stored: column.name for _, column in self._columns}
         for position, column in self._columns:
             if column.stored in table.column_names:
-                self._found.values[where, number, position] = _floats(table[column.stored])
+                self._measurements.values[where, number, position] = _floats(table[column.stored])
         for source in self._sources:
             if f"seconds_{source.metric}" in table.column_names:
                 spent = _floats(table[f"seconds_{source.metric}"])
@@ -399,12 +277,12 @@ class _Sums:
         """Says how many images with a map were not seen."""
         for source, spent in self._seconds.items():
             if spent:
-                self._found.seconds[self._method, source] = float(np.mean(spent))
+                self._measurements.seconds[self._method, source] = float(np.mean(spent))
         for _, column in self._columns if unseen else ():
             self._excluded(column.name)["unit not evaluated"] += unseen
 
     def _excluded(self, column: str) -> Counter[str]:
-        return self._found.excluded.setdefault((self._method, column), Counter())
+        return self._measurements.excluded.setdefault((self._method, column), Counter())
 
 
 def _add_failures(

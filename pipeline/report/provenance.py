@@ -110,8 +110,8 @@ def network_input(config: Mapping[str, Any]) -> str:
 def network_warnings(config: Mapping[str, Any]) -> list[str]:
     """What was noticed when the network was loaded, one sentence each."""
     recorded = [owner.get("warnings") for owner in (config, config.get("model", {}))]
-    found = [str(one) for warnings in recorded if isinstance(warnings, list) for one in warnings]
-    return list(dict.fromkeys(found))
+    sentences = [str(warning) for warnings in recorded if isinstance(warnings, list) for warning in warnings]
+    return list(dict.fromkeys(sentences))
 
 
 def _resized(geometry: Any) -> str:

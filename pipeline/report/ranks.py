@@ -136,12 +136,12 @@ def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
     """
     ranks = np.full(values.shape[1], np.nan)
     chosen = np.flatnonzero(np.isfinite(values).any(axis=0).all(axis=1))
-    kept = values[:, chosen]
-    kept = kept[np.isfinite(kept).all(axis=(1, 2))]
-    count, methods = len(kept), len(chosen)
+    complete = values[:, chosen]
+    complete = complete[np.isfinite(complete).all(axis=(1, 2))]
+    count, methods = len(complete), len(chosen)
     if count < FEWEST or methods < 2 or not len(signs):
         return Grouping(ranks, np.nan, np.nan, count, ())
-    within = stats.rankdata(-kept.astype(np.float64) * np.asarray(signs), axis=1).mean(axis=2)
+    within = stats.rankdata(-complete.astype(np.float64) * np.asarray(signs), axis=1).mean(axis=2)
     judged = stats.rankdata(within.round(9), axis=1)
     average = judged.mean(axis=0)
     ranks[chosen] = average

@@ -19,8 +19,8 @@ RECORD = "report/report.json"
 def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
     """The method labels of a model in the user's order; those that record no position follow, by name."""
     positions = {method: config.get("position") for (owner, method), config in run.config.items() if owner == model}
-    known = {method: position for method, position in positions.items() if type(position) is int}
-    return tuple(sorted(positions, key=lambda method: (method not in known, known.get(method, 0), method)))
+    recorded = {method: position for method, position in positions.items() if type(position) is int}
+    return tuple(sorted(positions, key=lambda method: (method not in recorded, recorded.get(method, 0), method)))
 
 
 def reference_method(run: Run, model: str, asked: str | None = None) -> str:
@@ -49,9 +49,9 @@ def asked_reference(run: Run, asked: str | None) -> str | None:
 
 def check_reference(field: str, asked: str, labels: Iterable[str]) -> None:
     """Raises a `UsageError` that names `field` unless `asked` is one of the `labels`."""
-    known: Sequence[str] = list(dict.fromkeys(labels))
-    if asked not in known:
-        raise UsageError(field, asked, known)
+    methods: Sequence[str] = list(dict.fromkeys(labels))
+    if asked not in methods:
+        raise UsageError(field, asked, methods)
 
 
 def report_record(storage: Storage) -> dict[str, object]:

@@ -12,14 +12,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report import numbers
-from pipeline.report.comparison import Grouping, Kept
+from pipeline.report.accounts import Account
+from pipeline.report.columns import Column
+from pipeline.report.comparison import Grouping
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve, score_label
 from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.figures import figure, strip, swatch
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.gallery import DIVERGING, PERCENTILE, SEQUENTIAL
-from pipeline.report.measurements import Column, Failure
+from pipeline.report.measurements import Failure
 from pipeline.run.reader import Run
 
 SHOWN_FAILURES = 200
@@ -173,9 +175,9 @@ def _gradient(name: str) -> str:
     return ", ".join(mpl.colors.to_hex(colours(position / 8)) for position in range(9))
 
 
-def _by_account(accounts: Iterable[Kept]) -> list[tuple[list[str], Kept]]:
+def _by_account(accounts: Iterable[Account]) -> list[tuple[list[str], Account]]:
     """Accounts with the columns of one metric that share them, in order."""
-    groups: dict[Kept, list[str]] = {}
+    groups: dict[Account, list[str]] = {}
     for row in accounts:
         groups.setdefault(replace(row, column=""), []).append(row.column)
     return [(columns, row) for row, columns in groups.items()]

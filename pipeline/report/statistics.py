@@ -156,13 +156,13 @@ def holm(p: np.ndarray) -> np.ndarray:
     Source: S. Holm, *A simple sequentially rejective multiple test procedure*, Scand. J. Statist. 6 (1979), 65-70.
     """
     adjusted = np.full(np.shape(p), np.nan)
-    known = np.isfinite(p)
-    found = np.asarray(p, np.float64)[known]
-    order = np.argsort(found, kind="stable")
-    steps = np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1))
-    result = np.empty(len(found))
+    is_finite = np.isfinite(p)
+    finite = np.asarray(p, np.float64)[is_finite]
+    order = np.argsort(finite, kind="stable")
+    steps = np.maximum.accumulate(finite[order] * np.arange(len(finite), 0, -1))
+    result = np.empty(len(finite))
     result[order] = np.minimum(steps, 1)
-    adjusted[known] = result
+    adjusted[is_finite] = result
     return adjusted
 
 

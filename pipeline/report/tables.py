@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pipeline.report.comparison import Estimate
 from pipeline.report.contents import ModelReport, Report
@@ -26,15 +26,8 @@ _EFFORT = (
 
 def tables(report: Report) -> dict[str, str]:
     """CSV text by file name."""
-    models = report.models
-    return {
-        "coverage.csv": _csv(
-            ("model", "method", "expected", *report.statuses, "not_done"),
-            (
-                (row.model, row.method, row.expected, *(row.statuses.get(s, 0) for s in report.statuses), row.not_done)
-                for row in report.coverage
-            ),
-        ),
+    files = {
+        "coverage.csv": _csv(("model", "method", "expected", *report.statuses, "not_done"), _coverage(report)),
         "failed_samples.csv": _csv(
             ("model", "method", "shard", "index", "key", "status", "error"),
             (
@@ -44,57 +37,16 @@ def tables(report: Report) -> dict[str, str]:
             ),
         ),
         "quarantine.csv": _csv(_QUARANTINE, ([record[name] for name in _QUARANTINE] for record in report.quarantine)),
-        "metrics.csv": _csv(
-            ("model", "method", "column", "direction", *_ESTIMATE, "coverage"),
-            (row for model in models for row in _means(model)),
-        ),
-        "differences.csv": _csv(
-            ("model", "method", "column", "direction", *_ESTIMATE, "p", "verdict", "reference"),
-            (row for model in models for row in _differences(model)),
-        ),
-        "leads.csv": _csv(
-            ("model", "column", "direction", "leader", "ahead", "rival", *_PAIRED, "n", "p", "reason"),
-            (row for model in models for row in _leads(model)),
-        ),
-        "ranks.csv": _csv(
-            ("model", "column", "method", "low", "high"),
-            (
-                (model.model, lead.column.name, method, rank.low, rank.high)
-                for model in models
-                for lead in model.leads
-                for method, rank in lead.ranks.items()
-            ),
-        ),
-        "groups.csv": _csv(
-            ("model", "family", "method", "average_rank", "groups", "critical_difference", "p", "n"),
-            (row for model in models for row in _groups(model)),
-        ),
-        "exclusions.csv": _csv(
-            ("model", "column", "method", "kept", "excluded", "reason", "count"),
-            (row for model in models for row in _exclusions(model)),
-        ),
-        "curves.csv": _csv(
-            ("model", "column", "method", "fraction", *_ESTIMATE),
-            (row for model in models for row in _curves(model)),
-        ),
-        "data_set.csv": _csv(
-            ("model", "method", "name", "direction", "value", *_ESTIMATE[1:], *_PAIRED),
-            (row for model in models for row in _wholes(model)),
-        ),
-        "costs.csv": _csv(
-            ("model", "metric", "forwards", "explanations", "method", "seconds"),
-            (
-                (model.model, cost.metric, cost.forwards, cost.explanations, method, seconds)
-                for model in models
-                for cost in model.costs
-                for method, seconds in cost.seconds.items()
-            ),
-        ),
-        "effort.csv": _csv(
-            ("model", "method", *_EFFORT, *(f"seconds_{phase}" for phase in PHASES)),
-            (row for model in models for row in _efforts(model)),
-        ),
     }
+    for name, (header, rows) in _OF_MODELS.items():
+        files[name] = _csv(header, (row for model in report.models for row in rows(model)))
+    return files
+
+
+def _coverage(report: Report) -> Iterator[tuple[object, ...]]:
+    for row in report.coverage:
+        counts = (row.statuses.get(status, 0) for status in report.statuses)
+        yield row.model, row.method, row.expected, *counts, row.not_done
 
 
 def _means(model: ModelReport) -> Iterator[tuple[object, ...]]:
@@ -119,11 +71,18 @@ def _leads(model: ModelReport) -> Iterator[tuple[object, ...]]:
         yield (model.model, lead.column.name, lead.column.direction, *who, *_numbers(item), lead.p, lead.reason)
 
 
+def _ranks(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for lead in model.leads:
+        for method, rank in lead.ranks.items():
+            yield model.model, lead.column.name, method, rank.low, rank.high
+
+
 def _groups(model: ModelReport) -> Iterator[tuple[object, ...]]:
-    for one in model.groupings:
-        for method, rank in one.ranks.items():
-            groups = " ".join(str(number) for number, group in enumerate(one.groups, 1) if method in group)
-            yield (model.model, one.family, method, rank, groups, one.critical_difference, one.p, one.count)
+    for grouping in model.groupings:
+        test = (grouping.critical_difference, grouping.p, grouping.count)
+        for method, rank in grouping.ranks.items():
+            groups = " ".join(str(number) for number, group in enumerate(grouping.groups, 1) if method in group)
+            yield (model.model, grouping.family, method, rank, groups, *test)
 
 
 def _numbers(item: Estimate) -> tuple[object, ...]:
@@ -144,11 +103,17 @@ def _curves(model: ModelReport) -> Iterator[tuple[object, ...]]:
 
 
 def _wholes(model: ModelReport) -> Iterator[tuple[object, ...]]:
-    for one in model.wholes:
-        for method, item in one.estimates.items():
-            paired = one.differences.get(method, _NO_ESTIMATE)
+    for whole in model.wholes:
+        for method, item in whole.estimates.items():
+            paired = whole.differences.get(method, _NO_ESTIMATE)
             numbers = (item.mean, item.low, item.high, item.count, paired.mean, paired.low, paired.high)
-            yield (model.model, method, one.name, one.direction, *numbers)
+            yield (model.model, method, whole.name, whole.direction, *numbers)
+
+
+def _costs(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for cost in model.costs:
+        for method, seconds in cost.seconds.items():
+            yield model.model, cost.metric, cost.forwards, cost.explanations, method, seconds
 
 
 def _efforts(model: ModelReport) -> Iterator[tuple[object, ...]]:
@@ -165,3 +130,27 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return target.getvalue()
+
+
+# Of the files with rows for each model: name, header and rows.
+_OF_MODELS: dict[str, tuple[Sequence[str], Callable[[ModelReport], Iterator[tuple[object, ...]]]]] = {
+    "metrics.csv": (("model", "method", "column", "direction", *_ESTIMATE, "coverage"), _means),
+    "differences.csv": (
+        ("model", "method", "column", "direction", *_ESTIMATE, "p", "verdict", "reference"),
+        _differences,
+    ),
+    "leads.csv": (
+        ("model", "column", "direction", "leader", "ahead", "rival", *_PAIRED, "n", "p", "reason"),
+        _leads,
+    ),
+    "ranks.csv": (("model", "column", "method", "low", "high"), _ranks),
+    "groups.csv": (
+        ("model", "family", "method", "average_rank", "groups", "critical_difference", "p", "n"),
+        _groups,
+    ),
+    "exclusions.csv": (("model", "column", "method", "kept", "excluded", "reason", "count"), _exclusions),
+    "curves.csv": (("model", "column", "method", "fraction", *_ESTIMATE), _curves),
+    "data_set.csv": (("model", "method", "name", "direction", "value", *_ESTIMATE[1:], *_PAIRED), _wholes),
+    "costs.csv": (("model", "metric", "forwards", "explanations", "method", "seconds"), _costs),
+    "effort.csv": (("model", "method", *_EFFORT, *(f"seconds_{phase}" for phase in PHASES)), _efforts),
+}

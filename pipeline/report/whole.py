@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report.columns import Source, parsed, sources
 from pipeline.report.comparison import Estimate
-from pipeline.report.measurements import Measurements, Source, lists, parsed, sources
+from pipeline.report.measurements import Measurements, lists
 from pipeline.report.statistics import CONFIDENCE
 from pipeline.run.reader import Run
 from ssig.randomness import Stream
@@ -76,20 +77,20 @@ class _Numbers:
     drawn: Mapping[str, np.ndarray]
 
 
-def whole_numbers(run: Run, found: Measurements, seed: int = 0) -> list[Whole]:
+def whole_numbers(run: Run, measurements: Measurements, seed: int = 0) -> list[Whole]:
     """Every number of the data set that the metrics of a model define and that some method has."""
     result: list[Whole] = []
-    for source, options in sources(run, found.model).items():
-        known = parsed(source, options)
-        if known is None or known[0].dataset is None:
+    for source, options in sources(run, measurements.model).items():
+        metric = parsed(source, options)
+        if metric is None or metric[0].dataset is None:
             continue
-        spec = known[0]
-        kept = common_images(found, source)
+        spec = metric[0]
+        images = common_images(measurements, source)
         numbers = {
-            method: _numbers(_columns(run, found, method, source, spec, kept), *known, seed)
-            for method in found.methods
+            method: _numbers(_columns(run, measurements, method, source, spec, images), *metric, seed)
+            for method in measurements.methods
         }
-        again = any(one.source.metric == source.metric for one in result)
+        again = any(number.source.metric == source.metric for number in result)
         result += (
             _whole(
                 f"{name}@{source.evaluation}" if again else name,
@@ -97,11 +98,11 @@ def whole_numbers(run: Run, found: Measurements, seed: int = 0) -> list[Whole]:
                 source,
                 spec,
                 numbers,
-                found.reference,
-                len(kept),
+                measurements.reference,
+                len(images),
             )
             for name in spec.dataset_columns
-            if any(np.isfinite(one.value.get(name, np.nan)) for one in numbers.values())
+            if any(np.isfinite(number.value.get(name, np.nan)) for number in numbers.values())
         )
     return result
 
@@ -198,8 +199,8 @@ def _estimate(value: float, drawn: np.ndarray, images: int) -> Estimate:
     """A number with its percentile interval, where it has resamples."""
     if not np.isfinite(value):
         return Estimate(None, None, None, 0)
-    known = drawn[np.isfinite(drawn)]
-    if not len(known):
+    finite = drawn[np.isfinite(drawn)]
+    if not len(finite):
         return Estimate(float(value), None, None, images)
-    low, high = np.percentile(known, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    low, high = np.percentile(finite, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return Estimate(float(value), float(low), float(high), images)

@@ -127,9 +127,9 @@ def _called(name: str, number: int | None) -> set[str]:
         names |= {match[2], *([match[1]] if ilsvrc.is_wnid(match[1]) else [])}
     wnid = next(filter(ilsvrc.is_wnid, names), None)
     number = ilsvrc.number_of(wnid) if wnid is not None else number
-    plain = {_plain(one) for one in names}
-    if number is not None and (known := {_plain(one) for one in ilsvrc.aliases(number)}) & plain:
-        plain |= known
+    plain = {_plain(alias) for alias in names}
+    if number is not None and (aliases := {_plain(alias) for alias in ilsvrc.aliases(number)}) & plain:
+        plain |= aliases
     return plain
 
 

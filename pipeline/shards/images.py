@@ -32,16 +32,19 @@ _SHOWN = 4  # extensions of a message
 def no_image_member(extensions: Sequence[str]) -> str:
     """Why a sample of these extensions has no image, with what it has and what that tells."""
     text = f"no image member ({', '.join(IMAGE_EXTENSIONS)}); it has {listed(extensions)}"
-    if any("." in one and one != MASK and one.rpartition(".")[2] in IMAGE_EXTENSIONS for one in extensions):
+    if any(
+        "." in extension and extension != MASK and extension.rpartition(".")[2] in IMAGE_EXTENSIONS
+        for extension in extensions
+    ):
         return f"{text}: a key ends at the first dot of a file name"
-    if any(one.rpartition(".")[2] in _PACKED for one in extensions):
+    if any(extension.rpartition(".")[2] in _PACKED for extension in extensions):
         return f"{text}: packed files within a shard are not read; unpack them, and pack their folder (ssig pack)"
     return text
 
 
 def listed(extensions: Sequence[str]) -> str:
     """The first few extensions, in order."""
-    shown = ", ".join(one[:40] for one in extensions[:_SHOWN])
+    shown = ", ".join(extension[:40] for extension in extensions[:_SHOWN])
     return f"{shown}, …" if len(extensions) > _SHOWN else shown or "nothing"
 
 

@@ -16,20 +16,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import errno
 import functools
 import hashlib
 import json
 import shutil
 import tempfile
 import uuid
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
-from tarfile import BLOCKSIZE
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -37,10 +31,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.shards.images import IMAGE_EXTENSIONS, no_image_member
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
-from pipeline.shards.tar_scan import Damage, Scan, TarMember, scan, why_no_tar
+from pipeline.shards.survey import Kind, QuarantineRecord, ShardRecord, survey_all
 from pipeline.storage import locate
 from pipeline.storage.base import Storage, is_object_url, sha256
 from pipeline.storage.jsontext import to_json
@@ -48,67 +41,9 @@ from ssig.errors import UsageError
 
 FILE = "manifest.parquet"
 _META = b"ssig.manifest"
-# What a network's file system, or a process that has no more to give, says of files that may well be whole.
-_NO_ANSWER = frozenset(
-    {
-        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO),
-        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EMFILE, errno.ENFILE),
-    }
-)
-_LABEL_LIMIT = 64  # bytes; a longer payload is no class number
 _GROUP_ROWS = 8192  # at least, of a row group: its entry in the file's index is as large as a hundred rows
 _GROUPS_IN_MEMORY = 4  # so that units that are done again do not make row groups be read again and again
 _PIECE_ROWS = 4096  # of a column that is read from end to end
-_SAMPLES = pa.schema([name for name in MANIFEST if name.name != "unit"])
-
-
-class Kind(StrEnum):
-    """Why something is in quarantine."""
-
-    UNREADABLE = "unreadable"
-    TRUNCATED = "truncated"
-    DUPLICATE = "duplicate"
-    SKIPPED = "skipped"
-    IMAGELESS = "imageless"
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """A shard as it was when the manifest was built.
-
-    Attributes:
-        name, url: its file name, and where it lies.
-        size, version: in bytes; mtime in ns, or ETag.
-        sha256: of its bytes; None in an object store, where the ETag is enough, and of a file that cannot be read.
-    """
-
-    name: str
-    url: str
-    size: int
-    version: str
-    sha256: str | None
-
-    @property
-    def identity(self) -> tuple[str, int, str]:
-        """What makes it the same shard: not where it lies, nor, where its hash is known, when it was written."""
-        return self.name, self.size, self.sha256 or self.version
-
-
-@dataclass(frozen=True)
-class QuarantineRecord:
-    """A fault in a shard.
-
-    Attributes:
-        shard, kind, reason: where, of what sort, and in words.
-        key: the sample that it concerns, if it is one's.
-        offset: in bytes: of the member at fault, or where the good part of a cut shard ends.
-    """
-
-    shard: str
-    kind: Kind
-    key: str | None
-    offset: int | None
-    reason: str
 
 
 class Manifest:
@@ -162,15 +97,15 @@ class Manifest:
         Raises:
             KeyError: there is no such unit.
         """
-        found: list[ManifestRow] = []
+        rows: list[ManifestRow] = []
         for number, (first, last) in enumerate(self._spans):
             if first <= unit_id <= last:
                 with _readable(self._root):
                     group = self._row_group(number)
-                    found += map(_row, group.filter(pc.equal(group["unit"], unit_id)).to_pylist())
-        if not found:
+                    rows += map(_row, group.filter(pc.equal(group["unit"], unit_id)).to_pylist())
+        if not rows:
             raise KeyError(unit_id)
-        return found
+        return rows
 
     @functools.cached_property
     def hash(self) -> str:
@@ -297,7 +232,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     file = _temporary()
     # Arrow's copy of the schema goes last, with metadata that are known at the end only.
     with (
-        closing(_survey_all(shards, workers)) as surveys,
+        closing(survey_all(shards, workers)) as surveys,
         pq.ParquetWriter(file, MANIFEST, store_schema=False) as writer,
     ):
         for ordinal, survey in enumerate(surveys):
@@ -318,48 +253,20 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
             "shards": [dataclasses.astuple(record) for record in records],
             "quarantine": [dataclasses.astuple(record) for record in quarantine],
         }
-        told = {**MANIFEST.metadata, _META: to_json(about).encode()}
-        # Arrow's own copy of the schema, which alone holds what is said of columns; with all else that is told, or it
-        # would hide it.
-        arrow = MANIFEST.with_metadata(told).serialize().to_pybytes()
-        writer.add_key_value_metadata({**told, "ARROW:schema": base64.b64encode(arrow)})
+        metadata = {**MANIFEST.metadata, _META: to_json(about).encode()}
+        # Only Arrow's own copy of the schema holds the descriptions of columns. It repeats the other metadata, which
+        # it would else hide.
+        arrow = MANIFEST.with_metadata(metadata).serialize().to_pybytes()
+        writer.add_key_value_metadata({**metadata, "ARROW:schema": base64.b64encode(arrow)})
     if count == 0:
-        found = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
-        raise UsageError("dataset.shards", found, "at least one shard with a readable sample")
+        reasons = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
+        raise UsageError("dataset.shards", reasons, "at least one shard with a readable sample")
     return Manifest(file, "the shards")
 
 
 def _temporary() -> BinaryIO:
     """A file that is gone once it is closed."""
     return cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))
-
-
-def check_readable(shards: Sequence[str], workers: int = 8) -> None:
-    """Refuses shards of which none is a tar, by their first blocks: at once, before anything else is loaded.
-
-    Raises:
-        UsageError: field ``dataset.shards``; what they are in place of it.
-        OSError: an object store does not answer, or refuses a shard.
-    """
-    reasons: list[str] = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(shards), workers):
-            part = shards[start : start + workers]
-            found = list(pool.map(_why_no_tar, part))
-            if None in found:
-                return
-            reasons += [f"{shard.rpartition('/')[2]}: {reason}" for shard, reason in zip(part, found, strict=True)]
-    raise UsageError("dataset.shards", "; ".join(reasons[:3]), "at least one shard with a readable sample")
-
-
-def _why_no_tar(url: str) -> str | None:
-    storage, name = locate(url)
-    try:
-        return why_no_tar(storage.read_range(name, 0, BLOCKSIZE))
-    except OSError as error:
-        if is_object_url(url) or error.errno in _NO_ANSWER:
-            raise
-        return error.strerror or str(error)
 
 
 def verify_shards(manifest: Manifest) -> list[str]:
@@ -382,159 +289,8 @@ def _difference(record: ShardRecord) -> str | None:
         return None
     if record.sha256 is None:
         return f"{record.name}: version: recorded {record.version}, found {entry.version}"
-    found = sha256(storage.open(name))
-    return None if found == record.sha256 else f"{record.name}: sha256: recorded {record.sha256}, found {found}"
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """What one shard holds; `samples` has the columns of the manifest without `unit`."""
-
-    record: ShardRecord
-    samples: pa.Table
-    quarantine: list[QuarantineRecord]
-
-
-@dataclass
-class _Draft:
-    """A sample while its members are being gathered."""
-
-    key: str
-    status: Status = Status.OK
-    error: str | None = None
-    label: int | None = None
-    members: dict[str, Member] = field(default_factory=dict)
-
-
-class _HashingFile:
-    """Hashes what is read through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.sha256 = file, hashlib.sha256()
-
-    def read(self, size: int, /) -> bytes:
-        data = self._file.read(size)
-        self.sha256.update(data)
-        return data
-
-
-def _survey_all(shards: Sequence[str], workers: int) -> Generator[_Survey, None, None]:
-    """Surveys shards in parallel, in order, at most `workers` beyond what is asked for."""
-    ahead: deque[Future[_Survey]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for shard in shards:
-            ahead.append(pool.submit(_survey, shard))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def _survey(url: str) -> _Survey:
-    """Reads one shard; one that cannot be read has no samples and a quarantine record.
-
-    Raises:
-        OSError: the storage does not answer, or an object store refuses the shard: it may be whole, and the run would
-            be frozen without it.
-    """
-    storage, name = locate(url)
-    size, version, digest = 0, "", None
-    try:
-        entry = storage.entry(name)
-        if entry is None:
-            raise FileNotFoundError("no such file")
-        size, version = entry.size, entry.version
-        with storage.open(name) as file:
-            hashing = _HashingFile(file)
-            found = scan(hashing, keep=lambda extension, size: extension == "cls" and size <= _LABEL_LIMIT)
-        digest = None if is_object_url(url) else hashing.sha256.hexdigest()
-    except OSError as error:
-        if is_object_url(url) and not isinstance(error, FileNotFoundError):
-            raise
-        if error.errno in _NO_ANSWER:
-            reason = f"{error.strerror}; it may be whole, so no run is begun without it"
-            raise OSError(error.errno, reason, url) from error
-        found = Scan([], [], Damage(0, error.strerror or str(error)))
-    drafts, quarantine = _group(found, name)
-    return _Survey(ShardRecord(name, url, size, version, digest), _table(drafts, name), quarantine)
-
-
-def _group(found: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord]]:
-    """Members to samples, in order of first appearance."""
-    drafts: list[_Draft] = []
-    latest: dict[str, _Draft] = {}
-    quarantine = [
-        QuarantineRecord(shard, Kind.SKIPPED, None, item.offset, f"{item.name}: {item.reason}".removeprefix(": "))
-        for item in found.skipped
-    ]
-
-    def draft_of(member: TarMember) -> _Draft:
-        draft = latest.get(member.key)
-        if draft is None or member.extension in draft.members:
-            again, draft = draft is not None, _Draft(member.key)
-            drafts.append(draft)
-            latest[member.key] = draft
-            if again:
-                draft.status = Status.DUPLICATE
-                reason = f"a second {member.extension} of this key at offset {member.offset}"
-                draft.error = f"{shard}: {member.key}: {reason}"
-                quarantine.append(QuarantineRecord(shard, Kind.DUPLICATE, member.key, member.offset, reason))
-        return draft
-
-    for member in found.members:
-        draft = draft_of(member)
-        draft.members[member.extension] = Member(member.extension, member.offset, member.size)
-        if member.extension == "cls":
-            draft.label = _label(member.payload)
-    if found.damage is not None:
-        cut = draft_of(found.damage.member) if found.damage.member is not None else _short_last(drafts)
-        quarantine.append(_damage_record(found.damage, shard, cut, readable=bool(drafts)))
-    elif not drafts:
-        reason = "no samples" if found.skipped else "no samples: an archive without files"
-        quarantine.append(QuarantineRecord(shard, Kind.UNREADABLE, None, 0, reason))
-    elif not any(draft.members.keys() & IMAGE_EXTENSIONS for draft in drafts):
-        extensions = list(dict.fromkeys(extension for draft in drafts for extension in draft.members))
-        reason = f"no sample has an image: {no_image_member(extensions)}"
-        quarantine.append(QuarantineRecord(shard, Kind.IMAGELESS, None, None, reason))
-    return drafts, quarantine
-
-
-def _short_last(drafts: list[_Draft]) -> _Draft | None:
-    """The last sample, if it seems to lack members: its extensions are not those of the sample before it."""
-    if len(drafts) < 2 or drafts[-1].status != Status.OK:
-        return None
-    return drafts[-1] if drafts[-1].members.keys() != drafts[-2].members.keys() else None
-
-
-def _damage_record(damage: Damage, shard: str, cut: _Draft | None, readable: bool) -> QuarantineRecord:
-    """The record of a cut shard; marks the sample that the cut leaves incomplete, if one is."""
-    offset = damage.last_good_offset
-    reason = f"{damage.reason}; last good offset {offset}" if offset else damage.reason
-    if cut is not None:
-        cut.status, cut.error = Status.TRUNCATED, f"{shard}: {cut.key}: {reason}"
-    kind = Kind.TRUNCATED if readable else Kind.UNREADABLE
-    return QuarantineRecord(shard, kind, cut.key if cut else None, offset, reason)
-
-
-def _label(payload: bytes | None) -> int | None:
-    try:
-        label = int((payload or b"").replace(b"_", b"?"))  # Python would read 1_0 as 10
-    except ValueError:
-        return None
-    return label if np.iinfo(np.int32).min <= label <= np.iinfo(np.int32).max else None
-
-
-def _table(drafts: list[_Draft], shard: str) -> pa.Table:
-    columns = {
-        "shard": [shard] * len(drafts),
-        "index": range(len(drafts)),
-        "key": [draft.key for draft in drafts],
-        "label": [draft.label for draft in drafts],
-        "status": [draft.status.value for draft in drafts],
-        "error": [draft.error for draft in drafts],
-        "members": [list(map(vars, draft.members.values())) for draft in drafts],
-    }
-    return pa.table(columns, schema=_SAMPLES)
+    digest = sha256(storage.open(name))
+    return None if digest == record.sha256 else f"{record.name}: sha256: recorded {record.sha256}, found {digest}"
 
 
 def _with_units(samples: pa.Table, ordinal: int, unit_size: int) -> pa.Table:

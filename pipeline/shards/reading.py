@@ -250,15 +250,15 @@ class _FaultError(Exception):
 
 def _decode(row: ManifestRow, payloads: dict[str, Any], needs_label: bool, classes: int | None) -> Sample:
     """Decodes one sample; the first fault found is its status, and what was decoded before it is kept."""
-    found: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     try:
-        found["image"] = image = _image(row, payloads)
-        found.update(_objects_of(row, payloads, image.size))
+        parts["image"] = image = _image(row, payloads)
+        parts.update(_objects_of(row, payloads, image.size))
         _check_label(row, needs_label, classes)
     except _FaultError as fault:
         member = f"{row.key}.{fault.where}" if fault.where else row.key
-        return Sample(row, fault.status, f"{row.shard}: {member}: {fault}", **found)
-    return Sample(row, **found)
+        return Sample(row, fault.status, f"{row.shard}: {member}: {fault}", **parts)
+    return Sample(row, **parts)
 
 
 def _image(row: ManifestRow, payloads: dict[str, Any]) -> Image.Image:
@@ -295,20 +295,20 @@ def _check_label(row: ManifestRow, needs_label: bool, classes: int | None) -> No
         extensions = sorted(member.extension for member in row.members)
         if "cls" in extensions:
             raise _FaultError(Status.BAD_LABEL, "cls", "no integer, or one of more than 32 bits")
-        found = f"no cls member; it has {listed(extensions)}"
-        raise _FaultError(Status.NO_LABEL, "", f"{found}: give labels, or --target predicted")
+        problem = f"no cls member; it has {listed(extensions)}"
+        raise _FaultError(Status.NO_LABEL, "", f"{problem}: give labels, or --target predicted")
 
 
 def _objects_of(row: ManifestRow, payloads: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """Boxes, mask and WordNet id of a sample, or why they cannot be used; `size` is the image's (width, height)."""
-    told, fault = Annotation(), _too_large(row, "json")
+    objects, fault = Annotation(), _too_large(row, "json")
     if fault is None and "json" in payloads:
-        told = annotation(payloads["json"], size)
-        fault = told.fault
+        objects = annotation(payloads["json"], size)
+        fault = objects.fault
     mask, mask_fault = None, _too_large(row, MASK)
     if mask_fault is None and MASK in payloads:
         mask, mask_fault = _mask(payloads[MASK], size)
-    return {"wnid": told.wnid, "boxes": told.boxes, "boxes_fault": fault, "mask": mask, "mask_fault": mask_fault}
+    return {"wnid": objects.wnid, "boxes": objects.boxes, "boxes_fault": fault, "mask": mask, "mask_fault": mask_fault}
 
 
 def _mask(data: bytes, size: tuple[int, int]) -> tuple[NDArray[np.bool_] | None, str | None]:

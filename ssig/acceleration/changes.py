@@ -52,5 +52,5 @@ def is_plain(module: nn.Module, forwards: Collection[Callable[..., Any]]) -> boo
     attached = (
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
-    own = forward_of(module) in forwards and "forward" not in vars(module)
-    return own and not attached and not is_parametrized(module)
+    is_usual = forward_of(module) in forwards and "forward" not in vars(module)
+    return is_usual and not attached and not is_parametrized(module)

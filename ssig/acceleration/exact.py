@@ -226,7 +226,9 @@ def _fits(layer: Any, norm: Any) -> bool:
 
 def _crosses(layer: str, norm: str, keep: Collection[str]) -> bool:
     """Whether a fold would change what one of the submodules `keep` gives."""
-    return any(f"{layer}.".startswith(f"{kept}.") and not f"{norm}.".startswith(f"{kept}.") for kept in keep)
+    return any(
+        f"{layer}.".startswith(f"{submodule}.") and not f"{norm}.".startswith(f"{submodule}.") for submodule in keep
+    )
 
 
 def fold(network: nn.Module, layer_name: str, norm_name: str) -> Undo:

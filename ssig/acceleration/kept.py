@@ -106,8 +106,8 @@ def kept_ready(
     """
     state = layer, *_state(model)
     with _lock:
-        known = _known.get(model)
-        ready = known[1] if known is not None and known[0] == state else None
+        entry = _known.get(model)
+        ready = entry[1] if entry is not None and entry[0] == state else None
         if ready is None:
             ready = _Ready(model, layer)
             _known[model] = state, ready
@@ -141,19 +141,19 @@ def _identity(tensor: Tensor) -> Hashable:
 
 def _content(tensors: list[Tensor]) -> tuple[int, ...]:
     values = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors if tensor.numel()]
-    hashes = [torch.hash_tensor(one.detach()) for one in values]
+    hashes = [torch.hash_tensor(value.detach()) for value in values]
     return tuple(torch.stack(hashes).tolist()) if hashes else ()
 
 
 def _module(module: nn.Module) -> Hashable:
-    own = vars(module)
-    hooks = (own.get("_forward_hooks"), own.get("_forward_pre_hooks"), own.get("_backward_hooks"))
+    attributes = vars(module)
+    hooks = (attributes.get("_forward_hooks"), attributes.get("_forward_pre_hooks"), attributes.get("_backward_hooks"))
     return (
         id(module),
         type(module),
         tuple(tuple(hook) for hook in hooks if hook),
-        tuple((name, value) for name, value in own.items() if _comparable(value)),
-        id(own.get("forward")),
+        tuple((name, value) for name, value in attributes.items() if _comparable(value)),
+        id(attributes.get("forward")),
     )
 
 

@@ -57,8 +57,8 @@ class PackedLinear(nn.Linear):
         self.weight, self.bias = layer.weight, layer.bias
         self.dtype = dtype
         weight = layer.weight.detach().to(dtype)
-        own: Any = layer.bias
-        bias = None if own is None else own.detach().to(dtype)
+        biases: Any = layer.bias
+        bias = None if biases is None else biases.detach().to(dtype)
         self.forth = PackedMatrix(weight, bias, rows)
         self.back = PackedMatrix(weight.T, None, rows)
 

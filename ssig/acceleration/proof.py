@@ -62,8 +62,8 @@ def answers(forward: Forward, points: Tensor) -> Answers:
 
 def all_answers(forward: Forward, points: Sequence[Tensor]) -> list[Answers]:
     """The answers at each of several points, without their graphs."""
-    found = (answers(forward, point) for point in points)
-    return [(logits.detach(), gradient) for logits, gradient in found]
+    pairs = (answers(forward, point) for point in points)
+    return [(logits.detach(), gradient) for logits, gradient in pairs]
 
 
 def holds(forward: Forward, points: Sequence[Tensor], expected: Sequence[Answers], tolerance: float) -> bool:
@@ -73,8 +73,9 @@ def holds(forward: Forward, points: Sequence[Tensor], expected: Sequence[Answers
     )
 
 
-def close(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
+def close(tensors: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> bool:
     """Whether the relative L2 distance of each tensor is within the tolerance."""
     return all(
-        bool((one - other).norm() <= tolerance * other.norm()) for one, other in zip(found, expected, strict=True)
+        bool((tensor - reference).norm() <= tolerance * reference.norm())
+        for tensor, reference in zip(tensors, expected, strict=True)
     )

@@ -61,12 +61,12 @@ def ready_replica(
         return replica
     name = f"{model.name} {model.weights_hash[:12]} {compile}"
     key = TuningKey(name, _device(model.device), model.precision, model.input_size)
-    known = sizes.get(key) if sizes is not None else None
-    if known is None:
-        known = fastest(replica, lanes, noise, timer)
+    setting = sizes.get(key) if sizes is not None else None
+    if setting is None:
+        setting = fastest(replica, lanes, noise, timer)
         if sizes is not None:
-            sizes.put(key, known)
-    replica.micro_batch, replica.lanes = known.micro_batch, lanes if known.lanes > 1 else None
+            sizes.put(key, setting)
+    replica.micro_batch, replica.lanes = setting.micro_batch, lanes if setting.lanes > 1 else None
     return replica
 
 
@@ -119,7 +119,7 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
             raise torch.OutOfMemoryError
 
     ways = [lanes, None] if lanes is not None else [None]
-    found: list[tuple[float, Setting]] = []
+    rated: list[tuple[float, Setting]] = []
     for way in ways:
         replica.lanes = way
         count = 1 if way is None else len(way)
@@ -133,10 +133,10 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
             largest=largest,
             first=count,
         )
-        found.append((tuned.rate * (1 if way is None else FAVOUR), Setting(tuned.micro_batch, count)))
+        rated.append((tuned.rate * (1 if way is None else FAVOUR), Setting(tuned.micro_batch, count)))
     if device.type == "cpu":
         return_memory()  # of the sizes that were tried
-    return max(found, key=lambda pair: pair[0])[1]
+    return max(rated, key=lambda pair: pair[0])[1]
 
 
 def _device(device: torch.device) -> str:

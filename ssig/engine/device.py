@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssig.engine.layers import activations_of
 from ssig.engine.micro_batches import Engine, Finished, Job
 from ssig.engine.replica import Replica
 from ssig.errors import SsigError
+from ssig.estimators.integration import activations_of
 from ssig.types import Request, Response
 
 LOGITS = frozenset({"logits"})

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ssig.errors import ModelError
-from ssig.estimators.integration import gradients_of
+from ssig.estimators.integration import activations_of, gradients_of
 from ssig.estimators.moments import Jackknife, NoError, StandardError, WeightedSum
 from ssig.estimators.samplers import Sampler
 from ssig.types import Group, Request, Response
@@ -213,13 +213,6 @@ class _OpenAttention(TorchFunctionMode):
         parts = F.linear(query, weight, bias).reshape(*query.shape[:2], 3, heads, -1)
         tokens = self._attend(*parts.permute(2, 1, 3, 0, 4)).permute(2, 0, 1, 3).flatten(2)
         return F.linear(tokens, out_weight, out_bias), None
-
-
-def activations_of(response: Response) -> Tensor:
-    """The activations of a response to a request with a layer."""
-    if response.activations is None:
-        raise RuntimeError("the engine returned no activations for a request with a layer")
-    return response.activations
 
 
 def averaged(

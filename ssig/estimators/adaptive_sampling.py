@@ -16,8 +16,8 @@ too small on average, the more so the looser the tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -49,57 +49,61 @@ def integrate_until(
         group: the images, baselines and streams.
         sampler: the law `q`; not one without randomness.
         most: samples per image at most.
-        tolerance: of the error.
+        tolerance: error at which an image has enough samples.
         criterion: which error, one of `CRITERIA`.
         integrand_name: `h`, one of `ssig.estimators.integrands.INTEGRANDS`.
         readout_name: one of `ssig.estimators.integrands.READOUTS`.
     """
     scores = yield from endpoints(group)
     group = replace(group, scores=scores[0], baseline_scores=scores[1])
-    mapping: Callable[[Tensor], Tensor] = lambda values: readout(readout_name, values)  # noqa: E731
     error = error_of(sampler, integrand_name, readout_name)
-    halves = Jackknife(mapping)
-    left = torch.arange(len(group))  # the images that are still being sampled
+    halves = Jackknife(partial(readout, readout_name))
+    left, count = torch.arange(len(group)), 0  # the images that are still being sampled, the samples of each
     finished: dict[int, Attribution] = {}
-    count = 0
     while len(left):
-        # The next of the numbers at which all images are looked at, however few points a request may hold.
-        check = FIRST if count < FIRST else FIRST + EVERY * ((count - FIRST) // EVERY + 1)
+        check = _next_check(count)
         drawn = range(count, min(count + group.budget, check, most))
         points = [sampler.point(group, k, None) for k in drawn]
         response = yield Request(torch.cat(points), torch.cat([left] * len(drawn)))
         for k, point, gradient in zip(drawn, points, gradients_of(response).chunk(len(drawn)), strict=True):
             values = integrand(integrand_name, gradient, point, group.images, group.baselines)
-            halves.add(k, values, readout(readout_name, values))
-            if error is not halves:
-                error.add(k, values, readout(readout_name, values))
+            value_map = readout(readout_name, values)
+            halves.add(k, values, value_map)
+            error.add(k, values, value_map)
         count = drawn.stop
-        if count != check and count != most:
+        if count not in (check, most):
             continue
         so_far = attribution(
             halves.mean(),
             readout_name,
-            (_known(group.scores), _known(group.baseline_scores)),
+            scores,
             has_residual=integrand_name in RESIDUAL,
             error=error,
             evaluations=count,
         )
-        done = _errors(so_far, halves, criterion) <= tolerance
-        # A map that is not finite does not become so.
-        done |= ~so_far.map.flatten(1).isfinite().all(dim=1).to(done.device)
-        if count == most:
-            done = torch.ones_like(done)
-        if not done.any():
+        enough = _enough(so_far, halves, criterion, tolerance) | (count == most)
+        if not enough.any():
             continue
-        for row in done.nonzero().flatten().tolist():
+        for row in enough.nonzero().flatten().tolist():
             finished[int(left[row])] = so_far.rows(slice(row, row + 1))
-        keep = (~done).nonzero().flatten()
+        keep = (~enough).nonzero().flatten()
         left = left[keep.cpu()]
         group = group.rows(keep)
+        scores = scores[0][keep], scores[1][keep]
         error.keep(keep)
-        if error is not halves:
-            halves.keep(keep)
+        halves.keep(keep)
     return Attribution.concatenate([finished[image] for image in range(len(finished))])
+
+
+def _next_check(count: int) -> int:
+    """The next number of samples at which all images are checked, however few points a request may hold."""
+    return FIRST if count < FIRST else FIRST + EVERY * ((count - FIRST) // EVERY + 1)
+
+
+def _enough(so_far: Attribution, halves: Jackknife, criterion: str, tolerance: float) -> Tensor:
+    """(B,) bool, whose error is met; and whose map is not finite, which more samples do not change."""
+    met = _errors(so_far, halves, criterion) <= tolerance
+    return met | ~so_far.map.flatten(1).isfinite().all(dim=1).to(met.device)
 
 
 def _errors(so_far: Attribution, halves: Jackknife, criterion: str) -> Tensor:
@@ -128,9 +132,3 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     defined = scale > 0  # ranks of what is not a number are none
     correlation = (centred[0] * centred[1]).sum(dim=1) / torch.where(defined, scale, 1)
     return torch.where(defined, correlation, 0).to(first.device)
-
-
-def _known(scores: Tensor | None) -> Tensor:
-    if scores is None:
-        raise ValueError("scores that were evaluated before")
-    return scores

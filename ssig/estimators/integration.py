@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -69,29 +69,42 @@ def endpoints(group: Group) -> Endpoints:
     """
     image_scores, baseline_scores = group.scores, group.baseline_scores
     unknown = [
-        points for points, known in ((group.images, image_scores), (group.baselines, baseline_scores)) if known is None
+        points for points, score in ((group.images, image_scores), (group.baselines, baseline_scores)) if score is None
     ]
     if unknown:
         response = yield Request(torch.cat(unknown), group.owners(len(unknown)), want=SCORE)
-        found = iter(scores_of(response).chunk(len(unknown)))
-        image_scores = next(found) if image_scores is None else image_scores
-        baseline_scores = next(found) if baseline_scores is None else baseline_scores
+        scores = iter(scores_of(response).chunk(len(unknown)))
+        image_scores = next(scores) if image_scores is None else image_scores
+        baseline_scores = next(scores) if baseline_scores is None else baseline_scores
     image_scores, baseline_scores = cast(Tensor, image_scores), cast(Tensor, baseline_scores)
     return image_scores, torch.where(group.moved, baseline_scores, image_scores)
 
 
-def gradients_of(response: Response) -> Tensor:
-    """The gradients of a response to a request that wanted them."""
-    if response.gradients is None:
-        raise RuntimeError("the engine returned no gradients for a request that wants them")
-    return response.gradients
-
-
 def scores_of(response: Response) -> Tensor:
-    """The scores of a response to a request that wanted them."""
-    if response.scores is None:
-        raise RuntimeError("the engine returned no scores for a request that wants them")
-    return response.scores
+    """(n,), the scores of a response to a request that wanted them."""
+    return _part(response, "scores")
+
+
+def gradients_of(response: Response) -> Tensor:
+    """(n, ...), the gradients of a response to a request that wanted them."""
+    return _part(response, "gradients")
+
+
+def logits_of(response: Response) -> Tensor:
+    """(n, classes), the logits of a response to a request that wanted them."""
+    return _part(response, "logits")
+
+
+def activations_of(response: Response) -> Tensor:
+    """(n, ...), the activations of a response to a request with a layer."""
+    return _part(response, "activations")
+
+
+def _part(response: Response, name: Literal["scores", "gradients", "logits", "activations"]) -> Tensor:
+    part: Tensor | None = getattr(response, name)
+    if part is None:
+        raise RuntimeError(f"the engine returned no {name} for a request that wants them")
+    return part
 
 
 def attribution(

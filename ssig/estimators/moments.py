@@ -164,14 +164,14 @@ class Jackknife:
         return self._sum(range(GROUPS)) / sum(self.counts)
 
     def reliability(self) -> Tensor | None:
-        found = []
+        correlations = []
         for halves in SPLITS:
             sizes = [sum(self.counts[group] for group in half) for half in halves]
             if min(sizes) == 0:
                 return None
-            one, other = (self.mapping(self._sum(half) / size) for half, size in zip(halves, sizes, strict=True))
-            found.append(correlation(one, other))
-        return stepped_up(torch.stack(found).mean(dim=0)).to(self.mean().dtype)
+            first, second = (self.mapping(self._sum(half) / size) for half, size in zip(halves, sizes, strict=True))
+            correlations.append(correlation(first, second))
+        return stepped_up(torch.stack(correlations).mean(dim=0)).to(self.mean().dtype)
 
     def maps(self) -> tuple[Tensor, Tensor]:
         """The maps of the even and of the odd samples."""
@@ -213,8 +213,8 @@ def correlation(one: Tensor, other: Tensor) -> Tensor:
     first, second = (maps.double().flatten(1) - maps.double().mean(dim=(-2, -1)).unsqueeze(1) for maps in (one, other))
     scale = first.norm(dim=1) * second.norm(dim=1)
     both = (first.norm(dim=1) == 0) & (second.norm(dim=1) == 0)
-    found = (first * second).sum(dim=1) / scale.clamp_min(_TINY)
-    return torch.where(scale > 0, found, both.double())
+    coefficient = (first * second).sum(dim=1) / scale.clamp_min(_TINY)
+    return torch.where(scale > 0, coefficient, both.double())
 
 
 def stepped_up(halves: Tensor) -> Tensor:

@@ -124,8 +124,8 @@ class DeadUnits(TorchFunctionMode):
 
     def share(self) -> np.ndarray:
         """(n,) share of all units seen that are dead at each point; NaN if none was seen."""
-        found: np.ndarray = (self.dead / self.units if self.units else torch.full_like(self.dead, torch.nan)).numpy()
-        return found
+        share: np.ndarray = (self.dead / self.units if self.units else torch.full_like(self.dead, torch.nan)).numpy()
+        return share
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None

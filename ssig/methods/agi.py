@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
-from ssig.estimators.integration import attribution, endpoints, gradients_of
+from ssig.estimators.integration import attribution, endpoints, gradients_of, logits_of
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Response, Steps
@@ -113,13 +113,6 @@ def adversarial_ways(
         sums[going] -= gradients_of(response) * (moved - origin)
         points[going] = moved
     return sums, spent
-
-
-def logits_of(response: Response) -> Tensor:
-    """The logits of a response to a request that wanted them."""
-    if response.logits is None:
-        raise RuntimeError("the engine returned no logits for a request that wants them")
-    return response.logits
 
 
 def _logits(group: Group) -> Generator[Request, Response, tuple[Group, Tensor]]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssig.engine.layers import LAST_CONV, activations_of, enlarged, feature_maps
+from ssig.engine.layers import LAST_CONV, enlarged, feature_maps
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
-from ssig.estimators.integration import attribution, endpoints, gradients_of
+from ssig.estimators.integration import activations_of, attribution, endpoints, gradients_of
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Request, Steps

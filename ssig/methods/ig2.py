@@ -31,9 +31,9 @@ from torch import Tensor
 from ssig.errors import UsageError
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS, readout
-from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
+from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of, logits_of, scores_of
 from ssig.estimators.moments import WeightedSum
-from ssig.methods.agi import GRADIENT, LOGITS_AND_GRADIENT, logits_of
+from ssig.methods.agi import GRADIENT, LOGITS_AND_GRADIENT
 from ssig.methods.expected_gradients import references_of
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssig.engine.layers import activations_of, averaged, enlarged
+from ssig.engine.layers import averaged, enlarged
 from ssig.estimators.common_options import check_rule
-from ssig.estimators.integration import attribution, endpoints
+from ssig.estimators.integration import activations_of, attribution, endpoints
 from ssig.estimators.quadrature import RULES
 from ssig.estimators.samplers import Line
 from ssig.methods.grad_cam import CamOptions, class_activation

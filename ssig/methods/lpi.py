@@ -39,7 +39,7 @@ from torch import Tensor
 from ssig.errors import UsageError
 from ssig.estimators.common_options import CommonOptions, check_rule
 from ssig.estimators.integrands import READOUTS
-from ssig.estimators.integration import attribution, endpoints, gradients_of
+from ssig.estimators.integration import attribution, endpoints, gradients_of, logits_of
 from ssig.estimators.quadrature import RULES, quadrature
 from ssig.methods.expected_gradients import references_of, scores_of_references
 from ssig.options import option
@@ -204,9 +204,7 @@ def _nearest(group: Group, centres: Sequence[Centre]) -> Generator[Request, Resp
     logits = group.logits
     if logits is None:
         response = yield Request(group.images, group.owners(), want=SCORE | {"logits"})
-        if response.logits is None:
-            raise RuntimeError("the engine returned no logits for a request that wants them")
-        logits, group = response.logits, dataclasses.replace(group, scores=response.scores)
+        logits, group = logits_of(response), dataclasses.replace(group, scores=response.scores)
     middles = np.stack([centre.logits for centre in centres])
     distances = np.linalg.norm(logits.double().cpu().numpy()[:, None] - middles, axis=2)
     return group, [centres[index] for index in distances.argmin(axis=1)]

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssig.engine.layers import ATTENTION, activations_of, averaged, enlarged
+from ssig.engine.layers import ATTENTION, averaged, enlarged
 from ssig.errors import ModelError
 from ssig.estimators.common_options import SamplerOptions, samples_option
 from ssig.estimators.integrands import READOUTS, readout
-from ssig.estimators.integration import attribution, endpoints
+from ssig.estimators.integration import activations_of, attribution, endpoints
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Steps

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssig.engine.layers import activations_of, averaged, enlarged
+from ssig.engine.layers import averaged, enlarged
 from ssig.estimators.common_options import SamplerOptions, samples_option
 from ssig.estimators.integrands import readout
-from ssig.estimators.integration import attribution, endpoints
+from ssig.estimators.integration import activations_of, attribution, endpoints
 from ssig.methods.grad_cam import CamOptions, class_activation
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Steps

@@ -34,10 +34,10 @@ if __name__ == "__main__":  # processes that are started from here import this f
     own = {"RAY_AUTH_TOKEN": uuid.uuid4().hex, "RAY_TMPDIR": tempfile.mkdtemp(prefix="ray-", dir="/tmp")}
     os.environ.update({"RAY_AUTH_MODE": "token", **own})
 
+import fault_actions  # noqa: E402
 from disturbed import ACTOR_STEPS, Disturbed, assert_same_numbers, drive, keys_of, small_job, start, work_off  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from pipeline import fault_points  # noqa: E402
 from pipeline.checks.audit import audit  # noqa: E402
 from ssig.errors import SsigError  # noqa: E402
 
@@ -150,7 +150,7 @@ def chaos(seed: int, images: int) -> dict[str, Any]:
                     node = cluster.add_node(num_cpus=1)
                 beside = ["node:lost"] * loses_node + ["driver:second"] * has_rival
                 given += [*rules, *beside]
-                fired += [*fault_points.fired(case.folder), *beside]
+                fired += [*fault_actions.fired(case.folder), *beside]
             return {
                 "seed": seed,
                 "images": images,

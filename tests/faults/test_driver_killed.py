@@ -15,7 +15,8 @@ from typing import Any
 import duckdb
 import pytest
 
-SUPPORT = Path(__file__).resolve().parents[1] / "support"
+ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "tests" / "support"
 sys.path.insert(0, str(SUPPORT))
 
 from tests_shards import members, write_tar  # noqa: E402
@@ -29,7 +30,7 @@ SAMPLES = 40
 
 def command(shard: Path, run: Path) -> list[str]:
     return [
-        str(Path(sys.executable).with_name("ssig")),
+        *(sys.executable, str(SUPPORT / "fault_actions.py")),
         *("attribute", "--shards", str(shard), "--model", "networks:tiny", "--out", str(run)),
         *("--method", "ssig:samples=16", "--method", "ig:steps=16", "--metric", "insertion", "--metric", "deletion"),
         *("--set", "unit_size=2", "--set", "actors.num_cpus=1", "--set", "actors.max=2", "--set", "actors.num_gpus=0"),
@@ -37,7 +38,7 @@ def command(shard: Path, run: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(SUPPORT)]), "OMP_NUM_THREADS": "1"}
 
 
 def begin(shard: Path, run: Path, units: int) -> subprocess.Popen[str]:

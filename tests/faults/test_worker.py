@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import fault_actions
 import pyarrow.parquet as pq
 import pytest
 from disturbed import Disturbed, await_that, contents, go_on, is_stopped, small_disk, small_job, work_off
 
-from pipeline import fault_points
 from pipeline.checks.audit import audit
 from pipeline.job.configuration import Job
 
@@ -196,13 +196,12 @@ def plan(disturbed: Disturbed) -> None:
 @pytest.mark.parametrize("text", ["nowhere:kill", "after-read:explode"])
 def test_a_fault_that_cannot_fire_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=text.split(":")["nowhere" not in text]):
-        fault_points.parse(text)
+        fault_actions.parse(text)
 
 
 def test_faults_fire_as_often_as_they_are_told_to(tmp_path: Path) -> None:
-    two = [
-        fault_points.Faults(fault_points.parse("after-read:raise:skip=1:times=2:about=b"), tmp_path) for _ in range(2)
-    ]
+    faults = fault_actions.parse("after-read:raise:skip=1:times=2:about=b")
+    two = [fault_actions.Faults(faults, tmp_path) for _ in range(2)]
     raised = []
     for number in range(8):
         two[number % 2].point("after-read", "a")
@@ -212,4 +211,4 @@ def test_faults_fire_as_often_as_they_are_told_to(tmp_path: Path) -> None:
         except RuntimeError:
             raised.append(number)
     assert raised == [1, 2]
-    assert fault_points.fired(tmp_path) == ["after-read:raise b"] * 2
+    assert fault_actions.fired(tmp_path) == ["after-read:raise b"] * 2

@@ -1,4 +1,4 @@
-"""The benchmarks: timing in turn, the choice of a peer's setting, adapters of references, agreement, commands."""
+"""The benchmarks: timing in turn, the choice of a peer's setting, adapters of peers, commands."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from jobs.bench import networks, parity, timing
+from jobs.bench import networks, timing
 from jobs.bench.app import text
-from jobs.bench.checks import Check
-from jobs.bench.engine import COMPARISONS, Comparison, best_setting, settings
-from jobs.bench.metric_parity import METRIC_CHECKS
-from jobs.bench.networks import Case, pictures, small_case
-from jobs.bench.parity import CHECKS, rank_correlation, relative_difference
+from jobs.bench.engine import (
+    COMPARISONS,
+    Comparison,
+    best_setting,
+    rank_correlation,
+    relative_difference,
+    settings,
+)
+from jobs.bench.networks import Case, pictures
 from jobs.bench.peers import GRADIENTS, Setting, call_model
 from ssig import attribute
 from ssig.errors import UsageError
@@ -30,11 +33,10 @@ SUPPORT = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(SUPPORT))
 
 from command_line import Cli, command_line  # noqa: E402
+from small_case import small_case  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
 
 PEERS = {"captum": "captum", "pair": "saliency"}
-# First word of a reference -> its package, of those that come with the tests alone.
-PACKAGES = {"captum": "captum", "PAIR": "saliency", "Quantus": "quantus", "OpenCV": "cv2"}
 
 
 class Clock:
@@ -136,34 +138,6 @@ def test_the_adapter_gives_the_gradient_of_the_logit() -> None:
     assert torch.allclose(torch.from_numpy(found[0]).movedim(2, 0), ours[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "check", [check for check in CHECKS if "small" in check.name], ids=lambda c: f"{c.name}, {c.reference}"
-)
-def test_methods_and_metrics_agree_with_their_references(check: Check) -> None:
-    needs(check.reference)
-    assert check.measure() <= check.tolerance
-
-
-def test_metrics_follow_the_methods_and_each_check_is_another() -> None:
-    assert CHECKS[-len(METRIC_CHECKS) :] == METRIC_CHECKS
-    assert len({(check.name, check.reference) for check in CHECKS}) == len(CHECKS)
-
-
-def test_a_metric_that_differs_fails_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    (check,) = (check for check in METRIC_CHECKS if (check.name, check.reference[:2]) == ("gini on small", "Qu"))
-    needs(check.reference)
-    monkeypatch.setattr("jobs.bench.metric_peers.quantus_map", lambda *_: np.zeros(3))
-    assert check.measure() > 0.1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("reference", ["captum gausslegendre", "PAIR GuidedIG", "PAIR BlurIG"])
-def test_methods_agree_with_their_references_on_a_photograph(reference: str) -> None:
-    needs(reference)
-    (check,) = (check for check in CHECKS if "lite0" in check.name and check.reference == reference)
-    assert check.measure() <= check.tolerance
-
-
 def test_pictures_come_from_shards_in_their_order_or_are_photographs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,19 +195,6 @@ def test_adaptive_names_its_criteria(cli: Cli, tiny: str) -> None:
     assert "spearman" in result.err
 
 
-def test_parity_exits_1_when_a_method_differs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in PACKAGES.values():
-        pytest.importorskip(package)
-    agrees = Check("half", "one half", 1e-9, lambda: 0.0)
-    differs = Check("third", "one third", 1e-9, lambda: float("nan"))
-    monkeypatch.setattr(parity, "CHECKS", [agrees])
-    assert cli("parity").code == 0
-    monkeypatch.setattr(parity, "CHECKS", [agrees, differs])
-    result = cli("parity", "--json")
-    assert result.code == 1
-    assert [row["ok"] for row in json.loads(result.out)["checks"]] == [True, False]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -272,25 +233,8 @@ def test_a_peer_that_is_not_installed_is_one_line(
     assert result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("package", PACKAGES.values())
-def test_parity_needs_every_reference(cli: Cli, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
-    result = cli("parity")
-    assert result.code == 2
-    assert "pip install '.[test]'" in result.err
-    assert result.err.count("\n") == 1
-
-
 def test_values_are_printed_for_a_person() -> None:
     values: dict[str, Any] = {"min": 1.0, "median": 2.0, "max": 3.0}
     assert text(values) == "1 - 2 - 3"
     assert text({"spearman_median": 0.99998, "relative_l2": None}) == "spearman median 0.99998, relative l2 -"
     assert text([True, 12345]) == "yes; 12345"
-
-
-def needs(reference: str) -> None:
-    """Skips a test whose reference is not installed."""
-    if (package := PACKAGES.get(reference.partition(" ")[0])) is not None:
-        pytest.importorskip(package)

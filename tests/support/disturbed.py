@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import fault_actions
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from small_runs import do_units
 
-from pipeline import fault_points
 from pipeline.checks.audit import audit
 from pipeline.driver.attribute import attribute
 from pipeline.job.configuration import Job, load_job
@@ -117,7 +117,7 @@ class Disturbed:
     def begin(self, work: Work, given: str = "", **overrides: Any) -> BaseProcess:
         """Starts a process that works on the run with faults given; its messages go to a file."""
         text = ";".join([*filter(None, [given]), NOTES])
-        environment = {**self.environment, fault_points.VARIABLE: text, fault_points.FOLDER: str(self.folder)}
+        environment = {**self.environment, fault_actions.VARIABLE: text, fault_actions.FOLDER: str(self.folder)}
         job = small_job(self.shard, self.run, **overrides)
         messages = self.folder / f"messages-{len(self._processes)}"
         process = start(_work, work, job, environment, str(messages))
@@ -139,12 +139,12 @@ class Disturbed:
     @property
     def injected(self) -> int:
         """How many faults have fired."""
-        return sum(":note" not in line for line in fault_points.fired(self.folder))
+        return sum(":note" not in line for line in fault_actions.fired(self.folder))
 
     @property
     def redone(self) -> int:
         """How often a unit was begun again."""
-        begun = [line for line in fault_points.fired(self.folder) if ":note" in line]
+        begun = [line for line in fault_actions.fired(self.folder) if ":note" in line]
         return len(begun) - len(set(begun))
 
     def check(self, fault: str, step: str, injected: int | None = None, by_hand: int = 0) -> None:
@@ -181,7 +181,7 @@ def _work(work: Work, job: Job, environment: dict[str, str], messages: str) -> N
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update(environment)
-    fault_points.arm()
+    fault_actions.install()
     torch.set_num_threads(1)
     sys.exit(work(job))
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.report.measurements import Column, Measurements, Source
+from pipeline.report.columns import Column, Source
+from pipeline.report.measurements import Measurements
 
 UP, DOWN, NEITHER = (Column(name, name, Source(name), name, headline=True) for name in ("higher", "lower", "none"))
 

@@ -51,7 +51,7 @@ def command(folder: Path, mark: str, *, slow: bool = True) -> subprocess.Popen[s
     arguments += ["--out", str(folder / "run"), "--set", "unit_size=1", "--set", "actors.max=1"]
     arguments += ["--set", "actors.num_cpus=1", "--set", "actors.micro_batch=1"]
     return subprocess.Popen(
-        [sys.executable, "-m", "ssig", "attribute", *arguments],
+        [sys.executable, str(SUPPORT / "fault_actions.py"), "attribute", *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

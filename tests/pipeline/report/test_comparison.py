@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from measured import DOWN, NEITHER, UP, many, measured, shifted
 
+from pipeline.report.columns import Column
 from pipeline.report.comparison import Comparison, Rank, compare, mean_estimates
 from pipeline.report.findings import chance_alert, correction, summary
-from pipeline.report.measurements import Column
 from pipeline.report.statistics import FEWEST
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.report.columns import Source
 from pipeline.report.effort import costs, efforts
-from pipeline.report.measurements import Source, gather
+from pipeline.report.measurements import gather
 from pipeline.run.reader import open_run
 
 ASKED = ("insertion", "stability", "mprt", "retired")

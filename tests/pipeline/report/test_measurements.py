@@ -7,8 +7,9 @@ from collections import Counter
 
 import numpy as np
 
-from pipeline.report.comparison import accounts
-from pipeline.report.measurements import Column, Source, gather, headed, lists
+from pipeline.report.accounts import accounts
+from pipeline.report.columns import Column, Source, headed
+from pipeline.report.measurements import gather, lists
 from pipeline.run.reader import open_run
 
 MODEL = "small & quick"

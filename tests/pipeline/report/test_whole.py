@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from pipeline.report import build_report
-from pipeline.report.comparison import accounts, compare
-from pipeline.report.measurements import Column, Measurements, Source, gather, lists
+from pipeline.report.accounts import accounts
+from pipeline.report.columns import Column, Source
+from pipeline.report.comparison import compare
+from pipeline.report.measurements import Measurements, gather, lists
 from pipeline.report.whole import (
     _LARGEST,
     FEWEST,

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from pipeline.driver.ending import shard_notes
 from pipeline.shards import manifest
-from pipeline.shards.manifest import Kind, Manifest
+from pipeline.shards.manifest import Manifest
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.pack import write_tar
 from pipeline.shards.samples import ManifestRow, Status
+from pipeline.shards.survey import Kind
 from pipeline.shards.tar_scan import scan
 from pipeline.storage import open_storage
 from ssig.errors import UsageError

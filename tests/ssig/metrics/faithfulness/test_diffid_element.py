@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import published_protocols as references
 import pytest
 import torch
 from scipy.special import softmax
 
-from jobs.bench import curve_references as references
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import published_protocols as references
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from jobs.bench import curve_references as references
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import MISCLASSIFIED, CurveOptions, area
 from ssig.registry import METRICS

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import published_protocols as references
 import pytest
 import torch
 
-from jobs.bench import curve_references as references
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import MISCLASSIFIED
 from ssig.registry import METRICS

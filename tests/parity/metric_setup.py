@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from small_case import small_case
 from torch import Tensor, nn
 
-from jobs.bench.networks import network_case, photographs, small_case
+from jobs.bench.networks import network_case, photographs
 from ssig.api import attribute
 from ssig.memo import Memo
 from ssig.metrics.evaluation import Box, Evaluation, evaluation_of

@@ -3,7 +3,7 @@
     difference = ||ours - reference||_2 / ||reference||_2
 
 in float64, on a small smooth network and on EfficientNet-Lite0 with one photograph. A method is one line at the end;
-the metrics follow from `metric_parity`, which says what their differences are.
+the metrics follow from `metric_checks`, which says what their differences are.
 """
 
 from __future__ import annotations
@@ -14,31 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
-from torch import Tensor
-
-from jobs.bench.checks import Check
-from jobs.bench.metric_parity import METRIC_CHECKS
-from jobs.bench.networks import Case, network_case, photographs, small_case
-from jobs.bench.peers import (
-    BLUR,
-    NOISE,
-    REFERENCES,
+from check import Check
+from method_references import (
     captum_expected_gradients,
     captum_grad_cam,
     captum_gradient,
     captum_gradient_x_input,
-    captum_ig,
     captum_smoothgrad,
-    package,
-    pair_blur_ig,
-    pair_guided_ig,
-    pair_ig,
-    pair_smoothgrad,
+    pair_smoothgrad_of,
     pair_xrai,
-    release,
 )
-from jobs.bench.timing import machine
+from metric_checks import METRIC_CHECKS
+from small_case import small_case
+from torch import Tensor
+
+from jobs.bench.engine import relative_difference
+from jobs.bench.networks import Case, network_case, photographs
+from jobs.bench.peers import BLUR, NOISE, captum_ig, pair_blur_ig, pair_guided_ig, pair_ig
 from ssig.api import attribute
 from ssig.captum import CAPTUM_RULES
 from ssig.engine.layers import last_convolution
@@ -58,46 +50,6 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 CHECKS: list[Check] = []
-
-
-def relative_difference(ours: Tensor, theirs: Tensor) -> Tensor:
-    """`||ours - theirs|| / ||theirs||` of each image, (B,)."""
-    difference: Tensor = (ours - theirs).flatten(1).norm(dim=1) / theirs.flatten(1).norm(dim=1)
-    return difference
-
-
-def rank_correlation(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Spearman's correlation of the pixels of each map, (B,)."""
-    pairs = zip(ours.flatten(1).numpy(), theirs.flatten(1).numpy(), strict=True)
-    return torch.tensor([float(spearmanr(a, b).statistic) for a, b in pairs])
-
-
-def measure() -> dict[str, Any]:
-    """Runs every check.
-
-    Raises:
-        UsageError: a reference is not installed.
-    """
-    for reference in REFERENCES:
-        package(reference)
-    rows = [_row(check) for check in CHECKS]
-    return {
-        "checks": rows,
-        "ok": all(row["ok"] for row in rows),
-        "references": list(dict.fromkeys(map(release, REFERENCES))),
-        "machine": machine(),
-    }
-
-
-def _row(check: Check) -> dict[str, Any]:
-    found = check.measure()
-    return {
-        "check": check.name,
-        "reference": check.reference,
-        "tolerance": check.tolerance,
-        "difference": found,
-        "ok": found <= check.tolerance,
-    }
 
 
 def _compare(method: str, reference: str, tolerance: float, theirs: Reference, **options: Any) -> None:
@@ -164,7 +116,7 @@ def _captum_tunnel(kind: str, method: str = "smoothgrad") -> Reference:
 
 
 def _pair_smoothgrad(case: Case) -> Tensor:
-    return pair_smoothgrad(case, STEPS, noise=_noise(case, "smoothgrad"))
+    return pair_smoothgrad_of(case, _noise(case, "smoothgrad"))
 
 
 for captum_rule, rule in CAPTUM_RULES.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from io import StringIO
 from typing import Any
 from unittest.mock import patch
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jobs.bench.peers import package
 from ssig.metrics.evaluation import Box
 
 Draws = Iterable[np.ndarray]
@@ -158,7 +158,7 @@ def quantus_random_logit(
 
     Its default, SSIM of maps as long vectors, is no SSIM of images.
     """
-    similarity = package("quantus").functions.similarity_func.correlation_spearman
+    similarity = import_module("quantus").functions.similarity_func.correlation_spearman
     found = []
     for one, other in zip(_each(images, targets, maps), drawn, strict=True):
         with patch("numpy.random.randint", lambda *_, other=other: np.array([other])), patch("numpy.random.seed"):
@@ -176,7 +176,7 @@ def quantus_random_logit(
 
 def quantus_imputed(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """(C, H, W), the image with its pixels `hidden` (n,), flat indices, imputed without noise."""
-    impute = package("quantus").functions.perturb_func.noisy_linear_imputation
+    impute = import_module("quantus").functions.perturb_func.noisy_linear_imputation
     with _quietly():
         imputed: np.ndarray = impute(image, hidden, noise=0.0)
     return imputed
@@ -202,7 +202,7 @@ def captum_infidelity(
         multiplied: the attributions are multiplied by the image less its baseline.
         normalised: with the best multiple of each image's attributions.
     """
-    metrics = package("captum metrics")
+    metrics = import_module("captum.metrics")
     perturb = metrics.infidelity_perturb_func_decorator(multiply_by_inputs=multiplied)(lambda *_: perturbed)
     found: Tensor = metrics.infidelity(
         network,
@@ -227,7 +227,7 @@ def captum_max_sensitivity(
         given = inputs[0] if isinstance(inputs, tuple) else inputs
         return (explain(network, given, targets.repeat_interleave(len(given) // len(images))),)
 
-    found: Tensor = package("captum metrics").sensitivity_max(
+    found: Tensor = import_module("captum.metrics").sensitivity_max(
         explanations, images, lambda inputs: points, n_perturb_samples=len(moved)
     )
     return found.numpy()
@@ -237,7 +237,7 @@ def captum_completeness(
     network: nn.Module, images: Tensor, values: Tensor, targets: Tensor, baselines: Tensor
 ) -> np.ndarray:
     """(B,), captum's convergence delta of attributions (B, C, H, W)."""
-    method = package("captum").IntegratedGradients(network)
+    method = import_module("captum.attr").IntegratedGradients(network)
     found: Tensor = method.compute_convergence_delta(values, baselines, images, target=targets)
     return found.detach().numpy()
 
@@ -251,7 +251,7 @@ def contour_ious(grey: np.ndarray, box: Box) -> np.ndarray:
         grey: (H, W) uint8 with the value 255.
         box: of the object, inside the image, of integers.
     """
-    cv2 = package("opencv")
+    cv2 = import_module("cv2")
     end = np.array(grey.shape[::-1]) - 1
 
     def iou(contour: np.ndarray) -> float:
@@ -338,7 +338,7 @@ def _quantus(
     **settings: Any,
 ) -> Any:
     """What a metric of Quantus gives for images (B, C, H, W) and maps (B, H, W), with the settings it is made with."""
-    made = getattr(package("quantus"), metric)(disable_warnings=True, **settings)
+    made = getattr(import_module("quantus"), metric)(disable_warnings=True, **settings)
     with _quietly():
         return made(
             model=model,

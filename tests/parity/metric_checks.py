@@ -24,8 +24,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import metric_references as peers
 import numpy as np
+import published_protocols as protocols
 import torch
+from check import Check
+from metric_setup import SETUPS, SHAPE, Setup, channels, explain
 from scipy.special import softmax
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import (
@@ -39,10 +43,6 @@ from sklearn.preprocessing import minmax_scale
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from jobs.bench import curve_references as protocols
-from jobs.bench import metric_peers as peers
-from jobs.bench.checks import Check
-from jobs.bench.metric_setup import SETUPS, SHAPE, Setup, channels, explain
 from jobs.bench.peers import pair_pic
 from ssig.metrics.faithfulness.infidelity import InfidelityOptions, perturbation
 from ssig.metrics.faithfulness.sensitivity_n import subset_sizes
