@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -94,7 +94,8 @@ def attribute(
         raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {method}")
     gradients = len(images) * spec.evaluations(parsed)
     with _replica(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
-        return _attribute(replica, spec, parsed, images, targets, streams, score, reference, references)
+        asked = _Asked(images, targets, streams, score, reference, references)
+        return _attribute(replica, spec, parsed, asked)
 
 
 @contextmanager
@@ -115,18 +116,20 @@ def _replica(
         yield Replica(model, micro_batch=micro_batch)
 
 
-def _attribute(
-    replica: Replica,
-    spec: MethodSpec,
-    options: Any,
-    images: Tensor,
-    targets: Tensor,
-    streams: tuple[Stream, ...],
-    score: str,
-    reference: Tensor | None,
-    references: Tensor | None,
-) -> Attribution:
-    """`attribute` by a replica; arguments are checked."""
+class _Asked(NamedTuple):
+    """What is attributed, checked: arguments of `attribute`, with `baseline` (B, C, H, W) where it is a tensor."""
+
+    images: Tensor
+    targets: Tensor
+    streams: tuple[Stream, ...]
+    score: str
+    baseline: Tensor | None
+    references: Tensor | None
+
+
+def _attribute(replica: Replica, spec: MethodSpec, options: Any, asked: _Asked) -> Attribution:
+    """`attribute` by a replica."""
+    images, targets, streams, score, baseline, references = asked
     mean = getattr(replica.model, "mean", None)
     if not isinstance(mean, Tensor):
         mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
@@ -143,7 +146,7 @@ def _attribute(
                 streams[span],
                 mean=mean,
                 score=score,
-                baseline=None if reference is None else reference[span].to(replica.device),
+                baseline=None if baseline is None else baseline[span].to(replica.device),
             )
             yield method_job(span.start, spec, options, replace(group, budget=budget, references=known))
 
