@@ -44,9 +44,10 @@ audit-dependencies: install ## look the pinned versions up in an index of known 
 		echo 'pip-audit is not installed: dependencies not audited'; \
 	fi
 
-format: install ## mend formatting, what the linter can mend, and the generated tables of the pages
+format: install ## mend formatting, what the linter can mend, the catalogue, and the generated tables of the pages
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m jobs.commands.catalogue
 	$(BIN)/python -m jobs.commands.listing README.md docs/run-format.md
 
 clean: ## remove .venv and caches; runs stay

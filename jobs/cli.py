@@ -9,43 +9,52 @@ Each command imports what it needs when it runs, so that `--help` and wrong use 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from jobs.bench.app import app as bench
-from jobs.commands.paper import argument
-from jobs.commands.printing import print_json, print_table
+from jobs.commands.attribute import Run, attribute, demo, evaluate
+from jobs.commands.paper import paper
+from jobs.commands.printing import counts, print_json, print_table
+from jobs.commands.wrong_use import Group, refused
 from jobs.surroundings import prepare
+from ssig import __version__
 from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, told
 
-if TYPE_CHECKING:
-    from pipeline.driver.ending import Summary
-    from pipeline.job.configuration import Job
-
 TRACEBACK = "SSIG_TRACEBACK"
-DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
 
 app = typer.Typer(
     name="ssig",
-    help="Suppression attribution of whole image datasets.",
+    cls=Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(bench, name="bench")
-app.command()(argument)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's directory, s3:// or gs://.")]
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"ssig {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def ssig(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Explain what an image classifier looks at, for a whole dataset."""
 
 
 def main() -> None:
@@ -53,9 +62,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
     prepare()
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="ssig", standalone_mode=False)
+        code = app(sys.argv[1:], prog_name="ssig", standalone_mode=False)
     except TyperException as error:
-        code = _complain(error.format_message(), error.exit_code)
+        code = _complain(refused(error), USAGE)
     except SsigError as error:
         code = _complain(error, _exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -78,94 +87,17 @@ def _complain(problem: object, code: int) -> int:
 
 
 def _exit_code(error: SsigError) -> int:
-    from pipeline.run.lease import LeaseHeldError
+    if isinstance(error, (UsageError, ModelError)):
+        return USAGE
+    from pipeline.run.lease import LeaseHeldError  # these import torch
     from pipeline.run.records import RefusedError
 
-    return USAGE if isinstance(error, (UsageError, ModelError, RefusedError, LeaseHeldError)) else UNFINISHED
+    return USAGE if isinstance(error, (RefusedError, LeaseHeldError)) else UNFINISHED
 
 
-@app.command()
-def demo(out: Annotated[str, typer.Option(help="Run directory.")] = "runs/demo") -> int:
-    """Attribute the bundled photographs with a pretrained network and write a report."""
-    from pipeline.job.configuration import load_job
-    from pipeline.shards.photographs import write_photographs
-
-    overrides = {
-        "dataset.shards": [str(write_photographs(Path(out).expanduser().parent / "photographs"))],
-        "model.target": "predicted",
-        "methods": list(DEMO_METHODS),
-        "metrics": ["insertion", "deletion", "insertion_deletion_gap", "diffid", "roc_auc", "pointing", "energy"],
-        "output.path": out,
-        "unit_size": 2,  # so that eight photographs keep a few cores busy
-    }
-    return _attribute(load_job(None, overrides))
-
-
-@app.command()
-def attribute(
-    job: Annotated[Path | None, typer.Argument(metavar="JOB.yaml", help="The job file; options go on top.")] = None,
-    shards: Annotated[list[str] | None, typer.Option(help="Shards: paths or URLs, brace and glob patterns.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first n samples.")] = None,
-    model: Annotated[str | None, typer.Option(help="timm:NAME, torchvision:NAME, module:callable, …")] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights by name, 'random', or a checkpoint file.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, fp16 or bf16.")] = None,
-    score: Annotated[str | None, typer.Option(help="logit, log-probability or probability.")] = None,
-    target: Annotated[str | None, typer.Option(help="label, predicted, or the number of a class.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…,label=…")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
-    out: Annotated[str | None, typer.Option(help="Run directory: a path, s3:// or gs://.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random draws.")] = None,
-    field: Annotated[list[str] | None, typer.Option("--set", help="Any other field: actors.max=4")] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Do units that hold failed rows again.")] = False,
-) -> int:
-    """Run a job, or go on with it where it was stopped."""
-    from pipeline.job.configuration import load_job
-
-    given: dict[str, Any] = {
-        "dataset.shards": shards,
-        "dataset.limit": limit,
-        "model.name": model,
-        "model.weights": weights,
-        "model.precision": precision,
-        "model.score": score,
-        "model.target": None if target is None else scalar("--target", target),
-        "methods": method and [choice("--method", text) for text in method],
-        "metrics": metric and [choice("--metric", text) for text in metric],
-        "output.path": out,
-        "seed": seed,
-        **dict(assignment(text) for text in field or []),
-    }
-    overrides = {name: value for name, value in given.items() if value is not None}
-    return _attribute(load_job(job, overrides), retry_failed=retry_failed)
-
-
-def _attribute(job: Job, *, retry_failed: bool = False) -> int:
-    from jobs.commands.progress import Display
-    from pipeline.driver.attribute import attribute as run_job
-    from pipeline.run.trust import import_from_here
-    from ssig.models.sources import runs_code
-
-    if runs_code(job.model.name):
-        import_from_here(job.output.path, job.model.name)
-    with Display() as display:
-        summary = run_job(job, display, retry_failed=retry_failed)
-    return _conclude(summary)
-
-
-def _conclude(summary: Summary) -> int:
-    """Tells how a job ended, and gives the exit code."""
-    print(f"{summary.units_to_do} units to do, {summary.units_done} done")
-    for label, statuses in summary.statuses.items():
-        print(f"  {label}: {summary.expected} samples expected, {_counts(statuses)}")
-    for unit, reason in summary.given_up.items():
-        print(f"  unit {unit} is left undone: {reason}")
-    for note in summary.notes:
-        print(f"  {note}")
-    if summary.shard_faults:
-        print(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
-    if summary.report is not None:
-        print(f"report: {summary.report}")
-    return summary.exit_code
+app.command()(demo)
+app.command()(attribute)
+app.command()(evaluate)
 
 
 @app.command()
@@ -175,7 +107,7 @@ def report(
         str | None, typer.Option(metavar="LABEL", help="Compare the other methods with this one.")
     ] = None,
 ) -> int:
-    """Write the evaluation report of a run from its files."""
+    """Write the report of a run again."""
     from pipeline.report import build_report
 
     print(f"report: {build_report(run, reference)}")
@@ -184,7 +116,7 @@ def report(
 
 @app.command()
 def status(run: Run, as_json: AsJson = False) -> int:
-    """Tell how far a run is."""
+    """Show the progress of a run."""
     from pipeline.checks.status import status as state_of
 
     state = state_of(run)
@@ -195,7 +127,7 @@ def status(run: Run, as_json: AsJson = False) -> int:
             label.model,
             label.method if label.evaluation is None else f"{label.method} (evaluation {label.evaluation})",
             f"{label.units_done}/{label.units}",
-            _counts(label.statuses),
+            counts(label.statuses),
         )
         for label in state.labels
     ]
@@ -208,10 +140,13 @@ def status(run: Run, as_json: AsJson = False) -> int:
 @app.command()
 def audit(
     run: Run,
-    repair: Annotated[bool, typer.Option("--repair", help="Remove orphans, and the units that are damaged.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove unreferenced files and damaged results.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Prove from the files alone that every expected sample has exactly one row; exit 1 if not."""
+    """Check that every image has exactly one result.
+
+    Only files are read. The exit code is 1 if a result is missing, doubled or damaged.
+    """
     from pipeline.checks.audit import audit as examine
     from pipeline.checks.repair import repair as mend
 
@@ -225,7 +160,7 @@ def audit(
         print_json(record)
         return DONE if sound else UNFINISHED
     for label, statuses in result.statuses.items():
-        print(f"{label}: {result.expected} expected = {_counts(statuses)}")
+        print(f"{label}: {result.expected} expected = {counts(statuses)}")
     if mended is None:
         print(*result.problems, "sound" if sound else f"{len(result.problems)} problems", sep="\n")
     else:
@@ -236,13 +171,22 @@ def audit(
 
 @app.command()
 def pack(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="ImageFolder tree, or the ILSVRC validation images.")],
-    out: Annotated[str, typer.Option(help="Where the shards go.")],
-    shard_size: Annotated[int, typer.Option(help="Samples per shard.")] = 1000,
-    csv: Annotated[Path | None, typer.Option(help="LOC_val_solution.csv, for ILSVRC validation images.")] = None,
-    synsets: Annotated[Path | None, typer.Option(help="LOC_synset_mapping.txt: numbers of the classes.")] = None,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC", help="Folder with one folder of images per class, or with the ILSVRC validation images."
+        ),
+    ],
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Folder to write the shards to.")],
+    shard_size: Annotated[int, typer.Option(metavar="N", help="Images per shard.")] = 1000,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="LOC_val_solution.csv: classes and boxes of the ILSVRC images.")
+    ] = None,
+    synsets: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="LOC_synset_mapping.txt: the order of the ILSVRC classes.")
+    ] = None,
 ) -> int:
-    """Pack a folder of images into WebDataset shards with classes and boxes."""
+    """Pack a folder of images into WebDataset shards."""
     from pipeline.shards.pack import pack as pack_images
 
     print(*pack_images(source, os.path.expanduser(out), shard_size=shard_size, csv=csv, synsets=synsets), sep="\n")
@@ -252,56 +196,30 @@ def pack(
 @app.command()
 def submit(
     job: JobFile,
-    address: Annotated[str, typer.Option(help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
+    address: Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster.")] = "http://127.0.0.1:8265",
     follow: Annotated[bool, typer.Option(help="Print the log until the job ends.")] = True,
     working_dir: Annotated[
-        str | None, typer.Option(help="Folder on the cluster that the job's relative paths resolve against.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder on the cluster that relative paths of the job start from."),
     ] = None,
-    num_cpus: Annotated[float | None, typer.Option(help="Cores to reserve for the driver.")] = None,
+    num_cpus: Annotated[float | None, typer.Option(metavar="N", help="CPU cores to reserve for the driver.")] = None,
 ) -> int:
-    """Run a job on a Ray cluster, follow its log and pass its exit code on."""
+    """Run a job on a Ray cluster and print its log.
+
+    The exit code is that of the job.
+    """
     from jobs.commands.submit import submit as send
 
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
 
 
-@app.command()
-def evaluate(
-    run: Run,
-    metric: Annotated[list[str] | None, typer.Option(help="NAME or NAME:option=value,…")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only methods of these labels.")] = None,
-    model: Annotated[str | None, typer.Option(help="Label of the model, where the run has several.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the evaluation; by default its metrics.")] = None,
-    trust: Annotated[
-        str | None, typer.Option(help="The module:callable of a run that is not yours; it is imported and run.")
-    ] = None,
-    field: Annotated[list[str] | None, typer.Option("--set", help="Any field of the actors: actors.max=4")] = None,
-) -> int:
-    """Add metrics to a run from its stored maps, or go on with it."""
-    from jobs.commands.progress import Display
-    from pipeline.driver.added_metrics import add_metrics
-    from pipeline.job.configuration import load_evaluation
-
-    given: dict[str, Any] = {
-        "metrics": [choice("--metric", text) for text in metric or []],
-        "methods": method,
-        "model": model,
-        "name": name,
-        "trust": trust,
-        **dict(assignment(text) for text in field or []),
-    }
-    job = load_evaluation({name: value for name, value in given.items() if value is not None})
-    with Display() as display:
-        return _conclude(add_metrics(run, job, display))
-
-
-Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show one, with its options.")]
+Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one with its options.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
 
 
 @app.command()
 def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
-    """List the methods: equation, gradient evaluations per image, completeness, paper, options."""
+    """List the methods, or show the options of one."""
     from jobs.commands.listing import METHODS, show
 
     return show(METHODS, name, as_json, markdown)
@@ -309,55 +227,12 @@ def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = 
 
 @app.command()
 def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
-    """List the metrics: definition, direction, range, forward evaluations per map, options."""
+    """List the metrics, or show the options of one."""
     from jobs.commands.listing import METRICS, show
 
     return show(METRICS, name, as_json, markdown)
 
 
-def choice(option: str, text: str) -> dict[str, Any]:
-    """A method or metric from the command line: ``NAME`` or ``NAME:option=value,…``, values as in YAML."""
-    name, colon, given = text.partition(":")
-    starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", given))
-    ends = [*(start.start() for start in starts[1:]), len(given)]
-    values: dict[str, Any] = {}
-    for start, end in zip(starts, ends, strict=False):
-        field, value = start[1], given[start.end() : end]
-        # An option without a value, or given twice, is a slip.
-        if field in ("name", *values) or not value.strip():
-            raise UsageError(option, text, "NAME, or NAME:option=value,option=value, each option once")
-        values[field] = typed(option, field, value, text)
-    if not name or bool(colon) != bool(starts) or (starts and starts[0].start()):
-        raise UsageError(option, text, "NAME, or NAME:option=value,option=value")
-    return {"name": name, **values}
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    """``actors.max=4`` as a dotted field and its value, as in YAML."""
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise UsageError("--set", text, "FIELD=VALUE, such as actors.max=4")
-    return name, typed("--set", name, value, text)
-
-
-def typed(option: str, field: str, value: str, given: str) -> Any:
-    """The value of a field: a label is the text as it was typed, quotes aside."""
-    from pipeline.job.configuration import TEXTS
-
-    if field.rpartition(".")[2] in TEXTS and not value.strip().startswith(("'", '"')):
-        return value.strip()
-    return scalar(option, value, given)
-
-
-def scalar(option: str, value: str, given: str | None = None) -> Any:
-    """A value of the command line, as YAML reads it."""
-    from pipeline.storage import yaml12
-
-    try:
-        return yaml12.load(value)
-    except yaml12.YAMLError as error:
-        raise UsageError(option, given or value, f"a value as in YAML ({' '.join(str(error).split())})") from None
-
-
-def _counts(statuses: Mapping[str, int]) -> str:
-    return " + ".join(f"{count} {name}" for name, count in statuses.items()) or "0"
+app.command()(paper)
+app.command("argument", hidden=True)(paper)  # its name until version 0.1
+app.add_typer(bench, name="bench")

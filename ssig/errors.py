@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
 from collections.abc import Iterable
@@ -68,19 +69,67 @@ class UsageError(SsigError, ValueError):
 
     Args:
         field: the option, argument or configuration field, as the user wrote it.
-        found: what was given.
+        found: what was given; `NOTHING` where something is missing.
         allowed: what may be given instead: a sentence, or the names to choose from.
+        known: names of which the nearest is suggested; by default those of `allowed`.
+        unknown: the name that is not known, where it is the field's own and not `found`.
     """
 
-    def __init__(self, field: str, found: object, allowed: str | Iterable[str]) -> None:
+    def __init__(
+        self,
+        field: str,
+        found: object,
+        allowed: str | Iterable[str],
+        *,
+        known: Iterable[str] | None = None,
+        unknown: str | None = None,
+    ) -> None:
+        names = [] if isinstance(allowed, str) else list(allowed)
         self.field = field
         self.found = found
-        self.allowed = allowed if isinstance(allowed, str) else "one of " + ", ".join(allowed)
-        super().__init__(f"{field}: found {_shown(found)}; allowed: {self.allowed}")
+        self.allowed = (
+            allowed if isinstance(allowed, str) else ("one of " if len(names) > 1 else "") + ", ".join(names)
+        )
+        near = nearest(found if unknown is None else unknown, names if known is None else known)
+        self.nearest = near[0] if near else None
+        shown = _shown(found)
+        problem = f"found {shown}" if unknown is None else f"no such name (its value: {shown})"
+        suggestion = f"did you mean {self.nearest}? " if near else ""
+        super().__init__(f"{field}: {problem}; {suggestion}allowed: {self.allowed}")
 
-    def __reduce__(self) -> tuple[type[UsageError], tuple[str, object, str]]:
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, object, str], dict[str, object]]:
         # Exceptions cross process borders by pickle, which would otherwise call __init__ with the message.
-        return type(self), (self.field, self.found, self.allowed)
+        return type(self), (self.field, self.found, self.allowed), {"nearest": self.nearest, "args": self.args}
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "nothing"
+
+    def __reduce__(self) -> str:
+        return "NOTHING"
+
+
+NOTHING = _Nothing()
+# Longer words are no slips of names, and comparing them takes long.
+_LONGEST_NAME = 100
+
+
+def nearest(name: object, known: Iterable[str], most: int = 1) -> list[str]:
+    """The known names that a wrong one is most like, the nearest first; none where all are far."""
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        return []
+    lowered: dict[str, str] = {}
+    for candidate in known:
+        lowered.setdefault(candidate.lower(), candidate)
+    return [lowered[hit] for hit in difflib.get_close_matches(name.lower(), lowered, n=most)]
+
+
+def unknown_entry(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a method or metric that does not exist; all names are listed only where none is near."""
+    names = list(known)
+    allowed = f"the names that `ssig {kind}s` lists" if nearest(name, names) else names
+    return UsageError(kind, name, allowed, known=names)
 
 
 def _shown(found: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -22,13 +23,27 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class OptionDoc:
-    """One documented option: its name, type, default, allowed values and meaning."""
+    """One documented option: its name, type, default, allowed values and meaning.
+
+    Attributes:
+        name: as it is given.
+        type: names of the types, joined by " or ": int, float, str, bool, null, "list of float", "list of int".
+        default: in its JSON form.
+        allowed: `type` and bounds, in words.
+        doc: what it means, in one line.
+        choices: the strings to choose from; empty where any is allowed.
+        at_least, above, at_most: bounds of numbers; None for none.
+    """
 
     name: str
     type: str
     default: object
     allowed: str
     doc: str
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
 
 
 def option(
@@ -39,7 +54,7 @@ def option(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
-    check: Callable[[Any], str | None] | None = None,
+    check: Callable[[Any], str | Iterable[str] | None] | None = None,
 ) -> Any:
     """A dataclass field with its meaning and its bounds.
 
@@ -50,7 +65,7 @@ def option(
         at_least: inclusive lower bound of a number.
         above: exclusive lower bound of a number.
         at_most: inclusive upper bound of a number.
-        check: returns what is allowed if the value is wrong, else None.
+        check: returns what is allowed if the value is wrong, in words or as the names to choose from, else None.
     """
     return dataclasses.field(
         default=default,
@@ -76,13 +91,26 @@ def build(cls: type[Options], given: Mapping[str, Any], *, where: str) -> Option
     Raises:
         UsageError: an unknown name, a value of the wrong type or out of its bounds.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for name in given:
-        if name not in fields:
-            raise UsageError(f"{where}.{name}", given[name], sorted(fields) or "no options")
-    values = {name: _checked(f"{where}.{name}", value, hints[name], fields[name]) for name, value in given.items()}
+    values = checked(describe(cls), given, where=where)
+    checks = {field.name: field.metadata.get("check") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        check = checks[name]
+        if check is not None and (allowed := check(value)):
+            raise UsageError(f"{where}.{name}", given[name], allowed)
     return cls(**values)
+
+
+def checked(docs: Iterable[OptionDoc], given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Plain values as those of the documented options: lists become tuples, whole numbers the floats they stand for.
+
+    Raises:
+        UsageError: an unknown name, a value of the wrong type or out of its bounds.
+    """
+    known = {doc.name: doc for doc in docs}
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{where}.{name}", given[name], sorted(known) or "no options", unknown=name)
+    return {name: _checked(f"{where}.{name}", value, known[name]) for name, value in given.items()}
 
 
 def as_dict(options: Any) -> dict[str, Any]:
@@ -93,20 +121,62 @@ def as_dict(options: Any) -> dict[str, Any]:
 def describe(cls: type[Any]) -> list[OptionDoc]:
     """The documented options of a dataclass, in order of declaration."""
     hints = typing.get_type_hints(cls)
-    return [
-        OptionDoc(
-            name=field.name,
-            type=_type_name(hints[field.name]),
-            default=_plain(field.default),
-            allowed=_allowed(hints[field.name], field),
-            doc=str(field.metadata.get("doc", "")),
-        )
-        for field in dataclasses.fields(cls)
-    ]
+    return [_described(field, hints[field.name]) for field in dataclasses.fields(cls)]
+
+
+def in_words(
+    kinds: Iterable[str],
+    choices: Iterable[str] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | str | None = None,
+) -> str:
+    """What is allowed, in words, such as "a whole number, at least 1, or auto".
+
+    Args:
+        kinds: of int, float, str, bool, null, "list of float" and "list of int".
+        choices: the allowed strings; empty where any is allowed.
+        at_least, above, at_most: bounds of numbers; the last may be in words.
+    """
+    names = list(choices)
+    bounds = _bounds(at_least, above, at_most)
+    words = {
+        "int": "a whole number" + bounds,
+        "float": "a number" + bounds,
+        "str": "text" if not names else names[0] if len(names) == 1 else "one of " + ", ".join(names),
+        "bool": "true or false",
+        "list of int": "a list of whole numbers",
+        "list of float": "a list of numbers",
+    }
+    parts = [words.get(kind, kind) for kind in kinds]
+    return (", or " if any("," in part for part in parts) else " or ").join(parts)
+
+
+def _bounds(at_least: float | None, above: float | None, at_most: float | str | None) -> str:
+    if at_least is not None and at_most is not None:
+        return f" from {at_least} to {at_most}"
+    named = (("at least", at_least), ("above", above), ("at most", at_most))
+    return "".join(f", {word} {bound}" for word, bound in named if bound is not None)
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _described(field: dataclasses.Field[Any], hint: Any) -> OptionDoc:
+    meta = field.metadata
+    kinds = [_kind(kind) for kind in _alternatives(hint)]
+    choices = tuple(meta.get("choices") or ())
+    bounds = {name: meta.get(name) for name in ("at_least", "above", "at_most")}
+    return OptionDoc(
+        name=field.name,
+        type=" or ".join(kinds),
+        default=_plain(field.default),
+        allowed=in_words(kinds, choices, **bounds),
+        doc=str(meta.get("doc", "")),
+        choices=choices,
+        **bounds,
+    )
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -115,66 +185,49 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
-def _type_name(hint: Any) -> str:
-    def one(kind: Any) -> str:
-        if kind is type(None):
-            return "null"
-        if typing.get_origin(kind) is tuple:
-            return f"list of {typing.get_args(kind)[0].__name__}"
-        return str(kind.__name__)
-
-    return " or ".join(one(kind) for kind in _alternatives(hint))
+def _kind(kind: Any) -> str:
+    if kind is type(None):
+        return "null"
+    if typing.get_origin(kind) is tuple:
+        return f"list of {typing.get_args(kind)[0].__name__}"
+    return str(kind.__name__)
 
 
-def _allowed(hint: Any, field: dataclasses.Field[Any]) -> str:
-    meta = field.metadata
-    parts = []
-    if meta.get("choices"):
-        parts.append("one of " + ", ".join(meta["choices"]))
-    if meta.get("at_least") is not None:
-        parts.append(f"at least {meta['at_least']}")
-    if meta.get("above") is not None:
-        parts.append(f"above {meta['above']}")
-    if meta.get("at_most") is not None:
-        parts.append(f"at most {meta['at_most']}")
-    return _type_name(hint) + (f" ({', '.join(parts)})" if parts else "")
-
-
-def _checked(where: str, value: Any, hint: Any, field: dataclasses.Field[Any]) -> Any:
-    allowed = _allowed(hint, field)
-    for kind in _alternatives(hint):
+def _checked(where: str, value: Any, doc: OptionDoc) -> Any:
+    for kind in doc.type.split(" or "):
         converted, matched = _convert(value, kind)
         if matched:
             break
     else:
-        raise UsageError(where, value, allowed)
-    meta = field.metadata
-    choices = meta.get("choices")
-    if choices and isinstance(converted, str) and converted not in choices:
-        raise UsageError(where, value, allowed)
-    if isinstance(converted, (int, float)) and not isinstance(converted, bool):
-        too_low = meta.get("at_least") is not None and converted < meta["at_least"]
-        not_above = meta.get("above") is not None and converted <= meta["above"]
-        too_high = meta.get("at_most") is not None and converted > meta["at_most"]
-        if too_low or not_above or too_high or not math.isfinite(converted):
-            raise UsageError(where, value, allowed)
-    check = meta.get("check")
-    if check is not None and (complaint := check(converted)):
-        raise UsageError(where, value, complaint)
+        raise UsageError(where, value, doc.allowed, known=doc.choices)
+    if isinstance(converted, str) and doc.choices and converted not in doc.choices:
+        raise UsageError(where, value, doc.allowed, known=doc.choices)
+    if isinstance(converted, (int, float)) and not isinstance(converted, bool) and not _within(converted, doc):
+        raise UsageError(where, value, doc.allowed)
     return converted
 
 
-def _convert(value: Any, kind: Any) -> tuple[Any, bool]:
-    """`value` as `kind`, and whether it is one: an int passes as a float, a bool never as a number."""
-    if kind is type(None):
-        return None, value is None
-    if typing.get_origin(kind) is tuple:
+def _within(number: float, doc: OptionDoc) -> bool:
+    return (
+        (isinstance(number, int) or math.isfinite(number))
+        and (doc.at_least is None or number >= doc.at_least)
+        and (doc.above is None or number > doc.above)
+        and (doc.at_most is None or number <= doc.at_most)
+    )
+
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "null": type(None)}
+
+
+def _convert(value: Any, kind: str) -> tuple[Any, bool]:
+    """`value` as a kind, and whether it is one: an int passes as a float, a bool never as a number."""
+    if kind.startswith("list of "):
         if not isinstance(value, (list, tuple)):
             return None, False
-        pairs = [_convert(item, typing.get_args(kind)[0]) for item in value]
+        pairs = [_convert(item, kind.removeprefix("list of ")) for item in value]
         return tuple(item for item, _ in pairs), bool(pairs) and all(matched for _, matched in pairs)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value), True
-    if kind is int and isinstance(value, bool):
-        return None, False
-    return value, isinstance(value, kind)
+    if isinstance(value, bool):
+        return value, kind == "bool"
+    if kind == "float" and isinstance(value, int):
+        return (float(value), True) if abs(value) <= sys.float_info.max else (None, False)
+    return value, isinstance(value, _TYPES[kind])

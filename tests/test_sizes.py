@@ -24,15 +24,11 @@ EXCEPTED = {
     "ssig/engine/layers.py:_OpenAttention._attend_with_heads",
     "ssig/metrics/localization/objects.py:add_object_metric",
     # options of a command
-    "jobs/cli.py:attribute",
+    "jobs/commands/attribute.py:attribute",
     "jobs/bench/app.py:engine",
     "jobs/bench/app.py:adaptive",
     "jobs/bench/engine.py:measure",
-    "jobs/commands/paper.py:argument",
-    # for a while
-    "pipeline/checks/audit.py",
-    "pipeline/job/configuration.py",
-    "pipeline/run/reader.py",
+    "jobs/commands/paper.py:paper",
 }
 
 

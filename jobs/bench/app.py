@@ -14,16 +14,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.commands.printing import PROSE, print_json, text
+from jobs.commands.wrong_use import Group
 
-app = typer.Typer(name="bench", help="Benchmarks, side by side with peers.", rich_markup_mode=None)
+app = typer.Typer(name="bench", cls=Group, help="Measure speed, memory and accuracy.", rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Network = Annotated[str, typer.Option(help="lite0, resnet50 or vit-b16.")]
-Images = Annotated[int, typer.Option(min=1, help="How many images.")]
-Rounds = Annotated[int, typer.Option(min=1, help="How often each side is timed.")]
-Shards = Annotated[list[str] | None, typer.Option(help="Where images come from; else SSIG_DEV_SHARDS, photographs.")]
-Actors = Annotated[int | None, typer.Option(min=1, help="How many actors.")]
-Samples = Annotated[int | None, typer.Option(min=1, help="Gradients for each image.")]
+Network = Annotated[str, typer.Option(metavar="NAME", help="Network: lite0, resnet50 or vit-b16.")]
+Images = Annotated[int, typer.Option(metavar="N", min=1, help="Number of images.")]
+Rounds = Annotated[int, typer.Option(metavar="N", min=1, help="Number of timings of each side.")]
+Shards = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Shards (default: SSIG_DEV_SHARDS, or photographs).")
+]
+Actors = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of actors.")]
+Samples = Annotated[int | None, typer.Option(metavar="N", min=1, help="Gradient evaluations per image.")]
 
 
 @app.command()
@@ -31,17 +34,20 @@ def engine(
     context: typer.Context,
     network: Network = "lite0",
     precision: Annotated[
-        str, typer.Option(help="Precision of ssig's network: fp32, tf32, fp16 or bf16; the peer's is fp32.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Precision of ssig's network: fp32, tf32, fp16 or bf16; the peer's is fp32."
+        ),
     ] = "fp32",
-    peer: Annotated[str, typer.Option(help="captum or pair.")] = "captum",
-    method: Annotated[str, typer.Option(help="ig, guided-ig, blur-ig or smoothgrad.")] = "ig",
+    peer: Annotated[str, typer.Option(metavar="NAME", help="Library to compare with: captum or pair.")] = "captum",
+    method: Annotated[str, typer.Option(metavar="NAME", help="Method: ig, guided-ig, blur-ig or smoothgrad.")] = "ig",
     images: Images = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Gradients for each image.")] = 32,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Gradient evaluations per image.")] = 32,
     rounds: Rounds = 5,
     shards: Shards = None,
     as_json: AsJson = False,
 ) -> int:
-    """Time the engine and a peer in turn, and compare their maps."""
+    """Compare speed and maps of the engine with another library."""
     return _measure(context)
 
 
@@ -50,12 +56,14 @@ def accuracy(
     context: typer.Context,
     network: Network = "lite0",
     images: Images = 50,
-    tolerance: Annotated[float, typer.Option(help="Completeness residual at which the adaptive rule stops.")] = 0.02,
-    compared: Annotated[int, typer.Option(min=0, help="How many images have their maps compared.")] = 8,
+    tolerance: Annotated[
+        float, typer.Option(metavar="N", help="Completeness residual at which the adaptive rule stops.")
+    ] = 0.02,
+    compared: Annotated[int, typer.Option(metavar="N", min=0, help="How many images have their maps compared.")] = 8,
     shards: Shards = None,
     as_json: AsJson = False,
 ) -> int:
-    """Compare the gradients that integrated gradients needs for equal completeness with Captum's rule."""
+    """Count the gradients needed for equal accuracy."""
     return _measure(context)
 
 
@@ -63,15 +71,17 @@ def accuracy(
 def adaptive(
     context: typer.Context,
     network: Network = "lite0",
-    method: Annotated[str, typer.Option(help="A method that takes samples: auto.")] = "ssig",
+    method: Annotated[str, typer.Option(metavar="NAME", help="A method that takes samples: auto.")] = "ssig",
     images: Images = 50,
-    tolerance: Annotated[float, typer.Option(help="Error to reach.")] = 0.1,
-    sampler: Annotated[str | None, typer.Option(help="Sampler (default: the method's own).")] = None,
-    criterion: Annotated[str, typer.Option(help="Which error: standard-error or spearman.")] = "standard-error",
+    tolerance: Annotated[float, typer.Option(metavar="N", help="Error to reach.")] = 0.1,
+    sampler: Annotated[str | None, typer.Option(metavar="NAME", help="Sampler (default: the method's own).")] = None,
+    criterion: Annotated[
+        str, typer.Option(metavar="NAME", help="Kind of error: standard-error or spearman.")
+    ] = "standard-error",
     shards: Shards = None,
     as_json: AsJson = False,
 ) -> int:
-    """Compare the samples that are drawn until an image's error is met with a fixed number for all images."""
+    """Compare adaptive sampling with a fixed number of samples."""
     return _measure(context)
 
 
@@ -79,25 +89,34 @@ def adaptive(
 def pic(
     context: typer.Context,
     network: Network = "lite0",
-    images: Annotated[int, typer.Option(min=1, help="How many maps are compared.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each side is timed, on one map.")] = 3,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="Number of maps that are compared.")] = 8,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Number of timings of each side, on one map.")] = 3,
     shards: Shards = None,
     as_json: AsJson = False,
 ) -> int:
-    """Time the performance information curves of a map against PAIR's, and compare areas; exit 1 if they differ."""
+    """Compare performance information curves with PAIR's.
+
+    Speed and areas are compared. The exit code is 1 if the areas differ.
+    """
     return _measure(context)
 
 
 @app.command()
 def claims(
     context: typer.Context,
-    samples: Annotated[int, typer.Option(min=1, help="Samples for each law and number of images.")] = 10_000,
-    reports: Annotated[int, typer.Option(min=1, help="Reports of two methods; a tenth as many of 31.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    table: Annotated[bool, typer.Option("--table", help="Coverage by skewness, which the report states.")] = False,
+    samples: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Samples for each law and number of images.")
+    ] = 10_000,
+    reports: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Reports of two methods; a tenth as many of 31.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
+    table: Annotated[
+        bool, typer.Option("--table", help="Print the coverage by skewness that the report states.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Simulate what the report's statistics claim where the truth is known."""
+    """Check the statistics of the report by simulation."""
     return _measure(context)
 
 
@@ -105,12 +124,14 @@ def claims(
 def scheduler(
     context: typer.Context,
     actors: Actors = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="How many samples the dataset has.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Seconds that an actor takes for a sample.")] = None,
-    unit_size: Annotated[int | None, typer.Option(min=1, help="Samples in a unit.")] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of images of the dataset.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="N", help="Seconds that an actor takes for a sample.")
+    ] = None,
+    unit_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples in a unit.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Measure what the driver costs with simulated actors."""
+    """Measure the overhead of the driver with simulated actors."""
     return _measure(context)
 
 
@@ -118,11 +139,13 @@ def scheduler(
 def memory(
     context: typer.Context,
     shards: Shards = None,
-    images: Annotated[list[int] | None, typer.Option(help="Sizes of the dataset; repeat for several.")] = None,
+    images: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Number of images. Repeat for several.")
+    ] = None,
     samples: Samples = None,
     as_json: AsJson = False,
 ) -> int:
-    """Measure how memory grows with the size of the dataset."""
+    """Measure memory by size of the dataset."""
     return _measure(context)
 
 
@@ -130,15 +153,13 @@ def memory(
 def pipeline(
     context: typer.Context,
     shards: Shards = None,
-    images: Annotated[int | None, typer.Option(min=1, help="How many images.")] = None,
+    images: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of images.")] = None,
     samples: Samples = None,
     actors: Actors = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Cores of each actor; with fewer than all, one is spare.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU cores of each actor.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Measure a whole job against the bare engine."""
+    """Compare the speed of a whole job with the engine alone."""
     return _measure(context)
 
 

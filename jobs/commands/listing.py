@@ -7,97 +7,91 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ssig
 from jobs.commands.printing import print_entries, print_json, print_table, text
-from ssig.errors import UsageError
-from ssig.options import describe
-from ssig.registry import MethodSpec, MetricSpec
+from ssig.catalogue import METHOD, METRIC, Plugin, Record, imported, options_of, plugins, records
+from ssig.errors import unknown_entry
+
+# What a record holds beside the facts.
+_NO_FACTS = ("name", "options", "presets", "control")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A registry to be listed.
+    """What a listing shows of the records of a kind.
 
     Attributes:
         kind: method or metric.
-        specs: its entries.
-        facts: what is told of each.
-        columns: those of the facts that a table shows, the sentence that says what the entry is first.
+        columns: the facts that a table shows, the sentence that says what the entry is first.
     """
 
     kind: str
-    specs: Callable[[], Sequence[Any]]
-    facts: Callable[[Any], Mapping[str, object]]
     columns: tuple[str, ...]
 
 
-def of_method(spec: MethodSpec) -> dict[str, object]:
-    options = spec.parse({})
-    return {
-        "equation": spec.equation,
-        "gradients": spec.evaluations(options),
-        "complete": "yes" if spec.complete else "no",
-        "paper": spec.paper,
-        "references": spec.references(options),
-    }
-
-
-def of_metric(spec: MetricSpec) -> dict[str, object]:
-    return {
-        "definition": spec.definition,
-        "family": spec.family,
-        "better": next(iter(spec.columns.values())),
-        "range": spec.range,
-        "forwards": spec.forwards(spec.parse({})),
-        "explanations": spec.explanations(spec.parse({})),
-        "reference": spec.reference,
-        "columns": {**spec.columns, **spec.dataset_columns},
-        "needs": sorted(spec.needs),
-    }
-
-
-METHODS = Listing("method", ssig.list_methods, of_method, ("equation", "gradients", "complete", "paper"))
-METRICS = Listing(
-    "metric",
-    ssig.list_metrics,
-    of_metric,
-    ("definition", "family", "better", "range", "forwards", "explanations", "reference"),
-)
+METHODS = Listing(METHOD, ("equation", "gradients", "complete", "paper"))
+METRICS = Listing(METRIC, ("definition", "family", "better", "range", "forwards", "explanations", "reference"))
 
 
 def show(listing: Listing, name: str | None, as_json: bool, markdown: bool) -> int:
     """Prints a listing, or one entry of it with its options.
 
+    What other packages bring is listed by name; it is imported only when it is asked for by its name.
+
     Raises:
         UsageError: there is no entry of that name.
     """
-    specs = listing.specs()
+    brought = plugins(listing.kind)
     if name is not None:
-        known = [spec.name for spec in specs]
-        if name not in known:
-            raise UsageError(listing.kind, name, known)
-        specs = [specs[known.index(name)]]
-    if as_json:
-        return print_json([_record(listing, spec) for spec in specs])
-    if markdown:
-        print(table(listing))
-    elif name is None:
-        print_entries(_entry(listing, spec) for spec in specs)
+        record = _found(listing.kind, name, brought)
+        chosen, brought = [record], []
     else:
-        _print_whole(listing, specs[0])
+        chosen = list(records(listing.kind).values())
+    if as_json:
+        return print_json([*chosen, *(_plugin_record(plugin) for plugin in brought if plugin.problem is None)])
+    if markdown:
+        print(table(listing, chosen))
+    elif name is not None:
+        _print_whole(chosen[0])
+    else:
+        print_entries(_entry(listing, record) for record in chosen)
+        for plugin in brought:
+            print(_line(listing.kind, plugin))
     return 0
 
 
-def table(listing: Listing) -> str:
-    """The listing as a Markdown table."""
+def _found(kind: str, name: str, brought: Iterable[Plugin]) -> Record:
+    known = records(kind)
+    if name in known:
+        return known[name]
+    others = [plugin.name for plugin in brought]
+    if name not in others:
+        raise unknown_entry(kind, name, [*known, *others])
+    return imported(kind, name)
+
+
+def _line(kind: str, plugin: Plugin) -> str:
+    whose = f"{plugin.package} {plugin.version}".rstrip()
+    if plugin.problem is not None:
+        return f"{plugin.name} (from {whose}) cannot be used: {plugin.problem}".lstrip()
+    return f"{plugin.name} (from {whose}): `ssig {kind}s {plugin.name}` shows its options"
+
+
+def _plugin_record(plugin: Plugin) -> dict[str, object]:
+    return {"name": plugin.name, "package": plugin.package, "version": plugin.version, "options": [], "presets": {}}
+
+
+def table(listing: Listing, chosen: Iterable[Record] | None = None) -> str:
+    """Records as a Markdown table; by default all of ssig's own."""
     head = (listing.kind, *listing.columns)
-    lines = [head, ["---"] * len(head)]
-    lines += [(f"`{name}`", *(cell.replace("|", "\\|") for cell in cells)) for name, *cells in _rows(listing)]
+    lines: list[tuple[str, ...]] = [head, ("---",) * len(head)]
+    for record in records(listing.kind).values() if chosen is None else chosen:
+        cells = (text(record[column]).replace("|", "\\|") for column in listing.columns)
+        lines.append((f"`{record['name']}`", *cells))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -132,33 +126,19 @@ def _columns(name: str) -> str:
     return "\n".join(lines)
 
 
-def _rows(listing: Listing) -> list[list[str]]:
-    facts = [(spec.name, listing.facts(spec)) for spec in listing.specs()]
-    return [[name, *(text(known[column]) for column in listing.columns)] for name, known in facts]
-
-
-def _entry(listing: Listing, spec: Any) -> tuple[str, str, dict[str, object]]:
-    known = listing.facts(spec)
+def _entry(listing: Listing, record: Record) -> tuple[str, str, Mapping[str, object]]:
     sentence, *others = listing.columns
-    return spec.name, text(known[sentence]), {column: known[column] for column in others}
+    return record["name"], text(record[sentence]), {column: record[column] for column in others}
 
 
-def _record(listing: Listing, spec: Any) -> dict[str, object]:
-    return {
-        "name": spec.name,
-        **listing.facts(spec),
-        "options": [asdict(doc) for doc in describe(spec.options)],
-        "presets": {title: dict(values) for title, values in spec.presets.items()},
-    }
-
-
-def _print_whole(listing: Listing, spec: Any) -> None:
-    told = {key: text(value) for key, value in listing.facts(spec).items()}
-    print(spec.name, *(f"  {key}: {value}" for key, value in told.items() if value), sep="\n")
-    docs = describe(spec.options)
+def _print_whole(record: Record) -> None:
+    told = {key: text(value) for key, value in record.items() if key not in _NO_FACTS}
+    print(record["name"], *(f"  {key}: {value}" for key, value in told.items() if value), sep="\n")
+    docs = options_of(record)
     if docs:
         print_table(("option", "default", "allowed", ""), [(d.name, text(d.default), d.allowed, d.doc) for d in docs])
-    for title, values in spec.presets.items():
+    presets: Mapping[str, Any] = record["presets"]
+    for title, values in presets.items():
         print(f"preset {title}: {text(values)}")
 
 

@@ -1,4 +1,4 @@
-"""`ssig argument`: the paper's argument in three figures, with the numbers behind them."""
+"""`ssig paper`: the three claims of the paper as figures, with the numbers behind them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,36 @@ TARGETS = ("predicted", "label")
 FEATURES = ("penultimate", "logits")
 
 
-def argument(
-    out: Annotated[Path, typer.Option(help="Folder for figures, argument.json and argument.md.")],
+def paper(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder to write the figures, argument.json and argument.md to.")
+    ],
     shards: Annotated[
-        list[str] | None, typer.Option(help="Where images come from; else SSIG_DEV_SHARDS, photographs.")
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Shards (default: SSIG_DEV_SHARDS, or the bundled photographs)."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="The first so many samples.")] = 200,
-    model: Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME, module:callable, …")] = "efficientnet-lite0",
-    weights: Annotated[str | None, typer.Option(help="Weights by name, 'random', or a checkpoint file.")] = None,
-    target: Annotated[str, typer.Option(help="predicted or label.")] = "predicted",
-    features: Annotated[str, typer.Option(help="Of alignment: penultimate or logits.")] = "penultimate",
-    samples: Annotated[int, typer.Option(min=2, help="Gradients for each map.")] = 32,
-    draws: Annotated[int, typer.Option(min=1, help="Samples at each strength of the saturation curves.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of all random draws.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="Use the first N images.")] = 200,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Network: timm:NAME, torchvision:NAME or module:callable.")
+    ] = "efficientnet-lite0",
+    weights: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Weights: a name, 'random', or a checkpoint file.")
+    ] = None,
+    target: Annotated[str, typer.Option(metavar="NAME", help="Class to explain: predicted or label.")] = "predicted",
+    features: Annotated[
+        str, typer.Option(metavar="NAME", help="Features to measure alignment in: penultimate or logits.")
+    ] = "penultimate",
+    samples: Annotated[int, typer.Option(metavar="N", min=2, help="Gradient evaluations per image.")] = 32,
+    draws: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Samples at each strength of the saturation curves.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Measure certainty by method, alignment by sampler and saturation by strength, and draw them."""
+    """Measure and draw the three claims of the paper.
+
+    They are certainty by method, alignment by sampler and saturation by strength.
+    """
     from rich.console import Console
 
     from jobs.bench.networks import development_shards

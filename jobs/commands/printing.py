@@ -69,3 +69,8 @@ def print_json(value: object) -> int:
     has_all = (sys.stdout.encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
     print(to_json(value, indent=1, readable=has_all))
     return 0
+
+
+def counts(statuses: Mapping[str, int]) -> str:
+    """Counts by name, such as ``3 ok + 1 failed``."""
+    return " + ".join(f"{count} {name}" for name, count in statuses.items()) or "0"

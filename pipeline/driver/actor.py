@@ -20,7 +20,7 @@ from pipeline.driver.jemalloc import preloaded
 from pipeline.storage import open_storage
 from pipeline.unit.messages import Done, Task
 from pipeline.unit.setup import WorkerSetup, described, set_up
-from ssig.errors import said, told
+from ssig.errors import UsageError, said, told
 
 # Concurrency groups: of calls that are answered while others are at work, and of the one that never is.
 STATUS, WATCH = "status", "watch"
@@ -30,18 +30,30 @@ class AttributionActor:
     """A worker in an actor, which loads its replica once.
 
     Args:
-        setup: what the worker is made from.
+        setup: what the worker is made from. Where its code is another here than on the driver, `ready` says so.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         sys.path.extend(entry for entry in setup.path if entry not in sys.path)
+        self.refused: UsageError | None = None
+        try:
+            setup.activate()
+        except UsageError as error:
+            self.refused = error
+            return
         torch.set_num_threads(setup.threads)
         # Logical GPUs on a machine without CUDA compute on the CPU.
         self.worker = set_up(setup, on_gpu=bool(ray.get_gpu_ids()) and torch.cuda.is_available())
         self.run = setup.run
 
     def ready(self) -> dict[str, Any]:
-        """Where this actor is; returns when the replica is loaded."""
+        """Where this actor is; returns when the replica is loaded.
+
+        Raises:
+            UsageError: code that the job names is another here than on the driver, or does not run.
+        """
+        if self.refused is not None:
+            raise self.refused
         node = ray.get_runtime_context().get_node_id()
         return {**described(self.worker), "node": node, "gpus": [str(gpu) for gpu in ray.get_gpu_ids()]}
 

@@ -21,6 +21,7 @@ from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
 from pipeline.job.configuration import Job
 from pipeline.run.deletion import forget_failed
+from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
 from pipeline.shards.reading import expand
@@ -42,10 +43,11 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     """
     fault_points.point("driver-started", job.output.path)
     progress = Progress()
-    storage = open_storage(job.output.path)
+    directory = RunDirectory(open_storage(job.output.path))
+    storage = directory.storage
     shards = expand(job.dataset.shards, Path.cwd())
-    manifest = check_output(job, storage, shards)
-    check_report(job, storage)
+    manifest = check_output(job, directory, shards)
+    check_report(job, directory)
     if manifest is None:
         check_readable(shards)
     chosen = job.model
@@ -54,25 +56,26 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
         listener(progress, note)
     if manifest is not None:
-        labels = check_labels(storage, job_labels(job, manifest.hash, model))
-        if not retry_failed and not units_to_do(storage, manifest, labels):
-            record_labels(storage, labels)
-            return finish(storage, manifest, labels, listener, progress, reference=job.report.reference)
+        labels = check_labels(directory, job_labels(job, manifest.hash, model))
+        if not retry_failed and not units_to_do(directory, labels):
+            record_labels(directory, labels)
+            return finish(directory, labels, listener, progress, reference=job.report.reference)
     progress.phase = "trying the methods"
     listener(progress, None)
     try_methods(job, storage, model)
 
     def plan(lease: Lease) -> Plan:
         # Another driver may have begun since the directory was looked at.
-        manifest = check_output(job, storage, shards)
+        directory.refresh()
+        manifest = check_output(job, directory, shards)
         if manifest is None:
             progress.phase = "reading the shards"
             listener(progress, None)
-            manifest = record_run(job, storage, shards, lease)
-        labels = check_labels(storage, job_labels(job, manifest.hash, model))
-        record_labels(storage, labels)
+            manifest = record_run(job, directory, shards, lease)
+        labels = check_labels(directory, job_labels(job, manifest.hash, model))
+        record_labels(directory, labels)
         if retry_failed:
-            forget_failed(storage, labels)
-        return Plan(manifest, labels, units_to_do(storage, manifest, labels))
+            forget_failed(directory, labels)
+        return Plan(labels, units_to_do(directory, labels))
 
-    return Campaign(storage, model, job.seed, job.actors, listener, progress, job.report.reference).run(plan)
+    return Campaign(directory, model, job.seed, job.actors, listener, progress, job.report.reference).run(plan)

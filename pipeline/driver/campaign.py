@@ -14,21 +14,18 @@ from pipeline.driver.progress import Listener, Progress
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Work
 from pipeline.job.configuration import Actors
-from pipeline.run.commit import proven_labels
 from pipeline.run.deletion import forget_given_up
+from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
-from pipeline.shards.manifest import Manifest
-from pipeline.storage.base import Storage
-from pipeline.unit.setup import WorkerSetup
+from pipeline.unit.setup import WorkerSetup, sources_of
 from ssig.models import Model, export
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command does in a run: the run's manifest, the labels that are recorded, and the units to do."""
+    """What a command does in a run: the labels that are recorded, and the units to do."""
 
-    manifest: Manifest
     labels: Sequence[Label]
     works: Sequence[Work]
 
@@ -38,7 +35,7 @@ class Campaign:
     """The work of one command on a run.
 
     Attributes:
-        storage: the run.
+        directory: the run.
         model: the network.
         seed: of the run.
         actors: how the work is spread.
@@ -47,7 +44,7 @@ class Campaign:
         reference: the method that the report compares with; None for that of the report that is there, or the default.
     """
 
-    storage: Storage
+    directory: RunDirectory
     model: Model
     seed: int
     actors: Actors
@@ -66,29 +63,30 @@ class Campaign:
             UsageError, RefusedError, LeaseHeldError: before any work.
             RunError: the run could not go on.
         """
-        with place_of(self.actors, self._tell_phase) as place, Lease(self.storage) as lease:
-            fault_points.point("after-lease", self.storage.root)
+        directory, storage = self.directory, self.directory.storage
+        told = self.listener, self.progress
+        with place_of(self.actors, self._tell_phase) as place, Lease(storage) as lease:
+            fault_points.point("after-lease", storage.root)
             planned = plan(lease)
-            forget_given_up(self.storage, (work.unit for work in planned.works))
-            proven = proven_labels(self.storage, planned.labels)
-            agenda = Agenda(self.storage, planned.manifest, planned.works, proven, self.actors.unit_timeout)
+            forget_given_up(storage, (work.unit for work in planned.works))
+            proven = directory.proven(planned.labels)
+            agenda = Agenda(storage, directory.manifest, planned.works, proven, self.actors.unit_timeout)
             executor = place.executor(self._setup(planned.labels, place.size))
-            dispatch = Dispatch(agenda, executor, place.size, lease, self.listener, self.progress)
+            dispatch = Dispatch(agenda, executor, place.size, lease, *told)
             dispatch.run()
-            ending = dispatch.ending
-            told = self.listener, self.progress
-            return finish(self.storage, planned.manifest, planned.labels, *told, ending, self.reference)
+            return finish(directory, planned.labels, *told, dispatch.ending, self.reference)
 
     def _setup(self, labels: Sequence[Label], size: Shape) -> WorkerSetup:
         return WorkerSetup(
             state=export(self.model),
             labels={label.method: label for label in labels},
-            run=self.storage.root,
+            run=self.directory.root,
             seed=self.seed,
             micro_batch=None if self.actors.micro_batch == "auto" else self.actors.micro_batch,
             compile=self.actors.compile,
             threads=size.threads,
             path=tuple(sys.path),
+            sources=sources_of(labels),
         )
 
     def _tell_phase(self, phase: str) -> None:

@@ -25,6 +25,7 @@ from pipeline.driver.resources import Shape
 from pipeline.driver.scaling import Scaling, most_actors
 from pipeline.driver.schedule import Order, Schedule, Work, time_limit
 from pipeline.driver.shared_path import check_shared
+from pipeline.run.layout import log_name
 from pipeline.run.lease import Lease
 from pipeline.run.log import RunLog
 from pipeline.run.publishing import clean_staging
@@ -202,7 +203,7 @@ class Dispatch:
     def _ready(self, event: Event) -> None:
         self._scaling.started()
         self._log.write("actor ready", actor=event.member.name, **(event.member.info or {}))
-        check_shared(self._executor, event.member, self._agenda.storage.root, f"logs/{self.attempt}.jsonl")
+        check_shared(self._executor, event.member, self._agenda.storage.root, log_name(self.attempt))
         self._reporter.ready()
 
     def _lost(self, event: Event) -> None:

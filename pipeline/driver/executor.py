@@ -106,7 +106,11 @@ class Executor(Protocol):
         """Hands an order to a worker with room; a `done` or `failed` event follows."""
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event."""
+        """What happened, waiting at most so long for the first event.
+
+        Raises:
+            UsageError: a worker refuses to start, as every other one like it would.
+        """
 
     def end_overdue(self, seconds: float) -> list[Event]:
         """Gives up the workers with an order older than so many seconds; all that they had in flight has failed."""

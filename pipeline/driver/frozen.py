@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.job.configuration import Job, MethodChoice, method_config, metrics_config
+from pipeline.job.choices import MethodChoice, descriptions, method_config, metrics_config
+from pipeline.job.configuration import Job
+from pipeline.run.described import FOREIGN
 from pipeline.run.labels import Label
-from pipeline.run.records import canonical, checksum, revisions, versions
+from pipeline.run.records import checksum, fingerprint_of, revisions, versions
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.fields import SCHEMA_VERSION
 
@@ -66,7 +67,9 @@ def label_config(
         "maps": job.output.maps,
         "channels": job.output.channels,
     }
-    fingerprint = hashlib.sha256(canonical(frozen)).hexdigest()
+    if foreign := descriptions(job.metrics):
+        frozen[FOREIGN] = foreign
+    fingerprint = fingerprint_of(frozen)
     columns = [metric.name for metric in job.metrics]
     config = {**frozen, "fingerprint": fingerprint, "columns": columns, **recorded}
     return Label(job.model_label, choice.title, config)

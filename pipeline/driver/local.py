@@ -31,7 +31,7 @@ from pipeline.driver.schedule import Failure, Order
 from pipeline.unit.messages import Done, Task
 from pipeline.unit.setup import described
 from pipeline.unit.worker import Worker
-from ssig.errors import told
+from ssig.errors import UsageError, told
 
 # How long threads may take to end once their worker is stopped.
 STOP_SECONDS = 10.0
@@ -99,7 +99,11 @@ class LocalExecutor:
         cast(LocalMember, member).calls.put(_Call(number, order, task))
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event."""
+        """What happened, waiting at most so long for the first event.
+
+        Raises:
+            UsageError: a worker refuses to start, as every other one like it would.
+        """
         events: list[Event] = []
         deadline = time.monotonic() + seconds
         while True:
@@ -186,6 +190,8 @@ class LocalExecutor:
             return [Event("ready", member)]
         if call is None:
             self._members.remove(member)
+            if isinstance(error, UsageError):
+                raise error
             return loss(member, "" if error is None else told(error))
         member.forget(call.number)
         if error is not None:

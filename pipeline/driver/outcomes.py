@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pipeline.driver.schedule import Order
-from pipeline.run.deletion import given_up_name
+from pipeline.run.layout import given_up_name, poison_name
 from pipeline.run.log import RunLog
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.base import Storage
@@ -41,7 +41,7 @@ class Outcomes:
             "attempts": order.work.failures,
         }
         self._log.write("sample quarantined", **record)
-        self._record(f"quarantine/poison-{order.work.unit}-{row.index:06d}.json", record)
+        self._record(poison_name(order.work.unit, row.index), record)
 
     def given_up(self, order: Order, why: str) -> None:
         """Records a unit that stays undone; the summary says so too."""

@@ -11,6 +11,7 @@ from pipeline.driver.executor import Executor
 from pipeline.driver.resources import Shape, local_shape, shape
 from pipeline.job.configuration import Actors
 from pipeline.unit.setup import WorkerSetup
+from pipeline.unit.worker import Worker
 
 
 class Place(NamedTuple):
@@ -56,6 +57,14 @@ def _this_process(actors: Actors) -> Iterator[Place]:
     size = local_shape(actors, has_gpu=torch.cuda.is_available(), threads=threads)
     torch.set_num_threads(size.threads)
     try:
-        yield Place(size, lambda setup: LocalExecutor(partial(set_up, setup, on_gpu=size.num_gpus > 0)))
+
+        def executor(setup: WorkerSetup) -> Executor:
+            def create() -> Worker:
+                setup.activate()
+                return set_up(setup, on_gpu=size.num_gpus > 0)
+
+            return LocalExecutor(create)
+
+        yield Place(size, executor)
     finally:
         torch.set_num_threads(threads)

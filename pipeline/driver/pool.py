@@ -22,6 +22,7 @@ from pipeline.driver.schedule import Failure, Order
 from pipeline.driver.telemetry import Telemetry
 from pipeline.unit.messages import Task
 from pipeline.unit.setup import WorkerSetup
+from ssig.errors import UsageError
 
 # How long a file system may take to tell whether a file is there.
 SEES_SECONDS = 120.0
@@ -75,7 +76,11 @@ class Pool:
         member.since[ref] = time.monotonic()
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event."""
+        """What happened, waiting at most so long for the first event.
+
+        Raises:
+            UsageError: an actor refuses to start, as every other one like it would.
+        """
         owners = {ref: member for member in self._actors for ref in member.in_flight}
         owners.update({member.starting if member.info is None else member.watching: member for member in self._actors})
         if not owners:
@@ -141,6 +146,10 @@ class Pool:
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             reason = reason_of(error)
+            if order is None and isinstance(cause, UsageError):
+                raise cause from None
+            if order is None and isinstance(cause, UsageError):
+                raise cause from None
             if order is None:
                 return self._lost(actor, reason)
             actor.forget(ref)

@@ -73,6 +73,7 @@ class Attributor:
         self.fresh = fresh
         self._kept = Memo(MOST_KEPT)
         self._methods = Memo()
+        self._plain = Memo()
         self._baseline_scores = BaselineScores(device, model)
 
     def method(self, label: Label) -> LabelMethod:
@@ -120,7 +121,12 @@ class Attributor:
             references=self.references,
             fresh=self.fresh,
             kept=self._kept,
+            plain=self.plain,
         )
+
+    def plain(self) -> Callable[[Tensor], Tensor]:
+        """The network as it was loaded, for methods that want it; the optimised one where no copy can be had."""
+        return self._plain((), lambda: self.device.replica.model if self.fresh is None else self.fresh())
 
     def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
         spec, options, score = self.method(label)
@@ -137,6 +143,7 @@ class Attributor:
             baseline_scores=None if baseline_scores is None else baseline_scores.to(device),
             references=self.references(spec.references(options)),
             logits=prepared.logits[span].to(device),
+            network=self.plain() if spec.network else None,
         )
         return method_job(None, spec, options, group)
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.run.commit import Commit, write_commit
+from pipeline.run.commit import write_commit
 from pipeline.run.labels import Label
 from pipeline.run.layout import TABLES, commit_name, metrics_name, table_name
 from pipeline.run.publishing import DamagedTableError, check_table, identity_of, publish_table, read_table
+from pipeline.run.records import CommitRecord
 from pipeline.shards.samples import Poison, Status
 from pipeline.storage.base import Storage
 from pipeline.unit.messages import Task
@@ -108,14 +109,14 @@ class UnitFiles:
             DamagedTableError: a file is not what was published.
         """
         statuses = dict(Counter(attributions["status"].to_pylist()))
-        commit = Commit(
+        commit = CommitRecord(
             unit=task.unit,
             attempt=task.attempt,
             fingerprint=label.fingerprint,
             rows=len(task.rows),
             statuses=statuses,
-            files=files,
-            seconds=seconds,
+            files={name: dict(identity) for name, identity in files.items()},
+            seconds=dict(seconds),
             gradient_evaluations=_spent(attributions) if label.evaluation is None else 0,
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,8 @@ from ssig.acceleration.optimise import Compile
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.metrics.information.processes import beside_a_gpu
 from ssig.models import ModelState, restore
+from ssig.registry import METHODS, METRICS, Source
+from ssig.registry.sources import activate
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class WorkerSetup:
         compile: how the network is compiled (`ssig.acceleration.optimise`).
         threads: CPU threads of the worker.
         path: where the driver imports from: a `module:callable` network may be there.
+        sources: of the methods and metrics that are not ssig's own.
     """
 
     state: ModelState
@@ -45,6 +48,15 @@ class WorkerSetup:
     compile: Compile = "none"
     threads: int = 1
     path: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+    def activate(self) -> None:
+        """Resolves the code that is not ssig's own: methods, metrics and the network.
+
+        Raises:
+            UsageError: it is another here than on the driver, or does not run.
+        """
+        activate([*self.sources, *([] if self.state.source is None else [self.state.source])])
 
 
 def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
@@ -81,6 +93,17 @@ def described(worker: Worker) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "resident_bytes": held.resident if held else None,
     }
+
+
+def sources_of(labels: Sequence[Label]) -> tuple[Source, ...]:
+    """Where the methods and metrics of labels come from that are not ssig's own, each once."""
+    found: dict[Source, None] = {}
+    for label in labels:
+        methods = [] if label.evaluation is not None else [METHODS.source(label.config["method"]["name"])]
+        for source in (*methods, *map(METRICS.source, label.config["metrics"])):
+            if source is not None:
+                found[source] = None
+    return tuple(found)
 
 
 def layers(labels: Mapping[str, Label]) -> list[str]:

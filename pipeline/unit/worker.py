@@ -23,7 +23,7 @@ from pipeline.unit.attributor import Attributor
 from pipeline.unit.committing import UnitFiles
 from pipeline.unit.inputs import Unit, read_task
 from pipeline.unit.map_sources import CommittedMaps, ComputedMaps, MapSource
-from pipeline.unit.measuring import Measuring
+from pipeline.unit.measuring import Explain, Measuring
 from pipeline.unit.messages import Done, Task
 from pipeline.unit.references import ReferencePool
 from pipeline.unit.stopwatch import Stopwatch
@@ -32,7 +32,7 @@ from ssig.acceleration.allocator import return_memory
 from ssig.engine.device import Device
 from ssig.engine.replica import Replica
 from ssig.models import Model
-from ssig.registry import METRICS
+from ssig.registry import METHODS, METRICS
 
 # Seldom enough to cost nothing where units are small.
 TIDY_SECONDS = 15.0
@@ -103,8 +103,9 @@ class Worker:
         for name in task.labels:
             label = self.labels[name]
             maps = self.source(label).trial(task, label, prepared)
-            explain = partial(self._attributor.explainer, label)
-            self._measuring.measure(label.config["metrics"], prepared, maps.table, maps.attribution, explain=explain)
+            self._measuring.measure(
+                label.config["metrics"], prepared, maps.table, maps.attribution, explain=self._explain(label)
+            )
 
     def close(self) -> None:
         """Ends the thread that owns the device."""
@@ -137,16 +138,19 @@ class Worker:
             self._under_way[task.unit, label.method] += count
 
         maps = self.source(label).maps(task, label, unit, watch, told)
-        explain = partial(self._attributor.explainer, label)
         with watch.step("metrics"):
             measured = self._measuring.measure(
-                label.config["metrics"], prepared, maps.table, maps.attribution, told, explain
+                label.config["metrics"], prepared, maps.table, maps.attribution, told, self._explain(label)
             )
         metrics = metrics_table(label, prepared, maps.table, measured)
         with watch.step("write"):
             name, identity = self.files.publish_metrics(task, label, metrics)
         seconds = {**watch.seconds, "total": sum(watch.seconds.values())}
         return self.files.commit(task, label, maps.table, {**maps.files, name: identity}, seconds)
+
+    def _explain(self, label: Label) -> Explain | None:
+        """Gives a label's method to metrics; those that are added to a run do not call it: its code may be away."""
+        return partial(self._attributor.explainer, label) if label.evaluation is None else None
 
     def _tidy(self) -> None:
         """Now and then gives back the memory of what is done."""
@@ -158,5 +162,7 @@ class Worker:
 
 
 def may_change_network(label: Label) -> bool:
-    """Whether a metric of a label may ask for a copy of the network."""
-    return any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"])
+    """Whether a metric of a label may ask for a copy of the network, or its method asks for the plain network."""
+    if any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"]):
+        return True
+    return label.evaluation is None and METHODS[label.config["method"]["name"]].network

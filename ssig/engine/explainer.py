@@ -47,6 +47,7 @@ class MethodExplainer:
         references: `count -> References`, for the methods that compare with images of the data set.
         fresh: gives a plain copy of the network, as it was loaded; None where there is no way to one.
         kept: what metrics keep between batches.
+        plain: gives the plain network, for a method that wants it.
     """
 
     device: Device
@@ -61,6 +62,7 @@ class MethodExplainer:
     references: Callable[[int], References | None] = no_references
     fresh: Callable[[], nn.Module] | None = None
     kept: Memo = field(default_factory=lambda: Memo(MOST_KEPT))
+    plain: Callable[[], Callable[[Tensor], Tensor]] | None = None
 
     def maps(
         self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
@@ -74,7 +76,7 @@ class MethodExplainer:
 
         def jobs() -> Iterator[Job[int]]:
             for span, budget in groups(len(images), replica.micro_batch):
-                job = self._job(images[span], targets[span], rows[span], draw, budget, references)
+                job = self._job(images[span], targets[span], rows[span], draw, budget, references, network)
                 yield Job(span.start, _map(job.steps), job.targets, job.score)
 
         if network is None:
@@ -95,12 +97,28 @@ class MethodExplainer:
         return found
 
     def _job(
-        self, images: Tensor, targets: Tensor, rows: Tensor, draw: int, budget: int, references: References | None
+        self,
+        images: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        draw: int,
+        budget: int,
+        references: References | None,
+        network: Callable[[Tensor], Tensor] | None = None,
     ) -> Job[None]:
         streams = tuple(self._stream(row, draw) for row in rows.tolist())
         images = images.to(self.device.replica.device)
-        group = group_of(self.options, images, targets, streams, mean=self.mean, score=self.score)
-        return method_job(None, self.spec, self.options, replace(group, budget=budget, references=references))
+        if not self.spec.network:
+            network = None
+        elif network is None:
+            network = self.device.replica.model if self.plain is None else self.plain()
+        group = replace(
+            group_of(self.options, images, targets, streams, mean=self.mean, score=self.score),
+            budget=budget,
+            references=references,
+            network=network,
+        )
+        return method_job(None, self.spec, self.options, group)
 
     def _stream(self, row: int, draw: int) -> Stream:
         shard, key = self.keys[row]

@@ -64,7 +64,11 @@ def try_method(
     references = None
     if spec.references(options) and logits is not None:
         references = References(image.flip(-1), logits)
-    group = replace(group_of(options, image, targets, streams, mean=mean, score=score), references=references)
+    group = replace(
+        group_of(options, image, targets, streams, mean=mean, score=score),
+        references=references,
+        network=replica.model if spec.network else None,
+    )
     try:
         _run(spec, options, group, replica)
     except _NetworkError as error:

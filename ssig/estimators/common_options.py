@@ -35,9 +35,9 @@ class CommonOptions:
     regions: str = option("none", "the map's mean over each segment of the image", choices=REGIONS)
 
 
-def known_sampler(name: str) -> str | None:
-    """What is allowed if `name` is no sampler, else None."""
-    return None if sampler(name) else "one of " + ", ".join(SAMPLER_NAMES)
+def known_sampler(name: str) -> tuple[str, ...] | None:
+    """The names of the samplers if `name` is none, else None."""
+    return None if sampler(name) else SAMPLER_NAMES
 
 
 def samples_option(default: int = 32) -> int:

@@ -49,10 +49,10 @@ BASELINES = {"black-white": 2, "extremes": 2, ONE: 1}
 MAX = "max"
 
 
-def known_base(name: str) -> str | None:
-    """What is allowed if `name` is no method whose map can grow, else None."""
+def known_base(name: str) -> list[str] | None:
+    """The methods whose map can grow if `name` is none of them, else None."""
     allowed = [known for known in METHODS.names() if known != NAME]
-    return None if name in allowed else "one of " + ", ".join(allowed)
+    return None if name in allowed else allowed
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,31 @@
-"""Networks by name: loading, preprocessing, and the way to a worker."""
+"""Networks by name: loading, preprocessing, and the way to a worker.
 
-from ssig.models.geometry import Box, Geometry, mask_to_input, to_input
-from ssig.models.hashing import hash_state
-from ssig.models.loading import ModelState, ModelWarning, export, load_model, resolve, restore
-from ssig.models.model import PREPARATION_REVISION, Model
+Names are imported when they are first used, so that a module of this package which needs no torch imports none.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssig.models.geometry import Box, Geometry, mask_to_input, to_input
+    from ssig.models.hashing import hash_state
+    from ssig.models.loading import ModelState, ModelWarning, export, load_model, resolve, restore
+    from ssig.models.model import PREPARATION_REVISION, Model
+
+_HOMES = {
+    **dict.fromkeys(("Box", "Geometry", "mask_to_input", "to_input"), "geometry"),
+    "hash_state": "hashing",
+    **dict.fromkeys(("ModelState", "ModelWarning", "export", "load_model", "resolve", "restore"), "loading"),
+    **dict.fromkeys(("PREPARATION_REVISION", "Model"), "model"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "PREPARATION_REVISION",

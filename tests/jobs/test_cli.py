@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import assignment, choice
+import ssig
+from jobs.commands.choices import assignment, choice
 from ssig.errors import UsageError
 from ssig.registry import METHODS, METRICS
 
@@ -25,7 +26,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 COMMANDS = [
-    *("demo", "attribute", "evaluate", "report", "status", "audit", "argument"),
+    *("demo", "attribute", "evaluate", "report", "status", "audit", "paper"),
     *("pack", "submit", "methods", "metrics"),
 ]
 
@@ -34,10 +35,21 @@ def test_help_lists_every_command_and_each_helps(cli: Cli) -> None:
     listing = cli("--help")
     assert listing.code == 0
     for command in COMMANDS:
-        assert command in listing.out
+        assert f"  {command}" in listing.out
         helped = cli(command, "--help")
         assert helped.code == 0
         assert "Usage" in helped.out
+
+
+def test_the_version_is_told(cli: Cli) -> None:
+    assert cli("--version") == (0, f"ssig {ssig.__version__}\n", "")
+
+
+def test_the_old_name_of_paper_still_works_and_is_not_listed(cli: Cli) -> None:
+    assert "argument" not in cli("--help").out
+    old, new = cli("argument", "--help"), cli("paper", "--help")
+    assert old.code == 0
+    assert old.out.replace("ssig argument", "ssig paper") == new.out
 
 
 @pytest.mark.parametrize("kind", ["methods", "metrics"])
@@ -66,10 +78,11 @@ def test_listings_cut_nothing_on_a_narrow_terminal(cli: Cli, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attribute"], "dataset"),
+        (["attribute"], "--shards"),
+        (["attribute", "--shards", "missing.tar"], "--out"),
         (["attribute", "--shards", "missing.tar", "--out", "x"], "missing.tar"),
-        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ssigg"], "ssig-signed"),
-        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:stepz=3"], "methods.ig.stepz"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ssigg"], "did you mean ssig?"),
+        (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:stepz=3"], "--method ig:stepz"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:steps"], "--method"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--metric", "nope"], "insertion"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--set", "actors"], "--set"),

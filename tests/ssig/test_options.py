@@ -31,15 +31,15 @@ def test_defaults_and_given_values() -> None:
     [
         ({"stepz": 1}, "x.stepz", "steps"),
         ({"steps": 0}, "x.steps", "at least 1"),
-        ({"steps": 1.5}, "x.steps", "int"),
-        ({"steps": True}, "x.steps", "int"),
-        ({"steps": "4"}, "x.steps", "int"),
+        ({"steps": 1.5}, "x.steps", "a whole number"),
+        ({"steps": True}, "x.steps", "a whole number"),
+        ({"steps": "4"}, "x.steps", "a whole number"),
         ({"width": 0}, "x.width", "above 0"),
         ({"width": 3}, "x.width", "at most 2"),
-        ({"width": float("nan")}, "x.width", "float"),
+        ({"width": float("nan")}, "x.width", "a number"),
         ({"rule": "c"}, "x.rule", "one of a, b"),
         ({"baseline": "grey"}, "x.baseline", "mean"),
-        ({"baseline": []}, "x.baseline", "list of float"),
+        ({"baseline": []}, "x.baseline", "a list of numbers"),
     ],
 )
 def test_errors_name_the_field_and_what_is_allowed(given: dict[str, object], field: str, allowed: str) -> None:
@@ -59,6 +59,6 @@ def test_errors_survive_a_process_border() -> None:
 
 def test_options_are_documented() -> None:
     described = {doc.name: doc for doc in describe(Example)}
-    assert described["steps"].allowed == "int (at least 1)"
+    assert described["steps"].allowed == "a whole number, at least 1"
     assert described["rule"].type == "str or null"
     assert described["width"].default == 0.5

@@ -1,4 +1,4 @@
-"""`ssig argument` on a tiny network: the record, the figures, the page."""
+"""`ssig paper` on a tiny network: the record, the figures, the page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         partial(ssig.acceleration.ready_replica.ready_replica, micro_batch=8),
     )
     shard = write_tar(tmp_path / "a.tar", [*members(0, 8), *BROKEN])
-    cli: Cli = command_line(monkeypatch, capsys, "argument")
+    cli: Cli = command_line(monkeypatch, capsys, "paper")
     usual = ("--shards", shard, "--model", "networks:tiny", "--samples", 2, "--draws", 1, "--out", tmp_path / "out")
     return lambda *arguments: cli(*usual, *arguments)
 
@@ -137,7 +137,7 @@ def test_shards_without_an_image_are_refused(
 ) -> None:
     monkeypatch.syspath_prepend(str(SUPPORT))
     shard = write_tar(tmp_path / "b.tar", BROKEN)
-    cli = command_line(monkeypatch, capsys, "argument")
+    cli = command_line(monkeypatch, capsys, "paper")
     result = cli("--shards", shard, "--model", "networks:tiny", "--out", tmp_path / "out")
     assert result.code == 2
     assert "undecodable" in result.err

@@ -15,7 +15,5 @@ def test_a_local_path_must_be_seen_by_every_actor_and_a_url_need_not() -> None:
     check_shared(executor, member, "/data/run", "logs/a.jsonl")
     executor.shares_files = False
     check_shared(executor, member, "s3://bucket/run", "logs/a.jsonl")
-    with pytest.raises(
-        RunError, match=r"output\.path: /data/run is a local path that far does not see; give a"
-    ):
+    with pytest.raises(RunError, match=r"output\.path: /data/run is a local path that far does not see; give a"):
         check_shared(executor, member, "/data/run", "logs/a.jsonl")

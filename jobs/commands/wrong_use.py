@@ -1,0 +1,117 @@
+"""What is said of a command line that typer refuses: what, where, what is allowed and what to type, in our words."""
+
+from __future__ import annotations
+
+import copy
+import re
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from ssig.errors import NOTHING, UsageError
+from ssig.options import in_words
+
+
+class Group(TyperGroup):
+    """Commands of which an unknown one gets the nearest known, and which show their help where none is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = [known for known, command in self.commands.items() if not command.hidden]
+            raise UsageError("command", name, f"the commands that `{ctx.command_path} --help` lists", known=known)
+        return super().resolve_command(ctx, args)
+
+
+def refused(error: TyperException) -> UsageError:
+    """The error of a command line that typer refused; kinds are told by name, since their classes are private."""
+    kind, context, param = type(error).__name__, getattr(error, "ctx", None), getattr(error, "param", None)
+    command = context.command_path if context is not None else "ssig"
+    if kind == "NoSuchOption":
+        name = str(getattr(error, "option_name", ""))
+        allowed = f"the options that `{command} --help` lists"
+        return UsageError(command, name, allowed, known=_options(context))
+    if kind == "MissingParameter" and param is not None:
+        typed = f"type `{command} {_typed(param)}`"
+        return UsageError(_name(param), NOTHING, f"{_sentence(param.help)}; {typed}")
+    if kind == "BadParameter" and param is not None:
+        return UsageError(_name(param), _input(error), _allowed(param))
+    if kind == "BadOptionUsage":
+        name = str(getattr(error, "option_name", ""))
+        if "does not take" in error.message:
+            return UsageError(name, "a value", f"no value: type `{name}` alone")
+        return UsageError(name, NOTHING, f"a value: type `{name} VALUE`; `--help` says which")
+    extra = re.search(r" \((.*)\)$", error.message, re.DOTALL)
+    return UsageError(command, extra[1] if extra else "a wrong command line", f"what `{command} --help` shows")
+
+
+@contextmanager
+def named_as_typed(options: Mapping[str, str]) -> Iterator[None]:
+    """Errors of fields name the option that gave them: ``--limit`` in place of ``dataset.limit``.
+
+    Args:
+        options: field -> option, of those that were given.
+    """
+    try:
+        yield
+    except UsageError as error:
+        field = next((field for field in options if f"{error.field}.".startswith(f"{field}.")), None)
+        if field is None:
+            raise
+        renamed = copy.copy(error)
+        renamed.field = options[field] + _choice(error.field.split(".")[1:] if field in ("methods", "metrics") else [])
+        renamed.args = (renamed.field + str(error).removeprefix(error.field),)
+        raise renamed from None
+
+
+def _choice(parts: Sequence[str]) -> str:
+    """An option of a method or metric as it is typed: `` ssig:samples``; nothing where it is the choice itself."""
+    return f" {parts[0]}:{parts[1]}" if len(parts) == 2 else ""
+
+
+def _names(param: Any) -> list[str]:
+    return [*param.opts, *param.secondary_opts]
+
+
+def _options(context: Any) -> list[str]:
+    if context is None:
+        return []
+    return [name for param in context.command.get_params(context) for name in _names(param) if name.startswith("-")]
+
+
+def _name(param: Any) -> str:
+    """A parameter as it is typed: the option, or the argument's place in the usage line."""
+    return str(param.opts[0] if param.param_type_name == "option" else param.metavar or param.name.upper())
+
+
+def _typed(param: Any) -> str:
+    value = param.metavar or "VALUE"
+    return f"{param.opts[0]} {value}" if param.param_type_name == "option" else str(value)
+
+
+def _sentence(text: str | None) -> str:
+    """A help text as a part of a sentence."""
+    text = (text or "a value").rstrip(".")
+    return text[0].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+
+
+def _input(error: TyperException) -> object:
+    """The value that was refused, from what pydantic says of it."""
+    cause = error.__cause__
+    problems = cause.errors() if cause is not None and hasattr(cause, "errors") else []
+    return problems[0]["input"] if problems else "a value that cannot be read"
+
+
+def _allowed(param: Any) -> str:
+    descriptor = param.type_descriptor
+    kinds = [descriptor.annotation, *typing.get_args(descriptor.annotation)]
+    kind = next((name for name, known in (("int", int), ("float", float), ("bool", bool)) if known in kinds), "str")
+    info = descriptor.parameter_info
+    return in_words([kind], (), info.min, None, info.max)

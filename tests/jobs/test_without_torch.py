@@ -1,0 +1,71 @@
+"""What needs no network is answered without importing torch, which takes seconds and 500 MB."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SLOW = ("torch", "torchvision", "timm", "ray", "scipy", "sklearn", "skimage", "matplotlib")
+# Tells who imports one of them first: the innermost file of ours on the stack.
+WATCH = f"""
+import sys, traceback
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in {SLOW!r}:
+            ours = [f"{{frame.filename}}:{{frame.lineno}}" for frame in traceback.extract_stack()
+                    if frame.filename.startswith({str(ROOT)!r})]
+            print(f"IMPORTED {{name}} by {{ours[-1] if ours else 'a library'}}", file=sys.stderr)
+sys.meta_path.insert(0, Watch())
+from ssig.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["attribute", "--help"], 0),
+        (["methods"], 0),
+        (["methods", "ig", "--json"], 0),
+        (["metrics", "--json"], 0),
+        (["metrics", "deltion"], 2),
+        (["nonsense"], 2),
+        (["attribute"], 2),
+        (["attribute", "--shards", "a.tar", "--out", "run", "--method", "sigg"], 2),
+        (["attribute", "--shards", "a.tar", "--out", "run", "--method", "ig:stepz=3"], 2),
+        (["attribute", "--shards", "a.tar", "--out", "run", "--method", "ig", "--metric", "deletion:steps=0"], 2),
+        (["attribute", "--shards", "a.tar", "--out", "run", "--precision", "fp8"], 2),
+        (["evaluate", "run", "--metric", "deltion"], 2),
+    ],
+)
+def test_it_is_answered_without_slow_imports(arguments: list[str], code: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line for line in done.stderr.splitlines() if line.startswith("IMPORTED")] == []
+    assert done.returncode == code, done.stderr
+
+
+def test_an_import_of_torch_is_noticed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH.replace("main()\n", "import ssig.methods\n")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "IMPORTED torch by " in done.stderr
+    assert f"{ROOT}/ssig/" in done.stderr
