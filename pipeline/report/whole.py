@@ -71,7 +71,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """Of one method: each number, and its resamples (R,)."""
+    """The numbers of one method, each with its resamples (R,)."""
 
     value: Mapping[str, float]
     drawn: Mapping[str, np.ndarray]
