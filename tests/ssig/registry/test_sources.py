@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import ssig
-from ssig.catalogue import METHOD, imported
+from ssig.catalogue import imported
 from ssig.errors import UsageError
 from ssig.metrics.information.processes import in_order, shutdown
 from ssig.models import export, load_model, restore
@@ -67,7 +67,7 @@ def test_a_method_of_a_file_is_found_and_runs(mine: Path, images: Tensor, cnn: t
 
 
 def test_a_method_of_a_file_is_shown(mine: Path) -> None:
-    record = imported(METHOD, f"{mine}:double")
+    record = imported("method", f"{mine}:double")
     assert (record["name"], record["gradients"]) == ("double", None)
     assert "factor" in [option["name"] for option in record["options"]]
 
