@@ -96,13 +96,11 @@ def metric_of(run: Run, model: str, source: Source) -> MetricSpec | None:
     ]
     if source.evaluation is None:
         configs = [config for (owner, _), config in run.config.items() if owner == model]
-    for config in configs:
-        if source.metric in config.get("metrics", {}):
-            try:
-                return known_metric(config, source.metric)
-            except UsageError:
-                return None
-    return None
+    own = next((config for config in configs if source.metric in config.get("metrics", {})), {})
+    try:
+        return known_metric(own, source.metric)
+    except UsageError:
+        return None
 
 
 def parsed(run: Run, model: str, source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:

@@ -77,7 +77,7 @@ def test_options_come_from_the_parameters() -> None:
     own = {doc.name: doc for doc in describe(spec.options) if doc.name not in CommonOptions.__dataclass_fields__}
     assert list(own) == ["steps", "rule", "sizes", "layer", "loose"]
     assert (own["steps"].type, own["steps"].default, own["steps"].doc) == ("int", 8, "how many points")
-    assert own["rule"].allowed == "str (one of left, right)"
+    assert own["rule"].allowed == "one of left, right"
     assert own["sizes"].default == [3, 5]
     assert spec.parse({"layer": "a", "sizes": [1]}).sizes == (1,)
     for wrong in ({"steps": "many"}, {"rule": "middle"}, {"stepz": 1}, {"loose": "x"}):
