@@ -32,11 +32,9 @@ EXCEPTED = {
     # for a while
     "ssig/api.py:_attribute",
     "ssig/engine/jobs.py:method_job",
-    "pipeline/checks/audit.py",
     "pipeline/driver/actor.py:AttributionActor.__init__",
     "pipeline/driver/dispatch.py",
     "pipeline/driver/dispatch.py:Dispatch.__init__",
-    "pipeline/run/reader.py",
     "pipeline/unit/measuring.py:evaluate",
 }
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.checks.audit import AuditResult, Finding, Kind, audit
+from pipeline.checks.audit import audit
+from pipeline.checks.findings import AuditResult, Finding, Kind
 from pipeline.run.deletion import measured_from
-from pipeline.run.labels import Label, recorded_evaluations, recorded_labels
+from pipeline.run.directory import RunDirectory
+from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
-from pipeline.run.records import RefusedError, open_run_record, refuse_earlier
+from pipeline.run.records import RefusedError
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 
@@ -47,7 +49,8 @@ def repair(run: str) -> Repair:
         OSError: the storage does not answer; a repair that was cut off can be begun again.
     """
     storage = open_storage(run)
-    record = open_run_record(storage)
+    directory = RunDirectory(storage)
+    directory.opened()
     with Lease(storage) as lease:
         found = audit(run)
         records = [finding.message for finding in found.findings if finding.kind is Kind.RECORD]
@@ -63,10 +66,10 @@ def repair(run: str) -> Repair:
                 )
             )
         if any(finding.kind is Kind.DAMAGED for finding in found.findings):
-            refuse_earlier(storage, record)
+            directory.refuse_earlier()
         lease.verify()  # the audit may have taken long, and this process may have stood still
-        evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
-        done = [*_uncommit(storage, found.findings, evaluations), *_clear(storage, found.findings)]
+        directory.refresh()
+        done = [*_uncommit(storage, found.findings, directory.evaluations), *_clear(storage, found.findings)]
     left = [_why_left(finding) for finding in found.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
     return Repair(found, done, left, sound=all(finding.kind is Kind.ORPHAN for finding in found.findings))
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.run.commit import commits
-from pipeline.run.labels import recorded_evaluations, recorded_labels
+from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import holder
-from pipeline.run.records import open_run_record, run_manifest
 from pipeline.storage import open_storage
 
 
@@ -48,19 +45,18 @@ def status(run: str) -> RunStatus:
         UsageError: there is no run.
         RefusedError: its files are not ours.
     """
-    storage = open_storage(run)
-    open_run_record(storage)
-    manifest = run_manifest(storage)
-    labels = []
-    own = recorded_labels(storage)
-    for label in (*own, *recorded_evaluations(storage, own)):
-        counts: Counter[str] = Counter()
-        done = 0
-        for _, commit in commits(storage, label):
-            done += commit.fingerprint == label.fingerprint
-            counts.update(commit.statuses)
-        labels.append(
-            LabelStatus(label.model, label.method, label.evaluation, done, manifest.unit_count, dict(counts))
+    directory = RunDirectory(open_storage(run))
+    directory.opened()
+    manifest = directory.manifest
+    labels = [
+        LabelStatus(
+            label.model,
+            label.method,
+            label.evaluation,
+            directory.done_count(label),
+            manifest.unit_count,
+            directory.counts(label),
         )
-    quarantined = sum(1 for _ in storage.list("quarantine"))
-    return RunStatus(storage.root, len(manifest), labels, quarantined, holder(storage))
+        for label in (*directory.labels, *directory.evaluations)
+    ]
+    return RunStatus(directory.root, len(manifest), labels, directory.quarantined, holder(directory.storage))

@@ -10,7 +10,6 @@ where it stopped; another option under the same name is refused. Nothing of the 
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -24,16 +23,14 @@ from pipeline.driver.remaining import units_to_do
 from pipeline.driver.resources import shape
 from pipeline.driver.schedule import Work
 from pipeline.job.configuration import EvaluationJob, metrics_config
-from pipeline.run.commit import commits, proven_labels
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.differences import refuse_differences, refuse_other_options
+from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
 from pipeline.run.labels import (
     OF_THE_RUN,
     Label,
     evaluation_label,
-    recorded_evaluations,
-    recorded_labels,
     with_all_options,
 )
 from pipeline.run.layout import config_name
@@ -41,20 +38,15 @@ from pipeline.run.lease import Lease
 from pipeline.run.maps import MAPS_WANTED
 from pipeline.run.records import (
     RefusedError,
-    canonical,
+    fingerprint_of,
     machine,
     measured_by,
-    open_run_record,
-    read_json,
-    refuse_earlier,
     revisions,
     revisions_of,
-    run_manifest,
     versions,
 )
 from pipeline.run.trust import import_from_here, owner_of, refuse_foreign_code
 from pipeline.shards import manifest as manifests
-from pipeline.shards.manifest import Manifest
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
@@ -81,27 +73,27 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     """
     progress = Progress()
     storage = open_storage(run)
-    record = open_run_record(storage)
-    refuse_earlier(storage, record)
-    manifest = run_manifest(storage)
+    directory = RunDirectory(storage)
+    directory.refuse_earlier()
+    record = directory.required_record()
+    manifest = directory.manifest
     if changed := manifests.verify_shards(manifest):
         raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
-    recorded = recorded_labels(storage)
-    bases = _bases(storage, recorded, job)
-    others = [one for one in recorded_evaluations(storage, recorded) if one.evaluation == job.title]
-    labels = [_label(storage, job, base, others) for base in bases]
+    bases = _bases(directory, job)
+    others = [one for one in directory.evaluations if one.evaluation == job.title]
+    labels = [_label(job, base, others) for base in bases]
     named = [
         (f"evaluation {job.title!r} of method {other.method!r}", measured_by(completed(other.config)))
         for other in others
         if other.model == bases[0].model
     ]
     refuse_other_options(measured_by(labels[0].config), named, NEW_NAME)
-    works = _works(storage, manifest, bases, labels)
-    undone = units_to_do(storage, manifest, bases)
+    works = _works(directory, bases, labels)
+    undone = directory.remaining(bases)
     if undone:
         listener(progress, f"{len(undone)} units of the run are not done; they can be evaluated when they are")
     if not works:
-        return finish(storage, manifest, labels, listener, progress)
+        return finish(directory, labels, listener, progress)
     model = _model(storage, bases[0], job, listener, progress)
     progress.phase = "starting Ray"
     listener(progress, None)
@@ -109,20 +101,21 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
         size = shape(job.actors, joined.nodes, joined.grows)
         with Lease(storage) as lease:
             for label in labels:
-                name = config_name(label.model, label.method, label.evaluation)
-                storage.create(name, to_json(_record(label), indent=1).encode())
-            works = _works(storage, manifest, bases, labels)
+                storage.create(label.config_name, to_json(_record(label), indent=1).encode())
+            directory.refresh()
+            works = _works(directory, bases, labels)
             forget_given_up(storage, (work.unit for work in works))
-            pool = pool_of(job.actors, record["seed"], storage, labels, model, size, Evaluator)
+            pool = pool_of(job.actors, record.seed, storage, labels, model, size, Evaluator)
             timeout = job.actors.unit_timeout
-            proven = proven_labels(storage, labels)
+            proven = directory.proven(labels)
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
-            return finish(storage, manifest, labels, listener, progress, dispatch.ending)
+            return finish(directory, labels, listener, progress, dispatch.ending)
 
 
-def _bases(storage: Storage, labels: Sequence[Label], job: EvaluationJob) -> list[Label]:
+def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:
     """Those of the run's labels that are to be evaluated: of one model, network and target."""
+    labels = directory.labels
     models = sorted({label.model for label in labels})
     if job.model is None and len(models) > 1:
         raise UsageError("model", None, models)
@@ -134,7 +127,7 @@ def _bases(storage: Storage, labels: Sequence[Label], job: EvaluationJob) -> lis
         if method not in methods:
             raise UsageError("methods", method, methods)
     if not labels:
-        raise UsageError("run", storage.root, "a run with at least one configured method")
+        raise UsageError("run", directory.root, "a run with at least one configured method")
     chosen = [with_all_options(label) for label in labels if label.method in (job.methods or methods)]
     for label in chosen:
         if label.config["maps"] == "none":
@@ -144,18 +137,17 @@ def _bases(storage: Storage, labels: Sequence[Label], job: EvaluationJob) -> lis
             raise UsageError("methods", [chosen[0].method, label.method], allowed)
         if revisions_of(label.config)["preparation"] != PREPARATION_REVISION:
             raise RefusedError(
-                f"{storage.root}: label {label.method!r} was run by a version that prepares networks in another way "
+                f"{directory.root}: label {label.method!r} was run by a version that prepares networks in another way "
                 f"(revision {revisions_of(label.config)['preparation']}, now {PREPARATION_REVISION}): evaluate it "
                 "with that version, or attribute again to a new output path"
             )
     return chosen
 
 
-def _label(storage: Storage, job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Label:
+def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Label:
     """The evaluation of a label, as recorded where it is.
 
     Args:
-        storage: the run.
         job: the metrics.
         base: the run's label.
         others: what is recorded under the evaluation's name.
@@ -172,9 +164,9 @@ def _label(storage: Storage, job: EvaluationJob, base: Label, others: Sequence[L
         "metrics": metrics_config(job.metrics),
         "revisions": revisions(None, [metric.name for metric in job.metrics]),
     }
-    name = config_name(base.model, base.method, job.title)
-    if storage.entry(name) is not None:
-        config = completed(read_json(storage, name))
+    same = [other for other in others if (other.model, other.method) == (base.model, base.method)]
+    if same:
+        config = completed(_own(same[0]))
         refuse_differences(config, as_read(frozen), f"evaluation {job.title!r} exists with other settings", NEW_NAME)
         return evaluation_label(base, config)
     columns = others[0].config["columns"] if others else list(frozen["metrics"])
@@ -186,7 +178,7 @@ def _label(storage: Storage, job: EvaluationJob, base: Label, others: Sequence[L
         )
     config = {
         **frozen,
-        "fingerprint": hashlib.sha256(canonical(frozen)).hexdigest(),
+        "fingerprint": fingerprint_of(frozen),
         "columns": columns,
         "batch": uuid.uuid4().hex[:12],
     }
@@ -195,19 +187,20 @@ def _label(storage: Storage, job: EvaluationJob, base: Label, others: Sequence[L
 
 def _record(label: Label) -> dict[str, Any]:
     """What is recorded of an evaluation's label."""
-    own = {name: value for name, value in label.config.items() if name not in OF_THE_RUN}
-    return {**own, "versions": versions(), "machine": dict(machine())}
+    return {**_own(label), "versions": versions(), "machine": dict(machine())}
 
 
-def _works(storage: Storage, manifest: Manifest, bases: Sequence[Label], labels: Sequence[Label]) -> list[Work]:
+def _own(label: Label) -> dict[str, Any]:
+    """The part of an evaluation's configuration that is not that of the run's label."""
+    return {name: value for name, value in label.config.items() if name not in OF_THE_RUN}
+
+
+def _works(directory: RunDirectory, bases: Sequence[Label], labels: Sequence[Label]) -> list[Work]:
     """The units that are committed in the run and not here, with the labels."""
-    there = {
-        base.method: {commit.unit for _, commit in commits(storage, base) if commit.fingerprint == base.fingerprint}
-        for base in bases
-    }
+    of_method = {base.method: base for base in bases}
     works = []
-    for work in units_to_do(storage, manifest, labels):
-        ready = tuple(method for method in work.labels if work.unit in there[method])
+    for work in units_to_do(directory, labels):
+        ready = tuple(method for method in work.labels if directory.done(work.unit, of_method[method]))
         if ready:
             works.append(Work(work.unit, ready, work.size))
     return works

@@ -15,65 +15,55 @@ from pipeline.driver.frozen import label_config, run_record
 from pipeline.job.configuration import Job
 from pipeline.report.reference import check_reference
 from pipeline.run.differences import refuse_differences, refuse_other_options
+from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
-from pipeline.run.labels import Label, recorded_labels, with_all_options
-from pipeline.run.layout import (
-    MANIFEST,
-    OURS,
-    RUN,
-    config_name,
-)
+from pipeline.run.labels import Label, with_all_options
+from pipeline.run.layout import MANIFEST, OURS, RUN, shard_fault_name
 from pipeline.run.lease import Lease, LeaseHeldError
 from pipeline.run.records import (
     RefusedError,
     is_current,
     machine,
     measured_by,
-    read_json,
-    read_run,
-    refuse_earlier,
     revisions_of,
-    run_manifest,
 )
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
-from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import as_read, to_json
 from ssig.errors import UsageError
 from ssig.models import Model
 
 
-def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest | None:
+def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Manifest | None:
     """The manifest of the run in the output directory, None if there is no run yet.
 
     Raises:
         RefusedError: the directory holds a run of other data or settings, or its shards have changed.
         UsageError: the directory holds something that is no run.
     """
-    record = read_run(storage)
-    if record is None:
-        strange = next((e.name for e in storage.list() if e.name.split("/")[0] not in OURS), None)
+    if directory.document is None:
+        strange = next((e.name for e in directory.storage.list() if e.name.split("/")[0] not in OURS), None)
         if strange is not None:
-            raise UsageError("output.path", storage.root, f"an empty directory or a run (it holds {strange})")
+            raise UsageError("output.path", directory.root, f"an empty directory or a run (it holds {strange})")
         return None
-    refuse_earlier(storage, record)
-    _check_record(storage, record)
-    recorded_urls = [shard["url"] for shard in record["dataset"]["shards"]]
+    directory.refuse_earlier()
+    record = directory.required_record()
+    recorded_urls = [shard.url for shard in record.dataset.shards]
     # A limit may be reached before the last shard is read.
     wanted = list(shards)[: len(recorded_urls)] if job.dataset.limit is not None else list(shards)
     refuse_differences(
         {
-            "dataset": {"shards": recorded_urls, "limit": record["dataset"]["limit"]},
-            "seed": record["seed"],
-            "unit_size": record["unit_size"],
+            "dataset": {"shards": recorded_urls, "limit": record.dataset.limit},
+            "seed": record.seed,
+            "unit_size": record.unit_size,
         },
         {"dataset": {"shards": wanted, "limit": job.dataset.limit}, "seed": job.seed, "unit_size": job.unit_size},
-        f"{storage.root} holds a run with other settings",
+        f"{directory.root} holds a run with other settings",
         "give another output path, or the run's own settings",
     )
-    manifest = run_manifest(storage)
-    if manifest.hash != record["dataset"]["manifest_hash"]:
-        raise RefusedError(f"{storage.root}/{MANIFEST}: its hash is not the one in {RUN}")
+    manifest = directory.manifest
+    if manifest.hash != record.dataset.manifest_hash:
+        raise RefusedError(f"{directory.root}/{MANIFEST}: its hash is not the one in {RUN}")
     changed = manifests.verify_shards(manifest)
     if changed:
         raise RefusedError(
@@ -82,24 +72,13 @@ def check_output(job: Job, storage: Storage, shards: Sequence[str]) -> Manifest 
     return manifest
 
 
-def _check_record(storage: Storage, record: Mapping[str, Any]) -> None:
-    """Refuses a `run.json` that lacks what a run is known by."""
-    try:
-        dataset = record["dataset"]
-        (*(shard["url"] for shard in dataset["shards"]), dataset["limit"], dataset["manifest_hash"])
-        (record["seed"], record["unit_size"])
-    except KeyError as missing:
-        raise RefusedError(f"{storage.root}/{RUN}: no field {missing}; this is no run of ours") from None
-    except TypeError as error:
-        raise RefusedError(f"{storage.root}/{RUN}: its data set is not that of a run ({error})") from None
-
-
-def record_run(job: Job, storage: Storage, shards: Sequence[str], lease: Lease | None = None) -> Manifest:
+def record_run(job: Job, directory: RunDirectory, shards: Sequence[str], lease: Lease | None = None) -> Manifest:
     """Builds the manifest and freezes the run; `run.json` goes last and makes it one.
 
     Raises:
         LeaseHeldError: another driver has recorded the run meanwhile: this one stood still for longer than its lease.
     """
+    storage = directory.storage
     manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
     fault_points.point("before-manifest", storage.root)
     if not manifest.save(storage):
@@ -112,10 +91,11 @@ def record_run(job: Job, storage: Storage, shards: Sequence[str], lease: Lease |
         manifest.save(storage)
     fault_points.point("after-manifest", storage.root)
     for number, fault in enumerate(manifest.quarantine):
-        storage.put(f"quarantine/shard-{number:06d}.json", to_json({**asdict(fault), "attempts": 1}).encode())
+        storage.put(shard_fault_name(number), to_json({**asdict(fault), "attempts": 1}).encode())
     if not storage.create(RUN, to_json(run_record(job, manifest), indent=1).encode()):
         raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
     fault_points.point("after-run-record", storage.root)
+    directory.keep(manifest)
     return manifest
 
 
@@ -126,10 +106,10 @@ def check_target(job: Job, model: Model) -> None:
         raise UsageError("model.target", target, f"label, predicted, or a class below {classes}")
 
 
-def check_report(job: Job, storage: Storage) -> None:
+def check_report(job: Job, directory: RunDirectory) -> None:
     """Raises a `UsageError` if a job's `report.reference` is no label of its own, nor of its model in the run."""
     if job.report.reference is not None:
-        there = [label.method for label in recorded_labels(storage) if label.model == job.model_label]
+        there = [label.method for label in directory.labels if label.model == job.model_label]
         own = [method.title for method in job.methods]
         check_reference("report.reference", job.report.reference, [*own, *there])
 
@@ -162,20 +142,20 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
     ]
 
 
-def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
+def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label]:
     """The labels to work on: those asked for, as recorded where they are, and the model's others in the run.
 
     Raises:
         RefusedError: a label exists with other settings, or the run has others that it cannot lie or be compared with.
     """
-    others = recorded_labels(storage)
+    others = directory.labels
+    there = {other.config_name: other for other in others}
     wanted = {}
     for label in labels:
-        name = config_name(label.model, label.method)
-        if storage.entry(name) is None:
+        if label.config_name not in there:
             wanted[label.method] = label
             continue
-        recorded = Label(label.model, label.method, completed(read_json(storage, name)))
+        recorded = with_all_options(there[label.config_name])
         refuse_differences(
             recorded.config,
             as_read(label.config),
@@ -186,7 +166,7 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
         wanted[label.method] = recorded
     _refuse_unlike(wanted.values(), others)
     own = {other.method for other in others if other.model == next(iter(wanted.values())).model}
-    wanted = {name: label if name in own else _placed(storage, label, others) for name, label in wanted.items()}
+    wanted = {name: label if name in own else _placed(directory.root, label, others) for name, label in wanted.items()}
     model = next(iter(wanted.values()))
     for other in map(with_all_options, others):
         same_network = other.config["model"] == as_read(model.config["model"])
@@ -195,7 +175,7 @@ def check_labels(storage: Storage, labels: Iterable[Label]) -> list[Label]:
     return list(wanted.values())
 
 
-def _placed(storage: Storage, label: Label, others: Sequence[Label]) -> Label:
+def _placed(root: str, label: Label, others: Sequence[Label]) -> Label:
     """A new label behind those that the run has, with the columns of their tables.
 
     Raises:
@@ -203,24 +183,24 @@ def _placed(storage: Storage, label: Label, others: Sequence[Label]) -> Label:
     """
     if not others:
         return label
-    stored = {"maps": others[0].config["maps"], "channels": others[0].config["channels"]}
+    stored = {"maps": others[0].settings.maps, "channels": others[0].settings.channels}
     refuse_differences(
         {"output": stored},
         {"output": {name: label.config[name] for name in stored}},
-        f"{storage.root} stores maps in another way than label {label.method!r} asks for",
+        f"{root} stores maps in another way than label {label.method!r} asks for",
         "all maps of a run are read as one table: give the run's own setting, or another output path",
     )
-    columns = others[0].config["columns"]
-    new = [name for name in label.config["metrics"] if name not in columns]
+    columns = others[0].settings.columns
+    new = [name for name in label.settings.metrics if name not in columns]
     if new:
         raise RefusedError(
-            f"{storage.root}: label {label.method!r} asks for {', '.join(new)}, and the run's tables have "
+            f"{root}: label {label.method!r} asks for {', '.join(new)}, and the run's tables have "
             f"{', '.join(columns) or 'no metric'}: all metrics of a run are read as one table, so the first job names "
             f"its columns; leave {'it' if len(new) == 1 else 'them'} out here, and then add: "
             f"ssig evaluate RUN {' '.join(f'--metric {name}' for name in new)}"
         )
-    first = 1 + max(other.config["position"] for other in others)
-    config = {**label.config, "columns": columns, "position": first + label.config["position"]}
+    first = 1 + max(other.settings.position for other in others)
+    config = {**label.config, "columns": columns, "position": first + label.settings.position}
     return Label(label.model, label.method, config)
 
 
@@ -244,8 +224,9 @@ def _network(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": config["model"], "revisions": {"preparation": revisions_of(config)["preparation"]}}
 
 
-def record_labels(storage: Storage, labels: Iterable[Label]) -> None:
+def record_labels(directory: RunDirectory, labels: Iterable[Label]) -> None:
     """Publishes the configurations of new labels."""
     for label in labels:
-        storage.create(config_name(label.model, label.method), to_json(label.config, indent=1).encode())
-    fault_points.point("after-labels", storage.root)
+        directory.storage.create(label.config_name, to_json(label.config, indent=1).encode())
+    directory.refresh()
+    fault_points.point("after-labels", directory.root)

@@ -22,8 +22,8 @@ from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.resources import shape
 from pipeline.job.configuration import Job
-from pipeline.run.commit import proven_labels
 from pipeline.run.deletion import forget_failed, forget_given_up
+from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
@@ -46,10 +46,11 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     """
     fault_points.point("driver-started", job.output.path)
     progress = Progress()
-    storage = open_storage(job.output.path)
+    directory = RunDirectory(open_storage(job.output.path))
+    storage = directory.storage
     shards = expand(job.dataset.shards, Path.cwd())
-    manifest = check_output(job, storage, shards)
-    check_report(job, storage)
+    manifest = check_output(job, directory, shards)
+    check_report(job, directory)
     if manifest is None:
         check_readable(shards)
     chosen = job.model
@@ -59,10 +60,10 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         listener(progress, note)
     labels: list[Label] = []
     if manifest is not None:
-        labels = check_labels(storage, job_labels(job, manifest.hash, model))
-        if not retry_failed and not units_to_do(storage, manifest, labels):
-            record_labels(storage, labels)
-            return finish(storage, manifest, labels, listener, progress, reference=job.report.reference)
+        labels = check_labels(directory, job_labels(job, manifest.hash, model))
+        if not retry_failed and not units_to_do(directory, labels):
+            record_labels(directory, labels)
+            return finish(directory, labels, listener, progress, reference=job.report.reference)
     progress.phase = "trying the methods"
     listener(progress, None)
     try_methods(job, storage, model)
@@ -73,21 +74,21 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         with Lease(storage) as lease:
             fault_points.point("after-lease", storage.root)
             # Another driver may have begun since the directory was looked at.
-            manifest = check_output(job, storage, shards)
+            directory.refresh()
+            manifest = check_output(job, directory, shards)
             if manifest is None:
                 progress.phase = "reading the shards"
                 listener(progress, None)
-                manifest = record_run(job, storage, shards, lease)
-            labels = check_labels(storage, job_labels(job, manifest.hash, model))
-            record_labels(storage, labels)
+                manifest = record_run(job, directory, shards, lease)
+            labels = check_labels(directory, job_labels(job, manifest.hash, model))
+            record_labels(directory, labels)
             if retry_failed:
-                forget_failed(storage, labels)
-            works = units_to_do(storage, manifest, labels)
+                forget_failed(directory, labels)
+            works = units_to_do(directory, labels)
             forget_given_up(storage, (work.unit for work in works))
             pool = pool_of(job.actors, job.seed, storage, labels, model, size)
             timeout = job.actors.unit_timeout
-            proven = proven_labels(storage, labels)
+            proven = directory.proven(labels)
             dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
             dispatch.run()
-            ending = dispatch.ending
-            return finish(storage, manifest, labels, listener, progress, ending, job.report.reference)
+            return finish(directory, labels, listener, progress, dispatch.ending, job.report.reference)

@@ -32,9 +32,8 @@ from pipeline.driver.resources import Shape, places, wording
 from pipeline.driver.schedule import Order, Schedule, Work, time_limit
 from pipeline.driver.telemetry import Telemetry
 from pipeline.job.configuration import Actors, Job
-from pipeline.run.deletion import given_up_name
 from pipeline.run.labels import Label
-from pipeline.run.layout import config_name
+from pipeline.run.layout import config_name, given_up_name, log_name, poison_name
 from pipeline.run.lease import Lease
 from pipeline.run.log import RunLog
 from pipeline.run.publishing import clean_staging
@@ -306,7 +305,7 @@ class Dispatch:
             "attempts": order.work.failures,
         }
         self.log.write("sample quarantined", **record)
-        self._record(f"quarantine/poison-{order.work.unit}-{row.index:06d}.json", record)
+        self._record(poison_name(order.work.unit, row.index), record)
 
     def _give_up(self, order: Order) -> None:
         """Records a unit that stays undone; the summary says so too."""
@@ -382,7 +381,7 @@ class Dispatch:
         """Refuses a local output path that an actor on another node does not share."""
         if is_object_url(self.storage.root) or len(nodes()) == 1:
             return
-        probe = f"logs/{self.attempt}.jsonl"
+        probe = log_name(self.attempt)
         try:
             is_shared = ray.get(member.handle.sees.remote(probe), timeout=SEES_SECONDS)
         except RayActorError:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from pipeline import fault_points
 from pipeline.driver.progress import Listener, Progress
-from pipeline.driver.remaining import units_to_do
-from pipeline.report import build_report, report_is_current
-from pipeline.run.commit import statuses
+from pipeline.report import report_is_current, write_report
+from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
+from pipeline.run.layout import REPORT_PAGE
+from pipeline.run.reader import Run
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Status
 from pipeline.shards.survey import Kind
-from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 
 NOTES = 3  # shards that are named
@@ -64,8 +64,7 @@ class Summary:
 
 
 def finish(
-    storage: Storage,
-    manifest: Manifest,
+    directory: RunDirectory,
     labels: Sequence[Label],
     listener: Listener,
     progress: Progress,
@@ -75,7 +74,7 @@ def finish(
     """Brings the report up to date, and tells from the commit records how labels of a run stand now.
 
     Args:
-        storage, manifest: the run.
+        directory: the run; it is looked at anew.
         labels: those that were worked on.
         listener: told of `progress`.
         progress: what it is told.
@@ -83,21 +82,24 @@ def finish(
         reference: the method that the report compares with; None for that of the report that is there, or the default.
     """
     ending = ending or Ending()
-    fault_points.point("before-report", storage.root)
-    report: str | None = f"{storage.root}/report/index.html"
+    fault_points.point("before-report", directory.root)
+    directory.refresh()
+    report: str | None = f"{directory.root}/{REPORT_PAGE}"
     try:
-        if not report_is_current(storage.root, reference):
+        run = Run(directory)
+        if not report_is_current(run, reference):
             progress.phase = "writing the report"
             listener(progress, None)
-            report = build_report(storage.root, reference)
+            report = write_report(run, reference)
     # Whatever the storage does not take or give: the same command, or `ssig report`, writes it when it does.
     except (OSError, UsageError) as error:
         report = None
         listener(progress, f"the report could not be written: {error}")
-    fault_points.point("after-report", storage.root)
-    found = statuses(storage, labels)
+    fault_points.point("after-report", directory.root)
+    manifest = directory.manifest
+    found = directory.statuses(labels)
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
-    left = len(units_to_do(storage, manifest, labels))
+    left = len(directory.remaining(labels))
     if left and ending.interrupted:
         code = EXIT_INTERRUPTED
     elif left or report is None:
@@ -106,7 +108,7 @@ def finish(
         code = EXIT_FAILED_SAMPLES if failed or manifest.quarantine else EXIT_DONE
     return Summary(
         exit_code=code,
-        run=storage.root,
+        run=directory.root,
         report=report,
         units_to_do=ending.to_do,
         units_done=ending.done,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.job.configuration import Job, MethodChoice, method_config, metrics_config
 from pipeline.run.labels import Label
-from pipeline.run.records import canonical, checksum, revisions, versions
+from pipeline.run.records import checksum, fingerprint_of, revisions, versions
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.fields import SCHEMA_VERSION
 
@@ -66,7 +65,7 @@ def label_config(
         "maps": job.output.maps,
         "channels": job.output.channels,
     }
-    fingerprint = hashlib.sha256(canonical(frozen)).hexdigest()
+    fingerprint = fingerprint_of(frozen)
     columns = [metric.name for metric in job.metrics]
     config = {**frozen, "fingerprint": fingerprint, "columns": columns, **recorded}
     return Label(job.model_label, choice.title, config)

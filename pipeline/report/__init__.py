@@ -14,3 +14,4 @@ if not sys.modules.keys() & {"matplotlib", "IPython"}:
 
 from pipeline.report.build import build_report as build_report
 from pipeline.report.build import report_is_current as report_is_current
+from pipeline.report.build import write_report as write_report

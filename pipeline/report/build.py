@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pipeline.report.contents import REPORT_VERSION, as_json, contents
-from pipeline.report.reference import RECORD, asked_reference, report_record
+from pipeline.report.reference import asked_reference, report_record
 from pipeline.report.render import html, markdown
 from pipeline.report.tables import tables
-from pipeline.run.reader import open_run
-from pipeline.storage import open_storage
+from pipeline.run.layout import REPORT_PAGE, REPORT_RECORD, REPORT_TEXT, report_table
+from pipeline.run.reader import Run, open_run
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
-
-_INDEX = "report/index.html"
 
 
 def build_report(run: str, reference: str | None = None) -> str:
@@ -25,28 +23,27 @@ def build_report(run: str, reference: str | None = None) -> str:
     Raises:
         UsageError: there is no run, it was never configured, its files cannot be read, or it has no such method.
     """
-    opened = open_run(run)
-    if not opened.config:
-        raise UsageError("run", run, "a run with at least one configured method")
-    report = contents(opened, asked_reference(opened, reference))
-    storage = open_storage(run)
-    storage.put(_INDEX, html(opened, report).encode())
-    storage.put("report/report.md", markdown(report).encode())
+    return write_report(open_run(run), reference)
+
+
+def write_report(run: Run, reference: str | None = None) -> str:
+    """`build_report`, of a run that is open."""
+    if not run.config:
+        raise UsageError("run", run.root, "a run with at least one configured method")
+    report = contents(run, asked_reference(run, reference))
+    storage = run.storage
+    storage.put(REPORT_PAGE, html(run, report).encode())
+    storage.put(REPORT_TEXT, markdown(report).encode())
     for name, text in tables(report).items():
-        storage.put(f"report/tables/{name}", text.encode())
+        storage.put(report_table(name), text.encode())
     # The digest goes last: it vouches for the files before it.
-    storage.put(RECORD, (to_json(as_json(report), indent=1) + "\n").encode())
-    return f"{storage.root.rstrip('/')}/{_INDEX}"
+    storage.put(REPORT_RECORD, (to_json(as_json(report), indent=1) + "\n").encode())
+    return f"{storage.root.rstrip('/')}/{REPORT_PAGE}"
 
 
-def report_is_current(run: str, reference: str | None = None) -> bool:
+def report_is_current(run: Run, reference: str | None = None) -> bool:
     """Whether the run has a report, of this version, made from the commits and configurations that it has now, and
-    for this `reference`; None for any.
-
-    Raises:
-        UsageError: there is no run, or one of its records cannot be read.
-    """
-    opened = open_run(run)
-    record = report_record(opened.storage)
+    for this `reference`; None for any."""
+    record = report_record(run.storage)
     made_from = (record.get("schema_version"), record.get("digest"))
-    return made_from == (REPORT_VERSION, opened.digest) and reference in (None, record.get("reference"))
+    return made_from == (REPORT_VERSION, run.digest) and reference in (None, record.get("reference"))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline.report.measurements import Measurements
 from pipeline.run.maps import decode_maps
-from pipeline.run.reader import Run, read_table
+from pipeline.run.reader import Run
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import locate
@@ -171,7 +171,7 @@ def _stored(
     if name is None:
         return {}, None
     columns = ["index", "label", "predicted", "target", "probability", "crop", "map", "map_scale"]
-    table = read_table(run.storage, name, columns)
+    table = run.read(name, columns)
     table = table.filter(pc.equal(table["index"], expected["index"]))
     has_map = "map" in table.column_names and table.num_rows == 1 and table["map_scale"].null_count == 0
     rows = table.drop([column for column in ("map", "map_scale") if column in table.column_names]).to_pylist()

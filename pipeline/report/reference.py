@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 
+from pipeline.run.layout import REPORT_RECORD
 from pipeline.run.reader import Run
 from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 from ssig.registry import METHODS
-
-RECORD = "report/report.json"
 
 
 def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
@@ -56,10 +55,10 @@ def check_reference(field: str, asked: str, labels: Iterable[str]) -> None:
 
 def report_record(storage: Storage) -> dict[str, object]:
     """What `report.json` holds; nothing where there is none that can be read."""
-    if storage.entry(RECORD) is None:
+    if storage.entry(REPORT_RECORD) is None:
         return {}
     try:
-        record = json.loads(storage.read(RECORD))
+        record = json.loads(storage.read(REPORT_RECORD))
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}

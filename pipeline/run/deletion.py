@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import PurePosixPath
 
-from pipeline.run.commit import commits
-from pipeline.run.labels import Label, recorded_evaluations, recorded_labels
-from pipeline.run.layout import commit_name, folder, metrics_name, table_name
+from pipeline.run.directory import RunDirectory
+from pipeline.run.labels import Label
+from pipeline.run.layout import ATTRIBUTIONS, QUARANTINE, commit_name, given_up_name, poison_prefix, table_folder
 from pipeline.run.publishing import DamagedTableError, read_table
 from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage
@@ -19,22 +19,21 @@ def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
     unit = PurePosixPath(commit).stem
     for one in evaluations:
         if commit_name(one.model, one.method, unit) == commit:
-            yield commit_name(one.model, one.method, unit, one.evaluation, one.version)
-            yield metrics_name(one.model, one.method, unit, one.evaluation)
+            yield one.commit_name(unit)
+            yield from one.table_names(unit).values()
 
 
-def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
+def forget_failed(directory: RunDirectory, labels: Iterable[Label]) -> int:
     """Un-commits every unit that holds a failed row, so that it is done again; how many.
 
     The commit goes first: a unit without its files must not look done. An attempt would go on from attributions that
     lie there without a commit, so those are looked through too: this may have been cut off before.
     """
-    labels = list(labels)
-    evaluations = list(recorded_evaluations(storage, recorded_labels(storage)))
+    storage, evaluations = directory.storage, directory.evaluations
     forgotten: set[tuple[str, str]] = set()
     for label in labels:
         done = set()
-        for name, commit in list(commits(storage, label)):
+        for name, commit in directory.commits(label).items():
             done.add(commit.unit)
             if set(commit.statuses) - {Status.OK}:
                 for file in (*measured_from(name, evaluations), name):
@@ -43,22 +42,25 @@ def forget_failed(storage: Storage, labels: Iterable[Label]) -> int:
                 _forget_tables(storage, label, commit.unit)
         for unit in _failed_leavings(storage, label, done):
             _forget_tables(storage, label, unit)
+    directory.refresh()
     return len(forgotten)
 
 
 def _forget_tables(storage: Storage, label: Label, unit: str) -> None:
     """Removes what an uncommitted unit holds and what was said of it, last the attributions: they tell of failures."""
-    storage.delete(table_name("metrics", label.model, label.method, unit))
-    for entry in list(storage.list("quarantine")):
-        if entry.name.startswith(f"quarantine/poison-{unit}-"):
+    attributions, *others = label.table_names(unit).values()
+    for name in others:
+        storage.delete(name)
+    for entry in list(storage.list(QUARANTINE)):
+        if entry.name.startswith(poison_prefix(unit)):
             storage.delete(entry.name)
-    storage.delete(table_name("attributions", label.model, label.method, unit))
+    storage.delete(attributions)
 
 
 def _failed_leavings(storage: Storage, label: Label, done: Set[str]) -> list[str]:
     """Units beyond those that are done whose attributions hold a failed row."""
     found = []
-    for entry in storage.list(f"attributions/{folder(label.model, label.method)}"):
+    for entry in storage.list(table_folder(ATTRIBUTIONS, label.model, label.method)):
         unit = PurePosixPath(entry.name).stem
         if unit not in done:
             with suppress(DamagedTableError):  # made anew in any case
@@ -70,11 +72,6 @@ def _failed_leavings(storage: Storage, label: Label, done: Set[str]) -> list[str
 
 def forget_given_up(storage: Storage, units: Iterable[str]) -> None:
     """Drops the records of units that were left undone and are about to be tried again."""
-    recorded = {entry.name for entry in storage.list("quarantine")}
+    recorded = {entry.name for entry in storage.list(QUARANTINE)}
     for name in recorded & set(map(given_up_name, units)):
         storage.delete(name)
-
-
-def given_up_name(unit: str) -> str:
-    """The record of a unit that was left undone."""
-    return f"quarantine/unit-{unit}.json"

@@ -19,7 +19,7 @@ def refuse_differences(old: Mapping[str, Any], new: Mapping[str, Any], what: str
     """Raises `RefusedError` with a field-by-field diff unless both freeze the same."""
     lines = [
         f"  {field}: recorded {_short(before)}, asked for {_short(after)}"
-        for field, before, after in differences(_frozen_part(old), _frozen_part(new))
+        for field, before, after in differences(frozen_part(old), frozen_part(new))
     ]
     if lines:
         raise RefusedError("\n".join([f"{what}:", *lines, f"  ({advice})"]))
@@ -61,7 +61,8 @@ def differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any
     return [] if old == new else [(field, old, new)]
 
 
-def _frozen_part(record: Mapping[str, Any]) -> dict[str, Any]:
+def frozen_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record binds its run to: all of it but what is recorded beside."""
     return {name: value for name, value in record.items() if name not in RECORDED_ONLY}
 
 

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+from pipeline.run.differences import frozen_part
 from pipeline.run.earlier import completed
-from pipeline.run.layout import EVALUATION_RECORDS, EVALUATIONS, config_name, is_evaluation_config
-from pipeline.run.records import RefusedError, read_json
-from pipeline.storage.base import Storage
-from pipeline.storage.jsontext import to_json
+from pipeline.run.layout import (
+    ATTRIBUTIONS,
+    TABLES,
+    commit_folder,
+    commit_name,
+    config_name,
+    evaluation_folder,
+    table_name,
+)
+from pipeline.run.records import (
+    CommitRecord,
+    EvaluationConfig,
+    FirstLabelConfig,
+    LabelConfig,
+    RefusedError,
+    WholeEvaluationConfig,
+    WholeLabelConfig,
+    fault,
+    fingerprint_of,
+)
+from pipeline.storage.fields import SCHEMA_VERSION
 
 # What workers that evaluate need of the configuration of the run's label.
 OF_THE_RUN = ("model", "method", "maps", "channels", "categories")
-# Fields of a label's configuration that others count on, and what each is; a hand may have edited them.
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "schema_version": (int,),
-    **dict.fromkeys(("model_label", "method_label", "fingerprint", "maps"), (str,)),
-    **dict.fromkeys(("dataset", "model", "method", "metrics"), (dict,)),
-    **{"seed": (int,), "channels": (bool,), "categories": (list,), "model.name": (str,), "model.input_size": (list,)},
-    **{"model.target": (str, int), "method.name": (str,), "method.options": (dict,)},
-}
-# Those that runs of schema 1 have not.
-_KINDS_SINCE_2: Mapping[str, tuple[type, ...]] = {
-    **{"columns": (list,), "position": (int,), "batch": (str,), "warnings": (list,)},
-    **{"revisions.method": (int,), "revisions.metrics": (dict,), "revisions.preparation": (int,)},
-}
+# Without these nobody knows what a configuration is of. Who only reads a run can do without the others.
+NEEDED = ("model_label", "method_label", "fingerprint")
+_NEEDED_LATER = (*NEEDED, "evaluation", "base", "metrics")
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,57 @@ class Label:
     @property
     def version(self) -> int:
         """The schema of its run."""
-        return int(self.config["schema_version"])
+        return int(self.config.get("schema_version", SCHEMA_VERSION))
+
+    @cached_property
+    def settings(self) -> LabelConfig:
+        """The configuration, by its fields."""
+        return LabelConfig.model_validate(dict(self.config))
+
+    @property
+    def title(self) -> str:
+        """The label for a person."""
+        title = f"{self.model} / {self.method}"
+        return title if self.evaluation is None else f"{title} / evaluation {self.evaluation}"
+
+    @property
+    def is_genuine(self) -> bool:
+        """Whether what is frozen of it has its fingerprint."""
+        own = dict(self.config)
+        if self.evaluation is not None:
+            own = {field: value for field, value in own.items() if field not in OF_THE_RUN}
+        return fingerprint_of(frozen_part(own)) == self.fingerprint
+
+    def made(self, commit: CommitRecord) -> bool:
+        """Whether a commit is of this configuration."""
+        return commit.fingerprint == self.fingerprint
+
+    @property
+    def config_name(self) -> str:
+        """The file of its configuration."""
+        return config_name(self.model, self.method, self.evaluation, self.version)
+
+    @property
+    def commits(self) -> str:
+        """The folder of its commits."""
+        return commit_folder(self.model, self.method, self.evaluation, self.version)
+
+    def commit_name(self, unit: str) -> str:
+        """The file that says whether a unit is done under it."""
+        return commit_name(self.model, self.method, unit, self.evaluation, self.version)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The folders of the tables that are committed together, without the label's own part."""
+        return TABLES if self.evaluation is None else (evaluation_folder(self.evaluation),)
+
+    def table_names(self, unit: str) -> dict[str, str]:
+        """Folder -> the table of a unit in it."""
+        return {table: table_name(table, self.model, self.method, unit) for table in self.tables}
+
+    def attributions_name(self, unit: str) -> str:
+        """The attributions of a unit: those that an evaluation measures, too."""
+        return table_name(ATTRIBUTIONS, self.model, self.method, unit)
 
 
 def with_all_options(label: Label) -> Label:
@@ -53,69 +112,35 @@ def with_all_options(label: Label) -> Label:
     return replace(label, config=completed(label.config))
 
 
-def recorded_labels(storage: Storage) -> list[Label]:
-    """Every label of a run, in order of name."""
-    labels = []
-    for entry in storage.list("config"):
-        config = read_json(storage, entry.name)
-        fault = config_fault(config, whole=True)
-        if fault is not None:
-            raise RefusedError(f"{storage.root}/{entry.name}: {fault}; this is no configuration of ours")
-        labels.append(Label(config["model_label"], config["method_label"], config))
-    return labels
-
-
-def config_fault(config: Mapping[str, Any], *, whole: bool) -> str | None:
-    """What of a label's configuration is not as it is written; None if nothing is.
+def run_label(config: Mapping[str, Any], *, whole: bool = True) -> Label:
+    """The label of a configuration file.
 
     Args:
-        config: the configuration.
-        whole: whether a field that is not there is a fault.
+        config: what the file holds.
+        whole: whether a field that is not there is a fault, even if a reader can do without.
+
+    Raises:
+        RefusedError: what is wrong with it; the message does not name the file.
     """
-    expected = _KINDS if config.get("schema_version") == 1 else {**_KINDS, **_KINDS_SINCE_2}
-    for field, kinds in expected.items():
-        group, _, name = field.rpartition(".")
-        owner = config.get(group, {}) if group else config
-        if name not in owner:
-            if whole:
-                return f"no field {field!r}"
-        elif not isinstance(owner[name], kinds):
-            return f"{field} is {to_json(owner[name])[:60]}"
-    strange = [name for name, options in config.get("metrics", {}).items() if not isinstance(options, dict)]
-    return f"metrics.{strange[0]} has no options" if strange else None
+    kind = FirstLabelConfig if config.get("schema_version") == 1 else WholeLabelConfig
+    if (wrong := fault(kind, config, None if whole else NEEDED)) is not None:
+        raise RefusedError(f"{wrong}; this is no configuration of ours")
+    return Label(config["model_label"], config["method_label"], config)
 
 
 def evaluation_label(base: Label, recorded: Mapping[str, Any]) -> Label:
     """The label of an evaluation: what workers need of the run's configuration with what is recorded of its own."""
-    of_the_run = {name: base.config[name] for name in OF_THE_RUN}
+    of_the_run = {name: base.config[name] for name in OF_THE_RUN if name in base.config}
     return Label(base.model, base.method, {**of_the_run, **recorded}, recorded["evaluation"])
 
 
-def recorded_evaluations(storage: Storage, bases: Iterable[Label]) -> Iterator[Label]:
-    """The labels of every evaluation of a run, in order of name.
-
-    Args:
-        storage: the run.
-        bases: its own labels.
+def check_evaluation(config: Mapping[str, Any], *, whole: bool = True) -> None:
+    """Refuses what is no configuration file of an evaluation; the arguments are those of `run_label`.
 
     Raises:
-        RefusedError: a configuration that is not of ours, or of a label that the run does not have.
+        RefusedError: what is wrong with it; the message does not name the file.
     """
-    known = {(base.model, base.method): base for base in bases}
-    for entry in (*storage.list(EVALUATIONS), *storage.list(EVALUATION_RECORDS)):
-        if not is_evaluation_config(entry.name):
-            continue
-        recorded = read_json(storage, entry.name)
-        try:
-            label = evaluation_label(known[recorded["model_label"], recorded["method_label"]], recorded)
-            if (fault := config_fault(label.config, whole=False)) is not None:
-                raise RefusedError(f"{storage.root}/{entry.name}: {fault}; this is no evaluation of the run")
-            own_name = config_name(label.model, label.method, label.evaluation, label.version)
-            missing = None if entry.name == own_name else "name of ours"
-            if label.version > 1 and not isinstance(label.config["columns"], list):
-                missing = "list of columns"
-        except (KeyError, TypeError, ValueError) as error:
-            missing = str(error)
-        if missing is not None:
-            raise RefusedError(f"{storage.root}/{entry.name}: no {missing}; this is no evaluation of the run")
-        yield label
+    needed: Collection[str] | None = None if whole else _NEEDED_LATER
+    kind = EvaluationConfig if config.get("schema_version") == 1 else WholeEvaluationConfig
+    if (wrong := fault(kind, config, needed)) is not None:
+        raise RefusedError(f"{wrong}; this is no evaluation of the run")

@@ -1,18 +1,31 @@
-"""Names of the files of a run; labels are percent-encoded, so that every label is one folder name."""
+"""Names of all files of a run; labels are percent-encoded, so that every label is one folder name."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from pipeline.shards.manifest_table import FILE
 from pipeline.storage.fields import SCHEMA_VERSION
+from pipeline.storage.local import STAGING
 
 RUN = "run.json"
-MANIFEST = "manifest.parquet"
-TABLES = ("attributions", "metrics")
+MANIFEST = FILE
+CONFIGS = "config"
+COMMITS = "commits"
+ATTRIBUTIONS, METRICS = TABLES = ("attributions", "metrics")
 EVALUATIONS = "evaluations"
 # Apart from the tables, so that a reader which is given their folder finds nothing else there.
 EVALUATION_RECORDS = "evaluation-records"
+QUARANTINE = "quarantine"
+LOGS = "logs"
+LEASES = ".lease"
+REPORT = "report"
+REPORT_PAGE, REPORT_TEXT, REPORT_RECORD = (f"{REPORT}/{name}" for name in ("index.html", "report.md", "report.json"))
+TABLE_SUFFIX, RECORD_SUFFIX = ".parquet", ".json"
+# Folders of the JSON records that say what the run holds.
+RECORDS = (CONFIGS, COMMITS, QUARANTINE, EVALUATIONS, EVALUATION_RECORDS)
+OURS = frozenset({RUN, MANIFEST, *TABLES, *RECORDS, REPORT, LOGS, LEASES, STAGING})
 
 
 # What a reader that infers the types of folder keys takes for no text; the last is how hive writes null.
@@ -44,35 +57,60 @@ def folder(model: str, method: str) -> str:
 
 def config_name(model: str, method: str, evaluation: str | None = None, version: int = SCHEMA_VERSION) -> str:
     """The configuration of a model and method label; `@` cannot occur in an encoded label."""
-    name = f"config/{encoded(model)}@{encoded(method)}.json"
+    name = f"{CONFIGS}/{encoded(model)}@{encoded(method)}{RECORD_SUFFIX}"
     return name if evaluation is None else f"{records_folder(evaluation, version)}/{name}"
 
 
+def table_folder(table: str, model: str, method: str) -> str:
+    """Where a label keeps its `attributions` or `metrics`, or the table of an evaluation's folder."""
+    return f"{table}/{folder(model, method)}"
+
+
 def table_name(table: str, model: str, method: str, unit: str) -> str:
-    return f"{table}/{folder(model, method)}/{unit}.parquet"
+    return f"{table_folder(table, model, method)}/{unit}{TABLE_SUFFIX}"
 
 
 def metrics_name(model: str, method: str, unit: str, evaluation: str | None = None) -> str:
     """The metrics of a unit: those of the run itself, or those that an evaluation added."""
-    return table_name("metrics" if evaluation is None else evaluation_folder(evaluation), model, method, unit)
+    return table_name(METRICS if evaluation is None else evaluation_folder(evaluation), model, method, unit)
 
 
 def commit_name(
     model: str, method: str, unit: str, evaluation: str | None = None, version: int = SCHEMA_VERSION
 ) -> str:
     """The commit of a unit: of its attributions and metrics, or of what an evaluation added to them."""
-    return f"{commit_folder(model, method, evaluation, version)}/{unit}.json"
+    return f"{commit_folder(model, method, evaluation, version)}/{unit}{RECORD_SUFFIX}"
 
 
 def commit_folder(model: str, method: str, evaluation: str | None = None, version: int = SCHEMA_VERSION) -> str:
-    beside = "commits" if evaluation is None else f"{records_folder(evaluation, version)}/commits"
-    return f"{beside}/{folder(model, method)}"
+    return f"{commits_folder(evaluation, version)}/{folder(model, method)}"
+
+
+def commits_folder(evaluation: str | None = None, version: int = SCHEMA_VERSION) -> str:
+    """Where the run itself, or an evaluation, keeps the folders of its commits."""
+    return COMMITS if evaluation is None else f"{records_folder(evaluation, version)}/{COMMITS}"
+
+
+def labels_of_commit(name: str) -> tuple[str, str] | None:
+    """The model and method label under which a commit lies; None where no commit does."""
+    found = _COMMIT.fullmatch(name)
+    return None if found is None else (unquote(found[1]), unquote(found[2]))
+
+
+def is_table(name: str) -> bool:
+    """Whether a name is one of a table of a run: elsewhere on the disk there is nothing to be read for it."""
+    return _TABLE.fullmatch(name) is not None
+
+
+_LABELS = r"model=([^/]+)/method=([^/]+)"
+_COMMIT = re.compile(rf"(?:.+/)?{COMMITS}/{_LABELS}/[^/]+{re.escape(RECORD_SUFFIX)}")
+_TABLE = re.compile(rf"(?:{ATTRIBUTIONS}|{METRICS}|{EVALUATIONS}/[^/]+)/{_LABELS}/[^/]+{re.escape(TABLE_SUFFIX)}")
 
 
 def is_evaluation_config(name: str) -> bool:
     """Whether a file is the configuration of an evaluation, whatever that is called."""
     parts = name.split("/")
-    return len(parts) == 4 and parts[0] in (EVALUATIONS, EVALUATION_RECORDS) and parts[2] == "config"
+    return len(parts) == 4 and parts[0] in (EVALUATIONS, EVALUATION_RECORDS) and parts[2] == CONFIGS
 
 
 def evaluation_folder(evaluation: str) -> str:
@@ -85,7 +123,39 @@ def records_folder(evaluation: str, version: int = SCHEMA_VERSION) -> str:
     return evaluation_folder(evaluation) if version == 1 else f"{EVALUATION_RECORDS}/{encoded(evaluation)}"
 
 
-OURS = frozenset(
-    {RUN, MANIFEST, *TABLES, EVALUATIONS, EVALUATION_RECORDS}
-    | {"config", "commits", "quarantine", "report", "logs", ".lease", ".attempts"}
-)
+def shard_fault_name(number: int) -> str:
+    """The record of a fault of a shard, numbered from 0."""
+    return f"{QUARANTINE}/shard-{number:06d}{RECORD_SUFFIX}"
+
+
+def poison_prefix(unit: str) -> str:
+    """How the names of the records of a unit's poison samples begin."""
+    return f"{QUARANTINE}/poison-{unit}-"
+
+
+def poison_name(unit: str, index: int) -> str:
+    """The record of a sample that is kept from the network."""
+    return f"{poison_prefix(unit)}{index:06d}{RECORD_SUFFIX}"
+
+
+def given_up_name(unit: str) -> str:
+    """The record of a unit that was left undone."""
+    return f"{QUARANTINE}/unit-{unit}{RECORD_SUFFIX}"
+
+
+def reference_fault_name(unit: str, index: int) -> str:
+    """The record of an image that could not serve as a reference."""
+    return f"{QUARANTINE}/reference-{unit}-{index:06d}{RECORD_SUFFIX}"
+
+
+def log_name(attempt: str, segment: int | None = None) -> str:
+    """The log of a driver's attempt, or a segment of it, numbered from 1."""
+    return f"{LOGS}/{attempt}.jsonl" if segment is None else f"{LOGS}/{attempt}-{segment:06d}.jsonl"
+
+
+def lease_name(generation: int) -> str:
+    return f"{LEASES}/{generation:06d}{RECORD_SUFFIX}"
+
+
+def report_table(name: str) -> str:
+    return f"{REPORT}/tables/{name}"

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipeline.run.layout import LEASES, lease_name
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 from ssig.errors import SsigError
@@ -32,7 +33,6 @@ HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 # How long a heartbeat is awaited that the clock calls late, or ahead of its time.
 WATCH_SECONDS = 2.5 * HEARTBEAT_SECONDS
-FOLDER = ".lease"
 # Fields of a record that two processes share which can see each other: containers may share their host's name.
 _PLACE = ("host", "boot", "space")
 
@@ -125,12 +125,12 @@ class Lease:
 
 
 def _name(generation: int) -> str:
-    return f"{FOLDER}/{generation:06d}.json"
+    return lease_name(generation)
 
 
 def _names(storage: Storage) -> list[str]:
     """The records, by generation; of other files that somebody put there nothing follows."""
-    return [entry.name for entry in storage.list(FOLDER) if re.fullmatch(rf"{FOLDER}/\d{{6}}\.json", entry.name)]
+    return [entry.name for entry in storage.list(LEASES) if re.fullmatch(rf"{LEASES}/\d{{6}}\.json", entry.name)]
 
 
 def _newest(storage: Storage) -> tuple[int, dict[str, Any]] | None:

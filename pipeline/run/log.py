@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline.run.layout import log_name
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.jsontext import to_json
 from pipeline.storage.local import LocalStorage
@@ -34,7 +35,7 @@ class RunLog:
     def __init__(self, storage: Storage, attempt: str) -> None:
         self._storage = storage
         self._disk = None if is_object_url(storage.root) else LocalStorage(storage.root)
-        self._name = f"logs/{attempt}"
+        self._attempt = attempt
         self._segment = 1
         self._lines: deque[str] = deque()
         self._kept = 0  # characters of the lines
@@ -60,10 +61,10 @@ class RunLog:
         missing = [_line(DROPPED, lines=self._dropped)] if self._dropped else []
         data = ("\n".join([*missing, *self._lines]) + "\n").encode()
         if self._disk is not None:
-            self._disk.append(f"{self._name}.jsonl", data)
+            self._disk.append(log_name(self._attempt), data)
         else:
             # A put whose reply was lost has perhaps been done: under the same name it is done once.
-            self._storage.put(f"{self._name}-{self._segment:06d}.jsonl", data)
+            self._storage.put(log_name(self._attempt, self._segment), data)
             self._segment += 1
         self._lines.clear()
         self._kept = self._dropped = 0

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +57,7 @@ def publish_table(
             fault_points.point("after-write", name)
             os.fsync(file.fileno())
         fault_points.point("after-fsync", name)
-        check_table(_table(staged, name), table.schema, rows, name)
+        check_table(read_table(staged, name), table.schema, rows, name)
         identity = identity_of(staged.read_bytes())
         fault_points.point("before-publish", name)
         if storage.publish(staged, name):
@@ -70,18 +70,22 @@ def publish_table(
     return False, identity_of(existing)
 
 
-def read_table(data: bytes, name: str) -> pa.Table:
+def read_table(source: bytes | Path | BinaryIO, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file's table.
+
+    Args:
+        source: the file's bytes, its path, or an open stream of it.
+        name: of the file, for messages.
+        columns: those that are wanted; those that the table does not have are left out. None for all.
 
     Raises:
         DamagedTableError: it does not parse, or a page is not what its checksum says.
     """
-    return _table(pa.BufferReader(data), name)
-
-
-def _table(source: Path | pa.BufferReader, name: str) -> pa.Table:
     try:
-        return pq.read_table(source, page_checksum_verification=True)
+        stream = pa.BufferReader(source) if isinstance(source, bytes) else source
+        with pq.ParquetFile(stream, page_checksum_verification=True) as file:
+            known = set(file.schema_arrow.names)
+            return file.read(None if columns is None else [column for column in columns if column in known])
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedTableError(f"{name}: not a readable Parquet file ({error})") from None
 

@@ -1,4 +1,7 @@
-"""The records of a run: `run.json`, frozen with the manifest, and what all its JSON files have in common.
+"""The records of a run as they are stored: `run.json`, the configuration of each label, and commits.
+
+Their fields are checked here and nowhere else, in words that name file and field. What a record says beyond the
+fields that this version knows is kept: checksums and fingerprints are of the whole object.
 
 The fingerprint of a label is the SHA-256 of all that changes its results: data, seed, model with its weights, method
 with its options, metrics with theirs, and how maps are stored. Actors, paths and log levels stay out.
@@ -10,19 +13,18 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pipeline.run.layout import MANIFEST, RUN
-from pipeline.run.schema import unreadable
-from pipeline.shards import manifest as manifests
-from pipeline.shards.manifest import Manifest
-from pipeline.storage.base import Storage
-from pipeline.storage.fields import SCHEMA_VERSION
+import pydantic.dataclasses
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipeline.run.layout import is_table, labels_of_commit
 from pipeline.storage.jsontext import to_json
-from ssig.errors import SsigError, UsageError
+from ssig.errors import SsigError
 from ssig.models import PREPARATION_REVISION
 from ssig.registry import METHODS, METRICS
 
@@ -31,6 +33,297 @@ VERSIONED = ("ssig", "torch", "torchvision", "timm", "numpy", "pyarrow", "ray", 
 
 class RefusedError(SsigError):
     """A run directory that belongs to something else; the message lists each field that differs."""
+
+
+class Record(BaseModel):
+    """A JSON object of a run. Nothing is converted, so that it can be written as it was read."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+
+class ShardRecord(Record):
+    """A shard of a run: where it was read from."""
+
+    url: str
+
+
+class DatasetRecord(Record):
+    """The data of a run.
+
+    Attributes:
+        shards: in order.
+        limit: of the samples; None for all.
+        manifest_hash: of the manifest's content; a run may leave it out.
+    """
+
+    shards: list[ShardRecord]
+    limit: int | None
+    manifest_hash: str | None
+
+
+class RunRecord(Record):
+    """`run.json`: what is frozen for all labels of a run."""
+
+    schema_version: int
+    dataset: DatasetRecord
+    seed: int
+    unit_size: int
+
+
+class NetworkConfig(Record):
+    """The network of a label; `target` is ``label``, ``predicted`` or a class."""
+
+    name: str
+    input_size: list[int]
+    target: str | int
+
+
+class MethodConfig(Record):
+    """The method of a label with all its options."""
+
+    name: str
+    options: dict[str, Any]
+
+
+class RevisionsConfig(Record):
+    """The revisions of what measures under a label."""
+
+    method: int
+    metrics: dict[str, Any]
+    preparation: int
+
+
+def _options(value: object) -> object:
+    if not isinstance(value, dict):
+        raise ValueError("has no options")
+    return value
+
+
+Metrics = dict[str, Annotated[dict[str, Any], BeforeValidator(_options)]]
+
+
+class LabelConfig(Record):
+    """What a label is worked on with.
+
+    Attributes:
+        schema_version: of its run.
+        model_label, method_label: its names.
+        fingerprint: of all that changes its results.
+        model, method, metrics: with all options.
+        maps, channels: how maps are stored, and whether those of channels are.
+        categories: names of the network's classes.
+        columns: the metrics that its tables have columns for, in order.
+        position: of the label among those of the run.
+    """
+
+    schema_version: int
+    model_label: str
+    method_label: str
+    fingerprint: str
+    maps: str
+    model: NetworkConfig
+    method: MethodConfig
+    metrics: Metrics
+    channels: bool
+    categories: list[Any]
+    columns: list[str] = Field(default_factory=list)
+    position: int = 0
+
+
+class FirstLabelConfig(LabelConfig):
+    """A configuration file of a label, as runs of schema 1 have it."""
+
+    dataset: dict[str, Any]
+    seed: int
+
+
+class WholeLabelConfig(FirstLabelConfig):
+    """A configuration file of a label, as it is written now."""
+
+    columns: list[str]
+    position: int
+    batch: str
+    warnings: list[Any]
+    revisions: RevisionsConfig
+
+
+class EvaluationConfig(Record):
+    """A configuration file of an evaluation of a label; `base` is the label's fingerprint when it was measured."""
+
+    schema_version: int
+    evaluation: str
+    model_label: str
+    method_label: str
+    base: str
+    metrics: Metrics
+    fingerprint: str
+
+
+class WholeEvaluationConfig(EvaluationConfig):
+    """The same as it is written now."""
+
+    columns: list[str]
+
+
+def _table_of_the_run(name: str) -> str:
+    if not is_table(name):
+        raise ValueError(f"{name!r} is no table of the run")
+    return name
+
+
+Count = Annotated[int, Field(ge=0)]
+Interned = Annotated[str, AfterValidator(sys.intern)]  # the same in thousands of records
+
+
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True, extra="ignore"))
+class CommitRecord:
+    """What one unit holds under one label. A large run has hundreds of thousands of them, so they are kept small.
+
+    Attributes:
+        unit: the unit's id.
+        attempt: id of the attempt that committed.
+        fingerprint: of the label.
+        rows: number of rows in each table.
+        statuses: rows of each status that occurs.
+        files: name -> `{"sha256", "bytes"}` of each published file.
+        seconds: phase (``decode``, ``attribute``, …) -> seconds spent on the unit.
+        gradient_evaluations: of all rows together.
+        finished: when, ISO 8601 in UTC.
+        model, method: the labels under which it is stored; not part of the record.
+        is_whole: whether it is what was stored, as far as its checksum tells; not part of the record.
+    """
+
+    unit: Interned
+    attempt: Interned = ""
+    fingerprint: Interned
+    rows: Count
+    statuses: dict[Interned, Count]
+    files: dict[Annotated[str, AfterValidator(_table_of_the_run)], dict[str, Any]]
+    seconds: dict[Interned, int | float] = Field(default_factory=dict)
+    gradient_evaluations: int = 0
+    finished: str = ""
+    model: str = ""
+    method: str = ""
+    is_whole: bool = True
+
+    @classmethod
+    def stored(cls, name: str, record: Mapping[str, Any]) -> CommitRecord:
+        """The commit that is stored under a name.
+
+        Raises:
+            RefusedError: it is none; the message does not name the file.
+        """
+        labels = labels_of_commit(name)
+        if labels is None:
+            raise RefusedError("no place for a commit")
+        # Of a run of an earlier version there is no checksum.
+        is_whole = record.get("checksum", "") in ("", checksum(record))
+        own = {"model": labels[0], "method": labels[1], "is_whole": is_whole}
+        try:
+            return cls(**{**record, **own})
+        except ValidationError as error:
+            raise RefusedError(f"{_in_words(error, record)}; this is no commit record of ours") from None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is stored of it, with its checksum."""
+        record = {name: getattr(self, name) for name in self.__slots__ if name not in _NOT_STORED}
+        return {**record, "checksum": checksum(record)}
+
+    def file(self, kind: str) -> str | None:
+        """The name of the unit's ``attributions``, ``metrics`` or ``evaluations`` file, None if it has none."""
+        return next((name for name in self.files if name.startswith(f"{kind}/")), None)
+
+
+_NOT_STORED = ("model", "method", "is_whole")
+
+
+def fault(kind: type[Record], record: Mapping[str, Any], needed: Collection[str] | None = None) -> str | None:
+    """What of a record is not as it is written, such as ``seed is "0"``; None if nothing is.
+
+    Args:
+        kind: what it should be.
+        record: the JSON object.
+        needed: dotted fields that must be there; None for all that `kind` has. Those that are there are checked.
+    """
+    try:
+        kind.model_validate(record)
+    except ValidationError as error:
+        return _in_words(error, record, needed)
+    return None
+
+
+def _in_words(error: ValidationError, record: Mapping[str, Any], needed: Collection[str] | None = None) -> str | None:
+    """The first of the faults that are faults, without the library's own words."""
+    for found in error.errors(include_url=False):
+        path = found["loc"]
+        if found["type"] == "missing":
+            field = ".".join(map(str, path))
+            if needed is None or field in needed:
+                return f"no field {field!r}"
+            continue
+        names, value = _place(record, path[:-2] if path[-1] == "[key]" else path)
+        if found["type"] == "value_error":
+            return f"{names} {found['ctx']['error']}"
+        return f"{names} is {to_json(value)[:60]}"
+    return None
+
+
+def _place(record: Any, path: Iterable[int | str]) -> tuple[str, Any]:
+    """The dotted field that an error is about, and what is there; a path goes on with names of the library's own."""
+    names, value = [], record
+    for part in path:
+        is_there = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+        if not is_there:
+            break
+        value = value[part]
+        names.append(str(part))
+    return ".".join(names), value
+
+
+def parsed(data: bytes) -> dict[str, Any] | str:
+    """The JSON object that a file holds, or what is wrong with it."""
+    try:
+        value = json.loads(data)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return f"not JSON ({error})"
+    return value if isinstance(value, dict) else "not a JSON object"
+
+
+def canonical(value: Any) -> bytes:
+    """The one byte string of a JSON value."""
+    return to_json(value, compact=True).encode()
+
+
+def fingerprint_of(frozen: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a configuration freezes."""
+    return hashlib.sha256(canonical(frozen)).hexdigest()
+
+
+def checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a record says but for its own `checksum`: what an accident to the file would change."""
+    return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "checksum"})).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results may depend on."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def machine() -> Mapping[str, Any]:
+    """Where the driver runs, for the record."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.processor() or platform.machine()
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"}
 
 
 def revisions(method: str | None, metrics: Iterable[str]) -> dict[str, Any]:
@@ -61,103 +354,3 @@ def measured_by(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Each metric of a configuration with its options and its revision: equal ones may be compared."""
     found = revisions_of(config)["metrics"]
     return {name: {**options, "revision": found[name]} for name, options in config["metrics"].items()}
-
-
-def read_run(storage: Storage) -> dict[str, Any] | None:
-    """`run.json`, or None where there is none.
-
-    Raises:
-        RefusedError: a newer schema, or not ours.
-    """
-    if storage.entry(RUN) is None:
-        return None
-    record = read_json(storage, RUN)
-    if "schema_version" not in record:
-        raise RefusedError(f"{storage.root}/{RUN}: no field 'schema_version'; this is no run of ours")
-    if (fault := unreadable(record)) is not None:
-        raise RefusedError(f"{storage.root}/{RUN}: {fault}")
-    return record
-
-
-def refuse_earlier(storage: Storage, record: Mapping[str, Any]) -> None:
-    """Refuses to work on a run of an earlier schema, which is read and not added to.
-
-    Raises:
-        RefusedError: it is one.
-    """
-    if record["schema_version"] != SCHEMA_VERSION:
-        raise RefusedError(
-            f"{storage.root} is a run of ssig 0.1.0 (schema_version {record['schema_version']}), which this version "
-            "reads and does not add to: finish it with ssig 0.1.0, or choose a new output path"
-        )
-
-
-def open_run_record(storage: Storage) -> dict[str, Any]:
-    """`run.json` of a directory that must be a run.
-
-    Raises:
-        UsageError: there is no run.
-    """
-    record = read_run(storage)
-    if record is None:
-        raise UsageError("run", storage.root, "a run directory, one that holds run.json")
-    return record
-
-
-def read_json(storage: Storage, name: str) -> dict[str, Any]:
-    """A JSON object of the run.
-
-    Raises:
-        RefusedError: it does not parse.
-    """
-    try:
-        value = json.loads(storage.read(name))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RefusedError(f"{storage.root}/{name}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise RefusedError(f"{storage.root}/{name}: not a JSON object")
-    return value
-
-
-def canonical(value: Any) -> bytes:
-    """The one byte string of a JSON value."""
-    return to_json(value, compact=True).encode()
-
-
-def checksum(record: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a record says but for its own `checksum`: what an accident to the file would change."""
-    return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "checksum"})).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what results may depend on."""
-    found = {"python": platform.python_version()}
-    for package in VERSIONED:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
-
-
-def run_manifest(storage: Storage) -> Manifest:
-    """The manifest of a directory that must be a run.
-
-    Raises:
-        RefusedError: there is none.
-        UsageError: it is damaged.
-    """
-    try:
-        return manifests.load(storage)
-    except FileNotFoundError:
-        raise RefusedError(f"{storage.root}: no {MANIFEST}, so nobody knows what belongs to the run") from None
-
-
-def machine() -> Mapping[str, Any]:
-    """Where the driver runs, for the record."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"}

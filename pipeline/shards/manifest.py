@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.shards.manifest_table import MANIFEST
+from pipeline.shards.manifest_table import FILE, MANIFEST
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
 from pipeline.shards.survey import Kind, QuarantineRecord, ShardRecord, survey_all
 from pipeline.storage import locate
@@ -39,7 +39,6 @@ from pipeline.storage.base import Storage, is_object_url, sha256
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
 
-FILE = "manifest.parquet"
 _META = b"ssig.manifest"
 _GROUP_ROWS = 8192  # at least, of a row group: its entry in the file's index is as large as a hundred rows
 _GROUPS_IN_MEMORY = 4  # so that units that are done again do not make row groups be read again and again

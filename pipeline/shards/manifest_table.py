@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from pipeline.storage.fields import SCHEMA_VERSION, field
 
+FILE = "manifest.parquet"
 MANIFEST = pa.schema(
     [
         field("unit", pa.string(), "samples that are committed together: shard-start-stop", nullable=False),

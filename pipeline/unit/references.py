@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from pipeline.run.layout import reference_fault_name
 from pipeline.shards.manifest import load
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Status
@@ -124,4 +125,4 @@ class ReferencePool:
             "reason": f"drawn as a reference, replaced by the next: {reason}",
             "attempts": 1,
         }
-        self._storage.create(f"quarantine/reference-{row.unit}-{row.index:06d}.json", to_json(record).encode())
+        self._storage.create(reference_fault_name(row.unit, row.index), to_json(record).encode())

@@ -23,11 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import fault_points
-from pipeline.run.commit import Commit, write_commit
+from pipeline.run.commit import write_commit
 from pipeline.run.labels import Label
 from pipeline.run.layout import TABLES, commit_name, metrics_name, table_name
 from pipeline.run.maps import decode_maps
 from pipeline.run.publishing import DamagedTableError, check_table, identity_of, publish_table, read_table
+from pipeline.run.records import CommitRecord
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Poison, Status
 from pipeline.storage import open_storage
@@ -174,13 +175,13 @@ class Worker:
             _, files[name] = publish_table(self.storage, name, metrics, task.rows, task.attempt)
         seconds["total"] = sum(seconds.values())
         statuses = dict(Counter(attributions["status"].to_pylist()))
-        commit = Commit(
+        commit = CommitRecord(
             unit=task.unit,
             attempt=task.attempt,
             fingerprint=label.fingerprint,
             rows=len(task.rows),
             statuses=statuses,
-            files=files,
+            files={name: dict(identity) for name, identity in files.items()},
             seconds=seconds,
             gradient_evaluations=_spent(attributions) if label.evaluation is None else 0,
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),

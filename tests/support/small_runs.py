@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.driver.admission import check_labels, check_output, job_labels, record_labels, record_run
 from pipeline.driver.remaining import units_to_do
 from pipeline.job.configuration import Job
+from pipeline.run.directory import RunDirectory
 from pipeline.shards.reading import expand
 from pipeline.storage import open_storage
 from pipeline.unit.messages import Task
@@ -18,17 +19,17 @@ from ssig.models import load_model
 
 def do_units(job: Job, limit: int | None = None) -> Path:
     """Plans a job as the driver does, works its first `limit` units off and returns the run's folder."""
-    storage = open_storage(job.output.path)
+    directory = RunDirectory(open_storage(job.output.path))
     shards = expand(job.dataset.shards, Path.cwd())
-    manifest = check_output(job, storage, shards) or record_run(job, storage, shards)
+    manifest = check_output(job, directory, shards) or record_run(job, directory, shards)
     model = load_model(job.model.name, job.model.weights, **job.model.input_options)
-    labels = check_labels(storage, job_labels(job, manifest.hash, model))
-    record_labels(storage, labels)
+    labels = check_labels(directory, job_labels(job, manifest.hash, model))
+    record_labels(directory, labels)
     replica = ready_replica(model, micro_batch=4)
-    worker = Worker(replica, {label.method: label for label in labels}, storage.root, job.seed)
+    worker = Worker(replica, {label.method: label for label in labels}, directory.root, job.seed)
     urls = {shard.name: shard.url for shard in manifest.shards}
-    for number, work in enumerate(units_to_do(storage, manifest, labels)[:limit]):
+    for number, work in enumerate(units_to_do(directory, labels)[:limit]):
         rows = tuple(manifest.rows(work.unit))
         worker.process(Task(work.unit, urls[rows[0].shard], rows, work.labels, f"test-{os.getpid()}-{number}"))
     worker.close()
-    return Path(storage.root)
+    return Path(directory.root)

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.checks.audit import Kind, audit
+from pipeline.checks.audit import audit
+from pipeline.checks.findings import Kind
 from pipeline.checks.repair import repair
 from pipeline.job.configuration import Job
 from pipeline.run.lease import Lease, LeaseHeldError

@@ -18,15 +18,15 @@ import yaml
 from tests_shards import members
 
 from jobs.commands.choices import choice
-from pipeline.checks.audit import Kind, audit
+from pipeline.checks.audit import audit
+from pipeline.checks.findings import Kind
 from pipeline.checks.repair import repair
 from pipeline.checks.status import status
 from pipeline.driver.added_metrics import _label, _record, add_metrics
 from pipeline.driver.attribute import attribute
 from pipeline.job.configuration import load_evaluation
 from pipeline.report.provenance import provenance
-from pipeline.run.commit import proven_labels
-from pipeline.run.labels import recorded_evaluations, recorded_labels
+from pipeline.run.directory import RunDirectory
 from pipeline.run.layout import config_name
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
@@ -163,8 +163,8 @@ def test_an_evaluation_of_another_model_is_no_obstacle_to_doing_units_again(make
 def evaluate_here(run: Path, job: Any, poison: dict[int, Poison] | None = None) -> str:
     """Evaluates the one unit of a run of one label, without Ray; the pattern of the tables."""
     storage = open_storage(str(run))
-    (base,) = recorded_labels(storage)
-    label = _label(storage, job, base)
+    (base,) = RunDirectory(storage).labels
+    label = _label(job, base)
     storage.create(config_name(label.model, label.method, label.evaluation), json.dumps(_record(label)).encode())
     manifest = manifests.load(storage)
     (unit,) = manifest.units()
@@ -201,8 +201,7 @@ def test_an_evaluation_may_have_any_name(make_shard: Make, make_job: Make, work_
     for read in (pl.read_parquet, pd.read_parquet, pq.read_table, ds.dataset):
         found = read(str(run / "evaluations" / name))
         assert len(found.to_table() if read is ds.dataset else found) == 2
-    storage = open_storage(str(run))
-    (found,) = recorded_evaluations(storage, recorded_labels(storage))
+    (found,) = RunDirectory(open_storage(str(run))).evaluations
     assert found.evaluation == name
 
 
@@ -236,7 +235,7 @@ def test_labels_of_one_model_are_of_one_network_and_target(make_shard: Make, mak
         )
     work_off(make_job(shard, methods=["ig"], metrics=[], model__target="predicted", model__label="predicted"))
     assert audit(str(run)).ok
-    labels = recorded_labels(open_storage(str(run)))
+    labels = RunDirectory(open_storage(str(run))).labels
     config = labels[0].config
     mixed = {**config, "method_label": "b", "model": {**config["model"], "target": 3}}
     (run / config_name("networks:tiny", "b")).write_text(json.dumps(mixed))
@@ -267,10 +266,9 @@ def test_nothing_is_proven_of_an_evaluation_that_has_not_begun(
 ) -> None:
     """Whether the network or a metric fails for every image is not told by units that nobody has evaluated yet."""
     run = work_off(make_job(make_shard(count=6), methods=["gradient", "ig"], metrics=[], unit_size=2), limit=2)
-    storage = open_storage(str(run))
-    labels = recorded_labels(storage)
-    assert proven_labels(storage, labels) == {"gradient", "ig"}
-    assert proven_labels(storage, [_label(storage, evaluation("gini"), base) for base in labels]) == set()
+    directory = RunDirectory(open_storage(str(run)))
+    assert directory.proven(directory.labels) == {"gradient", "ig"}
+    assert directory.proven([_label(evaluation("gini"), base) for base in directory.labels]) == set()
 
 
 @pytest.mark.ray

@@ -16,6 +16,7 @@ import yaml
 
 from pipeline.report import build_report, report_is_current
 from pipeline.report.statistics import intervals
+from pipeline.run.reader import open_run
 from ssig.errors import UsageError
 
 MODEL = "small & quick"
@@ -179,15 +180,15 @@ def test_provenance_names_the_controls_that_are_not_there(finished_run):
 
 def test_a_report_is_current_until_a_commit_changes(fake_run):
     run = str(fake_run.path)
-    assert not report_is_current(run)
+    assert not report_is_current(open_run(run))
     build_report(run)
-    assert report_is_current(run)
+    assert report_is_current(open_run(run))
     next((fake_run.path / "commits").rglob("000000-*.json")).unlink()
-    assert not report_is_current(run)
+    assert not report_is_current(open_run(run))
     build_report(run)
-    assert report_is_current(run)
+    assert report_is_current(open_run(run))
     (fake_run.path / "report" / "report.json").write_text("{")
-    assert not report_is_current(run)
+    assert not report_is_current(open_run(run))
 
 
 def test_the_same_run_gives_the_same_bytes(finished_run):

@@ -73,7 +73,7 @@ def test_the_reference_that_was_asked_for_is_kept_until_another_is_named(fake_ru
     run = str(fake_run.path)
     build_report(run)
     assert record(fake_run.path)["reference"] is None
-    assert not report_is_current(run, "ig/50")
+    assert not report_is_current(open_run(run), "ig/50")
     build_report(run, "ig/50")
     (model,) = record(fake_run.path)["models"]
     assert (model["reference"], model["methods"]) == ("ig/50", ["ssig", "ig/50"])
@@ -81,8 +81,8 @@ def test_the_reference_that_was_asked_for_is_kept_until_another_is_named(fake_ru
     assert "report: {reference: ig/50}" in model["provenance"]["jobs"][0]
     page = (fake_run.path / "report" / "index.html").read_text()
     assert "Paired difference to ig/50" in page
-    assert report_is_current(run, "ig/50")
-    assert report_is_current(run)
+    assert report_is_current(open_run(run), "ig/50")
+    assert report_is_current(open_run(run))
     build_report(run)
     assert record(fake_run.path)["reference"] == "ig/50"
     build_report(run, "ssig")

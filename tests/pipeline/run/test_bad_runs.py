@@ -212,10 +212,10 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
         ("resume",),
         r"commits/.*its fingerprint is '0000.*ssig audit --repair",
     ),
-    "rows in words": (commit(rows="two"), ("open", "report"), r"commits/.*rows 'two' is no integer"),
-    "counts in a list": (commit(statuses=["ok"]), ("open", "report"), r"statuses \['ok'\] are no counts"),
-    "counts in words": (commit(statuses={"ok": "2"}), ("open", "report"), r"statuses .* are no counts"),
-    "files of a list": (commit(files=["a"]), ("open", "report"), r"files \['a'\] are no names"),
+    "rows in words": (commit(rows="two"), ("open", "report"), r'commits/.*rows is "two"'),
+    "counts in a list": (commit(statuses=["ok"]), ("open", "report"), r'statuses is \["ok"\]'),
+    "counts in words": (commit(statuses={"ok": "2"}), ("open", "report"), r'statuses\.ok is "2"'),
+    "files of a list": (commit(files=["a"]), ("open", "report"), r'files is \["a"\]'),
     "a file that climbs": (
         commit(files={"metrics/../../../secret.parquet": {}}),
         ("open", "report"),
@@ -226,7 +226,7 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
     "a stray record of an evaluation": (
         written("evaluations/later/config/x.json", '{"model_label": "a", "method_label": "b", "fingerprint": "c"}'),
         ("open", "report"),
-        r"evaluations/later/config/x\.json.*evaluation, base, metrics",
+        r"evaluations/later/config/x\.json: no field 'evaluation'",
     ),
     "no metrics": (lambda run: shutil.rmtree(run / "metrics"), ("open", "report"), r"passes `ssig audit`"),
     "a table that is cut": (t.cut_a_file, ("open", "report"), r"metrics/.*passes `ssig audit`"),

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from tests_shards import members, write_tar
 
-from pipeline.checks.audit import Kind, audit
+from pipeline.checks.audit import audit
+from pipeline.checks.findings import Kind
 from pipeline.checks.repair import repair
 from pipeline.checks.status import status
 from pipeline.driver.added_metrics import add_metrics

@@ -16,7 +16,8 @@ from pipeline.driver.added_metrics import _label, add_metrics
 from pipeline.driver.admission import check_labels, job_labels
 from pipeline.job.configuration import load_evaluation
 from pipeline.report.provenance import provenance
-from pipeline.run.labels import evaluation_label, recorded_labels
+from pipeline.run.directory import RunDirectory
+from pipeline.run.labels import evaluation_label
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError, revisions_of
 from pipeline.storage import open_storage
@@ -27,7 +28,7 @@ Make = Callable[..., Any]
 
 
 def configs(run: Path) -> dict[str, dict[str, Any]]:
-    return {label.method: dict(label.config) for label in recorded_labels(open_storage(str(run)))}
+    return {label.method: dict(label.config) for label in RunDirectory(open_storage(str(run))).labels}
 
 
 def raise_revision(monkeypatch: pytest.MonkeyPatch, registry: Any, name: str) -> int:
@@ -99,7 +100,7 @@ def test_another_revision_is_another_fingerprint_and_does_not_go_on(
         "metrics": {"gini": METRICS["gini"].revision},
         "preparation": PREPARATION_REVISION,
     }
-    model, storage = load_model("networks:tiny"), open_storage(str(run))
+    model, directory = load_model("networks:tiny"), RunDirectory(open_storage(str(run)))
     if kind == "method":
         before, field = raise_revision(monkeypatch, METHODS, "ig"), r"revisions\.method"
     elif kind == "metric":
@@ -110,14 +111,14 @@ def test_another_revision_is_another_fingerprint_and_does_not_go_on(
     labels = job_labels(job, recorded["dataset"]["manifest_hash"], model)
     assert labels[0].fingerprint != recorded["fingerprint"]
     with pytest.raises(RefusedError, match=rf"{field}: recorded {before}, asked for {before + 1}"):
-        check_labels(storage, labels)
+        check_labels(directory, labels)
     # Nor does a new label go on with the old one, or lie beside numbers that cannot be compared with its own.
     other = job_labels(make_job(shard, methods=["gradient"], metrics=["gini"]), "hash", model)
     if kind == "method":
-        assert [label.method for label in check_labels(storage, other)] == ["gradient"]
+        assert [label.method for label in check_labels(directory, other)] == ["gradient"]
     else:
         with pytest.raises(RefusedError, match=rf"(preparation|gini\.revision): recorded {before}"):
-            check_labels(storage, other)
+            check_labels(directory, other)
 
 
 def test_a_record_without_revisions_is_of_the_first() -> None:
@@ -136,24 +137,23 @@ def test_an_option_that_came_up_later_does_not_keep_a_label_from_going_on(
     record = json.loads(path.read_text())
     del record["metrics"]["insertion"]["area"]
     path.write_text(json.dumps(record))
-    storage = open_storage(str(run))
+    directory = RunDirectory(open_storage(str(run)))
     asked = job_labels(job, record["dataset"]["manifest_hash"], load_model("networks:tiny"))
     with pytest.raises(RefusedError, match=r"metrics\.insertion\.area: recorded nothing"):
-        check_labels(storage, asked)
+        check_labels(directory, asked)
     monkeypatch.setattr("pipeline.run.earlier.BEFORE", {"methods": {}, "metrics": {"area": "fraction"}})
-    (label,) = check_labels(storage, asked)
+    (label,) = check_labels(directory, asked)
     assert label.config["metrics"]["insertion"]["area"] == "fraction"
     assert label.fingerprint == record["fingerprint"]
 
 
 def test_all_tables_of_an_evaluation_have_the_same_columns(make_shard: Make, make_job: Make, work_off: Make) -> None:
     run = work_off(make_job(make_shard(count=1), methods=["gradient", "ig"], metrics=[]))
-    storage = open_storage(str(run))
-    first, second = recorded_labels(storage)
-    begun = _label(storage, load_evaluation({"metrics": ["gini", "energy"], "name": "later"}), first)
+    first, second = RunDirectory(open_storage(str(run))).labels
+    begun = _label(load_evaluation({"metrics": ["gini", "energy"], "name": "later"}), first)
     assert begun.config["columns"] == ["gini", "energy"]
-    fewer = _label(storage, load_evaluation({"metrics": ["energy"], "name": "later"}), second, [begun])
+    fewer = _label(load_evaluation({"metrics": ["energy"], "name": "later"}), second, [begun])
     assert fewer.config["columns"] == ["gini", "energy"]
     assert evaluation_label(second, fewer.config).config["metrics"].keys() == {"energy"}
     with pytest.raises(RefusedError, match=r"'later' has the metrics gini, energy, and entropy .*--name NEW"):
-        _label(storage, load_evaluation({"metrics": ["entropy"], "name": "later"}), second, [begun])
+        _label(load_evaluation({"metrics": ["entropy"], "name": "later"}), second, [begun])

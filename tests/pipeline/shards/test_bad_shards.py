@@ -29,7 +29,7 @@ from pipeline.checks.audit import audit
 from pipeline.driver.ending import finish
 from pipeline.driver.progress import Progress, silent
 from pipeline.job.configuration import load_job
-from pipeline.run.labels import recorded_labels
+from pipeline.run.directory import RunDirectory
 from pipeline.shards import manifest
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import Status
@@ -234,9 +234,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
         },
     )
     run = do_units(job)
-    storage = open_storage(run)
-    found = manifest.load(storage)
-    summary = finish(storage, found, recorded_labels(storage), silent, Progress())
+    directory = RunDirectory(open_storage(run))
+    summary = finish(directory, directory.labels, silent, Progress())
     after = {str(path) for path in folder.parents[1].rglob("*") if run not in (path, *path.parents)}
     return Done(run, summary.exit_code, after - before)
 

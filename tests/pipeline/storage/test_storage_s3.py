@@ -249,6 +249,7 @@ def test_a_run_on_a_store_that_fails_is_the_run_on_a_disk(
 ) -> None:
     from pipeline.checks.audit import audit
     from pipeline.report import build_report, report_is_current
+    from pipeline.run.reader import open_run
 
     local = str(work_off(make_job(make_shard(count=6), output__path=str(tmp_path / "local"))))
     run = f"{s3.bucket()}/runs/one"
@@ -259,7 +260,7 @@ def test_a_run_on_a_store_that_fails_is_the_run_on_a_disk(
     result = audit(run)
     assert result.problems == []
     build_report(run)
-    assert report_is_current(run)
+    assert report_is_current(open_run(run))
     assert any(kind is not None for _, kind in s3.requests)
     s3.fault = never
     for (names, numbers), (other_names, other_numbers) in zip(rows_of(run), rows_of(local), strict=True):

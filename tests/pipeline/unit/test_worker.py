@@ -17,7 +17,7 @@ import torch
 
 from pipeline.checks.audit import audit
 from pipeline.run.deletion import forget_failed
-from pipeline.run.labels import recorded_labels
+from pipeline.run.directory import RunDirectory
 from pipeline.run.layout import commit_name, table_name
 from pipeline.run.maps import decode_maps, quantised
 from pipeline.run.publishing import DamagedTableError
@@ -48,7 +48,7 @@ def begin(run: Path, poison: dict[int, Poison] | None = None) -> tuple[Worker, T
     """A worker of a run, and its first unit under all labels as a task."""
     storage = open_storage(str(run))
     manifest = manifests.load(storage)
-    labels = {label.method: label for label in recorded_labels(storage)}
+    labels = {label.method: label for label in RunDirectory(storage).labels}
     worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
     rows = tuple(manifest.rows(UNIT))
     return worker, Task(UNIT, manifest.shards[0].url, rows, ("ssig", "ig"), uuid.uuid4().hex, poison or {})
@@ -239,8 +239,8 @@ def test_failed_units_are_forgotten_even_if_that_was_cut_off(
         path.unlink()
         if step == cut_off:
             break
-    storage = open_storage(str(run))
-    assert forget_failed(storage, recorded_labels(storage)) == 1  # under the other label
+    directory = RunDirectory(open_storage(str(run)))
+    assert forget_failed(directory, directory.labels) == 1  # under the other label
     left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert left == {"run.json", "manifest.parquet", *(name for name in left if name.startswith("config/"))}
 

@@ -1,0 +1,178 @@
+"""Whether a committed unit is what its commit, its label and the manifest say: bytes, rows and columns."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.checks.findings import Finding, Kind
+from pipeline.run.labels import Label
+from pipeline.run.layout import ATTRIBUTIONS
+from pipeline.run.records import CommitRecord
+from pipeline.run.schema import KEYS, attributions_schema, metrics_schema
+from pipeline.shards.samples import ManifestRow, Status
+from pipeline.storage.base import Storage
+from ssig.errors import SsigError, UsageError
+from ssig.registry import METRICS
+
+CHECKED = ["unit", "shard", "index", "key", "status", "error"]
+_IN_MEMORY = 64 * 2**20  # bytes of a table; a larger one is checked on the disk
+
+Examined = CommitRecord | SsigError | OSError
+
+
+def audit_unit(
+    storage: Storage, label: Label, unit: str, rows: Sequence[ManifestRow], commit: Examined, base: Examined | None
+) -> tuple[Counter[str], list[Finding]]:
+    """Rows by status of one committed unit, and what is wrong with it.
+
+    Args:
+        storage: the run.
+        label: the unit's label.
+        unit: its id.
+        rows: its manifest rows.
+        commit: its commit, or why that cannot be read.
+        base: of an evaluation, the commit of what was measured, or why that cannot be read; None without one.
+    """
+    names = label.table_names(unit)
+    try:
+        if isinstance(commit, Exception):
+            raise commit
+        tables = {table: _table(storage, name, commit) for table, name in names.items()}
+        problems = [*_commit_problems(commit, label, unit, len(rows)), *_measured_problems(commit, label, unit, base)]
+    except SsigError as error:
+        return Counter(), [_damaged(label, unit, str(error))]
+    except OSError as error:  # nothing is known of it
+        return Counter(), [Finding(Kind.UNREADABLE, f"unit {unit} of {label.method} could not be read: {error}")]
+    for table, content in tables.items():
+        problems += [f"{names[table]}: {problem}" for problem in _row_problems(content.rows, label, rows)]
+    first, *others = (content.rows["status"].to_pylist() for content in tables.values())
+    counts = Counter(first)
+    if dict(counts) != commit.statuses:
+        problems.append(f"{label.commit_name(unit)}: counts {commit.statuses}, the rows say {dict(counts)}")
+    for name, other in zip(list(names.values())[1:], others, strict=True):
+        if other != first:
+            problems.append(f"{name}: its statuses are not those of the {label.tables[0]}")
+    findings = [_damaged(label, unit, problem) for problem in problems]
+    if not findings:
+        findings = [
+            Finding(Kind.OTHER_VERSION, f"{names[table]}: {problem}")
+            for table, content in tables.items()
+            for problem in _schema_problems(table, content.schema, label)
+        ]
+    return counts, findings
+
+
+def _damaged(label: Label, unit: str, message: str) -> Finding:
+    return Finding(Kind.DAMAGED, message, (label.commit_name(unit), *label.table_names(unit).values()))
+
+
+def _commit_problems(commit: CommitRecord, label: Label, unit: str, rows: int) -> Iterator[str]:
+    name = label.commit_name(unit)
+    if commit.unit != unit:
+        yield f"{name}: is the commit of unit {commit.unit}"
+    if not label.made(commit):
+        yield f"{name}: its fingerprint is not the label's"
+    if commit.rows != rows:
+        yield f"{name}: {commit.rows} rows, the manifest has {rows}"
+    measured = {label.attributions_name(unit)} if label.evaluation is not None else set()
+    if set(commit.files) != {*label.table_names(unit).values(), *measured}:
+        yield f"{name}: names {sorted(commit.files)}"
+    if not commit.is_whole:
+        yield f"{name}: its content does not have its checksum"
+
+
+def _measured_problems(commit: CommitRecord, label: Label, unit: str, base: Examined | None) -> Iterator[str]:
+    """Whether the attributions that an evaluation measured are those that the run holds."""
+    if label.evaluation is None:
+        return
+    name = label.attributions_name(unit)
+    if base is None:
+        yield f"{label.commit_name(unit)}: measured unit {unit} of {label.method}, which is not committed"
+    elif isinstance(base, Exception):
+        raise base
+    elif base.files.get(name) != commit.files.get(name):
+        yield f"{label.commit_name(unit)}: measured a {name} that is not the committed one"
+
+
+class _Table(NamedTuple):
+    """The checked columns of a table, and the schema of all."""
+
+    rows: pa.Table
+    schema: pa.Schema
+
+
+class _DamagedError(SsigError):
+    """A table that is not what its commit says."""
+
+
+def _table(storage: Storage, name: str, commit: CommitRecord) -> _Table:
+    """A published file, whose bytes are the committed ones.
+
+    Raises:
+        _DamagedError: what is wrong with the file.
+        OSError: the storage does not give it.
+    """
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="ssig-") as copy:
+        try:
+            with storage.open(name) as file:
+                shutil.copyfileobj(file, copy)
+        except FileNotFoundError:
+            raise _DamagedError(f"{name}: missing, though its unit is committed") from None
+        size = copy.tell()
+        copy.seek(0)
+        identity = {"bytes": size, "sha256": hashlib.file_digest(copy, "sha256").hexdigest()}
+        if identity != dict(commit.files.get(name, {})):
+            raise _DamagedError(f"{name}: its bytes are not the committed ones")
+        try:
+            parquet = pq.ParquetFile(copy)
+            own = [*CHECKED, *(name for name in KEYS if name in parquet.schema_arrow.names)]
+            return _Table(parquet.read(own).select(own), parquet.schema_arrow)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise _DamagedError(f"{name}: not a readable table ({error})") from None
+
+
+def _row_problems(table: pa.Table, label: Label, rows: Sequence[ManifestRow]) -> Iterator[str]:
+    found = [(r["unit"], r["shard"], r["index"], r["key"]) for r in table.select(CHECKED[:4]).to_pylist()]
+    expected = [(row.unit, row.shard, row.index, row.key) for row in rows]
+    if found != expected:
+        lost, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
+        yield f"{lost.total()} samples of the manifest have no row, {extra.total()} rows are not the manifest's"
+    for row in table.to_pylist():
+        yield from _value_problems(row, label)
+
+
+def _value_problems(row: Mapping[str, Any], label: Label) -> Iterator[str]:
+    # In tables of schema 1 the labels are columns too.
+    if (row.get("model", label.model), row.get("method", label.method)) != (label.model, label.method):
+        yield f"row {row['key']} is of {row.get('model')} / {row.get('method')}"
+    if row["status"] not in list(Status):
+        yield f"row {row['key']} has status {row['status']!r}"
+    elif (row["status"] == Status.OK) != (row["error"] is None):
+        yield f"row {row['key']} has status {row['status']} and error {row['error']!r}"
+
+
+def _schema_problems(table: str, schema: pa.Schema, label: Label) -> Iterator[str]:
+    settings, version = label.settings, label.version
+    try:
+        if table == ATTRIBUTIONS:
+            height, width = settings.model.input_size
+            expected = attributions_schema((3, height, width), settings.maps, settings.channels, version)
+        else:
+            # Runs of schema 1 record no revisions, so nobody knows which columns a metric had.
+            metrics = [METRICS[name] for name in settings.columns] if version > 1 else []
+            expected = metrics_schema(metrics, version)
+            if version == 1:
+                schema = pa.schema([field for field in schema if field.name in expected.names], schema.metadata)
+    except UsageError as error:
+        yield f"a metric that this version does not know ({error.found})"
+        return
+    if not schema.equals(expected) or schema.metadata != expected.metadata:
+        yield "its columns are not those that this version writes for its configuration"

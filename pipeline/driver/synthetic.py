@@ -1,0 +1,220 @@
+"""Runs of any size in which nothing was computed: every file that a driver and its workers write, with random numbers.
+
+They are audited as sound, opened and reported like others, so that all that reads runs can be tried at the size of a
+whole data set. One small shard stands there under many names.
+"""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.driver.admission import record_labels, record_run
+from pipeline.driver.frozen import label_config
+from pipeline.job.configuration import Job, load_job
+from pipeline.run.commit import write_commit
+from pipeline.run.directory import RunDirectory
+from pipeline.run.labels import Label
+from pipeline.run.layout import ATTRIBUTIONS
+from pipeline.run.publishing import publish_table
+from pipeline.run.records import CommitRecord, machine
+from pipeline.run.schema import attributions_schema, metrics_schema
+from pipeline.shards.pack import write_tar
+from pipeline.shards.samples import ManifestRow, Status
+from pipeline.storage import open_storage
+from pipeline.storage.fields import SCHEMA_VERSION
+from ssig.registry import METRICS
+
+CLASSES = 10
+IMAGES_PER_SHARD = 1000
+CURVE_POINTS = 11
+_WRITERS = 8
+
+
+@dataclass(frozen=True)
+class SyntheticRun:
+    """What a synthetic run should hold.
+
+    Attributes:
+        images: how many.
+        methods, metrics: names of methods, each a label of its own, and of the metrics of each.
+        maps: how maps are stored; the least is ``none``.
+        side: height and width of the maps in pixels.
+        unit_size: the most images of a unit.
+        seed: of the numbers.
+    """
+
+    images: int
+    methods: Sequence[str] = ("ig", "gradient")
+    metrics: Sequence[str] = ("insertion", "deletion", "roc_auc")
+    maps: Literal["none", "float16", "float32"] = "none"
+    side: int = 8
+    unit_size: int = 64
+    seed: int = 0
+
+
+def write_synthetic_run(folder: Path, wanted: SyntheticRun) -> RunDirectory:
+    """Writes the run into `folder`/run, and its shards into `folder`/shards.
+
+    Raises:
+        UsageError: a method or metric that there is not, or `folder` holds a run.
+    """
+    job = load_job(
+        None,
+        {
+            "dataset.shards": list(_write_shards(folder / "shards", wanted)),
+            "dataset.limit": wanted.images,
+            "model.name": "synthetic",
+            "methods": list(wanted.methods),
+            "metrics": list(wanted.metrics),
+            "output.path": str(folder / "run"),
+            "output.maps": wanted.maps,
+            "unit_size": wanted.unit_size,
+            "seed": wanted.seed,
+        },
+    )
+    directory = RunDirectory(open_storage(job.output.path))
+    manifest = record_run(job, directory, job.dataset.shards)
+    labels = _labels(job, manifest.hash, wanted.side)
+    record_labels(directory, labels)
+    units = ((unit.id, manifest.rows(unit.id)) for unit in manifest.units())
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for number, (unit, rows) in enumerate(units):
+            list(pool.map(partial(_write_unit, directory, unit, rows, (wanted.seed, number)), labels))
+    directory.refresh()
+    return directory
+
+
+def _write_shards(folder: Path, wanted: SyntheticRun) -> Iterator[str]:
+    """The paths of shards that hold at least the wanted images: one shard under many names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = min(IMAGES_PER_SHARD, wanted.images)
+    first = folder / "000000.tar"
+    with first.open("wb") as file:
+        write_tar(file, _members(size, wanted.side))
+    yield str(first)
+    for number in range(1, -(-wanted.images // size)):
+        shard = folder / f"{number:06d}.tar"
+        shard.hardlink_to(first)
+        yield str(shard)
+
+
+def _members(count: int, side: int) -> Iterator[tuple[str, bytes]]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (90, 120, 60)).save(buffer, "JPEG")
+    for number in range(count):
+        yield f"{number:08d}.jpg", buffer.getvalue()
+        yield f"{number:08d}.cls", str(number % CLASSES).encode()
+
+
+def _labels(job: Job, manifest_hash: str, side: int) -> list[Label]:
+    size = [side, side]
+    model = {
+        "name": job.model.name,
+        "weights": None,
+        "weights_hash": "0" * 64,
+        "precision": "fp32",
+        "input_size": size,
+        "geometry": {"resize": size, "crop": size, "interpolation": "bilinear", "antialias": True, "mode": "center"},
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "stated": {},
+        "classes": CLASSES,
+    }
+    recorded = {
+        "batch": uuid.uuid4().hex[:12],
+        "input_source": "synthetic",
+        "warnings": [],
+        "categories": [f"class {number}" for number in range(CLASSES)],
+        "machine": dict(machine()),
+    }
+    return [
+        label_config(job, choice, manifest_hash, model, {"position": position, **recorded})
+        for position, choice in enumerate(job.methods)
+    ]
+
+
+def _write_unit(
+    directory: RunDirectory, unit: str, rows: Sequence[ManifestRow], seed: tuple[int, int], label: Label
+) -> None:
+    """Publishes and commits one unit under one label, as a worker does."""
+    generator = np.random.default_rng([*seed, label.settings.position])
+    attempt = "synthetic"
+    known = _known(rows, label)
+    files = {}
+    for table, name in label.table_names(unit).items():
+        content = _table(_schema(table, label), known, generator)
+        _, files[name] = publish_table(directory.storage, name, content, rows, attempt)
+    commit = CommitRecord(
+        unit=unit,
+        attempt=attempt,
+        fingerprint=label.fingerprint,
+        rows=len(rows),
+        statuses={Status.OK.value: len(rows)},
+        files=files,
+        seconds={"decode": 0.001, "attribute": 0.01, "metrics": 0.01, "write": 0.001, "total": 0.022},
+        gradient_evaluations=len(rows),
+        finished="2026-01-01T00:00:00.000+00:00",
+    )
+    write_commit(directory.storage, label, commit)
+
+
+def _schema(table: str, label: Label) -> pa.Schema:
+    settings = label.settings
+    if table != ATTRIBUTIONS:
+        return metrics_schema([METRICS[name] for name in settings.columns])
+    height, width = settings.model.input_size
+    return attributions_schema((3, height, width), settings.maps, settings.channels)
+
+
+def _known(rows: Sequence[ManifestRow], label: Label) -> dict[str, list[Any]]:
+    """The columns that are no random numbers."""
+    count, side = len(rows), float(label.settings.model.input_size[0])
+    classes = [row.label for row in rows]
+    return {
+        "unit": [row.unit for row in rows],
+        "shard": [row.shard for row in rows],
+        "index": [row.index for row in rows],
+        "key": [row.key for row in rows],
+        "label": classes,
+        "predicted": classes,
+        "target": classes,
+        "class_name": [label.settings.categories[number or 0] for number in classes],
+        "status": [Status.OK.value] * count,
+        "error": [None] * count,
+        "schema_version": [SCHEMA_VERSION] * count,
+        "excluded": [[]] * count,
+        "width": [int(side)] * count,
+        "height": [int(side)] * count,
+        "crop": [[0.0, 0.0, side, side]] * count,
+        "gradient_evaluations": [1] * count,
+    }
+
+
+def _table(schema: pa.Schema, known: dict[str, list[Any]], generator: np.random.Generator) -> pa.Table:
+    """A table with the known columns; all others are numbers in [0, 1)."""
+    count = len(known["unit"])
+    columns = []
+    for field in schema:
+        if field.name in known:
+            columns.append(pa.array(known[field.name], field.type))
+        elif isinstance(field.type, pa.FixedShapeTensorType):
+            shape = (count, int(np.prod(field.type.shape)))
+            values = generator.random(shape, dtype=np.float32).astype(field.type.value_type.to_pandas_dtype())
+            stored = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), shape[1])
+            columns.append(pa.ExtensionArray.from_storage(field.type, stored))
+        elif pa.types.is_list(field.type):
+            columns.append(pa.array(list(generator.random((count, CURVE_POINTS))), field.type))
+        else:
+            columns.append(pa.array(generator.random(count), pa.float64()).cast(field.type))
+    return pa.table(columns, schema=schema)

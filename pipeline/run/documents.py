@@ -1,0 +1,86 @@
+"""The JSON files of a run, each read once: again only when a listing shows that it is another file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pipeline.storage.base import Entry, Storage
+from ssig.errors import SsigError
+
+# Object stores answer in tens of milliseconds, and a large run has thousands of commits.
+READERS = 16
+# Files that wait for a reader at a time.
+_TOGETHER = 64 * READERS
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True, slots=True)
+class Document(Generic[Content]):
+    """A file that was read.
+
+    Attributes:
+        entry: what a listing said of it.
+        digest: SHA-256 of its bytes.
+        content: what it holds, or why that is nothing of a run.
+    """
+
+    entry: Entry
+    digest: bytes
+    content: Content | SsigError
+
+
+class Documents(Generic[Content]):
+    """The files of one kind.
+
+    Args:
+        storage: the run.
+        parse: makes the content of a file's name and bytes; it may raise an `SsigError`, which is kept.
+    """
+
+    def __init__(self, storage: Storage, parse: Callable[[str, bytes], Content]) -> None:
+        self._storage = storage
+        self._parse = parse
+        self._known: dict[str, Document[Content]] = {}
+
+    def read(self, entries: Sequence[Entry]) -> list[Document[Content] | OSError]:
+        """The documents of files that were listed, in their order; those that are not known are read, many at a time.
+
+        A file that the storage does not give is its error, and is asked for again the next time.
+        """
+        new = [entry for entry in entries if not self._is_known(entry)]
+        errors: dict[str, OSError] = {}
+        for entry, document in zip(new, self._read_all(new), strict=True):
+            if isinstance(document, OSError):
+                self._known.pop(entry.name, None)
+                errors[entry.name] = document
+            else:
+                self._known[entry.name] = document
+        return [errors.get(entry.name) or self._known[entry.name] for entry in entries]
+
+    def _is_known(self, entry: Entry) -> bool:
+        known = self._known.get(entry.name)
+        return known is not None and known.entry == entry
+
+    def _read_all(self, entries: Sequence[Entry]) -> Iterator[Document[Content] | OSError]:
+        if len(entries) < 2:
+            yield from map(self._read, entries)
+            return
+        with ThreadPoolExecutor(min(READERS, len(entries))) as pool:
+            for start in range(0, len(entries), _TOGETHER):
+                yield from pool.map(self._read, entries[start : start + _TOGETHER])
+
+    def _read(self, entry: Entry) -> Document[Content] | OSError:
+        try:
+            data = self._storage.read(entry.name)
+        except OSError as error:
+            return error
+        digest = hashlib.sha256(data).digest()
+        try:
+            return Document(entry, digest, self._parse(entry.name, data))
+        except SsigError as error:
+            return Document(entry, digest, error)
