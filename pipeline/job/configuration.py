@@ -288,7 +288,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     except FileNotFoundError:
         raise UsageError("job file", str(path), "an existing YAML file") from None
     except (OSError, UnicodeDecodeError, yaml12.YAMLError) as error:
-        raise UsageError("job file", str(path), f"a readable YAML file ({_one_line(error)})") from None
+        raise UsageError("job file", str(path), f"a readable YAML file ({yaml12.explained(error)})") from None
     if values is None:
         return {}, owner
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -370,10 +370,6 @@ def _check_metrics(metrics: Sequence[MetricChoice]) -> None:
         metric.parsed()
         if names.count(metric.name) > 1:
             raise UsageError("metrics", metric.name, "each metric once")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def method_config(choice: MethodChoice) -> dict[str, Any]:
