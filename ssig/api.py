@@ -34,7 +34,7 @@ def attribute(
     model: Callable[[Tensor], Tensor] | Replica,
     images: Tensor,
     targets: Tensor | Sequence[int],
-    method: str = "ssig",
+    method: str | MethodSpec | Callable[..., Tensor] = "ssig",
     *,
     seed: int = 0,
     keys: Sequence[Key] | None = None,
@@ -54,7 +54,8 @@ def attribute(
             first call and kept so (`ssig.acceleration.kept`).
         images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`.
         targets: (B,) classes.
-        method: a name of `ssig.list_methods()`.
+        method: a name of `ssig.list_methods()` or of an installed plug-in; ``./FILE.py:NAME``; a `MethodSpec`; or a
+            function `f(model, images, targets, baselines, **options) -> maps` (`ssig.extend`).
         seed: of all random draws.
         keys: each image's key for its random draws, `key` or `(shard, key)` as in a run; by default its content.
         score: what is explained, one of logit, log-probability, probability.
@@ -77,7 +78,7 @@ def attribute(
     images, targets = checked_batch(images, targets)
     if isinstance(model, nn.Module):
         independent(model, images[:1].to(device_of(model)))
-    spec = METHODS[method]
+    spec = METHODS.given(method)
     if baseline is not None and not isinstance(baseline, Tensor):
         options["baseline"] = baseline
     parsed = spec.parse(options)
@@ -90,10 +91,12 @@ def attribute(
         _warn_of_range(images)
     streams = _streams(images, keys, seed, spec.name)
     if spec.references(parsed) and references is None:
-        raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {method}")
+        raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {spec.name}")
     gradients = len(images) * spec.evaluations(parsed)
     with _replica(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
-        return _attribute(replica, spec, parsed, images, targets, streams, score, reference, references)
+        plain = model.model if isinstance(model, Replica) else model
+        network = plain if spec.network else None
+        return _attribute(replica, spec, parsed, images, targets, streams, score, reference, references, network)
 
 
 @contextmanager
@@ -124,6 +127,7 @@ def _attribute(
     score: str,
     reference: Tensor | None,
     references: Tensor | None,
+    network: Callable[[Tensor], Tensor] | None,
 ) -> Attribution:
     """`attribute` by a replica; arguments are checked."""
     mean = getattr(replica.model, "mean", None)
@@ -147,6 +151,7 @@ def _attribute(
                 baseline=None if reference is None else reference[span].to(replica.device),
                 budget=budget,
                 references=known,
+                network=network,
             )
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])

@@ -121,7 +121,7 @@ def method_record(spec: MethodSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "equation": spec.equation,
-        "gradients": spec.evaluations(options),
+        "gradients": None if spec.counted else spec.evaluations(options),
         "complete": "yes" if spec.complete else "no",
         "paper": spec.paper,
         "references": spec.references(options),
@@ -164,6 +164,8 @@ def imported(kind: str, name: str) -> dict[str, Any]:
     brought = {plugin.name: plugin for plugin in plugins(kind)}
     try:
         return method_record(METHODS[name]) if kind == METHOD else metric_record(METRICS[name])
+    except UsageError:  # says already whose it is and what is wrong
+        raise
     except Exception as error:  # code of others may raise anything
         if name not in brought:
             raise

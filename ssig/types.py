@@ -95,6 +95,8 @@ class Group:
         targets: (B,) int64 on the CPU, where a method must know the classes.
         logits: (B, classes) of the images, where already known.
         score: name of the score that is explained (`ssig.models.scores.SCORES`).
+        network: the plain network, points (n, C, H, W) in pixel space -> logits (n, classes), for the methods whose
+            `MethodSpec.network` asks for it; frozen, and on the images' device. Used by the method's own thread alone.
     """
 
     images: Tensor
@@ -107,6 +109,7 @@ class Group:
     targets: Tensor | None = None
     logits: Tensor | None = None
     score: str = "logit"
+    network: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return int(self.images.shape[0])

@@ -79,7 +79,7 @@ LAWS = {
 
 @dataclass(frozen=True)
 class Claims:
-    """Of some reports on exchangeable methods.
+    """The claims of several reports on exchangeable methods.
 
     Attributes:
         led: (reports,) bool, whether a leader is named.
@@ -177,8 +177,11 @@ def percentile(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reached(count: int, samples: int, seed: int) -> dict[str, Any]:
-    """Of samples of `count` numbers of lognormal laws, from the normal one to a very skewed one: the median of their
-    own skewness, and the share of their intervals that hold the mean."""
+    """The coverage of intervals of `count` numbers by their skewness, for laws from the normal to a very skewed one.
+
+    Returns:
+        for each lognormal law, the median skewness of its samples, and the share of intervals that hold the mean.
+    """
     skews, shares = [], []
     for sigma in SIGMAS:
         law, held, skewnesses = lognormal(sigma), 0, []

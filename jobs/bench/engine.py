@@ -42,11 +42,11 @@ RANDOM = "the two sides draw different noise, so only ranks are compared"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method of ours and the peer's function for it.
+    """A method of ssig and the peer's function for it.
 
     Attributes:
         theirs: `(case, steps, setting)` to attributions (B, C, H, W).
-        options: ours for so many steps, so that both compute the same.
+        options: options of ssig's method for so many steps, so that both compute the same.
         sizes: points that the peer can evaluate at once.
         groups: whether the peer takes several images in one call.
         random: whether each side draws its own noise.
@@ -87,7 +87,7 @@ def measure(
 
     Args:
         network: one of `jobs.bench.networks.NETWORKS`.
-        precision: of our side.
+        precision: of ssig's network.
         peer, method: a key of `COMPARISONS`.
         images, steps: how many images, and gradients for each.
         rounds: how often each side is timed.

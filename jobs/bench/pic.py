@@ -1,6 +1,6 @@
 """AIC and SIC of one map: ours against PAIR's `saliency.metrics.pic`, from the same image, random pixels and network.
 
-    ratio of a round = seconds of PAIR / seconds of ours, in that round, in one thread
+    ratio of a round = seconds of PAIR / seconds of ssig, in that round, in one thread
 
 PAIR has a call for each of the two curves. Ours shares the images, their sizes and the network's answers between them,
 triangulates once for all channels, and asks the network in batches. Both ask the plain network in float32.
@@ -56,7 +56,7 @@ def measure(*, network: str = "lite0", images: int = 8, rounds: int = 3, shards:
     pairs = [(ours(part), theirs(case.model, part)) for part in parts]
     complete = [row for row, (mine, _) in enumerate(pairs) if np.isfinite(list(mine.values())).all()]
     if not complete:
-        raise UsageError("--images", images, "enough images for one that both curves keep")
+        raise UsageError("--images", images, "more images: none of these has both curves")
     first = parts[complete[0]]
     sides: dict[str, Callable[[], Areas]] = {
         "ssig": partial(ours, first),
@@ -133,7 +133,7 @@ def theirs(network: nn.Module, given: Evaluation) -> Areas:
 
 
 def difference(mine: float, other: float) -> float:
-    """Of two areas: 0 where neither side has one, infinite where only one has."""
+    """Distance of two areas: 0 where neither side has one, infinite where only one has."""
     if np.isnan(mine) or np.isnan(other):
         return 0.0 if np.isnan(mine) and np.isnan(other) else float("inf")
     return abs(mine - other)

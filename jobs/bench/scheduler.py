@@ -110,7 +110,7 @@ def dispatch(actors: int, samples: int, seconds: float, unit_size: int) -> dict[
 
 
 class _Clock:
-    """A listener that looks at the clock when all units are done."""
+    """Notes the time at which all units are done."""
 
     def __init__(self, units: int) -> None:
         self._units = units

@@ -1,6 +1,6 @@
 """Timing side by side: all contenders in turn, round after round, so that what slows the machine slows them alike.
 
-    ratio of a round = seconds of the peer / seconds of ours, in that round
+    ratio of a round = seconds of the peer / seconds of ssig, in that round
 
 A ratio of two figures taken minutes apart says more about the machine than about the code; a round's ratio does not.
 """

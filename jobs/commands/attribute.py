@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pipeline.job.configuration import Job
 
 DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
+_METRIC_HELP = (
+    "Metric: NAME or NAME:option=value,…, such as insertion:steps=64. Repeat for several; see ssig metrics. For code "
+    "of your own type ./FILE.py:NAME, such as ./mine.py:my_metric."
+)
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")]
 
 
@@ -61,7 +65,12 @@ def attribute(
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Use the first N images only.")] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Network: timm:NAME, torchvision:NAME or module:callable.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Network: timm:NAME, torchvision:NAME, module:callable or the name of an installed plug-in. For code "
+            "of your own type ./FILE.py:NAME, such as ./mynet.py:network.",
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="NAME", help="Weights: a name, 'random', or a checkpoint file.")
@@ -79,12 +88,14 @@ def attribute(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Method: NAME or NAME:option=value,…,label=LABEL. Repeat for several; see ssig methods.",
+            help="Method: NAME or NAME:option=value,…,label=LABEL, such as ig:steps=64,label=ig-64. Repeat for "
+            "several; see ssig methods. For code of your own type ./FILE.py:NAME, such as "
+            "./mine.py:my_method:scale=2.",
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Metric: NAME or NAME:option=value,… Repeat for several; see ssig metrics."),
+        typer.Option(metavar="NAME", help=_METRIC_HELP),
     ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Run directory to write: a path, s3:// or gs://.")
@@ -169,7 +180,7 @@ def evaluate(
     run: Run,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Metric: NAME or NAME:option=value,… Repeat for several; see ssig metrics."),
+        typer.Option(metavar="NAME", help=_METRIC_HELP),
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -184,7 +195,9 @@ def evaluate(
     trust: Annotated[
         str | None,
         typer.Option(
-            metavar="MODULE:CALLABLE", help="Allow importing this model code from someone else's run. The code runs."
+            metavar="NAME",
+            help="Allow running this model code: the module:callable of someone else's run, or the file of the "
+            "network where it has moved, such as ./mynet.py:network.",
         ),
     ] = None,
     field: Annotated[

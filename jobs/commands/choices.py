@@ -9,8 +9,11 @@ from ssig.errors import UsageError
 
 
 def choice(option: str, text: str) -> dict[str, Any]:
-    """A method or metric from the command line: ``NAME`` or ``NAME:option=value,…``, values as in YAML."""
-    name, colon, given = text.partition(":")
+    """A method or metric from the command line: ``[SOURCE:]NAME[:option=value,…]``, values as in YAML."""
+    from ssig.registry.sources import FILE
+
+    found = re.search(r":(?=\s*[\w-]+=)", text)  # behind the first colon that an option follows are options
+    name, given = (text, "") if found is None else (text[: found.start()], text[found.end() :])
     starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", given))
     ends = [*(start.start() for start in starts[1:]), len(given)]
     values: dict[str, Any] = {}
@@ -20,8 +23,8 @@ def choice(option: str, text: str) -> dict[str, Any]:
         if field in ("name", *values) or not value.strip():
             raise UsageError(option, text, "NAME, or NAME:option=value,option=value, each option once")
         values[field] = typed(option, field, value, text)
-    if not name or bool(colon) != bool(starts) or (starts and starts[0].start()):
-        raise UsageError(option, text, "NAME, or NAME:option=value,option=value")
+    if not name or (":" in name and not FILE.fullmatch(name)):
+        raise UsageError(option, text, "NAME, NAME:option=value,option=value, or ./FILE.py:NAME for code of your own")
     return {"name": name, **values}
 
 

@@ -1,8 +1,9 @@
 """A job on a cluster: uploaded, run there, its logs followed and its exit code passed on, by Ray Jobs.
 
-The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). Only
-the job file travels. It lands in a folder of Ray's session that the cluster may delete, so paths relative to it would
-find no shards and lose results: they are refused, or resolved against a folder of the cluster that is named.
+The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). The job
+file travels, with the Python files that it names. It lands in a folder of Ray's session that the cluster may delete,
+so paths relative to it would find no shards and lose results: they are refused, or resolved against a folder of the
+cluster that is named.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from urllib.request import getproxies, proxy_bypass
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from pipeline.job.choices import chosen
 from pipeline.job.configuration import TEXTS, load_job
 from pipeline.storage import yaml12
 from ssig.errors import SsigError, UsageError, said, told
 from ssig.models.weight_files import is_weight_file
+from ssig.registry.sources import FILE
 
 INTERRUPTED = 130
 
@@ -64,11 +67,13 @@ def submit(
         UsageError: a wrong job file, an address where no cluster answers, a missing or wrong token.
         ClusterLostError: the cluster answers no more.
     """
-    text = job_for_cluster(job_file, working_dir)
+    text, code = job_for_cluster(job_file, working_dir), code_files(job_file)
     token = _token()
     client = _connect(address, token)
     with tempfile.TemporaryDirectory() as upload:
         (Path(upload) / job_file.name).write_text(text, encoding="utf-8")
+        for path in code:
+            (Path(upload) / path.name).write_bytes(path.read_bytes())
         try:
             job = client.submit_job(
                 entrypoint=entrypoint or f"ssig attribute {shlex.quote(job_file.name)}",
@@ -94,6 +99,8 @@ def submit(
 def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     """The text of a job file, checked, with every path one that a node of the cluster can open.
 
+    The Python files that it names are named as beside it: `code_files` has them.
+
     Raises:
         UsageError: a wrong job, or a relative path and no folder to resolve it against.
     """
@@ -117,7 +124,32 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
     output["path"] = remote("output.path", output["path"])
     if is_weight_file(str(model.get("weights"))):
         model["weights"] = remote("model.weights", model["weights"])
+    for owner, file in _named_files(values):
+        owner["name"] = f"./{Path(file['path']).name}:{file['name']}"
     return yaml12.dump(values, sort_keys=False, allow_unicode=True)
+
+
+def code_files(job_file: Path) -> list[Path]:
+    """The Python files that a job file names as methods, metrics or network.
+
+    Raises:
+        UsageError: two of them have one name.
+    """
+    values: dict[str, Any] = yaml12.load(job_file.read_text(encoding="utf-8"), TEXTS)
+    found: dict[str, Path] = {}
+    for _, file in _named_files(values):
+        path = job_file.resolve().parent / Path(file["path"]).expanduser()
+        if found.setdefault(path.name, path) != path:
+            raise UsageError("methods", str(path), f"files of different names; {found[path.name]} has the same")
+    return list(found.values())
+
+
+def _named_files(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], re.Match[str]]]:
+    """Each part of a job that is named by a file, with the file and the name in it."""
+    for owner in (values.get("model", {}), *chosen(values, "methods"), *chosen(values, "metrics")):
+        file = FILE.fullmatch(str(owner.get("name")))
+        if file is not None:
+            yield owner, file
 
 
 def exit_code(details: JobDetails) -> int:

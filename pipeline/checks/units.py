@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.checks.findings import Finding, Kind
+from pipeline.run.described import known_metric
 from pipeline.run.labels import Label
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.records import CommitRecord
@@ -20,7 +21,6 @@ from pipeline.run.schema import KEYS, attributions_schema, metrics_schema
 from pipeline.shards.samples import ManifestRow, Status
 from pipeline.storage.base import Storage
 from ssig.errors import SsigError, UsageError
-from ssig.registry import METRICS
 
 CHECKED = ["unit", "shard", "index", "key", "status", "error"]
 _IN_MEMORY = 64 * 2**20  # bytes of a table; a larger one is checked on the disk
@@ -167,7 +167,7 @@ def _schema_problems(table: str, schema: pa.Schema, label: Label) -> Iterator[st
             expected = attributions_schema((3, height, width), settings.maps, settings.channels, version)
         else:
             # Runs of schema 1 record no revisions, so nobody knows which columns a metric had.
-            metrics = [METRICS[name] for name in settings.columns] if version > 1 else []
+            metrics = [known_metric(label.config, name) for name in settings.columns] if version > 1 else []
             expected = metrics_schema(metrics, version)
             if version == 1:
                 schema = pa.schema([field for field in schema if field.name in expected.names], schema.metadata)

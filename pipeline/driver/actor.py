@@ -29,9 +29,11 @@ from pipeline.unit.messages import Done, Task
 from pipeline.unit.worker import Worker, may_change_network
 from ssig.acceleration.optimise import Compile
 from ssig.acceleration.ready_replica import ready_replica
-from ssig.errors import said, told
+from ssig.errors import UsageError, said, told
 from ssig.metrics.information.processes import beside_a_gpu
 from ssig.models import ModelState, restore
+from ssig.registry import Source
+from ssig.registry.sources import activate
 
 CALLS_AT_ONCE = 2
 # Concurrency groups: of calls that are answered while others are at work, and of the one that never is.
@@ -51,6 +53,8 @@ class AttributionActor:
         threads: CPU threads of this actor.
         path: where the driver imports from: a `module:callable` network may be there.
         worker: what does the tasks.
+        sources: of the methods and metrics that are not ssig's own. Where one is another here than on the driver,
+            `ready` says so.
     """
 
     def __init__(
@@ -64,8 +68,15 @@ class AttributionActor:
         threads: int,
         path: Sequence[str] = (),
         worker: type[Worker] = Worker,
+        sources: Sequence[Source] = (),
     ) -> None:
         sys.path.extend(entry for entry in path if entry not in sys.path)
+        self.refused: UsageError | None = None
+        try:
+            activate([*sources, *([] if state.source is None else [state.source])])
+        except UsageError as error:
+            self.refused = error
+            return
         torch.set_num_threads(threads)
         # Logical GPUs on a machine without CUDA compute on the CPU.
         on_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
@@ -83,7 +94,13 @@ class AttributionActor:
         self.worker = worker(replica, labels, run, seed, fresh)
 
     def ready(self) -> dict[str, Any]:
-        """Where this actor is; returns when the replica is loaded."""
+        """Where this actor is; returns when the replica is loaded.
+
+        Raises:
+            UsageError: code that the job names is another here than on the driver, or does not run.
+        """
+        if self.refused is not None:
+            raise self.refused
         context = ray.get_runtime_context()
         replica = self.worker.device.replica
         held = memory()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.driver.dispatch import Dispatch, pool_of
@@ -22,8 +23,10 @@ from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.resources import shape
 from pipeline.driver.schedule import Work
-from pipeline.job.configuration import EvaluationJob, metrics_config
+from pipeline.job.choices import descriptions, metrics_config
+from pipeline.job.configuration import EvaluationJob
 from pipeline.run.deletion import forget_given_up
+from pipeline.run.described import FOREIGN
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
@@ -45,7 +48,7 @@ from pipeline.run.records import (
     revisions_of,
     versions,
 )
-from pipeline.run.trust import import_from_here, owner_of, refuse_foreign_code
+from pipeline.run.trust import import_from_here, owner_of, refuse_code_of_a_run, refuse_foreign_code
 from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
@@ -55,6 +58,7 @@ from pipeline.unit.metrics_worker import Evaluator
 from ssig.errors import UsageError
 from ssig.models import PREPARATION_REVISION, Model
 from ssig.models.sources import runs_code
+from ssig.registry.sources import FILE
 
 NEW_NAME = "give the new one a name of its own, such as --name NEW"
 
@@ -71,6 +75,8 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing has changed.
         RunError: the evaluation could not go on.
     """
+    for metric in job.metrics:
+        refuse_code_of_a_run("metrics", metric.text, run)
     progress = Progress()
     storage = open_storage(run)
     directory = RunDirectory(storage)
@@ -164,6 +170,8 @@ def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Lab
         "metrics": metrics_config(job.metrics),
         "revisions": revisions(None, [metric.name for metric in job.metrics]),
     }
+    if foreign := descriptions(job.metrics):
+        frozen[FOREIGN] = foreign
     same = [other for other in others if (other.model, other.method) == (base.model, base.method)]
     if same:
         config = completed(_own(same[0]))
@@ -214,18 +222,16 @@ def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener
         RefusedError: it has other weights or makes other inputs of images now.
     """
     recorded = base.config["model"]
-    if recorded["name"] not in (job.trust, job.model):
-        config = config_name(base.model, base.method)
-        advice = f"if you trust it, name it yourself: --trust {recorded['name']}"
-        refuse_foreign_code(f"{config}: model.name", recorded["name"], owner_of(storage, config), advice)
-    if runs_code(recorded["name"]):
-        import_from_here(storage.root, recorded["name"])
-    named = recorded["name"], recorded["weights"], recorded["precision"]
+    named = _name(storage, base, job), recorded["weights"], recorded["precision"]
     model = load_network(*named, listener, progress, **recorded.get("stated", {}))
     if model.weights_hash != recorded["weights_hash"]:
         raise RefusedError(
             f"{storage.root}: model {base.model!r} was run with weights {recorded['weights_hash'][:12]}, "
             f"and {recorded['name']} has {model.weights_hash[:12]} now"
+        )
+    if model.source is not None and (now := model.source.origin) != recorded.get("origin"):
+        raise RefusedError(
+            f"{storage.root}: model {base.model!r} was run with code of {recorded.get('origin')}, and is {now} now"
         )
     advice = "load the network as it was loaded then, or attribute again to a new output path"
     refuse_differences(
@@ -235,3 +241,30 @@ def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener
         advice,
     )
     return model
+
+
+def _name(storage: Storage, base: Label, job: EvaluationJob) -> str:
+    """The name to load the network of a label by; what it needs to be imported is made known.
+
+    Raises:
+        UsageError: it would run code that somebody else's run names, and the job does not; or its file is gone.
+    """
+    name: str = base.config["model"]["name"]
+    file = FILE.fullmatch(name)
+    trusted = None if job.trust is None else FILE.fullmatch(job.trust)
+    if file is not None and trusted is not None and trusted["name"] == file["name"]:
+        refuse_code_of_a_run("trust", str(job.trust), storage.root)
+        return str(job.trust)
+    if name not in (job.trust, job.model):
+        config = config_name(base.model, base.method)
+        advice = f"if you trust it, name it yourself: --trust {name if file is None else f'./{name}'}"
+        refuse_foreign_code(f"{config}: model.name", name, owner_of(storage, config), advice)
+    if file is not None:
+        path = base.config.get("model_file", file["path"])
+        if not Path(path).is_file():
+            raise UsageError("trust", job.trust, f"the file of the network, which was {path}: --trust ./{name}")
+        name = f"{path}:{file['name']}"
+        refuse_code_of_a_run("model.name", name, storage.root)
+    elif runs_code(name):
+        import_from_here(storage.root, name)
+    return name

@@ -14,6 +14,7 @@ from pipeline import fault_points
 from pipeline.driver.frozen import label_config, run_record
 from pipeline.job.configuration import Job
 from pipeline.report.reference import check_reference
+from pipeline.run.described import FOREIGN_COLUMNS, foreign
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
@@ -32,6 +33,7 @@ from pipeline.shards.manifest import Manifest
 from pipeline.storage.jsontext import as_read, to_json
 from ssig.errors import UsageError
 from ssig.models import Model
+from ssig.registry import FileSource
 
 
 def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Manifest | None:
@@ -117,7 +119,7 @@ def check_report(job: Job, directory: RunDirectory) -> None:
 def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
     """The labels that a job asks for, with their configurations."""
     described = {
-        "name": model.name,
+        "name": job.model.recorded_name,
         "weights": job.model.weights,
         "weights_hash": model.weights_hash,
         "precision": model.precision,
@@ -129,6 +131,8 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "stated": {name: value for name, value in job.model.input_options.items() if value is not None},
         "classes": len(model.categories),
     }
+    if model.source is not None:
+        described["origin"] = model.source.origin
     recorded = {
         "batch": uuid.uuid4().hex[:12],
         "input_source": model.input_source,
@@ -136,6 +140,8 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "categories": list(model.categories),
         "machine": dict(machine()),
     }
+    if isinstance(model.source, FileSource):
+        recorded["model_file"] = model.source.path
     return [
         label_config(job, choice, manifest_hash, described, {"position": position, **recorded})
         for position, choice in enumerate(job.methods)
@@ -201,6 +207,8 @@ def _placed(root: str, label: Label, others: Sequence[Label]) -> Label:
         )
     first = 1 + max(other.settings.position for other in others)
     config = {**label.config, "columns": columns, "position": first + label.settings.position}
+    if others_columns := {name: record for name, record in foreign(others[0].config).items() if name in columns}:
+        config[FOREIGN_COLUMNS] = others_columns
     return Label(label.model, label.method, config)
 
 

@@ -47,6 +47,7 @@ from ssig.engine.replica import Replica
 from ssig.engine.trial import try_method
 from ssig.errors import SsigError
 from ssig.models import Model, export
+from ssig.registry import METHODS, METRICS, Source
 
 # Actors that fail to start one after the other before the run is given up.
 MOST_FAILED_STARTS = 3
@@ -99,11 +100,23 @@ def pool_of(
     # Put once, so that every actor reads the same copy of the weights; labels go along for the same reason.
     state = ray.put(export(model))
     known = ray.put({label.method: label for label in labels})
+    sources = sources_of(labels)
     return Pool(
         lambda: remote.remote(
-            state, known, storage.root, seed, micro_batch, actors.compile, size.threads, sys.path, worker
+            state, known, storage.root, seed, micro_batch, actors.compile, size.threads, sys.path, worker, sources
         )
     )
+
+
+def sources_of(labels: Sequence[Label]) -> tuple[Source, ...]:
+    """Where the methods and metrics of labels come from that are not ssig's own, each once."""
+    found: dict[Source, None] = {}
+    for label in labels:
+        methods = [] if label.evaluation is not None else [METHODS.source(label.config["method"]["name"])]
+        for source in (*methods, *map(METRICS.source, label.config["metrics"])):
+            if source is not None:
+                found[source] = None
+    return tuple(found)
 
 
 class Dispatch:

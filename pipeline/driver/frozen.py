@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.job.configuration import Job, MethodChoice, method_config, metrics_config
+from pipeline.job.choices import MethodChoice, descriptions, method_config, metrics_config
+from pipeline.job.configuration import Job
+from pipeline.run.described import FOREIGN
 from pipeline.run.labels import Label
 from pipeline.run.records import checksum, fingerprint_of, revisions, versions
 from pipeline.shards.manifest import Manifest
@@ -65,6 +67,8 @@ def label_config(
         "maps": job.output.maps,
         "channels": job.output.channels,
     }
+    if foreign := descriptions(job.metrics):
+        frozen[FOREIGN] = foreign
     fingerprint = fingerprint_of(frozen)
     columns = [metric.name for metric in job.metrics]
     config = {**frozen, "fingerprint": fingerprint, "columns": columns, **recorded}

@@ -18,6 +18,7 @@ from pipeline.driver.actor import CALLS_AT_ONCE, STATUS, WATCH, reason_of
 from pipeline.driver.schedule import Failure, Order
 from pipeline.run.publishing import DamagedTableError
 from pipeline.unit.messages import Done, Task
+from ssig.errors import UsageError
 
 
 @dataclass(eq=False)
@@ -89,7 +90,11 @@ class Pool:
         member.since[ref] = time.monotonic()
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event."""
+        """What happened, waiting at most so long for the first event.
+
+        Raises:
+            UsageError: an actor refuses to start, as every other one like it would.
+        """
         owners = {ref: member for member in self.members for ref in member.in_flight}
         owners.update({member.starting if member.info is None else member.watching: member for member in self.members})
         if not owners:
@@ -137,6 +142,8 @@ class Pool:
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             reason = reason_of(error)
+            if order is None and isinstance(cause, UsageError):
+                raise cause from None
             if order is None:
                 return self._lost(member, reason)
             member.forget(ref)

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
+from pipeline.job.choices import (
+    Frozen,
+    MethodChoice,
+    MetricChoice,
+    check_names,
+    chosen,
+    find_methods,
+    find_metrics,
+    named,
+)
 from pipeline.job.wrong_values import usage_error
 from pipeline.run.layout import READS_AS_TEXT, encoded, reads_as_value
-from pipeline.run.trust import refuse_foreign_code
+from pipeline.run.trust import refuse_code_of_a_run, refuse_foreign_code
 from pipeline.storage import yaml12
 from pipeline.storage.base import check_url, is_url
-from ssig.catalogue import METHOD, METRIC, check
 from ssig.errors import UsageError
 from ssig.models.weight_files import is_weight_file
-from ssig.options import as_dict
-from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
+from ssig.registry.sources import FILE
 
 LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
 # Of what metrics need, that which no file of a run holds.
@@ -42,11 +50,7 @@ _Positive = Annotated[_Real, Field(gt=0)]
 _Edges = _Count | tuple[_Count, _Count]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Dataset(_Frozen):
+class Dataset(Frozen):
     """What is attributed."""
 
     shards: tuple[str, ...] = Field(
@@ -60,7 +64,7 @@ def _sized(value: Any) -> Any:
     return {"size": value} if isinstance(value, (int, list, tuple)) and not isinstance(value, bool) else value
 
 
-class InputChoice(_Frozen):
+class InputChoice(Frozen):
     """How an image becomes an input; what is not given is the network's own."""
 
     size: _Edges | None = Field(None, description="H or [H, W] of the input")
@@ -73,11 +77,12 @@ class InputChoice(_Frozen):
     )
 
 
-class ModelChoice(_Frozen):
+class ModelChoice(Frozen):
     """What is explained."""
 
     name: str = Field(
-        "efficientnet-lite0", description="timm:NAME, torchvision:NAME, module:callable or a packaged name"
+        "efficientnet-lite0",
+        description="timm:NAME, torchvision:NAME, module:callable, ./FILE.py:callable, or a name of a package",
     )
     weights: str | None = Field(None, description="weights by name, 'random', or a checkpoint file")
     precision: Literal["fp32", "tf32", "fp16", "bf16"] = Field("fp32", description="arithmetic of the network")
@@ -95,56 +100,25 @@ class ModelChoice(_Frozen):
     )
 
     @property
+    def title(self) -> str:
+        """The label of its results."""
+        file = FILE.fullmatch(self.name)
+        return self.label or (self.name if file is None else file["name"])
+
+    @property
+    def recorded_name(self) -> str:
+        """The name as a run records it: of a file without its folder, which may change."""
+        file = FILE.fullmatch(self.name)
+        return self.name if file is None else f"{Path(file['path']).name}:{file['name']}"
+
+    @property
     def input_options(self) -> dict[str, Any]:
         """What is given of the input: mean, std and the geometry, as `load_model` takes them."""
         geometry = None if self.input is None else self.input.model_dump(exclude_none=True)
         return {"mean": self.mean, "std": self.std, "input": geometry}
 
 
-def _named(value: Any) -> Any:
-    """A bare name as a mapping; options of a mapping gathered under `options`."""
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, Mapping) and "options" not in value:
-        kept = {key: value[key] for key in ("name", "label") if key in value}
-        return {**kept, "options": {key: value[key] for key in value if key not in ("name", "label")}}
-    return value
-
-
-class MethodChoice(_Frozen):
-    """A method with its options, under a label of its own."""
-
-    name: str
-    label: str | None = Field(None, min_length=1)
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        return self.label or self.name
-
-    @property
-    def spec(self) -> MethodSpec:
-        return METHODS[self.name]
-
-    def parsed(self) -> Any:
-        return self.spec.parse(self.options)
-
-
-class MetricChoice(_Frozen):
-    """A metric with its options."""
-
-    name: str
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def spec(self) -> MetricSpec:
-        return METRICS[self.name]
-
-    def parsed(self) -> Any:
-        return self.spec.parse(self.options)
-
-
-class Output(_Frozen):
+class Output(Frozen):
     """Where results go and how maps are stored."""
 
     path: str = Field(min_length=1, description="run directory: a path, s3:// or gs://")
@@ -152,7 +126,7 @@ class Output(_Frozen):
     channels: bool = Field(False, strict=True, description="store the values of each channel too")
 
 
-class Actors(_Frozen):
+class Actors(Frozen):
     """How the work is spread; changes no result."""
 
     min: int = Field(1, ge=1, strict=True, description="fewest actors to wait for")
@@ -175,7 +149,7 @@ class Actors(_Frozen):
     )
 
 
-class ReportChoice(_Frozen):
+class ReportChoice(Frozen):
     """How the report compares; changes no result."""
 
     reference: str | None = Field(
@@ -185,15 +159,15 @@ class ReportChoice(_Frozen):
     )
 
 
-class Job(_Frozen):
+class Job(Frozen):
     """A whole job."""
 
     dataset: Dataset
     model: ModelChoice = Field(default_factory=lambda: ModelChoice.model_validate({}))
-    methods: tuple[Annotated[MethodChoice, BeforeValidator(_named)], ...] = Field(
+    methods: tuple[Annotated[MethodChoice, BeforeValidator(named)], ...] = Field(
         default_factory=lambda: (MethodChoice(name="ssig"),), min_length=1
     )
-    metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = ()
+    metrics: tuple[Annotated[MetricChoice, BeforeValidator(named)], ...] = ()
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
     report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
@@ -202,13 +176,13 @@ class Job(_Frozen):
 
     @property
     def model_label(self) -> str:
-        return self.model.label or self.model.name
+        return self.model.title
 
 
-class EvaluationJob(_Frozen):
+class EvaluationJob(Frozen):
     """Metrics to be added to a run."""
 
-    metrics: tuple[Annotated[MetricChoice, BeforeValidator(_named)], ...] = Field(min_length=1)
+    metrics: tuple[Annotated[MetricChoice, BeforeValidator(named)], ...] = Field(min_length=1)
     model: str | None = Field(None, description="label of the model; needed where the run has several")
     methods: tuple[str, ...] = Field((), description="labels of the methods; by default all")
     trust: str | None = Field(None, description="the module:callable to import, where the run is not the user's own")
@@ -233,11 +207,12 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     values: dict[str, Any] = {}
     for dotted, value in given.items():
         _set(values, dotted, value)
+    _resolve(values, Path.cwd())
     try:
         job = EvaluationJob.model_validate(values)
     except ValidationError as error:
         raise usage_error(error, EvaluationJob, None) from None
-    _check_metrics(job.metrics)
+    find_metrics(job.metrics)
     _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
         raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
@@ -275,6 +250,13 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
     if path is not None and not {"model", "model.name"} & given.keys():
         advice = f"if you trust it, name it yourself: --model {job.model.name}"
         refuse_foreign_code(f"{path.name}: model.name", job.model.name, owner, advice)
+    for field, choices in (("methods", job.methods), ("metrics", job.metrics)):
+        for choice in choices:
+            if path is not None and field not in given and choice.file is not None:
+                advice = f"if you trust it, name it yourself: --{field[:-1]} {choice.text}"
+                refuse_foreign_code(f"{path.name}: {field}", choice.text, owner, advice)
+            refuse_code_of_a_run(field, choice.text, job.output.path)
+    refuse_code_of_a_run("model.name", job.model.name, job.output.path)
     _check_choices(job)
     return job
 
@@ -309,7 +291,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
 def _resolve(values: dict[str, Any], base: Path) -> None:
     """Makes the paths of a job absolute, in place: relative ones, and those in a home (``~``, ``~user``).
 
-    URLs, names and wrong types are left alone.
+    URLs, names and wrong types are left alone. Methods and metrics that are named alone become mappings.
     """
 
     def absolute(text: Any) -> Any:
@@ -318,6 +300,11 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
         return os.path.abspath(base / os.path.expanduser(text))
 
     dataset, output, model = (values.get(name) for name in ("dataset", "output", "model"))
+    for owner in (model, *chosen(values, "methods"), *chosen(values, "metrics")):
+        if isinstance(owner, dict) and isinstance(owner.get("name"), str) and FILE.fullmatch(owner["name"]):
+            owner["name"] = absolute(owner["name"])
+    if isinstance(values.get("trust"), str) and FILE.fullmatch(values["trust"]):
+        values["trust"] = absolute(values["trust"])
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), str):
         dataset["shards"] = [dataset["shards"]]
     if isinstance(dataset, dict) and isinstance(dataset.get("shards"), (list, tuple)):
@@ -339,10 +326,7 @@ def _has_plain_bucket(shard: Any) -> bool:
 
 def _check_choices(job: Job) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
-    for method in job.methods:
-        check(METHOD, method.name, method.options)
-    for metric in job.metrics:
-        check(METRIC, metric.name, metric.options)
+    check_names(job.methods, job.metrics)
     labels = [method.title for method in job.methods]
     _check_label("model.label", job.model_label)
     for label in labels:
@@ -352,39 +336,11 @@ def _check_choices(job: Job) -> None:
         if len(encoded(job.model_label)) + len(encoded(label)) > LONGEST_LABELS:
             allowed = f"labels of model and method of {LONGEST_LABELS} bytes together: they are part of file names"
             raise UsageError("model.label", [job.model_label, label], allowed)
-    for method in job.methods:
-        method.parsed()
-    _check_metrics(job.metrics)
+    find_methods(job.methods)
+    find_metrics(job.metrics)
 
 
 def _check_label(field: str, label: str) -> None:
     """Refuses a label that readers of the run would not give back as it is."""
     if reads_as_value(label):
         raise UsageError(field, label, READS_AS_TEXT)
-
-
-def _check_metrics(metrics: Sequence[MetricChoice]) -> None:
-    names = [metric.name for metric in metrics]
-    for metric in metrics:
-        check(METRIC, metric.name, metric.options)
-        metric.parsed()
-        if names.count(metric.name) > 1:
-            raise UsageError("metrics", metric.name, "each metric once")
-
-
-def method_config(choice: MethodChoice) -> dict[str, Any]:
-    """What is recorded of a method: name, options with defaults, paper, equation, cost."""
-    spec, options = choice.spec, choice.parsed()
-    return {
-        "name": spec.name,
-        "options": as_dict(options),
-        "paper": spec.paper,
-        "equation": spec.equation,
-        "evaluations": spec.evaluations(options),
-        "complete": spec.complete,
-    }
-
-
-def metrics_config(choices: tuple[MetricChoice, ...]) -> dict[str, dict[str, Any]]:
-    """Each metric's options, defaults included."""
-    return {choice.name: as_dict(choice.parsed()) for choice in choices}

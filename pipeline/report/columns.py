@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.run.described import known_metric
 from pipeline.run.reader import Run
 from ssig.errors import UsageError
 from ssig.registry import FAMILIES, METRICS, MetricSpec
@@ -88,12 +89,34 @@ def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
     return dict(sorted(every.items(), key=lambda item: order.index(item[0].metric)))
 
 
-def parsed(source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:
-    """A metric and its options; None where this version does not know them."""
-    if source.metric not in METRICS:
+def metric_of(run: Run, model: str, source: Source) -> MetricSpec | None:
+    """A metric as the run describes it, else ssig's own; None where neither knows it. No code of others is run."""
+    configs: list[Mapping[str, Any]] = [
+        one.config for one in run.evaluations if (one.model, one.name) == (model, source.evaluation)
+    ]
+    if source.evaluation is None:
+        configs = [config for (owner, _), config in run.config.items() if owner == model]
+    for config in configs:
+        if source.metric in config.get("metrics", {}):
+            try:
+                return known_metric(config, source.metric)
+            except UsageError:
+                return None
+    return None
+
+
+def parsed(run: Run, model: str, source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:
+    """A metric and its options; None where this version does not know them.
+
+    What is known of a metric from the run alone does not depend on its options, which are None then.
+    """
+    spec = metric_of(run, model, source)
+    if spec is None:
         return None
+    if spec.options is type(None):
+        return spec, None
     try:
-        return METRICS[source.metric], METRICS[source.metric].parse(options)
+        return spec, spec.parse(options)
     except UsageError:
         return None
 
@@ -103,7 +126,7 @@ def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
     columns: list[Column] = []
     shown: set[str] = set()
     for source in sources(run, model):
-        spec = METRICS[source.metric] if source.metric in METRICS else None  # noqa: SIM401  no mapping
+        spec = metric_of(run, model, source)
         directions = {source.metric: "none"} if spec is None else spec.columns
         again = source.metric in shown
         shown.add(source.metric)

@@ -71,7 +71,7 @@ def costs(run: Run, measurements: Measurements) -> list[Cost]:
     result = []
     for source, options in sources(run, measurements.model).items():
         seconds = {method: spent for (method, timed), spent in measurements.seconds.items() if timed == source}
-        metric = parsed(source, options)
+        metric = parsed(run, measurements.model, source, options)
         forwards, explanations = (None, None) if metric is None else _account(*metric)
         result.append(Cost(source.title, forwards, explanations, seconds))
     return result

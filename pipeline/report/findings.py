@@ -1,6 +1,6 @@
 """What a run shows, in plain sentences made from its numbers, and how far each number can be trusted.
 
-The sentences say as readily that ours loses as that it wins, and where nobody leads they say that.
+The sentences say that the reference method loses as readily as that it wins. Where no method leads they say so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def few(count: int) -> str:
-    """What is said beside a number of `count` images; empty where they are enough."""
+    """The warning beside a number of `count` images; empty where they are enough."""
     return "too few" if count < FEWEST else "few" if count < FEW else ""
 
 
@@ -72,7 +72,7 @@ def shortfalls(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estim
 
 
 def shortfall(estimate: Estimate) -> str:
-    """What is said beside one interval of skewed numbers; empty beside others."""
+    """The warning beside an interval of skewed numbers; empty beside others."""
     if estimate.coverage is None:
         return ""
     reached, promised = (f"{100 * share:.0f}{_SPACE}%" for share in (estimate.coverage, CONFIDENCE))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.reference import ordered_methods
+from pipeline.run.described import known_metric, origin_of
 from pipeline.run.reader import Run
 from pipeline.storage import yaml12
 from pipeline.storage.jsontext import to_json
+from ssig.errors import UsageError
 from ssig.options import as_dict
-from ssig.registry import METRICS
+from ssig.registry import METRICS, MetricSpec
 
 # What a map without information scores, on the same images: the scale of every metric.
 CONTROLS = {
@@ -83,8 +86,8 @@ def provenance(run: Run, model: str, reference: str | None = None) -> Provenance
         methods=tuple(_method(label, config) for label, config in zip(labels, configs, strict=True)),
         metrics=_metrics(
             [
-                *((None, label, config.get("metrics", {})) for label, config in zip(labels, configs, strict=True)),
-                *((one.name, one.method, one.metrics) for one in run.evaluations if one.model == model),
+                *((None, label, config) for label, config in zip(labels, configs, strict=True)),
+                *((one.name, one.method, one.config) for one in run.evaluations if one.model == model),
             ]
         ),
         machine=_facts(configs[0].get("machine", {})),
@@ -157,26 +160,41 @@ def evaluation_commands(run: Run, model: str) -> Iterator[str]:
     alike: dict[tuple[str, str], list[str]] = {}
     for one in run.evaluations:
         if one.model == model:
-            chosen = " ".join(f"--metric {shlex.quote(_choice(name, one.metrics[name]))}" for name in one.metrics)
+            chosen = " ".join(
+                f"--metric {shlex.quote(_choice(name, one.metrics[name], origin_of(one.config, name)))}"
+                for name in one.metrics
+            )
             alike.setdefault((one.name, chosen), []).append(one.method)
     for (name, chosen), labels in alike.items():
         methods = " ".join(f"--method {shlex.quote(label)}" for label in labels)
         yield f"ssig evaluate RUN --model {shlex.quote(model)} --name {shlex.quote(name)} {methods} {chosen}"
 
 
-def _choice(name: str, options: Mapping[str, Any]) -> str:
+def named_again(name: str, origin: Mapping[str, str] | None) -> str:
+    """A method, metric or network as a job names it again: one of a file by the file, wherever that is."""
+    return f"./{origin['file']}:{name}" if origin is not None and "file" in origin else name
+
+
+def _named(method: Mapping[str, Any], label: str) -> dict[str, str]:
+    return {"name": named_again(method.get("name", label), method.get("origin"))}
+
+
+def _choice(name: str, options: Mapping[str, Any], origin: Mapping[str, str] | None) -> str:
     """A metric as the command line takes it: ``NAME:option=value,…``."""
-    usual = as_dict(METRICS[name].parse({})) if name in METRICS else {}
+    usual = as_dict(METRICS[name].parse({})) if name in METRICS.names() else {}
     given = [f"{option}={to_json(value)}" for option, value in options.items() if usual.get(option, ...) != value]
-    return ":".join([name, ",".join(given)] if given else [name])
+    return ":".join([named_again(name, origin), *([",".join(given)] if given else [])])
 
 
 def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None) -> str:
     configs = [run.config[model, label] for label in labels]
     metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
+    origins = {name: origin_of(config, name) for config in configs for name in config.get("metrics", {})}
     dataset = run.document.get("dataset", {})
     known = configs[0].get("model", {})
     network = {**{name: known[name] for name in _JOB_MODEL if name in known}, **known.get("stated", {})}
+    if "file" in known.get("origin", {}):
+        network["name"] = f"./{network['name']}"
     stored: dict[str, Any] = {name: configs[0][name] for name in ("maps", "channels") if name in configs[0]}
     job = {
         "dataset": {
@@ -185,10 +203,10 @@ def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None
         },
         "model": {**network, "label": model},
         "methods": [
-            {"name": method.get("name", label), "label": label, **method.get("options", {})}
+            {**_named(method, label), "label": label, **method.get("options", {})}
             for label, method in zip(labels, (config.get("method", {}) for config in configs), strict=True)
         ],
-        "metrics": [{"name": name, **options} for name, options in metrics.items()],
+        "metrics": [{"name": named_again(name, origins[name]), **options} for name, options in metrics.items()],
         "output": {"path": run.root, **stored},
         **({"report": {"reference": reference}} if reference in labels else {}),
         "unit_size": run.document.get("unit_size"),
@@ -207,7 +225,7 @@ def _method(label: str, config: Mapping[str, Any]) -> Method:
     options = method.get("options", {})
     return Method(
         label=label,
-        name=method.get("name", label),
+        name=method.get("name", label) + _origin(method.get("origin")),
         evaluations=_text(method.get("evaluations")),
         readout=_text(options.get("readout")),
         score=_text(options.get("score") or config.get("model", {}).get("score")),
@@ -220,21 +238,34 @@ def _method(label: str, config: Mapping[str, Any]) -> Method:
     )
 
 
+def _origin(origin: Mapping[str, str] | None) -> str:
+    """Where a method or metric comes from that is not ssig's own, in brackets; empty for ssig's own."""
+    if origin is None:
+        return ""
+    if "file" in origin:
+        return f" ({origin['file']}, SHA-256 {origin['sha256'][:12]})"
+    return f" ({origin['distribution']} {origin['version']})"
+
+
 def _metrics(measured: Iterable[tuple[str | None, str, Mapping[str, Any]]]) -> tuple[Metric, ...]:
     """Each metric once per distinct setting, with the labels that it applies to.
 
     Args:
-        measured: evaluation (None for the run's own metrics), method label, and metric -> options.
+        measured: evaluation (None for the run's own metrics), method label, and the configuration.
     """
     settings: dict[tuple[str, str | None, str], list[str]] = {}
-    for evaluation, label, metrics in measured:
-        for name, options in metrics.items():
+    known: dict[str, MetricSpec] = {}
+    origins: dict[str, str] = {}
+    for evaluation, label, config in measured:
+        for name, options in config.get("metrics", {}).items():
             settings.setdefault((name, evaluation, to_json(options)), []).append(label)
-    known = {metric.name: metric for metric in METRICS}
-    order = {name: position for position, name in enumerate(known)}
+            origins[name] = _origin(origin_of(config, name))
+            with suppress(UsageError):  # of another version
+                known[name] = known_metric(config, name)
+    order = {name: position for position, name in enumerate(METRICS.names())}
     return tuple(
         Metric(
-            name=name if evaluation is None else f"{name} (evaluation {evaluation})",
+            name=name + origins[name] + ("" if evaluation is None else f" (evaluation {evaluation})"),
             labels=tuple(labels),
             definition=known[name].definition if name in known else "",
             range=known[name].range if name in known else "",

@@ -65,5 +65,8 @@ def report_record(storage: Storage) -> dict[str, object]:
 
 
 def _is_control(run: Run, model: str, label: str) -> bool:
-    name = run.config[model, label].get("method", {}).get("name")
-    return name in METHODS and METHODS[name].control
+    method = run.config[model, label].get("method", {})
+    if "origin" in method:
+        return bool(method.get("control"))
+    name = method.get("name")
+    return name in METHODS.names() and METHODS[name].control

@@ -26,7 +26,7 @@ from pipeline.run.reader import Run
 
 SHOWN_FAILURES = 200
 SHARED_SECONDS = (
-    "Seconds of work that is shared are billed to whoever asks first: what depends on the image alone (blurred "
+    "Shared work is charged to the first method or metric that needs it: what depends on the image alone (blurred "
     "images, predictions, sweeps) to the first method of a unit, the passes of aic and sic to aic, the curves of "
     "insertion and deletion to them and not to their gap."
 )

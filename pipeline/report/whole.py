@@ -71,7 +71,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """Of one method: each number, and its resamples (R,)."""
+    """The numbers of one method, each with its resamples (R,)."""
 
     value: Mapping[str, float]
     drawn: Mapping[str, np.ndarray]
@@ -81,7 +81,7 @@ def whole_numbers(run: Run, measurements: Measurements, seed: int = 0) -> list[W
     """Every number of the data set that the metrics of a model define and that some method has."""
     result: list[Whole] = []
     for source, options in sources(run, measurements.model).items():
-        metric = parsed(source, options)
+        metric = parsed(run, measurements.model, source, options)
         if metric is None or metric[0].dataset is None:
             continue
         spec = metric[0]

@@ -11,7 +11,7 @@ from pipeline.storage.jsontext import as_read, to_json
 # What `run.json` and configurations record beside what they freeze.
 RECORDED_ONLY = (
     *("created", "versions", "machine", "fingerprint", "categories"),
-    *("position", "batch", "columns", "warnings", "input_source"),
+    *("position", "batch", "columns", "warnings", "input_source", "foreign_columns", "model_file"),
 )
 
 

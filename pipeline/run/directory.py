@@ -84,7 +84,7 @@ class RunDirectory:
     @property
     def record(self) -> RunRecord | None:
         """`run.json` by its fields; None where there is no run."""
-        return self._once("record", self._check_record)
+        return None if self.document is None else self.required_record()
 
     def opened(self) -> Mapping[str, Any]:
         """`run.json` as it stands, of a directory that must be a run.
@@ -105,10 +105,7 @@ class RunDirectory:
         Raises:
             UsageError: there is no run.
         """
-        self.opened()
-        record = self.record
-        assert record is not None
-        return record
+        return self._once("record", self._check_record)
 
     def refuse_earlier(self) -> None:
         """Refuses to work on a run of an earlier schema, which is read and not added to.
@@ -149,7 +146,7 @@ class RunDirectory:
         """The same; unless they are to be `whole`, also those with a field missing that a reader can do without."""
         labels = []
         for document in self._objects_in(CONFIGS):
-            config = _content(document)
+            config = document.value
             with self._naming(document.entry.name):
                 labels.append(run_label(config, whole=whole))
         return labels
@@ -162,7 +159,7 @@ class RunDirectory:
     def read_evaluations(self, *, whole: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Name and content of every configuration of an evaluation; `whole` as for `read_labels`."""
         for document in self._objects_in(EVALUATIONS, EVALUATION_RECORDS, chosen=is_evaluation_config):
-            config = _content(document)
+            config = document.value
             with self._naming(document.entry.name):
                 check_evaluation(config, whole=whole)
             yield document.entry.name, config
@@ -221,7 +218,7 @@ class RunDirectory:
     @property
     def quarantine(self) -> list[Mapping[str, Any]]:
         """The quarantine records, in order of name."""
-        return [_content(document) for document in self._objects_in(QUARANTINE)]
+        return [document.value for document in self._objects_in(QUARANTINE)]
 
     @property
     def quarantined(self) -> int:
@@ -230,7 +227,7 @@ class RunDirectory:
 
     def all_commits(self) -> list[CommitRecord]:
         """Every commit of the run and of its evaluations, also of labels that it does not know, in order of name."""
-        return [_content(document) for document in self._all_commit_documents()]
+        return [document.value for document in self._all_commit_documents()]
 
     def digest(self) -> str:
         """A hash of all records: runs of equal digest hold equal results."""
@@ -253,14 +250,12 @@ class RunDirectory:
         found = self._document_of(RUN)
         if found is None:
             return None
-        document = _content(found)
+        document = found.value
         if (wrong := unreadable(document)) is not None:
             raise RefusedError(f"{self.root}/{RUN}: {wrong}")
         return document
 
-    def _check_record(self) -> RunRecord | None:
-        if self.document is None:
-            return None
+    def _check_record(self) -> RunRecord:
         document = dict(self.opened())
         wrong = fault(RunRecord, document)
         if wrong is None:
@@ -291,8 +286,8 @@ class RunDirectory:
             yield label
 
     def _read_commits(self, label: Label) -> Iterator[tuple[str, CommitRecord]]:
-        for document in _read(self._commits, self._listed(label)):
-            yield document.entry.name, _content(document)
+        for document in self._commits.all(self._listed(label)):
+            yield document.entry.name, document.value
 
     def _done_units(self, label: Label) -> set[str]:
         return self._once(
@@ -310,16 +305,16 @@ class RunDirectory:
                 )
 
     def _all_commit_documents(self) -> list[Document[CommitRecord]]:
-        return _read(self._commits, [entry for entry in self._entries() if _is_commit(entry.name)])
+        return self._commits.all([entry for entry in self._entries() if _is_commit(entry.name)])
 
     def _objects_in(self, *tops: str, chosen: Callable[[str], bool] = lambda name: True) -> list[Document[Object]]:
         """The records below some folders, or all, that are no commits."""
         entries = [entry for entry in self._entries(*tops) if not _is_commit(entry.name) and chosen(entry.name)]
-        return _read(self._objects, entries)
+        return self._objects.all(entries)
 
     def _document_of(self, name: str) -> Document[Object] | None:
         entry = self._once(("entry", name), lambda: self.storage.entry(name))
-        return None if entry is None else _read(self._objects, [entry])[0]
+        return None if entry is None else self._objects.all([entry])[0]
 
     def _entries(self, *tops: str) -> list[Entry]:
         return [entry for top in tops or RECORDS for entry in self._listing(top)]
@@ -368,28 +363,3 @@ def _by_label(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry
             home = entry.name.rsplit("/", 3)[0]
             found.setdefault((home, *labels), []).append(entry)
     return found
-
-
-def _read(documents: Documents[Kept], entries: Sequence[Entry]) -> list[Document[Kept]]:
-    """The documents of files.
-
-    Raises:
-        OSError: the storage does not give one.
-    """
-    found = []
-    for document in documents.read(entries):
-        if isinstance(document, OSError):
-            raise document
-        found.append(document)
-    return found
-
-
-def _content(document: Document[Kept]) -> Kept:
-    """What a document holds.
-
-    Raises:
-        SsigError: nothing of a run.
-    """
-    if isinstance(document.content, SsigError):
-        raise document.content
-    return document.content

@@ -33,6 +33,17 @@ class Document(Generic[Content]):
     digest: bytes
     content: Content | SsigError
 
+    @property
+    def value(self) -> Content:
+        """What it holds.
+
+        Raises:
+            SsigError: nothing of a run.
+        """
+        if isinstance(self.content, SsigError):
+            raise self.content
+        return self.content
+
 
 class Documents(Generic[Content]):
     """The files of one kind.
@@ -61,6 +72,19 @@ class Documents(Generic[Content]):
             else:
                 self._known[entry.name] = document
         return [errors.get(entry.name) or self._known[entry.name] for entry in entries]
+
+    def all(self, entries: Sequence[Entry]) -> list[Document[Content]]:
+        """The same.
+
+        Raises:
+            OSError: the storage does not give one of them.
+        """
+        found = []
+        for document in self.read(entries):
+            if isinstance(document, OSError):
+                raise document
+            found.append(document)
+        return found
 
     def _is_known(self, entry: Entry) -> bool:
         known = self._known.get(entry.name)

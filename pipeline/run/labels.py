@@ -32,7 +32,7 @@ from pipeline.run.records import (
 from pipeline.storage.fields import SCHEMA_VERSION
 
 # What workers that evaluate need of the configuration of the run's label.
-OF_THE_RUN = ("model", "method", "maps", "channels", "categories")
+OF_THE_RUN = ("model", "method", "maps", "channels", "categories", "model_file")
 # Without these nobody knows what a configuration is of. Who only reads a run can do without the others.
 NEEDED = ("model_label", "method_label", "fingerprint")
 _NEEDED_LATER = (*NEEDED, "evaluation", "base", "metrics")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ class Evaluation:
         model, method: labels.
         metrics: metric -> its options.
         commits: the commit records that count, in order of unit.
+        config: its whole record.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Evaluation:
     method: str
     metrics: Mapping[str, Mapping[str, Any]]
     commits: tuple[CommitRecord, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Run:
@@ -215,4 +217,5 @@ def _evaluations(directory: RunDirectory, known: Mapping[tuple[str, str], Label]
         if base is not None and base.fingerprint == config["base"]:
             label = Label(base.model, base.method, completed(config), config["evaluation"])
             metrics = label.config["metrics"]
-            yield Evaluation(config["evaluation"], base.model, base.method, metrics, tuple(_counted(directory, label)))
+            counted = tuple(_counted(directory, label))
+            yield Evaluation(config["evaluation"], base.model, base.method, metrics, counted, config)

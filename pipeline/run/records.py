@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import pydantic.dataclasses
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from pipeline.run.described import origin_of
 from pipeline.run.layout import is_table, labels_of_commit
 from pipeline.storage.jsontext import to_json
 from ssig.errors import SsigError
@@ -337,9 +338,11 @@ def revisions(method: str | None, metrics: Iterable[str]) -> dict[str, Any]:
 
 def is_current(config: Mapping[str, Any]) -> bool:
     """Whether this version would go on with a label as it began: it has the same revisions of all that it needs."""
-    method, metrics = config["method"]["name"], config["metrics"]
-    known = method in METHODS and all(name in METRICS for name in metrics)
-    return known and revisions_of(config) == revisions(method, metrics)
+    method, metrics = config["method"], config["metrics"]
+    known = METHODS.agrees(method["name"], method.get("origin")) and all(
+        METRICS.agrees(name, origin_of(config, name)) for name in metrics
+    )
+    return known and revisions_of(config) == revisions(method["name"], metrics)
 
 
 def revisions_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,6 +354,9 @@ def revisions_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured_by(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each metric of a configuration with its options and its revision: equal ones may be compared."""
+    """Each metric of a configuration with its options, revision and origin: equal ones may be compared."""
     found = revisions_of(config)["metrics"]
-    return {name: {**options, "revision": found[name]} for name, options in config["metrics"].items()}
+    return {
+        name: {**options, "revision": found[name], "origin": origin_of(config, name)}
+        for name, options in config["metrics"].items()
+    }

@@ -1,9 +1,13 @@
-"""Whose word is taken for code.
+"""Which sources may run code.
 
-A network named `module:callable` is imported and run, so only the user may name it:
+A network named `module:callable`, and a method, a metric or a network named `./FILE.py:NAME`, are code that is run. So
+only the user may name them:
 
     on the command line, or in a local file of the user's own    imported
     in a file of somebody else's, or in an object store          refused, before anything is imported
+
+No file of a run is ever run: neither one in its folder, nor one that only a run names. An installed plug-in may be
+named by anybody: who installs it trusts it.
 
 A file is whose its owner is: a copy of somebody else's, or what was unpacked from an archive, counts as the user's.
 """
@@ -16,6 +20,7 @@ from pathlib import Path
 
 from pipeline.storage.base import Storage, is_object_url
 from ssig.errors import UsageError
+from ssig.registry.sources import FILE
 
 OWN_PACKAGES = ("ssig", "pipeline", "jobs")
 
@@ -32,11 +37,13 @@ def import_from_here(run: str, name: str) -> None:
 
     Args:
         run: the run's directory, or its URL.
-        name: `module:callable`, what is to be imported.
+        name: `module:callable`, what is to be imported; a file needs no folder.
 
     Raises:
         UsageError: the module is in the folder, and one of Python or of ssig hides it.
     """
+    if FILE.fullmatch(name):
+        return
     here = Path.cwd()
     if is_object_url(run) or not here.resolve().is_relative_to(Path(run).resolve()):
         _refuse_hidden(here, name)
@@ -60,17 +67,40 @@ def _refuse_hidden(here: Path, name: str) -> None:
     raise UsageError("model.name", name, allowed)
 
 
-def refuse_foreign_code(field: str, name: str, owner: int | None, advice: str) -> None:
-    """Refuses a network's name that would run code, if the file that holds it is not the current user's.
+def refuse_code_of_a_run(field: str, name: str, run: str) -> None:
+    """Refuses `./FILE.py:NAME` whose file lies in a run: it came with the run, perhaps from somebody else.
 
     Args:
         field: the field that holds the name.
-        name: of the network.
+        name: as it is given; any other form passes.
+        run: the run's directory, or its URL. Any folder with a `run.json` is a run too.
+
+    Raises:
+        UsageError: the file lies in a run.
+    """
+    file = FILE.fullmatch(name)
+    if file is None:
+        return
+    path = Path(file["path"]).expanduser().resolve()
+    own = None if is_object_url(run) else Path(run).expanduser().resolve()
+    found = next((folder for folder in path.parents if folder == own or (folder / "run.json").is_file()), None)
+    if found is not None:
+        raise UsageError(
+            field, name, f"a file outside of every run; this one lies in {found}: copy it, and read it first"
+        )
+
+
+def refuse_foreign_code(field: str, name: str, owner: int | None, advice: str) -> None:
+    """Refuses a name that would run code, if the file that holds it is not the current user's.
+
+    Args:
+        field: the field that holds the name.
+        name: of a network, a method or a metric.
         owner: user id that the file belongs to; None where nobody is known.
         advice: how to name it oneself.
 
     Raises:
-        UsageError: the name is `module:callable`, and its file somebody else's.
+        UsageError: the name is `module:callable` or `./FILE.py:NAME`, and its file somebody else's.
     """
     if owner == os.geteuid() or ":" not in name:
         return

@@ -46,7 +46,7 @@ def annotation(data: bytes, size: tuple[int, int]) -> Annotation:
         return Annotation(wnid)
     try:
         if not isinstance(boxes, list):
-            raise _FaultError("boxes are no list of [x0, y0, x1, y1]")
+            raise _FaultError("boxes are not a list of [x0, y0, x1, y1]")
         return Annotation(wnid, tuple(_box(box, size) for box in boxes) or None)
     except _FaultError as fault:
         return Annotation(wnid, fault=str(fault))

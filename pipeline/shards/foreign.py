@@ -40,7 +40,7 @@ _PACK = "ssig pack FOLDER --out shards"
 
 
 def pointer(head: bytes) -> str | None:
-    """Of a Git LFS pointer, which stands where the file was not fetched: what it is and what to do."""
+    """What to do about a Git LFS pointer, which stands in place of a file that was not fetched."""
     return "a Git LFS pointer, not the file: fetch it with git lfs pull" if head.startswith(_POINTER) else None
 
 

@@ -294,7 +294,7 @@ def _check_label(row: ManifestRow, needs_label: bool, classes: int | None) -> No
     elif needs_label:
         extensions = sorted(member.extension for member in row.members)
         if "cls" in extensions:
-            raise _FaultError(Status.BAD_LABEL, "cls", "no integer, or one of more than 32 bits")
+            raise _FaultError(Status.BAD_LABEL, "cls", "not an integer of at most 32 bits")
         problem = f"no cls member; it has {listed(extensions)}"
         raise _FaultError(Status.NO_LABEL, "", f"{problem}: give labels, or --target predicted")
 

@@ -31,7 +31,6 @@ _LEAVINGS = re.compile(
     r"|@?PaxHeaders?(\.[X\d]+)?)(/|$)",
     re.IGNORECASE,
 )
-_LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
 # Of pax records only those that matter are kept, so that a shard full of them fills no memory.
 _PAX_USED = (b"path", b"size")
 _PAX_SPARSE, _SPARSE = b"GNU.sparse.", "sparse"
@@ -150,23 +149,23 @@ class _Reader:
 
 
 def _walk(reader: _Reader, keep: Callable[[str, int], bool]) -> Iterator[TarMember | Skipped]:
-    shared: dict[str, str] = {}  # pax records for all members that follow
-    own: dict[str, str] = {}  # pax records or GNU long name for the next member
+    for_all: dict[str, str] = {}  # pax records for all members that follow
+    for_next: dict[str, str] = {}  # pax records or GNU long name for the next member
     start = 0
     while (header := _header(reader, start)) is not None:
         if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE):
             records = _pax_records(_extended(reader, header, start), start)
-            (shared if header.type == tarfile.XGLTYPE else own).update(records)
+            (for_all if header.type == tarfile.XGLTYPE else for_next).update(records)
         elif header.type == tarfile.GNUTYPE_LONGNAME:
-            own["path"] = _text(_extended(reader, header, start).partition(b"\0")[0])
+            for_next["path"] = _text(_extended(reader, header, start).partition(b"\0")[0])
         elif header.type == tarfile.GNUTYPE_LONGLINK:
             _extended(reader, header, start)
         else:
-            item = _member(reader, header, {**shared, **own}, start, keep)
-            own.clear()
+            item = _member(reader, header, {**for_all, **for_next}, start, keep)
+            for_next.clear()
             if item is not None:
                 yield item
-        if not own:
+        if not for_next:
             start = reader.position
 
 
@@ -225,11 +224,11 @@ def _member(
     key, extension = ("", "") if reason or is_leaving else base_plus_ext(name)
     extension = extension.lower()
     offset = reader.position
-    kept = reader.read(size) if key and keep(extension, size) else None
-    found = reader.skip(size) if kept is None else len(kept)
-    member = TarMember(key, extension, start, offset, size, kept) if key else None
-    if found < size:
-        raise _DamageError(start, f"cut inside the payload of {_printable(name)}: {found} of {size} bytes", member)
+    payload = reader.read(size) if key and keep(extension, size) else None
+    available = reader.skip(size) if payload is None else len(payload)
+    member = TarMember(key, extension, start, offset, size, payload) if key else None
+    if available < size:
+        raise _DamageError(start, f"cut inside the payload of {_printable(name)}: {available} of {size} bytes", member)
     reader.skip(-size % tarfile.BLOCKSIZE)
     if header.isdir() or is_leaving:
         return None
@@ -257,7 +256,7 @@ def why_unusable(name: str) -> str | None:
 
 def _why_skipped(header: tarfile.TarInfo, name: str, records: dict[str, str]) -> str | None:
     """Why a member belongs to no sample; None if it does."""
-    if header.type in _LINKS:
+    if header.islnk() or header.issym():
         return "a link"
     if header.type == tarfile.GNUTYPE_SPARSE or _SPARSE in records:
         return "a sparse file"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 
@@ -28,8 +30,8 @@ def to_json(
     Raises:
         TypeError: another value, and no `default`.
     """
-    return json.dumps(
-        finite(value),
+    write = partial(
+        json.dumps,
         indent=indent,
         ensure_ascii=not readable,
         sort_keys=compact,
@@ -37,6 +39,10 @@ def to_json(
         default=default,
         allow_nan=False,
     )
+    if default is None:
+        with suppress(ValueError, TypeError):  # of a number that is not finite, or a mapping that is no dict
+            return write(value)
+    return write(finite(value))
 
 
 def finite(value: Any) -> Any:

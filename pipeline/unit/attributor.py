@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -56,6 +57,8 @@ class Attributor:
         self.references = references
         self.fresh = fresh
         self._kept = Kept()
+        self._lock = threading.Lock()
+        self._plain: Callable[[Tensor], Tensor] | None = None
         self._baseline_scores = BaselineScores(device, model)
 
     def attribute(self, labels: Sequence[Label], prepared: Prepared, told: Told = silent) -> list[Attribution]:
@@ -94,7 +97,15 @@ class Attributor:
             references=self.references,
             fresh=self.fresh,
             kept=self._kept,
+            plain=self.plain,
         )
+
+    def plain(self) -> Callable[[Tensor], Tensor]:
+        """The network as it was loaded, for methods that want it; the optimised one where no copy can be had."""
+        with self._lock:
+            if self._plain is None:
+                self._plain = self.device.replica.model if self.fresh is None else self.fresh()
+            return self._plain
 
     def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
         spec, options = method_of(label)
@@ -116,6 +127,7 @@ class Attributor:
             baseline_scores=self._baseline_scores(options.baseline, score, targets),
             references=self.references(spec.references(options)),
             logits=prepared.logits[span],
+            network=self.plain() if spec.network else None,
         )
 
 

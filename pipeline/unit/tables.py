@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.run.described import known_metric
 from pipeline.run.labels import Label
 from pipeline.run.maps import quantised
 from pipeline.run.schema import SHARED, attributions_schema, metrics_schema
 from pipeline.shards.samples import Status
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.unit.inputs import Prepared
-from ssig.registry import METRICS
 from ssig.types import Attribution
 
 NOT_ASKED = "not asked for under this label"
@@ -116,7 +116,7 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
         attributions: the published attributions.
         measured: one entry for each ok row of `attributions`, in order.
     """
-    metrics = [METRICS[name] for name in label.config["columns"]]
+    metrics = [known_metric(label.config, name) for name in label.config["columns"]]
     schema = metrics_schema(metrics)
     statuses = attributions["status"].to_pylist()
     positions = [position for position, status in enumerate(statuses) if status == Status.OK]

@@ -43,7 +43,7 @@ from ssig.acceleration.allocator import return_memory
 from ssig.engine.device import Device
 from ssig.engine.replica import Replica
 from ssig.models import Model
-from ssig.registry import METRICS
+from ssig.registry import METHODS, METRICS
 from ssig.types import Attribution
 
 # Seldom enough to cost nothing where units are small.
@@ -323,7 +323,8 @@ class Worker:
             scalars,
             self.seed,
             told,
-            explain=partial(self.attributor.explainer, label),
+            # Metrics that are added to a run do not call its method, whose code need not be at hand.
+            explain=partial(self.attributor.explainer, label) if label.evaluation is None else None,
             tidy=self._tidy,
         )
 
@@ -338,8 +339,10 @@ class Worker:
 
 
 def may_change_network(label: Label) -> bool:
-    """Whether a metric of a label may ask for a copy of the network."""
-    return any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"])
+    """Whether a metric of a label may ask for a copy of the network, or its method asks for the plain network."""
+    if any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"]):
+        return True
+    return label.evaluation is None and METHODS[label.config["method"]["name"]].network
 
 
 def _without_poison(task: Task) -> list[ManifestRow]:

@@ -7,8 +7,8 @@ Convolutions run faster with channels last, but a network that looks at how its 
 may not stand it: it is tried, and such a network keeps the layout that it was written for.
 
 Under autocast, frozen weights are cast anew in every call, because its cache holds only those that require gradients;
-here they are stored in low precision once, where logits stay bit-equal. On the CPU, weights of convolutions and linear
-layers are also brought into the processor's layout once (`ssig.acceleration.packing`).
+here they are stored in low precision once, where logits stay bit-equal. On the CPU, linear layers, and in bf16 some
+convolutions, take a faster form (`ssig.acceleration.packing`).
 """
 
 from __future__ import annotations

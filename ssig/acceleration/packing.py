@@ -1,7 +1,7 @@
-"""Layers whose frozen weights are brought into the processor's layout once and not in each call, on the CPU.
+"""Faster forms of frozen layers on the CPU: `packed_linear` and, in bf16, `strided_depthwise`.
 
-Which form a layer takes is said in `ssig.acceleration.packed_conv` and `ssig.acceleration.packed_linear`; here it is
-tried. What gives the library's outputs and gradients on the values at hand is taken, anything else is left as it is.
+A form is tried on the values at hand. One that gives the library's outputs and gradients is taken, else the layer is
+left as it is.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ssig.acceleration.operators import AlignedConv, working_type
-from ssig.acceleration.packed_conv import PackedConv
 from ssig.acceleration.packed_linear import PackedLinear
+from ssig.acceleration.strided_depthwise import StridedDepthwise
 
 LOG = logging.getLogger(__name__)
 
@@ -24,34 +24,39 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 TYPICAL_BATCH = 4
 
 
-def packed(layer: nn.Module, values: Tensor) -> PackedConv | PackedLinear | None:
-    """The packed form of a layer, or None where there is none or it gives something else.
+def packed(layer: nn.Module, values: Tensor) -> PackedLinear | StridedDepthwise | None:
+    """The faster form of a layer, or None where there is none or it gives something else.
 
     Args:
         layer: a `Conv2d` or `Linear`, as its class computes it, or an `AlignedConv`.
         values: (B, C, H, W) or (B, ..., I), on which it is tried, under the autocast that it will work under.
     """
     dtype = working_type(values)
-    kind = PackedLinear if isinstance(layer, nn.Linear) else PackedConv
-    if dtype not in TOLERANCE or not kind.suits(layer):
+    if dtype not in TOLERANCE:
         return None
     values = values.detach()[:1]
     try:
         changed = _made(layer, values, dtype)
-        found, expected = _answers(changed, values), _answers(layer, values)
+        if changed is None:
+            return None
+        given, expected = _answers(changed, values), _answers(layer, values)
     except (AttributeError, RuntimeError) as error:  # this processor or this build of torch lacks what it takes
         LOG.info("%s is not packed: %s", layer, error)
         return None
     same = all(
-        (one - other).norm() <= TOLERANCE[dtype] * other.norm() for one, other in zip(found, expected, strict=True)
+        (tensor - reference).norm() <= TOLERANCE[dtype] * reference.norm()
+        for tensor, reference in zip(given, expected, strict=True)
     )
     return changed if same else None
 
 
-def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> PackedConv | PackedLinear:
+def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> PackedLinear | StridedDepthwise | None:
     if isinstance(layer, nn.Linear):
-        return PackedLinear(layer, TYPICAL_BATCH * values.shape[:-1].numel(), dtype)
-    return PackedConv(cast("nn.Conv2d | AlignedConv", layer), (TYPICAL_BATCH, *values.shape[1:]), dtype)
+        rows = TYPICAL_BATCH * values.shape[:-1].numel()
+        return PackedLinear(layer, rows, dtype) if PackedLinear.suits(layer) else None
+    if dtype == torch.bfloat16 and StridedDepthwise.suits(layer):
+        return StridedDepthwise(cast("nn.Conv2d | AlignedConv", layer))
+    return None
 
 
 def _answers(layer: Any, values: Tensor) -> list[Tensor]:

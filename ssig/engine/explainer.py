@@ -70,6 +70,7 @@ class MethodExplainer:
         references: `count -> References`, for the methods that compare with images of the data set.
         fresh: gives a plain copy of the network, as it was loaded; None where there is no way to one.
         kept: what metrics keep between batches.
+        plain: gives the plain network, for a method that wants it.
     """
 
     device: Device
@@ -84,6 +85,7 @@ class MethodExplainer:
     references: Callable[[int], References | None] = no_references
     fresh: Callable[[], nn.Module] | None = None
     kept: Kept = field(default_factory=Kept)
+    plain: Callable[[], Callable[[Tensor], Tensor]] | None = None
 
     def maps(
         self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
@@ -97,7 +99,7 @@ class MethodExplainer:
 
         def jobs() -> Iterator[Job[int]]:
             for span, budget in groups(len(images), replica.micro_batch):
-                job = self._job(images[span], targets[span], rows[span], draw, budget, references)
+                job = self._job(images[span], targets[span], rows[span], draw, budget, references, network)
                 yield Job(span.start, _map(job.steps), job.targets, job.score)
 
         if network is None:
@@ -118,8 +120,17 @@ class MethodExplainer:
         return found
 
     def _job(
-        self, images: Tensor, targets: Tensor, rows: Tensor, draw: int, budget: int, references: References | None
+        self,
+        images: Tensor,
+        targets: Tensor,
+        rows: Tensor,
+        draw: int,
+        budget: int,
+        references: References | None,
+        network: Callable[[Tensor], Tensor] | None = None,
     ) -> Job[None]:
+        if network is None and self.spec.network:
+            network = self.device.replica.model if self.plain is None else self.plain()
         return method_job(
             None,
             self.spec,
@@ -131,6 +142,7 @@ class MethodExplainer:
             score=self.score,
             budget=budget,
             references=references,
+            network=network if self.spec.network else None,
         )
 
     def _stream(self, row: int, draw: int) -> Stream:

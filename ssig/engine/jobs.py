@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,7 @@ def method_job(
     baseline_scores: Tensor | None = None,
     references: References | None = None,
     logits: Tensor | None = None,
+    network: Callable[[Tensor], Tensor] | None = None,
 ) -> Job[Tag]:
     """The engine's job of one method on one group of images.
 
@@ -46,12 +48,15 @@ def method_job(
         scores, baseline_scores: (B,) target scores of images and baselines, where already known.
         references: for methods that compare with images of the data set.
         logits: (B, classes) of the images, where already known.
+        network: the plain network, for methods that want it.
     """
     reference = baselines(options.baseline, images, mean, streams) if baseline is None else baseline
     scores, baseline_scores, logits = (
         None if values is None else values.to(images.device) for values in (scores, baseline_scores, logits)
     )
     score = options.score or score
-    group = Group(images, reference, streams, budget, scores, baseline_scores, references, targets, logits, score)
+    group = Group(
+        images, reference, streams, budget, scores, baseline_scores, references, targets, logits, score, network
+    )
     steps = finishing(spec.run(group, options), images, options.smoothing, options.regions)
     return Job(tag, steps, targets, score)

@@ -4,8 +4,8 @@
     k lanes      n / k points in each, the whole network on threads of its own; they wait once, at the end
 
 A network of many small operations spends much of its time in waiting for the slowest thread, and what a core has
-just computed lies in the cache of another. Lanes know neither. They share the network's tensors, but each has modules
-of its own, so that what is hooked to one during a call is not called by another.
+just computed lies in the cache of another. Lanes have neither problem. They share the network's tensors, but each has
+modules of its own, so that what is hooked to one during a call is not called by another.
 """
 
 from __future__ import annotations

@@ -69,6 +69,7 @@ def try_method(
         references=references,
         targets=targets,
         score=score,
+        network=replica.model if spec.network else None,
     )
     try:
         _run(spec, options, group, replica)

@@ -20,8 +20,9 @@ from ssig.models.checks import examine
 from ssig.models.geometry import Geometry
 from ssig.models.model import Model, check_precision
 from ssig.models.preparation import by_job, input_warnings
-from ssig.models.sources import RANDOM, CallableSource, find_source
+from ssig.models.sources import RANDOM, CallableSource, find_source, runs_code
 from ssig.models.weight_files import is_weight_file
+from ssig.registry.sources import Source
 
 # Random initialisation must be the same in every process, or a resumed run would find another network.
 INITIAL_SEED = 0
@@ -42,6 +43,7 @@ class ModelState:
         network: the network, where its class comes from a library.
         tensors: its state dict, where the network is code of the user's that is imported again by name.
         mean, std, geometry, categories, precision, weights_hash, input_source, warnings, one_at_a_time: of the model.
+        source: the file or the plug-in that the network's code is from; the content of a file travels with it.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ModelState:
     input_source: str
     warnings: tuple[str, ...]
     one_at_a_time: bool
+    source: Source | None = None
 
 
 def load_model(
@@ -73,7 +76,8 @@ def load_model(
     What is odd about it but stops nothing is in `Model.warnings`, and is a `ModelWarning` too.
 
     Args:
-        name: `timm:NAME`, `torchvision:NAME`, `efficientnet-lite0` (1, 2), or `package.module:callable`.
+        name: `timm:NAME`, `torchvision:NAME`, `efficientnet-lite0` (1, 2), `package.module:callable`,
+            `./FILE.py:callable`, or the name of an installed plug-in.
         weights: None for the source's pretrained default; ``random`` (or ``none``) for a random initialisation that is
             always the same; a path to a checkpoint (`ssig.models.weight_files`); for torchvision also the name of its
             weights.
@@ -92,9 +96,9 @@ def load_model(
     check_precision(precision)
     job = by_job(mean, std, input)
     target = _device(device)
-    resolve(name, weights)
     source, bare = find_source(name)
     path, named = _parse(weights)
+    source.check(bare, RANDOM if path else named)
     with _fixed_random_state():
         blueprint = source.load(bare, RANDOM if path else named, job)
     network, prepared = blueprint.network, blueprint.prepared
@@ -109,6 +113,7 @@ def load_model(
         geometry=prepared.geometry,
         categories=blueprint.categories,
         input_source=prepared.source,
+        source=source.foreign if isinstance(source, CallableSource) else None,
     )
     found = examine(model)
     model.one_at_a_time = found.one_at_a_time
@@ -135,7 +140,7 @@ def resolve(name: str, weights: Weights | None = None) -> None:
 def export(model: Model) -> ModelState:
     """The state of a model, for `restore` in another process."""
     tensors = network = None
-    if isinstance(find_source(model.name)[0], CallableSource):
+    if model.source is not None or runs_code(model.name):
         # Copied whole, because the versions of submodules travel beside the entries.
         tensors = copy.deepcopy(model.network.state_dict())
         for entry, value in list(tensors.items()):
@@ -155,6 +160,7 @@ def export(model: Model) -> ModelState:
         input_source=model.input_source,
         warnings=model.warnings,
         one_at_a_time=model.one_at_a_time,
+        source=model.source,
     )
 
 
@@ -170,7 +176,7 @@ def restore(state: ModelState, *, device: torch.device | str | None = None) -> M
         network = copy.deepcopy(state.network)
     else:
         with _fixed_random_state():
-            network = CallableSource().build(state.name, state.geometry.crop)
+            network = CallableSource(state.source).build(state.name, state.geometry.crop)
         checkpoint.load_into(network, state.tensors or {}, f"of {state.name}")
     model = Model(
         network,
@@ -184,6 +190,7 @@ def restore(state: ModelState, *, device: torch.device | str | None = None) -> M
         input_source=state.input_source,
         warnings=state.warnings,
         one_at_a_time=state.one_at_a_time,
+        source=state.source,
     )
     return model.to(target)
 

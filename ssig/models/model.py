@@ -15,6 +15,7 @@ from ssig.errors import UsageError
 from ssig.models.geometry import CENTER, Geometry
 from ssig.models.hashing import hash_state
 from ssig.models.outputs import logits_of, two_classes
+from ssig.registry.sources import Source
 
 # Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
 # (`ssig.acceleration.optimise`, `ssig.engine.replica`). Part of every fingerprint.
@@ -44,6 +45,7 @@ class Model(nn.Module):
         input_source: who states mean, std and geometry, in a few words.
         warnings: what a person should know of the network, a sentence each.
         one_at_a_time: whether it fails for batches of more than one image.
+        source: where its code comes from, where that is a file or an installed plug-in.
 
     Attributes:
         weights_hash: SHA-256 over names, types, shapes and bytes of the state dict, normalisation included, as loaded;
@@ -67,6 +69,7 @@ class Model(nn.Module):
         input_source: str = "the caller",
         warnings: tuple[str, ...] = (),
         one_at_a_time: bool = False,
+        source: Source | None = None,
     ) -> None:
         super().__init__()
         check_precision(precision)
@@ -80,6 +83,7 @@ class Model(nn.Module):
         self.input_source = input_source
         self.warnings = warnings
         self.one_at_a_time = one_at_a_time
+        self.source = source
         self.eval().requires_grad_(False)
         self.weights_hash = weights_hash or hash_state(self)
 

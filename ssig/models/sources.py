@@ -4,6 +4,8 @@
     torchvision:NAME           those of the weights enum's `transforms()`
     efficientnet-lite0, 1, 2   weights that are installed as packages; geometry of timm's `tf_efficientnet_liteN`
     package.module:callable    what the network or the callable carries, see `CallableSource`
+    ./FILE.py:callable         the same of a file, which travels to the workers as it is
+    NAME                       an installed plug-in: an entry point of the group `ssig.models`, likewise
 
 A source knows two kinds of weights by name: None, its pretrained default, and ``random``. torchvision knows more.
 """
@@ -24,6 +26,8 @@ from ssig.models import callables, checkpoint
 from ssig.models.hub import fetching
 from ssig.models.preparation import Prepared, Stated, by_timm, by_transforms, combined, overridden
 from ssig.models.weight_files import SUFFIXES
+from ssig.registry.sources import FileSource, plugin
+from ssig.registry.sources import Source as Foreign
 
 RANDOM = "random"
 IMAGENET_CLASSES = 1000
@@ -147,6 +151,8 @@ class PackagedSource:
 class CallableSource:
     """`package.module:callable`: a function without arguments that returns an `nn.Module`, imported by name.
 
+    `./FILE.py:callable` names one in a file, and an entry point of the group `ssig.models` one by a name of its own.
+
     The network may carry these attributes, and so may the callable; without mean and std it takes pixel space, [0, 1].
 
     - `mean`, `std`: three numbers each, per channel in pixel space; by default 0 and 1.
@@ -161,17 +167,23 @@ class CallableSource:
     and timm's `pretrained_cfg` state is taken where nothing else states it.
 
     The callable runs from a fixed random state, so that what it draws is the same in every process.
+
+    Args:
+        foreign: the file or the plug-in that holds the callable; None for one that is imported by name.
     """
 
     by_order = False
 
+    def __init__(self, foreign: Foreign | None = None) -> None:
+        self.foreign = foreign
+
     def check(self, name: str, weights: str | None) -> None:
-        imported(name)
+        self._factory(name)
         if weights not in (None, RANDOM):
             raise unknown_weights(weights)
 
     def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
-        factory = imported(name)
+        factory = self._factory(name)
         network, transforms = callables.built(factory, name)
         stated = callables.statements(network, factory, transforms, name)
         prepared = overridden(combined(stated), job)
@@ -184,14 +196,29 @@ class CallableSource:
 
     def build(self, name: str, size: tuple[int, int]) -> nn.Module:
         """The network that the callable returns, ready for images of a size (H, W)."""
-        network, _ = callables.built(imported(name), name)
+        network, _ = callables.built(self._factory(name), name)
         network = callables.ready(network, name)
         callables.settled(network, size, name)
         return network
 
+    def _factory(self, name: str) -> Any:
+        """The callable.
+
+        Raises:
+            UsageError, ModelError: there is none, or it cannot be imported.
+        """
+        if self.foreign is None:
+            return imported(name)
+        found = self.foreign.load()
+        if not callable(found):
+            raise UsageError("model.name", name, "a function without arguments that returns a network")
+        return found
+
 
 PREFIXES: dict[str, Source] = {"timm": TimmSource(), "torchvision": TorchvisionSource()}
-FORMS = f"{', '.join(PackagedSource.names)}, timm:NAME, torchvision:NAME, or package.module:callable"
+FORMS = (
+    f"{', '.join(PackagedSource.names)}, timm:NAME, torchvision:NAME, package.module:callable, or ./FILE.py:callable"
+)
 
 
 def find_source(name: str) -> tuple[Source, str]:
@@ -200,15 +227,20 @@ def find_source(name: str) -> tuple[Source, str]:
     Raises:
         UsageError: no form of name; whether the source knows it is for its `check` to say.
     """
+    file = FileSource.named("model", name)
+    if file is not None:
+        return CallableSource(file), name
     prefix, colon, rest = name.partition(":")
     if colon:
         return (PREFIXES[prefix], rest) if prefix in PREFIXES else (CallableSource(), name)
-    return PackagedSource(), name
+    installed = None if name in PackagedSource.names else plugin("model", name)
+    return (PackagedSource() if installed is None else CallableSource(installed)), name
 
 
 def runs_code(name: str) -> bool:
-    """Whether loading a name imports a module that the name chooses, and calls something in it."""
-    return isinstance(find_source(name)[0], CallableSource)
+    """Whether loading a name runs code that it chooses: of a module or a file. Installed plug-ins are trusted."""
+    prefix, colon, _ = name.partition(":")
+    return bool(colon) and prefix not in PREFIXES
 
 
 def class_names(classes: int) -> tuple[str, ...]:

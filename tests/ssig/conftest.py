@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssig.testing import example_images, small_network
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 
@@ -37,31 +39,15 @@ class Cubic(nn.Module):
         return points.pow(3).flatten(1) @ self.weight.flatten(1).T
 
 
-def small_cnn(channels: int = 3, classes: int = 5) -> nn.Sequential:
-    """A smooth network in which pixels interact."""
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        network = nn.Sequential(
-            nn.Conv2d(channels, 6, 3, padding=1),
-            nn.Softplus(),
-            nn.Conv2d(6, 8, 3, stride=2, padding=1),
-            nn.Tanh(),
-            nn.AdaptiveAvgPool2d(3),
-            nn.Flatten(),
-            nn.Linear(72, classes),
-        )
-    return network.double().eval().requires_grad_(False)
-
-
 @pytest.fixture
 def cnn() -> nn.Sequential:
-    return small_cnn()
+    return small_network()
 
 
 @pytest.fixture
 def images() -> Tensor:
     """(5, 3, 10, 12) float64 in [0, 1], not square."""
-    return torch.rand(5, 3, 10, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return example_images()
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from ssig.errors import UsageError
+from ssig.registry import METHODS, METRICS, Source
+from ssig.registry.sources import activate
 
 Result = TypeVar("Result")
 
@@ -30,7 +32,8 @@ PROCESSES = "SSIG_METRIC_PROCESSES"
 # Tasks whose results may wait for the caller, so that workers go on while it is busy with the device.
 _AHEAD = 32
 
-_pools: dict[int, ProcessPoolExecutor] = {}
+# By number of workers: the methods and metrics of others that they know, and the workers.
+_pools: dict[int, tuple[tuple[Source, ...], ProcessPoolExecutor]] = {}
 
 
 def in_order(
@@ -71,13 +74,17 @@ def beside_a_gpu(cores: int) -> None:
 def shutdown() -> None:
     """Ends all workers; the next call that needs some starts new ones. The end of the process does it as well."""
     while _pools:
-        _pools.popitem()[1].shutdown(cancel_futures=True)
+        _pools.popitem()[1][1].shutdown(cancel_futures=True)
 
 
 def _on_workers(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], count: int) -> Iterator[Result]:
+    sources = (*METHODS.sources(), *METRICS.sources())
+    if count in _pools and _pools[count][0] != sources:
+        _pools.pop(count)[1].shutdown()
     if count not in _pools:
-        _pools[count] = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _follow_parent)
-    pool = _pools[count]
+        spawn = multiprocessing.get_context("spawn")
+        _pools[count] = sources, ProcessPoolExecutor(count, spawn, _begin, (sources,))
+    pool = _pools[count][1]
     pending: deque[Future[Result]] = deque()
     try:
         for task in tasks:
@@ -87,7 +94,7 @@ def _on_workers(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]
         while pending:
             yield pending.popleft().result()
     except BrokenProcessPool:
-        if _pools.get(count) is pool:
+        if count in _pools and _pools[count][1] is pool:
             del _pools[count]
         pool.shutdown()
         raise
@@ -96,8 +103,14 @@ def _on_workers(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]
             future.cancel()
 
 
+def _begin(sources: tuple[Source, ...]) -> None:
+    """Runs first in a worker: its functions may be those of a file, which only this makes known."""
+    _follow_parent()
+    activate(sources)
+
+
 def _follow_parent() -> None:
-    """Runs first in a worker: it leaves the end of a job to its parent, and does not outlive it."""
+    """The worker leaves the end of a job to its parent, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

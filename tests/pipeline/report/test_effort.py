@@ -48,4 +48,4 @@ def test_costs_tell_what_explains_again(finished_run, monkeypatch):
     assert found["retired"] == (None, None)
     page = (finished_run.path / "report" / "report.md").read_text()
     assert "| metric | forwards per map | explanations per map |" in page
-    assert "billed to whoever asks first" in page
+    assert "charged to the first method or metric that needs it" in page

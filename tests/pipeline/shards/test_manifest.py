@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.driver.ending import shard_notes
-from pipeline.shards import manifest
+from pipeline.shards import manifest, survey
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.pack import write_tar
@@ -254,11 +254,11 @@ def test_shards_of_which_none_is_a_tar_are_refused_by_their_beginnings(tmp_path:
     (tmp_path / "a.tar").write_bytes(b"\x1f\x8b" + b"x" * 10_000)
     (tmp_path / "b.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     bad = [str(tmp_path / "a.tar"), str(tmp_path / "b.tar")]
-    manifest.check_readable([*bad, good])
+    survey.check_readable([*bad, good])
     tar(tmp_path / "hollow.tar", [])
-    manifest.check_readable([*bad, str(tmp_path / "hollow.tar")])  # which the whole reading tells
+    survey.check_readable([*bad, str(tmp_path / "hollow.tar")])  # which the whole reading tells
     with pytest.raises(UsageError, match=r"'a\.tar: compressed .*gunzip.*; b\.tar: a Git LFS pointer.*git lfs pull"):
-        manifest.check_readable(bad)
+        survey.check_readable(bad)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="the superuser may read everything")

@@ -344,7 +344,7 @@ def test_outputs_of_kept_layers_stay(keep: str, folded: int) -> None:
 
 def test_convolutions_get_channels_last() -> None:
     result = optimised(built(lambda: Small(nn.Conv2d(3, 6, 3))), noise(1, 3, 6, 8))
-    assert result.network.get_submodule("conv.layer").weight.is_contiguous(memory_format=torch.channels_last)
+    assert result.network.get_submodule("conv").weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def transformer() -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import ssig
-from ssig import Attribution, attribute
+from ssig import Attribution, attribute, testing
 from ssig.methods.blur_ig import blurred
-from ssig.registry import METHODS
 
 # Needs a network with attention, and has tests of its own.
 ATTENTION = {"ssig-attention"}
@@ -72,17 +70,8 @@ def explain() -> Attribute:
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_batch_equals_loop(cnn: nn.Module, images: Tensor, targets: Tensor, explain: Attribute, method: str) -> None:
-    keys = [("s.tar", str(index)) for index in range(5)]
-    whole = explain(cnn, images, targets, method, keys=keys)
-    for index in range(5):
-        span = slice(index, index + 1)
-        alone = explain(cnn, images[span], targets[span], method, keys=keys[span], micro_batch=3)
-        assert torch.allclose(alone.map[0], whole.map[index], rtol=1e-9, atol=1e-14)
-        assert alone.gradient_evaluations.tolist() == whole.gradient_evaluations[span].tolist()
-        if whole.standard_error is not None:
-            assert alone.standard_error is not None
-            assert torch.allclose(alone.standard_error[0], whole.standard_error[index], rtol=1e-8, atol=1e-14)
+def test_batch_equals_loop(method: str) -> None:
+    testing.batch_equals_loop(method)
 
 
 @pytest.mark.parametrize("method", sorted(LINEAR))
@@ -99,120 +88,50 @@ def test_a_linear_network_is_attributed_exactly(
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_evaluations_are_what_the_listing_says(
-    cnn: nn.Sequential, images: Tensor, targets: Tensor, explain: Attribute, method: str
-) -> None:
-    spec = next(spec for spec in ssig.list_methods() if spec.name == method)
-    gradients = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        nonlocal gradients
-        gradients += len(output) if torch.is_grad_enabled() else 0
-
-    cnn.register_forward_hook(count)
-    result = explain(cnn, images, targets, method)
-    listed = spec.evaluations(spec.parse({}))
-    assert all(spent <= listed if method in AT_MOST else spent == listed for spent in result.gradient_evaluations)
-    assert gradients == int(result.gradient_evaluations.sum())
+def test_evaluations_are_what_the_listing_says(method: str) -> None:
+    testing.cost_is_declared(method, at_most=method in AT_MOST)
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_every_method_gives_a_whole_result(
-    cnn: nn.Module, images: Tensor, targets: Tensor, explain: Attribute, method: str
-) -> None:
-    result = explain(cnn.float(), images.float(), targets, method)
-    assert result.values.shape == images.shape
-    assert result.values.dtype == torch.float32
-    assert result.map.shape == (5, 10, 12)
-    assert torch.isfinite(result.map).all()
+def test_every_method_gives_a_whole_result(explain: Attribute, cnn: nn.Module, images: Tensor, method: str) -> None:
+    testing.result_is_whole(method)
+    result = explain(cnn, images, torch.arange(5), method)
     assert (result.standard_error is not None) == (method in SAMPLED)
-    if result.standard_error_mean is not None:
-        assert (result.standard_error_mean >= 0).all()
-        assert result.standard_error_mean.shape == (5,)
 
 
 @pytest.mark.parametrize("method", ALL)
-@pytest.mark.parametrize("value", [0.0, 0.5])
-def test_constant_images_and_images_equal_to_their_baseline_are_finite(
-    cnn: nn.Module, targets: Tensor, explain: Attribute, method: str, value: float
-) -> None:
-    constant = torch.full((5, 3, 10, 12), value, dtype=torch.float64)
-    result = explain(cnn, constant, targets, method, baseline=constant, references=constant[:1])
-    assert torch.isfinite(result.values).all()
-    if result.completeness_residual is not None and method != "ig2":  # whose path ends elsewhere
-        assert result.completeness_residual.abs().max() < 1e-12
+def test_hard_images_are_finite(method: str) -> None:
+    testing.hard_images_are_finite(method, has_residual=method != "ig2")  # whose path ends elsewhere
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_a_constant_image_far_from_its_baseline_is_finite(
-    cnn: nn.Module, targets: Tensor, explain: Attribute, method: str
-) -> None:
-    constant = torch.full((5, 3, 10, 12), 0.75, dtype=torch.float64)
-    assert torch.isfinite(explain(cnn, constant, targets, method, baseline="black").values).all()
+def test_a_network_without_gradients_has_no_attributions(method: str) -> None:
+    if method not in CONTROLS:
+        testing.dead_network_has_no_attributions(method)
+        return
+    with pytest.raises(AssertionError, match="a constant network has attributions"):
+        testing.dead_network_has_no_attributions(method)
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_a_network_without_gradients_has_no_attributions(
-    cnn: nn.Sequential, images: Tensor, targets: Tensor, explain: Attribute, method: str
-) -> None:
-    cnn[-1].weight.zero_()
-    result = explain(cnn, images, targets, method)
-    assert torch.isfinite(result.map).all()
-    assert bool(result.values.any()) == (method in CONTROLS)
-    if result.standard_error_mean is not None:
-        assert (result.standard_error_mean == 0).all()
-    if result.completeness_residual is not None:
-        # Of equal scores, which a network may round otherwise in another batch.
-        assert (result.completeness_residual.abs() <= 1e-14 * result.score.abs()).all()
+def test_networks_of_the_same_function_have_the_same_attributions(method: str) -> None:
+    if method not in NOT_INVARIANT:
+        testing.networks_of_one_function_agree(method)
+        return
+    with pytest.raises(AssertionError, match="two networks of one function"):
+        testing.networks_of_one_function_agree(method)
 
 
-def implemented_otherwise(cnn: nn.Sequential) -> nn.Sequential:
-    """The same function: units of the first layer twice, at half the weight, and the last feature map raised by 1."""
-
-    class Raised(nn.Module):
-        def forward(self, features: Tensor) -> Tensor:
-            return features + 1
-
-    first, softplus, second, tanh, pool, flatten, head = copy.deepcopy(cnn)
-    first.weight, first.bias = (_frozen(torch.cat([part, part])) for part in (first.weight, first.bias))
-    second.weight = _frozen(torch.cat([second.weight, second.weight], dim=1) / 2)
-    head.bias = _frozen(head.bias - head.weight.sum(dim=1))
-    return nn.Sequential(first, softplus, second, tanh, Raised(), pool, flatten, head).eval()
+def test_the_two_networks_are_one_function(cnn: nn.Sequential, images: Tensor) -> None:
+    assert torch.allclose(testing.implemented_otherwise(cnn)(images), cnn(images), rtol=1e-12)
 
 
-def _frozen(values: Tensor) -> nn.Parameter:
-    return nn.Parameter(values, requires_grad=False)
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_networks_of_the_same_function_have_the_same_attributions(
-    cnn: nn.Sequential, images: Tensor, targets: Tensor, explain: Attribute, method: str
-) -> None:
-    other = implemented_otherwise(cnn)
-    assert torch.allclose(other(images), cnn(images), rtol=1e-12)
-    found, again = (explain(network, images, targets, method).values for network in (cnn, other))
-    assert torch.allclose(found, again, rtol=1e-8, atol=1e-12) == (method not in NOT_INVARIANT)
-
-
-@pytest.mark.parametrize("method", ALL)
-def test_the_baseline_matters_where_the_registry_says_so(
-    cnn: nn.Module, images: Tensor, targets: Tensor, explain: Attribute, method: str
-) -> None:
-    keys = list("abcde")
-    black, white = (explain(cnn, images, targets, method, baseline=name, keys=keys) for name in ("black", "white"))
-    spec = METHODS[method]
-    # Up to the last feature map this network's logits are linear, so that SSIG-CAM has the same gradients anywhere.
-    depends = spec.baseline(spec.parse({})) and method != "ssig-cam"
-    assert torch.equal(black.values, white.values) != depends
+# Up to the last feature map the network's logits are linear, so that SSIG-CAM has the same gradients anywhere.
+@pytest.mark.parametrize("method", [name for name in ALL if name != "ssig-cam"])
+def test_the_baseline_matters_where_the_registry_says_so(method: str) -> None:
+    testing.baseline_counts_as_declared(method)
 
 
 @pytest.mark.parametrize("method", [name for name in ALL if name not in CONTROLS | CAM])
-def test_nan_gradients_reach_the_result(
-    linear: nn.Module, images: Tensor, targets: Tensor, explain: Attribute, method: str
-) -> None:
-    def poisoned(points: Tensor) -> Tensor:
-        # The images themselves are seen clearly, so that references and predictions are numbers.
-        nan = torch.where(points.requires_grad * torch.ones(()) > 0, torch.nan, 1.0)
-        return linear(points) * nan
-
-    assert torch.isnan(explain(poisoned, images, targets % 3, method).map).any()
+def test_nan_gradients_reach_the_result(method: str) -> None:
+    testing.nan_gradients_reach_the_result(method)

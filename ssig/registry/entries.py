@@ -1,4 +1,4 @@
-"""The two registries, name -> method and name -> metric; every choice that a user sees comes from them."""
+"""The entries of the registries, and the registries: name -> method, name -> metric."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ssig.errors import UsageError, unknown_entry
 from ssig.options import build
+from ssig.registry.sources import FileSource, Kind, Source, plugin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,16 +28,20 @@ Entry = TypeVar("Entry", bound=Named)
 
 
 class Registry(Generic[Entry]):
-    """Entries by name, in order of registration; a second entry of one name is refused.
+    """Entries by name: ssig's own, in order of registration, and those that were adopted from a source.
+
+    Only ssig's own are listed. A second entry of one name is refused. Of all methods, `find` alone opens files.
 
     Args:
-        kind: what the entries are, for errors.
-        home: the package whose import registers the entries; it is imported when one is first asked for.
+        kind: what the entries are: ``method`` or ``metric``.
+        home: the package whose import registers ssig's own entries; it is imported when one is first asked for.
+        adapter: the module whose `adapted(object, name, shown)` makes an entry from what a source holds.
     """
 
-    def __init__(self, kind: str, home: str) -> None:
-        self._kind, self._home = kind, home
+    def __init__(self, kind: Kind, home: str, adapter: str) -> None:
+        self._kind, self._home, self._adapter = kind, home, adapter
         self._registered: dict[str, Entry] = {}
+        self._adopted: dict[str, tuple[Source, Entry]] = {}
 
     @property
     def _entries(self) -> dict[str, Entry]:
@@ -49,23 +54,93 @@ class Registry(Generic[Entry]):
         self._registered[entry.name] = entry
 
     def __getitem__(self, name: str) -> Entry:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise unknown_entry(self._kind, name, self.names()) from None
+        """ssig's own entry of a name, an adopted one, or that of an installed package, which is imported now.
+
+        Raises:
+            UsageError: there is none, or the package's cannot be imported.
+        """
+        if name in self._entries:
+            return self._registered[name]
+        if name in self._adopted:
+            return self._adopted[name][1]
+        source = plugin(self._kind, name)
+        if source is None:
+            raise unknown_entry(self._kind, name, self.names())
+        return self.adopt(source)
 
     def is_loaded(self, name: str) -> bool:
-        """Whether an entry of that name is registered already; imports nothing."""
-        return name in self._registered
+        """Whether an entry of that name is registered or adopted already; imports nothing."""
+        return name in self._registered or name in self._adopted
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        """Whether the name is ssig's own or adopted; installed packages are not looked through."""
+        return name in self._entries or name in self._adopted
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
     def names(self) -> list[str]:
         return list(self._entries)
+
+    def find(self, text: str) -> Entry:
+        """The entry that a user names: ``NAME``, or ``FILE.py:NAME``, whose file is read and run now.
+
+        Raises:
+            UsageError: there is none, or its code cannot be run.
+        """
+        file = FileSource.named(self._kind, text)
+        if file is not None:
+            return self.adopt(file)
+        if isinstance(self.source(text), FileSource):  # of an earlier job, and not what this name means
+            del self._adopted[text]
+        if ":" in text:
+            raise UsageError(self._kind, text, f"NAME, or ./FILE.py:NAME for a {self._kind} in a file")
+        return self[text]
+
+    def given(self, entry: object) -> Entry:
+        """The entry of what a caller gives: a name as in `find`, an entry, or a plain function.
+
+        Raises:
+            UsageError: there is none of that name, or the function is none.
+        """
+        if isinstance(entry, str):
+            return self.find(entry)
+        return self._adapt(entry, "", getattr(entry, "__name__", type(entry).__name__))
+
+    def adopt(self, source: Source) -> Entry:
+        """Loads an entry from a source and keeps it under the source's name, in place of an earlier one.
+
+        Raises:
+            UsageError: ssig has an entry of that name, the code cannot be run, or it is no entry.
+        """
+        if source.name in self._entries:
+            allowed = f"another name: ssig has a {self._kind} {source.name!r} of its own"
+            raise UsageError(self._kind, source.shown, allowed)
+        known = self._adopted.get(source.name)
+        if known is not None and known[0] == source:
+            return known[1]
+        entry = self._adapt(source.load(), source.name, source.shown)
+        self._adopted[source.name] = source, entry
+        return entry
+
+    def source(self, name: str) -> Source | None:
+        """Where an adopted entry came from; None for ssig's own."""
+        return self._adopted[name][0] if name in self._adopted else None
+
+    def sources(self) -> tuple[Source, ...]:
+        """Where all adopted entries came from."""
+        return tuple(source for source, _ in self._adopted.values())
+
+    def agrees(self, name: str, origin: Mapping[str, str] | None) -> bool:
+        """Whether the entry of a name comes from a recorded origin (None: ssig's own); imports nothing of others."""
+        if origin is None:
+            return name in self._entries
+        known = self.source(name) or plugin(self._kind, name)
+        return known is not None and known.origin == origin
+
+    def _adapt(self, found: object, name: str, shown: str) -> Entry:
+        entry: Entry = import_module(self._adapter).adapted(found, name, shown)
+        return entry
 
 
 def with_preset(
@@ -103,6 +178,8 @@ class MethodSpec:
             None for points of its own.
         references: how many images of the data set it wants to compare with under given options; 0 for none.
         presets: named settings of a reference.
+        network: whether it wants the plain network itself (`Group.network`), beside or in place of requests.
+        counted: whether its gradient evaluations are known only when it has run; `evaluations` then gives 0.
         control: whether it is no explanation but a floor for the others, such as random numbers.
         revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
@@ -118,6 +195,8 @@ class MethodSpec:
     references: Callable[[Any], int] = lambda options: 0
     baseline: Callable[[Any], bool] = lambda options: True
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    network: bool = False
+    counted: bool = False
     control: bool = False
     revision: int = 0
 
@@ -206,5 +285,5 @@ class MetricSpec:
         return f"{self.description(signed)}; in the order of |map|"
 
 
-METHODS: Registry[MethodSpec] = Registry("method", "ssig.methods")
-METRICS: Registry[MetricSpec] = Registry("metric", "ssig.metrics")
+METHODS: Registry[MethodSpec] = Registry("method", "ssig.methods", "ssig.adapters.methods")
+METRICS: Registry[MetricSpec] = Registry("metric", "ssig.metrics", "ssig.adapters.metrics")

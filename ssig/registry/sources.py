@@ -1,0 +1,231 @@
+"""Where methods, metrics and networks come from that are not ssig's own: a file, or an installed package.
+
+    ./mine.py:my_method    a file, which travels as bytes to every process that needs it
+    my-method              an entry point of a distribution: groups `ssig.methods`, `ssig.metrics`, `ssig.models`
+
+A source says what is recorded of it (its origin): the file's SHA-256, or the distribution's version. Two processes
+that load a source of one origin run the same code, or a `UsageError` says so before any work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.abc
+import importlib.metadata
+import importlib.util
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from ssig.errors import UsageError, told
+
+Kind = Literal["method", "metric", "model"]
+FILE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A name in a Python file.
+
+    Attributes:
+        kind: what the name is.
+        path: of the file, as the user or the job gave it.
+        name: of the function, the spec or the network's callable in it.
+        content: the file's bytes; they alone are run, wherever the source is loaded.
+    """
+
+    kind: Kind
+    path: str
+    name: str
+    content: bytes = field(repr=False)
+
+    @classmethod
+    def named(cls, kind: Kind, text: str) -> FileSource | None:
+        """The source that ``FILE.py:NAME`` names, read now; None for text of another form.
+
+        Raises:
+            UsageError: the file cannot be read.
+        """
+        parts = FILE.fullmatch(text)
+        if parts is None:
+            return None
+        try:
+            content = Path(parts["path"]).expanduser().read_bytes()
+        except OSError as error:
+            raise UsageError(kind, text, f"a Python file that can be read ({error.strerror})") from None
+        return cls(kind, parts["path"], parts["name"], content)
+
+    @property
+    def shown(self) -> str:
+        return f"{self.path}:{self.name}"
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What is recorded of it and is part of fingerprints. The folder is not: a file may move."""
+        return {"file": Path(self.path).name, "object": self.name, "sha256": self.hash}
+
+    def load(self) -> Any:
+        """What the name stands for; the file runs once in each process.
+
+        Raises:
+            UsageError: the file fails to run, or defines no such name.
+        """
+        module = _module(self)
+        if not hasattr(module, self.name):
+            own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+            raise UsageError(self.kind, self.shown, own or f"a name that {self.path} defines; it defines none")
+        return getattr(module, self.name)
+
+
+@dataclass(frozen=True)
+class PluginSource:
+    """An entry point of an installed distribution.
+
+    Attributes:
+        kind: what it is.
+        name: of the entry point.
+        distribution, version: who provides it.
+        value: the entry point's ``module:object``.
+    """
+
+    kind: Kind
+    name: str
+    distribution: str
+    version: str
+    value: str
+
+    @property
+    def shown(self) -> str:
+        return self.name
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What is recorded of it and is part of fingerprints."""
+        return {"distribution": self.distribution, "version": self.version, "object": self.value}
+
+    def load(self) -> Any:
+        """What the entry point stands for, imported now.
+
+        Raises:
+            UsageError: this process finds another version or none, or the import fails.
+        """
+        who = f"{self.distribution} {self.version}"
+        here = plugin(self.kind, self.name)
+        if here != self:
+            found = "no such plug-in" if here is None else f"{here.distribution} {here.version}"
+            allowed = f"{who} on every machine; {socket.gethostname()} has {found}: install the same version there"
+            raise UsageError(self.kind, self.name, allowed)
+        point = importlib.metadata.EntryPoint(self.name, self.value, group_of(self.kind))
+        try:
+            return point.load()
+        except Exception as error:  # a module may raise anything
+            allowed = f"a {self.kind} that can be imported; {who}, which brings it, cannot be used: {told(error)}"
+            raise UsageError(self.kind, self.name, allowed) from error
+
+
+Source = FileSource | PluginSource
+
+
+def group_of(kind: Kind) -> str:
+    """The group of entry points that a kind has."""
+    return f"ssig.{kind}s"
+
+
+def plugins(kind: Kind) -> dict[str, list[PluginSource]]:
+    """Name -> who provides it, of all installed distributions; from their metadata alone, nothing is imported.
+
+    Metadata that cannot be read is passed over: `ssig.catalogue.plugins` tells of it.
+    """
+    found: dict[str, list[PluginSource]] = {}
+    seen: set[str] = set()
+    for package in importlib.metadata.distributions():
+        try:
+            name, version = package.metadata["Name"], package.version
+            # Of two installed versions, the first on the path is the one that is imported.
+            points = () if name.lower() in seen else package.entry_points.select(group=group_of(kind))
+            seen.add(name.lower())
+            for point in points:
+                found.setdefault(point.name, []).append(PluginSource(kind, point.name, name, version, point.value))
+        except Exception:  # metadata is written by others, and may be anything
+            continue
+    return found
+
+
+def plugin(kind: Kind, name: str) -> PluginSource | None:
+    """The plug-in of a name; None if no installed distribution has one.
+
+    Raises:
+        UsageError: several distributions have one.
+    """
+    found = plugins(kind).get(name, [])
+    if len(found) > 1:
+        owners = " and ".join(f"{source.distribution} {source.version}" for source in found)
+        raise UsageError(kind, name, f"a name of one installed package; {owners} both have it: uninstall one")
+    return found[0] if found else None
+
+
+def activate(sources: Iterable[Source]) -> None:
+    """Loads sources in this process, as they were loaded in the one that they come from.
+
+    Raises:
+        UsageError: this process has another version, or the code does not run here.
+    """
+    from ssig.registry.entries import METHODS, METRICS  # which need this module
+
+    for source in sources:
+        if source.kind == "model":
+            source.load()
+        else:
+            (METHODS if source.kind == "method" else METRICS).adopt(source)
+
+
+class _Content(importlib.abc.SourceLoader):
+    """Runs the bytes of a source, and shows their lines in tracebacks."""
+
+    def __init__(self, source: FileSource) -> None:
+        self._source = source
+
+    def get_filename(self, fullname: str) -> str:
+        return self._source.path
+
+    def get_data(self, path: str) -> bytes:
+        return self._source.content
+
+
+def _module(source: FileSource) -> ModuleType:
+    """The module of a file's content, run once.
+
+    It is known by its hash, so that a class of it can be pickled to any process in which the source was loaded.
+    """
+    name = f"ssig_file_{source.hash[:16]}"
+    with _LOCK:
+        if name in sys.modules:
+            return sys.modules[name]
+        loader = _Content(source)
+        spec = importlib.util.spec_from_loader(name, loader)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            loader.exec_module(module)
+        except Exception as error:  # a file may raise anything
+            del sys.modules[name]
+            alone = "; it travels alone, so it may import installed packages only"
+            hint = alone if isinstance(error, ImportError) else ""
+            raise UsageError(source.kind, source.shown, f"a file that Python runs: {told(error)}{hint}") from error
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module

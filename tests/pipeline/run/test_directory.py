@@ -1,0 +1,201 @@
+"""The run directory: each record is read once, what is damaged is named, and what it says holds until `refresh`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
+from pipeline.run.directory import RunDirectory
+from pipeline.run.layout import MANIFEST, RUN
+from pipeline.run.records import RefusedError, checksum
+from pipeline.storage.local import LocalStorage
+from ssig.errors import UsageError
+
+DATA = Path(__file__).resolve().parents[2] / "data" / "run-0.1.0"
+
+
+class Counting(LocalStorage):
+    """A disk that lists what was read, and refuses the names in `away`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.names: list[str] = []
+        self.threads: set[int] = set()
+        self.away: set[str] = set()
+
+    def read(self, name: str) -> bytes:
+        self.names.append(name)
+        self.threads.add(threading.get_ident())
+        if name in self.away:
+            raise ConnectionError(name)
+        return super().read(name)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Counting:
+    """A run of five units under two labels."""
+    wanted = SyntheticRun(images=10, methods=["ig", "gradient"], metrics=["gini"], unit_size=2)
+    return Counting(Path(write_synthetic_run(tmp_path, wanted).root))
+
+
+def edit(storage: Counting, name: str, **fields: Any) -> None:
+    path = Path(storage.root, name)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_records_are_typed_and_read_once_by_many_threads(storage: Counting) -> None:
+    directory = RunDirectory(storage)
+    for _ in range(2):
+        assert directory.record is not None
+        assert (directory.record.unit_size, directory.record.dataset.limit) == (2, 10)
+        assert [label.settings.method.name for label in directory.labels] == ["gradient", "ig"]
+        assert directory.statuses(directory.labels) == {"gradient": {"ok": 10}, "ig": {"ok": 10}}
+        assert directory.remaining(directory.labels) == []
+        assert directory.proven(directory.labels) == {"gradient", "ig"}
+        assert (directory.evaluations, directory.quarantine) == ([], [])
+        directory.refresh()
+    commits = [name for name in storage.names if name.startswith("commits/")]
+    assert sorted(storage.names) == sorted({RUN, *(label.config_name for label in directory.labels), *commits})
+    assert len(commits) == 10
+    assert len(storage.threads) > 1
+
+
+def test_commits_are_in_order_of_name_whatever_order_they_come_in(storage: Counting) -> None:
+    directory = RunDirectory(storage)
+    (label, _) = directory.labels
+    commits = directory.commits(label)
+    assert list(commits) == sorted(commits)
+    assert [commit.unit for commit in commits.values()] == [unit.id for unit in directory.manifest.units()]
+    assert {(commit.model, commit.method) for commit in commits.values()} == {("synthetic", "gradient")}
+    assert all(commit.is_whole for commit in commits.values())
+
+
+def test_a_file_that_changed_is_read_again_after_a_refresh_and_no_other(storage: Counting) -> None:
+    directory = RunDirectory(storage)
+    (label, _) = directory.labels
+    (name, *_), before = directory.commits(label), directory.digest()
+    edit(storage, name, attempt="another one")
+    assert directory.commits(label)[name].attempt == "synthetic"
+    storage.names.clear()
+    directory.refresh()
+    assert directory.commits(label)[name].attempt == "another one"
+    assert not directory.commits(label)[name].is_whole
+    assert directory.digest() != before
+    assert storage.names == [name]
+
+
+def test_a_commit_that_the_storage_does_not_give_is_asked_for_again(storage: Counting) -> None:
+    directory = RunDirectory(storage)
+    (label, _) = directory.labels
+    name = label.commit_name(next(directory.manifest.units()).id)
+    storage.away = {name}
+    with pytest.raises(ConnectionError):
+        directory.commits(label)
+    faults = {name: error for name, error in directory.examined(label).items() if isinstance(error, Exception)}
+    assert list(faults) == [name]
+    storage.away = set()
+    assert len(directory.commits(label)) == 5
+
+
+def test_a_unit_is_done_where_a_commit_of_this_configuration_says_so(storage: Counting) -> None:
+    directory = RunDirectory(storage)
+    (label, other) = directory.labels
+    unit = next(directory.manifest.units())
+    edit(storage, label.commit_name(unit.id), fingerprint="f" * 64)
+    Path(storage.root, other.commit_name(unit.id)).unlink()
+    assert not directory.done(unit.id, label)
+    assert not directory.done(unit.id, other)
+    assert directory.done_count(label) == 4
+    assert directory.remaining([other]) == [(unit, ("ig",))]
+    with pytest.raises(RefusedError, match=r"commits/.*gradient/000000.*its fingerprint is 'fff"):
+        directory.remaining([label, other])
+
+
+def test_a_directory_without_a_run_says_so(tmp_path: Path) -> None:
+    directory = RunDirectory(LocalStorage(tmp_path))
+    assert directory.document is None
+    assert directory.record is None
+    assert directory.labels == []
+    with pytest.raises(UsageError, match=r"one that holds run\.json"):
+        directory.required_record()
+    with pytest.raises(RefusedError, match=f"no {MANIFEST}"):
+        _ = directory.manifest
+
+
+def test_unknown_fields_are_kept_and_count_for_checksums(storage: Counting) -> None:
+    directory = RunDirectory(storage)
+    label = directory.labels[0]
+    edit(storage, label.config_name, of_a_later_version={"a": [1]})
+    name = next(iter(directory.commits(label)))
+    record = {**json.loads(Path(storage.root, name).read_text()), "of_a_later_version": 1}
+    edit(storage, name, **record, checksum=checksum(record))
+    directory.refresh()
+    assert directory.labels[0].config["of_a_later_version"] == {"a": [1]}
+    assert not directory.labels[0].is_genuine
+    assert directory.commits(label)[name].is_whole
+    edit(storage, name, of_a_later_version=2)
+    directory.refresh()
+    assert not directory.commits(label)[name].is_whole
+
+
+def test_runs_of_both_schemas_are_read(storage: Counting) -> None:
+    first, second = RunDirectory(LocalStorage(DATA)), RunDirectory(storage)
+    assert {label.version for label in (*first.labels, *first.evaluations)} == {1}
+    assert [label.evaluation for label in first.evaluations] == ["gini", "gini"]
+    assert all(first.done_count(label) == 2 for label in (*first.labels, *first.evaluations))
+    assert first.labels[0].is_genuine
+    assert first.evaluations[0].is_genuine
+    assert {label.version for label in second.labels} == {2}
+    with pytest.raises(RefusedError, match=r"a run of ssig 0\.1\.0"):
+        first.refuse_earlier()
+
+
+FAULTS: dict[str, tuple[Callable[[RunDirectory], object], str, dict[str, Any], str]] = {
+    "a seed in words": (lambda d: d.record, RUN, {"seed": "0"}, r'run\.json: seed is "0"; this is no run of ours'),
+    "a limit in words": (
+        lambda d: d.record,
+        RUN,
+        {"dataset": {"shards": [], "limit": "all", "manifest_hash": None}},
+        r'run\.json: its data set is not that of a run \(dataset\.limit is "all"\)',
+    ),
+    "a target of nothing": (
+        lambda d: d.labels,
+        "config/synthetic@ig.json",
+        {"model": {"name": "x", "input_size": [1, 1], "target": None}},
+        r"config/synthetic@ig\.json: model\.target is null; this is no configuration of ours",
+    ),
+    "no revision": (
+        lambda d: d.labels,
+        "config/synthetic@ig.json",
+        {"revisions": {"method": 1, "metrics": {}}},
+        r"config/synthetic@ig\.json: no field 'revisions\.preparation'; this is no configuration of ours",
+    ),
+    "a negative count": (
+        lambda d: d.commits(d.labels[1]),
+        "commits/model=synthetic/method=ig/000000-000000-000002.json",
+        {"statuses": {"ok": -2}},
+        r"000000-000000-000002\.json: statuses\.ok is -2; this is no commit record of ours",
+    ),
+    "a table of somebody": (
+        lambda d: d.commits(d.labels[1]),
+        "commits/model=synthetic/method=ig/000000-000000-000002.json",
+        {"files": {"../x.parquet": {}}},
+        r"files '\.\./x\.parquet' is no table of the run; this is no commit record of ours",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_damaged_is_named_in_plain_words(storage: Counting, name: str) -> None:
+    ask, file, fields, message = FAULTS[name]
+    edit(storage, file, **fields)
+    with pytest.raises(RefusedError, match=message) as refused:
+        ask(RunDirectory(storage))
+    assert "Input" not in str(refused.value)
+    assert "\n" not in str(refused.value)
