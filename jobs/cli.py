@@ -25,9 +25,8 @@ from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, refused
 from jobs.surroundings import prepare
 from ssig import __version__
-from ssig.errors import ModelError, SsigError, UsageError, told
+from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, told
 
-DONE, UNFINISHED, USAGE, INTERRUPTED = 0, 1, 2, 130
 TRACEBACK = "SSIG_TRACEBACK"
 
 app = typer.Typer(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from ssig.errors import USAGE
 from ssig.shadowing import hidden
-
-USAGE = 2
 
 
 def main() -> None:

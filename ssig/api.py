@@ -5,14 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssig.acceleration.kept import kept_ready
-from ssig.engine.jobs import method_job
+from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups, run
 from ssig.engine.replica import Replica, device_of
 from ssig.errors import UsageError
@@ -96,7 +97,8 @@ def attribute(
     with _replica(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
         plain = model.model if isinstance(model, Replica) else model
         network = plain if spec.network else None
-        return _attribute(replica, spec, parsed, images, targets, streams, score, reference, references, network)
+        asked = _Asked(images, targets, streams, score, reference, references, network)
+        return _attribute(replica, spec, parsed, asked)
 
 
 @contextmanager
@@ -117,19 +119,21 @@ def _replica(
         yield Replica(model, micro_batch=micro_batch)
 
 
-def _attribute(
-    replica: Replica,
-    spec: MethodSpec,
-    options: Any,
-    images: Tensor,
-    targets: Tensor,
-    streams: tuple[Stream, ...],
-    score: str,
-    reference: Tensor | None,
-    references: Tensor | None,
-    network: Callable[[Tensor], Tensor] | None,
-) -> Attribution:
-    """`attribute` by a replica; arguments are checked."""
+class _Asked(NamedTuple):
+    """What is attributed, checked: arguments of `attribute`, with `baseline` (B, C, H, W) where it is a tensor."""
+
+    images: Tensor
+    targets: Tensor
+    streams: tuple[Stream, ...]
+    score: str
+    baseline: Tensor | None
+    references: Tensor | None
+    network: Callable[[Tensor], Tensor] | None
+
+
+def _attribute(replica: Replica, spec: MethodSpec, options: Any, asked: _Asked) -> Attribution:
+    """`attribute` by a replica."""
+    images, targets, streams, score, baseline, references, network = asked
     mean = getattr(replica.model, "mean", None)
     if not isinstance(mean, Tensor):
         mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
@@ -139,19 +143,17 @@ def _attribute(
 
     def jobs() -> Iterator[Job[int]]:
         for span, budget in groups(len(images), replica.micro_batch):
-            yield method_job(
-                span.start,
-                spec,
+            group = group_of(
                 options,
                 images[span].to(replica.device),
                 targets[span],
                 streams[span],
                 mean=mean,
                 score=score,
-                baseline=None if reference is None else reference[span].to(replica.device),
-                budget=budget,
-                references=known,
-                network=network,
+                baseline=None if baseline is None else baseline[span].to(replica.device),
+            )
+            yield method_job(
+                span.start, spec, options, replace(group, budget=budget, references=known, network=network)
             )
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])

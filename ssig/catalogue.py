@@ -156,14 +156,14 @@ def _common(spec: MethodSpec | MetricSpec) -> dict[str, Any]:
 
 
 def imported(kind: str, name: str) -> dict[str, Any]:
-    """The record of an entry that is no part of ssig, which is imported for it.
+    """The record of an entry that is no part of ssig, which is imported for it: a plug-in, or ``./FILE.py:NAME``.
 
     Raises:
         UsageError: there is none of this name, or it cannot be imported.
     """
     brought = {plugin.name: plugin for plugin in plugins(kind)}
     try:
-        return method_record(METHODS[name]) if kind == METHOD else metric_record(METRICS[name])
+        return method_record(METHODS.find(name)) if kind == METHOD else metric_record(METRICS.find(name))
     except UsageError:  # says already whose it is and what is wrong
         raise
     except Exception as error:  # code of others may raise anything

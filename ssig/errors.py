@@ -55,6 +55,11 @@ def _last_frame(text: str) -> int | None:
     return frames[-1] if frames else None
 
 
+# Exit codes of the commands: everything done; the run could not finish; wrong use, nothing was begun; finished, some
+# samples failed or are in quarantine; interrupted, to be resumed.
+DONE, UNFINISHED, USAGE, FAILED_SAMPLES, INTERRUPTED = 0, 1, 2, 3, 130
+
+
 class SsigError(Exception):
     """Base of every error that this project raises on purpose."""
 

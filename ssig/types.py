@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ssig.memo import Memo
 from ssig.randomness import Stream
 
 Shared = TypeVar("Shared")
@@ -68,17 +69,14 @@ class References:
 
     images: Tensor
     logits: Tensor
-    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _shared: Memo = field(default_factory=Memo, repr=False)
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
     def shared(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
         """`compute()`, once for all groups that ask with the same key."""
-        if key not in self._shared:
-            self._shared[key] = compute()
-        result: Shared = self._shared[key]
-        return result
+        return self._shared(key, compute)
 
 
 @dataclass(frozen=True)

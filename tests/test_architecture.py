@@ -39,7 +39,6 @@ DOORS = {("ssig/__init__.py", "pipeline.run.reader"), ("ssig/__main__.py", "jobs
 RAY_FILES = {
     "pipeline/driver/actor.py",
     "pipeline/driver/ray_cluster.py",
-    "pipeline/driver/dispatch.py",
     "pipeline/driver/own_ray.py",
     "pipeline/driver/pool.py",
     "pipeline/driver/telemetry.py",

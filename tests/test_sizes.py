@@ -30,13 +30,6 @@ EXCEPTED = {
     "jobs/bench/app.py:adaptive",
     "jobs/bench/engine.py:measure",
     "jobs/commands/paper.py:paper",
-    # for a while
-    "ssig/api.py:_attribute",
-    "ssig/engine/jobs.py:method_job",
-    "pipeline/driver/actor.py:AttributionActor.__init__",
-    "pipeline/driver/dispatch.py",
-    "pipeline/driver/dispatch.py:Dispatch.__init__",
-    "pipeline/unit/measuring.py:evaluate",
 }
 
 

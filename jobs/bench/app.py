@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.commands.printing import print_json
+from jobs.commands.printing import PROSE, print_json, text
 from jobs.commands.wrong_use import Group
 
 app = typer.Typer(name="bench", cls=Group, help="Measure speed, memory and accuracy.", rich_markup_mode=None)
@@ -186,22 +186,7 @@ def show(record: Mapping[str, Any], console: Console) -> None:
         if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
             table = Table(*value[0], box=None, pad_edge=False, header_style="bold")
             for row in value:
-                table.add_row(*map(text, row.values()))
+                table.add_row(*(text(cell, PROSE) for cell in row.values()))
             console.print(table)
         else:
-            console.print(f"{key.replace('_', ' ')}: {text(value)}")
-
-
-def text(value: object) -> str:
-    """A value for a person; a `timing.summary` as least - median - greatest."""
-    if isinstance(value, Mapping):
-        if set(value) == {"min", "median", "max"}:
-            return " - ".join(text(value[name]) for name in ("min", "median", "max"))
-        return ", ".join(f"{name.replace('_', ' ')} {text(inner)}" for name, inner in value.items())
-    if isinstance(value, list | tuple):
-        return "; ".join(map(text, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    return "-" if value is None else str(value)
+            console.print(f"{key.replace('_', ' ')}: {text(value, PROSE)}")

@@ -20,11 +20,10 @@ from typing import Any
 
 from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from pipeline.driver.attribute import attribute
-from pipeline.driver.dispatch import RunError
-from pipeline.driver.ending import EXIT_DONE, EXIT_FAILED_SAMPLES
-from pipeline.driver.telemetry import memory
+from pipeline.driver.executor import RunError
 from pipeline.job.configuration import load_job
-from ssig.errors import UsageError
+from pipeline.unit.memory import memory
+from ssig.errors import DONE, FAILED_SAMPLES, UsageError
 
 MOST_GROWTH_BYTES = 1_200_000_000
 MOST_RATIO = 1.05
@@ -106,7 +105,7 @@ def _watched(overrides: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 held = memory(pid)
                 peaks[pid] = max(peaks[pid], held.peak if held else 0)
             driver.join(POLL_SECONDS)
-        if driver.exitcode not in (EXIT_DONE, EXIT_FAILED_SAMPLES):
+        if driver.exitcode not in (DONE, FAILED_SAMPLES):
             raise RunError(f"the run ended with exit code {driver.exitcode}")
         yield {"process": "driver", "ready_bytes": None, "peak_bytes": peaks[driver.pid], "growth_bytes": None}
         for actor in _ready(run):

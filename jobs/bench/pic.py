@@ -9,7 +9,6 @@ triangulates once for all channels, and asks the network in batches. Both ask th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from jobs.bench.networks import Case, network_case, pictures
 from jobs.bench.timing import alternate, machine, ratios, summary
 from ssig.api import attribute
 from ssig.errors import UsageError
-from ssig.metrics.evaluation import Evaluation
+from ssig.metrics.evaluation import Evaluation, evaluation_of
 from ssig.metrics.information.partial_images import THRESHOLDS, eight_bit, random_pixels
 from ssig.registry import METRICS
 
@@ -93,21 +92,12 @@ def evaluation(case: Case, maps: Tensor) -> Evaluation:
             logits: Tensor = case.model(points)
         return logits
 
-    nowhere = torch.zeros(case.images.shape[1])
-    return Evaluation(
-        images=case.images,
-        maps=maps,
-        targets=case.targets,
-        forward=forward,
-        mean=nowhere,
-        std=nowhere,
-        masks=("no object",) * len(maps),
-    )
+    return evaluation_of(case.images, maps, case.targets, forward)
 
 
 def ours(given: Evaluation) -> Areas:
     """Our areas of a batch of one image; NaN for a curve that it does not have."""
-    fresh = replace(given, _shared={}, _of_images={})
+    fresh = given.changed()
     results = {name: METRICS[name].compute(fresh, METRICS[name].parse(PROTOCOL)) for name in CURVES}
     return {name: float(result.columns[f"{name}_abs"][0]) for name, result in results.items()}
 

@@ -19,18 +19,19 @@ from typing import Any
 
 from jobs.bench.simulated import SimulatedActor
 from pipeline.driver.actor import remote_class
-from pipeline.driver.dispatch import Dispatch, RunError
+from pipeline.driver.dispatch import Agenda, Dispatch
+from pipeline.driver.executor import RunError
 from pipeline.driver.pool import Pool
 from pipeline.driver.progress import Progress
 from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Work
-from pipeline.driver.telemetry import memory
 from pipeline.run.lease import Lease
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.pack import write_tar
 from pipeline.storage import open_storage
+from pipeline.unit.memory import memory
 
 MOST_OVERHEAD = 0.03
 MOST_GROWTH = 1.05
@@ -87,7 +88,8 @@ def dispatch(actors: int, samples: int, seconds: float, unit_size: int) -> dict[
         idle = memory()
         finished = _Clock(len(works))
         with Lease(storage) as lease:
-            loop = Dispatch(storage, manifest, works, pool, Shape(0, 0, actors, actors), lease, finished, Progress())
+            agenda, size = Agenda(storage, manifest, works), Shape(0, 0, actors, actors)
+            loop = Dispatch(agenda, pool, size, lease, finished, Progress())
             started, computed = time.perf_counter(), time.process_time()
             loop.run()
             computed = time.process_time() - computed

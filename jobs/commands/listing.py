@@ -15,6 +15,7 @@ from typing import Any
 from jobs.commands.printing import print_entries, print_json, print_table, text
 from ssig.catalogue import METHOD, METRIC, Plugin, Record, imported, options_of, plugins, records
 from ssig.errors import unknown_entry
+from ssig.registry.sources import FILE
 
 # What a record holds beside the facts.
 _NO_FACTS = ("name", "options", "presets", "control")
@@ -68,6 +69,8 @@ def _found(kind: str, name: str, brought: Iterable[Plugin]) -> Record:
     known = records(kind)
     if name in known:
         return known[name]
+    if FILE.fullmatch(name):
+        return imported(kind, name)
     others = [plugin.name for plugin in brought]
     if name not in others:
         raise unknown_entry(kind, name, [*known, *others])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -11,13 +12,37 @@ from rich.table import Table
 from pipeline.storage.jsontext import to_json
 
 
-def text(value: object) -> str:
-    """A value as in YAML."""
+@dataclass(frozen=True)
+class Style:
+    """How values are written: words, what joins a list and a field to its value, and the form of floats."""
+
+    yes: str
+    no: str
+    nothing: str
+    join: str
+    colon: str
+    number: str
+    spaced: bool = False
+
+
+YAML = Style("true", "false", "null", join=", ", colon=": ", number="")
+PROSE = Style("yes", "no", "-", join="; ", colon=" ", number=".5g", spaced=True)
+
+
+def text(value: object, style: Style = YAML) -> str:
+    """A value in a style; a mapping of exactly min, median and max as `least - median - greatest`."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {text(inner)}" for key, inner in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(text, value))
-    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+        if set(value) == {"min", "median", "max"}:
+            return " - ".join(text(value[name], style) for name in ("min", "median", "max"))
+        names = {name: str(name).replace("_", " ") if style.spaced else name for name in value}
+        return ", ".join(f"{names[name]}{style.colon}{text(inner, style)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return style.join.join(text(inner, style) for inner in value)
+    if isinstance(value, bool):
+        return style.yes if value else style.no
+    if isinstance(value, float):
+        return format(value, style.number)
+    return style.nothing if value is None else str(value)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -29,11 +29,9 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from pipeline.job.choices import chosen
 from pipeline.job.configuration import TEXTS, load_job
 from pipeline.storage import yaml12
-from ssig.errors import SsigError, UsageError, said, told
+from ssig.errors import INTERRUPTED, SsigError, UsageError, said, told
 from ssig.models.weight_files import is_weight_file
 from ssig.registry.sources import FILE
-
-INTERRUPTED = 130
 
 
 class ClusterLostError(SsigError):

@@ -1,4 +1,4 @@
-"""The Ray actor, one replica pinned to its device, and the pool of them.
+"""The Ray actor: a worker with one replica, pinned to its device.
 
 `max_restarts=0, max_task_retries=0`: Ray's own retries would hide which call died. Two calls run at once, so that one
 unit is read or written while another is on the device.
@@ -6,92 +6,45 @@ unit is read or written while another is on the device.
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-import pyarrow as pa
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
+from pipeline.driver.executor import CALLS_AT_ONCE
 from pipeline.driver.jemalloc import preloaded
-from pipeline.driver.telemetry import memory
-from pipeline.run.labels import Label
 from pipeline.storage import open_storage
-from pipeline.unit.caches import cache_folder, known_sizes, remember_sizes
 from pipeline.unit.messages import Done, Task
-from pipeline.unit.worker import Worker, may_change_network
-from ssig.acceleration.optimise import Compile
-from ssig.acceleration.ready_replica import ready_replica
+from pipeline.unit.setup import WorkerSetup, described, set_up
 from ssig.errors import UsageError, said, told
-from ssig.metrics.information.processes import beside_a_gpu
-from ssig.models import ModelState, restore
-from ssig.registry import Source
-from ssig.registry.sources import activate
 
-CALLS_AT_ONCE = 2
 # Concurrency groups: of calls that are answered while others are at work, and of the one that never is.
 STATUS, WATCH = "status", "watch"
 
 
 class AttributionActor:
-    """Loads its replica once, from weights in the object store.
+    """A worker in an actor, which loads its replica once.
 
     Args:
-        state: the exported network.
-        labels: the run's labels by method label.
-        run: URL or path of the run.
-        seed: of the run.
-        micro_batch: points evaluated at once, or None for the fastest.
-        compile: how the network is compiled (`ssig.acceleration.optimise`).
-        threads: CPU threads of this actor.
-        path: where the driver imports from: a `module:callable` network may be there.
-        worker: what does the tasks.
-        sources: of the methods and metrics that are not ssig's own. Where one is another here than on the driver,
-            `ready` says so.
+        setup: what the worker is made from. Where its code is another here than on the driver, `ready` says so.
     """
 
-    def __init__(
-        self,
-        state: ModelState,
-        labels: Mapping[str, Label],
-        run: str,
-        seed: int,
-        micro_batch: int | None,
-        compile: Compile,
-        threads: int,
-        path: Sequence[str] = (),
-        worker: type[Worker] = Worker,
-        sources: Sequence[Source] = (),
-    ) -> None:
-        sys.path.extend(entry for entry in path if entry not in sys.path)
+    def __init__(self, setup: WorkerSetup) -> None:
+        sys.path.extend(entry for entry in setup.path if entry not in sys.path)
         self.refused: UsageError | None = None
         try:
-            activate([*sources, *([] if state.source is None else [state.source])])
+            setup.activate()
         except UsageError as error:
             self.refused = error
             return
-        torch.set_num_threads(threads)
+        torch.set_num_threads(setup.threads)
         # Logical GPUs on a machine without CUDA compute on the CPU.
-        on_gpu = bool(ray.get_gpu_ids()) and torch.cuda.is_available()
-        device = "cuda" if on_gpu else "cpu"
-        if on_gpu:
-            beside_a_gpu(threads)
-        model = restore(state, device=device)
-        sizes = known_sizes(cache_folder())
-        replica = ready_replica(model, micro_batch=micro_batch, compile=compile, keep=layers(labels), sizes=sizes)
-        remember_sizes(cache_folder(), sizes)
-        self.run = run
-        pa.array([""])  # Arrow looks for pandas with its first array: half a second now, or of the device's time
-        # The weights are held for as long as the actor lives, so only where a metric may ask for them.
-        fresh = partial(restore, state, device=device) if any(map(may_change_network, labels.values())) else None
-        self.worker = worker(replica, labels, run, seed, fresh)
+        self.worker = set_up(setup, on_gpu=bool(ray.get_gpu_ids()) and torch.cuda.is_available())
+        self.run = setup.run
 
     def ready(self) -> dict[str, Any]:
         """Where this actor is; returns when the replica is loaded.
@@ -101,19 +54,8 @@ class AttributionActor:
         """
         if self.refused is not None:
             raise self.refused
-        context = ray.get_runtime_context()
-        replica = self.worker.device.replica
-        held = memory()
-        return {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "node": context.get_node_id(),
-            "gpus": [str(gpu) for gpu in ray.get_gpu_ids()],
-            "device": str(replica.device),
-            "micro_batch": replica.micro_batch,
-            "threads": torch.get_num_threads(),
-            "resident_bytes": held.resident if held else None,
-        }
+        node = ray.get_runtime_context().get_node_id()
+        return {**described(self.worker), "node": node, "gpus": [str(gpu) for gpu in ray.get_gpu_ids()]}
 
     def sees(self, name: str) -> bool:
         """Whether a file that the driver has just written is here too."""
@@ -132,12 +74,6 @@ class AttributionActor:
 
     def probe(self, task: Task) -> None:
         self.worker.probe(task)
-
-
-def layers(labels: Mapping[str, Label]) -> list[str]:
-    """The layers that methods ask for by name, whose outputs must be what their names say."""
-    options = [label.config["method"]["options"] for label in labels.values()]
-    return sorted({str(given["layer"]) for given in options if given.get("layer")})
 
 
 def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:

@@ -15,17 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.driver.dispatch import Dispatch, pool_of
+from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
 from pipeline.driver.progress import Listener, Progress, silent
-from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
-from pipeline.driver.resources import shape
 from pipeline.driver.schedule import Work
 from pipeline.job.choices import descriptions, metrics_config
 from pipeline.job.configuration import EvaluationJob
-from pipeline.run.deletion import forget_given_up
 from pipeline.run.described import FOREIGN
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
@@ -54,7 +51,6 @@ from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.storage.jsontext import as_read, to_json
-from pipeline.unit.metrics_worker import Evaluator
 from ssig.errors import UsageError
 from ssig.models import PREPARATION_REVISION, Model
 from ssig.models.sources import runs_code
@@ -101,22 +97,14 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     if not works:
         return finish(directory, labels, listener, progress)
     model = _model(storage, bases[0], job, listener, progress)
-    progress.phase = "starting Ray"
-    listener(progress, None)
-    with cluster() as joined:
-        size = shape(job.actors, joined.nodes, joined.grows)
-        with Lease(storage) as lease:
-            for label in labels:
-                storage.create(label.config_name, to_json(_record(label), indent=1).encode())
-            directory.refresh()
-            works = _works(directory, bases, labels)
-            forget_given_up(storage, (work.unit for work in works))
-            pool = pool_of(job.actors, record.seed, storage, labels, model, size, Evaluator)
-            timeout = job.actors.unit_timeout
-            proven = directory.proven(labels)
-            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
-            dispatch.run()
-            return finish(directory, labels, listener, progress, dispatch.ending)
+
+    def plan(lease: Lease) -> Plan:
+        for label in labels:
+            storage.create(label.config_name, to_json(_record(label), indent=1).encode())
+        directory.refresh()
+        return Plan(labels, _works(directory, bases, labels))
+
+    return Campaign(directory, model, record.seed, job.actors, listener, progress).run(plan)
 
 
 def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:

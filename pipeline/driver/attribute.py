@@ -14,17 +14,14 @@ from pipeline.driver.admission import (
     record_labels,
     record_run,
 )
-from pipeline.driver.dispatch import Dispatch, pool_of, try_methods
+from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
-from pipeline.driver.networks import load_network
+from pipeline.driver.networks import load_network, try_methods
 from pipeline.driver.progress import Listener, Progress, silent
-from pipeline.driver.ray_cluster import cluster
 from pipeline.driver.remaining import units_to_do
-from pipeline.driver.resources import shape
 from pipeline.job.configuration import Job
-from pipeline.run.deletion import forget_failed, forget_given_up
+from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
-from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
 from pipeline.shards.reading import expand
@@ -58,7 +55,6 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     check_target(job, model)
     for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
         listener(progress, note)
-    labels: list[Label] = []
     if manifest is not None:
         labels = check_labels(directory, job_labels(job, manifest.hash, model))
         if not retry_failed and not units_to_do(directory, labels):
@@ -67,28 +63,19 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     progress.phase = "trying the methods"
     listener(progress, None)
     try_methods(job, storage, model)
-    progress.phase = "starting Ray"
-    listener(progress, None)
-    with cluster() as joined:
-        size = shape(job.actors, joined.nodes, joined.grows)
-        with Lease(storage) as lease:
-            fault_points.point("after-lease", storage.root)
-            # Another driver may have begun since the directory was looked at.
-            directory.refresh()
-            manifest = check_output(job, directory, shards)
-            if manifest is None:
-                progress.phase = "reading the shards"
-                listener(progress, None)
-                manifest = record_run(job, directory, shards, lease)
-            labels = check_labels(directory, job_labels(job, manifest.hash, model))
-            record_labels(directory, labels)
-            if retry_failed:
-                forget_failed(directory, labels)
-            works = units_to_do(directory, labels)
-            forget_given_up(storage, (work.unit for work in works))
-            pool = pool_of(job.actors, job.seed, storage, labels, model, size)
-            timeout = job.actors.unit_timeout
-            proven = directory.proven(labels)
-            dispatch = Dispatch(storage, manifest, works, pool, size, lease, listener, progress, timeout, proven)
-            dispatch.run()
-            return finish(directory, labels, listener, progress, dispatch.ending, job.report.reference)
+
+    def plan(lease: Lease) -> Plan:
+        # Another driver may have begun since the directory was looked at.
+        directory.refresh()
+        manifest = check_output(job, directory, shards)
+        if manifest is None:
+            progress.phase = "reading the shards"
+            listener(progress, None)
+            manifest = record_run(job, directory, shards, lease)
+        labels = check_labels(directory, job_labels(job, manifest.hash, model))
+        record_labels(directory, labels)
+        if retry_failed:
+            forget_failed(directory, labels)
+        return Plan(labels, units_to_do(directory, labels))
+
+    return Campaign(directory, model, job.seed, job.actors, listener, progress, job.report.reference).run(plan)

@@ -19,10 +19,9 @@ from pipeline.run.reader import Run
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Status
 from pipeline.shards.survey import Kind
-from ssig.errors import UsageError
+from ssig.errors import DONE, FAILED_SAMPLES, INTERRUPTED, UNFINISHED, UsageError
 
 NOTES = 3  # shards that are named
-EXIT_DONE, EXIT_UNFINISHED, EXIT_USAGE, EXIT_FAILED_SAMPLES, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,11 @@ def finish(
     failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
     left = len(directory.remaining(labels))
     if left and ending.interrupted:
-        code = EXIT_INTERRUPTED
+        code = INTERRUPTED
     elif left or report is None:
-        code = EXIT_UNFINISHED
+        code = UNFINISHED
     else:
-        code = EXIT_FAILED_SAMPLES if failed or manifest.quarantine else EXIT_DONE
+        code = FAILED_SAMPLES if failed or manifest.quarantine else DONE
     return Summary(
         exit_code=code,
         run=directory.root,

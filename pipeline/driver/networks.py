@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pipeline.driver.progress import Listener, Progress
+from pipeline.job.configuration import Job
+from pipeline.run.layout import config_name
+from pipeline.storage.base import Storage
+from ssig.engine.replica import Replica
+from ssig.engine.trial import try_method
 from ssig.models import Model, ModelWarning, load_model
 
 
@@ -41,3 +47,20 @@ def load_network(
     for warning in model.warnings:
         listener(progress, f"warning: {warning}")
     return model
+
+
+def try_methods(job: Job, storage: Storage, model: Model) -> None:
+    """Tries each method that the run does not know yet on one point, on this machine.
+
+    Raises:
+        UsageError: the network has not what a method needs, such as a layer.
+        ModelError: the network cannot be explained.
+    """
+    # In full precision, which every CPU has: what a method needs of a network does not hang on it.
+    plain = copy.copy(model)
+    plain.precision = "fp32"
+    replica = Replica(plain, device="cpu", micro_batch=1)
+    for choice in job.methods:
+        if storage.entry(config_name(job.model_label, choice.title)) is None:
+            field = f"methods.{choice.title}"
+            try_method(choice.spec, choice.parsed(), replica, model.input_size, job.model.score, field=field)

@@ -19,9 +19,8 @@ from ray._private.grpc_utils import init_grpc_channel
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
-from pipeline.driver.ending import EXIT_INTERRUPTED
 from pipeline.driver.own_ray import RayStartError, prepared
-from ssig.errors import UsageError, told
+from ssig.errors import INTERRUPTED, UsageError, told
 
 ADDRESS = "RAY_ADDRESS"
 # Until which a cluster must have answered a first call.
@@ -98,7 +97,7 @@ def _init(address: str, **options: Any) -> None:
             **options,
         )
     except SystemExit as stop:
-        sys.exit(EXIT_INTERRUPTED if stop.code == signal.SIGTERM else stop.code)
+        sys.exit(INTERRUPTED if stop.code == signal.SIGTERM else stop.code)
 
 
 def _check_answers(address: str) -> None:
@@ -166,7 +165,7 @@ def _end_at_once() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
-    os._exit(EXIT_INTERRUPTED)
+    os._exit(INTERRUPTED)
 
 
 def _is_own() -> bool:
@@ -210,7 +209,7 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_INTERRUPTED))
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
     try:
         yield
     finally:

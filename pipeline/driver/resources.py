@@ -74,6 +74,27 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
     return Shape(num_gpus, num_cpus, actors.min, most)
 
 
+def local_shape(actors: Actors, *, has_gpu: bool, threads: int) -> Shape:
+    """The one worker of a command that does its units itself.
+
+    Args:
+        actors: the job's wishes.
+        has_gpu: whether this process can use CUDA.
+        threads: CPU threads that it computes with by default.
+
+    Raises:
+        UsageError: the job asks for what one process does not have.
+    """
+    if actors.min > 1:
+        raise UsageError("actors.min", actors.min, "1 with actors.executor=local; --set actors.executor=ray for more")
+    most = int(has_gpu)
+    if actors.num_gpus != "auto" and actors.num_gpus > most:
+        lacking = "" if has_gpu else " (CUDA cannot be used in this process)"
+        raise UsageError("actors.num_gpus", actors.num_gpus, f"at most {most} with actors.executor=local{lacking}")
+    num_gpus = float(most) if actors.num_gpus == "auto" else actors.num_gpus
+    return Shape(num_gpus, threads if actors.num_cpus == "auto" else actors.num_cpus, 1, 1)
+
+
 def places(nodes: Sequence[Mapping[str, float]], num_gpus: float, num_cpus: float) -> int:
     """How many actors of a size fit the nodes at once."""
     count = 0

@@ -129,6 +129,11 @@ class Output(Frozen):
 class Actors(Frozen):
     """How the work is spread; changes no result."""
 
+    executor: Literal["ray", "local"] = Field(
+        "ray",
+        description="ray: actors on the Ray cluster that RAY_ADDRESS names, or on one of this command's own; local: "
+        "one worker in this process, without Ray",
+    )
     min: int = Field(1, ge=1, strict=True, description="fewest actors to wait for")
     max: _Count | Literal["auto"] = Field("auto", description="most actors")
     num_gpus: Annotated[_Real, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")

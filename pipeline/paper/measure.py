@@ -30,7 +30,7 @@ from ssig.engine.explainer import MethodExplainer
 from ssig.errors import UsageError
 from ssig.estimators.saturation import QUANTITIES, saturation
 from ssig.metrics.certainty.image_features import FEATURES
-from ssig.metrics.evaluation import Evaluation
+from ssig.metrics.evaluation import evaluation_of
 from ssig.models import Model
 from ssig.options import as_dict
 from ssig.randomness import stream
@@ -206,13 +206,12 @@ def _attribute(
 ) -> None:
     """Maps of each contender, and the metrics of these and of its sampler's points."""
     keys = tuple(prepared.identity(number) for number in range(len(prepared.ok)))
-    usual = Evaluation(
-        images=prepared.images,
-        maps=torch.zeros(len(keys), *prepared.images.shape[2:]),
-        targets=prepared.targets,
-        forward=device.forward,
-        mean=model.mean.cpu(),
-        std=model.std.cpu(),
+    usual = evaluation_of(
+        prepared.images,
+        torch.zeros(len(keys), *prepared.images.shape[2:]),
+        prepared.targets,
+        device.forward,
+        model,
         masks=prepared.masks,
         logits=prepared.logits,
         keys=keys,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,10 +13,11 @@ from pipeline.unit.caches import BaselineScores
 from pipeline.unit.inputs import Prepared
 from pipeline.unit.references import ReferencePool
 from ssig.engine.device import Device
-from ssig.engine.explainer import Kept, MethodExplainer
-from ssig.engine.jobs import method_job
+from ssig.engine.explainer import MOST_KEPT, MethodExplainer
+from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups
 from ssig.engine.shared_paths import together
+from ssig.memo import Memo
 from ssig.models import Model
 from ssig.options import build
 from ssig.randomness import stream
@@ -30,6 +30,21 @@ Told = Callable[[int], None]
 
 def silent(count: int) -> None:
     """Tells nobody."""
+
+
+class LabelMethod(NamedTuple):
+    """What a label explains: its method with parsed options, and the score."""
+
+    spec: MethodSpec
+    options: Any
+    score: str
+
+    @property
+    def path(self) -> Hashable | None:
+        """Names the points at which the network is evaluated; None where no other method has the same ones."""
+        walked = self.spec.path(self.options)
+        same_ends = isinstance(self.options.baseline, tuple) or self.options.baseline != "uniform"
+        return (walked, self.options.baseline, self.score) if walked is not None and same_ends else None
 
 
 class Attributor:
@@ -56,10 +71,19 @@ class Attributor:
         self.seed = seed
         self.references = references
         self.fresh = fresh
-        self._kept = Kept()
-        self._lock = threading.Lock()
-        self._plain: Callable[[Tensor], Tensor] | None = None
+        self._kept = Memo(MOST_KEPT)
+        self._methods = Memo()
+        self._plain = Memo()
         self._baseline_scores = BaselineScores(device, model)
+
+    def method(self, label: Label) -> LabelMethod:
+        """What a label explains; its options are parsed once."""
+        return self._methods((label.evaluation, label.method), lambda: method_of(label))
+
+    def companions(self, label: Label, others: Sequence[Label]) -> list[Label]:
+        """Those of `others` whose methods evaluate the network at the same points as `label`'s."""
+        path = self.method(label).path
+        return [] if path is None else [other for other in others if self.method(other).path == path]
 
     def attribute(self, labels: Sequence[Label], prepared: Prepared, told: Told = silent) -> list[Attribution]:
         """The attributions of a unit's ok samples, of which there is one at least, under each label.
@@ -83,16 +107,16 @@ class Attributor:
         self, label: Label, images: Tensor, targets: Tensor, keys: tuple[tuple[str, str], ...]
     ) -> MethodExplainer:
         """A label's method, to be called again by metrics of these images."""
-        spec, options = method_of(label)
+        method = self.method(label)
         return MethodExplainer(
             device=self.device,
-            spec=spec,
-            options=options,
+            spec=method.spec,
+            options=method.options,
             images=images,
             targets=targets,
             keys=keys,
             mean=self.model.mean,
-            score=score_of(label, options),
+            score=method.score,
             seed=self.seed,
             references=self.references,
             fresh=self.fresh,
@@ -102,58 +126,33 @@ class Attributor:
 
     def plain(self) -> Callable[[Tensor], Tensor]:
         """The network as it was loaded, for methods that want it; the optimised one where no copy can be had."""
-        with self._lock:
-            if self._plain is None:
-                self._plain = self.device.replica.model if self.fresh is None else self.fresh()
-            return self._plain
+        return self._plain((), lambda: self.device.replica.model if self.fresh is None else self.fresh())
 
     def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
-        spec, options = method_of(label)
-        score = score_of(label, options)
+        spec, options, score = self.method(label)
         device = self.device.replica.device
         rows = [prepared.outcomes[position].row for position in prepared.ok[span]]
         targets = prepared.targets[span]
-        return method_job(
-            None,
-            spec,
-            options,
-            prepared.images[span].to(device),
-            targets,
-            tuple(stream(self.seed, row.shard, row.key, spec.name) for row in rows),
-            mean=self.model.mean,
-            score=score,
+        streams = tuple(stream(self.seed, row.shard, row.key, spec.name) for row in rows)
+        images = prepared.images[span].to(device)
+        baseline_scores = self._baseline_scores(options.baseline, score, targets)
+        group = replace(
+            group_of(options, images, targets, streams, mean=self.model.mean, score=score),
             budget=budget,
-            scores=prepared.scores(score)[span],
-            baseline_scores=self._baseline_scores(options.baseline, score, targets),
+            scores=prepared.scores(score)[span].to(device),
+            baseline_scores=None if baseline_scores is None else baseline_scores.to(device),
             references=self.references(spec.references(options)),
-            logits=prepared.logits[span],
+            logits=prepared.logits[span].to(device),
             network=self.plain() if spec.network else None,
         )
+        return method_job(None, spec, options, group)
 
 
-def method_of(label: Label) -> tuple[MethodSpec, Any]:
-    """A label's method and its options."""
+def method_of(label: Label) -> LabelMethod:
+    """What a label explains, parsed from its configuration."""
     spec = METHODS[label.config["method"]["name"]]
-    return spec, build(spec.options, label.config["method"]["options"], where=f"methods.{spec.name}")
-
-
-def score_of(label: Label, options: Any) -> str:
-    """The score that a label explains."""
-    score: str = options.score or label.config["model"]["score"]
-    return score
-
-
-def companions(label: Label, others: Sequence[Label]) -> list[Label]:
-    """Those of `others` whose methods evaluate the network at the same points as `label`'s."""
-
-    def path(one: Label) -> object:
-        spec, options = method_of(one)
-        walked = spec.path(options)
-        same_ends = isinstance(options.baseline, tuple) or options.baseline != "uniform"
-        return (walked, options.baseline, score_of(one, options)) if walked is not None and same_ends else None
-
-    mine = path(label)
-    return [] if mine is None else [other for other in others if path(other) == mine]
+    options = build(spec.options, label.config["method"]["options"], where=f"methods.{spec.name}")
+    return LabelMethod(spec, options, options.score or label.config["model"]["score"])
 
 
 def _stored(jobs: Sequence[Job[None]], labels: Sequence[Label]) -> Generator[Request, Response, list[Attribution]]:

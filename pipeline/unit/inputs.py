@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.run.labels import Label
+from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Sample, Status
-from ssig.metrics.evaluation import Box
+from pipeline.unit.messages import Task
+from ssig.engine.device import Device
+from ssig.memo import Memo
+from ssig.metrics.evaluation import NO_OBJECT, Box
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input
 from ssig.models.scores import score
+from ssig.types import Attribution
 
-NO_OBJECT = "no boxes or mask"
 OUTSIDE = "object is outside the input"
 TOO_SMALL = "object is smaller than a pixel of the input"
 
@@ -60,7 +64,7 @@ class Prepared:
     predicted: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     probability: Tensor = field(default_factory=lambda: torch.zeros(0))
     by_label: bool = False
-    known: dict[tuple[int, ...], dict[Hashable, Any]] = field(default_factory=dict)
+    known: dict[tuple[int, ...], Memo] = field(default_factory=dict)
 
     def predict(self, forward: Callable[[Tensor], Tensor]) -> None:
         """Fills predictions and targets from one forward pass."""
@@ -85,6 +89,52 @@ class Prepared:
     def scores(self, name: str) -> Tensor:
         """(n,), each image's target score, by its name."""
         return score(self.logits, self.targets, name)
+
+
+@dataclass
+class Unit:
+    """A unit while it is worked on.
+
+    Attributes:
+        prepared: its samples.
+        decode_seconds: what reading and decoding took.
+        attributed: method label -> its attribution and the seconds it took, where not yet published.
+    """
+
+    prepared: Prepared
+    decode_seconds: float
+    attributed: dict[str, tuple[Attribution, float]] = field(default_factory=dict)
+
+
+def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
+    """Reads, decodes and predicts the samples of a task.
+
+    Args:
+        task: what to read; samples that are kept from the network are not even decoded, since that may kill.
+        label: one of its labels: the target of all is the same.
+        model: the network, for its preprocessing.
+        device: predicts.
+
+    Raises:
+        OSError: the shard cannot be read.
+    """
+    started = device.clock()
+    stated = label.config["model"]
+    by_label = stated["target"] == "label"
+    classes = stated["classes"] if by_label else None
+    samples = read_unit(task.url, without_poison(task), needs_label=by_label, classes=classes)
+    prepared = prepare(samples, model, stated["target"])
+    prepared.predict(device.forward)
+    return Unit(prepared, device.clock() - started)
+
+
+def without_poison(task: Task) -> list[ManifestRow]:
+    """A task's rows; those that are kept from the network have the status and the error that say why."""
+    why = task.poison
+    return [
+        replace(row, status=why[row.index].status, error=why[row.index].reason) if row.index in why else row
+        for row in task.rows
+    ]
 
 
 def prepare(samples: Iterable[Sample], model: Model, target: str | int) -> Prepared:

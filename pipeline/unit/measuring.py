@@ -3,101 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from pipeline.run.maps import decode_maps
+from pipeline.run.publishing import DamagedTableError
+from pipeline.shards.samples import Status
 from pipeline.unit.inputs import Prepared
 from pipeline.unit.tables import Measured, merged
 from ssig.engine.device import Device
-from ssig.metrics.evaluation import Evaluation, Explainer
+from ssig.memo import Memo
+from ssig.metrics.evaluation import Evaluation, Explainer, Scores, evaluation_of
 from ssig.models import Model
 from ssig.options import build
-from ssig.registry import METRICS
+from ssig.registry import METRICS, MetricSpec
+from ssig.types import Attribution
 
 # Images measured at once: enough to fill micro-batches, few enough to hear of progress.
 CHUNK = 16
 # Points that a metric makes at a time: several micro-batches where those are small.
 LEAST_POINTS = 64
+# Columns of the attributions that metrics compare with.
+SCORES = ("score", "baseline_score", "completeness_residual")
 
 # (images, targets, the images' shards and keys) -> the method under evaluation, for them.
 Explain = Callable[[Tensor, Tensor, tuple[tuple[str, str], ...]], Explainer]
 
 
-def evaluate(
-    device: Device,
-    model: Model,
-    prepared: Prepared,
-    kept: Sequence[int],
-    maps: np.ndarray,
-    metrics: Mapping[str, Mapping[str, Any]],
-    scalars: Mapping[str, Tensor | None],
-    seed: int,
-    measured_some: Callable[[int], None] = lambda count: None,
-    explain: Explain | None = None,
-    tidy: Callable[[], None] = lambda: None,
-) -> Measured:
-    """Every metric for the samples of a unit that have a map.
+@dataclass(frozen=True)
+class Measuring:
+    """Measures maps of units on one device.
 
-    Args:
+    Attributes:
         device: the network.
-        model: for its normalisation.
-        prepared: the unit.
-        kept: which of the unit's ok samples have maps.
-        maps: (n, H, W) float32, theirs.
-        metrics: metric -> its recorded options.
-        scalars: `score`, `baseline_score` and `completeness_residual` of the attribution, (n,) or None.
+        model: the same, for its normalisation.
         seed: of the run.
-        measured_some: told how many images have just been measured.
-        explain: gives the method, for the metrics that call it again.
         tidy: called after each metric, which leaves freed blocks of many sizes behind.
     """
-    parts = []
-    for start in range(0, len(kept), CHUNK):
-        span = slice(start, start + CHUNK)
-        some = {name: None if values is None else values[span] for name, values in scalars.items()}
-        images, targets = prepared.images[list(kept[span])], prepared.targets[list(kept[span])]
-        keys = tuple(prepared.identity(k) for k in kept[span])
-        evaluation = Evaluation(
-            images=images,
-            maps=torch.from_numpy(maps[span]),
-            targets=targets,
-            forward=device.forward,
-            mean=model.mean.cpu(),
-            std=model.std.cpu(),
-            masks=tuple(prepared.masks[k] for k in kept[span]),
-            score=some["score"],
-            baseline_score=some["baseline_score"],
-            completeness_residual=some["completeness_residual"],
-            logits=prepared.logits[list(kept[span])],
-            batch=max(LEAST_POINTS, device.replica.micro_batch),
-            boxes=tuple(prepared.boxes[k] for k in kept[span]),
+
+    device: Device
+    model: Model
+    seed: int
+    tidy: Callable[[], None] = lambda: None
+
+    def measure(
+        self,
+        metrics: Mapping[str, Mapping[str, Any]],
+        prepared: Prepared,
+        attributions: pa.Table,
+        attribution: Attribution | None = None,
+        told: Callable[[int], None] = lambda count: None,
+        explain: Explain | None = None,
+    ) -> Measured:
+        """Every metric of the rows that the attributions call ok, from the maps as they are stored.
+
+        Args:
+            metrics: metric -> its recorded options.
+            prepared: the unit.
+            attributions: its table.
+            attribution: what the table was made from, where it stores no maps.
+            told: how many images have just been measured.
+            explain: gives the method, for the metrics that call it again.
+
+        Raises:
+            DamagedTableError: a row is ok and has no map.
+        """
+        ok = [row for row, status in enumerate(attributions["status"].to_pylist()) if status == Status.OK]
+        at = {position: k for k, position in enumerate(prepared.ok)}
+        kept = [at[position] for position in ok]
+        maps = self._maps(attributions, attribution, kept)
+        scores = Scores(*(column_values(attributions[name], ok) for name in SCORES))
+        parsed = [(METRICS[name], metric_options(name, recorded)) for name, recorded in metrics.items()]
+        parts = []
+        for start in range(0, len(kept), CHUNK):
+            span = slice(start, start + CHUNK)
+            evaluation = self._evaluation(prepared, kept[span], maps[span], scores.rows(span), explain)
+            parts.append(_measured(evaluation, parsed, self.device.clock, self.tidy))
+            told(len(evaluation))
+        return merged(parts)
+
+    def _maps(self, attributions: pa.Table, attribution: Attribution | None, kept: Sequence[int]) -> np.ndarray:
+        """(n, H, W) float32, of the rows that are ok."""
+        if "map" in attributions.schema.names:
+            maps = decode_maps(attributions.filter(pc.equal(attributions["status"], Status.OK.value)))
+            if len(maps) != len(kept):
+                raise DamagedTableError("a row of the attributions is ok and has no map")
+            return maps
+        if attribution is not None:
+            computed: np.ndarray = attribution.map.float().numpy()[list(kept)]
+            return computed
+        return np.zeros((0, *self.model.input_size), dtype=np.float32)
+
+    def _evaluation(
+        self, prepared: Prepared, rows: Sequence[int], maps: np.ndarray, scores: Scores, explain: Explain | None
+    ) -> Evaluation:
+        """The evaluation of some of a unit's ok samples."""
+        images, targets = prepared.images[list(rows)], prepared.targets[list(rows)]
+        keys = tuple(prepared.identity(row) for row in rows)
+        return evaluation_of(
+            images,
+            torch.from_numpy(maps),
+            targets,
+            self.device.forward,
+            self.model,
+            scores,
+            masks=tuple(prepared.masks[row] for row in rows),
+            logits=prepared.logits[list(rows)],
+            batch=max(LEAST_POINTS, self.device.replica.micro_batch),
+            boxes=tuple(prepared.boxes[row] for row in rows),
             keys=keys,
-            seed=seed,
+            seed=self.seed,
             explainer=None if explain is None else explain(images, targets, keys),
-            activations=device.activations,
-            _of_images=prepared.known.setdefault(tuple(kept[span]), {}),
+            activations=self.device.activations,
+            _of_images=prepared.known.setdefault(tuple(rows), Memo()),
         )
-        parts.append(_measured(evaluation, metrics, device.clock, tidy))
-        measured_some(len(evaluation))
-    return merged(parts)
+
+
+def metric_options(name: str, recorded: Mapping[str, Any]) -> Any:
+    """A metric's options, from its configuration."""
+    return build(METRICS[name].options, recorded, where=f"metrics.{name}")
+
+
+def column_values(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:
+    """Some rows of a column, NaN where it is null; None where all are."""
+    values = column.take(rows) if rows else column.slice(0, 0)
+    return None if rows and values.null_count == len(rows) else torch.from_numpy(values.to_numpy().copy())
 
 
 def _measured(
     evaluation: Evaluation,
-    metrics: Mapping[str, Mapping[str, Any]],
+    metrics: Sequence[tuple[MetricSpec, Any]],
     clock: Callable[[], float],
     tidy: Callable[[], None],
 ) -> Measured:
     measured = Measured(excluded=[{} for _ in range(len(evaluation))])
-    for name, recorded in metrics.items():
-        spec = METRICS[name]
+    for spec, options in metrics:
         started = clock()
-        result = spec.compute(evaluation, build(spec.options, recorded, where=f"metrics.{name}"))
+        result = spec.compute(evaluation, options)
         seconds = (clock() - started) / len(evaluation)
-        measured.seconds[name] = np.full(len(evaluation), seconds)
+        measured.seconds[spec.name] = np.full(len(evaluation), seconds)
         measured.columns.update(result.columns)
         measured.lists.update(result.curves)
         measured.lists.update(result.vectors)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ssig.engine.micro_batches import Engine, Finished, Job
 from ssig.engine.replica import Replica
+from ssig.errors import SsigError
 from ssig.estimators.integration import activations_of
 from ssig.types import Request, Response
 
@@ -30,6 +31,13 @@ LOGITS = frozenset({"logits"})
 Done = Callable[[Any], None]
 # A result or an error, and seconds. Without the job, whose tag is the future: the two would keep each other alive.
 Answer = Future[tuple[Any, Exception | None, float]]
+
+
+class DeviceStoppedError(SsigError):
+    """What was asked of a device that is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__("the device is stopped")
 
 
 class Device:
@@ -43,6 +51,7 @@ class Device:
         self.replica = replica
         self._queue: queue.SimpleQueue[Job[Answer] | None] = queue.SimpleQueue()
         self._spent = threading.local()
+        self._stopped = False
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
 
@@ -50,6 +59,10 @@ class Device:
         """Ends the thread once it has done all that was asked."""
         self._queue.put(None)
         self._thread.join()
+
+    def stop(self) -> None:
+        """Fails what is under way and all that is asked from now on, each with a `DeviceStoppedError`."""
+        self._stopped = True
 
     def run(self, jobs: Iterable[Job[Any]], done: Done = lambda result: None) -> list[Any]:
         """What each job's coroutine returned, in order; waits for all of them.
@@ -112,7 +125,11 @@ class Device:
                     open_ = job is not None
                 except queue.Empty:
                     pass
-            if job is not None:
+            if self._stopped:
+                finished = engine.end(DeviceStoppedError())
+                if job is not None:
+                    finished.append(Finished(job, None, DeviceStoppedError(), 0.0))
+            elif job is not None:
                 finished = engine.add(job)
             elif not engine.idle:
                 finished = engine.step()

@@ -6,47 +6,24 @@ evaluated plainly, on the thread that asks, and leaves the device's thread alone
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssig.engine.device import Device
-from ssig.engine.jobs import method_job
+from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups, run
 from ssig.engine.replica import Replica
+from ssig.memo import Memo
 from ssig.randomness import Stream, stream
 from ssig.registry import MethodSpec
 from ssig.types import References, Request, Response, Steps
 
-Shared = TypeVar("Shared")
-
 # What metrics keep is as large as a few copies of the network.
 MOST_KEPT = 2
-
-
-class Kept:
-    """The things last asked for, each made once for all threads."""
-
-    def __init__(self, most: int = MOST_KEPT) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._things: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def __call__(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
-        """`make()`, unless it is still there; others wait meanwhile, so that no two threads make the same."""
-        with self._lock:
-            if key not in self._things:
-                if len(self._things) >= self._most:
-                    self._things.popitem(last=False)
-                self._things[key] = make()
-            self._things.move_to_end(key)
-            thing: Shared = self._things[key]
-            return thing
 
 
 def no_references(count: int) -> References | None:
@@ -84,7 +61,7 @@ class MethodExplainer:
     seed: int = 0
     references: Callable[[int], References | None] = no_references
     fresh: Callable[[], nn.Module] | None = None
-    kept: Kept = field(default_factory=Kept)
+    kept: Memo = field(default_factory=lambda: Memo(MOST_KEPT))
     plain: Callable[[], Callable[[Tensor], Tensor]] | None = None
 
     def maps(
@@ -129,21 +106,19 @@ class MethodExplainer:
         references: References | None,
         network: Callable[[Tensor], Tensor] | None = None,
     ) -> Job[None]:
-        if network is None and self.spec.network:
+        streams = tuple(self._stream(row, draw) for row in rows.tolist())
+        images = images.to(self.device.replica.device)
+        if not self.spec.network:
+            network = None
+        elif network is None:
             network = self.device.replica.model if self.plain is None else self.plain()
-        return method_job(
-            None,
-            self.spec,
-            self.options,
-            images.to(self.device.replica.device),
-            targets,
-            tuple(self._stream(row, draw) for row in rows.tolist()),
-            mean=self.mean,
-            score=self.score,
+        group = replace(
+            group_of(self.options, images, targets, streams, mean=self.mean, score=self.score),
             budget=budget,
             references=references,
-            network=network if self.spec.network else None,
+            network=network,
         )
+        return method_job(None, self.spec, self.options, group)
 
     def _stream(self, row: int, draw: int) -> Stream:
         shard, key = self.keys[row]

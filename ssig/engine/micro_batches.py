@@ -113,6 +113,11 @@ class Engine(Generic[Tag]):
                 finished += self._advance(one.job, one.parts, one.seconds)
         return finished
 
+    def end(self, error: Exception) -> list[Finished[Tag]]:
+        """Ends all jobs under way with an error."""
+        running, self._running = self._running, []
+        return [Finished(one.job, None, error, one.seconds) for one in running]
+
     def _advance(self, job: Job[Tag], parts: list[Response], seconds: float) -> list[Finished[Tag]]:
         """Sends an answer, if there is one, to a job's coroutine, which asks again or finishes."""
         started = time.perf_counter()

@@ -8,14 +8,16 @@ A trial costs about three evaluations, however many the method spends on an imag
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssig.engine.jobs import group_of
 from ssig.engine.replica import Replica
 from ssig.errors import ModelError, UsageError
-from ssig.estimators.baselines import UNKNOWN_MEAN, baselines
+from ssig.estimators.baselines import UNKNOWN_MEAN
 from ssig.randomness import stream
 from ssig.registry import MethodSpec
 from ssig.types import Group, References, Request, Response
@@ -62,13 +64,9 @@ def try_method(
     references = None
     if spec.references(options) and logits is not None:
         references = References(image.flip(-1), logits)
-    group = Group(
-        images=image,
-        baselines=baselines(options.baseline, image, mean, streams),
-        streams=streams,
+    group = replace(
+        group_of(options, image, targets, streams, mean=mean, score=score),
         references=references,
-        targets=targets,
-        score=score,
         network=replica.model if spec.network else None,
     )
     try:

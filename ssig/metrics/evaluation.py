@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from ssig.memo import Memo
 from ssig.randomness import Stream, content_key, stream
 
 Shared = TypeVar("Shared")
 
 # Edges (x0, y0, x1, y1) in pixels of the network's input.
 Box = tuple[float, float, float, float]
+
+# Why an image has no object.
+NO_OBJECT = "no boxes or mask"
 
 
 class Explainer(Protocol):
@@ -84,8 +89,8 @@ class Evaluation:
     seed: int = 0
     explainer: Explainer | None = None
     activations: Callable[[Tensor, str], Tensor] | None = None
-    _shared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
-    _of_images: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _shared: Memo = field(default_factory=Memo, repr=False)
+    _of_images: Memo = field(default_factory=Memo, repr=False)
 
     def __len__(self) -> int:
         return int(self.maps.shape[0])
@@ -104,17 +109,88 @@ class Evaluation:
 
     def shared(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
         """`compute()`, once for all metrics of this batch that ask with the same key."""
-        if key not in self._shared:
-            self._shared[key] = compute()
-        result: Shared = self._shared[key]
-        return result
+        return self._shared(key, compute)
 
     def of_images(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
         """The same for what does not depend on the maps: once for all methods that explain these images."""
-        if key not in self._of_images:
-            self._of_images[key] = compute()
-        result: Shared = self._of_images[key]
-        return result
+        return self._of_images(key, compute)
+
+    def changed(self, **changes: Any) -> Evaluation:
+        """The batch with other fields, which shares no results with this one."""
+        return replace(self, **changes, _shared=Memo(), _of_images=Memo())
+
+
+class Normalised(Protocol):
+    """A network with the normalisation of its inputs."""
+
+    @property
+    def mean(self) -> Tensor: ...
+
+    @property
+    def std(self) -> Tensor: ...
+
+
+class Scored(Protocol):
+    """What of an `Attribution` metrics compare with, (B,) each; None where it is not at hand."""
+
+    @property
+    def score(self) -> Tensor | None: ...
+
+    @property
+    def baseline_score(self) -> Tensor | None: ...
+
+    @property
+    def completeness_residual(self) -> Tensor | None: ...
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The numbers of `Scored`, as they are stored."""
+
+    score: Tensor | None = None
+    baseline_score: Tensor | None = None
+    completeness_residual: Tensor | None = None
+
+    def rows(self, span: slice) -> Scores:
+        """Those of some of the images."""
+        columns = (self.score, self.baseline_score, self.completeness_residual)
+        return Scores(*(None if column is None else column[span] for column in columns))
+
+
+def evaluation_of(
+    images: Tensor,
+    maps: Tensor,
+    targets: Tensor,
+    forward: Callable[[Tensor], Tensor],
+    model: Normalised | None = None,
+    scored: Scored | None = None,
+    **known: Any,
+) -> Evaluation:
+    """A batch of images with one method's maps.
+
+    Args:
+        images: (B, C, H, W) in pixel space.
+        maps: (B, H, W), stored as float32.
+        targets: (B,) int64, the explained class.
+        forward: (n, C, H, W) pixel-space points -> (n, classes) logits.
+        model: the network, for its normalisation; None for one that takes pixels as they are.
+        scored: the method's `Attribution`, or its numbers.
+        **known: further attributes of `Evaluation`; without `masks` no image has an object.
+    """
+    channels = images.shape[1]
+    return Evaluation(
+        images=images,
+        maps=maps.float(),
+        targets=targets,
+        forward=forward,
+        mean=torch.zeros(channels) if model is None else model.mean.cpu(),
+        std=torch.ones(channels) if model is None else model.std.cpu(),
+        masks=known.pop("masks", (NO_OBJECT,) * len(images)),
+        score=None if scored is None else scored.score,
+        baseline_score=None if scored is None else scored.baseline_score,
+        completeness_residual=None if scored is None else scored.completeness_residual,
+        **known,
+    )
 
 
 @dataclass(frozen=True)

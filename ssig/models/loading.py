@@ -76,17 +76,15 @@ def load_model(
     What is odd about it but stops nothing is in `Model.warnings`, and is a `ModelWarning` too.
 
     Args:
-        name: `timm:NAME`, `torchvision:NAME`, `efficientnet-lite0` (1, 2), `package.module:callable`,
-            `./FILE.py:callable`, or the name of an installed plug-in.
+        name: in one of the forms of `ssig.models.sources`, such as `timm:NAME` or `./FILE.py:callable`.
         weights: None for the source's pretrained default; ``random`` (or ``none``) for a random initialisation that is
             always the same; a path to a checkpoint (`ssig.models.weight_files`); for torchvision also the name of its
             weights.
         device: where the model goes; by default the CPU.
         precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
         mean, std: three numbers each, per channel of images in [0, 1], in place of the network's own.
-        input: how an image becomes an input, in place of the network's own: a `Geometry`; or any of ``size`` (H or
-            (H, W)), ``resize`` (of the shorter edge, or (height, width)), ``interpolation`` and ``crop`` (center or
-            squash); or the size alone.
+        input: how an image becomes an input, in place of the network's own: a `Geometry`; the size; or any of ``size``
+            (H or (H, W)), ``resize`` (shorter edge, or (height, width)), ``interpolation``, ``crop`` (center, squash).
 
     Raises:
         UsageError: an unknown name, weights, device, precision or input, or a file that is not there.

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from jobs.bench import networks, timing
-from jobs.bench.app import text
 from jobs.bench.engine import (
     COMPARISONS,
     Comparison,
@@ -26,6 +25,7 @@ from jobs.bench.engine import (
 )
 from jobs.bench.networks import Case, pictures
 from jobs.bench.peers import GRADIENTS, Setting, call_model
+from jobs.commands.printing import PROSE, text
 from ssig import attribute
 from ssig.errors import UsageError
 
@@ -235,6 +235,6 @@ def test_a_peer_that_is_not_installed_is_one_line(
 
 def test_values_are_printed_for_a_person() -> None:
     values: dict[str, Any] = {"min": 1.0, "median": 2.0, "max": 3.0}
-    assert text(values) == "1 - 2 - 3"
-    assert text({"spearman_median": 0.99998, "relative_l2": None}) == "spearman median 0.99998, relative l2 -"
-    assert text([True, 12345]) == "yes; 12345"
+    assert text(values, PROSE) == "1 - 2 - 3"
+    assert text({"spearman_median": 0.99998, "relative_l2": None}, PROSE) == "spearman median 0.99998, relative l2 -"
+    assert text([True, 12345], PROSE) == "yes; 12345"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from jobs.bench.networks import network_case, photographs
 from ssig.api import attribute
-from ssig.metrics.evaluation import Box, Evaluation
+from ssig.memo import Memo
+from ssig.metrics.evaluation import Box, Evaluation, evaluation_of
 from ssig.types import Attribution
 
 Made = TypeVar("Made")
@@ -84,7 +85,7 @@ class Method:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self._made: dict[Hashable, Any] = {}
+        self._made = Memo()
 
     def maps(
         self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
@@ -95,10 +96,7 @@ class Method:
         return copy.deepcopy(self.network)
 
     def kept(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        if key not in self._made:
-            self._made[key] = make()
-        made: Made = self._made[key]
-        return made
+        return self._made(key, make)
 
     def samples(self, row: int, count: int) -> Tensor | None:
         return None
@@ -144,20 +142,9 @@ def _setup(network: nn.Module, images: Tensor, targets: Tensor, mean: Tensor, st
 
     attribution = attribute(network, images, targets, **METHOD)
     boxes = tuple((_box(row, *images.shape[-2:]),) for row in range(len(images)))
-    evaluation = Evaluation(
-        images=images,
-        maps=attribution.map.float(),
-        targets=targets,
-        forward=forward,
-        mean=mean,
-        std=std,
-        masks=tuple(_inside(box, *images.shape[-2:]) for (box,) in boxes),
-        score=attribution.score,
-        baseline_score=attribution.baseline_score,
-        completeness_residual=attribution.completeness_residual,
-        boxes=boxes,
-        explainer=Method(network),
-    )
+    masks = tuple(_inside(box, *images.shape[-2:]) for (box,) in boxes)
+    known: dict[str, Any] = {"mean": mean, "std": std, "masks": masks, "boxes": boxes, "explainer": Method(network)}
+    evaluation = replace(evaluation_of(images, attribution.map, targets, forward, scored=attribution), **known)
     return Setup(network, attribution, evaluation)
 
 

@@ -46,6 +46,7 @@ PRELOADED = (
     "duckdb",
     "pandas",
     "pipeline.driver.dispatch",
+    "pipeline.driver.pool",
     "pipeline.checks.audit",
     "pipeline.storage.local",
     "ssig.acceleration.ready_replica",

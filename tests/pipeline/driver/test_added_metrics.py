@@ -34,7 +34,7 @@ from pipeline.shards import manifest as manifests
 from pipeline.shards.samples import Poison
 from pipeline.storage import open_storage
 from pipeline.unit.messages import Task
-from pipeline.unit.metrics_worker import Evaluator
+from pipeline.unit.worker import Worker
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.errors import UsageError
 from ssig.models import load_model
@@ -168,7 +168,7 @@ def evaluate_here(run: Path, job: Any, poison: dict[int, Poison] | None = None) 
     storage.create(config_name(label.model, label.method, label.evaluation), json.dumps(_record(label)).encode())
     manifest = manifests.load(storage)
     (unit,) = manifest.units()
-    worker = Evaluator(ready_replica(load_model("networks:tiny"), micro_batch=4), {label.method: label}, str(run), 0)
+    worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), {label.method: label}, str(run), 0)
     task = Task(unit.id, manifest.shards[0].url, tuple(manifest.rows(unit.id)), (label.method,), "a", poison or {})
     worker.process(task)
     worker.close()

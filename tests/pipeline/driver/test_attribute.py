@@ -15,7 +15,7 @@ from tests_shards import members
 from pipeline.checks.audit import audit
 from pipeline.checks.status import status
 from pipeline.driver.attribute import attribute
-from pipeline.driver.dispatch import RunError
+from pipeline.driver.executor import RunError
 from pipeline.run.records import RefusedError
 from ssig.errors import ModelError, UsageError
 

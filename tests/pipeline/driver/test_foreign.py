@@ -197,6 +197,18 @@ def test_an_actor_with_another_version_ends_the_command(
         attribute(job)
 
 
+def test_metrics_may_call_a_plain_function_again(
+    make_shard: Make, make_job: Make, work_off: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(FILE)
+    metrics = [{"name": "max_sensitivity", "samples": 2}, {"name": "random_logit"}]
+    run = work_off(make_job(make_shard(count=3), methods=[f"{file}:mine"], metrics=metrics))
+    table = open_run(run).metrics().to_pandas()
+    assert table.status.tolist() == ["ok"] * 3
+    assert table[["max_sensitivity", "random_logit"]].notna().all().all()
+
+
 def test_the_tests_of_the_example_pass(installed: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, EXAMPLE / "tests"]
     environment = {**os.environ, "PYTHONPATH": f"{installed}:{ROOT}"}

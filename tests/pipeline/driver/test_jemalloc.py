@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.driver.actor import remote_class
 from pipeline.driver.jemalloc import SETTINGS, preloaded
-from pipeline.driver.telemetry import memory
+from pipeline.unit.memory import memory
 
 LIBRARY = "libjemalloc"
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 GIVES_BACK = """
 import torch
-from pipeline.driver.telemetry import memory
+from pipeline.unit.memory import memory
 from ssig.acceleration.allocator import keep_memory, return_memory
 
 keep_memory()

@@ -13,16 +13,20 @@ import pytest
 
 from jobs.bench.simulated import SimulatedActor
 from pipeline.driver.actor import AttributionActor, remote_class
-from pipeline.driver.dispatch import Dispatch
-from pipeline.driver.pool import Event, Pool
+from pipeline.driver.dispatch import Agenda, Dispatch
+from pipeline.driver.executor import Event
+from pipeline.driver.pool import Pool
 from pipeline.driver.progress import Progress, silent
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Work
 from pipeline.run.lease import Lease
 from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
+from pipeline.unit.setup import WorkerSetup
 
 Make = Callable[..., Any]
+# What no worker can be made from.
+NOTHING = WorkerSetup(None, {}, "run", 0)  # type: ignore[arg-type]
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -33,7 +37,7 @@ def heard(pool: Pool, seconds: float = 60) -> list[Event]:
     while time.monotonic() < deadline:
         if events := pool.wait(0.5):
             return events
-        pool.ask()
+        pool.under_way()
     raise AssertionError("nothing was heard")
 
 
@@ -54,7 +58,7 @@ def test_an_idle_actor_that_dies_is_lost_at_once() -> None:
 def test_actors_that_cannot_start_end_nothing_while_others_work(
     make_shard: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.driver.dispatch.RESIZE_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.driver.scaling.RESIZE_SECONDS", 0.05)
     storage = open_storage(str(tmp_path / "run"))
     manifests.build([str(make_shard(count=50))], 1).save(storage)
     manifest = manifests.load(storage)
@@ -64,10 +68,10 @@ def test_actors_that_cannot_start_end_nothing_while_others_work(
 
     def create() -> Any:
         starts.append(1)
-        return able.remote(0.5) if len(starts) == 1 else unable.remote(None, {}, storage.root, 0, 1, "off", 1)
+        return able.remote(0.5) if len(starts) == 1 else unable.remote(NOTHING)
 
     with Lease(storage) as lease:
-        loop = Dispatch(storage, manifest, works, Pool(create), Shape(0, 0, 2, 2), lease, silent, Progress())
+        loop = Dispatch(Agenda(storage, manifest, works), Pool(create), Shape(0, 0, 2, 2), lease, silent, Progress())
         loop.run()
     assert loop.schedule.done == 50
     assert len(starts) > 4

@@ -120,7 +120,7 @@ def test_no_file_of_a_run_is_run(code: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"methods": ["{code}:mine", "{other}:mine"]}, "rename one"),
+        ({"methods": ["{code}:mine", {"name": "{other}:mine", "label": "other"}]}, "rename one"),
         ({"methods": ["{code}:mine", "{code}:mine"]}, "each label once"),
         ({"metrics": ["{code}:share", "{code}:share"]}, "each metric once"),
         ({"metrics": ["{code}:share", "{code}:seconds_share"]}, "seconds_share"),

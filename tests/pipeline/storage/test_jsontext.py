@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.driver.dispatch import _most
 from pipeline.driver.resources import Shape
+from pipeline.driver.scaling import most_actors
 from pipeline.run.log import RunLog
 from pipeline.run.records import canonical
 from pipeline.storage import open_storage
@@ -62,8 +62,8 @@ def test_every_line_of_a_log_is_json(tmp_path: Path) -> None:
 
 
 def test_as_many_actors_as_there_is_room_for_are_told_in_a_word() -> None:
-    assert _most(Shape(num_gpus=0, num_cpus=1, least=1, most=math.inf)) == "auto"
-    assert _most(Shape(num_gpus=0, num_cpus=1, least=1, most=3)) == 3
+    assert most_actors(Shape(num_gpus=0, num_cpus=1, least=1, most=math.inf)) == "auto"
+    assert most_actors(Shape(num_gpus=0, num_cpus=1, least=1, most=3)) == 3
 
 
 def test_nothing_else_writes_json() -> None:

@@ -11,9 +11,8 @@ import duckdb
 import pytest
 
 from pipeline.checks.audit import audit
-from pipeline.driver.actor import may_change_network
 from pipeline.run.labels import Label
-from pipeline.unit.worker import Worker
+from pipeline.unit.worker import Worker, may_change_network
 from ssig.models import load_model, restore
 from ssig.models.loading import export
 

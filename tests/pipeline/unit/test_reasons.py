@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.driver.actor import AttributionActor, reason_of, remote_class
 from pipeline.driver.pool import Pool
+from pipeline.unit.setup import WorkerSetup
 from ssig.errors import said, told
 
 OF_RAY = """The actor died because of an error raised in its creation task, \x1b[36mray::Actor.__init__()\x1b[39m
@@ -43,8 +44,9 @@ def test_of_several_lines_none_is_dropped() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_an_actor_that_cannot_start_says_why(tmp_path: Path) -> None:
+    setup = WorkerSetup(None, {}, str(tmp_path), 0, 1)  # type: ignore[arg-type]
     remote = remote_class(AttributionActor, num_cpus=0, num_gpus=0)
-    pool = Pool(lambda: remote.remote(None, {}, str(tmp_path), 0, 1, "none", 1))
+    pool = Pool(lambda: remote.remote(setup))
     pool.start()
     events = pool.wait(60)
     assert [event.kind for event in events] == ["lost"]

@@ -25,9 +25,11 @@ from pipeline.shards import manifest as manifests
 from pipeline.shards import reading
 from pipeline.shards.samples import ManifestRow, Poison
 from pipeline.storage import open_storage
+from pipeline.unit.measuring import column_values
 from pipeline.unit.messages import Task
+from pipeline.unit.stopwatch import Stopwatch
 from pipeline.unit.tables import Measured, merged
-from pipeline.unit.worker import Worker, _tensor
+from pipeline.unit.worker import Worker
 from ssig import attribute
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model
@@ -143,7 +145,7 @@ def test_a_late_attempt_changes_nothing(make_shard: Make, make_job: Make, work_o
     worker, task = begin(run)
     assert worker.process(task).statuses == {}
     for label in worker.labels.values():  # a zombie that had looked for the commit before it was there
-        worker._commit(replace(task, labels=(label.method,)), label, worker._read(task))
+        worker.commit(replace(task, labels=(label.method,)), label, worker.read(task))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -168,14 +170,14 @@ def test_a_zombie_removes_nothing_that_its_successor_committed(
     """The successor knows of a sample that is deadly to a metric, at which the zombie stands still."""
     run = work_off(make_job(make_shard(count=4)), limit=0)
     zombie, task = begin(run)
-    measure = zombie._measure
+    publish = zombie.files.publish_metrics
 
     def stands_still(*arguments: Any, **given: Any) -> Any:
         successor, better = begin(run, {2: Poison("the actor died")})
         successor.process(better)
-        return measure(*arguments, **given)
+        return publish(*arguments, **given)
 
-    monkeypatch.setattr(zombie, "_measure", stands_still)
+    monkeypatch.setattr(zombie.files, "publish_metrics", stands_still)
     with pytest.raises(DamagedTableError, match="committed"):
         zombie.process(task)
     assert audit(str(run)).problems == []
@@ -214,10 +216,10 @@ def test_parts_without_lists_take_the_width_of_the_others() -> None:
 
 def test_one_number_that_is_not_there_takes_no_other_with_it() -> None:
     column = pa.chunked_array([pa.array([0.1, None, 0.3], pa.float32())])
-    some = _tensor(column, [0, 1, 2])
+    some = column_values(column, [0, 1, 2])
     assert some is not None
     assert some.isnan().tolist() == [False, True, False]
-    assert _tensor(column, [1]) is None
+    assert column_values(column, [1]) is None
 
 
 @pytest.mark.parametrize("cut_off", ["commit", "metrics", "quarantine"])
@@ -251,7 +253,8 @@ def test_quarantined_samples_are_rows(make_shard: Make, make_job: Make, work_off
     run = work_off(job, limit=0)
     worker, first = begin(run)
     # The sample survived its attribution and killed the metrics: its map is published and not committed.
-    worker._attributions(first, worker.labels["ssig"], worker._read(first), {}, lambda count: None)
+    label, watch = worker.labels["ssig"], Stopwatch(worker.device.clock)
+    worker.source(label).maps(first, label, worker.read(first), watch, lambda count: None)
     worker.process(replace(first, attempt="second", poison={2: Poison("the actor died")}))
     statuses = rows_of(run, "metrics", "method, index, status, error, insertion, probability")
     assert [row["status"] for row in statuses] == ["ok", "ok", "quarantined", "ok"] * 2

@@ -6,6 +6,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ssig.api import attribute
 from ssig.engine.device import Device
-from ssig.engine.jobs import method_job
+from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups
 from ssig.engine.replica import Replica
 from ssig.randomness import stream
@@ -54,17 +55,8 @@ def jobs(images: Tensor, targets: Tensor, micro_batch: int, method: str = "ssig"
     options = spec.parse({"baseline": "black"})
     streams = tuple(stream(0, "s", str(k), method) for k in range(len(images)))
     for span, budget in groups(len(images), micro_batch):
-        yield method_job(
-            None,
-            spec,
-            options,
-            images[span],
-            targets[span],
-            streams[span],
-            mean=torch.zeros(3),
-            score="logit",
-            budget=budget,
-        )
+        group = group_of(options, images[span], targets[span], streams[span], mean=torch.zeros(3))
+        yield method_job(None, spec, options, replace(group, budget=budget))
 
 
 def test_callers_in_many_threads_get_their_own_answers(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ssig import attribute
 from ssig.engine.device import Device
-from ssig.engine.explainer import Kept, MethodExplainer, Spread
+from ssig.engine.explainer import MethodExplainer, Spread
 from ssig.engine.replica import Replica
 from ssig.registry import METHODS
 from ssig.types import References
@@ -140,25 +139,3 @@ def test_samples_of_a_method_that_finds_its_way_by_gradients(explain: Explain, i
 
 def test_no_copy_of_the_network_without_a_way_to_one(explain: Explain) -> None:
     assert explain("ssig").fresh_network() is None
-
-
-def test_keeps_what_was_last_asked_for_and_makes_it_once() -> None:
-    kept = Kept(most=2)
-    made: list[str] = []
-
-    def make(name: str) -> Callable[[], str]:
-        def add() -> str:
-            made.append(name)
-            return name
-
-        return add
-
-    threads = [threading.Thread(target=kept, args=("a", make("a"))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert made == ["a"]
-    for name in ("b", "a", "c", "a", "b"):  # c takes the place of b, which was asked for longest ago
-        assert kept(name, make(name)) == name
-    assert made == ["a", "b", "c", "b"]

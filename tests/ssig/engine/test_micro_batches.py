@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssig.engine.jobs import method_job
+from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Engine, Job, run
 from ssig.engine.replica import Replica
 from ssig.errors import ModelError
@@ -40,7 +40,7 @@ def jobs_of(images: Tensor, targets: Tensor, group_size: int, samples: int = 6) 
         streams = tuple(stream(0, "s", str(i), spec.name) for i in range(len(images)))[span]
         options = spec.parse({"samples": samples, "baseline": "black"})
         yield method_job(
-            start, spec, options, images[span], targets[span], streams, mean=torch.zeros(3), score="logit"
+            start, spec, options, group_of(options, images[span], targets[span], streams, mean=torch.zeros(3))
         )
 
 

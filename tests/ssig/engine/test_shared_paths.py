@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ssig.api import attribute
-from ssig.engine.jobs import method_job
+from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, run
 from ssig.engine.replica import Replica
 from ssig.engine.shared_paths import together
@@ -35,20 +37,12 @@ def test_each_gives_what_it_gives_alone(cnn: nn.Module, images: Tensor, targets:
     keys = [("s", str(k)) for k in range(len(images))]
     counter = Counter(cnn).eval()
     names = ["ig", "ssig", "ig", "gradient"]  # the straight path twice
-    jobs = [
-        method_job(
-            None,
-            METHODS[name],
-            METHODS[name].parse({**CASES[name], "baseline": "black"}),
-            images,
-            targets,
-            tuple(stream(0, shard, key, name) for shard, key in keys),
-            mean=torch.zeros(3),
-            score="logit",
-            budget=3,
-        )
-        for name in names
-    ]
+    jobs = []
+    for name in names:
+        options = METHODS[name].parse({**CASES[name], "baseline": "black"})
+        streams = tuple(stream(0, shard, key, name) for shard, key in keys)
+        group = replace(group_of(options, images, targets, streams, mean=torch.zeros(3)), budget=3)
+        jobs.append(method_job(None, METHODS[name], options, group))
     ((_, results),) = run(Replica(counter), [Job(None, together([job.steps for job in jobs]), targets)])
     for name, result in zip(names, results, strict=True):  # type: ignore[call-overload]
         alone = attribute(cnn, images, targets, name, keys=keys, baseline="black", **CASES[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +62,7 @@ def batch(network: CountingNetwork, images: Tensor) -> Callable[..., Evaluation]
         network.calls.clear()
         if "forward" in changes:
             changes.setdefault("logits", changes["forward"](images))
-        return dataclasses.replace(usual, **changes, _shared={}, _of_images={})
+        return usual.changed(**changes)
 
     return make
 
@@ -78,7 +77,7 @@ def at() -> Callable[[Evaluation, int], Evaluation]:
 
         rowwise = ("images", "maps", "targets", "masks", "score", "baseline_score", "completeness_residual", "logits")
         changes = {name: one(getattr(evaluation, name)) for name in rowwise}
-        return dataclasses.replace(evaluation, **changes, _shared={}, _of_images={})
+        return evaluation.changed(**changes)
 
     return take
 

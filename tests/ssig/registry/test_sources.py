@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import ssig
+from ssig.catalogue import imported
 from ssig.errors import UsageError
 from ssig.metrics.information.processes import in_order, shutdown
 from ssig.models import export, load_model, restore
@@ -63,6 +64,12 @@ def test_a_method_of_a_file_is_found_and_runs(mine: Path, images: Tensor, cnn: t
     digest = hashlib.sha256(METHOD.encode()).hexdigest()
     assert source.origin == {"file": "mine.py", "object": "double", "sha256": digest}
     assert "double" not in METHODS.names()
+
+
+def test_a_method_of_a_file_is_shown(mine: Path) -> None:
+    record = imported("method", f"{mine}:double")
+    assert (record["name"], record["gradients"]) == ("double", None)
+    assert "factor" in [option["name"] for option in record["options"]]
 
 
 def test_an_edited_file_is_read_again(mine: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -24,14 +23,8 @@ def cropped(evaluation: Evaluation) -> Evaluation:
     """7 x 9 pixels, whose tenths end within a pixel."""
     images = evaluation.images[..., :7, :9]
     logits = evaluation.forward(images)
-    return dataclasses.replace(
-        evaluation,
-        images=images,
-        maps=evaluation.maps[:, :7, :9],
-        targets=logits.argmax(dim=1),
-        logits=logits,
-        _shared={},
-        _of_images={},
+    return evaluation.changed(
+        images=images, maps=evaluation.maps[:, :7, :9], targets=logits.argmax(dim=1), logits=logits
     )
 
 
@@ -94,16 +87,13 @@ def test_one_channel_has_no_elements_but_pixels(batch: Callable[..., Evaluation]
         total = points.sum(dim=(1, 2, 3))
         return torch.stack([total, 60 - total], dim=1)
 
-    one = dataclasses.replace(
-        usual,
+    one = usual.changed(
         images=usual.images[:, :1],
         mean=usual.mean[:1],
         std=usual.std[:1],
         targets=torch.zeros(5).long(),
         forward=forward,
         logits=None,
-        _shared={},
-        _of_images={},
     )
     elements = compute("diffid_element", one, score="probability").columns["diffid_element"]
     assert np.array_equal(elements, compute("diffid", one).columns["diffid"])

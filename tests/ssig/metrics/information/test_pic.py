@@ -90,7 +90,7 @@ def given(detail: Detail) -> Callable[..., Evaluation]:
             batch=16,
         )
         detail.calls.clear()
-        return dataclasses.replace(usual, **changes, _shared={}, _of_images={})
+        return usual.changed(**changes)
 
     return make
 
@@ -271,7 +271,7 @@ def test_one_of_the_metrics_evaluates_what_the_other_excluded(
     evaluation = given(forward=lambda points: detail(points) * torch.tensor([1, 1, 1, 0.1]).double(), targets=targets)
     assert [bool(reasons) for reasons in compute("sic", evaluation).excluded] == [False, False, True]
     found = compute("aic", evaluation)
-    alone = compute("aic", dataclasses.replace(evaluation, _shared={}, _of_images={}))
+    alone = compute("aic", evaluation.changed())
     assert np.array_equal(found.columns["aic"], alone.columns["aic"], equal_nan=True)
     assert found.excluded == alone.excluded == ({},) * COUNT
 
@@ -282,7 +282,7 @@ def test_an_image_does_not_depend_on_its_batch(given: Callable[..., Evaluation])
     for row in range(COUNT):
         one = slice(row, row + 1)
         part = {name: getattr(evaluation, name)[one] for name in ("images", "maps", "targets", "masks")}
-        alone = compute("sic", dataclasses.replace(evaluation, **part, _shared={}, _of_images={}), orders="signed")
+        alone = compute("sic", evaluation.changed(**part), orders="signed")
         np.testing.assert_allclose(alone.columns["sic"], together.columns["sic"][one], rtol=0, atol=1e-12)
 
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from ssig import attribute
 from ssig.engine.device import Device
-from ssig.engine.explainer import Kept, MethodExplainer
+from ssig.engine.explainer import MOST_KEPT, MethodExplainer
 from ssig.engine.replica import Replica
+from ssig.memo import Memo
 from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.randomisation.mprt import MprtOptions, stages
 from ssig.metrics.randomisation.random_logit import other_classes
@@ -69,7 +70,7 @@ def explained(cnn: nn.Module, large: Tensor) -> Iterator[Explained]:
                     keys,
                     mean,
                     fresh=lambda: copy.deepcopy(network),
-                    kept=Kept(),
+                    kept=Memo(MOST_KEPT),
                 ),
             ),
             **changes,
@@ -302,7 +303,7 @@ def test_what_cannot_be_compared_is_excluded(explained: Explained, cnn: nn.Modul
     flat = evaluation.maps.clone()
     flat[1] = 2.0
     for name in ("mprt", "emprt", "random_logit"):
-        result = compute(name, dataclasses.replace(evaluation, maps=flat, _shared={}, _of_images={}))
+        result = compute(name, evaluation.changed(maps=flat))
         assert result.excluded[1] == dict.fromkeys(METRICS[name].columns, "map is constant")
         assert not any(result.excluded[row] for row in (0, 2, 3))
     small = ssim(np.random.default_rng(0).random((10, 12)), np.zeros((10, 12)))
@@ -319,7 +320,7 @@ def test_what_cannot_be_compared_is_excluded(explained: Explained, cnn: nn.Modul
     result = compute("mprt", explained("gradient", {}, Bare().eval()))
     assert result.excluded[0]["mprt"] == "the network has no layer that can initialise itself"
     nowhere = explained("ssig", SSIG)
-    without = dataclasses.replace(nowhere.explainer, fresh=None, kept=Kept())  # type: ignore[type-var]
+    without = dataclasses.replace(nowhere.explainer, fresh=None, kept=Memo(MOST_KEPT))  # type: ignore[type-var]
     result = compute("emprt", dataclasses.replace(nowhere, explainer=without))
     assert result.excluded[0]["emprt"] == "the network as it was loaded is not at hand"
 

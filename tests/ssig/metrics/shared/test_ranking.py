@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssig.memo import Memo
 from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.robustness.stability import overlap
 from ssig.metrics.shared.ranking import Order, ranks, tie_keys, top
@@ -186,7 +187,7 @@ def test_the_order_of_ties_is_made_once_for_all_maps_of_a_batch(batch: Callable[
     evaluation = batch(maps=few_values())
     ranks(evaluation, RANDOM)
     made = evaluation.of_images(("ties",), lambda: pytest.fail("made again"))
-    other = dataclasses.replace(evaluation, maps=-evaluation.maps, _shared={})
+    other = dataclasses.replace(evaluation, maps=-evaluation.maps, _shared=Memo())
     ranks(other, RANDOM)
     assert other.of_images(("ties",), lambda: pytest.fail("made again")) is made
 

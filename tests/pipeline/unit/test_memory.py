@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.driver.telemetry import memory
+from pipeline.unit.memory import memory
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="sizes are read from /proc")
 

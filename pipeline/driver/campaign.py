@@ -1,0 +1,94 @@
+"""What every command that does units goes through, once: place -> lease -> plan -> loop -> report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline import fault_points
+from pipeline.driver.dispatch import Agenda, Dispatch
+from pipeline.driver.ending import Summary, finish
+from pipeline.driver.place import place_of
+from pipeline.driver.progress import Listener, Progress
+from pipeline.driver.resources import Shape
+from pipeline.driver.schedule import Work
+from pipeline.job.configuration import Actors
+from pipeline.run.deletion import forget_given_up
+from pipeline.run.directory import RunDirectory
+from pipeline.run.labels import Label
+from pipeline.run.lease import Lease
+from pipeline.unit.setup import WorkerSetup, sources_of
+from ssig.models import Model, export
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command does in a run: the labels that are recorded, and the units to do."""
+
+    labels: Sequence[Label]
+    works: Sequence[Work]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The work of one command on a run.
+
+    Attributes:
+        directory: the run.
+        model: the network.
+        seed: of the run.
+        actors: how the work is spread.
+        listener: told of progress.
+        progress: what it is told.
+        reference: the method that the report compares with; None for that of the report that is there, or the default.
+    """
+
+    directory: RunDirectory
+    model: Model
+    seed: int
+    actors: Actors
+    listener: Listener
+    progress: Progress
+    reference: str | None = None
+
+    def run(self, plan: Callable[[Lease], Plan]) -> Summary:
+        """Does the units of a plan and writes the run's report anew.
+
+        Args:
+            plan: records what is frozen, and says what there is to do. It is called while the lease is held, since
+                another driver may have begun after the directory was looked at.
+
+        Raises:
+            UsageError, RefusedError, LeaseHeldError: before any work.
+            RunError: the run could not go on.
+        """
+        directory, storage = self.directory, self.directory.storage
+        told = self.listener, self.progress
+        with place_of(self.actors, self._tell_phase) as place, Lease(storage) as lease:
+            fault_points.point("after-lease", storage.root)
+            planned = plan(lease)
+            forget_given_up(storage, (work.unit for work in planned.works))
+            proven = directory.proven(planned.labels)
+            agenda = Agenda(storage, directory.manifest, planned.works, proven, self.actors.unit_timeout)
+            executor = place.executor(self._setup(planned.labels, place.size))
+            dispatch = Dispatch(agenda, executor, place.size, lease, *told)
+            dispatch.run()
+            return finish(directory, planned.labels, *told, dispatch.ending, self.reference)
+
+    def _setup(self, labels: Sequence[Label], size: Shape) -> WorkerSetup:
+        return WorkerSetup(
+            state=export(self.model),
+            labels={label.method: label for label in labels},
+            run=self.directory.root,
+            seed=self.seed,
+            micro_batch=None if self.actors.micro_batch == "auto" else self.actors.micro_batch,
+            compile=self.actors.compile,
+            threads=size.threads,
+            path=tuple(sys.path),
+            sources=sources_of(labels),
+        )
+
+    def _tell_phase(self, phase: str) -> None:
+        self.progress.phase = phase
+        self.listener(self.progress, None)

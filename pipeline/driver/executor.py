@@ -1,0 +1,153 @@
+"""The seam between a campaign and what does its units: workers that are started, given orders, and listened to.
+
+    Pool             one Ray actor for each worker, on any number of machines      `pipeline.driver.pool`
+    LocalExecutor    one worker in this process, without Ray                       `pipeline.driver.local`
+
+Both take the same protocol steps in the run directory; what differs is who survives whose death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+from pipeline.driver.resources import Shape
+from pipeline.driver.schedule import Failure, Order
+from pipeline.run.publishing import DamagedTableError
+from pipeline.unit.messages import Done, Task
+from ssig.errors import SsigError
+
+# Units that a worker has in hand: one on the device, one that is read or written meanwhile.
+CALLS_AT_ONCE = 2
+
+
+class RunError(SsigError):
+    """The run could not finish; what is committed stays, and the same command goes on."""
+
+
+@dataclass(eq=False)
+class Member:
+    """A worker: `info` once it is ready, what it has in flight, and since when (`time.monotonic`)."""
+
+    name: str
+    info: dict[str, Any] | None = None
+    in_flight: dict[Any, Order] = field(default_factory=dict)
+    since: dict[Any, float] = field(default_factory=dict)
+
+    def forget(self, call: Any) -> None:
+        """Takes an order back that has been answered."""
+        del self.in_flight[call], self.since[call]
+
+    @property
+    def room(self) -> int:
+        """How many more orders it takes; none while one of them must be alone."""
+        if self.info is None or any(order.alone for order in self.in_flight.values()):
+            return 0
+        return CALLS_AT_ONCE - len(self.in_flight)
+
+
+AnyMember = TypeVar("AnyMember", bound=Member)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What was heard: a worker became `ready`, was `lost`, or an order came back `done` or `failed`."""
+
+    kind: Literal["ready", "lost", "done", "failed"]
+    member: Member
+    order: Order | None = None
+    done: Done | None = None
+    failure: Failure | None = None
+    reason: str = ""
+
+
+class Counters(Protocol):
+    """Progress for machines."""
+
+    def committed(self, statuses: Mapping[str, Mapping[str, int]]) -> None:
+        """Counts rows that were committed, by method label and status."""
+
+    def failed(self, kind: str) -> None:
+        """Counts a unit that failed."""
+
+    def state(self, actors: int, in_flight: int) -> None:
+        """Tells how many workers are ready and how many units are in flight."""
+
+
+class NoCounters:
+    """Counts nothing."""
+
+    def committed(self, statuses: Mapping[str, Mapping[str, int]]) -> None:
+        pass
+
+    def failed(self, kind: str) -> None:
+        pass
+
+    def state(self, actors: int, in_flight: int) -> None:
+        pass
+
+
+class Executor(Protocol):
+    """Does orders on workers, which it starts when it is asked to."""
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The workers that are starting or ready."""
+
+    @property
+    def counters(self) -> Counters:
+        """Progress for machines."""
+
+    def start(self) -> Member:
+        """Starts one more worker; a `ready` or `lost` event follows."""
+
+    def send(self, member: Member, order: Order, task: Task) -> None:
+        """Hands an order to a worker with room; a `done` or `failed` event follows."""
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What happened, waiting at most so long for the first event.
+
+        Raises:
+            UsageError: a worker refuses to start, as every other one like it would.
+        """
+
+    def end_overdue(self, seconds: float) -> list[Event]:
+        """Gives up the workers with an order older than so many seconds; all that they had in flight has failed."""
+
+    def under_way(self) -> float:
+        """Maps that are computed but not committed, as far as is known."""
+
+    def places(self, size: Shape) -> int:
+        """How many workers of a size have a place now."""
+
+    def sees(self, member: Member, name: str) -> bool:
+        """Whether a worker sees a file of the run that this process has just written."""
+
+    def is_gone(self) -> bool:
+        """Whether what the workers live in has ended, so that nothing will ever be heard of them."""
+
+    def stop(self) -> None:
+        """Ends every worker at once."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Whether a unit failed for want of storage, so that no sample is to blame, or because something raised."""
+    return Failure.STORAGE if isinstance(error, (OSError, DamagedTableError)) else Failure.RAISED
+
+
+def loss(member: Member, reason: str, kind: Failure = Failure.DIED) -> list[Event]:
+    """The events of a worker that is dead or given up: its own, and one for each order that it had."""
+    why = f"the actor died: {reason}" if kind is Failure.DIED else reason
+    orders = list(member.in_flight.values())
+    return [Event("lost", member, reason=reason), *(Event("failed", member, o, None, kind, why) for o in orders)]
+
+
+def overdue(members: Sequence[AnyMember], latest: float) -> list[AnyMember]:
+    """Those with an order that was given before a time (`time.monotonic`)."""
+    return [member for member in members if any(since < latest for since in member.since.values())]
+
+
+def overdue_reason(seconds: float) -> str:
+    """Why a worker is given up that took longer than so many seconds."""
+    return f"took longer than {seconds:.0f} s (actors.unit_timeout)"

@@ -1,0 +1,207 @@
+"""Units done in this process: the protocol of a run without Ray.
+
+A worker has two threads, so that one unit is read or written while the other is on the device. What the process of an
+actor protects from is not survived here: a sample that kills its process ends the command, which can be resumed, and
+a unit that hangs keeps its thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from pipeline.driver.executor import (
+    CALLS_AT_ONCE,
+    Counters,
+    Event,
+    Member,
+    NoCounters,
+    failure_of,
+    loss,
+    overdue,
+    overdue_reason,
+)
+from pipeline.driver.resources import Shape
+from pipeline.driver.schedule import Failure, Order
+from pipeline.unit.messages import Done, Task
+from pipeline.unit.setup import described
+from pipeline.unit.worker import Worker
+from ssig.errors import UsageError, told
+
+# How long threads may take to end once their worker is stopped.
+STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class _Call:
+    """An order that a thread works on, under the number that it is in flight with."""
+
+    number: int
+    order: Order
+    task: Task
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a thread says: of a call how it ended, without one that its worker is there, or an error."""
+
+    call: _Call | None
+    done: Done | None = None
+    error: BaseException | None = None
+
+
+@dataclass(eq=False)
+class LocalMember(Member):
+    """A worker of this process, with its threads; None among the calls ends one of them."""
+
+    worker: Worker | None = None
+    calls: queue.SimpleQueue[_Call | None] = field(default_factory=queue.SimpleQueue)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+
+class LocalExecutor:
+    """Workers of this process.
+
+    Args:
+        create: makes one worker; called in a thread of its own.
+    """
+
+    def __init__(self, create: Callable[[], Worker]) -> None:
+        self._create = create
+        self._members: list[LocalMember] = []
+        self._answers: queue.SimpleQueue[tuple[LocalMember, _Answer]] = queue.SimpleQueue()
+        self._numbers = itertools.count()
+        self._started = 0
+        self.counters: Counters = NoCounters()
+
+    @property
+    def members(self) -> Sequence[LocalMember]:
+        return self._members
+
+    def start(self) -> LocalMember:
+        """Starts one more worker; a `ready` or `lost` event follows."""
+        self._started += 1
+        member = LocalMember(f"local-{self._started}")
+        self._members.append(member)
+        self._thread(member, self._set_up)
+        return member
+
+    def send(self, member: Member, order: Order, task: Task) -> None:
+        """Hands an order to a worker."""
+        number = next(self._numbers)
+        member.in_flight[number] = order
+        member.since[number] = time.monotonic()
+        cast(LocalMember, member).calls.put(_Call(number, order, task))
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What happened, waiting at most so long for the first event.
+
+        Raises:
+            UsageError: a worker refuses to start, as every other one like it would.
+        """
+        events: list[Event] = []
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                left = 0.0 if events else max(0.0, deadline - time.monotonic())
+                member, answer = self._answers.get(block=left > 0, timeout=left or None)
+            except queue.Empty:
+                return events
+            if member in self._members:  # and not given up meanwhile
+                events += self._event(member, answer)
+
+    def end_overdue(self, seconds: float) -> list[Event]:
+        """Gives up the workers with an order older than so many seconds; another is started in place of each."""
+        late = overdue(self._members, time.monotonic() - seconds)
+        for member in late:
+            self._give_up(member)
+        return [event for member in late for event in loss(member, overdue_reason(seconds), Failure.TIMEOUT)]
+
+    def under_way(self) -> float:
+        """Maps that are computed but not committed."""
+        return sum(member.worker.under_way for member in self._members if member.worker is not None)
+
+    def places(self, size: Shape) -> int:
+        """One: what several workers would gain in one process, the threads of one have already."""
+        return 1
+
+    def sees(self, member: Member, name: str) -> bool:
+        """Whether a worker sees a file of the run: it is in the same process."""
+        return True
+
+    def is_gone(self) -> bool:
+        """Whether the workers cannot be heard any more: never while this process lives."""
+        return False
+
+    def stop(self) -> None:
+        """Ends every worker; what it had in flight fails as soon as it asks for the device."""
+        members = list(self._members)
+        for member in members:
+            self._give_up(member)
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in (thread for member in members for thread in member.threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for member in members:
+            if member.worker is not None and not any(thread.is_alive() for thread in member.threads):
+                member.worker.close()
+
+    def _thread(self, member: LocalMember, target: Callable[[LocalMember], None]) -> None:
+        # Daemons, so that a unit that hangs does not keep the command from ending.
+        thread = threading.Thread(target=target, args=(member,), name=member.name, daemon=True)
+        member.threads.append(thread)
+        thread.start()
+
+    def _set_up(self, member: LocalMember) -> None:
+        """Makes a worker."""
+        try:
+            member.worker = self._create()
+        # Whatever it is: an error that nobody hears of would be waited for for ever.
+        except BaseException as error:
+            self._answers.put((member, _Answer(None, error=error)))
+        else:
+            self._answers.put((member, _Answer(None)))
+
+    def _work(self, member: LocalMember) -> None:
+        """Does the calls of a worker, one after the other."""
+        worker = member.worker
+        while worker is not None and (call := member.calls.get()) is not None:
+            done = None
+            try:
+                if call.order.probe is None:
+                    done = worker.process(call.task)
+                else:
+                    worker.probe(call.task)
+            except BaseException as error:  # see `_set_up`
+                self._answers.put((member, _Answer(call, error=error)))
+            else:
+                self._answers.put((member, _Answer(call, done)))
+
+    def _event(self, member: LocalMember, answer: _Answer) -> list[Event]:
+        call, error = answer.call, answer.error
+        if call is None and member.worker is not None:
+            member.info = described(member.worker)
+            for _ in range(CALLS_AT_ONCE):
+                self._thread(member, self._work)
+            return [Event("ready", member)]
+        if call is None:
+            self._members.remove(member)
+            if isinstance(error, UsageError):
+                raise error
+            return loss(member, "" if error is None else told(error))
+        member.forget(call.number)
+        if error is not None:
+            return [Event("failed", member, call.order, None, failure_of(error), told(error))]
+        return [Event("done", member, call.order, answer.done)]
+
+    def _give_up(self, member: LocalMember) -> None:
+        """Lets a worker's threads end: at once if they have nothing to do, else at the next use of the device."""
+        self._members.remove(member)
+        for _ in range(CALLS_AT_ONCE):
+            member.calls.put(None)
+        if member.worker is not None:
+            member.worker.stop()

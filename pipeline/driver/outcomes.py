@@ -1,0 +1,65 @@
+"""What a run keeps of units that failed: records in its quarantine folder, and lines of its log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pipeline.driver.schedule import Order
+from pipeline.run.layout import given_up_name, poison_name
+from pipeline.run.log import RunLog
+from pipeline.shards.manifest import Manifest
+from pipeline.storage.base import Storage
+from pipeline.storage.jsontext import to_json
+
+
+class Outcomes:
+    """Records samples and units that cannot be done.
+
+    Args:
+        storage, manifest: the run.
+        log: of the run.
+        tell: tells a person.
+    """
+
+    def __init__(self, storage: Storage, manifest: Manifest, log: RunLog, tell: Callable[[str], None]) -> None:
+        self._storage = storage
+        self._manifest = manifest
+        self._log = log
+        self._tell = tell
+
+    def quarantined(self, order: Order, reason: str) -> None:
+        """Records a sample that was found to kill, break or hold up its worker: the one that was probed."""
+        if order.probe is None:
+            return
+        row = self._manifest.rows(order.work.unit)[order.probe[0]]
+        record = {
+            "shard": row.shard,
+            "kind": "poison",
+            "key": row.key,
+            "offset": row.members[0].offset if row.members else None,
+            "reason": reason,
+            "attempts": order.work.failures,
+        }
+        self._log.write("sample quarantined", **record)
+        self._record(poison_name(order.work.unit, row.index), record)
+
+    def given_up(self, order: Order, why: str) -> None:
+        """Records a unit that stays undone; the summary says so too."""
+        work = order.work
+        record = {
+            "shard": self._manifest.rows(work.unit)[0].shard,
+            "kind": "exhausted",
+            "key": None,
+            "offset": None,
+            "reason": f"unit {work.unit}: {why}",
+            "attempts": work.failures,
+        }
+        self._log.write("unit given up", **record)
+        self._record(given_up_name(work.unit), record)
+
+    def _record(self, name: str, record: Mapping[str, object]) -> None:
+        """Records what a person should know; where the storage itself is at fault, at least says so."""
+        try:
+            self._storage.put(name, to_json(record).encode())
+        except OSError as error:
+            self._tell(f"{name} could not be written: {error}; it says {record['reason']}")

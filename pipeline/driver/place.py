@@ -1,0 +1,70 @@
+"""Where the units of a command are done: on a Ray cluster, or in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from pipeline.driver.executor import Executor
+from pipeline.driver.resources import Shape, local_shape, shape
+from pipeline.job.configuration import Actors
+from pipeline.unit.setup import WorkerSetup
+from pipeline.unit.worker import Worker
+
+
+class Place(NamedTuple):
+    """The workers that a place has room for, and what starts them."""
+
+    size: Shape
+    executor: Callable[[WorkerSetup], Executor]
+
+
+def place_of(actors: Actors, phase: Callable[[str], None]) -> AbstractContextManager[Place]:
+    """The place that a job asks for, for the body.
+
+    Args:
+        actors: the job's wishes.
+        phase: told what is being done.
+
+    Raises:
+        UsageError: the place does not have what the job asks for.
+    """
+    return _this_process(actors) if actors.executor == "local" else _ray(actors, phase)
+
+
+@contextmanager
+def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
+    # Imported here, so that a command that needs no Ray never loads it.
+    from pipeline.driver.pool import pool_of
+    from pipeline.driver.ray_cluster import cluster
+
+    phase("starting Ray")
+    with cluster() as joined:
+        size = shape(actors, joined.nodes, joined.grows)
+        yield Place(size, partial(pool_of, size=size))
+
+
+@contextmanager
+def _this_process(actors: Actors) -> Iterator[Place]:
+    import torch
+
+    from pipeline.driver.local import LocalExecutor
+    from pipeline.unit.setup import set_up
+
+    threads = torch.get_num_threads()
+    size = local_shape(actors, has_gpu=torch.cuda.is_available(), threads=threads)
+    torch.set_num_threads(size.threads)
+    try:
+
+        def executor(setup: WorkerSetup) -> Executor:
+            def create() -> Worker:
+                setup.activate()
+                return set_up(setup, on_gpu=size.num_gpus > 0)
+
+            return LocalExecutor(create)
+
+        yield Place(size, executor)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,78 @@
+"""How far a run is, for a person (`Progress`, which a listener draws) and for machines (`Counters`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from pipeline.driver.executor import Counters, Executor
+from pipeline.driver.progress import Listener, Progress
+from pipeline.driver.schedule import Order, Work
+from pipeline.shards.samples import Status
+from pipeline.unit.messages import Done
+
+SHOW_SECONDS = 1.0
+
+
+class Reporter:
+    """Keeps `progress` and `counters` up to date.
+
+    Args:
+        listener: told of `progress`.
+        progress: what it is told.
+        counters: for machines.
+    """
+
+    def __init__(self, listener: Listener, progress: Progress, counters: Counters) -> None:
+        self.progress = progress
+        self._listener = listener
+        self._counters = counters
+        self._shown = 0.0
+
+    def begin(self, works: Sequence[Work]) -> None:
+        """Hears what there is to do."""
+        self.progress.units_total = len(works)
+        self.progress.rows_total = sum(work.size * len(work.labels) for work in works)
+
+    def ready(self) -> None:
+        """Hears that an actor is ready."""
+        self.progress.phase = "attributing"
+        self.progress.started = self.progress.started or time.monotonic()
+
+    def done(self, order: Order, done: Done) -> None:
+        """Hears that a unit is done."""
+        self.progress.units_done += 1
+        self.progress.rows_done += order.work.size * len(order.work.labels)
+        self.progress.failed += sum(
+            count for counts in done.statuses.values() for status, count in counts.items() if status != Status.OK
+        )
+        self._counters.committed(done.statuses)
+
+    def failed(self, kind: str) -> None:
+        """Hears that an order failed."""
+        self._counters.failed(kind)
+
+    def tell(self, message: str) -> None:
+        """Tells a person something."""
+        self._listener(self.progress, message)
+
+    def show(self, executor: Executor, in_flight: int) -> None:
+        """Tells how far the run is.
+
+        Args:
+            executor: asked for what its workers do.
+            in_flight: units that are handed out.
+        """
+        self._shown = time.monotonic()
+        self.progress.actors = {
+            member.name: "starting" if member.info is None else f"{len(member.in_flight)} in flight"
+            for member in executor.members
+        }
+        self.progress.rows_under_way = executor.under_way()
+        self._counters.state(sum(member.info is not None for member in executor.members), in_flight)
+        self._listener(self.progress, None)
+
+    def show_now_and_then(self, executor: Executor, in_flight: int) -> None:
+        """The same, unless it was shown just now: every actor is asked for it."""
+        if time.monotonic() - self._shown > SHOW_SECONDS:
+            self.show(executor, in_flight)

@@ -1,0 +1,103 @@
+"""How many actors there are: as many as the work, the job and the cluster allow."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from pipeline.driver.executor import Executor, RunError
+from pipeline.driver.progress import Progress
+from pipeline.driver.resources import Shape, wording
+
+# Actors that fail to start one after the other before the run is given up.
+MOST_FAILED_STARTS = 3
+RESIZE_SECONDS = 10.0
+# After so many failed starts in a row the time between two tries grows no further.
+MOST_DOUBLINGS = 6
+
+
+class Scaling:
+    """Starts actors, and knows how starts went.
+
+    Args:
+        executor: starts them.
+        size: how many there should be, and what they take of the cluster.
+        progress: told what is waited for.
+    """
+
+    def __init__(self, executor: Executor, size: Shape, progress: Progress) -> None:
+        self._executor = executor
+        self._size = size
+        self._progress = progress
+        self._failed_starts = 0
+        self._resized = 0.0
+        self._placeless_since: float | None = None
+
+    def resize(self, left: int) -> None:
+        """Starts the actors that are lacking; now and then, and less often after failed starts.
+
+        Args:
+            left: units that are not done.
+        """
+        now = time.monotonic()
+        pause = RESIZE_SECONDS * 2 ** min(self._failed_starts, MOST_DOUBLINGS)
+        if self._executor.members and now - self._resized < pause:
+            return
+        self._resized = now
+        # A given number may exceed the cluster: actors that wait for a place are what makes an autoscaler add nodes.
+        most = self._size.most
+        if math.isinf(most):
+            most = max(1, self._executor.places(self._size))
+        for _ in range(int(min(most, left)) - len(self._executor.members)):
+            self._executor.start()
+
+    def await_place(self) -> None:
+        """Tells what is waited for while no node has a place for an actor.
+
+        Raises:
+            RunError: for too long.
+        """
+        size = self._size
+        if size.wait is None or self._has_ready or self._executor.places(size):
+            if self._placeless_since is not None:
+                self._placeless_since = None
+                self._progress.phase = "starting actors"
+            return
+        now = time.monotonic()
+        self._placeless_since = self._placeless_since or now
+        wanted = f"a node with {wording(size.num_cpus, 'CPU')}"
+        if size.num_gpus:
+            wanted += f" and {wording(size.num_gpus, 'GPU')}"
+        if now - self._placeless_since > size.wait:
+            raise RunError(
+                f"waited {size.wait:g} s (actors.wait) for {wanted}, and none came; see that the cluster's "
+                "autoscaler adds such nodes, or keep one alive (min_workers: 1)"
+            )
+        self._progress.phase = (
+            f"waiting for {wanted}: actors that wait for a place are what makes an autoscaler add nodes; "
+            f"at most {size.wait:g} s (actors.wait)"
+        )
+
+    def started(self) -> None:
+        """Hears that an actor is ready."""
+        self._failed_starts = 0
+
+    def failed_to_start(self, reason: str) -> None:
+        """Hears that an actor ended before it was ready.
+
+        Raises:
+            RunError: so did the last ones, and none is ready. A place where none can start ends nothing while others
+                work; it is tried less and less often.
+        """
+        self._failed_starts += 1
+        if self._failed_starts >= MOST_FAILED_STARTS and not self._has_ready:
+            raise RunError(f"{self._failed_starts} actors in a row failed to start: {reason}")
+
+    @property
+    def _has_ready(self) -> bool:
+        return any(member.info is not None for member in self._executor.members)
+
+
+def most_actors(size: Shape) -> int | str:
+    """The most actors, for the log; `auto` where the cluster alone sets the bound."""
+    return "auto" if math.isinf(size.most) else int(size.most)

@@ -1,0 +1,171 @@
+"""Files of a unit in its run: what earlier attempts left, what is published now, and the commit record that goes last.
+
+First attempt wins. A file that an attempt left without a commit is kept if it is whole and fits, and else made anew;
+what is committed is never removed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.run.commit import write_commit
+from pipeline.run.labels import Label
+from pipeline.run.layout import TABLES, commit_name, metrics_name, table_name
+from pipeline.run.publishing import DamagedTableError, check_table, identity_of, publish_table, read_table
+from pipeline.run.records import CommitRecord
+from pipeline.shards.samples import Poison, Status
+from pipeline.storage.base import Storage
+from pipeline.unit.messages import Task
+
+# Hash and size of a file, as commit records hold them.
+Identity = Mapping[str, Any]
+
+
+class UnitFiles:
+    """The files of units in a run.
+
+    Args:
+        storage: the run.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def is_committed(self, task: Task, label: Label) -> bool:
+        """Whether the unit is done under the label."""
+        name = commit_name(label.model, label.method, task.unit, label.evaluation)
+        return self.storage.entry(name) is not None
+
+    def is_attributed(self, task: Task, label: Label) -> bool:
+        """Whether the unit is done under the label, or some attempt has published its attributions."""
+        return self.is_committed(task, label) or self.storage.entry(attributions_name(task, label)) is not None
+
+    def left_attributions(
+        self, task: Task, label: Label, schema: Callable[[], pa.Schema]
+    ) -> tuple[pa.Table, Identity] | None:
+        """The attributions that an attempt left that did not commit, with their identity.
+
+        They are removed if they are damaged, or hold a sample that was deadly only to a metric: no commit names them,
+        and none ever may.
+
+        Args:
+            task, label: the unit.
+            schema: gives that of its attributions.
+
+        Raises:
+            DamagedTableError: that attempt has committed meanwhile.
+        """
+        name = attributions_name(task, label)
+        if self.storage.entry(name) is None:
+            return None
+        data = self.storage.read(name)
+        try:
+            table = read_table(data, name)
+            check_table(table, schema(), task.rows, name)
+            if not holds_poison(table, task.poison):
+                return table, identity_of(data)
+        except DamagedTableError:
+            pass  # a disk's fault, and made good by doing the unit again
+        self._refuse_committed(task, label, name)
+        for kind in reversed(TABLES):
+            self.storage.delete(table_name(kind, label.model, label.method, task.unit))
+        return None
+
+    def publish_attributions(self, task: Task, label: Label, table: pa.Table) -> tuple[pa.Table, Identity]:
+        """Publishes attributions; what is published now, and its identity: those of the first attempt win."""
+        name = attributions_name(task, label)
+        first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
+        return table if first else read_table(self.storage.read(name), name), identity
+
+    def publish_metrics(self, task: Task, label: Label, table: pa.Table) -> tuple[str, Identity]:
+        """Publishes metrics, in place of unfit ones that an attempt left; their name and identity.
+
+        Raises:
+            DamagedTableError: unfit ones are committed.
+        """
+        name = metrics_name(label.model, label.method, task.unit, label.evaluation)
+        if self._is_unfit(name, table, task):
+            self._refuse_committed(task, label, name)
+            self.storage.delete(name)
+        _, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
+        return name, identity
+
+    def commit(
+        self,
+        task: Task,
+        label: Label,
+        attributions: pa.Table,
+        files: Mapping[str, Identity],
+        seconds: Mapping[str, float],
+    ) -> dict[str, int]:
+        """Records the unit as done under the label; its rows by status.
+
+        Raises:
+            DamagedTableError: a file is not what was published.
+        """
+        statuses = dict(Counter(attributions["status"].to_pylist()))
+        commit = CommitRecord(
+            unit=task.unit,
+            attempt=task.attempt,
+            fingerprint=label.fingerprint,
+            rows=len(task.rows),
+            statuses=statuses,
+            files={name: dict(identity) for name, identity in files.items()},
+            seconds=dict(seconds),
+            gradient_evaluations=_spent(attributions) if label.evaluation is None else 0,
+            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        self._check_unchanged(files)
+        write_commit(self.storage, label, commit)
+        return statuses
+
+    def _refuse_committed(self, task: Task, label: Label, name: str) -> None:
+        """Keeps an attempt that stood still from removing what its successor has committed.
+
+        Raises:
+            DamagedTableError: the unit is committed under the label.
+        """
+        if self.is_committed(task, label):
+            raise DamagedTableError(f"{name}: another attempt has committed it, unlike what this one would")
+
+    def _is_unfit(self, name: str, metrics: pa.Table, task: Task) -> bool:
+        """Whether metrics that an attempt left that did not commit are damaged, or not those of the attributions."""
+        if self.storage.entry(name) is None:
+            return False
+        try:
+            table = read_table(self.storage.read(name), name)
+            check_table(table, metrics.schema, task.rows, name)
+        except DamagedTableError:
+            return True
+        return bool(table["status"].to_pylist() != metrics["status"].to_pylist())
+
+    def _check_unchanged(self, files: Mapping[str, Identity]) -> None:
+        """Looks whether the files to be committed are still there: an attempt that knows more may have removed them.
+
+        Raises:
+            DamagedTableError: they are not.
+        """
+        for name, identity in files.items():
+            entry = self.storage.entry(name)
+            if entry is None or entry.size != identity["bytes"]:
+                raise DamagedTableError(f"{name}: another attempt has replaced it")
+
+
+def attributions_name(task: Task, label: Label) -> str:
+    """The file of a unit's attributions, which are the run's even for metrics that are added to it."""
+    return table_name("attributions", label.model, label.method, task.unit)
+
+
+def holds_poison(attributions: pa.Table, poison: Mapping[int, Poison]) -> bool:
+    """Whether a sample that is kept from the network now was attributed by an earlier attempt."""
+    rows = zip(attributions["index"].to_pylist(), attributions["status"].to_pylist(), strict=True)
+    return any(index in poison and status == Status.OK for index, status in rows)
+
+
+def _spent(attributions: pa.Table) -> int:
+    return sum(n or 0 for n in attributions["gradient_evaluations"].to_pylist())

@@ -1,0 +1,160 @@
+"""Where the maps of a unit come from: computed and published now, or read as they were committed.
+
+ComputedMaps     method ──> RUN/attributions/…/<unit>.parquet ──> maps      of a run
+CommittedMaps               RUN/attributions/…/<unit>.parquet ──> maps      of metrics that are added to it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from pipeline import fault_points
+from pipeline.run.commit import read_commit
+from pipeline.run.labels import Label
+from pipeline.run.layout import commit_name
+from pipeline.run.publishing import DamagedTableError, identity_of, read_table
+from pipeline.shards.samples import Status
+from pipeline.unit.attributor import Attributor, Told
+from pipeline.unit.committing import Identity, UnitFiles, attributions_name
+from pipeline.unit.inputs import Prepared, Unit
+from pipeline.unit.messages import Task
+from pipeline.unit.stopwatch import Stopwatch
+from pipeline.unit.tables import attributions_table
+from ssig.types import Attribution
+
+
+@dataclass(frozen=True)
+class UnitMaps:
+    """The maps of a unit under a label.
+
+    Attributes:
+        table: the attributions.
+        attribution: what they were made from, of the unit's ok samples; None where they were read.
+        files: name -> identity of the file that holds them; none for maps that were made to try samples.
+    """
+
+    table: pa.Table
+    attribution: Attribution | None
+    files: Mapping[str, Identity]
+
+
+class MapSource(Protocol):
+    """Gives the maps that are measured."""
+
+    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, told: Told) -> UnitMaps:
+        """The maps of a unit under a label, as they lie in the run.
+
+        Args:
+            task, label, unit: the unit.
+            watch: told what the steps take.
+            told: how many maps were just computed or read.
+        """
+
+    def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
+        """The maps of a task's samples, to find a sample that kills; writes nothing."""
+
+
+class ComputedMaps:
+    """Attributes units and publishes their maps, unless an earlier attempt did.
+
+    Args:
+        attributor: computes them.
+        files: of the run.
+        labels: the run's labels by method label.
+    """
+
+    def __init__(self, attributor: Attributor, files: UnitFiles, labels: Mapping[str, Label]) -> None:
+        self._attributor = attributor
+        self._files = files
+        self._labels = labels
+
+    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, told: Told) -> UnitMaps:
+        prepared = unit.prepared
+        name = attributions_name(task, label)
+        # An attempt that died before its commit may have left its maps: they are as good as new ones would be.
+        left = self._files.left_attributions(task, label, lambda: attributions_table(label, prepared, None).schema)
+        if label.config["maps"] != "none" and left is not None:
+            table, identity = left
+            return UnitMaps(table, None, {name: identity})
+        attributed = None
+        if prepared.ok:
+            if label.method not in unit.attributed:
+                self._attribute(task, label, unit, told)
+            attributed, seconds = unit.attributed.pop(label.method)
+            watch.add("attribute", seconds)
+        fault_points.point("after-attribute", name)
+        table = attributions_table(label, prepared, attributed)
+        with watch.step("write"):
+            table, identity = self._files.publish_attributions(task, label, table)
+        return UnitMaps(table, attributed, {name: identity})
+
+    def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
+        attributed = self._attributor.attribute([label], prepared)[0] if prepared.ok else None
+        return UnitMaps(attributions_table(label, prepared, attributed), attributed, {})
+
+    def _attribute(self, task: Task, label: Label, unit: Unit, told: Told) -> None:
+        """Attributes a unit under a label, and under those still to be done whose methods walk the same path."""
+        later = [self._labels[name] for name in task.labels[task.labels.index(label.method) + 1 :]]
+        undone = [other for other in later if not self._files.is_attributed(task, other)]
+        labels: Sequence[Label] = [label, *self._attributor.companions(label, undone)]
+        watch = Stopwatch(self._attributor.device.clock)
+        with watch.step("attribute"):
+            results = self._attributor.attribute(labels, unit.prepared, told)
+        for one, result in zip(labels, results, strict=True):
+            unit.attributed[one.method] = result, watch.seconds["attribute"] / len(labels)
+
+
+class CommittedMaps:
+    """Reads the maps that a run has committed.
+
+    Nothing is attributed and nothing of the run is written to. A sample that has no map there has none here; one that
+    has a map and fails now, in its shard or in a metric, is a row with its own status.
+
+    Args:
+        files: of the run.
+    """
+
+    def __init__(self, files: UnitFiles) -> None:
+        self._storage = files.storage
+
+    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, told: Told) -> UnitMaps:
+        table, identity = self._committed(task, label)
+        told(sum(status == Status.OK for status in table["status"].to_pylist()))
+        # The commit names what was measured, so that a unit that is attributed anew is seen to be another.
+        return UnitMaps(as_now(table, unit.prepared), None, {attributions_name(task, label): identity})
+
+    def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
+        wanted = {row.index for row in task.rows}
+        table, _ = self._committed(task, label)
+        rows = [position for position, index in enumerate(table["index"].to_pylist()) if index in wanted]
+        return UnitMaps(as_now(table.take(rows), prepared), None, {})
+
+    def _committed(self, task: Task, label: Label) -> tuple[pa.Table, Identity]:
+        """A unit's attributions with their identity, if they are those that its commit names.
+
+        Raises:
+            DamagedTableError: they are not.
+        """
+        name = attributions_name(task, label)
+        commit = read_commit(self._storage, commit_name(label.model, label.method, task.unit))
+        data = self._storage.read(name)
+        identity = identity_of(data)
+        if commit.files.get(name) != identity:
+            raise DamagedTableError(f"{name}: not the file that its commit names; `ssig audit --repair` mends the run")
+        return read_table(data, name), identity
+
+
+def as_now(attributions: pa.Table, prepared: Prepared) -> pa.Table:
+    """Attributions in which a sample that was ok and is not now, because its shard or a metric fails, says so."""
+    statuses, errors = attributions["status"].to_pylist(), attributions["error"].to_pylist()
+    for position, outcome in enumerate(prepared.outcomes):
+        if statuses[position] == Status.OK and outcome.status is not Status.OK:
+            statuses[position], errors[position] = outcome.status.value, outcome.error
+    for name, values in (("status", statuses), ("error", errors)):
+        column = attributions.schema.get_field_index(name)
+        attributions = attributions.set_column(column, attributions.schema.field(name), pa.array(values, pa.string()))
+    return attributions

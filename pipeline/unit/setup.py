@@ -1,0 +1,112 @@
+"""From what a driver knows to a worker with a ready replica, in whatever process it is to be."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from pipeline.run.labels import Label
+from pipeline.unit.caches import cache_folder, known_sizes, remember_sizes
+from pipeline.unit.memory import memory
+from pipeline.unit.worker import Worker, may_change_network
+from ssig.acceleration.optimise import Compile
+from ssig.acceleration.ready_replica import ready_replica
+from ssig.metrics.information.processes import beside_a_gpu
+from ssig.models import ModelState, restore
+from ssig.registry import METHODS, METRICS, Source
+from ssig.registry.sources import activate
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker is made from.
+
+    Attributes:
+        state: the exported network.
+        labels: the run's labels by method label.
+        run: URL or path of the run.
+        seed: of the run.
+        micro_batch: points evaluated at once, or None for the fastest.
+        compile: how the network is compiled (`ssig.acceleration.optimise`).
+        threads: CPU threads of the worker.
+        path: where the driver imports from: a `module:callable` network may be there.
+        sources: of the methods and metrics that are not ssig's own.
+    """
+
+    state: ModelState
+    labels: Mapping[str, Label]
+    run: str
+    seed: int
+    micro_batch: int | None = None
+    compile: Compile = "none"
+    threads: int = 1
+    path: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+    def activate(self) -> None:
+        """Resolves the code that is not ssig's own: methods, metrics and the network.
+
+        Raises:
+            UsageError: it is another here than on the driver, or does not run.
+        """
+        activate([*self.sources, *([] if self.state.source is None else [self.state.source])])
+
+
+def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
+    """A worker, with its replica loaded and tuned.
+
+    Args:
+        setup: what it is made from.
+        on_gpu: whether it computes on the first GPU that this process sees.
+    """
+    device = "cuda" if on_gpu else "cpu"
+    if on_gpu:
+        beside_a_gpu(setup.threads)
+    model = restore(setup.state, device=device)
+    sizes = known_sizes(cache_folder())
+    replica = ready_replica(
+        model, micro_batch=setup.micro_batch, compile=setup.compile, keep=layers(setup.labels), sizes=sizes
+    )
+    remember_sizes(cache_folder(), sizes)
+    pa.array([""])  # Arrow looks for pandas with its first array: half a second now, or of the device's time
+    # The weights are held for as long as the worker lives, so only where a metric may ask for them.
+    may_change = any(map(may_change_network, setup.labels.values()))
+    fresh = partial(restore, setup.state, device=device) if may_change else None
+    return Worker(replica, setup.labels, setup.run, setup.seed, fresh)
+
+
+def described(worker: Worker) -> dict[str, Any]:
+    """Where a worker is and how it computes, for the log."""
+    held = memory()
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "device": str(worker.device.replica.device),
+        "micro_batch": worker.device.replica.micro_batch,
+        "threads": torch.get_num_threads(),
+        "resident_bytes": held.resident if held else None,
+    }
+
+
+def sources_of(labels: Sequence[Label]) -> tuple[Source, ...]:
+    """Where the methods and metrics of labels come from that are not ssig's own, each once."""
+    found: dict[Source, None] = {}
+    for label in labels:
+        methods = [] if label.evaluation is not None else [METHODS.source(label.config["method"]["name"])]
+        for source in (*methods, *map(METRICS.source, label.config["metrics"])):
+            if source is not None:
+                found[source] = None
+    return tuple(found)
+
+
+def layers(labels: Mapping[str, Label]) -> list[str]:
+    """The layers that methods ask for by name, whose outputs must be what their names say."""
+    options = [label.config["method"]["options"] for label in labels.values()]
+    return sorted({str(given["layer"]) for given in options if given.get("layer")})
