@@ -296,7 +296,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
 def _resolve(values: dict[str, Any], base: Path) -> None:
     """Makes the paths of a job absolute, in place: relative ones, and those in a home (``~``, ``~user``).
 
-    URLs, names and wrong types are left alone. Methods and metrics that are named alone become mappings.
+    URLs, names and wrong types are left alone. Files that are named alone become mappings.
     """
 
     def absolute(text: Any) -> Any:

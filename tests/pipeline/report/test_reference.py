@@ -90,7 +90,9 @@ def test_the_reference_that_was_asked_for_is_kept_until_another_is_named(fake_ru
 
 
 def test_a_reference_that_is_no_label_is_refused_with_the_labels(fake_run: Any) -> None:
-    with pytest.raises(UsageError, match=r"--reference: found 'sssig'; did you mean ssig\? allowed: one of ssig, ig"):
+    with pytest.raises(
+        UsageError, match=r"--reference: found 'sssig'; did you mean ssig\? allowed: one of ssig, ig/50"
+    ):
         build_report(str(fake_run.path), "sssig")
     assert not (fake_run.path / "report").exists()
 
@@ -105,7 +107,9 @@ def test_the_command_takes_a_reference(fake_run: Any) -> None:
 
 def test_a_job_names_its_reference(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> None:
     shard = make_shard(count=3)
-    with pytest.raises(UsageError, match=r"report\.reference: found 'igg'; did you mean ig\? allowed: one of ssig"):
+    with pytest.raises(
+        UsageError, match=r"report\.reference: found 'igg'; did you mean ig\? allowed: one of ssig, ig"
+    ):
         attribute(make_job(shard, report__reference="igg"))
     assert not (tmp_path / "run").exists()
     job = make_job(shard, report__reference="ig")
