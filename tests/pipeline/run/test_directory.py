@@ -134,7 +134,7 @@ def test_unknown_fields_are_kept_and_count_for_checksums(storage: Counting) -> N
     edit(storage, label.config_name, of_a_later_version={"a": [1]})
     name = next(iter(directory.commits(label)))
     record = {**json.loads(Path(storage.root, name).read_text()), "of_a_later_version": 1}
-    edit(storage, name, **record, checksum=checksum(record))
+    edit(storage, name, **{**record, "checksum": checksum(record)})
     directory.refresh()
     assert directory.labels[0].config["of_a_later_version"] == {"a": [1]}
     assert not directory.labels[0].is_genuine
