@@ -52,4 +52,4 @@ def scalar(option: str, value: str, given: str | None = None) -> Any:
     try:
         return yaml12.load(value)
     except yaml12.YAMLError as error:
-        raise UsageError(option, given or value, f"a value as in YAML ({' '.join(str(error).split())})") from None
+        raise UsageError(option, given or value, f"a value as in YAML ({yaml12.explained(error)})") from None

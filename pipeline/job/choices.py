@@ -90,12 +90,12 @@ def named(value: Any) -> Any:
 
 
 def chosen(values: Mapping[str, Any], field: str) -> list[Any]:
-    """The entries of a list of methods or metrics of a job; names become mappings, in place."""
+    """The mappings in a list of methods or metrics of a job; files that are named alone become mappings, in place."""
     entries = values.get(field)
     if not isinstance(entries, list):
         return []
-    entries[:] = [{"name": entry} if isinstance(entry, str) else entry for entry in entries]
-    return entries
+    entries[:] = [{"name": entry} if isinstance(entry, str) and FILE.fullmatch(entry) else entry for entry in entries]
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def check_names(methods: Sequence[MethodChoice], metrics: Sequence[MetricChoice]) -> None:

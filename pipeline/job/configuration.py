@@ -275,7 +275,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     except FileNotFoundError:
         raise UsageError("job file", str(path), "an existing YAML file") from None
     except (OSError, UnicodeDecodeError, yaml12.YAMLError) as error:
-        raise UsageError("job file", str(path), f"a readable YAML file ({' '.join(str(error).split())})") from None
+        raise UsageError("job file", str(path), f"a readable YAML file ({yaml12.explained(error)})") from None
     if values is None:
         return {}, owner
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -296,7 +296,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
 def _resolve(values: dict[str, Any], base: Path) -> None:
     """Makes the paths of a job absolute, in place: relative ones, and those in a home (``~``, ``~user``).
 
-    URLs, names and wrong types are left alone. Methods and metrics that are named alone become mappings.
+    URLs, names and wrong types are left alone. Files that are named alone become mappings.
     """
 
     def absolute(text: Any) -> Any:

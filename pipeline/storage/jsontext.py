@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 
@@ -30,8 +29,22 @@ def to_json(
     Raises:
         TypeError: another value, and no `default`.
     """
-    write = partial(
-        json.dumps,
+    if default is None:
+        with suppress(ValueError, TypeError):  # of a number that is not finite, or a mapping that is no dict
+            return _written(value, indent, readable, compact, None)
+    return _written(finite(value), indent, readable, compact, default)
+
+
+def _written(
+    value: Any, indent: int | None, readable: bool, compact: bool, default: Callable[[Any], Any] | None
+) -> str:
+    """The text of a value, as it is.
+
+    Raises:
+        ValueError: it has a number that is not finite.
+    """
+    return json.dumps(
+        value,
         indent=indent,
         ensure_ascii=not readable,
         sort_keys=compact,
@@ -39,10 +52,6 @@ def to_json(
         default=default,
         allow_nan=False,
     )
-    if default is None:
-        with suppress(ValueError, TypeError):  # of a number that is not finite, or a mapping that is no dict
-            return write(value)
-    return write(finite(value))
 
 
 def finite(value: Any) -> Any:

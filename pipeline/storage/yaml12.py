@@ -60,6 +60,17 @@ def dump(value: Any, **style: Any) -> str:
     return text
 
 
+def explained(error: Exception) -> str:
+    """What is wrong with a text that `load` refused, on one line, in words of our own where its form is wrong."""
+    if isinstance(error, (yaml.scanner.ScannerError, yaml.parser.ParserError)) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return (
+            f"line {mark.line + 1}, column {mark.column + 1} does not fit what stands before: "
+            "look for a bracket, a quote, a colon or spaces that are missing"
+        )
+    return " ".join(str(error).split())
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012
     # The core schema has no dates, sets and bytes, whatever a tag asks for.

@@ -14,7 +14,7 @@ from tests_shards import members
 
 from pipeline.checks.audit import audit
 from pipeline.driver.attribute import attribute
-from pipeline.run.labels import recorded_labels
+from pipeline.run.directory import RunDirectory
 from pipeline.run.maps import decode_maps
 from pipeline.storage import open_storage
 
@@ -51,7 +51,7 @@ def test_both_give_the_same_run(make_shard: Make, make_job: Make, tmp_path: Path
     assert one == other
     for left, right in zip(*(rows_of(run, close) for run in runs), strict=True):
         assert left == pytest.approx(right, abs=1e-3)
-    mine, theirs = ([label.fingerprint for label in recorded_labels(open_storage(str(run)))] for run in runs)
+    mine, theirs = ([label.fingerprint for label in RunDirectory(open_storage(str(run))).labels] for run in runs)
     assert mine == theirs
     tables = sorted(path.relative_to(runs[0]) for path in runs[0].glob("attributions/*/*/*.parquet"))
     assert len(tables) == 4

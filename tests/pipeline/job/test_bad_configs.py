@@ -33,6 +33,7 @@ START = "dataset: {shards: [a.tar]}\noutput: {path: run}\n"
         (b"seed: " + b"9" * 5000 + b"\n", "job file", "readable YAML"),
         (b"a: " * 3000, "job file", "readable YAML"),
         (b"[" * 2000, "job file", "readable YAML"),
+        (b"seed: [1, 2\nmodel: 3\n", "job file", "line 2, column 6 does not fit what stands before"),
         (b"seed: !!python/object/apply:os.system ['true']\n", "job file", "could not determine a constructor"),
         (b"a: 1\n---\nb: 2\n", "job file", "single document"),
         (b"just words\n", "job file", "a YAML mapping of dataset"),

@@ -9,6 +9,7 @@ from pipeline.report.columns import Source
 from pipeline.report.effort import costs, efforts
 from pipeline.report.measurements import gather
 from pipeline.run.reader import open_run
+from ssig.registry import METRICS
 
 ASKED = ("insertion", "stability", "mprt", "retired")
 
@@ -40,6 +41,8 @@ def test_seconds_are_per_image_of_the_committed_units(finished_run):
 def test_costs_tell_what_explains_again(finished_run, monkeypatch):
     run = open_run(finished_run.path)
     monkeypatch.setattr("pipeline.report.effort.sources", lambda run, model: {Source(name): {} for name in ASKED})
+    registered = {name: METRICS[name] for name in METRICS.names()}
+    monkeypatch.setattr("pipeline.report.columns.metric_of", lambda run, model, source: registered.get(source.metric))
     found = {cost.metric: (cost.forwards, cost.explanations) for cost in costs(run, gather(run, "small & quick"))}
     assert found["insertion"][0] > 0
     assert found["insertion"][1] == 0

@@ -54,7 +54,8 @@ def test_a_run_explains_again(
 
 def test_an_actor_holds_the_weights_only_for_metrics_that_may_ask() -> None:
     def label(*metrics: str) -> Label:
-        return Label("m", "ssig", {"metrics": {name: {} for name in metrics}})
+        config = {"method": {"name": "ssig"}, "metrics": {name: {} for name in metrics}}
+        return Label("m", "ssig", config)
 
     assert may_change_network(label("roc_auc", "mprt"))
     assert not may_change_network(label("roc_auc", "completeness", "insertion"))
