@@ -43,6 +43,6 @@ from ssig.metrics.robustness import stability
 from ssig.metrics.randomisation import mprt
 from ssig.metrics.randomisation import emprt
 from ssig.metrics.randomisation import random_logit
-from ssig.metrics.certainty import certainty
+from ssig.metrics.certainty import certainty as _certainty  # the plain name is that of the package
 from ssig.metrics.certainty import certainty_nce
 from ssig.metrics.certainty import alignment
