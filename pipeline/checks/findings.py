@@ -12,8 +12,8 @@ class Kind(StrEnum):
 
     unfinished: units are still to be done; the command that made the run does them.
     damaged: a committed unit whose commit or tables are not what they should be.
-    orphan: a file that has a name of ours and that no commit names.
-    foreign: a file in the run's folders that has no name of ours.
+    orphan: an unreferenced file: ssig gives such names, and no commit names this one.
+    foreign: an unexpected file: it lies in a folder of the run, and ssig gives no such name.
     unconfigured: commits of a label whose configuration is gone; the command that made the run records it again.
     other version: a unit that is whole, in columns that this version does not write.
     unreadable: the storage did not give a file.

@@ -1,7 +1,8 @@
-"""Makes a damaged run one that its own command completes: what nothing vouches for goes, what is sound stays as it is.
+"""Repairs a damaged run so that its own command completes it: removes what is not proven, keeps what is sound.
 
 A unit of which anything is damaged loses its commit first, so that at no time it looks done, and then its tables: with
-the commit goes the only record of what their bytes were. Files with names of ours that no commit names go too.
+the commit goes the only record of what their bytes were. Unreferenced files go too: those with names that ssig gives
+and that no commit names.
 Nothing else is touched: no file of others, none that the storage did not give, no record by which all is judged.
 """
 
@@ -93,11 +94,11 @@ def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
             continue
         # A worker of a driver that was killed may commit until it ends.
         if finding.commit is not None and storage.entry(finding.commit) is not None:
-            yield f"kept {finding.files[0]}: {finding.commit} has come up since"
+            yield f"kept {finding.files[0]}: {finding.commit} was written meanwhile"
             continue
         yield from (f"removed {name}: no commit names it" for name in finding.files if _removed(storage, name))
         if finding.commit is not None and _removed(storage, finding.commit):
-            yield f"removed {finding.commit}: it has come up while its files went"
+            yield f"removed {finding.commit}: it was written while its files were removed"
 
 
 def _removed(storage: Storage, name: str) -> bool:

@@ -109,16 +109,16 @@ class Dispatch:
         try:
             with draining(self._interrupted, self._reporter.tell):
                 self._loop()
-                if not self._is_bereft:
+                if not self._has_lost_workers:
                     self._reporter.show(self._executor, self.schedule.in_flight)
         finally:
-            if not self._is_bereft:
+            if not self._has_lost_workers:
                 self._executor.stop()
             self._log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
             try:
                 self._log.close()
                 clean_staging(self._agenda.storage, time.time() - STALE_STAGED_SECONDS)
-            except OSError as error:  # of the log and of leavings alone: what is done is done
+            except OSError as error:  # of the log or of staged files: the units are done
                 self._reporter.tell(f"the log, or what killed attempts left, could not be seen to: {error}")
 
     @property
@@ -130,7 +130,7 @@ class Dispatch:
     def _loop(self) -> None:
         self._reporter.progress.phase = "starting actors"
         while not self.schedule.finished:
-            if self._interrupted.is_set() and (self.schedule.in_flight == 0 or self._is_bereft):
+            if self._interrupted.is_set() and (self.schedule.in_flight == 0 or self._has_lost_workers):
                 return
             if self._lease.lost:
                 raise RunError(f"{self._agenda.storage.root}: another driver has taken this run over")
@@ -173,7 +173,7 @@ class Dispatch:
         return sum(not member.in_flight for member in self._executor.members)
 
     @property
-    def _is_bereft(self) -> bool:
+    def _has_lost_workers(self) -> bool:
         """Whether a signal took the actors away too: nothing can be waited for, and Ray would hold each call up."""
         return self._interrupted.is_set() and self._executor.is_gone()
 

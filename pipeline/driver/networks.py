@@ -56,7 +56,7 @@ def try_methods(job: Job, storage: Storage, model: Model) -> None:
         UsageError: the network has not what a method needs, such as a layer.
         ModelError: the network cannot be explained.
     """
-    # In full precision, which every CPU has: what a method needs of a network does not hang on it.
+    # In full precision, which every CPU has: what a method needs of a network does not depend on it.
     plain = copy.copy(model)
     plain.precision = "fp32"
     replica = Replica(plain, device="cpu", micro_batch=1)

@@ -53,4 +53,4 @@ Listener = Callable[[Progress, str | None], None]
 
 
 def silent(progress: Progress, message: str | None) -> None:
-    """The listener that tells nobody."""
+    """A listener that ignores all it is told."""

@@ -36,7 +36,7 @@ def write_report(run: Run, reference: str | None = None) -> str:
     storage.put(REPORT_TEXT, markdown(report).encode())
     for name, text in tables(report).items():
         storage.put(report_table(name), text.encode())
-    # The digest goes last: it vouches for the files before it.
+    # The digest goes last: it proves that the files before it are whole.
     storage.put(REPORT_RECORD, (to_json(as_json(report), indent=1) + "\n").encode())
     return f"{storage.root.rstrip('/')}/{REPORT_PAGE}"
 

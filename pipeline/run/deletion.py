@@ -40,7 +40,7 @@ def forget_failed(directory: RunDirectory, labels: Iterable[Label]) -> int:
                     storage.delete(file)
                 forgotten.add((label.method, commit.unit))
                 _forget_tables(storage, label, commit.unit)
-        for unit in _failed_leavings(storage, label, done):
+        for unit in _uncommitted_failures(storage, label, done):
             _forget_tables(storage, label, unit)
     directory.refresh()
     return len(forgotten)
@@ -57,7 +57,7 @@ def _forget_tables(storage: Storage, label: Label, unit: str) -> None:
     storage.delete(attributions)
 
 
-def _failed_leavings(storage: Storage, label: Label, done: Set[str]) -> list[str]:
+def _uncommitted_failures(storage: Storage, label: Label, done: Set[str]) -> list[str]:
     """Units beyond those that are done whose attributions hold a failed row."""
     found = []
     for entry in storage.list(table_folder(ATTRIBUTIONS, label.model, label.method)):

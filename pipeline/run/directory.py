@@ -96,7 +96,7 @@ class RunDirectory:
         if document is None:
             raise UsageError("run", self.root, "a run directory, one that holds run.json")
         if "schema_version" not in document:
-            raise RefusedError(f"{self.root}/{RUN}: no field 'schema_version'; this is no run of ours")
+            raise RefusedError(f"{self.root}/{RUN}: no field 'schema_version'; not a run of ssig")
         return document
 
     def required_record(self) -> RunRecord:
@@ -262,7 +262,7 @@ class RunDirectory:
             return RunRecord.model_validate(document)
         if wrong.startswith("dataset"):
             raise RefusedError(f"{self.root}/{RUN}: its data set is not that of a run ({wrong})")
-        raise RefusedError(f"{self.root}/{RUN}: {wrong}; this is no run of ours")
+        raise RefusedError(f"{self.root}/{RUN}: {wrong}; not a run of ssig")
 
     def _load_manifest(self) -> Manifest:
         entry = self.storage.entry(MANIFEST)
@@ -271,7 +271,7 @@ class RunDirectory:
         try:
             manifest = manifests.load(self.storage)
         except FileNotFoundError:
-            raise RefusedError(f"{self.root}: no {MANIFEST}, so nobody knows what belongs to the run") from None
+            raise RefusedError(f"{self.root}: no {MANIFEST}, so it is unknown what belongs to the run") from None
         self._manifest = None if entry is None else (entry, manifest)
         return manifest
 
@@ -281,7 +281,9 @@ class RunDirectory:
             base = known.get((config["model_label"], config["method_label"]))
             label = None if base is None else evaluation_label(base, config)
             if label is None or label.config_name != name:
-                missing = "name of ours" if label else f"label {config['method_label']!r} of its model in the run"
+                missing = (
+                    "name that ssig gives" if label else f"label {config['method_label']!r} of its model in the run"
+                )
                 raise RefusedError(f"{self.root}/{name}: no {missing}; this is no evaluation of the run")
             yield label
 

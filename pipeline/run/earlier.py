@@ -1,4 +1,4 @@
-"""What records of earlier versions leave unsaid: an option that came up later had the value that changes nothing.
+"""What records of earlier versions lack: an option that was added later had the value that changes nothing.
 
 A record is read with these values, so that a run is described, and gone on with, as what it was.
 """
@@ -31,7 +31,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _all(kind: str, name: str | None, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded options of a method or metric, and those that came up after its record."""
+    """The recorded options of a method or metric, and those that were added after its record."""
     known = option_names(kind, name) - recorded.keys()
     return {**recorded, **{option: value for option, value in BEFORE[kind].items() if option in known}}
 

@@ -108,7 +108,7 @@ class Label:
 
 
 def with_all_options(label: Label) -> Label:
-    """The label with a value for each option, also for those that came up after it was recorded."""
+    """The label with a value for each option, also for those that were added after it was recorded."""
     return replace(label, config=completed(label.config))
 
 
@@ -124,7 +124,7 @@ def run_label(config: Mapping[str, Any], *, whole: bool = True) -> Label:
     """
     kind = FirstLabelConfig if config.get("schema_version") == 1 else WholeLabelConfig
     if (wrong := fault(kind, config, None if whole else NEEDED)) is not None:
-        raise RefusedError(f"{wrong}; this is no configuration of ours")
+        raise RefusedError(f"{wrong}; not an ssig configuration")
     return Label(config["model_label"], config["method_label"], config)
 
 

@@ -112,7 +112,7 @@ def identity_of(data: bytes) -> dict[str, Any]:
 
 
 def clean_staging(storage: Storage, older_than: float) -> None:
-    """Removes staged files last touched before `older_than` (seconds since the epoch): leavings of killed attempts.
+    """Removes staged files last touched before `older_than` (seconds since the epoch), which killed attempts left.
 
     No link is followed: neither the staging folder, if it is one, nor one in it, which goes like a file.
 

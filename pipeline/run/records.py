@@ -223,7 +223,7 @@ class CommitRecord:
         try:
             return cls(**{**record, **own})
         except ValidationError as error:
-            raise RefusedError(f"{_in_words(error, record)}; this is no commit record of ours") from None
+            raise RefusedError(f"{_in_words(error, record)}; not an ssig commit record") from None
 
     @property
     def record(self) -> dict[str, Any]:

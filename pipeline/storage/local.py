@@ -74,7 +74,7 @@ class LocalStorage:
         _sync(path.parent)
 
     def publish(self, staged: Path, name: str) -> bool:
-        """Links `staged` to `name` and removes `staged`, whoever won.
+        """Links `staged` to `name` and removes `staged`, also where another attempt won.
 
         Raises:
             UsageError: the file system has no hard links.

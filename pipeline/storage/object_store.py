@@ -146,7 +146,7 @@ class ObjectStorage:
             obstore.put(self._store, self._prefix + name, data, use_multipart=False)
 
     def publish(self, staged: Path, name: str) -> bool:
-        """Puts `staged` under `name` unless there is such an object, and removes `staged`, whoever won."""
+        """Puts `staged` under `name` unless there is such an object, and removes `staged` in any case."""
         won = self.create(name, staged)
         staged.unlink()
         return won

@@ -29,7 +29,7 @@ Told = Callable[[int], None]
 
 
 def silent(count: int) -> None:
-    """Tells nobody."""
+    """Ignores progress."""
 
 
 class LabelMethod(NamedTuple):

@@ -82,7 +82,7 @@ class Prepared:
         self.probability = probabilities.gather(1, self.targets.unsqueeze(1)).squeeze(1)
 
     def identity(self, k: int) -> tuple[str, str]:
-        """Shard and key of ok sample number `k`, which its random numbers hang on."""
+        """Shard and key of ok sample number `k`, from which its random numbers follow."""
         row = self.outcomes[self.ok[k]].row
         return row.shard, row.key
 

@@ -124,7 +124,7 @@ def kept_ready(
 
 
 def _state(model: Model) -> tuple[Hashable, ...]:
-    """What a network made ready hangs on. Values are hashed, since not every change raises a version."""
+    """What a network made ready depends on. Values are hashed, since not every change raises a version."""
     tensors = list(chain(model.parameters(), model.buffers()))
     return (
         torch.get_num_threads(),

@@ -86,7 +86,7 @@ def optimised(
     Args:
         network: takes what `example` is, gives logits (B, classes); may be a `Model`.
         example: (B, C, H, W) on the network's device, of noise, of which the first is used. What a network does must
-            not hang on pixel values otherwise than at the points that are made from it (`ssig.acceleration.proof`).
+            not depend on pixel values otherwise than at the points that are made from it (`ssig.acceleration.proof`).
         precision: that of the evaluations; with ``bf16`` or ``fp16`` the copy runs under no other autocast.
         keep: names of submodules whose outputs are wanted as they are; no batch norm outside is folded into them.
         compile: ``default`` for `torch.compile`, ``cuda-graphs`` for its mode that records CUDA graphs. Gradients at

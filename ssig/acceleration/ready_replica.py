@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 # What tuning may take, in seconds, or in points of the first micro-batch where those are slow.
 TUNING_SECONDS, TUNING_POINTS = 10.0, 40
 LARGEST_ON_CPU, LEAST_IN_LANE, LARGEST = 16, 4, 1024
-# Lanes are as fast whoever calls them; the pool of helpers that one lane needs is another for each calling thread.
+# Lanes are as fast from any thread; the pool of helpers that one lane needs is another for each calling thread.
 FAVOUR = 1.15
 SEED = 0  # of the noise that the replica is proved and timed on
 

@@ -13,7 +13,7 @@ from ssig.errors import ModelError, told
 def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     """A deep copy of a network.
 
-    Modules may hold results of operations, which the library copies only where no gradient hangs on them: the weight
+    Modules may hold results of operations, which the library copies only where no gradient depends on them: the weight
     that old weight normalisation or pruning makes anew in each call, features kept from the last one. Their values
     are copied.
 

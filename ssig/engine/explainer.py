@@ -40,7 +40,7 @@ class MethodExplainer:
         spec, options: the method and its parsed options.
         images: (B, C, H, W), the batch.
         targets: (B,) int64.
-        keys: for each image its shard's basename and its key, which its random numbers hang on.
+        keys: for each image its shard's basename and its key, from which its random numbers follow.
         mean: (C,) of the network.
         score: the model's score.
         seed: of the run.

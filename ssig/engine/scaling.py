@@ -3,7 +3,7 @@
     d = s df/dlogits,   s = 2^floor(log2(h / max |df/dlogits|))
 
 so that the largest entry of what is propagated backwards is near h, whatever the score. Each point has its own scale,
-so its gradient does not hang on the others of its batch. A gradient that overflows on the way is taken again with a
+so its gradient does not depend on the others of its batch. A gradient that overflows on the way is taken again with a
 lower h. Powers of two change no digit, and they are divided out in float32.
 """
 

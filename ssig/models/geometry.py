@@ -4,7 +4,7 @@
     crop = (x0, y0, x1, y1), the rectangle of the original, in its pixels, that fills the input
     x_input = (x_original - x0) W / (x1 - x0), and y alike
 
-A `Geometry` knows no weights: whoever has its JSON form can compute every crop of a run.
+A `Geometry` needs no weights: its JSON form is enough to compute every crop of a run.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> Pat
         (t.remove_a_config, "whose configuration is gone"),
         (t.copy_with_its_commit, "commits/model=networks%3Atiny/method=ig/000000-000006-000010.json: an orphan"),
         (t.add_an_orphan_of_no_label, "method=gone/000000-000000-000004.parquet: an orphan"),
-        (t.empty_a_commit, "no commit record of ours"),
+        (t.empty_a_commit, "not an ssig commit record"),
         (t.cut_a_file, "bytes are not the committed"),
         (t.edit_the_seed, "its seed is 0"),
         (t.empty_the_run_record, "no data set"),

@@ -152,7 +152,7 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
     "a record that is a list": (written("run.json", "[]"), ALL, r"run\.json.*JSON object"),
     "a record that is cut": (t.tear_the_run_record, ALL, r"run\.json"),
     "a record of bytes": (lambda run: (run / "run.json").write_bytes(b"\xff\xfe\x00\x01"), ALL, r"run\.json"),
-    "no data set": (without("dataset"), ("resume",), r"run\.json: no field 'dataset'; this is no run of ours"),
+    "no data set": (without("dataset"), ("resume",), r"run\.json: no field 'dataset'; not a run of ssig"),
     "no seed": (without("seed"), ("resume",), r"run\.json: no field 'seed'"),
     "a data set in words": (record(dataset="imagenet"), ("resume",), r"run\.json: its data set is not that of a run"),
     "shards that are numbers": (record(dataset={"shards": [3]}), ("resume",), r"run\.json: its data set is not"),

@@ -157,7 +157,7 @@ def test_runs_of_both_schemas_are_read(storage: Counting) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[RunDirectory], object], str, dict[str, Any], str]] = {
-    "a seed in words": (lambda d: d.record, RUN, {"seed": "0"}, r'run\.json: seed is "0"; this is no run of ours'),
+    "a seed in words": (lambda d: d.record, RUN, {"seed": "0"}, r'run\.json: seed is "0"; not a run of ssig'),
     "a limit in words": (
         lambda d: d.record,
         RUN,
@@ -168,25 +168,25 @@ FAULTS: dict[str, tuple[Callable[[RunDirectory], object], str, dict[str, Any], s
         lambda d: d.labels,
         "config/synthetic@ig.json",
         {"model": {"name": "x", "input_size": [1, 1], "target": None}},
-        r"config/synthetic@ig\.json: model\.target is null; this is no configuration of ours",
+        r"config/synthetic@ig\.json: model\.target is null; not an ssig configuration",
     ),
     "no revision": (
         lambda d: d.labels,
         "config/synthetic@ig.json",
         {"revisions": {"method": 1, "metrics": {}}},
-        r"config/synthetic@ig\.json: no field 'revisions\.preparation'; this is no configuration of ours",
+        r"config/synthetic@ig\.json: no field 'revisions\.preparation'; not an ssig configuration",
     ),
     "a negative count": (
         lambda d: d.commits(d.labels[1]),
         "commits/model=synthetic/method=ig/000000-000000-000002.json",
         {"statuses": {"ok": -2}},
-        r"000000-000000-000002\.json: statuses\.ok is -2; this is no commit record of ours",
+        r"000000-000000-000002\.json: statuses\.ok is -2; not an ssig commit record",
     ),
     "a table of somebody": (
         lambda d: d.commits(d.labels[1]),
         "commits/model=synthetic/method=ig/000000-000000-000002.json",
         {"files": {"../x.parquet": {}}},
-        r"files '\.\./x\.parquet' is no table of the run; this is no commit record of ours",
+        r"files '\.\./x\.parquet' is no table of the run; not an ssig commit record",
     ),
 }
 
