@@ -174,10 +174,9 @@ def imported(kind: str, name: str) -> dict[str, Any]:
         raise UsageError(kind, name, f"a {kind} that can be imported; {whose}") from error
 
 
-def current() -> str:
-    """The text of the catalogue as the registries are now; imports every method and metric."""
-    content = {
+def current() -> dict[str, list[Record]]:
+    """The catalogue as the registries are now; imports every method and metric."""
+    return {
         "methods": [method_record(spec) for spec in METHODS],
         "metrics": [metric_record(spec) for spec in METRICS],
     }
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

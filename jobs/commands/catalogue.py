@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from pipeline.storage.jsontext import to_json
 from ssig.catalogue import PATH, current
 
+
+def text() -> str:
+    """What the file must hold."""
+    return to_json(current(), indent=1, readable=True) + "\n"
+
+
 if __name__ == "__main__":
-    PATH.write_text(current(), encoding="utf-8")
+    PATH.write_text(text(), encoding="utf-8")

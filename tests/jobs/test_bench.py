@@ -200,7 +200,7 @@ def test_adaptive_names_its_criteria(cli: Cli, tiny: str) -> None:
     [
         (["--network", "alexnet"], "resnet50"),
         (["--peer", "zennit"], "captum"),
-        (["--method", "guided-ig"], "one of ig"),
+        (["--method", "guided-ig"], "allowed: ig"),
         (["--peer", "pair", "--method", "ssig"], "smoothgrad"),
         (["--precision", "fp8"], "bf16"),
         (["--images", 0], "--images"),
