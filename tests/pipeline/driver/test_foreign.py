@@ -234,7 +234,7 @@ def test_a_job_is_submitted_with_its_files(tmp_path: Path) -> None:
     }
     path.write_text(yaml.safe_dump(job))
     sent = yaml.safe_load(job_for_cluster(path, None))
-    assert sent["methods"] == [{"name": "ig"}, {"name": "./mine.py:mine", "samples": 3}]
+    assert sent["methods"] == ["ig", {"name": "./mine.py:mine", "samples": 3}]
     assert code_files(path) == [tmp_path / "code" / "mine.py"]
 
 

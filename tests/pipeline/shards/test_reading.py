@@ -171,7 +171,7 @@ def test_label_faults_are_told_where_labels_are_needed(tmp_path: Path) -> None:
         "x.tar: none: no cls member; it has png: give labels, or --target predicted",
     )
     assert text.status == Status.BAD_LABEL
-    assert str(text.error).startswith("x.tar: text.cls: no integer")
+    assert str(text.error).startswith("x.tar: text.cls: not an integer")
     assert (high.status, high.error) == (Status.BAD_LABEL, "x.tar: high.cls: label 10 is outside [0, 10)")
     assert all(sample.image is not None for sample in (none, text, high))
 
@@ -185,8 +185,8 @@ def test_label_faults_are_told_where_labels_are_needed(tmp_path: Path) -> None:
         ("", "is empty"),
         ("null", "no object with boxes"),
         ("[]", "no object with boxes"),
-        ('{"boxes": 3}', "no list of [x0, y0, x1, y1]"),
-        ('{"boxes": {}}', "no list of [x0, y0, x1, y1]"),
+        ('{"boxes": 3}', "not a list of [x0, y0, x1, y1]"),
+        ('{"boxes": {}}', "not a list of [x0, y0, x1, y1]"),
         ('{"boxes": [[1, 2, 3]]}', "not four finite numbers"),
         ('{"boxes": [[1, 2, 3, 4], [1, 2, "3", 4]]}', "not four finite numbers"),
         ('{"boxes": [[0, 0, true, 4]]}', "not four finite numbers"),
