@@ -6,6 +6,7 @@ left as it is.
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ LOG = logging.getLogger(__name__)
 
 # Relative L2 distances of outputs and gradients from the library's: rounding stays below, a wrong tap does not.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+ROUNDINGS = 4
 # Weights are packed for about so many points at once.
 TYPICAL_BATCH = 4
 
@@ -40,12 +42,15 @@ def packed(layer: nn.Module, values: Tensor) -> PackedLinear | StridedDepthwise 
         if changed is None:
             return None
         given, expected = _answers(changed, values), _answers(layer, values)
+        sizes = _answers(_absolute(layer), values.abs())
     except (AttributeError, RuntimeError) as error:  # this processor or this build of torch lacks what it takes
         LOG.info("%s is not packed: %s", layer, error)
         return None
+    # Terms of both signs may cancel, in a layer of one output above all: then their sizes bound what rounding does.
     same = all(
-        (tensor - reference).norm() <= TOLERANCE[dtype] * reference.norm()
-        for tensor, reference in zip(given, expected, strict=True)
+        (tensor - reference).norm()
+        <= max(TOLERANCE[dtype] * reference.norm(), ROUNDINGS * torch.finfo(dtype).eps * size.norm())
+        for tensor, reference, size in zip(given, expected, sizes, strict=True)
     )
     return changed if same else None
 
@@ -57,6 +62,14 @@ def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> PackedLinear 
     if dtype == torch.bfloat16 and StridedDepthwise.suits(layer):
         return StridedDepthwise(cast("nn.Conv2d | AlignedConv", layer))
     return None
+
+
+def _absolute(layer: nn.Module) -> nn.Module:
+    """The layer with the sizes of its weights, without their signs."""
+    sizes = copy.deepcopy(layer)
+    for parameter in sizes.parameters():
+        parameter.data.abs_()
+    return sizes
 
 
 def _answers(layer: Any, values: Tensor) -> list[Tensor]:

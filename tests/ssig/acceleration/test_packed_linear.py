@@ -37,6 +37,15 @@ def test_outputs_and_gradients_are_those_of_float64(shape: tuple[int, ...], bias
         assert (found - expected).norm() <= 2e-6 * max(bound.norm(), expected.norm())
 
 
+def test_an_output_whose_terms_cancel_is_packed_all_the_same() -> None:
+    """The one output is 1e-7 of its terms, so that it is rounding: the library's own, and that of the packed layer."""
+    points = noise(1, 24)
+    layer = nn.Linear(24, 1, bias=False)
+    with torch.no_grad():
+        layer.weight -= points * (layer.weight * points).sum() / points.square().sum()
+    assert isinstance(packed(frozen(layer), points), PackedLinear)
+
+
 def test_points_that_are_not_contiguous() -> None:
     layer = frozen(nn.Linear(24, 10))
     points = noise(24, 6).T
