@@ -246,7 +246,7 @@ def test_damage_is_a_usage_error(run: Path) -> None:
     with pytest.raises(UsageError, match="commits/"):
         open_run(run)
     commit_file(run, "ssig", next(iter(UNITS))).write_text('{"rows": 3}')
-    with pytest.raises(UsageError, match="no commit record"):
+    with pytest.raises(UsageError, match="commit record"):
         open_run(run)
 
 
