@@ -7,7 +7,7 @@ that other installed packages bring (`plugins`) are known by name and package un
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -16,11 +16,13 @@ from typing import Any
 
 from ssig.errors import UsageError, told, unknown_entry
 from ssig.options import OptionDoc, checked, describe
-from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values
+from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values, sources
+from ssig.registry.sources import Kind
 
 PATH = Path(__file__).with_name("catalogue.json")
-METHOD, METRIC = "method", "metric"
-REGISTRIES: dict[str, Registry[Any]] = {METHOD: METHODS, METRIC: METRICS}
+METHOD: Kind = "method"
+METRIC: Kind = "metric"
+REGISTRIES: dict[Kind, Registry[Any]] = {METHOD: METHODS, METRIC: METRICS}
 Record = Mapping[str, Any]
 
 
@@ -41,7 +43,7 @@ class Plugin:
     problem: str | None = None
 
 
-def records(kind: str) -> dict[str, Record]:
+def records(kind: Kind) -> dict[str, Record]:
     """Name -> record of every method (kind `METHOD`) or metric (`METRIC`) of ssig, in the order of the listings."""
     return {record["name"]: record for record in _stored()[kind + "s"]}
 
@@ -57,7 +59,7 @@ def options_of(record: Record) -> list[OptionDoc]:
     return [OptionDoc(**{**option, "choices": tuple(option["choices"])}) for option in record["options"]]
 
 
-def check(kind: str, name: str, given: Mapping[str, Any]) -> None:
+def check(kind: Kind, name: str, given: Mapping[str, Any]) -> None:
     """Refuses an unknown name, an unknown option and a value that its option does not allow; imports no method.
 
     Rules between options are checked by `MethodSpec.parse` and `MetricSpec.parse`, as is what other packages bring.
@@ -75,7 +77,7 @@ def check(kind: str, name: str, given: Mapping[str, Any]) -> None:
             raise unknown_entry(kind, name, [*known, *brought])
 
 
-def plugins(kind: str) -> list[Plugin]:
+def plugins(kind: Kind) -> list[Plugin]:
     """What other installed packages bring by the entry points ``ssig.methods``, ``ssig.metrics`` or ``ssig.models``.
 
     Only the metadata of the packages is read. What cannot be read, or has a name that ssig has, is given with its
@@ -85,27 +87,18 @@ def plugins(kind: str) -> list[Plugin]:
         kind: `METHOD`, `METRIC` or ``model``.
     """
     own = records(kind) if kind in REGISTRIES else {}
-    brought = sorted(_brought(f"ssig.{kind}s"), key=lambda plugin: (plugin.name, plugin.package))
+    unreadable: list[tuple[metadata.Distribution, Exception]] = []
+    brought = [
+        Plugin(source.name, source.distribution, source.version) for source in sources.plugins(kind, unreadable)
+    ]
+    for package, error in unreadable:
+        if f"ssig.{kind}s" in _metadata_text(package):
+            path = str(getattr(package, "_path", "a package"))
+            brought.append(Plugin("", path, "", f"unreadable metadata ({error})"))
     return [
         replace(plugin, problem=f"ssig has a {kind} of this name") if plugin.name in own else plugin
-        for plugin in brought
+        for plugin in sorted(brought, key=lambda plugin: (plugin.name, plugin.package))
     ]
-
-
-def _brought(group: str) -> Iterator[Plugin]:
-    seen = set()
-    for package in metadata.distributions():
-        try:
-            name, version = package.metadata["Name"], package.version
-            # Of two installed versions, the first on the path is the one that is imported.
-            if name.lower() in seen:
-                continue
-            seen.add(name.lower())
-            yield from (Plugin(point.name, name, version) for point in package.entry_points.select(group=group))
-        except Exception as error:  # metadata is written by others, and may be anything
-            text = _metadata_text(package)
-            if group in text:
-                yield Plugin("", str(getattr(package, "_path", "a package")), "", f"unreadable metadata ({error})")
 
 
 def _metadata_text(package: metadata.Distribution) -> str:
@@ -155,7 +148,7 @@ def _common(spec: MethodSpec | MetricSpec) -> dict[str, Any]:
     }
 
 
-def imported(kind: str, name: str) -> dict[str, Any]:
+def imported(kind: Kind, name: str) -> dict[str, Any]:
     """The record of an entry that is no part of ssig, which is imported for it: a plug-in, or ``./FILE.py:NAME``.
 
     Raises:

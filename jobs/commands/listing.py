@@ -15,7 +15,7 @@ from typing import Any
 from jobs.commands.printing import print_entries, print_json, print_table, text
 from ssig.catalogue import METHOD, METRIC, Plugin, Record, imported, options_of, plugins, records
 from ssig.errors import unknown_entry
-from ssig.registry.sources import FILE
+from ssig.registry.sources import FILE, Kind
 
 # What a record holds beside the facts.
 _NO_FACTS = ("name", "options", "presets", "control")
@@ -30,7 +30,7 @@ class Listing:
         columns: the facts that a table shows, the sentence that says what the entry is first.
     """
 
-    kind: str
+    kind: Kind
     columns: tuple[str, ...]
 
 
@@ -65,7 +65,7 @@ def show(listing: Listing, name: str | None, as_json: bool, markdown: bool) -> i
     return 0
 
 
-def _found(kind: str, name: str, brought: Iterable[Plugin]) -> Record:
+def _found(kind: Kind, name: str, brought: Iterable[Plugin]) -> Record:
     known = records(kind)
     if name in known:
         return known[name]
@@ -77,7 +77,7 @@ def _found(kind: str, name: str, brought: Iterable[Plugin]) -> Record:
     return imported(kind, name)
 
 
-def _line(kind: str, plugin: Plugin) -> str:
+def _line(kind: Kind, plugin: Plugin) -> str:
     whose = f"{plugin.package} {plugin.version}".rstrip()
     if plugin.problem is not None:
         return f"{plugin.name} (from {whose}) cannot be used: {plugin.problem}".lstrip()

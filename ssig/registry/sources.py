@@ -143,12 +143,16 @@ def group_of(kind: Kind) -> str:
     return f"ssig.{kind}s"
 
 
-def plugins(kind: Kind) -> dict[str, list[PluginSource]]:
-    """Name -> who provides it, of all installed distributions; from their metadata alone, nothing is imported.
+def plugins(
+    kind: Kind, unreadable: list[tuple[importlib.metadata.Distribution, Exception]] | None = None
+) -> list[PluginSource]:
+    """What installed distributions provide, from their metadata alone; nothing is imported.
 
-    Metadata that cannot be read is passed over: `ssig.catalogue.plugins` tells of it.
+    Args:
+        kind: what they provide.
+        unreadable: is given each distribution whose metadata cannot be read, with the reason.
     """
-    found: dict[str, list[PluginSource]] = {}
+    found: list[PluginSource] = []
     seen: set[str] = set()
     for package in importlib.metadata.distributions():
         try:
@@ -156,10 +160,10 @@ def plugins(kind: Kind) -> dict[str, list[PluginSource]]:
             # Of two installed versions, the first on the path is the one that is imported.
             points = () if name.lower() in seen else package.entry_points.select(group=group_of(kind))
             seen.add(name.lower())
-            for point in points:
-                found.setdefault(point.name, []).append(PluginSource(kind, point.name, name, version, point.value))
-        except Exception:  # metadata is written by others, and may be anything
-            continue
+            found += [PluginSource(kind, point.name, name, version, point.value) for point in points]
+        except Exception as error:  # metadata is written by others, and may be anything
+            if unreadable is not None:
+                unreadable.append((package, error))
     return found
 
 
@@ -169,7 +173,7 @@ def plugin(kind: Kind, name: str) -> PluginSource | None:
     Raises:
         UsageError: several distributions have one.
     """
-    found = plugins(kind).get(name, [])
+    found = [source for source in plugins(kind) if source.name == name]
     if len(found) > 1:
         owners = " and ".join(f"{source.distribution} {source.version}" for source in found)
         raise UsageError(kind, name, f"a name of one installed package; {owners} both have it: uninstall one")

@@ -90,7 +90,7 @@ def test_each_image_has_its_own_draws(function: Any, cnn: nn.Module, images: Ten
     keys = list("abcde")
     whole = ssig.attribute(cnn, images, range(5), function, keys=keys)
     alone = ssig.attribute(cnn, images[3:4], [3], function, keys=["d"], micro_batch=1)
-    assert torch.equal(alone.map[0], whole.map[3])
+    torch.testing.assert_close(alone.map[0], whole.map[3])
     assert not torch.equal(whole.map[0], whole.map[1])
     assert not torch.equal(ssig.attribute(cnn, images, range(5), function, keys=keys, seed=1).map, whole.map)
 
@@ -136,7 +136,7 @@ def test_a_map_is_what_the_function_returns(cnn: nn.Module, images: Tensor) -> N
         return images[:, 0] / 3
 
     result = ssig.attribute(cnn, images, range(5), plain)
-    assert torch.equal(result.map, images[:, 0] / 3)
+    torch.testing.assert_close(result.map, images[:, 0] / 3)
     assert torch.allclose(result.values.sum(dim=1), result.map)
     assert result.completeness_residual is None
 

@@ -119,7 +119,7 @@ def test_a_plug_in_is_imported_when_it_is_named(tmp_path: Path, monkeypatch: pyt
     install(tmp_path, "plugged-dist", "1.2", points, METHOD, "plugged_code")
     (tmp_path / "plugged_broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
-    assert [source.distribution for source in plugins("method")["plugged"]] == ["plugged-dist"]
+    assert [source.distribution for source in plugins("method") if source.name == "plugged"] == ["plugged-dist"]
     assert "plugged_code" not in sys.modules
     assert "plugged" not in METHODS
     assert METHODS["plugged"].name == "plugged"
@@ -172,7 +172,7 @@ def test_a_network_of_a_file_travels_as_its_content(tmp_path: Path) -> None:
     path.write_text("1 / 0")
     again = restore(state)
     points = torch.rand(2, 3, *model.input_size)
-    assert torch.equal(model(points), again(points))
+    torch.testing.assert_close(model(points), again(points))
     assert again.source == model.source
     with pytest.raises(UsageError, match="ZeroDivisionError"):
         load_model(f"{path}:tiny")
