@@ -64,7 +64,7 @@ def open_run(path: "str | Path") -> "Run":
         UsageError: there is no run, or one of its records cannot be read.
         ImportError: what reads runs is not installed, or is hidden by a file of the same name.
     """
-    from ssig.shadowing import hidden
+    from ssig.__main__ import hidden
 
     if (problem := hidden()) is not None:
         raise ImportError(problem)

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ssig.api import attribute
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec
-from ssig.types import Attribution
+from ssig.types import Attribution, Evaluation, MetricResult
 
 Method = str | MethodSpec | Callable[..., Tensor]
 Metric = str | MetricSpec | Callable[..., Any]

@@ -21,9 +21,9 @@ from jobs.bench.networks import Case, network_case, pictures
 from jobs.bench.timing import alternate, machine, ratios, summary
 from ssig.api import attribute
 from ssig.errors import UsageError
-from ssig.metrics.evaluation import Evaluation, evaluation_of
 from ssig.metrics.information.partial_images import THRESHOLDS, eight_bit, random_pixels
 from ssig.registry import METRICS
+from ssig.types import Evaluation, evaluation_of
 
 CURVES = ("aic", "sic")
 RANDOM = 0.01

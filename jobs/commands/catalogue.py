@@ -1,9 +1,9 @@
-"""`python -m jobs.commands.catalogue` writes `ssig/catalogue.json` from the registries."""
+"""`python -m jobs.commands.catalogue` writes `ssig/registry/catalogue.json` from the registries."""
 
 from __future__ import annotations
 
 from pipeline.storage.jsontext import to_json
-from ssig.catalogue import PATH, current
+from ssig.registry.catalogue import PATH, current
 
 
 def text() -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.commands.printing import print_entries, print_json, print_table, text
-from ssig.catalogue import METHOD, METRIC, Plugin, Record, imported, options_of, plugins, records
 from ssig.errors import unknown_entry
+from ssig.registry.catalogue import METHOD, METRIC, Plugin, Record, imported, options_of, plugins, records
 from ssig.registry.sources import FILE, Kind
 
 # What a record holds beside the facts.

@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.run.described import described
-from ssig.catalogue import METHOD, METRIC, check
 from ssig.errors import UsageError
 from ssig.options import as_dict
 from ssig.registry import METHODS, METRICS, FileSource, MethodSpec, MetricSpec
+from ssig.registry.catalogue import METHOD, METRIC, check
 from ssig.registry.sources import FILE
 
 

@@ -30,12 +30,11 @@ from ssig.engine.explainer import MethodExplainer
 from ssig.errors import UsageError
 from ssig.estimators.saturation import QUANTITIES, saturation
 from ssig.metrics.certainty.image_features import FEATURES
-from ssig.metrics.evaluation import evaluation_of
 from ssig.models import Model
 from ssig.options import as_dict
 from ssig.randomness import stream
 from ssig.registry import METHODS, METRICS
-from ssig.types import Group
+from ssig.types import Group, evaluation_of
 
 Name = TypeVar("Name", bound=Hashable)
 

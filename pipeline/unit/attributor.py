@@ -17,12 +17,11 @@ from ssig.engine.explainer import MOST_KEPT, MethodExplainer
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups
 from ssig.engine.shared_paths import together
-from ssig.memo import Memo
 from ssig.models import Model
 from ssig.options import build
 from ssig.randomness import stream
 from ssig.registry import METHODS, MethodSpec
-from ssig.types import Attribution, Request, Response
+from ssig.types import Attribution, Memo, Request, Response
 
 # Told how many maps have just been attributed or measured.
 Told = Callable[[int], None]

@@ -14,12 +14,10 @@ from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Sample, Status
 from pipeline.unit.messages import Task
 from ssig.engine.device import Device
-from ssig.memo import Memo
-from ssig.metrics.evaluation import NO_OBJECT, Box
 from ssig.models import Model
 from ssig.models.geometry import mask_to_input, to_input
 from ssig.models.scores import score
-from ssig.types import Attribution
+from ssig.types import NO_OBJECT, Attribution, Box, Memo
 
 OUTSIDE = "object is outside the input"
 TOO_SMALL = "object is smaller than a pixel of the input"

@@ -18,12 +18,10 @@ from pipeline.shards.samples import Status
 from pipeline.unit.inputs import Prepared
 from pipeline.unit.tables import Measured, merged
 from ssig.engine.device import Device
-from ssig.memo import Memo
-from ssig.metrics.evaluation import Evaluation, Explainer, Scores, evaluation_of
 from ssig.models import Model
 from ssig.options import build
 from ssig.registry import METRICS, MetricSpec
-from ssig.types import Attribution
+from ssig.types import Attribution, Evaluation, Explainer, Memo, Scores, evaluation_of
 
 # Images measured at once: enough to fill micro-batches, few enough to hear of progress.
 CHUNK = 16

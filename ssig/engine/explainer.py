@@ -17,10 +17,9 @@ from ssig.engine.device import Device
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups, run
 from ssig.engine.replica import Replica
-from ssig.memo import Memo
 from ssig.randomness import Stream, stream
 from ssig.registry import MethodSpec
-from ssig.types import References, Request, Response, Steps
+from ssig.types import Memo, References, Request, Response, Steps
 
 # What metrics keep is as large as a few copies of the network.
 MOST_KEPT = 2
@@ -33,7 +32,7 @@ def no_references(count: int) -> References | None:
 
 @dataclass(frozen=True)
 class MethodExplainer:
-    """The `ssig.metrics.evaluation.Explainer` of one batch.
+    """The `ssig.types.Explainer` of one batch.
 
     Attributes:
         device: the run's network.

@@ -15,8 +15,7 @@ from ssig.registry.sources import FileSource, Kind, Source, plugin
 if TYPE_CHECKING:
     import numpy as np
 
-    from ssig.metrics.evaluation import Evaluation, MetricResult
-    from ssig.types import Group, Steps
+    from ssig.types import Evaluation, Group, MetricResult, Steps
 
 
 class Named(Protocol):
@@ -285,5 +284,5 @@ class MetricSpec:
         return f"{self.description(signed)}; in the order of |map|"
 
 
-METHODS: Registry[MethodSpec] = Registry("method", "ssig.methods", "ssig.adapters.methods")
-METRICS: Registry[MetricSpec] = Registry("metric", "ssig.metrics", "ssig.adapters.metrics")
+METHODS: Registry[MethodSpec] = Registry("method", "ssig.methods", "ssig.extend.methods")
+METRICS: Registry[MetricSpec] = Registry("metric", "ssig.metrics", "ssig.extend.metrics")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssig.metrics.evaluation import Box
+from ssig.types import Box
 
 Draws = Iterable[np.ndarray]
 # (network, images, targets) -> maps (n, H, W).

@@ -21,9 +21,7 @@ from torch import Tensor, nn
 
 from jobs.bench.networks import network_case, photographs
 from ssig.api import attribute
-from ssig.memo import Memo
-from ssig.metrics.evaluation import Box, Evaluation, evaluation_of
-from ssig.types import Attribution
+from ssig.types import Attribution, Box, Evaluation, Memo, evaluation_of
 
 Made = TypeVar("Made")
 

@@ -41,12 +41,12 @@ from torch import Tensor
 from ssig.engine.layers import PENULTIMATE
 from ssig.errors import ModelError
 from ssig.estimators.samplers import frequency_radii, rings
-from ssig.metrics.evaluation import Evaluation, Explainer, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.content import by_content
 from ssig.options import option
 from ssig.randomness import Stream
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, Explainer, MetricResult
 
 FEATURES = ("penultimate", "logits")
 DEGREE = 3

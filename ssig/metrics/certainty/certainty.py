@@ -42,10 +42,10 @@ from ssig.metrics.certainty.image_features import (
     pooled_maps,
     settled,
 )
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 CORRECTIONS = ("shifts", "miller-madow", "none")
 # Of a side: nearer shifts of a smooth map still lie on what it belongs to.

@@ -30,11 +30,11 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from ssig.metrics.certainty.image_features import READINGS, constant, image_features, pooled_maps
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.content import by_content
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 _COLUMNS = ("certainty_nce", "certainty_nce_features")
 _DATASET = ("certainty_nce_nats", "certainty_nce_error", "certainty_nce_ceiling", "certainty_nce_top1")

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ssig.metrics.evaluation import Evaluation
+from ssig.types import Evaluation
 
 EDGE_SCALES = (1, 2, 4)
 FEATURES = (*(f"edges_{scale}" for scale in EDGE_SCALES), "luminance", "colour")

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import NoOptions, assemble
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 _OWN_BASELINE = "each method has a baseline and a score of its own, so that f(x) - f(x') is not the same for all"
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.perturbation import SCORES, image_scores, reference, reference_key, reference_scores, sweep
 from ssig.metrics.shared.ranking import InOrder, Order, OrderOptions, in_orders, ranks
 from ssig.options import option
+from ssig.types import Evaluation, MetricResult
 
 # Protocols; insertion's start and deletion's fill come on top. IDG further limits images per class and drops those
 # whose performance information curve is undefined: a choice of the data set, not of the curve.

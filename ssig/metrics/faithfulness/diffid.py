@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.perturbation import image_scores, per_channel, sweep_scores
 from ssig.metrics.shared.ranking import InOrder, Order, OrderOptions, in_orders, ranks
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 _RATIOS = 9  # tenths of the pixels, from one to nine
 _GAMES = 2  # insertion, deletion

@@ -12,7 +12,6 @@ A random map scores about 0. Higher is better.
 
 from __future__ import annotations
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.diffid import (
     diffid_columns,
     diffid_curves,
@@ -23,6 +22,7 @@ from ssig.metrics.faithfulness.diffid import (
 )
 from ssig.metrics.shared.ranking import OrderOptions
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 def diffid_accuracy(evaluation: Evaluation, options: OrderOptions) -> MetricResult:

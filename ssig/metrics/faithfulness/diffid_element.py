@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.diffid import (
     diffid_columns,
     diffid_curves,
@@ -30,6 +29,7 @@ from ssig.metrics.faithfulness.diffid import (
 from ssig.metrics.shared.ranking import OrderOptions
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.perturbation import SCORES, image_scores, reference, sweep
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

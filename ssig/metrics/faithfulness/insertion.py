@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import IDG, RISE, XPLIQUE, CurveOptions, curve_result, insertion_curves
 from ssig.metrics.shared.perturbation import REFERENCES
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

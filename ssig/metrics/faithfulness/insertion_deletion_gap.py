@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import IDG, RISE, XPLIQUE, areas, deletion_curves, excluded, insertion_curves
 from ssig.metrics.faithfulness.deletion import DeletionOptions
 from ssig.metrics.faithfulness.insertion import InsertionOptions
 from ssig.metrics.shared.assemble import assemble
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

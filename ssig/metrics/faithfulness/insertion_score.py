@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import FILTERS, area, excluded, insertion_curves
 from ssig.metrics.faithfulness.insertion import InsertionOptions
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.ranking import TIES
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

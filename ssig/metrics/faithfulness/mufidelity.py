@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.subsets import SubsetOptions, correlation_result, remove
 from ssig.metrics.shared.correlation import spearman
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import curve_result, deletion_curves
 from ssig.metrics.faithfulness.deletion import DeletionOptions
 from ssig.metrics.shared.perturbation import SCORES
 from ssig.metrics.shared.ranking import OrderOptions
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

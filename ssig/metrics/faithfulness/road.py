@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.imputation import impute
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.perturbation import sweep_scores
 from ssig.metrics.shared.ranking import Order, OrderOptions, in_orders, ranks
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 _SCORES = ("probability", "accuracy")
 _COLUMNS = {

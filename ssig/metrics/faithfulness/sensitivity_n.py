@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.subsets import SubsetOptions, correlation_result, pixel_subset, remove
 from ssig.metrics.shared.correlation import pearson
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 _LARGEST = 0.8  # share of the pixels
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.correlation import varies
 from ssig.metrics.shared.perturbation import SCORES, image_scores, reference, sweep
 from ssig.options import option
+from ssig.types import Evaluation, MetricResult
 
 FILLS = ("mean", "black", "white", "minimum")
 MAP_CONSTANT = "map gives all subsets the same sum"

@@ -16,12 +16,12 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.information.image_information import MS_SSIM_SIDE, ms_ssim, webp_bytes
 from ssig.metrics.information.processes import in_order
 from ssig.metrics.information.triangulation import interpolate
 from ssig.metrics.shared.ranking import TIES, Order, OrderOptions, ranks
 from ssig.options import option
+from ssig.types import Evaluation
 
 THRESHOLDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10, 0.13, 0.21, 0.34, 0.5, 0.75)
 

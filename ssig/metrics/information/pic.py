@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.information.partial_images import (
     Partial,
     PartialOptions,
@@ -39,6 +38,7 @@ from ssig.metrics.shared.assemble import NOT_FINITE, assemble
 from ssig.metrics.shared.ranking import Order, in_orders
 from ssig.options import option
 from ssig.registry import MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 WRONG = "image is not predicted as its target"
 NO_LOSS = "image without its pixels has no lower score"

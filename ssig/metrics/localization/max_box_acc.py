@@ -34,13 +34,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ssig.metrics.evaluation import Box, Evaluation, MetricResult
 from ssig.metrics.localization.contours import WHITE, contours, highest
 from ssig.metrics.localization.objects import no_object
 from ssig.metrics.shared.assemble import NoOptions, assemble
 from ssig.metrics.shared.content import parts_by_content
 from ssig.metrics.shared.magnitudes import ALL_ZERO, CONSTANT, magnitudes
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Box, Evaluation, MetricResult
 
 OVERLAPS = (0.3, 0.5, 0.7)
 FOLDS = 10

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import NoOptions
 from ssig.metrics.shared.magnitudes import ALL_ZERO, Outcome, collect, magnitudes
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 def add_object_metric(

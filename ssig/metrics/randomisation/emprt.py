@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import entropy
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.randomisation.randomised_networks import randomised, randomised_maps
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.similarity import CONSTANT, VALUES, read
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from math import ceil
 
 import numpy as np
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.randomisation.randomised_networks import randomised, randomised_maps
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.similarity import SimilarityOptions, compare, excluded
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 COLUMNS = ("mprt", "mprt_ssim")
 MODES = ("cascading", "independent")

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.similarity import NO_METHOD, VALUES, SimilarityOptions, compare, excluded
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 COLUMNS = ("random_logit", "random_logit_ssim")
 ONE_CLASS = "the network has no other class"

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssig.metrics.evaluation import Evaluation, Explainer
 from ssig.metrics.shared.similarity import NO_METHOD
 from ssig.randomness import stream
+from ssig.types import Evaluation, Explainer
 
 NO_NETWORK = "the network as it was loaded is not at hand"
 NO_LAYERS = "the network has no layer that can initialise itself"

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, Explainer, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.similarity import NO_METHOD
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, Explainer, MetricResult
 
 COLUMNS = ("max_sensitivity", "max_sensitivity_noise")
 

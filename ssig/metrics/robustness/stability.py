@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.ranking import top
 from ssig.metrics.shared.similarity import NO_METHOD, VALUES, read, spearman
 from ssig.options import option
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 COLUMNS = ("stability", "stability_top")
 EQUAL = 1e-4

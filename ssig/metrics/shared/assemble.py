@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssig.metrics.evaluation import MetricResult
+from ssig.types import MetricResult
 
 NOT_FINITE = "not finite: the network's output is not, or a score to divide by is 0"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.shared.assemble import NoOptions, assemble
 from ssig.registry import METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 ALL_ZERO = "map is all zero"
 CONSTANT = "map is constant"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ssig.images.blur import convolve, gaussian_blur
-from ssig.metrics.evaluation import Evaluation
+from ssig.types import Evaluation
 
 REFERENCES = ("blur", "rise-blur", "mean", "black", "white", "minimum")
 SCORES = ("probability", "logit")

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation
 from ssig.options import option
+from ssig.types import Evaluation
 
 TIES = ("random", "raster")
 

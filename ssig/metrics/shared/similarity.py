@@ -14,9 +14,9 @@ import numpy as np
 import skimage
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.shared import correlation
 from ssig.options import option
+from ssig.types import Evaluation
 
 NO_METHOD = "the method is not at hand to explain again"
 CONSTANT = "map is constant"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssig.metrics.evaluation import Evaluation
+from ssig.types import Evaluation
 
 MEAN, STD = torch.tensor([0.45, 0.4, 0.5]).double(), torch.tensor([0.25, 0.2, 0.3]).double()
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ssig.errors import UsageError
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.options import describe
 from ssig.registry import FAMILIES, METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 EVERY = pytest.mark.parametrize("metric", list(METRICS), ids=METRICS.names())
 RANKED = [metric for metric in METRICS if "orders" in {option.name for option in describe(metric.options)}]

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 import ssig
-from ssig.catalogue import imported
 from ssig.errors import UsageError
 from ssig.metrics.information.processes import in_order, shutdown
 from ssig.models import export, load_model, restore
 from ssig.registry import METHODS, METRICS, FileSource, PluginSource
+from ssig.registry.catalogue import imported
 from ssig.registry.sources import activate, plugins
 
 METHOD = """

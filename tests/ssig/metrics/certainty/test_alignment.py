@@ -17,9 +17,8 @@ from ssig.engine.layers import PENULTIMATE
 from ssig.engine.replica import Replica
 from ssig.errors import ModelError
 from ssig.metrics.certainty.alignment import AlignmentOptions
-from ssig.metrics.evaluation import Evaluation
 from ssig.registry import METRICS
-from ssig.types import SCORE_AND_GRADIENT
+from ssig.types import SCORE_AND_GRADIENT, Evaluation
 
 Batch = Callable[..., Evaluation]
 

@@ -16,9 +16,9 @@ from scipy.stats import multivariate_normal, norm
 import ssig.metrics.certainty.certainty as certainty
 import ssig.metrics.certainty.certainty_nce as nce
 from ssig.metrics.certainty.image_features import FEATURES, constant, features_of, image_features
-from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.shared.content import by_content
 from ssig.registry import METRICS
+from ssig.types import Evaluation
 
 Batch = Callable[..., Evaluation]
 

@@ -10,8 +10,8 @@ import pytest
 import scipy.stats
 import torch
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 NAMES = ["gini", "entropy", "effective_support"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 
 def completeness(evaluation: Evaluation) -> MetricResult:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 
 def diffid(evaluation: Evaluation) -> MetricResult:

@@ -10,8 +10,8 @@ import published_protocols as references
 import pytest
 import torch
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 
 def compute(metric: str, evaluation: Evaluation, **given: Any) -> MetricResult:

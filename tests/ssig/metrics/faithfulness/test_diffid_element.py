@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 
 def compute(metric: str, evaluation: Evaluation, **given: Any) -> MetricResult:

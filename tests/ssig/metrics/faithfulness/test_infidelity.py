@@ -11,9 +11,9 @@ from captum.metrics import infidelity as captum_infidelity
 from captum.metrics import infidelity_perturb_func_decorator
 from torch import Tensor, nn
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.infidelity import perturbation
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 SAMPLES = 12
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import MISCLASSIFIED, CurveOptions, area
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 
 def compute(metric: str, evaluation: Evaluation, given: Mapping[str, Any]) -> MetricResult:

@@ -10,9 +10,9 @@ import published_protocols as references
 import pytest
 import torch
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.curves import MISCLASSIFIED
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 
 def insertion_score(evaluation: Evaluation, **given: Any) -> MetricResult:

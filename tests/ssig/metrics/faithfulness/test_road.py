@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from ssig.errors import UsageError
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.imputation import impute
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 PERCENTAGES = [20, 50, 90]
 

@@ -11,11 +11,11 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 from torch import Tensor, nn
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.faithfulness.sensitivity_n import subset_sizes
 from ssig.metrics.faithfulness.subsets import MAP_CONSTANT, SCORE_CONSTANT, pixel_subset
 from ssig.metrics.shared.correlation import pearson, spearman
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 NAMES = ("sensitivity_n", "faithfulness_correlation", "mufidelity")
 EVERY = pytest.mark.parametrize("name", NAMES)

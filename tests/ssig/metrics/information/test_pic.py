@@ -18,7 +18,6 @@ from torch.nn.functional import avg_pool2d
 
 from jobs.bench.peers import package, pair_pic
 from ssig.errors import UsageError
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.information import partial_images, pic, processes
 from ssig.metrics.information.image_information import MS_SSIM_SIDE, ms_ssim, ssim, webp_bytes
 from ssig.metrics.information.partial_images import THRESHOLDS, counts, eight_bit, random_pixels
@@ -26,6 +25,7 @@ from ssig.metrics.information.pic import End, PicOptions, curve
 from ssig.metrics.information.triangulation import interpolate
 from ssig.metrics.shared.ranking import Order
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 SIDE, COUNT = 32, 3
 FEW = (0.05, 0.2, 0.5)

@@ -10,8 +10,8 @@ import torch
 from sklearn.metrics import average_precision_score, jaccard_score, mean_absolute_error, mean_squared_error
 
 from ssig.errors import UsageError
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 NAMES = ["relevance_rank", "iou", "mask_mse", "mask_mae", "average_precision"]
 EVERY = pytest.mark.parametrize("name", NAMES)

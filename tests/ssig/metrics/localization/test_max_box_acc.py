@@ -11,10 +11,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.localization.max_box_acc import best_shares, box_ious, grey_levels
 from ssig.metrics.shared.content import parts_by_content
 from ssig.registry import METRICS
+from ssig.types import Evaluation, MetricResult
 
 METRIC = METRICS["max_box_acc"]
 TAUS = np.arange(0, 1, 0.001)

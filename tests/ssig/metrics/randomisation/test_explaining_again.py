@@ -19,14 +19,13 @@ from ssig import attribute
 from ssig.engine.device import Device
 from ssig.engine.explainer import MOST_KEPT, MethodExplainer
 from ssig.engine.replica import Replica
-from ssig.memo import Memo
-from ssig.metrics.evaluation import Evaluation, MetricResult
 from ssig.metrics.randomisation.mprt import MprtOptions, stages
 from ssig.metrics.randomisation.random_logit import other_classes
 from ssig.metrics.randomisation.randomised_networks import randomisable, randomised
 from ssig.metrics.robustness.max_sensitivity import MaxSensitivityOptions, furthest, perturbed
 from ssig.metrics.shared.similarity import scaled, ssim
 from ssig.registry import METHODS, METRICS
+from ssig.types import Evaluation, Memo, MetricResult
 
 NAMES = ("max_sensitivity", "mprt", "emprt", "random_logit", "stability")
 SSIG = {"samples": 4}

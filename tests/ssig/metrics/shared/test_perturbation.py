@@ -13,8 +13,8 @@ from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur as torchvision_blur
 
 from ssig.images.blur import gaussian_blur
-from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.shared.perturbation import REFERENCES, reference, rise_kernel
+from ssig.types import Evaluation
 
 
 def rise_kernel_2d() -> np.ndarray:

@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssig.memo import Memo
-from ssig.metrics.evaluation import Evaluation
 from ssig.metrics.robustness.stability import overlap
 from ssig.metrics.shared.ranking import Order, ranks, tie_keys, top
 from ssig.options import describe
 from ssig.registry import METRICS
+from ssig.types import Evaluation, Memo
 
 KEYS = tuple(("shard.tar", f"sample{row}") for row in range(5))
 RANKED = [metric.name for metric in METRICS if "ties" in {option.name for option in describe(metric.options)}]

@@ -4,7 +4,7 @@
 
 - `maps`: (B, H, W) float32.
 - Of its other parameters, those named in `INPUTS` are given to it, and the rest are options
-  (`ssig.adapters.signatures`).
+  (`ssig.extend.signatures`).
 - `numbers`: (B,), one for each image; or column -> (B,), for the columns that `ssig.extend.metric` names. NaN says
   that an image has no number; a report leaves it out and says so.
 
@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.adapters.signatures import first_line, options_class, parameters
 from ssig.errors import UsageError, told
-from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.extend.signatures import first_line, options_class, parameters
 from ssig.metrics.shared.assemble import assemble
 from ssig.registry import FAMILIES, METRICS, MetricSpec
+from ssig.types import Evaluation, MetricResult
 
 FACTS = "__ssig_metric__"
 FORM = "a MetricSpec, or a function f(maps, …) that returns a number for each map"

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from jobs.commands.catalogue import text
-from ssig import catalogue
-from ssig.catalogue import METHOD, METRIC, REGISTRIES, check, imported, options_of, plugins, records
 from ssig.errors import UsageError
 from ssig.options import describe
+from ssig.registry import catalogue
+from ssig.registry.catalogue import METHOD, METRIC, REGISTRIES, check, imported, options_of, plugins, records
 
 
 def test_it_is_that_of_the_registries() -> None:
     written = catalogue.PATH.read_text(encoding="utf-8")
-    assert written == text(), "ssig/catalogue.json is old: run `python -m jobs.commands.catalogue`"
+    assert written == text(), "ssig/registry/catalogue.json is old: run `python -m jobs.commands.catalogue`"
 
 
 @pytest.mark.parametrize("kind", [METHOD, METRIC])

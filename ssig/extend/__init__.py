@@ -11,9 +11,9 @@ A method is a plain function, which needs nothing of this module:
     ssig attribute --method ./mine.py:my_method:scale=2 …
     ssig.attribute(network, images, targets, method=my_method, scale=2.0)
 
-`ssig.adapters.methods` says what it is given and what it returns. `method` adds facts to it: paper, equation, cost.
+`ssig.extend.methods` says what it is given and what it returns. `method` adds facts to it: paper, equation, cost.
 
-A metric is a plain function `f(maps, …)`; `ssig.adapters.metrics` says what it may ask for, and `metric` adds which
+A metric is a plain function `f(maps, …)`; `ssig.extend.metrics` says what it may ask for, and `metric` adds which
 direction is better.
 
 A network is a function without arguments that returns an `nn.Module` (`ssig.models.sources.CallableSource`).
@@ -30,18 +30,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from ssig.adapters.methods import FACTS as METHOD_FACTS
-from ssig.adapters.methods import CountedNetwork, FunctionOptions
-from ssig.adapters.metrics import FACTS as METRIC_FACTS
 from ssig.errors import ModelError, UsageError
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integration import attribution, endpoints, gradients_of, integrate, scores_of
-from ssig.metrics.evaluation import Evaluation, MetricResult
+from ssig.extend.methods import FACTS as METHOD_FACTS
+from ssig.extend.methods import CountedNetwork, FunctionOptions
+from ssig.extend.metrics import FACTS as METRIC_FACTS
 from ssig.metrics.shared.assemble import NoOptions, assemble
 from ssig.options import option
 from ssig.randomness import Stream
 from ssig.registry import FAMILIES, MethodSpec, MetricSpec
-from ssig.types import Attribution, Group, References, Request, Response, Steps
+from ssig.types import Attribution, Evaluation, Group, MetricResult, References, Request, Response, Steps
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

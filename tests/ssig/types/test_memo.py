@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ssig.memo import Memo
+from ssig.types import Memo
 
 
 def test_making_one_result_may_ask_for_another() -> None:

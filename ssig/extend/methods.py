@@ -10,7 +10,7 @@
 - A parameter `generator` asks for random numbers: a `torch.Generator` on the CPU, or a `numpy.random.Generator` where
   the annotation says so. The function is then called for one image at a time, and each image has its own numbers, the
   same in every batch and on every machine.
-- Every other parameter is an option (`ssig.adapters.signatures`).
+- Every other parameter is an option (`ssig.extend.signatures`).
 
 Where the device runs out of memory, the group is halved and each half is tried again.
 """
@@ -30,12 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssig.adapters.signatures import first_line, options_class, parameters
 from ssig.engine.arithmetic import arithmetic
 from ssig.errors import ModelError, UsageError, told
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
+from ssig.extend.signatures import first_line, options_class, parameters
 from ssig.models.outputs import logits_of
 from ssig.options import option
 from ssig.registry import MethodSpec

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ssig.memo import Memo
 from ssig.randomness import Stream
+from ssig.types.memo import Memo
 
 Shared = TypeVar("Shared")
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssig.memo import Memo
 from ssig.randomness import Stream, content_key, stream
+from ssig.types.memo import Memo
 
 Shared = TypeVar("Shared")
 

@@ -1,0 +1,36 @@
+"""The contracts: of a method with the engine (`method`), and of a metric with what calls it (`metric`)."""
+
+from ssig.types.memo import Memo
+from ssig.types.method import (
+    SCORE,
+    SCORE_AND_GRADIENT,
+    Attribution,
+    Group,
+    References,
+    Request,
+    Response,
+    Steps,
+    differs,
+)
+from ssig.types.metric import NO_OBJECT, Box, Evaluation, Explainer, MetricResult, Scored, Scores, evaluation_of
+
+__all__ = [
+    "NO_OBJECT",
+    "SCORE",
+    "SCORE_AND_GRADIENT",
+    "Attribution",
+    "Box",
+    "Evaluation",
+    "Explainer",
+    "Group",
+    "Memo",
+    "MetricResult",
+    "References",
+    "Request",
+    "Response",
+    "Scored",
+    "Scores",
+    "Steps",
+    "differs",
+    "evaluation_of",
+]
