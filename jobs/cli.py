@@ -42,8 +42,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file.")]
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"ssig {__version__}")
         raise typer.Exit
 

@@ -66,8 +66,8 @@ def ask_loopback_directly() -> None:
     if not any(os.environ.get(name) for name in PROXIES):
         return
     # Some libraries read the one, some the other.
-    known = [host for name in ("no_proxy", "NO_PROXY") for host in os.environ.get(name, "").split(",")]
-    hosts = [host.strip() for host in known if host.strip()]
+    entries = [host for name in ("no_proxy", "NO_PROXY") for host in os.environ.get(name, "").split(",")]
+    hosts = [host.strip() for host in entries if host.strip()]
     text = ",".join(dict.fromkeys([*hosts, *(host for host in LOOPBACK if host not in hosts)]))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = text
 
@@ -93,5 +93,5 @@ def _private_folder() -> str:
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     entry = os.lstat(folder)
-    is_own = stat.S_ISDIR(entry.st_mode) and entry.st_uid == os.geteuid() and not entry.st_mode & 0o077
-    return folder if is_own else tempfile.mkdtemp(prefix="ssig-")
+    is_private = stat.S_ISDIR(entry.st_mode) and entry.st_uid == os.geteuid() and not entry.st_mode & 0o077
+    return folder if is_private else tempfile.mkdtemp(prefix="ssig-")

@@ -20,7 +20,7 @@ from ssig.api import attribute
 from ssig.types import Attribution
 
 CAPTUM_STEPS = 50
-MOST = 256
+MAX_STEPS = 256
 
 
 def measure(
@@ -49,7 +49,7 @@ def measure(
         return attribute(case.replica, case.images[:count], case.targets[:count], "ig", **options)
 
     true = explain(compared, rule="midpoint", steps=midpoints).map if compared else None
-    adaptive = explain(images, rule="adaptive", steps=MOST, tolerance=tolerance)
+    adaptive = explain(images, rule="adaptive", steps=MAX_STEPS, tolerance=tolerance)
     spent = round(float(adaptive.gradient_evaluations.double().mean()))
     rules = {
         f"adaptive, tolerance {tolerance:g}": adaptive,
@@ -57,7 +57,7 @@ def measure(
     }
     rows = [_row(name, result, true) for name, result in rules.items()]
     if compared:
-        watched = explain(compared, rule="adaptive", steps=MOST, tolerance=tolerance, map_tolerance=map_tolerance)
+        watched = explain(compared, rule="adaptive", steps=MAX_STEPS, tolerance=tolerance, map_tolerance=map_tolerance)
         rows.insert(1, _row(f"{rows[0]['rule']}, map tolerance {map_tolerance:g}", watched, true))
     return {
         "network": network,

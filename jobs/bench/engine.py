@@ -157,7 +157,7 @@ def ours(replica: Replica, case: Case, method: str, options: Mapping[str, Any]) 
     """Our side: what attributes all images of the case."""
 
     def run() -> Attribution:
-        with _kept_memory():
+        with _replica_memory():
             return attribute(replica, case.images, case.targets, method, baseline=case.baselines, **options)
 
     return run
@@ -166,14 +166,14 @@ def ours(replica: Replica, case: Case, method: str, options: Mapping[str, Any]) 
 def bare(replica: Replica, case: Case, steps: int) -> None:
     """As many gradients of our network at our micro-batch, and nothing else: what no method can be faster than."""
     count = len(case.images) * steps
-    with _kept_memory():
+    with _replica_memory():
         for start in range(0, count, replica.micro_batch):
             rows = torch.arange(start, min(start + replica.micro_batch, count)) % len(case.images)
             replica.evaluate(case.images[rows], case.targets[rows], "logit", SCORE_AND_GRADIENT)
 
 
 @contextmanager
-def _kept_memory() -> Iterator[None]:
+def _replica_memory() -> Iterator[None]:
     """The allocator as a ready replica has it; the peer runs with the allocator as it usually is."""
     keep_memory()
     try:
@@ -210,12 +210,12 @@ def _comparison(peer: str, method: str) -> Comparison:
     if peer not in peers.PEERS:
         raise UsageError("--peer", peer, peers.PEERS)
     if (peer, method) not in COMPARISONS:
-        raise UsageError("--method", method, [name for one, name in COMPARISONS if one == peer])
+        raise UsageError("--method", method, [name for allowed_peer, name in COMPARISONS if allowed_peer == peer])
     return COMPARISONS[peer, method]
 
 
 def _side(name: str, precision: str, setting: str, gradients: int, seconds: Iterable[float]) -> dict[str, Any]:
-    rates = summary(gradients / taken for taken in seconds)
+    rates = summary(gradients / duration for duration in seconds)
     return {"side": name, "precision": precision, "at once": setting, "gradients/s": rates}
 
 

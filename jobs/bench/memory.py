@@ -102,8 +102,8 @@ def _watched(overrides: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         peaks: defaultdict[int | None, int] = defaultdict(int)
         while driver.is_alive():
             for pid in (driver.pid, *(actor["pid"] for actor in _ready(run))):
-                held = memory(pid)
-                peaks[pid] = max(peaks[pid], held.peak if held else 0)
+                usage = memory(pid)
+                peaks[pid] = max(peaks[pid], usage.peak if usage else 0)
             driver.join(POLL_SECONDS)
         if driver.exitcode not in (DONE, FAILED_SAMPLES):
             raise RunError(f"the run ended with exit code {driver.exitcode}")

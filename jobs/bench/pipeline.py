@@ -51,8 +51,8 @@ def measure(
     before: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         # The layout is the driver's choice: a job of one gradient an image tells it, and warms the caches.
-        wanted = {"actors.max": actors or "auto", "actors.num_cpus": threads or "auto"}
-        layout = _job(shards, wanted, images, 1, model, Path(folder) / "first")
+        requested = {"actors.max": actors or "auto", "actors.num_cpus": threads or "auto"}
+        layout = _job(shards, requested, images, 1, model, Path(folder) / "first")
         size, threads = layout["micro_batch"], layout["threads"]
         before = _loops(layout["actors"], threads, size, model)
         same = {"actors.max": layout["actors"], "actors.num_cpus": threads, "actors.micro_batch": size}
@@ -83,10 +83,10 @@ def _job(
     # Units of two images: small enough that actors end together, as they do in a run of many units.
     options = {"metrics": "[]", "dataset.limit": images, "unit_size": 2, **layout}
     command = [str(Path(sys.executable).with_name("ssig")), "attribute"]
-    given = shards or development_shards()
-    if not given:
+    patterns = shards or development_shards()
+    if not patterns:
         raise UsageError("--shards", None, f"shards, or their folder in {DEVELOPMENT_SHARDS}")
-    for shard in given:
+    for shard in patterns:
         command += ["--shards", str(shard)]
     command += ["--model", model, "--method", f"ssig:samples={samples}", "--out", str(run)]
     for name, value in options.items():

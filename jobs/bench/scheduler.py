@@ -93,7 +93,7 @@ def dispatch(actors: int, samples: int, seconds: float, unit_size: int) -> dict[
             started, computed = time.perf_counter(), time.process_time()
             loop.run()
             computed = time.process_time() - computed
-    held = memory()
+    usage = memory()
     best = math.ceil(len(works) / actors) * min(unit_size, samples) * seconds
     makespan = finished.at - started
     return {
@@ -107,7 +107,7 @@ def dispatch(actors: int, samples: int, seconds: float, unit_size: int) -> dict[
         "overhead": makespan / best - 1,
         "driver_cpu_seconds": computed,
         "driver_idle_bytes": idle.resident if idle else None,
-        "driver_peak_bytes": held.peak if held else None,
+        "driver_peak_bytes": usage.peak if usage else None,
     }
 
 

@@ -110,7 +110,7 @@ def attribute(
     """Run a job, or resume one that was stopped."""
     from pipeline.job.configuration import load_job
 
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "dataset.shards": shards,
         "dataset.limit": limit,
         "model.name": model,
@@ -123,7 +123,7 @@ def attribute(
         "output.path": out,
         "seed": seed,
     }
-    overrides = {name: value for name, value in given.items() if value is not None}
+    overrides = {name: value for name, value in values.items() if value is not None}
     typed_options = {name: _OPTIONS[name] for name in overrides}
     overrides |= dict(assignment(text) for text in field or [])
     if job is None:
@@ -211,7 +211,7 @@ def evaluate(
 
     if not metric:
         raise UsageError("--metric", NOTHING, "a metric (type --metric NAME; `ssig metrics` lists them)")
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "metrics": [choice("--metric", text) for text in metric],
         "methods": method,
         "model": model,
@@ -219,10 +219,10 @@ def evaluate(
         "trust": trust,
         **dict(assignment(text) for text in field or []),
     }
-    given = {name: value for name, value in given.items() if value is not None}
+    values = {name: value for name, value in values.items() if value is not None}
     options = {field: f"--{field.rstrip('s')}" for field in ("methods", "metrics", "metric", "model", "name")}
     with named_as_typed(options):
-        job = load_evaluation(given)
+        job = load_evaluation(values)
         from pipeline.driver.added_metrics import add_metrics  # imports torch
 
         with Display() as display:

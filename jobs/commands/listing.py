@@ -48,7 +48,7 @@ def show(listing: Listing, name: str | None, as_json: bool, markdown: bool) -> i
     """
     brought = plugins(listing.kind)
     if name is not None:
-        record = _found(listing.kind, name, brought)
+        record = _record(listing.kind, name, brought)
         chosen, brought = [record], []
     else:
         chosen = list(records(listing.kind).values())
@@ -65,15 +65,15 @@ def show(listing: Listing, name: str | None, as_json: bool, markdown: bool) -> i
     return 0
 
 
-def _found(kind: Kind, name: str, brought: Iterable[Plugin]) -> Record:
-    known = records(kind)
-    if name in known:
-        return known[name]
+def _record(kind: Kind, name: str, brought: Iterable[Plugin]) -> Record:
+    records_by_name = records(kind)
+    if name in records_by_name:
+        return records_by_name[name]
     if FILE.fullmatch(name):
         return imported(kind, name)
-    others = [plugin.name for plugin in brought]
-    if name not in others:
-        raise unknown_entry(kind, name, [*known, *others])
+    plugin_names = [plugin.name for plugin in brought]
+    if name not in plugin_names:
+        raise unknown_entry(kind, name, [*records_by_name, *plugin_names])
     return imported(kind, name)
 
 
@@ -104,10 +104,10 @@ def rewritten(page: str) -> str:
     for listing in (METHODS, METRICS):
         fence = re.compile(rf"(<!-- {listing.kind}s -->\n).*?(<!-- end -->)", re.DOTALL)
         body = table(listing)
-        page = fence.sub(lambda found, body=body: f"{found[1]}{body}\n{found[2]}", page)  # type: ignore[misc]
+        page = fence.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", page)  # type: ignore[misc]
     return re.sub(
         r"(<!-- columns (\w+) -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}{_columns(found[2])}\n{found[3]}",
+        lambda match: f"{match[1]}{_columns(match[2])}\n{match[3]}",
         page,
         flags=re.DOTALL,
     )
@@ -120,23 +120,23 @@ def _columns(name: str) -> str:
 
     maps = attributions_schema((3, 224, 224), "float16", channels=True)
     schema = {"manifest": MANIFEST, "attributions": maps, "metrics": metrics_schema([])}[name]
-    told = descriptions(schema)
+    texts = descriptions(schema)
     lines = [f"| {name} | type | holds |", "| --- | --- | --- |"]
     for field in schema:
         kind = str(field.type).removeprefix("extension<arrow.").split("[")[0].split("<struct")[0]
-        text_of = told[field.name].replace("|", "\\|")
+        text_of = texts[field.name].replace("|", "\\|")
         lines.append(f"| `{field.name}` | {kind} | {text_of} |")
     return "\n".join(lines)
 
 
 def _entry(listing: Listing, record: Record) -> tuple[str, str, Mapping[str, object]]:
-    sentence, *others = listing.columns
-    return record["name"], text(record[sentence]), {column: record[column] for column in others}
+    sentence, *further_columns = listing.columns
+    return record["name"], text(record[sentence]), {column: record[column] for column in further_columns}
 
 
 def _print_whole(record: Record) -> None:
-    told = {key: text(value) for key, value in record.items() if key not in _NO_FACTS}
-    print(record["name"], *(f"  {key}: {value}" for key, value in told.items() if value), sep="\n")
+    facts = {key: text(value) for key, value in record.items() if key not in _NO_FACTS}
+    print(record["name"], *(f"  {key}: {value}" for key, value in facts.items() if value), sep="\n")
     docs = options_of(record)
     if docs:
         print_table(("option", "default", "allowed", ""), [(d.name, text(d.default), d.allowed, d.doc) for d in docs])

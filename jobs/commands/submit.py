@@ -134,12 +134,12 @@ def code_files(job_file: Path) -> list[Path]:
         UsageError: two of them have one name.
     """
     values: dict[str, Any] = yaml12.load(job_file.read_text(encoding="utf-8"), TEXTS)
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for _, file in _named_files(values):
         path = job_file.resolve().parent / Path(file["path"]).expanduser()
-        if found.setdefault(path.name, path) != path:
-            raise UsageError("methods", str(path), f"files of different names; {found[path.name]} has the same")
-    return list(found.values())
+        if paths.setdefault(path.name, path) != path:
+            raise UsageError("methods", str(path), f"files of different names; {paths[path.name]} has the same")
+    return list(paths.values())
 
 
 def _named_files(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], re.Match[str]]]:
@@ -196,9 +196,9 @@ def _connect(address: str, token: str | None) -> JobSubmissionClient:
         with _unset("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
             return JobSubmissionClient(address, headers=headers)
     except AuthenticationError:
-        found = "none" if token is None else "one that the cluster refuses"
+        problem = "none" if token is None else "one that the cluster refuses"
         allowed = "the cluster's, in RAY_AUTH_TOKEN, in a file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
-        raise UsageError("token", found, allowed) from None
+        raise UsageError("token", problem, allowed) from None
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         allowed = f"an address where the dashboard of a Ray cluster answers ({told(error)}){_through_proxy(address)}"
         raise UsageError("--address", address, allowed) from None
@@ -210,8 +210,8 @@ def _through_proxy(address: str) -> str:
     proxy = getproxies().get(url.scheme)
     if proxy is None or url.hostname is None or proxy_bypass(url.hostname):
         return ""
-    name, shown = f"{url.scheme}_proxy", re.sub(r"//[^/@]*@", "//", proxy)
-    return f"; it was asked for through {shown}, which {name} names: no_proxy={url.hostname} asks it directly"
+    name, proxy_url = f"{url.scheme}_proxy", re.sub(r"//[^/@]*@", "//", proxy)
+    return f"; it was asked for through {proxy_url}, which {name} names: no_proxy={url.hostname} asks it directly"
 
 
 @contextmanager

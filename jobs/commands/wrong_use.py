@@ -25,7 +25,7 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            known = [known for known, command in self.commands.items() if not command.hidden]
+            known = [command_name for command_name, command in self.commands.items() if not command.hidden]
             raise UsageError("command", name, f"the commands that `{ctx.command_path} --help` lists", known=known)
         return super().resolve_command(ctx, args)
 
@@ -112,6 +112,6 @@ def _input(error: TyperException) -> object:
 def _allowed(param: Any) -> str:
     descriptor = param.type_descriptor
     kinds = [descriptor.annotation, *typing.get_args(descriptor.annotation)]
-    kind = next((name for name, known in (("int", int), ("float", float), ("bool", bool)) if known in kinds), "str")
+    kind = next((kind.__name__ for kind in (int, float, bool) if kind in kinds), "str")
     info = descriptor.parameter_info
     return in_words([kind], (), info.min, None, info.max)

@@ -43,8 +43,8 @@ class _Path:
     scores: list[float] = field(default_factory=list)
     slopes: list[float] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
-    looked: int = 0  # nodes when the map was last looked at
-    seen: Tensor | None = None  # the integral then
+    last_count: int = 0  # nodes when the map was last looked at
+    last_map: Tensor | None = None  # the integral then
 
     def insert(self, alpha: float, score: float, slope: float, gradient: Tensor) -> None:
         at = bisect(self.alphas, alpha)
@@ -67,10 +67,10 @@ class _Path:
 
     def _settled(self, map_tolerance: float, difference: Tensor) -> bool:
         """Whether the map has changed by no more than the tolerance since there were two thirds of the nodes."""
-        if len(self.alphas) < GROWTH * self.looked:
+        if len(self.alphas) < GROWTH * self.last_count:
             return False
-        before, self.seen, self.looked = self.seen, self.integral() * difference, len(self.alphas)
-        return before is not None and bool((self.seen - before).norm() <= map_tolerance * self.seen.norm())
+        before, self.last_map, self.last_count = self.last_map, self.integral() * difference, len(self.alphas)
+        return before is not None and bool((self.last_map - before).norm() <= map_tolerance * self.last_map.norm())
 
     def integral(self) -> Tensor:
         """`integral of grad f da`, (C, H, W)."""
@@ -112,12 +112,12 @@ def adaptive_path(
             it is not watched.
     """
     paths = [_Path() for _ in range(len(group))]
-    wanted = [[k / INTERVALS for k in range(FEWEST)] for _ in paths]
+    pending = [[k / INTERVALS for k in range(FEWEST)] for _ in paths]
     difference = group.difference
-    while any(wanted):
+    while any(pending):
         # A node an image at a time, whatever the budget, so that an image's nodes do not depend on its batch.
-        owners = [image for image, alphas in enumerate(wanted) if alphas]
-        alphas = [wanted[image].pop(0) for image in owners]
+        owners = [image for image, alphas in enumerate(pending) if alphas]
+        alphas = [pending[image].pop(0) for image in owners]
         index = torch.tensor(owners)
         position = group.images.new_tensor(alphas).view(-1, 1, 1, 1)
         moved = difference[index]
@@ -128,9 +128,9 @@ def adaptive_path(
         for image, alpha, score, slope, gradient in zip(owners, alphas, scores, slopes, gradients, strict=True):
             path = paths[image]
             path.insert(alpha, score, slope, gradient)
-            if not wanted[image] and len(path.alphas) < most:
+            if not pending[image] and len(path.alphas) < most:
                 following = path.next(tolerance, map_tolerance, difference[image])
-                wanted[image] = [] if following is None else [following]
+                pending[image] = [] if following is None else [following]
     ends = (group.images.new_tensor([path.scores[end] for path in paths]) for end in (-1, 0))
     score, baseline_score = ends
     return attribution(

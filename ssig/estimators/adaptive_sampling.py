@@ -102,8 +102,8 @@ def _next_check(count: int) -> int:
 
 def _enough(so_far: Attribution, halves: Jackknife, criterion: str, tolerance: float) -> Tensor:
     """(B,) bool, whose error is met; and whose map is not finite, which more samples do not change."""
-    met = _errors(so_far, halves, criterion) <= tolerance
-    return met | ~so_far.map.flatten(1).isfinite().all(dim=1).to(met.device)
+    is_met = _errors(so_far, halves, criterion) <= tolerance
+    return is_met | ~so_far.map.flatten(1).isfinite().all(dim=1).to(is_met.device)
 
 
 def _errors(so_far: Attribution, halves: Jackknife, criterion: str) -> Tensor:

@@ -35,7 +35,7 @@ class CommonOptions:
     regions: str = option("none", "the map's mean over each segment of the image", choices=REGIONS)
 
 
-def known_sampler(name: str) -> tuple[str, ...] | None:
+def check_sampler(name: str) -> tuple[str, ...] | None:
     """The names of the samplers if `name` is none, else None."""
     return None if sampler(name) else SAMPLER_NAMES
 
@@ -87,7 +87,7 @@ def integrand_option(default: str) -> str:
 
 
 def sampler_option(default: str) -> str:
-    value: str = option(default, "the sample distribution", check=known_sampler)
+    value: str = option(default, "the sample distribution", check=check_sampler)
     return value
 
 

@@ -36,7 +36,7 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
     error = error_of(sampler, integrand_name, readout_name)
     # `x - x'` is the same for all samples: where no sample is looked at by itself, the sum is multiplied by it once.
     factored = integrand_name == "gradient" and isinstance(error, NoError)
-    of_one = "sum" if readout_name == "sum-abs" and integrand_name in NONNEGATIVE else readout_name
+    sample_readout = "sum" if readout_name == "sum-abs" and integrand_name in NONNEGATIVE else readout_name
     for first in range(0, samples, group.budget):
         drawn = range(first, min(first + group.budget, samples))
         points = [sampler.point(group, k, samples) for k in drawn]
@@ -51,7 +51,7 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
             values = integrand(integrand_name, gradient, point, group.images, group.baselines)
             total.add(sampler.weight(k, samples), values)
             if not isinstance(error, NoError):
-                error.add(k, values, readout(of_one, values))
+                error.add(k, values, readout(sample_readout, values))
     return attribution(
         total.result() * group.difference if factored else total.result(),
         readout_name,

@@ -192,8 +192,8 @@ class Jackknife:
         total, count = self._sum(range(GROUPS)), sum(self.counts)
         crossed = WeightedSum()
         for group in self._filled:
-            mine = self.groups[group].result()
-            crossed.add(1 / count, self.aligned(mine, total - mine))
+            group_sum = self.groups[group].result()
+            crossed.add(1 / count, self.aligned(group_sum, total - group_sum))
         return self.mapping(total / count) - crossed.result()
 
     @property
@@ -208,9 +208,11 @@ class Jackknife:
         return total.result()
 
 
-def correlation(one: Tensor, other: Tensor) -> Tensor:
+def correlation(first: Tensor, second: Tensor) -> Tensor:
     """(B,) float64, Pearson's correlation of maps (B, H, W); 0 where one is constant, 1 where both are."""
-    first, second = (maps.double().flatten(1) - maps.double().mean(dim=(-2, -1)).unsqueeze(1) for maps in (one, other))
+    first, second = (
+        maps.double().flatten(1) - maps.double().mean(dim=(-2, -1)).unsqueeze(1) for maps in (first, second)
+    )
     scale = first.norm(dim=1) * second.norm(dim=1)
     both = (first.norm(dim=1) == 0) & (second.norm(dim=1) == 0)
     coefficient = (first * second).sum(dim=1) / scale.clamp_min(_TINY)
@@ -225,7 +227,7 @@ def stepped_up(halves: Tensor) -> Tensor:
 def jackknife_error(whole: Tensor, without: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     """Standard error of `whole`, made of all samples, from what is made without each group of `counts` samples."""
     ratios = [sum(counts) / count for count in counts]
-    pseudo = [ratio * whole - (ratio - 1) * other for ratio, other in zip(ratios, without, strict=True)]
+    pseudo = [ratio * whole - (ratio - 1) * estimate for ratio, estimate in zip(ratios, without, strict=True)]
     centre = torch.stack([value / ratio for ratio, value in zip(ratios, pseudo, strict=True)]).sum(dim=0)
     squares = [(value - centre).square() / (ratio - 1) for ratio, value in zip(ratios, pseudo, strict=True)]
     return torch.stack(squares).mean(dim=0).sqrt()

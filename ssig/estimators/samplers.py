@@ -151,8 +151,8 @@ class Frequency(_EqualWeights):
         size = (int(group.images.shape[-2]), int(group.images.shape[-1]))
         masks = [self._mask(s.generator(k), stratum(k, samples), size) for s in group.streams]
         coefficients = torch.fft.rfft2(group.difference) * to_device(masks, group.images).unsqueeze(1)
-        kept: Tensor = torch.fft.irfft2(coefficients, s=size)
-        return group.baselines + kept
+        masked: Tensor = torch.fft.irfft2(coefficients, s=size)
+        return group.baselines + masked
 
     def _mask(self, generator: np.random.Generator, rho: float, size: tuple[int, int]) -> np.ndarray:
         radii = frequency_radii(size)
@@ -162,8 +162,8 @@ class Frequency(_EqualWeights):
             below: np.ndarray = (radii <= cutoff).astype(np.float32)
             return below
         if self.spectrum == "rings":
-            kept = generator.random(RINGS, dtype=np.float32) < rho
-            ringed: np.ndarray = kept[rings(radii)].astype(np.float32)
+            chosen_rings = generator.random(RINGS, dtype=np.float32) < rho
+            ringed: np.ndarray = chosen_rings[rings(radii)].astype(np.float32)
             return ringed
         draws = generator.random(radii.shape, dtype=np.float32)
         mask = draws if self.spectrum == "gains" else (draws < rho).astype(np.float32)

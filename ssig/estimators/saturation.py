@@ -147,6 +147,6 @@ def _limits(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, 
     if func is F.relu6:
         return 0.0, 6.0
     if func is F.hardtanh:
-        given = {**dict(zip(("input", "min_val", "max_val"), args, strict=False)), **kwargs}
-        return float(given.get("min_val", -1.0)), float(given.get("max_val", 1.0))
+        arguments = {**dict(zip(("input", "min_val", "max_val"), args, strict=False)), **kwargs}
+        return float(arguments.get("min_val", -1.0)), float(arguments.get("max_val", 1.0))
     return None

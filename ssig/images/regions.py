@@ -36,19 +36,19 @@ def remembered(segment: Callable[..., Labels]) -> Callable[..., Labels]:
 
     @wraps(segment)
     def recalled(image: Image, *parameters: Hashable) -> Labels:
-        known = _known(content_key(image))
+        labels_by_call = _labels_by_call(content_key(image))
         call = (segment.__name__, *parameters)
-        if call not in known:
+        if call not in labels_by_call:
             labels = segment(image, *parameters)
             labels.flags.writeable = False
-            known[call] = labels
-        return known[call]
+            labels_by_call[call] = labels
+        return labels_by_call[call]
 
     return recalled
 
 
 @lru_cache(REMEMBERED)
-def _known(content: str) -> dict[Hashable, Labels]:
+def _labels_by_call(content: str) -> dict[Hashable, Labels]:
     """What is known of an image."""
     return {}
 

@@ -51,14 +51,14 @@ class AdversarialOptions(CommonOptions):
 def agi(group: Group, options: AdversarialOptions) -> Steps:
     group, logits = yield from _logits(group)
     scores = yield from endpoints(group)
-    others = [
+    other_classes = [
         [c for c in spaced_classes(logits.shape[1], options.classes, whole=options.compat) if c != target]
         for target in _targets(group)
     ]
     values = torch.zeros_like(group.images)
     evaluations = torch.zeros(len(group), dtype=torch.int64)
-    for first in range(0, max(map(len, others)), group.budget):
-        pairs = [(image, c) for image, all_c in enumerate(others) for c in all_c[first : first + group.budget]]
+    for first in range(0, max(map(len, other_classes)), group.budget):
+        pairs = [(image, c) for image, all_c in enumerate(other_classes) for c in all_c[first : first + group.budget]]
         owners, classes = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).unbind(dim=1)
         ways, spent = yield from adversarial_ways(group, owners, classes, options)
         # In a fixed order, so that an image's sum does not depend on its batch.
@@ -75,10 +75,10 @@ def agi(group: Group, options: AdversarialOptions) -> Steps:
     )
 
 
-def spaced_classes(number: int, wanted: int, *, whole: bool = False) -> list[int]:
-    """`wanted` of `number` classes at equal distances, from 0 on; with `whole` all of the authors' range."""
-    spaced = list(range(0, number - 1, max(1, number // wanted)))
-    return spaced if whole else spaced[:wanted]
+def spaced_classes(number: int, count: int, *, whole: bool = False) -> list[int]:
+    """`count` of `number` classes at equal distances, from 0 on; with `whole` all of the authors' range."""
+    spaced = list(range(0, number - 1, max(1, number // count)))
+    return spaced if whole else spaced[:count]
 
 
 def adversarial_ways(
@@ -99,9 +99,9 @@ def adversarial_ways(
         response = yield Request(points[going], owners[going], targets=classes[going], want=LOGITS_AND_GRADIENT)
         spent[going] += 1
         logits = logits_of(response)
-        wanted = logits.gather(1, classes[going].to(logits.device).unsqueeze(1)).squeeze(1)
+        class_logits = logits.gather(1, classes[going].to(logits.device).unsqueeze(1)).squeeze(1)
         # Not a number is not the likeliest.
-        ahead = (wanted != logits.amax(dim=1)).cpu()
+        ahead = (class_logits != logits.amax(dim=1)).cpu()
         going = going[ahead]
         if len(going) == 0:
             break

@@ -66,8 +66,8 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
         drawn = range(first, min(first + group.budget, options.steps))
         points = [group.baselines + positions[:, k].view(-1, 1, 1, 1) * group.difference for k in drawn]
         response = yield Request(torch.cat(points), group.owners(len(drawn)))
-        gradients, found = (part.chunk(len(drawn)) for part in (gradients_of(response), scores_of(response)))
-        for k, gradient, score in zip(drawn, gradients, found, strict=True):
+        gradients, point_scores = (part.chunk(len(drawn)) for part in (gradients_of(response), scores_of(response)))
+        for k, gradient, score in zip(drawn, gradients, point_scores, strict=True):
             total.addcmul_(gradient, ((score - before) * weights[:, k]).view(-1, 1, 1, 1))
             before = score
     return attribution(
@@ -82,11 +82,11 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
 
 def first_pass(group: Group, ends: Tensor, intervals: int) -> Generator[Request, Response, Floats]:
     """Scores at `k / N`, k = 0 .. N, (B, N + 1) float64; `ends` (B,) are those of the images."""
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     for request in straight_path(group, intervals, want=SCORE):
         response = yield request
-        found += scores_of(response).chunk(len(request.points) // len(group))
-    return torch.stack([*found, ends], dim=1).double().cpu().numpy()
+        parts += scores_of(response).chunk(len(request.points) // len(group))
+    return torch.stack([*parts, ends], dim=1).double().cpu().numpy()
 
 
 def placement(rising: Floats, steps: int, *, compat: bool = False) -> tuple[Floats, Floats]:

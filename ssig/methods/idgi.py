@@ -53,7 +53,7 @@ def idgi_ig(group: Group, options: LineOptions) -> Steps:
     return (
         yield from idgi(
             group,
-            lambda known: [straight_path(known, options.steps)],
+            lambda scored: [straight_path(scored, options.steps)],
             readout_name=options.readout,
             evaluations=options.steps,
         )
@@ -65,7 +65,7 @@ def idgi_guided(group: Group, options: GuidedOptions) -> Steps:
     return (
         yield from idgi(
             group,
-            lambda known: [guided_ig(known, options)],
+            lambda scored: [guided_ig(scored, options)],
             readout_name=options.readout,
             evaluations=options.steps,
         )
@@ -77,7 +77,7 @@ def idgi_ssig_path(group: Group, options: PathOptions) -> Steps:
     return (
         yield from idgi(
             group,
-            lambda known: [onset_path(known, number, steps, options.width) for number in range(options.paths)],
+            lambda scored: [onset_path(scored, number, steps, options.width) for number in range(options.paths)],
             readout_name=options.readout,
             evaluations=options.samples,
         )
@@ -119,8 +119,8 @@ def idgi_along(group: Group, path: Path, score: Tensor) -> Generator[Request, Re
     values, shares = torch.zeros_like(group.images), torch.zeros_like(group.images)
     left, before = group.images, score
 
-    def add(point: Tensor, here: Tensor) -> None:
-        change = torch.where(differs(point, left), here - before, 0)
+    def add(point: Tensor, reached_score: Tensor) -> None:
+        change = torch.where(differs(point, left), reached_score - before, 0)
         values.addcmul_(shares, change.view(-1, 1, 1, 1))
 
     request: Request | None = next(path)
@@ -128,9 +128,9 @@ def idgi_along(group: Group, path: Path, score: Tensor) -> Generator[Request, Re
         response = yield request
         steps = len(request.points) // len(group)
         reached = (request.points.to(values), gradients_of(response), scores_of(response))
-        for point, gradient, here in zip(*(tensor.chunk(steps) for tensor in reached), strict=True):
-            add(point, here)
-            left, before, shares = point, here, squared_shares(gradient)
+        for point, gradient, reached_score in zip(*(tensor.chunk(steps) for tensor in reached), strict=True):
+            add(point, reached_score)
+            left, before, shares = point, reached_score, squared_shares(gradient)
         request = _next(path, response)
     add(group.images, score)
     return values

@@ -90,15 +90,19 @@ def counterparts(group: Group, pool: References, paths: int) -> Tensor:
     """
     if group.targets is None:
         raise RuntimeError("a group whose method draws images of other classes must know its targets")
-    taken_for = pool.logits.argmax(dim=1).cpu()
+    predicted = pool.logits.argmax(dim=1).cpu()
     count = min(paths, len(pool))
     rows = []
     for image, stream, target in zip(group.images, group.streams, group.targets, strict=True):
         order = torch.from_numpy(stream.generator(0).permutation(len(pool)))
-        own = is_image(pool, image)[order]
-        same = taken_for[order] == target
-        others = order if own.all() else torch.cat([order[~same & ~own], order[same & ~own]])
-        rows.append(others.repeat(-(-count // len(others)))[:count])
+        same_image = is_image(pool, image)[order]
+        same_class = predicted[order] == target
+        candidates = (
+            order
+            if same_image.all()
+            else torch.cat([order[~same_class & ~same_image], order[same_class & ~same_image]])
+        )
+        rows.append(candidates.repeat(-(-count // len(candidates)))[:count])
     return torch.stack(rows)
 
 

@@ -89,15 +89,15 @@ class SpectralPath:
 def spectral_ig(group: Group, options: SpectralOptions) -> Steps:
     scores = yield from endpoints(group)
     path = SpectralPath.of(group.difference, options.overlap, options.gate)
-    here = path.at(0.0)
+    position = path.at(0.0)
     total = torch.zeros_like(group.images)
     for first in range(0, options.steps, group.budget):
         points, moves = [], []
         for k in range(first, min(first + group.budget, options.steps)):
             following = path.at((k + 1) / options.steps)
-            points.append(group.baselines + here.to(group.images))
-            moves.append((following - here).to(group.images))
-            here = following
+            points.append(group.baselines + position.to(group.images))
+            moves.append((following - position).to(group.images))
+            position = following
         response = yield Request(torch.cat(points), group.owners(len(points)))
         for move, gradient in zip(moves, gradients_of(response).chunk(len(moves)), strict=True):
             total.addcmul_(move, gradient)

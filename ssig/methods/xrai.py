@@ -44,21 +44,21 @@ SCALES = (50.0, 100.0, 150.0, 250.0, 500.0, 1200.0)
 RADIUS = 5
 FEWEST = 50
 
-ONE = "one"
-BASELINES = {"black-white": 2, "extremes": 2, ONE: 1}
+SINGLE = "one"
+BASELINES = {"black-white": 2, "extremes": 2, SINGLE: 1}
 MAX = "max"
 
 
-def known_base(name: str) -> list[str] | None:
+def check_base(name: str) -> list[str] | None:
     """The methods whose map can grow if `name` is none of them, else None."""
-    allowed = [known for known in METHODS.names() if known != NAME]
+    allowed = [method for method in METHODS.names() if method != NAME]
     return None if name in allowed else allowed
 
 
 @dataclass(frozen=True)
 class XraiOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
-    base: str = option("ig", "the method whose map grows", check=known_base)
+    base: str = option("ig", "the method whose map grows", check=check_base)
     base_preset: str | None = option(None, "a preset of its other options; by default its defaults")
     base_readout: str = option(MAX, "channels of its values to the map that grows", choices=(MAX, *READOUTS))
     baselines: str = option(
@@ -82,23 +82,23 @@ class XraiOptions(CommonOptions):
     def used_baselines(self) -> str:
         """`baselines`, or one of them where the map is the same from any."""
         spec = METHODS[self.base]
-        return self.baselines if spec.baseline(spec.parse(self.given_options)) else ONE
+        return self.baselines if spec.baseline(spec.parse(self.preset_option)) else SINGLE
 
     @property
-    def given_options(self) -> dict[str, str]:
+    def preset_option(self) -> dict[str, str]:
         return {} if self.base_preset is None else {"preset": self.base_preset}
 
     def base_options(self) -> Any:
         """The options of the base method for one run."""
-        spec, given = METHODS[self.base], self.given_options
+        spec, preset = METHODS[self.base], self.preset_option
         evaluations = self.samples // self.runs
         for field in dataclasses.fields(spec.options):
             if field.name in ("samples", "steps"):
-                options = spec.parse({**given, field.name: evaluations})
+                options = spec.parse({**preset, field.name: evaluations})
                 # Of some methods they are the steps on each of several paths.
                 if spec.evaluations(options) == evaluations:
                     return options
-        return spec.parse(given)
+        return spec.parse(preset)
 
 
 def xrai(group: Group, options: XraiOptions) -> Steps:
@@ -111,9 +111,9 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
     group = dataclasses.replace(group, scores=scores[0], baseline_scores=scores[1])
     spec, base_options = METHODS[options.base], options.base_options()
     parts: list[Attribution] = []
-    for one in groups_of(group, options.used_baselines):
-        steps = spec.run(one, base_options)
-        parts.append((yield from steps if one is group else _unshared(steps)))
+    for part_group in groups_of(group, options.used_baselines):
+        steps = spec.run(part_group, base_options)
+        parts.append((yield from steps if part_group is group else _unshared(steps)))
     base = torch.stack([part.values for part in parts]).mean(dim=0)
     flat = base.amax(dim=1) if options.base_readout == MAX else readout(options.base_readout, base)
     pairs = zip(flat.double().cpu().numpy(), segmented, strict=True)
@@ -130,7 +130,7 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
 
 def groups_of(group: Group, kind: str) -> list[Group]:
     """The group with each of the baselines of a kind of `BASELINES`."""
-    if kind == ONE:
+    if kind == SINGLE:
         return [group]
     images = group.images
     ends = [torch.zeros_like(images), torch.ones_like(images)]
@@ -201,7 +201,7 @@ def grown(values: NDArray[np.float64], masks: csr_array) -> NDArray[np.float64]:
 def depends_on_baseline(options: XraiOptions) -> bool:
     """Whether the base method starts from `baseline`."""
     base = METHODS[options.base]
-    return options.baselines == ONE and base.baseline(base.parse(options.given_options))
+    return options.baselines == SINGLE and base.baseline(base.parse(options.preset_option))
 
 
 METHODS.add(

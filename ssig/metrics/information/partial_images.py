@@ -181,12 +181,12 @@ def _remembered(
     Metrics that keep different images, as `aic` and `sic` do, find here what another has evaluated.
     """
     once = evaluation.of_images if stage in WHATEVER_THE_MAP else evaluation.shared
-    known: dict[int, np.ndarray] = once(("partial images", stage, options.key), dict)
-    missing = [row for row in rows if row not in known]
+    values_by_row: dict[int, np.ndarray] = once(("partial images", stage, options.key), dict)
+    missing = [row for row in rows if row not in values_by_row]
     every_mask = (mask for row in missing for mask in masks(row))
-    found = _evaluated(evaluation, options, np.repeat(missing, count).astype(np.int64), every_mask)
-    known.update(zip(missing, found.reshape(-1, count, len(Partial._fields)), strict=True))
-    values = np.array([known[row] for row in rows]).reshape(-1, count, len(Partial._fields))
+    evaluated = _evaluated(evaluation, options, np.repeat(missing, count).astype(np.int64), every_mask)
+    values_by_row.update(zip(missing, evaluated.reshape(-1, count, len(Partial._fields)), strict=True))
+    values = np.array([values_by_row[row] for row in rows]).reshape(-1, count, len(Partial._fields))
     return Partial(*np.moveaxis(values, -1, 0))
 
 
@@ -202,13 +202,13 @@ def _evaluated(
 
     results, parts = in_order(reveal, tasks()), [np.empty((0, len(Partial._fields)))]
     for start in range(0, len(rows), evaluation.batch):
-        some = rows[start : start + evaluation.batch]
-        partial, sizes = zip(*islice(results, len(some)), strict=True)
-        parts.append(_asked(evaluation, options, some, np.stack(partial), sizes))
+        batch_rows = rows[start : start + evaluation.batch]
+        partial, sizes = zip(*islice(results, len(batch_rows)), strict=True)
+        parts.append(_evaluated_batch(evaluation, options, batch_rows, np.stack(partial), sizes))
     return np.concatenate(parts)
 
 
-def _asked(
+def _evaluated_batch(
     evaluation: Evaluation, options: PartialOptions, rows: np.ndarray, partial: np.ndarray, sizes: tuple[int, ...]
 ) -> np.ndarray:
     """(n, 3) float64, the fields of `Partial` of partial images (n, H, W, C) of the images `rows`."""

@@ -50,11 +50,11 @@ def in_order(
         UsageError: SSIG_METRIC_PROCESSES is no number.
         BrokenProcessPool: a worker died; the next call starts new ones.
     """
-    count = processes_wanted() if processes is None else processes
+    count = configured_processes() if processes is None else processes
     return _on_workers(function, tasks, count) if count else starmap(function, tasks)
 
 
-def processes_wanted() -> int:
+def configured_processes() -> int:
     """What SSIG_METRIC_PROCESSES says.
 
     Raises:

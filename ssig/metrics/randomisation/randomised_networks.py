@@ -46,9 +46,9 @@ class Randomised:
         tensors = chain(self.trained.parameters(), self.trained.buffers())
         mixed = copy.deepcopy(self.trained, {id(tensor): tensor for tensor in tensors})
         for name in names:
-            layer, other = mixed.get_submodule(name), self.random.get_submodule(name)
-            layer._parameters.update(other._parameters)
-            layer._buffers.update(other._buffers)
+            layer, random_layer = mixed.get_submodule(name), self.random.get_submodule(name)
+            layer._parameters.update(random_layer._parameters)
+            layer._buffers.update(random_layer._buffers)
         return mixed
 
 
@@ -108,5 +108,5 @@ def _randomised(explainer: Explainer, seed: int) -> Randomised | str:
 
 def _initialise(module: Any) -> Callable[[], None] | None:
     """The module's own initialisation; attention keeps it under a private name."""
-    found = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-    return found if callable(found) else None
+    initialise = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+    return initialise if callable(initialise) else None

@@ -37,9 +37,9 @@ def assemble(
             reasons[row].setdefault(column, NOT_FINITE)
 
     def without_excluded(column: str, values: np.ndarray) -> np.ndarray:
-        kept = np.array(values, dtype=np.float64)
-        kept[[row for row, reason in enumerate(reasons) if column in reason]] = np.nan
-        return kept
+        masked = np.array(values, dtype=np.float64)
+        masked[[row for row, reason in enumerate(reasons) if column in reason]] = np.nan
+        return masked
 
     return MetricResult(
         columns={column: without_excluded(column, values) for column, values in columns.items()},
