@@ -96,9 +96,11 @@ class UsageError(SsigError, ValueError):
         )
         near = nearest(found if unknown is None else unknown, names if known is None else known)
         self.nearest = near[0] if near else None
-        problem = f"found {_shown(found)}"
+        shown = _shown(found)
+        problem = f"found {shown}"
         if unknown is not None:
-            problem = f"{owner} has no {kind} {unknown!r}" if owner else f"there is no {kind} {unknown!r}"
+            missing = f"{owner} has no" if owner else "there is no"
+            problem = f"{missing} {kind} {unknown!r} (value: {shown})"
         suggestion = f"did you mean {self.nearest}? " if near else ""
         super().__init__(f"{field}: {problem}; {suggestion}allowed: {self.allowed}")
 

@@ -1,10 +1,10 @@
-"""How many gradients integrated gradients needs for equal completeness: our adaptive rule against Captum's default.
+"""How many gradients integrated gradients needs for equal completeness: the adaptive rule and Captum's default.
 
     residual = |sum(values) - (f(x) - f(x'))| / |f(x) - f(x')|,   the median over the images
 
 Captum's default rule is Gauss-Legendre. It is measured at its default number of steps and at twice as many gradients
-as the adaptive rule took on average: where its residual is still larger there, ours needs less than half. Completeness
-is not accuracy, so for some of the images the maps of each rule are compared with the map of many midpoints.
+as the adaptive rule took on average: if its residual is still larger there, the adaptive rule needs less than half.
+Completeness is not accuracy, so for some images the maps of each rule are compared with the map of many midpoints.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def measure(
     Args:
         network: one of `jobs.bench.networks.NETWORKS`.
         images: how many.
-        tolerance: of the adaptive rule.
-        map_tolerance: of the adaptive rule that watches the map too, for the images whose maps are compared.
+        tolerance: tolerance of the adaptive rule.
+        map_tolerance: map tolerance of a second adaptive rule, for the images whose maps are compared.
         compared: how many of the images have their maps compared.
-        midpoints: of the maps that they are compared with.
+        midpoints: number of midpoints of the maps to compare with.
         shards: where the images come from.
     """
     case = ready_case(network, images, shards or ())

@@ -1,6 +1,6 @@
-"""What the report's statistics claim where the truth is known: coverage of intervals, and claims about equal methods.
+"""Simulations with a known truth for the report's statistics: coverage of intervals, claims about equal methods.
 
-    coverage       of 95 % intervals of a mean: how many of many samples' intervals hold it
+    coverage       share of 95 % intervals that contain the true mean, over many samples
     false claims   two methods that are exchangeable, one column: how often one is called better
     reports        exchangeable methods, many columns: how many reports name a leader, how many call a method better or
                    worse than the reference, and how many such verdicts a report has on average
@@ -52,7 +52,7 @@ REPORTS = (
 
 @dataclass(frozen=True)
 class Law:
-    """Numbers made of standard normal ones, and their mean; `share`: they are 0 or 1."""
+    """A law: makes numbers from standard normal ones. `mean` is its mean; `share`: its numbers are 0 or 1."""
 
     make: Callable[[np.ndarray], np.ndarray]
     mean: float
@@ -94,10 +94,10 @@ def measure(samples: int = 10_000, reports: int = 2000, seed: int = 0, table: bo
     """The three tables.
 
     Args:
-        samples: of each law and number of images.
-        reports: of each kind; a tenth of them where there are many methods.
-        seed: of all random numbers.
-        table: in place of the three, the coverage by skewness that `pipeline.report.coverage` keeps.
+        samples: number of samples for each law and number of images.
+        reports: number of reports of each kind; a tenth if there are many methods.
+        seed: random seed.
+        table: return the coverage by skewness that `pipeline.report.coverage` stores, in place of the three tables.
     """
     settings = {"samples": samples, "reports": reports, "seed": seed, "machine": machine()}
     if table:
@@ -243,7 +243,7 @@ def _claims_before(values: np.ndarray, seed: int) -> tuple[bool, int]:
 
 
 def _claims_after(values: np.ndarray, share: bool) -> tuple[bool, int]:
-    """Whether anybody leads any column, and how many verdicts about the first method there are, Holm for each."""
+    """Whether any column has a leader, and how many verdicts the first method gets, with Holm's correction."""
     leads = [lead(values[:, :, column], 1, share) for column in range(values.shape[2])]
     led = holm(np.array([column_lead.p for column_lead in leads])) <= ALPHA
     verdicts = holm(np.array([column_lead.pairs.p[1:, 0] for column_lead in leads])) <= ALPHA

@@ -1,9 +1,9 @@
-"""AIC and SIC of one map: ours against PAIR's `saliency.metrics.pic`, from the same image, random pixels and network.
+"""AIC and SIC of one map: ssig and PAIR's `saliency.metrics.pic`, on the same image, random pixels and network.
 
     ratio of a round = seconds of PAIR / seconds of ssig, in that round, in one thread
 
-PAIR has a call for each of the two curves. Ours shares the images, their sizes and the network's answers between them,
-triangulates once for all channels, and asks the network in batches. Both ask the plain network in float32.
+PAIR has a call for each of the two curves. ssig shares the images, their sizes and the network's outputs between them,
+triangulates once for all channels, and evaluates the network in batches. Both use the plain network in float32.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ssig.types import Evaluation, evaluation_of
 
 CURVES = ("aic", "sic")
 RANDOM = 0.01
-LEAST = 0.5  # probability of an image that is kept, as in PAIR's notebook
+LEAST = 0.5  # lowest probability of an image that is measured, as in PAIR's notebook
 PROTOCOL = {"preset": "pair", "random_fraction": RANDOM, "min_probability": LEAST}
 TOLERANCE = 2e-3
-STEPS = 8  # of the integrated gradients whose magnitude is the map
-SPREAD = "min - median - max over the rounds; ratio: PAIR's seconds over ours in the same round"
+STEPS = 8  # steps of integrated gradients; the map is their magnitude
+SPREAD = "min - median - max over the rounds; ratio: PAIR's seconds over ssig's in the same round"
 
 Areas = dict[str, float]
 
@@ -96,14 +96,14 @@ def evaluation(case: Case, maps: Tensor) -> Evaluation:
 
 
 def ours(batch: Evaluation) -> Areas:
-    """Our areas of a batch of one image; NaN for a curve that it does not have."""
+    """ssig's areas for a batch of one image; NaN for a curve that the image does not have."""
     fresh = batch.changed()
     results = {name: METRICS[name].compute(fresh, METRICS[name].parse(PROTOCOL)) for name in CURVES}
     return {name: float(result.columns[f"{name}_abs"][0]) for name, result in results.items()}
 
 
 def theirs(network: nn.Module, batch: Evaluation) -> Areas:
-    """PAIR's areas of a batch of one image; NaN for a curve that it refuses."""
+    """PAIR's areas for a batch of one image; NaN for a curve that it refuses."""
     target = int(batch.targets[0])
 
     def logits(images: np.ndarray) -> Tensor:

@@ -133,7 +133,7 @@ def attribute(
 
 
 def _require_options(overrides: Mapping[str, Any]) -> None:
-    """Refuses a job without a file that lacks what every job needs."""
+    """Refuses options without a job file that lack a required field."""
     for field, allowed in (
         ("dataset.shards", "shards with images (type --shards PATTERN, or name a job file)"),
         ("output.path", "a folder for the results (type --out FOLDER, or name a job file)"),
@@ -143,7 +143,7 @@ def _require_options(overrides: Mapping[str, Any]) -> None:
 
 
 def _kinds(overrides: Mapping[str, Any], job: Path | None) -> dict[str, str]:
-    """The options that give methods and metrics, whose errors name `method` or `metric`, where no file gives them."""
+    """field -> option, to name options in errors. Fields `method` and `metric` count if no file gives them."""
     return {kind: f"--{kind}" for kind in ("method", "metric") if job is None or f"{kind}s" in overrides}
 
 
@@ -161,7 +161,7 @@ def _attribute(job: Job, *, retry_failed: bool = False) -> int:
 
 
 def _conclude(summary: Summary) -> int:
-    """Tells how a job ended, and gives the exit code."""
+    """Prints how a job ended and returns the exit code."""
     print(f"{summary.units_to_do} units to do, {summary.units_done} done")
     for label, statuses in summary.statuses.items():
         print(f"  {label}: {summary.expected} samples expected, {counts(statuses)}")

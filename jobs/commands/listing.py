@@ -17,17 +17,17 @@ from ssig.errors import unknown_entry
 from ssig.registry.catalogue import METHOD, METRIC, Plugin, Record, imported, options_of, plugins, records
 from ssig.registry.sources import FILE, Kind
 
-# What a record holds beside the facts.
+# Keys of a record that are not facts.
 _NO_FACTS = ("name", "options", "presets", "control")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a listing shows of the records of a kind.
+    """What a listing shows.
 
     Attributes:
         kind: method or metric.
-        columns: the facts that a table shows, the sentence that says what the entry is first.
+        columns: the facts that a table shows. The first is the sentence that says what the entry is.
     """
 
     kind: Kind
@@ -41,47 +41,47 @@ METRICS = Listing(METRIC, ("definition", "family", "better", "range", "forwards"
 def show(listing: Listing, name: str | None, as_json: bool, markdown: bool) -> int:
     """Prints a listing, or one entry of it with its options.
 
-    What other packages bring is listed by name; it is imported only when it is asked for by its name.
+    Plug-ins of other packages are listed by name. They are imported only to show one of them.
 
     Raises:
         UsageError: there is no entry of that name.
     """
-    brought = plugins(listing.kind)
+    listed_plugins = plugins(listing.kind)
     if name is not None:
-        record = _record(listing.kind, name, brought)
-        chosen, brought = [record], []
+        record = _record(listing.kind, name, listed_plugins)
+        chosen, listed_plugins = [record], []
     else:
         chosen = list(records(listing.kind).values())
     if as_json:
-        return print_json([*chosen, *(_plugin_record(plugin) for plugin in brought if plugin.problem is None)])
+        return print_json([*chosen, *(_plugin_record(plugin) for plugin in listed_plugins if plugin.problem is None)])
     if markdown:
         print(table(listing, chosen))
     elif name is not None:
         _print_whole(chosen[0])
     else:
         print_entries(_entry(listing, record) for record in chosen)
-        for plugin in brought:
+        for plugin in listed_plugins:
             print(_line(listing.kind, plugin))
     return 0
 
 
-def _record(kind: Kind, name: str, brought: Iterable[Plugin]) -> Record:
+def _record(kind: Kind, name: str, listed_plugins: Iterable[Plugin]) -> Record:
     records_by_name = records(kind)
     if name in records_by_name:
         return records_by_name[name]
     if FILE.fullmatch(name):
         return imported(kind, name)
-    plugin_names = [plugin.name for plugin in brought]
+    plugin_names = [plugin.name for plugin in listed_plugins]
     if name not in plugin_names:
         raise unknown_entry(kind, name, [*records_by_name, *plugin_names])
     return imported(kind, name)
 
 
 def _line(kind: Kind, plugin: Plugin) -> str:
-    whose = f"{plugin.package} {plugin.version}".rstrip()
+    origin = f"{plugin.package} {plugin.version}".rstrip()
     if plugin.problem is not None:
-        return f"{plugin.name} (from {whose}) cannot be used: {plugin.problem}".lstrip()
-    return f"{plugin.name} (from {whose}): `ssig {kind}s {plugin.name}` shows its options"
+        return f"{plugin.name} (from {origin}) cannot be used: {plugin.problem}".lstrip()
+    return f"{plugin.name} (from {origin}): `ssig {kind}s {plugin.name}` shows its options"
 
 
 def _plugin_record(plugin: Plugin) -> dict[str, object]:
@@ -99,8 +99,8 @@ def table(listing: Listing, chosen: Iterable[Record] | None = None) -> str:
 
 
 def rewritten(page: str) -> str:
-    """A page whose tables between `<!-- methods -->`, `<!-- metrics -->` or `<!-- columns TABLE -->` and the next
-    `<!-- end -->` are new."""
+    """The page with new tables between `<!-- methods -->`, `<!-- metrics -->` or `<!-- columns TABLE -->` and the
+    next `<!-- end -->`."""
     for listing in (METHODS, METRICS):
         fence = re.compile(rf"(<!-- {listing.kind}s -->\n).*?(<!-- end -->)", re.DOTALL)
         body = table(listing)
@@ -114,7 +114,7 @@ def rewritten(page: str) -> str:
 
 
 def _columns(name: str) -> str:
-    """The columns of a run's table of that name as a Markdown table; of metrics, those that all of them have."""
+    """A Markdown table of the columns of a run's table; for metrics, only the columns that all metrics share."""
     from pipeline.run.schema import attributions_schema, descriptions, metrics_schema
     from pipeline.shards.manifest_table import MANIFEST
 

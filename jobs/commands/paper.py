@@ -1,4 +1,4 @@
-"""`ssig paper`: the three claims of the paper as figures, with the numbers behind them."""
+"""`ssig paper`: figures for the three claims of the paper, with their numbers."""
 
 from __future__ import annotations
 

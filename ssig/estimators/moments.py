@@ -14,11 +14,11 @@ With the signs (and, for `max-abs`, the channel) of all *other* groups, noise ca
 
     bias = |mean| - mean_j sign(mean without j) mean_j
 
-which is right where noise or signal is all there is, and too large by at most .36 standard errors between them, where
-the sign of the others is sometimes wrong.
+which is right for pure noise and for pure signal, and too large by at most .36 standard errors in between, where the
+sign of the other groups is sometimes wrong.
 
 Reliability, the correlation to expect with a map of as many other samples: for a mean of independent samples the share
-of the map's variance over pixels that is no noise, else the correlation of the maps of two halves, stepped up to the
+of the map's variance over pixels that is not noise, else the correlation of the maps of two halves, stepped up to the
 whole (Spearman 1910, Brown 1910).
 """
 
@@ -37,7 +37,7 @@ class StandardError(Protocol):
     def add(self, sample: int, values: Tensor, mapped: Tensor) -> None: ...
 
     def keep(self, rows: Tensor) -> None:
-        """Goes on with some of the images, by their positions."""
+        """Keeps only some of the images, by their positions."""
 
     def result(self) -> Tensor | None: ...
 
@@ -49,7 +49,7 @@ class StandardError(Protocol):
 
 
 GROUPS = 8
-# Ways to halve the groups, none of which tells anything of another.
+# Ways to halve the groups that are uncorrelated with each other.
 SPLITS = (
     ((0, 2, 4, 6), (1, 3, 5, 7)),
     ((0, 1, 4, 5), (2, 3, 6, 7)),
@@ -80,7 +80,7 @@ class WeightedSum:
 
 
 class NoError:
-    """Deterministic methods have no sampling error."""
+    """For deterministic methods: no sampling error."""
 
     def add(self, sample: int, values: Tensor, mapped: Tensor) -> None:
         pass

@@ -119,7 +119,7 @@ def advance(
     step_length = distance - target
     active = step_length > TOLERANCE * torch.maximum(distance, target).clamp_min(1)
 
-    # Without a gap a feature counts as infinite; or as not a number if its gradient is 0, which comes after that.
+    # A feature without a gap has the key infinity, or NaN if its gradient is 0. NaN is ordered after infinity.
     keys = (gradient / number(torch.gt, gaps, torch.zeros_like(whole)).to(gradient)).abs()
     order = Order(keys)
     last = keys.shape[1] - 1

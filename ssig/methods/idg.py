@@ -39,7 +39,7 @@ from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Response, Steps
 
 Floats = NDArray[np.float64]
-# Of the greatest score: differences of two scores that are no greater say nothing.
+# Smaller differences of scores, relative to the greatest score, are rounding.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
@@ -56,7 +56,7 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
     rising = yield from first_pass(group, scores[0], options.forwards - 1)
     placed = [placement(row, options.steps, compat=options.compat) for row in rising]
     alphas, widths = (np.stack(column) for column in zip(*placed, strict=True))
-    # The first sample has no slope, nor has one where the last one was.
+    # The first sample has no slope, nor has a sample at the same place as the one before it.
     gaps = np.diff(alphas, prepend=alphas[:, :1])
     weights = group.images.new_tensor(np.divide(widths, gaps, out=np.zeros_like(widths), where=gaps != 0))
     positions = group.images.new_tensor(alphas)

@@ -1,4 +1,4 @@
-"""Local path integration: integrated gradients from images of the data set that the network answers alike.
+"""Local path integration: integrated gradients from images of the data set with similar logits.
 
     z = sum_r p_r (x - x_r) * integral_0^1 grad f_y(x_r + t (x - x_r)) dt
 
@@ -10,8 +10,8 @@ the map). The integral is a quadrature with weights that sum to 1: `rule: endpoi
 ends included, equal weights), and `rule: right` their k = 1, at the image. `preset: paper` gives their settings, with
 256 images in place of the training set.
 
-The sum tends to `f(x) - sum_r p_r f(x_r)`, whose last term is the `baseline_score`; the option `baseline` has no use
-here. With `compat` it does not, and there is no residual. Clusters are made once a run and with a fixed seed: nothing
+The sum tends to `f(x) - sum_r p_r f(x_r)`, whose last term is the `baseline_score`; the option `baseline` is not
+used. With `compat` it does not, and there is no residual. Clusters are made once a run and with a fixed seed: nothing
 is random, so there is no standard error.
 
 References stand for the data set, whichever image is explained: one that is the image itself stays, and its path adds
@@ -46,9 +46,9 @@ from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Response, Steps
 
-# The reference's settings of k-means; the seed is ours.
+# The reference's settings of k-means; the seed is ssig's.
 RESTARTS, ITERATIONS, SEED = 3, 600, 0
-# Two images are equally near to their middle, and the first stands for both, whatever the rounding of their logits.
+# Two images are equally near to their middle; within this tolerance the first one represents both.
 TIE = 1e-3
 # Logits of one image in two batches differ by less than this share of the largest; those of two images by more.
 SAME = 1e-5
@@ -62,7 +62,7 @@ class LocalPathOptions(CommonOptions):
     steps: int = option(4, "points on each path, one gradient evaluation each", at_least=1)
     rule: str = option("gauss-legendre", "quadrature on each path", choices=RULES)
     pool: int = option(128, "images of the data set to find references among; at least centres * paths", at_least=1)
-    compat: bool = option(False, "walk from the references that the authors' code walks from; not complete")
+    compat: bool = option(False, "start from the references of the authors' code; not complete")
 
     def __post_init__(self) -> None:
         check_rule(self.rule, self.steps)
@@ -87,7 +87,7 @@ class Centre:
 
 @dataclass(frozen=True)
 class Slot:
-    """One point of each image that still has one.
+    """One point of each image that has points left.
 
     Attributes:
         owners: (n,) int64, the images.
@@ -142,7 +142,7 @@ def lpi(group: Group, options: LocalPathOptions) -> Steps:
 def centres_of(logits: NDArray[np.float64], centres: int, paths: int) -> list[Centre]:
     """The clusters of a data set by its `logits` (n, classes): at most `centres`, each cut into `paths` at most."""
     finite = np.isfinite(logits).all(axis=1)
-    # Of a network that gives no finite logits at all, any image shows that.
+    # If no logits are finite, any image will do.
     usable = np.flatnonzero(finite) if finite.any() else np.zeros(1, dtype=np.int64)
     return [_centre(logits, inside, paths) for inside in clusters(logits, usable, centres)]
 
@@ -163,7 +163,7 @@ def clusters(logits: NDArray[np.float64], rows: NDArray[np.int64], count: int) -
     count = distinct(selected, count)
     if count == 1:
         return [rows]
-    from sklearn.cluster import KMeans  # a second to import, which no other method needs
+    from sklearn.cluster import KMeans  # a second to import; only this method needs it
 
     labels = KMeans(count, n_init=RESTARTS, max_iter=ITERATIONS, random_state=SEED).fit_predict(selected)
     return [rows[labels == label] for label in np.unique(labels)]
@@ -198,7 +198,7 @@ def slot(centres: Sequence[Centre], number: int, options: LocalPathOptions) -> S
 
 
 def _nearest(group: Group, centres: Sequence[Centre]) -> Generator[Request, Response, tuple[Group, list[Centre]]]:
-    """Each image's centre; and the group, with scores if the logits had to be asked for."""
+    """Each image's centre; and the group, with scores if the logits were evaluated."""
     if len(centres) == 1:
         return group, [centres[0]] * len(group)
     logits = group.logits

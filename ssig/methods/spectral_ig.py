@@ -1,4 +1,4 @@
-"""Spectral integrated gradients: a path that brings the singular components of the image in one after the other.
+"""Spectral integrated gradients: a path that adds the singular components of the image one after the other.
 
     A = sum_k (X_{k+1} - X_k) * grad f_y(X_k),   X_k = X(k / K),   k = 0 .. K - 1
     X(a) = x' + U diag(s gate(p)) V^T,   p_i = clip((a - (1 - w) (1 - s_i / s_1)) / w, 0, 1)
@@ -51,8 +51,8 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 class SpectralOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     steps: int = option(32, "steps K of the path, one gradient evaluation each", at_least=1)
-    overlap: float = option(0.4, "share w of the path over which a component comes in", above=0, at_most=1)
-    gate: str = option("linear", "how it comes in", choices=GATES)
+    overlap: float = option(0.4, "share w of the path over which a component is added", above=0, at_most=1)
+    gate: str = option("linear", "how a component is added", choices=GATES)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     repeat  s = argmax of the mean of A over the new pixels of a segment, of those with 50 new pixels or more;
             the new pixels of s get that mean
-    at last pixels that no segment covered get theirs
+    at last pixels that no segment covered get their mean
 
 Source: Kapishnikov, Bolukbasi, Viégas, Terry, *XRAI: Better Attributions Through Regions* (2019). The segments are
 those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.images.regions`), each dilated by a disk of
@@ -14,7 +14,7 @@ same from any baseline runs once, with all of them. `baseline_score` is still th
 PAIR's settings, with 100 points from each of two baselines that are constant at the least and the greatest value of
 the image, which there is the normalised one.
 
-A segment whose mean is not a number is never taken, so that such pixels remain to the last.
+A segment whose mean is NaN is never taken, so its pixels remain to the end.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MAX = "max"
 
 
 def check_base(name: str) -> list[str] | None:
-    """The methods whose map can grow if `name` is none of them, else None."""
+    """None if `name` is a method that XRAI can use as its base, else the names of those."""
     allowed = [method for method in METHODS.names() if method != NAME]
     return None if name in allowed else allowed
 
@@ -58,14 +58,16 @@ def check_base(name: str) -> list[str] | None:
 @dataclass(frozen=True)
 class XraiOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
-    base: str = option("ig", "the method whose map grows", check=check_base)
-    base_preset: str | None = option(None, "a preset of its other options; by default its defaults")
-    base_readout: str = option(MAX, "channels of its values to the map that grows", choices=(MAX, *READOUTS))
+    base: str = option("ig", "the base method, whose map is grouped into regions", check=check_base)
+    base_preset: str | None = option(None, "a preset of the base method; by default its default options")
+    base_readout: str = option(MAX, "channels of the base method's values to its map", choices=(MAX, *READOUTS))
     baselines: str = option(
-        "black-white", "its constant baselines, whose maps are averaged; one is `baseline`", choices=BASELINES
+        "black-white",
+        "constant baselines, whose maps are averaged; one: only `baseline`",
+        choices=BASELINES,
     )
     samples: int = option(
-        32, "its gradient evaluations from all baselines, where an option of it sets their number", at_least=1
+        32, "gradient evaluations of the base method from all baselines, if it has an option for them", at_least=1
     )
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ class XraiOptions(CommonOptions):
 
     @property
     def used_baselines(self) -> str:
-        """`baselines`, or one of them where the map is the same from any."""
+        """`baselines`, or a single one if the map is the same from any baseline."""
         spec = METHODS[self.base]
         return self.baselines if spec.baseline(spec.parse(self.preset_option)) else SINGLE
 
@@ -95,14 +97,14 @@ class XraiOptions(CommonOptions):
         for field in dataclasses.fields(spec.options):
             if field.name in ("samples", "steps"):
                 options = spec.parse({**preset, field.name: evaluations})
-                # Of some methods they are the steps on each of several paths.
+                # In some methods they are the steps on each of several paths.
                 if spec.evaluations(options) == evaluations:
                     return options
         return spec.parse(preset)
 
 
 def xrai(group: Group, options: XraiOptions) -> Steps:
-    # Segments here and now, by the thread that makes the job, and not on that of the device.
+    # Segments at once, in the caller's thread and not in the device's.
     return _xrai(group, options, [felzenszwalb(picture, SCALES) for picture in pictures(group.images)])
 
 
@@ -129,7 +131,7 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
 
 
 def groups_of(group: Group, kind: str) -> list[Group]:
-    """The group with each of the baselines of a kind of `BASELINES`."""
+    """The group with each baseline of a kind in `BASELINES`."""
     if kind == SINGLE:
         return [group]
     images = group.images
@@ -141,7 +143,7 @@ def groups_of(group: Group, kind: str) -> list[Group]:
 
 
 def _unshared(steps: Steps) -> Steps:
-    """A coroutine whose points are no other method's: their names may be those of points from another baseline."""
+    """A coroutine without keys on its points: points from another baseline may have the same keys."""
     try:
         request = next(steps)
         while True:

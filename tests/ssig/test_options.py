@@ -53,7 +53,7 @@ def test_errors_name_the_field_and_what_is_allowed(given: dict[str, object], fie
 def test_an_unknown_option_gets_its_owner_and_the_nearest_name() -> None:
     with pytest.raises(UsageError) as caught:
         build(Example, {"stepz": 3}, where="methods.example")
-    start = "methods.example.stepz: example has no option 'stepz'; did you mean steps? allowed: one of "
+    start = "methods.example.stepz: example has no option 'stepz' (value: 3); did you mean steps? allowed: one of "
     assert str(caught.value).startswith(start)
 
 

@@ -61,7 +61,7 @@ Look = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """What is drawn, and what is looked at."""
+    """Which points are drawn, and which features are compared."""
 
     features: str = option("penultimate", "what the last linear layer takes, or logits", choices=FEATURES)
     samples: int = option(1, "points of each image that count", at_least=1)
@@ -69,8 +69,8 @@ class AlignmentOptions:
         128, "points of the method that these are chosen from, evenly over all of its points", at_least=1
     )
     dimensions: int = option(64, "features are projected on this many, if they are more", at_least=1)
-    most: int = option(10_000, "images that the numbers of the data set are made from, at most", at_least=2)
-    seed: int = option(0, "of the choice of images", at_least=0)
+    most: int = option(10_000, "most images for the numbers of the data set", at_least=2)
+    seed: int = option(0, "random seed for the choice of images", at_least=0)
 
 
 def alignment(evaluation: Evaluation, options: AlignmentOptions) -> MetricResult:

@@ -48,7 +48,7 @@ from ssig.registry import METRICS, MetricSpec
 from ssig.types import Evaluation, MetricResult
 
 CORRECTIONS = ("shifts", "miller-madow", "none")
-# Of a side: nearer shifts of a smooth map still lie on what it belongs to.
+# Share of a side: a smooth map shifted by less still overlaps its feature.
 FAR = 0.25
 
 _TOTALS = ("certainty", "certainty_mean", "certainty_bound")
@@ -57,12 +57,12 @@ _BY_FEATURE = tuple(f"certainty_{feature}" for feature in FEATURES)
 
 @dataclass(frozen=True)
 class CertaintyOptions:
-    """How map and features become bins, and what is taken off for chance."""
+    """How map and features become bins, and how chance is subtracted."""
 
     size: int = option(28, "cells of the grid each way; at most the pixels of the input", at_least=2)
     bins: int = option(8, "equal-frequency bins of each rank", at_least=2, at_most=64)
-    reading: str = option("magnitude", "of the map: its magnitude, or signed", choices=READINGS)
-    correction: str = option("shifts", "what is taken off for chance", choices=CORRECTIONS)
+    reading: str = option("magnitude", "what is compared: |map|, or the signed map", choices=READINGS)
+    correction: str = option("shifts", "how the information by chance is subtracted", choices=CORRECTIONS)
 
 
 def certainty(evaluation: Evaluation, options: CertaintyOptions) -> MetricResult:

@@ -45,15 +45,15 @@ class CertaintyNceOptions:
     """What is stored, and how the critic is fitted."""
 
     size: int = option(28, "cells of the grid each way; at most the pixels of the input", at_least=2)
-    reading: str = option("magnitude", "of the map: its magnitude, or signed", choices=READINGS)
-    most: int = option(2000, "images that the bound is made from, at most", at_least=4)
-    ridge: float = option(0.02, "inverse variance of the prior of beta, against the sum over images", above=0)
-    seed: int = option(0, "of the choice of images and of the halves", at_least=0)
+    reading: str = option("magnitude", "what is compared: |map|, or the signed map", choices=READINGS)
+    most: int = option(2000, "most images for the bound", at_least=4)
+    ridge: float = option(0.02, "inverse variance of the prior of beta, relative to a sum over images", above=0)
+    seed: int = option(0, "random seed for the choice of images and of the halves", at_least=0)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """InfoNCE on images that the critic has not seen.
+    """InfoNCE on images that the critic was not fitted on.
 
     Attributes:
         nats: (N,) `ln N + ln softmax` of each image's own entry; the bound is their mean.
@@ -92,7 +92,7 @@ def standardised(planes: np.ndarray) -> np.ndarray:
 
 
 def dataset(columns: Mapping[str, np.ndarray], options: CertaintyNceOptions) -> dict[str, float]:
-    """The bound in nats, its standard error, its ceiling, and how often the own image is found; NaN of under 4."""
+    """The bound in nats, its standard error, its ceiling, and how often the own entry is largest; NaN for under 4 images."""
     maps, bank = columns["certainty_nce_vector"], columns["certainty_nce_features_vector"]
     chosen = by_content(bank, options.seed)[: options.most]
     half = len(chosen) // 2

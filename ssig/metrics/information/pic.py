@@ -65,12 +65,14 @@ class PicOptions(PartialOptions):
 
     filter: str = option(
         "score",
-        "images kept: whose own score is at least `min_probability`, or which have that probability and are right",
+        "images included: own score at least `min_probability`, or that probability and a right prediction",
         choices=("score", "confident"),
     )
-    min_probability: float = option(0.8, "of an image that is kept; a right prediction counts as 1", at_most=1)
+    min_probability: float = option(
+        0.8, "least own score of an included image; a right prediction counts as 1", at_most=1
+    )
     monotonous: bool = option(True, "no point is lower than one with fewer pixels")
-    points: int = option(1000, "the curve is taken at so many equal steps of information", at_least=1)
+    points: int = option(1000, "number of equal steps of information on the curve", at_least=1)
 
 
 class End(NamedTuple):
@@ -81,7 +83,7 @@ class End(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Of each image why it is excluded, if it is, and both ends of its curve otherwise."""
+    """For each image the reason for its exclusion, if any, and both ends of its curve."""
 
     reasons: list[str | None]
     least: list[End]
@@ -259,7 +261,7 @@ def _ends(name: str, evaluation: Evaluation, options: PicOptions) -> Ends:
 
 
 def _exclusion(name: str, probability: float, predicted: bool, options: PicOptions) -> str | None:
-    """Why an image is not measured, by what the network says of the whole of it."""
+    """Why an image is not measured, by the network's output for the whole image."""
     if not np.isfinite(probability):
         return NOT_FINITE
     confident = options.filter == "confident"

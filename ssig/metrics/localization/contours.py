@@ -125,7 +125,7 @@ def _regions(images: Sequence[tuple[np.ndarray, Steps]]) -> list[_Regions]:
         np.add.at(area, regions, areas)
 
     region, has_grown = np.arange(tops.size), np.zeros(tops.size, dtype=bool)
-    # A region is as it was found until it is found again or merges; -1 for those not found before.
+    # The last record of each region, which holds until its next record or a merger; -1 for none.
     latest, count = np.full(tops.size, -1), 0
     regions, ended = [], []
     for level in reversed(np.unique(levels[levels > 0]).tolist()):
@@ -192,7 +192,7 @@ def _meetings(images: Sequence[tuple[np.ndarray, Steps]], peaks: np.ndarray) -> 
 
 
 def _merged(pairs: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Which names go, and into which of the others each, when the two of each pair become one."""
+    """Merges the two names of each pair: the names that vanish, and the name that each becomes."""
     into: dict[int, int] = {}
 
     def last(name: int) -> int:

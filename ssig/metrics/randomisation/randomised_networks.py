@@ -1,8 +1,8 @@
-"""Networks whose layers are initialised anew, for the metrics that ask whether maps depend on what was learned.
+"""Networks whose layers are initialised anew, for the metrics of whether maps depend on what was learned.
 
 Layers are the submodules that can initialise their own parameters (convolutions, linear layers, norms, ...), in
-reverse order of their definition: from the logits to the input. Each draws from a seed of its own, which hangs on the
-run's seed and the layer's name; so the networks are the same for all images, methods, workers and devices. Norms
+reverse order of their definition: from the logits to the input. Each draws from a seed of its own, which depends on
+the run's seed and the layer's name; so the networks are the same for all images, methods, workers and devices. Norms
 forget their running statistics too. Parameters that no layer can initialise, such as class tokens, stay as they are.
 """
 

@@ -28,15 +28,15 @@ COLUMNS = ("max_sensitivity", "max_sensitivity_noise")
 
 @dataclass(frozen=True)
 class MaxSensitivityOptions:
-    """How images are moved."""
+    """How images are changed."""
 
     radius: float = option(0.02, "greatest change of a pixel's channel, in the pixel range [0, 1]", above=0)
     samples: int = option(10, "changed images, one explanation each", at_least=1)
-    noise_floor: bool = option(False, "also explain the image itself so often, with other random draws")
+    noise_floor: bool = option(False, "also explain the unchanged image `samples` times, with other random draws")
 
 
 def max_sensitivity(evaluation: Evaluation, options: MaxSensitivityOptions) -> MetricResult:
-    """The sensitivity, and the noise floor where it is asked for."""
+    """The sensitivity, and the noise floor if the options include it."""
     explainer, size = evaluation.explainer, len(evaluation)
     nothing = np.full(size, np.nan)
     if explainer is None:

@@ -31,7 +31,7 @@ NO_RANDOMNESS = "maps of two seeds are equal: the method draws nothing"
 
 @dataclass(frozen=True)
 class StabilityOptions:
-    """What must agree."""
+    """What is compared."""
 
     values: str = option("signed", "what is compared: |map|, or the signed map", choices=VALUES)
     top: float = option(0.05, "share of the pixels whose overlap is counted", above=0, at_most=1)

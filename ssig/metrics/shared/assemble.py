@@ -1,4 +1,4 @@
-"""One way to close a metric: a number is NaN exactly where a reason stands, in its column and in its curve."""
+"""Builds the result of a metric: a number is NaN exactly where there is a reason, in its column and its curve."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_FINITE = "not finite: the network's output is not, or a score to divide by i
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a metric that has none."""
+    """For metrics without options."""
 
 
 def assemble(

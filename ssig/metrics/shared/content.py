@@ -1,7 +1,7 @@
-"""Which images a measure of the whole data set is made from: chosen by what they hold, not by where they stand.
+"""Chooses images for numbers of the whole data set by their content, not by their place.
 
-Rows come in any order, from any worker. Ordered by a seeded hash of what is stored of the image alone, the same images
-are chosen and split alike for every method.
+Rows come in any order, from any worker. They are ordered by a seeded hash of their image's stored content, so that the
+same images are chosen and split alike for every method.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Changed images and the network's score of them: what stands in for a pixel, and the streamed evaluation."""
+"""Changed images and their scores: the references that replace pixels, and the streamed evaluation."""
 
 from __future__ import annotations
 

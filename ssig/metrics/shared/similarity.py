@@ -34,7 +34,7 @@ class SimilarityOptions:
     values: str = option("absolute", "what is compared: |map|, or the signed map", choices=VALUES)
     scaling: str = option(
         "min-max",
-        "of each map before SSIM: onto [0, 1], by its greatest magnitude, or not at all",
+        "scaling of each map before SSIM: onto [0, 1], by its greatest magnitude, or none",
         choices=SCALINGS,
     )
 

@@ -82,7 +82,7 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
         (["attribute", "--shards", "a", "--out", "b", "--limit", "-3"], "--limit: found -3; allowed: a whole number"),
         (
             ["attribute", "--shards", "a", "--out", "b", "--method", "ig:stepz=1"],
-            "--method ig:stepz: ig has no option 'stepz'; did you mean steps? allowed: one of ",
+            "--method ig:stepz: ig has no option 'stepz' (value: 1); did you mean steps? allowed: one of ",
         ),
         (
             ["attribute", "--shards", "a", "--out", "b", "--metric", "deltion"],
@@ -92,7 +92,10 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
             ["attribute", "--shards", "a", "--out", "b", "--set", "actrs.max=1"],
             "actrs: there is no field 'actrs'",
         ),
-        (["attribute", "--shards", "a", "--out", "b", "--set", "actors.mx=1"], "actors.mx: actors has no field 'mx'"),
+        (
+            ["attribute", "--shards", "a", "--out", "b", "--set", "actors.mx=1"],
+            "actors.mx: actors has no field 'mx' (value: 1)",
+        ),
         (["evaluate", "run"], "--metric: found nothing; allowed: a metric (type --metric NAME;"),
     ],
 )
