@@ -92,7 +92,7 @@ def standardised(planes: np.ndarray) -> np.ndarray:
 
 
 def dataset(columns: Mapping[str, np.ndarray], options: CertaintyNceOptions) -> dict[str, float]:
-    """The bound in nats, its standard error, its ceiling, and how often the own entry is largest; NaN for under 4 images."""
+    """The bound in nats, its standard error, its ceiling, and how often the own entry is largest; NaN for under 4."""
     maps, bank = columns["certainty_nce_vector"], columns["certainty_nce_features_vector"]
     chosen = by_content(bank, options.seed)[: options.most]
     half = len(chosen) // 2

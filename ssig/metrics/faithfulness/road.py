@@ -53,16 +53,16 @@ _DESCRIPTIONS = {
 class RoadOptions(OrderOptions):
     """Which shares of the image are imputed, and the noise on them."""
 
-    shares: tuple[float, ...] = option(
+    percentages: tuple[float, ...] = option(
         (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0),
         "imputed pixels, in per cent of all",
-        check=lambda shares: None if all(0 < share < 100 for share in shares) else "numbers between 0 and 100",
+        check=lambda values: None if all(0 < share < 100 for share in values) else "numbers between 0 and 100",
     )
     noise: float = option(0.01, "standard deviation of the noise on imputed pixels, in pixel space", at_least=0)
 
     def counts(self, pixels: int) -> tuple[int, ...]:
         """Number of imputed pixels, of so many, at each percentage."""
-        return tuple(int(share * pixels / 100) for share in self.shares)
+        return tuple(int(share * pixels / 100) for share in self.percentages)
 
 
 def road(evaluation: Evaluation, options: RoadOptions) -> MetricResult:
@@ -71,7 +71,7 @@ def road(evaluation: Evaluation, options: RoadOptions) -> MetricResult:
     def games(rows: Tensor, order: Order) -> np.ndarray:
         return _games(evaluation, rows, order, options)
 
-    signed, absolute = in_orders(evaluation, options, ("road", options.shares, options.noise), games)
+    signed, absolute = in_orders(evaluation, options, ("road", options.percentages, options.noise), games)
     curves = {}
     for kind, name in enumerate(("road", "road_accuracy")):
         morf, lerf = signed[:, kind, 0], signed[:, kind, 1]
@@ -89,7 +89,7 @@ def road(evaluation: Evaluation, options: RoadOptions) -> MetricResult:
 
 def _games(evaluation: Evaluation, rows: Tensor, order: Order, options: RoadOptions) -> np.ndarray:
     """(n, 2, 2, P), in each of the scores, MoRF(p) and LeRF(p) of the images `rows`."""
-    streams, shares = evaluation.streams("road"), len(options.shares)
+    streams, shares = evaluation.streams("road"), len(options.percentages)
     counts = options.counts(evaluation.maps.shape[-2:].numel())
     hidden_first = [ranks(evaluation, order, lowest).cpu() for lowest in (False, True)]
 
@@ -121,7 +121,7 @@ METRICS.add(
         "road_accuracy_gap: of the accuracy, the GAP of tables",
         range="[-1, 1]",
         reference="Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022",
-        forwards=lambda options: 2 * len(options.shares) * options.order_count,
+        forwards=lambda options: 2 * len(options.percentages) * options.order_count,
         revision=1,
         needs=frozenset({"map", "model"}),
     )
