@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,16 @@ class RayStartError(SsigError):
 
 @contextmanager
 def prepared() -> Iterator[dict[str, Any]]:
-    """Options of `ray.init` for this machine; within, Ray's processes start in a session of their own.
+    """Options of `ray.init` for this machine.
+
+    Ray's processes start in their own sessions meanwhile. None of them is left afterwards.
 
     Raises:
         RayStartError: something that Ray needs is not to be had here.
     """
     _check_shared_memory()
     _have_a_token()
-    with _folder() as options, _own_session():
+    with _folder() as options, _own_sessions():
         yield options
 
 
@@ -114,11 +116,25 @@ def _problem(folder: str) -> str | None:
 
 
 @contextmanager
-def _own_session() -> Iterator[None]:
-    """Lets Ray start its processes in a session of their own, which it has no option for; they still end with us."""
+def _own_sessions() -> Iterator[None]:
+    """Lets Ray start each process in its own session, which it has no option for, and ends what is left of them.
+
+    A raylet that dies while its agents start leaves them behind: they look for it only later. They are in its process
+    group, whose number is the raylet's process id.
+    """
     popen = services.ConsolePopen
-    services.ConsolePopen = partial(popen, start_new_session=True)  # type: ignore[misc, assignment]
+    leaders: list[int] = []
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        process = popen(*arguments, **options, start_new_session=True)
+        leaders.append(process.pid)
+        return process
+
+    services.ConsolePopen = start  # type: ignore[misc, assignment]
     try:
         yield
     finally:
         services.ConsolePopen = popen  # type: ignore[misc]
+        for leader in leaders:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(leader, signal.SIGKILL)

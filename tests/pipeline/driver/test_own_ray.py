@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,23 @@ def test_ray_starts_processes_as_before_afterwards() -> None:
     popen = services.ConsolePopen
     options()
     assert services.ConsolePopen is popen
+
+
+def test_a_process_that_outlives_the_one_which_started_it_is_ended() -> None:
+    """As Ray's agents outlive a raylet that dies before they have looked for it."""
+    with prepared():
+        process = services.ConsolePopen(["sh", "-c", "sleep 600 & echo $!; exit"], stdout=subprocess.PIPE, text=True)
+        agent = int(process.stdout.readline())
+        assert os.getsid(agent) == process.pid
+        os.kill(agent, 0)
+    deadline = time.monotonic() + 10
+    while is_alive(agent) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(agent)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
