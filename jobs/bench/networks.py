@@ -21,8 +21,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.shards import manifest
+from pipeline.shards.patterns import expand
 from pipeline.shards.photographs import PHOTOGRAPHS
-from pipeline.shards.reading import expand, read_unit
+from pipeline.shards.reading import read_unit
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError

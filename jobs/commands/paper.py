@@ -52,8 +52,8 @@ def paper(
     from pipeline.paper.figures import write
     from pipeline.paper.measure import Settings, measure
     from pipeline.run.trust import import_from_here
+    from pipeline.shards.patterns import expand
     from pipeline.shards.photographs import write_photographs
-    from pipeline.shards.reading import expand
     from ssig.acceleration.ready_replica import ready_replica
     from ssig.engine.device import Device
     from ssig.models.sources import runs_code

@@ -24,7 +24,7 @@ from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
-from pipeline.shards.reading import expand
+from pipeline.shards.patterns import expand
 from pipeline.shards.survey import check_readable
 from pipeline.storage import open_storage
 

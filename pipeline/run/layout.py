@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
-from pipeline.shards.manifest_table import FILE
+from pipeline.shards.names import MANIFEST_FILE
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.storage.local import STAGING
 
 RUN = "run.json"
-MANIFEST = FILE
+MANIFEST = MANIFEST_FILE
 CONFIGS = "config"
 COMMITS = "commits"
 ATTRIBUTIONS, METRICS = TABLES = ("attributions", "metrics")

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+from pipeline.shards.names import CLASSES
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 from ssig.models import ilsvrc
 
-FILE = "classes.json"
+FILE = CLASSES
 _FIELD = FILE
 _LARGEST = 2**24  # bytes
 _SHOWN = 3  # classes of a list

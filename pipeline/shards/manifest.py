@@ -215,7 +215,7 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     """Reads every shard once and lists its samples, in a temporary file.
 
     Args:
-        shards: paths or URLs, as `pipeline.shards.reading.expand` gives them.
+        shards: paths or URLs, as `pipeline.shards.patterns.expand` gives them.
         unit_size: the most samples of a unit.
         limit: only the first so many samples, and only the shards that hold them.
         workers: shards read at a time.

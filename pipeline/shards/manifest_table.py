@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from pipeline.shards.names import MANIFEST_FILE
 from pipeline.storage.fields import SCHEMA_VERSION, field
 
-FILE = "manifest.parquet"
+FILE = MANIFEST_FILE
 MANIFEST = pa.schema(
     [
         field("unit", pa.string(), "samples that are committed together: shard-start-stop", nullable=False),

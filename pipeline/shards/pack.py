@@ -28,7 +28,8 @@ from typing import BinaryIO, NoReturn
 from pipeline.shards import foreign
 from pipeline.shards.classes import FILE as CLASSES_FILE
 from pipeline.shards.images import IMAGE_EXTENSIONS
-from pipeline.shards.tar_scan import is_left_behind, why_unusable
+from pipeline.shards.names import is_left_behind
+from pipeline.shards.tar_scan import why_unusable
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage, sha256
 from pipeline.storage.jsontext import to_json

@@ -1,4 +1,4 @@
-"""Shards: naming them by pattern, and reading one unit's samples from its byte ranges.
+"""Reading one unit's samples from the byte ranges of its shard.
 
 A unit reads the ranges of its own members, neighbours joined into one request, and nothing of the shard before
 them; grouping is WebDataset's. Its decoders stay out: they unpack archives and unpickle, and a pickle runs what it
@@ -11,168 +11,27 @@ from __future__ import annotations
 
 import bisect
 import functools
-import glob
-import itertools
-import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from braceexpand import braceexpand
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from webdataset.tariterators import group_by_keys
 
 from pipeline.shards import foreign
 from pipeline.shards.annotations import Annotation, annotation
-from pipeline.shards.classes import FILE as CLASSES
 from pipeline.shards.images import FORMAT_NAMES, IMAGE_EXTENSIONS, MASK, listed, no_image_member, rgb, segmentation
 from pipeline.shards.samples import ManifestRow, Member, Sample, Status
-from pipeline.shards.tar_scan import is_left_behind
-from pipeline.storage import locate, open_storage
-from pipeline.storage.base import Storage, check_url, is_object_url, is_url, refuse_credentials
-from ssig.errors import UsageError
+from pipeline.storage import locate
+from pipeline.storage.base import Storage
 
 # What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.
 MAX_MEMBER_BYTES = 2**28
 
-_FIELD = "dataset.shards"
-_WILDCARDS = frozenset("*?[")
-_PATTERN = _WILDCARDS | {"{"}
-_LISTED = 1000  # names of a folder that are looked at
 _READ = frozenset({*IMAGE_EXTENSIONS, "json", MASK})
 _GAP = 2**20  # bytes; reading over a gap of this size costs less than one more request
 _SPAN = 32 * 2**20  # bytes; joined ranges stop growing here, so that memory is bounded whatever the unit
-
-
-def expand(patterns: Sequence[str], base: Path) -> list[str]:
-    """The shards that patterns name: absolute paths and URLs, sorted, each once.
-
-    Args:
-        patterns: names with braces (``{0000..0009}``, ``{train,val}``) and wildcards (``*``, ``?``, ``[ab]``; on a
-            disk also ``**``), local or in an object store.
-        base: the folder that relative names start from.
-
-    Raises:
-        UsageError: field ``dataset.shards``: a named shard is missing, a pattern matches nothing, two shards have
-            the same file name, which is part of every sample's identity, or a path is not UTF-8, as records are.
-    """
-    shards = sorted({shard for pattern in patterns for shard in _expand(str(pattern), base)})
-    if not shards:
-        raise UsageError(_FIELD, list(patterns), "at least one shard")
-    first: dict[str, str] = {}
-    for shard in shards:
-        _check_encoding(shard)
-        other = first.setdefault(shard.rpartition("/")[2], shard)
-        if other != shard:
-            raise UsageError(_FIELD, [other, shard], "shards whose file names differ")
-    return shards
-
-
-def _expand(pattern: str, base: Path) -> Iterator[str]:
-    refuse_credentials(_FIELD, pattern)
-    try:
-        if (named := _named(pattern, base)) is not None:
-            yield named
-            return
-        prefix, rest = _literal_part(pattern, base)
-        for ending in braceexpand(rest):
-            name = prefix + ending
-            if is_url(name):
-                check_url(_FIELD, name)
-                found = _objects(name)
-            else:
-                found = _files(prefix, ending)
-            if not found:
-                raise UsageError(_FIELD, name, _what_to_name(name))
-            yield from found
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(_FIELD, pattern, f"a pattern with balanced braces ({error})") from error
-    except OSError as error:
-        raise UsageError(_FIELD, pattern, f"a shard in a place that can be listed ({error})") from error
-
-
-def _named(text: str, base: Path) -> str | None:
-    """The file or object of exactly this name, though it may look like a pattern."""
-    if not is_url(text):
-        path = os.path.abspath(base / os.path.expanduser(text))
-        return path if os.path.isfile(path) else None
-    if not _PATTERN & set(text) or not is_object_url(text) or _PATTERN & set(text.split("/")[2]):
-        return None
-    check_url(_FIELD, text)
-    storage, key = locate(text)
-    return text if key and storage.entry(key) is not None else None
-
-
-def _literal_part(pattern: str, base: Path) -> tuple[str, str]:
-    """What of a path is a folder that exists, such as the one that the command is given in, and the pattern in it."""
-    if is_url(pattern):
-        return "", pattern
-    parts = os.path.join(base, os.path.expanduser(pattern)).split("/")
-    count = next((n for n in range(1, len(parts)) if not os.path.isdir("/".join(parts[: n + 1]) or "/")), len(parts))
-    return "/".join(parts[:count]) + "/", "/".join(parts[count:])
-
-
-def _files(folder: str, name: str) -> list[str]:
-    """The files on disk that `name` names; `folder` is no pattern."""
-    if not _WILDCARDS & set(name) or os.path.isfile(folder + name):
-        matches = [folder + name]
-    else:
-        matches = [match for match in glob.glob(glob.escape(folder) + name, recursive=True) if _may_be_shard(match)]
-    return [os.path.abspath(match) for match in matches if os.path.isfile(match)]
-
-
-def _may_be_shard(name: str) -> bool:
-    """Whether what a pattern matches is neither the list of classes beside the shards nor what a system left there."""
-    file = name.rpartition("/")[2]
-    return file != CLASSES and not is_left_behind(file)
-
-
-def _what_to_name(name: str) -> str:
-    """What may be given in place of a name that names no file: of a folder, what is in it."""
-    if is_url(name):
-        storage = open_storage(name)
-        inside = [entry.name for entry in itertools.islice(storage.list(), _LISTED)]
-    elif os.path.isdir(name):
-        inside = sorted(os.listdir(name))[:_LISTED]
-    else:
-        alone = " (it matches folders alone)" if _WILDCARDS & set(name) and glob.glob(name) else ""
-        return f"a file that exists, or a pattern that matches one{alone}"
-    folder = name.rstrip("/") or "/"
-    if any(one.endswith(".tar") and "/" not in one for one in inside):
-        return f"shards; those of this folder are '{folder}/*.tar'"
-    if not inside:
-        return "a file that exists, or a pattern that matches one" + ("" if is_url(name) else " (the folder is empty)")
-    if is_url(name):
-        return f"shards (.tar); {folder} has {inside[0]}"
-    return f"shards; a folder of images is packed into some: ssig pack {shlex.quote(folder)} --out shards"
-
-
-def _check_encoding(shard: str) -> None:
-    try:
-        shard.encode()
-    except UnicodeEncodeError:  # bytes of a file's name that are no text, as Python holds them
-        shown = os.fsencode(shard).decode(errors="backslashreplace")
-        raise UsageError(_FIELD, shown, "shards whose paths are UTF-8") from None
-
-
-def _objects(name: str) -> list[str]:
-    """The objects that a URL names; a wildcard matches within one folder level."""
-    parts = name.split("/")
-    fixed = next((index for index, part in enumerate(parts) if _WILDCARDS & set(part)), None)
-    if len(parts) < 4:
-        return []
-    if fixed is None:
-        storage, key = locate(name)
-        return [name] if key and storage.entry(key) is not None else []
-    storage, pattern = open_storage("/".join(parts[:fixed])), "/".join(parts[fixed:])
-    levels = len(parts) - fixed
-    paths = (PurePosixPath(entry.name) for entry in storage.list() if _may_be_shard(entry.name))
-    return [f"{storage.root}/{path}" for path in paths if len(path.parts) == levels and path.match(pattern)]
 
 
 def read_unit(

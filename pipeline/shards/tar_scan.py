@@ -19,18 +19,12 @@ from typing import Protocol
 from webdataset.tariterators import base_plus_ext
 
 from pipeline.shards.foreign import no_shard
+from pipeline.shards.names import is_left_behind
 
 _CHUNK = 2**20
 _EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
 _METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset keeps such names for itself
 # What desktops, file servers, notebooks and old tar programs leave beside the files of people.
-_LEAVINGS = re.compile(
-    r"(^|/)(\._[^/]*|\.DS_Store|Icon\r|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.directory|\.gitkeep|\.gitignore|\.keep"
-    r"|\.gitattributes|\.nomedia)$"
-    r"|(^|/)(__MACOSX|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|@eaDir|\.ipynb_checkpoints|\.git"
-    r"|@?PaxHeaders?(\.[X\d]+)?)(/|$)",
-    re.IGNORECASE,
-)
 # Of pax records only those that matter are kept, so that a shard full of them fills no memory.
 _PAX_USED = (b"path", b"size")
 _PAX_SPARSE, _SPARSE = b"GNU.sparse.", "sparse"
@@ -233,11 +227,6 @@ def _member(
     if header.isdir() or is_leaving:
         return None
     return member or Skipped(_printable(name), start, reason or "")
-
-
-def is_left_behind(name: str) -> bool:
-    """Whether a path is of what systems leave beside people's files: ``._a.jpg``, ``.DS_Store``, ``__MACOSX/…``."""
-    return _LEAVINGS.search(name) is not None
 
 
 def why_unusable(name: str) -> str | None:

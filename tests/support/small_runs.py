@@ -9,7 +9,7 @@ from pipeline.driver.admission import check_labels, check_output, job_labels, re
 from pipeline.driver.remaining import units_to_do
 from pipeline.job.configuration import Job
 from pipeline.run.directory import RunDirectory
-from pipeline.shards.reading import expand
+from pipeline.shards.patterns import expand
 from pipeline.storage import open_storage
 from pipeline.unit.messages import Task
 from pipeline.unit.worker import Worker

@@ -19,7 +19,8 @@ from PIL import Image
 from pipeline.job.configuration import load_job
 from pipeline.shards import images, manifest, reading
 from pipeline.shards.pack import write_tar
-from pipeline.shards.reading import expand, read_unit
+from pipeline.shards.patterns import expand
+from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import open_storage
 from pipeline.storage.local import LocalStorage

@@ -13,7 +13,7 @@ import pytest
 from s3 import KEY_ID, S3, SECRET, Request, always, credentials_in, never, once
 
 from pipeline.shards.manifest import build
-from pipeline.shards.reading import expand
+from pipeline.shards.patterns import expand
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.object_client import Patience

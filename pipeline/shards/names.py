@@ -1,0 +1,21 @@
+"""Names of files in and beside shards."""
+
+from __future__ import annotations
+
+import re
+
+MANIFEST_FILE = "manifest.parquet"
+CLASSES = "classes.json"  # beside the shards: the names of their classes
+
+_LEAVINGS = re.compile(
+    r"(^|/)(\._[^/]*|\.DS_Store|Icon\r|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.directory|\.gitkeep|\.gitignore|\.keep"
+    r"|\.gitattributes|\.nomedia)$"
+    r"|(^|/)(__MACOSX|\.AppleDouble|\.Spotlight-V100|\.Trashes|\.Trash-\d+|\.fseventsd|@eaDir|\.ipynb_checkpoints|\.git"
+    r"|@?PaxHeaders?(\.[X\d]+)?)(/|$)",
+    re.IGNORECASE,
+)
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a path is of what systems leave beside people's files: ``._a.jpg``, ``.DS_Store``, ``__MACOSX/…``."""
+    return _LEAVINGS.search(name) is not None
