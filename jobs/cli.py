@@ -19,7 +19,9 @@ import typer
 from typer.exceptions import TyperException
 
 from jobs.bench.app import app as bench
+from jobs.commands import completion
 from jobs.commands.attribute import Run, attribute, demo, evaluate
+from jobs.commands.init import init
 from jobs.commands.paper import paper
 from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, refused
@@ -32,7 +34,6 @@ TRACEBACK = "SSIG_TRACEBACK"
 app = typer.Typer(
     name="ssig",
     cls=Group,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -95,12 +96,14 @@ def _exit_code(error: SsigError) -> int:
     return USAGE if isinstance(error, (RefusedError, LeaseHeldError)) else UNFINISHED
 
 
-app.command()(demo)
-app.command()(attribute)
-app.command()(evaluate)
+START, LOOK, LIST, MORE = "Start here", "Look at a run", "List", "More"
+
+app.command(rich_help_panel=START)(demo)
+app.command(rich_help_panel=START)(init)
+app.command(rich_help_panel=START)(attribute)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(
     run: Run,
     reference: Annotated[
@@ -108,16 +111,23 @@ def report(
     ] = None,
 ) -> int:
     """Write the report of a run again."""
-    from pipeline.report import build_report
+    from jobs.commands.ending import link
+    from pipeline.run.presence import require_run
 
-    print(f"report: {build_report(run, reference)}")
+    require_run(run)
+    from pipeline.report import build_report  # imports torch
+
+    print(f"report: {link(build_report(run, reference))}")
     return DONE
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def status(run: Run, as_json: AsJson = False) -> int:
     """Show the progress of a run."""
-    from pipeline.checks.status import status as state_of
+    from pipeline.run.presence import require_run
+
+    require_run(run)
+    from pipeline.checks.status import status as state_of  # imports torch
 
     state = state_of(run)
     if as_json:
@@ -137,7 +147,7 @@ def status(run: Run, as_json: AsJson = False) -> int:
     return DONE
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def audit(
     run: Run,
     repair: Annotated[bool, typer.Option("--repair", help="Remove unreferenced files and damaged results.")] = False,
@@ -147,7 +157,10 @@ def audit(
 
     It only reads files, unless --repair is given. The exit code is 1 if a result is missing, doubled or damaged.
     """
-    from pipeline.checks.audit import audit as examine
+    from pipeline.run.presence import require_run
+
+    require_run(run)
+    from pipeline.checks.audit import audit as examine  # imports torch
     from pipeline.checks.repair import repair as mend
 
     mended = mend(run) if repair else None
@@ -169,7 +182,32 @@ def audit(
     return DONE if sound else UNFINISHED
 
 
-@app.command()
+app.command(rich_help_panel=LOOK)(evaluate)
+
+
+_SHOW_ONE = "Show only this entry, with its options."
+Method = Annotated[str | None, typer.Argument(metavar="NAME", autocompletion=completion.methods, help=_SHOW_ONE)]
+Metric = Annotated[str | None, typer.Argument(metavar="NAME", autocompletion=completion.metrics, help=_SHOW_ONE)]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
+
+
+@app.command(rich_help_panel=LIST)
+def methods(name: Method = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
+    """List the methods, or show the options of one."""
+    from jobs.commands.listing import METHODS, show
+
+    return show(METHODS, name, as_json, markdown)
+
+
+@app.command(rich_help_panel=LIST)
+def metrics(name: Metric = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
+    """List the metrics, or show the options of one."""
+    from jobs.commands.listing import METRICS, show
+
+    return show(METRICS, name, as_json, markdown)
+
+
+@app.command(rich_help_panel=MORE)
 def pack(
     source: Annotated[
         Path,
@@ -193,7 +231,7 @@ def pack(
     return DONE
 
 
-@app.command()
+@app.command(rich_help_panel=MORE)
 def submit(
     job: JobFile,
     address: Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster.")] = "http://127.0.0.1:8265",
@@ -213,26 +251,6 @@ def submit(
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
 
 
-Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show only this entry, with its options.")]
-AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
-
-
-@app.command()
-def methods(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
-    """List the methods, or show the options of one."""
-    from jobs.commands.listing import METHODS, show
-
-    return show(METHODS, name, as_json, markdown)
-
-
-@app.command()
-def metrics(name: Named = None, as_json: AsJson = False, markdown: AsMarkdown = False) -> int:
-    """List the metrics, or show the options of one."""
-    from jobs.commands.listing import METRICS, show
-
-    return show(METRICS, name, as_json, markdown)
-
-
-app.command()(paper)
+app.command(rich_help_panel=MORE)(paper)
 app.command("argument", hidden=True)(paper)  # its name until version 0.1
-app.add_typer(bench, name="bench")
+app.add_typer(bench, name="bench", rich_help_panel=MORE)

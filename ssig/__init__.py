@@ -72,8 +72,8 @@ def open_run(path: "str | Path") -> "Run":
         from pipeline.run.reader import open_run as opened
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"ssig.open_run needs {error.name}, which is not installed: `pip install .` in the source folder of ssig "
-            "brings all that reads runs"
+            f"ssig.open_run needs {error.name}, which is not installed: type pip install '.[run]' in the source "
+            "folder of ssig"
         ) from error
     return opened(path)
 

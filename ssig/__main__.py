@@ -14,11 +14,16 @@ from pathlib import Path
 from ssig.errors import USAGE
 
 PACKAGES = ("pipeline", "jobs")
+# What the extra `run` installs, by the names that are imported.
+NEEDED = (
+    *("typer", "rich", "pydantic", "yaml", "braceexpand", "pyarrow", "webdataset", "obstore", "duckdb", "jinja2"),
+    *("markupsafe", "matplotlib", "ray"),
+)
 
 
 def main() -> None:
-    """Runs the command line; where another file hides a package of it, says which and exits with 2."""
-    problem = hidden()
+    """Runs the command line; where a package is hidden or not installed, says what to do and exits with 2."""
+    problem = hidden() or missing()
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(USAGE)
@@ -39,6 +44,15 @@ def hidden() -> str | None:
                 "(or out of the folder that Python is started in)"
             )
     return None
+
+
+def missing() -> str | None:
+    """What is not installed that the command needs, and what to type; None if all is there."""
+    absent = [name for name in NEEDED if name not in sys.modules and find_spec(name) is None]
+    if not absent:
+        return None
+    named = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more packages" if len(absent) > 3 else "")
+    return f"the command ssig needs {named}: type pip install '.[run]' in the source folder of ssig"
 
 
 def _origin(name: str) -> Path | None:

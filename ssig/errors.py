@@ -102,7 +102,10 @@ class UsageError(SsigError, ValueError):
             missing = f"{owner} has no" if owner else "there is no"
             problem = f"{missing} {kind} {unknown!r} (value: {shown})"
         suggestion = f"did you mean {self.nearest}? " if near else ""
-        super().__init__(f"{field}: {problem}; {suggestion}allowed: {self.allowed}")
+        if found is NOTHING and unknown is None:
+            super().__init__(f"{field} is missing; needed: {self.allowed}")
+        else:
+            super().__init__(f"{field}: {problem}; {suggestion}allowed: {self.allowed}")
 
     def __reduce__(self) -> tuple[type[UsageError], tuple[str, object, str], dict[str, object]]:
         # Exceptions cross process borders by pickle, which would otherwise call __init__ with the message.

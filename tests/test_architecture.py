@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ssig.__main__ import NEEDED
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # What each layer may import on top of the layers below it; Ray has its own rule.
@@ -164,11 +166,54 @@ def third_party(folder: str) -> dict[str, str]:
 
 
 def declared() -> tuple[set[str], set[str]]:
-    """Names of the distributions that the project declares: at run time, and for tests on top."""
+    """Names of the distributions that the project declares: for the library and the command, and for tests on top."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {normal(name) for name in project["dependencies"]}, {
-        normal(name) for name in project["optional-dependencies"]["test"]
-    }
+    extras = project["optional-dependencies"]
+    runtime = [*project["dependencies"], *extras["run"], *extras["weights"]]
+    return {normal(name) for name in runtime}, {normal(name) for name in [*extras["test"], *extras["bench"]]}
+
+
+def test_the_library_needs_only_what_the_plain_install_brings() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    plain = {normal(name) for name in project["dependencies"]}
+    distributions = importlib.metadata.packages_distributions()
+    for top, file in third_party("ssig").items():
+        assert plain & {normal(name) for name in distributions.get(top, [])} or top in WEIGHTS, f"{file}: {top}"
+
+
+def test_the_library_works_without_what_the_command_needs() -> None:
+    code = (
+        "import sys\n"
+        "from ssig.__main__ import NEEDED\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in {*NEEDED, 'pipeline', 'jobs'} - {'yaml'}:\n"  # timm's huggingface_hub brings yaml
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import ssig\n"
+        "ssig.attribute, ssig.load_model\n"
+        "print(len(ssig.list_methods()) > 0, len(ssig.list_metrics()) > 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True True", done.stderr
+
+
+def test_the_command_says_what_to_install_where_only_python_is() -> None:
+    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ssig.__main__ import main; main()"
+    command = [sys.executable, "-I", "-S", "-c", start, str(ROOT), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the command ssig needs typer, rich, pydantic and 10 more packages: "
+        "type pip install '.[run]' in the source folder of ssig\n"
+    )
+
+
+def test_what_the_command_needs_is_what_the_extra_brings() -> None:
+    run = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["run"]
+    distributions = importlib.metadata.packages_distributions()
+    needed = {normal(name) for module in NEEDED for name in distributions[module]}
+    assert {normal(name) for name in run} == needed
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -207,5 +252,5 @@ def test_every_declared_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
-    extras = [name for extra in project["optional-dependencies"].values() for name in extra]
+    extras = [name for extra in project["optional-dependencies"].values() for name in extra if normal(name) != "ssig"]
     assert {normal(name) for name in project["dependencies"] + extras} <= {normal(line) for line in lines}

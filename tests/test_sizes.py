@@ -26,6 +26,7 @@ EXCEPTED = {
     "ssig/metrics/localization/objects.py:add_object_metric",
     # options of a command
     "jobs/commands/attribute.py:attribute",
+    "jobs/commands/attribute.py:evaluate",
     "jobs/bench/app.py:engine",
     "jobs/bench/app.py:adaptive",
     "jobs/bench/engine.py:measure",

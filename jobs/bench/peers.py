@@ -54,7 +54,7 @@ def package(peer: str) -> Any:
     try:
         module: Any = import_module(MODULES[peer])
     except ModuleNotFoundError as error:
-        allowed = f"an installed package ({error.name} is missing): pip install '.[test]' in the source folder"
+        allowed = f"an installed package ({error.name} is missing): pip install '.[bench]' in the source folder"
         raise UsageError("peer", peer, allowed) from error
     if peer == "pair":
         _speak_old_numpy(module.guided_ig)

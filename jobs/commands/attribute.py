@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.commands.choices import assignment, choice, scalar
-from jobs.commands.printing import counts
+from jobs.commands.completion import methods as method_names
+from jobs.commands.completion import metrics as metric_names
+from jobs.commands.ending import conclude, link
 from jobs.commands.wrong_use import named_as_typed
-from ssig.errors import NOTHING, UsageError
+from ssig.errors import DONE, FAILED_SAMPLES, NOTHING, UsageError
 
 if TYPE_CHECKING:
-    from pipeline.driver.ending import Summary
     from pipeline.job.configuration import Job
 
 DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
@@ -23,11 +25,17 @@ _METRIC_HELP = (
     "of your own type ./FILE.py:NAME, such as ./mine.py:my_metric."
 )
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 
-def demo(out: Annotated[str, typer.Option(metavar="FOLDER", help="Run directory.")] = "runs/demo") -> int:
+def demo(
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Run directory.")] = "runs/demo",
+    open_report: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+) -> int:
     """Run a small job on bundled photographs."""
     from pipeline.job.configuration import load_job
+    from pipeline.run.layout import REPORT_PAGE
     from pipeline.shards.photographs import write_photographs
 
     overrides = {
@@ -38,7 +46,19 @@ def demo(out: Annotated[str, typer.Option(metavar="FOLDER", help="Run directory.
         "output.path": out,
         "unit_size": 2,  # so that eight photographs keep a few cores busy
     }
-    return _attribute(load_job(None, overrides))
+    job = load_job(None, overrides)
+    code = _attribute(job)
+    if open_report and code in (DONE, FAILED_SAMPLES):
+        _open(f"{job.output.path}/{REPORT_PAGE}")
+    return code
+
+
+def _open(page: str) -> None:
+    """Opens a page in the user's browser; where there is none, the link that was printed has to do."""
+    import webbrowser
+
+    if not webbrowser.open(link(page)):
+        print("no browser could be opened: open the link of the report yourself", file=sys.stderr)
 
 
 # Fields of a job that an option of `ssig attribute` gives.
@@ -88,6 +108,7 @@ def attribute(
         list[str] | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=method_names,
             help="Method: NAME or NAME:option=value,…,label=LABEL, such as ig:steps=64,label=ig-64. Repeat for "
             "several; see ssig methods. For code of your own type ./FILE.py:NAME, such as "
             "./mine.py:my_method:scale=2.",
@@ -95,7 +116,7 @@ def attribute(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help=_METRIC_HELP),
+        typer.Option(metavar="NAME", autocompletion=metric_names, help=_METRIC_HELP),
     ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Run directory to write: a path, s3:// or gs://.")
@@ -106,6 +127,8 @@ def attribute(
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of a job file, such as actors.max=4."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed images again.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> int:
     """Run a job, or resume one that was stopped."""
     from pipeline.job.configuration import load_job
@@ -129,11 +152,20 @@ def attribute(
     if job is None:
         _require_options(overrides)
     with named_as_typed({**typed_options, **_kinds(overrides, job)}):
-        return _attribute(load_job(job, overrides), retry_failed=retry_failed)
+        checked = load_job(job, overrides, check_early=_refuse_missing_shards)
+        return _attribute(checked, retry_failed=retry_failed, quiet=quiet, as_json=as_json)
+
+
+_HOW_TO_START = (
+    "images and a folder for the results. Type `ssig attribute --shards 'FOLDER/*.tar' --out FOLDER`; or `ssig init`, "
+    "which writes job.yaml, then `ssig attribute job.yaml`; or `ssig demo`, which brings eight photographs"
+)
 
 
 def _require_options(overrides: Mapping[str, Any]) -> None:
     """Refuses options without a job file that lack a required field."""
+    if not overrides:
+        raise UsageError("job", NOTHING, _HOW_TO_START)
     for field, allowed in (
         ("dataset.shards", "shards with images (type --shards PATTERN, or name a job file)"),
         ("output.path", "a folder for the results (type --out FOLDER, or name a job file)"),
@@ -147,40 +179,43 @@ def _kinds(overrides: Mapping[str, Any], job: Path | None) -> dict[str, str]:
     return {kind: f"--{kind}" for kind in ("method", "metric") if job is None or f"{kind}s" in overrides}
 
 
-def _attribute(job: Job, *, retry_failed: bool = False) -> int:
+def _attribute(job: Job, *, retry_failed: bool = False, quiet: bool = False, as_json: bool = False) -> int:
     from jobs.commands.progress import Display
-    from pipeline.driver.attribute import attribute as run_job
+    from pipeline.driver.attribute import attribute as run_job  # imports torch
     from pipeline.run.trust import import_from_here
     from ssig.models.sources import runs_code
 
     if runs_code(job.model.name):
         import_from_here(job.output.path, job.model.name)
-    with Display() as display:
+    with Display(quiet=quiet) as display:
         summary = run_job(job, display, retry_failed=retry_failed)
-    return _conclude(summary)
+    return conclude(summary, quiet=quiet, as_json=as_json)
 
 
-def _conclude(summary: Summary) -> int:
-    """Prints how a job ended and returns the exit code."""
-    print(f"{summary.units_to_do} units to do, {summary.units_done} done")
-    for label, statuses in summary.statuses.items():
-        print(f"  {label}: {summary.expected} samples expected, {counts(statuses)}")
-    for unit, reason in summary.given_up.items():
-        print(f"  unit {unit} is left undone: {reason}")
-    for note in summary.notes:
-        print(f"  {note}")
-    if summary.shard_faults:
-        print(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
-    if summary.report is not None:
-        print(f"report: {summary.report}")
-    return summary.exit_code
+def _refuse_missing_shards(job: Job) -> None:
+    """Refuses shards on a disk that are not there. Object stores are asked later: that takes long."""
+    from pipeline.shards.patterns import expand
+    from pipeline.storage.base import is_url
+
+    if job.dataset.shards and not any(is_url(pattern) for pattern in job.dataset.shards):
+        expand(job.dataset.shards, Path.cwd())
+
+
+def _check_own_metrics(metrics: list[dict[str, Any]]) -> None:
+    """Refuses names and options that no metric has, before any metric is imported."""
+    from ssig.registry.catalogue import METRIC, check
+    from ssig.registry.sources import FILE
+
+    for entry in metrics:
+        if not FILE.fullmatch(entry["name"]):
+            check(METRIC, entry["name"], {name: value for name, value in entry.items() if name != "name"})
 
 
 def evaluate(
     run: Run,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help=_METRIC_HELP),
+        typer.Option(metavar="NAME", autocompletion=metric_names, help=_METRIC_HELP),
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -204,10 +239,13 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any field of actors, such as actors.max=4."),
     ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> int:
     """Add metrics to a finished run, or resume adding them."""
     from jobs.commands.progress import Display
     from pipeline.job.configuration import load_evaluation
+    from pipeline.run.presence import require_run
 
     if not metric:
         raise UsageError("--metric", NOTHING, "a metric (type --metric NAME; `ssig metrics` lists them)")
@@ -222,8 +260,10 @@ def evaluate(
     values = {name: value for name, value in values.items() if value is not None}
     options = {field: f"--{field.rstrip('s')}" for field in ("methods", "metrics", "metric", "model", "name")}
     with named_as_typed(options):
+        _check_own_metrics(values["metrics"])
+        require_run(run)
         job = load_evaluation(values)
         from pipeline.driver.added_metrics import add_metrics  # imports torch
 
-        with Display() as display:
-            return _conclude(add_metrics(run, job, display))
+        with Display(quiet=quiet) as display:
+            return conclude(add_metrics(run, job, display), quiet=quiet, as_json=as_json)

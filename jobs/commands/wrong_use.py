@@ -19,6 +19,23 @@ from ssig.options import in_words
 class Group(TyperGroup):
     """A group of commands that suggests the nearest name for an unknown one. Without a command it shows the help."""
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Writes the commands under the names of their groups, in the order in which they were added."""
+        groups: dict[str, list[tuple[str, Any]]] = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                title = getattr(command, "rich_help_panel", None)
+                groups.setdefault(title if isinstance(title, str) else "Commands", []).append((name, command))
+        widest = max((len(name) for commands in groups.values() for name, _ in commands), default=0)
+        for title, commands in groups.items():
+            with formatter.section(title):
+                rows = [
+                    (name.ljust(widest), command.get_short_help_str(formatter.width - 6 - widest))
+                    for name, command in commands
+                ]
+                formatter.write_dl(rows)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or ["--help"])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -230,12 +230,18 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     return job
 
 
-def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Job:
+def load_job(
+    path: Path | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    check_early: Callable[[Job], None] = lambda job: None,
+) -> Job:
     """The job of a YAML file with overrides on top.
 
     Args:
         path: the job file, or None for overrides alone.
         overrides: dotted field -> value, such as ``{"dataset.shards": [...], "output.path": "runs/a"}``.
+        check_early: further checks of the job, before methods and torch are imported, which takes seconds.
 
     Raises:
         UsageError: an unreadable file, an unknown field, a value that is not allowed, or a network that would run code
@@ -262,7 +268,7 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
                 refuse_foreign_code(f"{path.name}: {field}", choice.text, owner, advice)
             refuse_code_of_a_run(field, choice.text, job.output.path)
     refuse_code_of_a_run("model.name", job.model.name, job.output.path)
-    _check_choices(job)
+    _check_choices(job, check_early)
     return job
 
 
@@ -329,7 +335,7 @@ def _has_plain_bucket(shard: Any) -> bool:
     return isinstance(shard, str) and is_url(shard) and "{" not in shard.partition("://")[2].partition("/")[0]
 
 
-def _check_choices(job: Job) -> None:
+def _check_choices(job: Job, check_early: Callable[[Job], None]) -> None:
     """Checks every name and option against the registries, and that labels are distinct."""
     check_names(job.methods, job.metrics)
     labels = [method.title for method in job.methods]
@@ -341,6 +347,7 @@ def _check_choices(job: Job) -> None:
         if len(encoded(job.model_label)) + len(encoded(label)) > LONGEST_LABELS:
             allowed = f"labels of model and method of {LONGEST_LABELS} bytes together: they are part of file names"
             raise UsageError("model.label", [job.model_label, label], allowed)
+    check_early(job)
     find_methods(job.methods)
     find_metrics(job.metrics)
 

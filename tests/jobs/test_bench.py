@@ -229,7 +229,7 @@ def test_a_peer_that_is_not_installed_is_one_line(
     monkeypatch.setitem(sys.modules, package, None)
     result = cli("engine", "--peer", peer)
     assert result.code == 2
-    assert "pip install '.[test]'" in result.err
+    assert "pip install '.[bench]'" in result.err
     assert result.err.count("\n") == 1
 
 

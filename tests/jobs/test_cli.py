@@ -26,7 +26,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 COMMANDS = [
-    *("demo", "attribute", "evaluate", "report", "status", "audit", "paper"),
+    *("demo", "init", "attribute", "evaluate", "report", "status", "audit", "paper"),
     *("pack", "submit", "methods", "metrics"),
 ]
 
@@ -39,6 +39,48 @@ def test_help_lists_every_command_and_each_helps(cli: Cli) -> None:
         helped = cli(command, "--help")
         assert helped.code == 0
         assert "Usage" in helped.out
+
+
+def test_help_is_in_groups_with_the_first_steps_first(cli: Cli) -> None:
+    titles = [line for line in cli("-h").out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Options:", "Start here:", "Look at a run:", "List:", "More:"]
+    listed = cli("--help").out.partition("Start here:")[2].splitlines()
+    assert [line.split()[0] for line in listed[1:4]] == ["demo", "init", "attribute"]
+
+
+@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS), ["bench"], ["bench", "engine"]])
+def test_h_is_help(cli: Cli, command: list[str]) -> None:
+    assert cli(*command, "-h") == cli(*command, "--help")
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("ssig attribute --method smooth", ["smoothgrad", "smoothgrad-squared"]),
+        ("ssig attribute --metric insertion_", ["insertion_deletion_gap", "insertion_score"]),
+        ("ssig evaluate run --metric dele", ["deletion"]),
+        ("ssig methods gu", ["guided-ig"]),
+        ("ssig metrics gin", ["gini"]),
+        ("ssig au", ["audit"]),
+    ],
+)
+def test_the_shell_completes_commands_methods_and_metrics(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, typed: str, completed: list[str]
+) -> None:
+    monkeypatch.setenv("_SSIG_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    assert cli().out.split() == completed
+
+
+def test_demo_opens_its_report_where_it_is_asked_to(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("jobs.commands.attribute._attribute", lambda job: 0)  # the run itself has tests of its own
+    monkeypatch.setattr("webbrowser.open", lambda page: opened.append(page) is None)
+    assert cli("demo", "--out", tmp_path / "run").code == 0
+    assert opened == []
+    assert cli("demo", "--out", tmp_path / "run", "--open").code == 0
+    assert opened == [(tmp_path / "run" / "report" / "index.html").as_uri()]
 
 
 def test_the_version_is_told(cli: Cli) -> None:
@@ -78,8 +120,10 @@ def test_listings_cut_nothing_on_a_narrow_terminal(cli: Cli, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attribute"], "--shards"),
-        (["attribute", "--shards", "missing.tar"], "--out"),
+        (["attribute"], "job is missing; needed: images and a folder for the results. Type `ssig attribute --shards"),
+        (["attribute"], "`ssig init`, which writes job.yaml, then `ssig attribute job.yaml`; or `ssig demo`"),
+        (["attribute", "--out", "x"], "--shards is missing"),
+        (["attribute", "--shards", "missing.tar"], "--out is missing; needed: a folder"),
         (["attribute", "--shards", "missing.tar", "--out", "x"], "missing.tar"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ssigg"], "did you mean ssig?"),
         (["attribute", "--shards", "missing.tar", "--out", "x", "--method", "ig:stepz=3"], "--method ig:stepz"),
@@ -128,10 +172,26 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     arguments += ["--metric", "roc_auc", "--out", run, "--set", "actors.num_gpus=0", "--set", "actors.num_cpus=1"]
     first = cli(*arguments)
     assert first.code == 0, first.err
-    assert "1 units to do, 1 done" in first.out
-    assert first.out.rstrip().endswith(f"report: {run}/report/index.html")
+    lines = first.out.splitlines()
+    assert lines[0] == "6 images x 1 labels: complete"
+    assert lines[-3:] == [
+        "No two methods share a metric, so there is nothing to compare.",
+        f"report: {run.as_uri()}/report/index.html",
+        f"next: ssig audit {run}",
+    ]
     again = cli(*arguments)
-    assert (again.code, again.out.splitlines()[0]) == (0, "0 units to do, 0 done")
+    assert again.code == 0
+    assert again.out.splitlines()[0] == "6 images x 1 labels: complete before; nothing was left to do"
+    assert cli(*arguments, "--quiet") == (0, "", "")
+    outcome = json.loads(cli(*arguments, "--json").out)
+    assert outcome["counts"] == {"ssig": {"ok": 6}}
+    assert {name: outcome[name] for name in ("exit_code", "run", "report", "labels", "leaderboard")} == {
+        "exit_code": 0,
+        "run": str(run),
+        "report": f"{run}/report/index.html",
+        "labels": ["ssig"],
+        "leaderboard": [],
+    }
     assert cli("audit", run).out.rstrip().endswith("sound")
     assert json.loads(cli("status", run, "--json").out)["finished"] is True
     assert cli("report", run).code == 0

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SLOW = ("torch", "torchvision", "timm", "ray", "scipy", "sklearn", "skimage", "matplotlib")
+SLOW = (
+    *("torch", "torchvision", "timm", "ray", "scipy", "sklearn", "skimage", "matplotlib"),
+    *("numpy", "PIL", "pyarrow", "duckdb", "webdataset", "jinja2"),
+)
 # Tells who imports one of them first: the innermost file of ours on the stack.
 WATCH = f"""
 import sys, traceback
 class Watch:
     def find_spec(self, name, path=None, target=None):
-        if name in {SLOW!r}:
+        # `missing` asks whether a package is there, and imports nothing.
+        if name in {SLOW!r} and not any(frame.name == "missing" for frame in traceback.extract_stack()):
             ours = [f"{{frame.filename}}:{{frame.lineno}}" for frame in traceback.extract_stack()
                     if frame.filename.startswith({str(ROOT)!r})]
             print(f"IMPORTED {{name}} by {{ours[-1] if ours else 'a library'}}", file=sys.stderr)
@@ -31,7 +35,10 @@ main()
     [
         (["--help"], 0),
         (["--version"], 0),
+        (["-h"], 0),
         (["attribute", "--help"], 0),
+        (["init"], 0),
+        (["metrics"], 0),
         (["methods"], 0),
         (["methods", "ig", "--json"], 0),
         (["metrics", "--json"], 0),
@@ -42,7 +49,16 @@ main()
         (["attribute", "--shards", "a.tar", "--out", "run", "--method", "ig:stepz=3"], 2),
         (["attribute", "--shards", "a.tar", "--out", "run", "--method", "ig", "--metric", "deletion:steps=0"], 2),
         (["attribute", "--shards", "a.tar", "--out", "run", "--precision", "fp8"], 2),
+        (["attribute", "--nonsense"], 2),
+        (["attribute", "--shards", "missing.tar", "--out", "run"], 2),
+        (["attribute", "--shards", "missing-{0..3}.tar", "--out", "run", "--method", "ig"], 2),
+        (["attribute", "--shards", "a.tar", "--out", "run", "--set", "limt=3"], 2),
+        (["attribute", "missing.yaml"], 2),
         (["evaluate", "run", "--metric", "deltion"], 2),
+        (["evaluate", "run", "--metric", "deletion"], 2),
+        (["report", "run"], 2),
+        (["status", "run"], 2),
+        (["audit", "run"], 2),
     ],
 )
 def test_it_is_answered_without_slow_imports(arguments: list[str], code: int, tmp_path: Path) -> None:
@@ -69,3 +85,22 @@ def test_an_import_of_torch_is_noticed(tmp_path: Path) -> None:
     )
     assert "IMPORTED torch by " in done.stderr
     assert f"{ROOT}/ssig/" in done.stderr
+
+
+def test_completion_imports_nothing_slow(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH.replace("main()\n", "sys.argv[0] = 'ssig'\nmain()\n")],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "_SSIG_COMPLETE": "complete_bash",
+            "COMP_WORDS": "ssig attribute --method guided",
+            "COMP_CWORD": "3",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["guided-ig"]
+    assert [line for line in done.stderr.splitlines() if line.startswith("IMPORTED")] == []

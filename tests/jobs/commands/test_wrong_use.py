@@ -74,7 +74,7 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
     [
         (["statsu"], "command: found 'statsu'; did you mean status? allowed: the commands that `ssig --help` lists"),
         (["bench", "engin"], "did you mean engine? allowed: the commands that `ssig bench --help` lists"),
-        (["audit"], "RUN: found nothing; allowed: run directory: a path, s3:// or gs://; type `ssig audit RUN`"),
+        (["audit"], "RUN is missing; needed: run directory: a path, s3:// or gs://; type `ssig audit RUN`"),
         (["audit", "run", "more"], "ssig audit: found 'more'; allowed: what `ssig audit --help` shows"),
         (["attribute", "--limit", "abc"], "--limit: found 'abc'; allowed: a whole number"),
         (["bench", "engine", "--images", "0"], "--images: found '0'; allowed: a whole number, at least 1"),
@@ -96,7 +96,7 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
             ["attribute", "--shards", "a", "--out", "b", "--set", "actors.mx=1"],
             "actors.mx: actors has no field 'mx' (value: 1)",
         ),
-        (["evaluate", "run"], "--metric: found nothing; allowed: a metric (type --metric NAME;"),
+        (["evaluate", "run"], "--metric is missing; needed: a metric (type --metric NAME;"),
     ],
 )
 def test_messages(cli: Cli, arguments: list[str], message: str) -> None:

@@ -119,5 +119,5 @@ def test_messages_in_full(change: dict[str, Any], message: str) -> None:
 
 
 def test_what_is_missing_is_named_to_the_field_that_must_be_given() -> None:
-    with pytest.raises(UsageError, match=r"^dataset\.shards: found nothing; allowed: a list of texts, not empty"):
+    with pytest.raises(UsageError, match=r"^dataset\.shards is missing; needed: a list of texts, not empty"):
         load_job(None, {"output.path": "run"})

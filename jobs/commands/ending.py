@@ -1,0 +1,81 @@
+"""What `attribute`, `demo` and `evaluate` print last: results, leaders, the report, and what to type next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.commands.leaderboard import entries, lines
+from jobs.commands.printing import counts, print_json
+from ssig.errors import DONE, FAILED_SAMPLES
+
+if TYPE_CHECKING:
+    from pipeline.driver.ending import Summary
+
+
+def conclude(summary: Summary, *, quiet: bool = False, as_json: bool = False) -> int:
+    """Prints how a job ended and returns the exit code."""
+    if as_json:
+        print_json(record(summary))
+    elif not quiet:
+        print(*_lines(summary), sep="\n")
+    return summary.exit_code
+
+
+def record(summary: Summary) -> dict[str, Any]:
+    """How a job ended, for a program."""
+    return {
+        "exit_code": summary.exit_code,
+        "run": summary.run,
+        "report": summary.report,
+        "expected": summary.expected,
+        "labels": list(summary.statuses),
+        "counts": {label: dict(statuses) for label, statuses in summary.statuses.items()},
+        "units_to_do": summary.units_to_do,
+        "units_done": summary.units_done,
+        "given_up": dict(summary.given_up),
+        "shard_faults": summary.shard_faults,
+        "notes": list(summary.notes),
+        "leaderboard": entries(_report(summary)),
+    }
+
+
+def link(path: str) -> str:
+    """The address of a file that a terminal opens at a click; an object's URL as it is."""
+    return path if "://" in path else Path(path).absolute().as_uri()
+
+
+def _lines(summary: Summary) -> list[str]:
+    found = [_headline(summary)]
+    found += [f"  {label}: {summary.expected} samples expected, {counts(s)}" for label, s in summary.statuses.items()]
+    found += [f"  unit {unit} is left undone: {reason}" for unit, reason in summary.given_up.items()]
+    found += [f"  {note}" for note in summary.notes]
+    if summary.shard_faults:
+        found.append(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
+    if summary.report is not None:
+        found += [*lines(entries(_report(summary))), f"report: {link(summary.report)}"]
+    if summary.exit_code in (DONE, FAILED_SAMPLES):
+        found.append(f"next: ssig audit {shlex.quote(summary.run)}")
+    else:
+        found.append("next: type the same command again; it goes on where this one stopped")
+    return found
+
+
+def _headline(summary: Summary) -> str:
+    size = f"{summary.expected} images x {len(summary.statuses)} labels"
+    if summary.exit_code in (DONE, FAILED_SAMPLES):
+        return f"{size}: complete" + ("" if summary.units_to_do else " before; nothing was left to do")
+    return f"{size}: incomplete, {summary.units_done} of {summary.units_to_do} units done"
+
+
+def _report(summary: Summary) -> Mapping[str, Any]:
+    if summary.report is None:
+        return {"models": []}
+    from pipeline.run.layout import REPORT_RECORD
+    from pipeline.storage import open_storage
+
+    report: Mapping[str, Any] = json.loads(open_storage(summary.run).read(REPORT_RECORD))
+    return report
