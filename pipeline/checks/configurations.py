@@ -34,8 +34,8 @@ def label_problems(label: Label, document: Mapping[str, Any], columns: Sequence[
         yield f"{name}: its schema_version is {label.version}, that of {RUN} {document['schema_version']}"
     yield from _shared_problems(label, columns)
     dataset = document.get("dataset")
-    known = dataset.get("manifest_hash") if isinstance(dataset, Mapping) else None
-    if label.config["dataset"].get("manifest_hash") != known:
+    manifest_hash = dataset.get("manifest_hash") if isinstance(dataset, Mapping) else None
+    if label.config["dataset"].get("manifest_hash") != manifest_hash:
         yield f"{name}: it belongs to another manifest"
     if label.config["seed"] != document.get("seed"):
         yield f"{name}: its seed is {label.config['seed']}, that of {RUN} {document.get('seed')}"

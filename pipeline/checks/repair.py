@@ -53,8 +53,8 @@ def repair(run: str) -> Repair:
     directory = RunDirectory(storage)
     directory.opened()
     with Lease(storage) as lease:
-        found = audit(run)
-        records = [finding.message for finding in found.findings if finding.kind is Kind.RECORD]
+        result = audit(run)
+        records = [finding.message for finding in result.findings if finding.kind is Kind.RECORD]
         if records:
             raise RefusedError(
                 "\n".join(
@@ -66,13 +66,13 @@ def repair(run: str) -> Repair:
                     ]
                 )
             )
-        if any(finding.kind is Kind.DAMAGED for finding in found.findings):
+        if any(finding.kind is Kind.DAMAGED for finding in result.findings):
             directory.refuse_earlier()
         lease.verify()  # the audit may have taken long, and this process may have stood still
         directory.refresh()
-        done = [*_uncommit(storage, found.findings, directory.evaluations), *_clear(storage, found.findings)]
-    left = [_why_left(finding) for finding in found.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
-    return Repair(found, done, left, sound=all(finding.kind is Kind.ORPHAN for finding in found.findings))
+        removed = [*_uncommit(storage, result.findings, directory.evaluations), *_clear(storage, result.findings)]
+    left_alone = [_why_left(finding) for finding in result.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
+    return Repair(result, removed, left_alone, sound=all(finding.kind is Kind.ORPHAN for finding in result.findings))
 
 
 def _uncommit(storage: Storage, findings: Sequence[Finding], evaluations: Sequence[Label]) -> Iterator[str]:
@@ -103,9 +103,9 @@ def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
 
 def _removed(storage: Storage, name: str) -> bool:
     """Removes a file; whether there was one."""
-    there = storage.entry(name) is not None
+    existed = storage.entry(name) is not None
     storage.delete(name)
-    return there
+    return existed
 
 
 def _why_left(finding: Finding) -> str:

@@ -45,7 +45,7 @@ from pipeline.run.records import (
     revisions_of,
     versions,
 )
-from pipeline.run.trust import import_from_here, owner_of, refuse_code_of_a_run, refuse_foreign_code
+from pipeline.run.trust import import_from_working_folder, owner_of, refuse_code_of_a_run, refuse_foreign_code
 from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
@@ -82,12 +82,12 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     if changed := manifests.verify_shards(manifest):
         raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
     bases = _bases(directory, job)
-    others = [one for one in directory.evaluations if one.evaluation == job.title]
-    labels = [_label(job, base, others) for base in bases]
+    recorded = [label for label in directory.evaluations if label.evaluation == job.title]
+    labels = [_label(job, base, recorded) for base in bases]
     named = [
-        (f"evaluation {job.title!r} of method {other.method!r}", measured_by(completed(other.config)))
-        for other in others
-        if other.model == bases[0].model
+        (f"evaluation {job.title!r} of method {label.method!r}", measured_by(completed(label.config)))
+        for label in recorded
+        if label.model == bases[0].model
     ]
     refuse_other_options(measured_by(labels[0].config), named, NEW_NAME)
     works = _works(directory, bases, labels)
@@ -138,7 +138,7 @@ def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:
     return chosen
 
 
-def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Label:
+def _label(job: EvaluationJob, base: Label, recorded: Sequence[Label] = ()) -> Label:
     """The evaluation of a label, as recorded where it is.
 
     Args:
@@ -160,17 +160,17 @@ def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Lab
     }
     if foreign := descriptions(job.metrics):
         frozen[FOREIGN] = foreign
-    same = [other for other in others if (other.model, other.method) == (base.model, base.method)]
-    if same:
-        config = completed(_own(same[0]))
+    earlier = [label for label in recorded if (label.model, label.method) == (base.model, base.method)]
+    if earlier:
+        config = completed(_evaluation_part(earlier[0]))
         refuse_differences(config, as_read(frozen), f"evaluation {job.title!r} exists with other settings", NEW_NAME)
         return evaluation_label(base, config)
-    columns = others[0].config["columns"] if others else list(frozen["metrics"])
-    new = [metric for metric in frozen["metrics"] if metric not in columns]
-    if new:
+    columns = recorded[0].config["columns"] if recorded else list(frozen["metrics"])
+    new_metrics = [metric for metric in frozen["metrics"] if metric not in columns]
+    if new_metrics:
         raise RefusedError(
-            f"evaluation {job.title!r} has the metrics {', '.join(columns)}, and {', '.join(new)} would be one more "
-            f"column in some of its tables, which are read as one: {NEW_NAME}"
+            f"evaluation {job.title!r} has the metrics {', '.join(columns)}, and {', '.join(new_metrics)} would be "
+            f"one more column in some of its tables, which are read as one: {NEW_NAME}"
         )
     config = {
         **frozen,
@@ -183,10 +183,10 @@ def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Lab
 
 def _record(label: Label) -> dict[str, Any]:
     """What is recorded of an evaluation's label."""
-    return {**_own(label), "versions": versions(), "machine": dict(machine())}
+    return {**_evaluation_part(label), "versions": versions(), "machine": dict(machine())}
 
 
-def _own(label: Label) -> dict[str, Any]:
+def _evaluation_part(label: Label) -> dict[str, Any]:
     """The part of an evaluation's configuration that is not that of the run's label."""
     return {name: value for name, value in label.config.items() if name not in OF_THE_RUN}
 
@@ -254,5 +254,5 @@ def _name(storage: Storage, base: Label, job: EvaluationJob) -> str:
         name = f"{path}:{file['name']}"
         refuse_code_of_a_run("model.name", name, storage.root)
     elif runs_code(name):
-        import_from_here(storage.root, name)
+        import_from_working_folder(storage.root, name)
     return name

@@ -137,7 +137,7 @@ class Dispatch:
             if self.schedule.hopeless:
                 raise RunError(self.schedule.hopeless)
             if not self._interrupted.is_set():
-                self._scaling.resize(self._left)
+                self._scaling.resize(self._undone)
                 self._scaling.await_place()
                 self._hand_out()
             heard = self._executor.wait(WAIT_SECONDS)
@@ -158,14 +158,14 @@ class Dispatch:
                 fault_points.point("after-order", order.work.unit)
 
     @property
-    def _left(self) -> int:
+    def _undone(self) -> int:
         """Units that are not done."""
         return len(self._agenda.works) - self.schedule.done - len(self.schedule.given_up)
 
     @property
     def _waiting(self) -> int:
         """Units that nobody has in hand."""
-        return self._left - self.schedule.in_flight
+        return self._undone - self.schedule.in_flight
 
     @property
     def _unemployed(self) -> int:
@@ -192,21 +192,21 @@ class Dispatch:
 
     def _handle(self, event: Event) -> None:
         if event.kind == "ready":
-            self._ready(event)
+            self._handle_ready(event)
         elif event.kind == "lost":
-            self._lost(event)
+            self._handle_loss(event)
         elif event.kind == "done" and event.order is not None:
-            self._done(event, event.order)
+            self._handle_done(event, event.order)
         elif event.order is not None:
-            self._failed(event, event.order)
+            self._handle_failure(event, event.order)
 
-    def _ready(self, event: Event) -> None:
+    def _handle_ready(self, event: Event) -> None:
         self._scaling.started()
         self._log.write("actor ready", actor=event.member.name, **(event.member.info or {}))
         check_shared(self._executor, event.member, self._agenda.storage.root, log_name(self.attempt))
         self._reporter.ready()
 
-    def _lost(self, event: Event) -> None:
+    def _handle_loss(self, event: Event) -> None:
         self._log.write("actor lost", actor=event.member.name, reason=event.reason)
         if event.member.info is None:
             try:
@@ -216,7 +216,7 @@ class Dispatch:
                     raise
         self._reporter.tell(f"{event.member.name} is lost: {event.reason}")
 
-    def _done(self, event: Event, order: Order) -> None:
+    def _handle_done(self, event: Event, order: Order) -> None:
         self.schedule.succeeded(order)
         done = event.done
         if done is None or order.probe is not None:
@@ -232,7 +232,7 @@ class Dispatch:
             statuses=done.statuses,
         )
 
-    def _failed(self, event: Event, order: Order) -> None:
+    def _handle_failure(self, event: Event, order: Order) -> None:
         if event.failure is None:
             return
         unit = order.work.unit

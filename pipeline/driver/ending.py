@@ -96,12 +96,12 @@ def finish(
         listener(progress, f"the report could not be written: {error}")
     fault_points.point("after-report", directory.root)
     manifest = directory.manifest
-    found = directory.statuses(labels)
-    failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
-    left = len(directory.remaining(labels))
-    if left and ending.interrupted:
+    statuses = directory.statuses(labels)
+    failed = any(status != Status.OK and count for counts in statuses.values() for status, count in counts.items())
+    undone_count = len(directory.remaining(labels))
+    if undone_count and ending.interrupted:
         code = INTERRUPTED
-    elif left or report is None:
+    elif undone_count or report is None:
         code = UNFINISHED
     else:
         code = FAILED_SAMPLES if failed or manifest.quarantine else DONE
@@ -112,7 +112,7 @@ def finish(
         units_to_do=ending.to_do,
         units_done=ending.done,
         expected=len(manifest),
-        statuses=found,
+        statuses=statuses,
         given_up=ending.given_up,
         shard_faults=len(manifest.quarantine),
         notes=shard_notes(manifest),
@@ -121,6 +121,6 @@ def finish(
 
 def shard_notes(manifest: Manifest) -> tuple[str, ...]:
     """A line for each of the first shards without images, which no row of a sample tells of as a whole."""
-    found = [f"{record.shard}: {record.reason}" for record in manifest.quarantine if record.kind is Kind.IMAGELESS]
-    more = [f"{len(found) - NOTES} more shards have no image"] if len(found) > NOTES else []
-    return (*found[:NOTES], *more)
+    imageless = [f"{record.shard}: {record.reason}" for record in manifest.quarantine if record.kind is Kind.IMAGELESS]
+    further = [f"{len(imageless) - NOTES} more shards have no image"] if len(imageless) > NOTES else []
+    return (*imageless[:NOTES], *further)

@@ -108,8 +108,8 @@ class LocalExecutor:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                left = 0.0 if events else max(0.0, deadline - time.monotonic())
-                member, answer = self._answers.get(block=left > 0, timeout=left or None)
+                remaining_seconds = 0.0 if events else max(0.0, deadline - time.monotonic())
+                member, answer = self._answers.get(block=remaining_seconds > 0, timeout=remaining_seconds or None)
             except queue.Empty:
                 return events
             if member in self._members:  # and not given up meanwhile

@@ -33,7 +33,7 @@ class Scaling:
         self._resized = 0.0
         self._placeless_since: float | None = None
 
-    def resize(self, left: int) -> None:
+    def resize(self, undone: int) -> None:
         """Starts the actors that are lacking; now and then, and less often after failed starts.
 
         Args:
@@ -48,7 +48,7 @@ class Scaling:
         most = self._size.most
         if math.isinf(most):
             most = max(1, self._executor.places(self._size))
-        for _ in range(int(min(most, left)) - len(self._executor.members)):
+        for _ in range(int(min(most, undone)) - len(self._executor.members)):
             self._executor.start()
 
     def await_place(self) -> None:
@@ -65,16 +65,16 @@ class Scaling:
             return
         now = time.monotonic()
         self._placeless_since = self._placeless_since or now
-        wanted = f"a node with {wording(size.num_cpus, 'CPU')}"
+        needed = f"a node with {wording(size.num_cpus, 'CPU')}"
         if size.num_gpus:
-            wanted += f" and {wording(size.num_gpus, 'GPU')}"
+            needed += f" and {wording(size.num_gpus, 'GPU')}"
         if now - self._placeless_since > size.wait:
             raise RunError(
-                f"waited {size.wait:g} s (actors.wait) for {wanted}, and none came; see that the cluster's "
+                f"waited {size.wait:g} s (actors.wait) for {needed}, and none came; see that the cluster's "
                 "autoscaler adds such nodes, or keep one alive (min_workers: 1)"
             )
         self._progress.phase = (
-            f"waiting for {wanted}: actors that wait for a place are what makes an autoscaler add nodes; "
+            f"waiting for {needed}: actors that wait for a place are what makes an autoscaler add nodes; "
             f"at most {size.wait:g} s (actors.wait)"
         )
 

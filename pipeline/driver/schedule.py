@@ -169,16 +169,16 @@ class Schedule:
         self._again.append(Order(work, alone=True))
 
 
-def time_limit(setting: float | Literal["auto"] | None, taken: Collection[float]) -> float:
+def time_limit(setting: float | Literal["auto"] | None, unit_seconds: Collection[float]) -> float:
     """Seconds after which an actor with an order is taken to hang.
 
     Args:
         setting: `actors.unit_timeout`.
         taken: seconds that the last units took; without any, nothing is known of this network on these machines.
     """
-    if setting is None or (setting == "auto" and not taken):
+    if setting is None or (setting == "auto" and not unit_seconds):
         return math.inf
-    return max(LEAST_TIMEOUT_SECONDS, TIMEOUT_FACTOR * median(taken)) if setting == "auto" else setting
+    return max(LEAST_TIMEOUT_SECONDS, TIMEOUT_FACTOR * median(unit_seconds)) if setting == "auto" else setting
 
 
 def _halves(positions: Sequence[int]) -> Iterator[range]:

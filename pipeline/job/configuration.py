@@ -202,7 +202,7 @@ class EvaluationJob(Frozen):
         return self.name or (names if len(names) <= LONGEST_TITLE else f"{len(self.metrics)} metrics {digest}")
 
 
-def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
+def load_evaluation(fields: Mapping[str, Any]) -> EvaluationJob:
     """The evaluation of dotted fields, such as ``{"metrics": ["gini"], "actors.max": 2}``.
 
     Raises:
@@ -210,7 +210,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
             method runs.
     """
     values: dict[str, Any] = {}
-    for dotted, value in given.items():
+    for dotted, value in fields.items():
         _set(values, dotted, value)
     _resolve(values, Path.cwd())
     try:
@@ -222,9 +222,9 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     if len(encoded(job.title)) > LONGEST_LABELS:
         raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
     for metric in job.metrics:
-        missing = sorted(metric.spec.needs & NOT_STORED)
-        if missing:
-            needed = " and the ".join(missing)
+        unstored = sorted(metric.spec.needs & NOT_STORED)
+        if unstored:
+            needed = " and the ".join(unstored)
             allowed = f"a metric of stored maps; this one needs the {needed}: give it to `ssig attribute`"
             raise UsageError("metrics", metric.name, allowed)
     return job
@@ -241,23 +241,23 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
         UsageError: an unreadable file, an unknown field, a value that is not allowed, or a network that would run code
             in a file of somebody else's.
     """
-    values, owner = ({}, None) if path is None else _read(path)
+    values, owner = ({}, None) if path is None else _read_file(path)
     if path is not None:
         _resolve(values, path.resolve().parent)
-    given = dict(overrides or {})
-    for dotted, value in given.items():
+    fields = dict(overrides or {})
+    for dotted, value in fields.items():
         _set(values, dotted, value)
     _resolve(values, Path.cwd())
     try:
         job = Job.model_validate(values)
     except ValidationError as error:
         raise usage_error(error, Job, None if path is None else path.name) from None
-    if path is not None and not {"model", "model.name"} & given.keys():
+    if path is not None and not {"model", "model.name"} & fields.keys():
         advice = f"if you trust it, name it yourself: --model {job.model.name}"
         refuse_foreign_code(f"{path.name}: model.name", job.model.name, owner, advice)
     for field, choices in (("methods", job.methods), ("metrics", job.metrics)):
         for choice in choices:
-            if path is not None and field not in given and choice.file is not None:
+            if path is not None and field not in fields and choice.file is not None:
                 advice = f"if you trust it, name it yourself: --{field[:-1]} {choice.text}"
                 refuse_foreign_code(f"{path.name}: {field}", choice.text, owner, advice)
             refuse_code_of_a_run(field, choice.text, job.output.path)
@@ -266,7 +266,7 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
     return job
 
 
-def _read(path: Path) -> tuple[dict[str, Any], int]:
+def _read_file(path: Path) -> tuple[dict[str, Any], int]:
     """The content of a job file, and the user id that it belongs to."""
     try:
         with path.open(encoding="utf-8") as file:

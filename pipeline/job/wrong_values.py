@@ -33,28 +33,32 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
         file: name of the job file; None where the values come from elsewhere.
     """
     problems = error.errors(include_url=False, include_context=False)
-    kind, location, found = problems[0]["type"], problems[0]["loc"], problems[0]["input"]
+    kind, location, value = problems[0]["type"], problems[0]["loc"], problems[0]["input"]
     if kind == _MISSING and isinstance(location[-1], int):  # a list that is too short
         kind, location = "too_short", location[:-1]
     path, annotation, bounds = _field(model, location)
-    allowed, known, unknown = _allowed(annotation, bounds), _choices(annotation), None
+    allowed, names, unknown = _allowed(annotation, bounds), _choices(annotation), None
     if kind == _UNKNOWN:
         unknown = str(location[-1])
         path.append(unknown)
-        known = [name for owner in _kinds(annotation) if _is_model(owner) for name in owner.model_fields]
-        allowed = "one of " + ", ".join(known) if len(known) > 1 else known[0]
+        names = [name for owner in _kinds(annotation) if _is_model(owner) for name in owner.model_fields]
+        allowed = "one of " + ", ".join(names) if len(names) > 1 else names[0]
     elif kind == _MISSING:
         needed = _needed(annotation)
-        path, found, known = [*path, *needed], NOTHING, []
+        path, value, names = [*path, *needed], NOTHING, []
         allowed = _allowed(*_field(model, [*location, *needed])[1:])
     elif kind == _WRONG_KEY or location[-1] == _KEY:
-        allowed, known = "names that are text", []
+        allowed, names = "names that are text", []
     where = ".".join(path)
-    others = {".".join(_field(model, problem["loc"])[0]) for problem in problems[1:]}
-    also = sorted(other for other in others if other and not f"{where}.".startswith(f"{other}."))
-    if also:
-        allowed += f" (also wrong: {', '.join(also[:_MOST])}{', …' if len(also) > _MOST else ''})"
-    return UsageError(where if file is None else f"{file}: {where}", found, allowed, known=known, unknown=unknown)
+    further_fields = {".".join(_field(model, problem["loc"])[0]) for problem in problems[1:]}
+    wrong_fields = sorted(
+        further_field
+        for further_field in further_fields
+        if further_field and not f"{where}.".startswith(f"{further_field}.")
+    )
+    if wrong_fields:
+        allowed += f" (also wrong: {', '.join(wrong_fields[:_MOST])}{', …' if len(wrong_fields) > _MOST else ''})"
+    return UsageError(where if file is None else f"{file}: {where}", value, allowed, known=names, unknown=unknown)
 
 
 def _field(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], Any, Sequence[Any]]:
@@ -127,9 +131,9 @@ def _list(items: Sequence[Any], bounds: Sequence[Any]) -> str:
     if _is_model(_kinds(items[0])[0]):
         few = "a list such as [NAME, {name: NAME, OPTION: VALUE}]"
     else:
-        first, comma, rest = _allowed(items[0], ()).partition(",")
+        first, comma, ending = _allowed(items[0], ()).partition(",")
         count = "" if items[-1] is ... else f"{len(items)} "
-        few = f"a list of {count}{_PLURALS.get(first, first)}{comma}{rest}"
+        few = f"a list of {count}{_PLURALS.get(first, first)}{comma}{ending}"
     return few + (", not empty" if _bound(bounds, "min_length") else "")
 
 
@@ -153,8 +157,12 @@ def _kinds(annotation: Any) -> list[Any]:
 def _with_bounds(annotation: Any, bounds: Sequence[Any]) -> list[tuple[Any, Sequence[Any]]]:
     """The alternatives of an annotation, each with the bounds that hold for it."""
     if typing.get_origin(annotation) is typing.Annotated:
-        inner, *own = typing.get_args(annotation)
-        flat = [item for one in own for item in (one.metadata if isinstance(one, FieldInfo) else (one,))]
+        inner, *constraints = typing.get_args(annotation)
+        flat = [
+            item
+            for constraint in constraints
+            for item in (constraint.metadata if isinstance(constraint, FieldInfo) else (constraint,))
+        ]
         return _with_bounds(inner, [*bounds, *flat])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [pair for kind in typing.get_args(annotation) for pair in _with_bounds(kind, bounds)]

@@ -190,7 +190,9 @@ def _prepared(
         samples = read_unit(urls[unit.shard], listing.rows(unit.id), needs_label=by_label, classes=classes)
         prepared = prepare(samples, model, settings.target)
         prepared.predict(device.forward)
-        failed.update(str(one.status) for number, one in enumerate(prepared.outcomes) if number not in prepared.ok)
+        failed.update(
+            str(outcome.status) for number, outcome in enumerate(prepared.outcomes) if number not in prepared.ok
+        )
         if prepared.ok:
             yield prepared
 

@@ -92,13 +92,15 @@ def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
 def metric_of(run: Run, model: str, source: Source) -> MetricSpec | None:
     """A metric as the run describes it, else ssig's own; None where neither knows it. No code of others is run."""
     configs: list[Mapping[str, Any]] = [
-        one.config for one in run.evaluations if (one.model, one.name) == (model, source.evaluation)
+        evaluation.config
+        for evaluation in run.evaluations
+        if (evaluation.model, evaluation.name) == (model, source.evaluation)
     ]
     if source.evaluation is None:
         configs = [config for (owner, _), config in run.config.items() if owner == model]
-    own = next((config for config in configs if source.metric in config.get("metrics", {})), {})
+    recorded = next((config for config in configs if source.metric in config.get("metrics", {})), {})
     try:
-        return known_metric(own, source.metric)
+        return known_metric(recorded, source.metric)
     except UsageError:
         return None
 

@@ -38,7 +38,7 @@ from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import SsigError, UsageError
 
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 Object = Mapping[str, Any]
 
 
@@ -70,11 +70,11 @@ class RunDirectory:
             storage, lambda name, data: parse_commit(storage.root, name, data)
         )
         self._manifest: tuple[Entry, Manifest] | None = None
-        self._said: dict[Any, Any] = {}
+        self._answers: dict[Any, Any] = {}
 
     def refresh(self) -> None:
         """Looks at the directory anew from here on: another driver, workers or this one may have written meanwhile."""
-        self._said.clear()
+        self._answers.clear()
 
     @property
     def document(self) -> Mapping[str, Any] | None:
@@ -193,12 +193,12 @@ class RunDirectory:
         self._commits.read([entry for label in labels for entry in self._listed(label)])  # all at once
         for label in labels:
             self._refuse_foreign_commits(label)
-        found = []
+        remaining = []
         for unit in self.manifest.units():
-            missing = tuple(label.method for label in labels if not self.done(unit.id, label))
-            if missing:
-                found.append(Remaining(unit, missing))
-        return found
+            methods = tuple(label.method for label in labels if not self.done(unit.id, label))
+            if methods:
+                remaining.append(Remaining(unit, methods))
+        return remaining
 
     def statuses(self, labels: Iterable[Label]) -> dict[str, dict[str, int]]:
         """Committed rows by status under each method label."""
@@ -232,19 +232,19 @@ class RunDirectory:
     def digest(self) -> str:
         """A hash of all records: runs of equal digest hold equal results."""
         documents: list[Document[Any]] = [*self._objects_in(), *self._all_commit_documents()]
-        if (own := self._document_of(RUN)) is not None:
-            documents.append(own)
+        if (run_document := self._document_of(RUN)) is not None:
+            documents.append(run_document)
         digest = hashlib.sha256()
         for document in sorted(documents, key=lambda document: document.entry.name):
             digest.update(document.entry.name.encode() + b"\0" + document.digest)
         return digest.hexdigest()
 
-    def _once(self, key: Any, make: Callable[[], Kept]) -> Kept:
+    def _once(self, key: Any, make: Callable[[], Value]) -> Value:
         """What `make` gave since the last `refresh`."""
-        if key not in self._said:
-            self._said[key] = make()
-        kept: Kept = self._said[key]
-        return kept
+        if key not in self._answers:
+            self._answers[key] = make()
+        answer: Value = self._answers[key]
+        return answer
 
     def _read_document(self) -> Object | None:
         found = self._document_of(RUN)
@@ -276,15 +276,15 @@ class RunDirectory:
         return manifest
 
     def _read_evaluations(self) -> Iterator[Label]:
-        known = {(label.model, label.method): label for label in self.labels}
+        bases = {(label.model, label.method): label for label in self.labels}
         for name, config in self.read_evaluations(whole=True):
-            base = known.get((config["model_label"], config["method_label"]))
+            base = bases.get((config["model_label"], config["method_label"]))
             label = None if base is None else evaluation_label(base, config)
             if label is None or label.config_name != name:
-                missing = (
+                lacking = (
                     "name that ssig gives" if label else f"label {config['method_label']!r} of its model in the run"
                 )
-                raise RefusedError(f"{self.root}/{name}: no {missing}; this is no evaluation of the run")
+                raise RefusedError(f"{self.root}/{name}: no {lacking}; this is no evaluation of the run")
             yield label
 
     def _read_commits(self, label: Label) -> Iterator[tuple[str, CommitRecord]]:
@@ -294,12 +294,12 @@ class RunDirectory:
     def _done_units(self, label: Label) -> set[str]:
         return self._once(
             ("done", label.commits, label.fingerprint),
-            lambda: {commit.unit for commit in self.commits(label).values() if label.made(commit)},
+            lambda: {commit.unit for commit in self.commits(label).values() if label.matches(commit)},
         )
 
     def _refuse_foreign_commits(self, label: Label) -> None:
         for name, commit in self.commits(label).items():
-            if not label.made(commit):
+            if not label.matches(commit):
                 raise RefusedError(
                     f"{self.root}/{name}: its fingerprint is {commit.fingerprint!r}, that of its label "
                     f"{label.fingerprint!r}; `ssig audit --repair` removes it, and then this command does its unit "
@@ -358,10 +358,10 @@ def _is_commit(name: str) -> bool:
 
 def _by_label(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
     """The folder of commits, model and method label -> the commits there."""
-    found: dict[tuple[str, str, str], list[Entry]] = {}
+    commits: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         labels = labels_of_commit(entry.name)
         if labels is not None:
             home = entry.name.rsplit("/", 3)[0]
-            found.setdefault((home, *labels), []).append(entry)
-    return found
+            commits.setdefault((home, *labels), []).append(entry)
+    return commits

@@ -21,19 +21,19 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A label's configuration, or an evaluation's, in which every option has a value."""
-    found = dict(config)
+    complete = dict(config)
     if "metrics" in config:
-        found["metrics"] = {name: _all("metrics", name, options) for name, options in config["metrics"].items()}
+        complete["metrics"] = {name: _all("metrics", name, options) for name, options in config["metrics"].items()}
     method = config.get("method")
     if method is not None and "options" in method:
-        found["method"] = {**method, "options": _all("methods", method.get("name"), method["options"])}
-    return found
+        complete["method"] = {**method, "options": _all("methods", method.get("name"), method["options"])}
+    return complete
 
 
 def _all(kind: str, name: str | None, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded options of a method or metric, and those that were added after its record."""
-    known = option_names(kind, name) - recorded.keys()
-    return {**recorded, **{option: value for option, value in BEFORE[kind].items() if option in known}}
+    added = option_names(kind, name) - recorded.keys()
+    return {**recorded, **{option: value for option, value in BEFORE[kind].items() if option in added}}
 
 
 def option_names(kind: str, name: str | None) -> frozenset[str]:

@@ -70,12 +70,12 @@ class Label:
     @property
     def is_genuine(self) -> bool:
         """Whether what is frozen of it has its fingerprint."""
-        own = dict(self.config)
+        record = dict(self.config)
         if self.evaluation is not None:
-            own = {field: value for field, value in own.items() if field not in OF_THE_RUN}
-        return fingerprint_of(frozen_part(own)) == self.fingerprint
+            record = {field: value for field, value in record.items() if field not in OF_THE_RUN}
+        return fingerprint_of(frozen_part(record)) == self.fingerprint
 
-    def made(self, commit: CommitRecord) -> bool:
+    def matches(self, commit: CommitRecord) -> bool:
         """Whether a commit is of this configuration."""
         return commit.fingerprint == self.fingerprint
 

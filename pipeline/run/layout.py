@@ -93,8 +93,8 @@ def commits_folder(evaluation: str | None = None, version: int = SCHEMA_VERSION)
 
 def labels_of_commit(name: str) -> tuple[str, str] | None:
     """The model and method label under which a commit lies; None where no commit does."""
-    found = _COMMIT.fullmatch(name)
-    return None if found is None else (unquote(found[1]), unquote(found[2]))
+    match = _COMMIT.fullmatch(name)
+    return None if match is None else (unquote(match[1]), unquote(match[2]))
 
 
 def is_table(name: str) -> bool:

@@ -63,7 +63,7 @@ class Lease:
                 )
             self._generation = generation
         self._generation += 1
-        if not self._storage.create(_name(self._generation), self._record()):
+        if not self._storage.create(lease_name(self._generation), self._record()):
             raise LeaseHeldError(f"{self._storage.root}: another driver started on this run at the same time")
         self._beat = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._beat.start()
@@ -94,38 +94,34 @@ class Lease:
 
         The oldest goes first: of a process that ends in between, what is left is its own, and not one that is dead.
         """
-        own = _name(self._generation)
+        own_name = lease_name(self._generation)
         for name in _names(self._storage):
-            if name <= own and _read(self._storage, own).get("identity") == self._identity:
+            if name <= own_name and _read_record(self._storage, own_name).get("identity") == self._identity:
                 self._storage.delete(name)
 
-    def _beats(self, seen: tuple[int, dict[str, Any]]) -> bool:
+    def _beats(self, lease: tuple[int, dict[str, Any]]) -> bool:
         """Whether a lease of another host, stale by the clock, changes while it is watched."""
-        if _is_here(seen[1]) or "beat" not in seen[1]:
+        if _is_on_this_host(lease[1]) or "beat" not in lease[1]:
             return False
         until = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < until:
             time.sleep(min(1.0, WATCH_SECONDS / 10))
-            if _newest(self._storage) != seen:
+            if _newest(self._storage) != lease:
                 return True
         return False
 
     def _record(self) -> bytes:
-        return to_json({**_here(), "identity": self._identity, "beat": time.time()}).encode()
+        return to_json({**_this_process(), "identity": self._identity, "beat": time.time()}).encode()
 
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
                 self.verify()
-                self._storage.put(_name(self._generation), self._record())
+                self._storage.put(lease_name(self._generation), self._record())
             except LeaseHeldError:
                 return
             except OSError:
                 continue  # a storage that is away for a while makes the heartbeat late, which is what it means
-
-
-def _name(generation: int) -> str:
-    return lease_name(generation)
 
 
 def _names(storage: Storage) -> list[str]:
@@ -138,10 +134,10 @@ def _newest(storage: Storage) -> tuple[int, dict[str, Any]] | None:
     if not names:
         return None
     newest = names[-1]
-    return int(Path(newest).stem), _read(storage, newest)
+    return int(Path(newest).stem), _read_record(storage, newest)
 
 
-def _read(storage: Storage, name: str) -> dict[str, Any]:
+def _read_record(storage: Storage, name: str) -> dict[str, Any]:
     """A record, empty if there is none or it is damaged."""
     try:
         record = json.loads(storage.read(name))
@@ -152,19 +148,19 @@ def _read(storage: Storage, name: str) -> dict[str, Any]:
 
 
 def _is_stale(record: dict[str, Any]) -> bool:
-    if _is_here(record):
+    if _is_on_this_host(record):
         return _started(record.get("pid", 0)) != record.get("started")
     return abs(time.time() - float(record.get("beat", 0))) > STALE_SECONDS
 
 
-def _is_here(record: dict[str, Any]) -> bool:
+def _is_on_this_host(record: dict[str, Any]) -> bool:
     """Whether a lease is of this host, whose processes can be asked for; a record that does not tell is not."""
-    here = _here()
-    can_ask = here["started"] is not None  # by /proc, which not every system has
-    return can_ask and all(record.get(field) == here[field] for field in _PLACE)
+    this_process = _this_process()
+    can_ask = this_process["started"] is not None  # by /proc, which not every system has
+    return can_ask and all(record.get(field) == this_process[field] for field in _PLACE)
 
 
-def _here() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     place = {"host": socket.gethostname(), "boot": _boot(), "space": _space()}
     return {**place, "pid": os.getpid(), "started": _started(os.getpid())}
 

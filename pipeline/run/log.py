@@ -38,7 +38,7 @@ class RunLog:
         self._attempt = attempt
         self._segment = 1
         self._lines: deque[str] = deque()
-        self._kept = 0  # characters of the lines
+        self._characters = 0  # characters of the lines
         self._dropped = 0
         self._put_at = time.monotonic()
 
@@ -58,8 +58,8 @@ class RunLog:
         """
         if not self._lines:
             return
-        missing = [_line(DROPPED, lines=self._dropped)] if self._dropped else []
-        data = ("\n".join([*missing, *self._lines]) + "\n").encode()
+        notice = [_line(DROPPED, lines=self._dropped)] if self._dropped else []
+        data = ("\n".join([*notice, *self._lines]) + "\n").encode()
         if self._disk is not None:
             self._disk.append(log_name(self._attempt), data)
         else:
@@ -67,14 +67,14 @@ class RunLog:
             self._storage.put(log_name(self._attempt, self._segment), data)
             self._segment += 1
         self._lines.clear()
-        self._kept = self._dropped = 0
+        self._characters = self._dropped = 0
 
     def _keep(self, line: str) -> None:
         """Keeps a line, in place of the oldest where there is no room."""
         self._lines.append(line)
-        self._kept += len(line)
-        while self._kept > MOST_KEPT and len(self._lines) > 1:
-            self._kept -= len(self._lines.popleft())
+        self._characters += len(line)
+        while self._characters > MOST_KEPT and len(self._lines) > 1:
+            self._characters -= len(self._lines.popleft())
             self._dropped += 1
 
 

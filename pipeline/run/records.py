@@ -219,9 +219,9 @@ class CommitRecord:
             raise RefusedError("no place for a commit")
         # Of a run of an earlier version there is no checksum.
         is_whole = record.get("checksum", "") in ("", checksum(record))
-        own = {"model": labels[0], "method": labels[1], "is_whole": is_whole}
+        derived = {"model": labels[0], "method": labels[1], "is_whole": is_whole}
         try:
-            return cls(**{**record, **own})
+            return cls(**{**record, **derived})
         except ValidationError as error:
             raise RefusedError(f"{_in_words(error, record)}; not an ssig commit record") from None
 
@@ -256,16 +256,16 @@ def fault(kind: type[Record], record: Mapping[str, Any], needed: Collection[str]
 
 def _in_words(error: ValidationError, record: Mapping[str, Any], needed: Collection[str] | None = None) -> str | None:
     """The first of the faults that are faults, without the library's own words."""
-    for found in error.errors(include_url=False):
-        path = found["loc"]
-        if found["type"] == "missing":
+    for problem in error.errors(include_url=False):
+        path = problem["loc"]
+        if problem["type"] == "missing":
             field = ".".join(map(str, path))
             if needed is None or field in needed:
                 return f"no field {field!r}"
             continue
         names, value = _place(record, path[:-2] if path[-1] == "[key]" else path)
-        if found["type"] == "value_error":
-            return f"{names} {found['ctx']['error']}"
+        if problem["type"] == "value_error":
+            return f"{names} {problem['ctx']['error']}"
         return f"{names} is {to_json(value)[:60]}"
     return None
 
@@ -274,8 +274,8 @@ def _place(record: Any, path: Iterable[int | str]) -> tuple[str, Any]:
     """The dotted field that an error is about, and what is there; a path goes on with names of the library's own."""
     names, value = [], record
     for part in path:
-        is_there = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
-        if not is_there:
+        has_part = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+        if not has_part:
             break
         value = value[part]
         names.append(str(part))
@@ -308,13 +308,13 @@ def checksum(record: Mapping[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what results may depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in VERSIONED:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+            installed[package] = "not installed as a package"
+    return installed
 
 
 def machine() -> Mapping[str, Any]:
@@ -329,34 +329,34 @@ def machine() -> Mapping[str, Any]:
 
 def revisions(method: str | None, metrics: Iterable[str]) -> dict[str, Any]:
     """The revisions of what measures: of the network's preparation, of metrics, and of a method unless it is None."""
-    found: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "preparation": PREPARATION_REVISION,
         "metrics": {name: METRICS[name].revision for name in metrics},
     }
-    return found if method is None else {"method": METHODS[method].revision, **found}
+    return shared if method is None else {"method": METHODS[method].revision, **shared}
 
 
 def is_current(config: Mapping[str, Any]) -> bool:
     """Whether this version would go on with a label as it began: it has the same revisions of all that it needs."""
     method, metrics = config["method"], config["metrics"]
-    known = METHODS.agrees(method["name"], method.get("origin")) and all(
+    same_sources = METHODS.agrees(method["name"], method.get("origin")) and all(
         METRICS.agrees(name, origin_of(config, name)) for name in metrics
     )
-    return known and revisions_of(config) == revisions(method["name"], metrics)
+    return same_sources and revisions_of(config) == revisions(method["name"], metrics)
 
 
 def revisions_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The revisions that a configuration records; what it does not record is 0."""
-    found = config.get("revisions", {})
-    metrics = {name: found.get("metrics", {}).get(name, 0) for name in config["metrics"]}
-    whole = {"preparation": found.get("preparation", 0), "metrics": metrics}
-    return {"method": found.get("method", 0), **whole} if "method" in config else whole
+    recorded = config.get("revisions", {})
+    metrics = {name: recorded.get("metrics", {}).get(name, 0) for name in config["metrics"]}
+    whole = {"preparation": recorded.get("preparation", 0), "metrics": metrics}
+    return {"method": recorded.get("method", 0), **whole} if "method" in config else whole
 
 
 def measured_by(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Each metric of a configuration with its options, revision and origin: equal ones may be compared."""
-    found = revisions_of(config)["metrics"]
+    metric_revisions = revisions_of(config)["metrics"]
     return {
-        name: {**options, "revision": found[name], "origin": origin_of(config, name)}
+        name: {**options, "revision": metric_revisions[name], "origin": origin_of(config, name)}
         for name, options in config["metrics"].items()
     }

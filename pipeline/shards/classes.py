@@ -48,10 +48,10 @@ def check_classes(shards: Sequence[str], categories: Sequence[str], *, by_label:
     """
     folders = sorted({shard.rpartition("/")[0] or "/" for shard in shards})
     with ThreadPoolExecutor(_WORKERS) as pool:
-        found = dict(zip(folders, pool.map(_read, folders), strict=True))
-    strange = [folder for folder in folders if found[folder] == ()]
+        classes_by_folder = dict(zip(folders, pool.map(_read_classes, folders), strict=True))
+    strange = [folder for folder in folders if classes_by_folder[folder] == ()]
     notes = [f"{folder}/{FILE} is no list of names, so classes are not compared" for folder in strange]
-    recorded = {f"{folder}/{FILE}": names for folder, names in found.items() if names}
+    recorded = {f"{folder}/{FILE}": names for folder, names in classes_by_folder.items() if names}
     problem = _disagreement(recorded) or next(
         (fault for file, names in recorded.items() if (fault := _difference(file, names, categories)) is not None),
         None,
@@ -63,7 +63,7 @@ def check_classes(shards: Sequence[str], categories: Sequence[str], *, by_label:
     return [*notes, f"labels mean other classes than the network's, so no number of labels counts: {problem.found}"]
 
 
-def _read(folder: str) -> tuple[str, ...] | None:
+def _read_classes(folder: str) -> tuple[str, ...] | None:
     """The classes beside the shards of a folder: None without the file, () if it is something else."""
     storage = open_storage(folder)
     try:
@@ -90,9 +90,11 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _disagreement(recorded: Mapping[str, tuple[str, ...]]) -> UsageError | None:
     """Two folders that number their classes differently; one may have more of them than the other."""
-    for (file, names), (other, others) in pairwise(sorted(recorded.items(), key=lambda item: len(item[1]))):
-        if others[: len(names)] != names:
-            shown = [f"{file}: {_beginning(names)}", f"{other}: {_beginning(others)}"]
+    for (file, names), (longer_file, longer_names) in pairwise(
+        sorted(recorded.items(), key=lambda item: len(item[1]))
+    ):
+        if longer_names[: len(names)] != names:
+            shown = [f"{file}: {_beginning(names)}", f"{longer_file}: {_beginning(longer_names)}"]
             return UsageError(_FIELD, shown, "folders that number their classes alike, or runs of their own")
     return None
 
@@ -107,8 +109,8 @@ def _difference(file: str, names: Sequence[str], categories: Sequence[str]) -> U
         return None
     first = len(categories) if first is None else first
     theirs = repr(categories[first]) if first < len(categories) else "none"
-    found = f"{file}: {_beginning(names)}; class {first} is {names[first]!r} there, and {theirs} in the network"
-    return UsageError(_FIELD, found, f"the network's: {_beginning(categories)}. To mend it, {_WHAT_TO_DO}")
+    difference = f"{file}: {_beginning(names)}; class {first} is {names[first]!r} there, and {theirs} in the network"
+    return UsageError(_FIELD, difference, f"the network's: {_beginning(categories)}. To mend it, {_WHAT_TO_DO}")
 
 
 def _same(name: str, category: str, number: int, classes: int) -> bool:

@@ -235,15 +235,15 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
         pq.ParquetWriter(file, MANIFEST, store_schema=False) as writer,
     ):
         for ordinal, survey in enumerate(surveys):
-            taken = survey.samples.slice(0, None if limit is None else limit - count)
-            if taken.num_rows:
-                unwritten.append(_with_units(taken, ordinal, unit_size))
+            samples = survey.samples.slice(0, None if limit is None else limit - count)
+            if samples.num_rows:
+                unwritten.append(_with_units(samples, ordinal, unit_size))
             if sum(table.num_rows for table in unwritten) >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(unwritten))
                 unwritten.clear()
             records.append(survey.record)
             quarantine += survey.quarantine
-            count += taken.num_rows
+            count += samples.num_rows
             if count == limit:
                 break
         if unwritten:

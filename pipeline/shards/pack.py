@@ -77,8 +77,8 @@ def pack(
         raise UsageError("source", str(source), "a folder of images")
     if shard_size < 1:
         raise UsageError("shard_size", shard_size, "1 or more")
-    given = None if synsets is None else _read_synsets(Path(synsets))
-    classes, items = _image_folder(folder, given) if csv is None else _ilsvrc(folder, Path(csv), given)
+    numbered = None if synsets is None else _read_synsets(Path(synsets))
+    classes, items = _image_folder(folder, numbered) if csv is None else _ilsvrc(folder, Path(csv), numbered)
     items.sort(key=lambda item: item.key)
     _check_keys(items)
     storage = open_storage(out)
@@ -151,14 +151,14 @@ def _check_keys(items: list[_Item]) -> None:
             raise UsageError("source", [str(first.image), str(second.image)], "one image per name, its ending aside")
 
 
-def _image_folder(folder: Path, given: list[str] | None) -> tuple[list[str], list[_Item]]:
+def _image_folder(folder: Path, numbered: list[str] | None) -> tuple[list[str], list[_Item]]:
     """Classes and samples of an ImageFolder tree."""
     inside = sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
     if stray := [path for path in inside if not path.is_dir()]:
         raise UsageError("source", str(stray[0]), "one folder per class, or a csv with the class of each image")
     if not inside:
         raise UsageError("source", str(folder), "one folder of images per class")
-    classes = given or [path.name for path in inside]
+    classes = numbered or [path.name for path in inside]
     items: list[_Item] = []
     for path in inside:
         images = _images(path)
@@ -170,13 +170,15 @@ def _image_folder(folder: Path, given: list[str] | None) -> tuple[list[str], lis
     return classes, items
 
 
-def _ilsvrc(folder: Path, solution: Path, given: list[str] | None) -> tuple[list[str], list[_Item]]:
+def _ilsvrc(folder: Path, solution: Path, numbered: list[str] | None) -> tuple[list[str], list[_Item]]:
     """Classes and samples of a folder of ILSVRC validation images."""
     truth = _read_solution(solution)
-    classes = given or sorted({wnid for wnid, _ in truth.values()})
-    if given is None and len(classes) != ILSVRC_CLASSES:
-        found = f"none, for {len(classes)} classes in {solution}"
-        raise UsageError("synsets", found, f"LOC_synset_mapping.txt, unless the csv has all {ILSVRC_CLASSES} classes")
+    classes = numbered or sorted({wnid for wnid, _ in truth.values()})
+    if numbered is None and len(classes) != ILSVRC_CLASSES:
+        problem = f"none, for {len(classes)} classes in {solution}"
+        raise UsageError(
+            "synsets", problem, f"LOC_synset_mapping.txt, unless the csv has all {ILSVRC_CLASSES} classes"
+        )
     items: list[_Item] = []
     for image in _images(folder):
         if image.stem not in truth:

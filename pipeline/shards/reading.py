@@ -65,9 +65,9 @@ def expand(patterns: Sequence[str], base: Path) -> list[str]:
     first: dict[str, str] = {}
     for shard in shards:
         _check_encoding(shard)
-        other = first.setdefault(shard.rpartition("/")[2], shard)
-        if other != shard:
-            raise UsageError(_FIELD, [other, shard], "shards whose file names differ")
+        namesake = first.setdefault(shard.rpartition("/")[2], shard)
+        if namesake != shard:
+            raise UsageError(_FIELD, [namesake, shard], "shards whose file names differ")
     return shards
 
 
@@ -77,17 +77,17 @@ def _expand(pattern: str, base: Path) -> Iterator[str]:
         if (named := _named(pattern, base)) is not None:
             yield named
             return
-        prefix, rest = _literal_part(pattern, base)
-        for ending in braceexpand(rest):
+        prefix, ending_pattern = _literal_part(pattern, base)
+        for ending in braceexpand(ending_pattern):
             name = prefix + ending
             if is_url(name):
                 check_url(_FIELD, name)
-                found = _objects(name)
+                shards = _objects(name)
             else:
-                found = _files(prefix, ending)
-            if not found:
+                shards = _files(prefix, ending)
+            if not shards:
                 raise UsageError(_FIELD, name, _what_to_name(name))
-            yield from found
+            yield from shards
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
@@ -143,7 +143,7 @@ def _what_to_name(name: str) -> str:
         alone = " (it matches folders alone)" if _WILDCARDS & set(name) and glob.glob(name) else ""
         return f"a file that exists, or a pattern that matches one{alone}"
     folder = name.rstrip("/") or "/"
-    if any(one.endswith(".tar") and "/" not in one for one in inside):
+    if any(file.endswith(".tar") and "/" not in file for file in inside):
         return f"shards; those of this folder are '{folder}/*.tar'"
     if not inside:
         return "a file that exists, or a pattern that matches one" + ("" if is_url(name) else " (the folder is empty)")
@@ -192,18 +192,21 @@ def read_unit(
     if not rows:
         return
     storage, name = locate(source) if isinstance(source, str) else (source, rows[0].shard)
-    read = _range_reader(storage, name, [member for row in rows if row.status == Status.OK for member in _used(row)])
+    read = _range_reader(
+        storage, name, [member for row in rows if row.status == Status.OK for member in _members_read(row)]
+    )
     for row in rows:
         if row.status != Status.OK:
             yield Sample(row, row.status, row.error)
             continue
         files = (
-            {"fname": f"{row.key}.{member.extension}", "data": read(member), "__url__": name} for member in _used(row)
+            {"fname": f"{row.key}.{member.extension}", "data": read(member), "__url__": name}
+            for member in _members_read(row)
         )
         yield _decode(row, next(group_by_keys(files), {}), needs_label, classes)
 
 
-def _used(row: ManifestRow) -> list[Member]:
+def _members_read(row: ManifestRow) -> list[Member]:
     return [member for member in row.members if member.extension in _READ and member.size <= MAX_MEMBER_BYTES]
 
 

@@ -184,13 +184,13 @@ def _survey(url: str) -> Survey:
     return Survey(ShardRecord(name, url, size, version, digest), _table(drafts, name), quarantine)
 
 
-def _group(found: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord]]:
+def _group(contents: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord]]:
     """Members to samples, in order of first appearance."""
     drafts: list[_Draft] = []
     latest: dict[str, _Draft] = {}
     quarantine = [
         QuarantineRecord(shard, Kind.SKIPPED, None, item.offset, f"{item.name}: {item.reason}".removeprefix(": "))
-        for item in found.skipped
+        for item in contents.skipped
     ]
 
     def draft_of(member: TarMember) -> _Draft:
@@ -206,16 +206,16 @@ def _group(found: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord
                 quarantine.append(QuarantineRecord(shard, Kind.DUPLICATE, member.key, member.offset, reason))
         return draft
 
-    for member in found.members:
+    for member in contents.members:
         draft = draft_of(member)
         draft.members[member.extension] = Member(member.extension, member.offset, member.size)
         if member.extension == "cls":
             draft.label = _label(member.payload)
-    if found.damage is not None:
-        cut = draft_of(found.damage.member) if found.damage.member is not None else _short_last(drafts)
-        quarantine.append(_damage_record(found.damage, shard, cut, readable=bool(drafts)))
+    if contents.damage is not None:
+        cut = draft_of(contents.damage.member) if contents.damage.member is not None else _short_last(drafts)
+        quarantine.append(_damage_record(contents.damage, shard, cut, readable=bool(drafts)))
     elif not drafts:
-        reason = "no samples" if found.skipped else "no samples: an archive without files"
+        reason = "no samples" if contents.skipped else "no samples: an archive without files"
         quarantine.append(QuarantineRecord(shard, Kind.UNREADABLE, None, 0, reason))
     elif not any(draft.members.keys() & IMAGE_EXTENSIONS for draft in drafts):
         extensions = list(dict.fromkeys(extension for draft in drafts for extension in draft.members))

@@ -71,12 +71,12 @@ class Patience:
         Raises:
             UsageError: the name of a variable that is no number.
         """
-        given = {
+        bounds = {
             field.name: _number(variable, os.environ[variable], float if field.type == "float" else int)
             for field in fields(cls)
             if (variable := PREFIX + field.name.upper()) in os.environ
         }
-        return cls(**given)
+        return cls(**bounds)
 
     def pauses(self) -> Iterator[float]:
         """Seconds to wait before each further try, with full jitter; none is left once `retry_seconds` are over."""
@@ -148,23 +148,23 @@ def os_errors(url: str) -> Iterator[None]:
     except AlreadyExistsError:
         raise FileExistsError(f"{url}: there is such an object") from None
     except InvalidPathError as error:
-        raise InvalidKeyError(f"{url}: {told(error)}") from None
+        raise InvalidKeyError(f"{url}: {reason_of(error)}") from None
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(f"{url}: {told(error)}") from None
+        raise PermissionError(f"{url}: {reason_of(error)}") from None
     except BaseError as error:
         kind = PermissionError if "status code: 403" in str(error) else OSError  # of a listing, it is generic
-        raise kind(f"{url}: {told(error)}") from None
+        raise kind(f"{url}: {reason_of(error)}") from None
 
 
-def told(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What an error of the store says, on one line and without credentials.
 
     Stores answer in XML that may repeat the request with the key that signed it: of that, code and message are kept.
     """
     text = str(error).partition("\n\nDebug source:")[0]
     head, _, answer = text.partition("<")
-    found = [re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message")]
-    parts = [head if answer else text, *(match[1] for match in found if match is not None)]
+    matches = [re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message")]
+    parts = [head if answer else text, *(match[1] for match in matches if match is not None)]
     line = re.sub(r"://[^/\s]*@", "://", " ".join(" ".join(parts).split()))
     for secret in filter(None, map(os.environ.get, _SECRETS)):
         line = line.replace(secret, "***")

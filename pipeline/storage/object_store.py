@@ -96,8 +96,8 @@ class ObjectStorage:
 
     def read(self, name: str) -> bytes:
         with os_errors(self._url(name)):
-            found = obstore.get(self._store, self._prefix + name)
-            size, data = found.meta["size"], bytes(found.bytes())
+            reply = obstore.get(self._store, self._prefix + name)
+            size, data = reply.meta["size"], bytes(reply.bytes())
         return data if len(data) == size else self.read_range(name, 0, size)
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
@@ -134,9 +134,9 @@ class ObjectStorage:
             except OSError:  # there is such an object, or nobody knows
                 pause = next(pauses, None)
                 with suppress(OSError):
-                    found = self._mark(name)
-                    if found is not None:
-                        return found == mark
+                    stored_mark = self._mark(name)
+                    if stored_mark is not None:
+                        return stored_mark == mark
                 if pause is None:
                     raise
             time.sleep(pause)
@@ -224,8 +224,8 @@ class ObjectStorage:
         """The mark of an object, empty if it has none; None if there is no such object."""
         try:
             with os_errors(self._url(name)):
-                found = obstore.get(self._store_once, self._prefix + name, options={"head": True})
-                return found.attributes.get(_MARK, "")
+                reply = obstore.get(self._store_once, self._prefix + name, options={"head": True})
+                return reply.attributes.get(_MARK, "")
         except FileNotFoundError:
             return None
 
@@ -240,12 +240,12 @@ def _private_folder(folder: Path) -> Path:
     """
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(
             f"{folder}: a link, or another user's; files are staged in a folder of one's own (TMPDIR names another)"
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
     return folder
 

@@ -97,9 +97,9 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             value = key.value if key.tag == f"{_TAG}merge" else self.construct_object(key)
-            other = first.setdefault((key.tag, value), key)
-            if other is not key:
-                line = other.start_mark.line + 1
+            first_key = first.setdefault((key.tag, value), key)
+            if first_key is not key:
+                line = first_key.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} is given twice, first in line {line} and again", key.start_mark
                 )

@@ -23,7 +23,7 @@ COLOURS = ("mean", "black", "white")
 SIZES_FILE = "micro-batches.json"
 
 
-def known_sizes(folder: Path) -> TuningCache:
+def stored_sizes(folder: Path) -> TuningCache:
     """Micro-batches that were tuned on this machine before; none if the file is missing or not of this version."""
     try:
         return TuningCache.load(json.loads((folder / SIZES_FILE).read_text()))

@@ -45,7 +45,7 @@ class UnitFiles:
         """Whether the unit is done under the label, or some attempt has published its attributions."""
         return self.is_committed(task, label) or self.storage.entry(attributions_name(task, label)) is not None
 
-    def left_attributions(
+    def leftover_attributions(
         self, task: Task, label: Label, schema: Callable[[], pa.Schema]
     ) -> tuple[pa.Table, Identity] | None:
         """The attributions that an attempt left that did not commit, with their identity.

@@ -56,13 +56,13 @@ class Prepared:
     images: Tensor
     masks: tuple[np.ndarray | str, ...]
     boxes: tuple[tuple[Box, ...] | str, ...]
-    given: int | None
+    target_class: int | None
     logits: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     targets: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     predicted: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     probability: Tensor = field(default_factory=lambda: torch.zeros(0))
     by_label: bool = False
-    known: dict[tuple[int, ...], Memo] = field(default_factory=dict)
+    image_memos: dict[tuple[int, ...], Memo] = field(default_factory=dict)
 
     def predict(self, forward: Callable[[Tensor], Tensor]) -> None:
         """Fills predictions and targets from one forward pass."""
@@ -73,8 +73,8 @@ class Prepared:
         self.predicted = probabilities.argmax(dim=1)
         if self.by_label:
             self.targets = torch.tensor([self.outcomes[position].label for position in self.ok], dtype=torch.int64)
-        elif self.given is not None:
-            self.targets = torch.full((len(self.ok),), self.given, dtype=torch.int64)
+        elif self.target_class is not None:
+            self.targets = torch.full((len(self.ok),), self.target_class, dtype=torch.int64)
         else:
             self.targets = self.predicted.clone()
         self.probability = probabilities.gather(1, self.targets.unsqueeze(1)).squeeze(1)
@@ -117,11 +117,11 @@ def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
         OSError: the shard cannot be read.
     """
     started = device.clock()
-    stated = label.config["model"]
-    by_label = stated["target"] == "label"
-    classes = stated["classes"] if by_label else None
+    target = label.settings.model.target
+    by_label = target == "label"
+    classes = label.config["model"]["classes"] if by_label else None
     samples = read_unit(task.url, without_poison(task), needs_label=by_label, classes=classes)
-    prepared = prepare(samples, model, stated["target"])
+    prepared = prepare(samples, model, target)
     prepared.predict(device.forward)
     return Unit(prepared, device.clock() - started)
 
@@ -166,7 +166,7 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int) -> Prepa
         stacked,
         tuple(masks),
         tuple(boxes),
-        given=target if isinstance(target, int) else None,
+        target_class=target if isinstance(target, int) else None,
         by_label=target == "label",
     )
 

@@ -63,18 +63,18 @@ class ReferencePool:
             return None
         with self._lock:
             if count not in self._pools:
-                self._pools[count] = self._read(count)
+                self._pools[count] = self._read_references(count)
             return self._pools[count]
 
-    def _read(self, count: int) -> References:
+    def _read_references(self, count: int) -> References:
         images: list[Tensor] = []
         logits: list[Tensor] = []
         candidates = self._candidates()
         while len(images) < count:
-            some = list(itertools.islice(candidates, count - len(images)))
-            if not some:
+            drawn = list(itertools.islice(candidates, count - len(images)))
+            if not drawn:
                 break
-            for (row, image), answer in zip(some, self._answers([image for _, image in some]), strict=True):
+            for (row, image), answer in zip(drawn, self._answers([image for _, image in drawn]), strict=True):
                 if isinstance(answer, str):
                     self._refuse(row, answer)
                 else:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.run.labels import Label
-from pipeline.unit.caches import cache_folder, known_sizes, remember_sizes
+from pipeline.unit.caches import cache_folder, remember_sizes, stored_sizes
 from pipeline.unit.memory import memory
 from pipeline.unit.worker import Worker, may_change_network
 from ssig.acceleration.optimise import Compile
@@ -70,7 +70,7 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
     if on_gpu:
         beside_a_gpu(setup.threads)
     model = restore(setup.state, device=device)
-    sizes = known_sizes(cache_folder())
+    sizes = stored_sizes(cache_folder())
     replica = ready_replica(
         model, micro_batch=setup.micro_batch, compile=setup.compile, keep=layers(setup.labels), sizes=sizes
     )
@@ -84,29 +84,29 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
 
 def described(worker: Worker) -> dict[str, Any]:
     """Where a worker is and how it computes, for the log."""
-    held = memory()
+    usage = memory()
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "device": str(worker.device.replica.device),
         "micro_batch": worker.device.replica.micro_batch,
         "threads": torch.get_num_threads(),
-        "resident_bytes": held.resident if held else None,
+        "resident_bytes": usage.resident if usage else None,
     }
 
 
 def sources_of(labels: Sequence[Label]) -> tuple[Source, ...]:
     """Where the methods and metrics of labels come from that are not ssig's own, each once."""
-    found: dict[Source, None] = {}
+    sources: dict[Source, None] = {}
     for label in labels:
-        methods = [] if label.evaluation is not None else [METHODS.source(label.config["method"]["name"])]
-        for source in (*methods, *map(METRICS.source, label.config["metrics"])):
+        methods = [] if label.evaluation is not None else [METHODS.source(label.settings.method.name)]
+        for source in (*methods, *map(METRICS.source, label.settings.metrics)):
             if source is not None:
-                found[source] = None
-    return tuple(found)
+                sources[source] = None
+    return tuple(sources)
 
 
 def layers(labels: Mapping[str, Label]) -> list[str]:
     """The layers that methods ask for by name, whose outputs must be what their names say."""
-    options = [label.config["method"]["options"] for label in labels.values()]
-    return sorted({str(given["layer"]) for given in options if given.get("layer")})
+    options = [label.settings.method.options for label in labels.values()]
+    return sorted({str(method_options["layer"]) for method_options in options if method_options.get("layer")})

@@ -104,7 +104,7 @@ class Worker:
             label = self.labels[name]
             maps = self.source(label).trial(task, label, prepared)
             self._measuring.measure(
-                label.config["metrics"], prepared, maps.table, maps.attribution, explain=self._explain(label)
+                label.settings.metrics, prepared, maps.table, maps.attribution, explain=self._explain(label)
             )
 
     def close(self) -> None:
@@ -134,13 +134,13 @@ class Worker:
         watch = Stopwatch(self.device.clock)
         watch.add("decode", unit.decode_seconds)
 
-        def told(count: int) -> None:
+        def advance(count: int) -> None:
             self._under_way[task.unit, label.method] += count
 
-        maps = self.source(label).maps(task, label, unit, watch, told)
+        maps = self.source(label).maps(task, label, unit, watch, advance)
         with watch.step("metrics"):
             measured = self._measuring.measure(
-                label.config["metrics"], prepared, maps.table, maps.attribution, told, self._explain(label)
+                label.settings.metrics, prepared, maps.table, maps.attribution, advance, self._explain(label)
             )
         metrics = metrics_table(label, prepared, maps.table, measured)
         with watch.step("write"):
@@ -163,6 +163,6 @@ class Worker:
 
 def may_change_network(label: Label) -> bool:
     """Whether a metric of a label may ask for a copy of the network, or its method asks for the plain network."""
-    if any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"]):
+    if any({"method", "model"} <= METRICS[name].needs for name in label.settings.metrics):
         return True
-    return label.evaluation is None and METHODS[label.config["method"]["name"]].network
+    return label.evaluation is None and METHODS[label.settings.method.name].network

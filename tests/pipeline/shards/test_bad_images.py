@@ -303,4 +303,4 @@ def test_members_that_are_not_documented_are_not_read(tmp_path: Path) -> None:
     names = ("pyd", "pickle", "pkl", "pth", "npy", "npz", "ten", "mp", "msgpack", "cbor", "txt", "gz")
     (sample,) = read(tmp_path, [("a.png", PNG), *((f"a.{name}", b"\x80\x04N.") for name in names)])
     assert (sample.status, sample.boxes_fault, sample.mask_fault) == ("ok", None, None)
-    assert [member.extension for member in reading._used(sample.row)] == ["png"]
+    assert [member.extension for member in reading._members_read(sample.row)] == ["png"]
