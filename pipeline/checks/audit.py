@@ -3,8 +3,8 @@
     expected = ok + every other status, for each label, and nothing else is in the run's folders
 
 All of it is derived again: hashes and sizes from the bytes, rows from the tables against the manifest, fingerprints
-and schemas from the configurations, what is there from a listing. One table is read at a time (a large one by way of
-the disk), the manifest one row group at a time; what grows is the commit records.
+and schemas from the configurations, names of files from a listing. One table is read at a time (a large one by way of
+the disk), and one row group of the manifest; only the commit records stay in memory.
 """
 
 from __future__ import annotations

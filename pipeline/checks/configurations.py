@@ -1,4 +1,4 @@
-"""Whether the records that everything is judged by are what they were: `run.json`, manifest and configurations."""
+"""Whether `run.json`, the manifest and the configurations, which all else is judged by, are unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run_problems(document: Mapping[str, Any], manifest: Manifest) -> Iterator[st
     """What is wrong with `run.json` or the manifest."""
     dataset = document.get("dataset")
     if not isinstance(dataset, Mapping):
-        yield f"{RUN}: it tells no data set"
+        yield f"{RUN}: it names no data set"
         return
     if dataset.get("manifest_hash", "") not in (None, manifest.hash):
         yield f"{MANIFEST}: its content is not the one that {RUN} names"

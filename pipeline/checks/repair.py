@@ -3,7 +3,7 @@
 A unit of which anything is damaged loses its commit first, so that at no time it looks done, and then its tables: with
 the commit goes the only record of what their bytes were. Unreferenced files go too: those with names that ssig gives
 and that no commit names.
-Nothing else is touched: no file of others, none that the storage did not give, no record by which all is judged.
+Nothing else is touched: no unexpected file, no file that could not be read, no `run.json`, manifest or configuration.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _uncommit(storage: Storage, findings: Sequence[Finding], evaluations: Sequen
 
 
 def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
-    """Removes orphans."""
+    """Removes unreferenced files."""
     for finding in findings:
         if finding.kind is not Kind.ORPHAN:
             continue
@@ -110,7 +110,7 @@ def _removed(storage: Storage, name: str) -> bool:
 
 def _why_left(finding: Finding) -> str:
     if finding.kind is Kind.FOREIGN:
-        return f"{finding.message}; left alone, for it may be somebody's"
+        return f"{finding.message}; left alone: it may be somebody's"
     if finding.kind in (Kind.OTHER_VERSION, Kind.UNREADABLE):
         return f"{finding.message}; left alone"
     return finding.message

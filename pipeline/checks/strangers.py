@@ -14,9 +14,9 @@ from pipeline.run.layout import (
     EVALUATION_RECORDS,
     EVALUATIONS,
     MANIFEST,
-    OURS,
     RECORD_SUFFIX,
     RUN,
+    RUN_ENTRIES,
     TABLE_SUFFIX,
     TABLES,
     folder,
@@ -38,7 +38,7 @@ def strangers(storage: Storage, labels: Mapping[str, Label]) -> Iterator[Finding
         top, _, path = entry.name.partition("/")
         suffix = _SUFFIXES.get(top)
         if suffix is None or not path:
-            if entry.name not in {RUN, MANIFEST, *labels} and (top not in OURS or top in _STRICT or not path):
+            if entry.name not in {RUN, MANIFEST, *labels} and (top not in RUN_ENTRIES or top in _STRICT or not path):
                 yield foreign(entry.name)
             continue
         named = re.fullmatch(rf"({_LABEL_FOLDER})/({UNIT}){re.escape(suffix)}", path)

@@ -4,8 +4,8 @@
     RUN/evaluation-records/NAME/config/<label>.json                     metrics, options; the label's fingerprint
     RUN/evaluation-records/NAME/commits/model=M/method=X/<unit>.json
 
-A unit is evaluated once it is committed in the run, and done once its commit here exists. The same command goes on
-where it stopped; another option under the same name is refused. Nothing of the run itself is written to.
+A unit is evaluated once it is committed in the run, and done once its commit here exists. The same command resumes
+it; other options under the same name are refused. The run's own files stay as they are.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     Args:
         run: the run.
         job: the metrics, for which methods, and how the work is spread.
-        listener: told of progress.
+        listener: receives progress.
 
     Raises:
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing has changed.
@@ -108,7 +108,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
 
 
 def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:
-    """Those of the run's labels that are to be evaluated: of one model, network and target."""
+    """The run's labels to evaluate: all of one model, network and target."""
     labels = directory.labels
     models = sorted({label.model for label in labels})
     if job.model is None and len(models) > 1:
@@ -144,10 +144,10 @@ def _label(job: EvaluationJob, base: Label, recorded: Sequence[Label] = ()) -> L
     Args:
         job: the metrics.
         base: the run's label.
-        others: what is recorded under the evaluation's name.
+        recorded: the labels that are recorded under the evaluation's name.
 
     Raises:
-        RefusedError: it is recorded with other metrics, or its tables would have other columns than those of others.
+        RefusedError: it is recorded with other metrics, or its tables would have other columns than theirs.
     """
     frozen: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -182,17 +182,17 @@ def _label(job: EvaluationJob, base: Label, recorded: Sequence[Label] = ()) -> L
 
 
 def _record(label: Label) -> dict[str, Any]:
-    """What is recorded of an evaluation's label."""
+    """The record of an evaluation's label."""
     return {**_evaluation_part(label), "versions": versions(), "machine": dict(machine())}
 
 
 def _evaluation_part(label: Label) -> dict[str, Any]:
-    """The part of an evaluation's configuration that is not that of the run's label."""
+    """An evaluation's configuration without the fields of the run's label."""
     return {name: value for name, value in label.config.items() if name not in OF_THE_RUN}
 
 
 def _works(directory: RunDirectory, bases: Sequence[Label], labels: Sequence[Label]) -> list[Work]:
-    """The units that are committed in the run and not here, with the labels."""
+    """The units that are committed in the run and not in the evaluation, with the labels."""
     of_method = {base.method: base for base in bases}
     works = []
     for work in units_to_do(directory, labels):
@@ -232,7 +232,7 @@ def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener
 
 
 def _name(storage: Storage, base: Label, job: EvaluationJob) -> str:
-    """The name to load the network of a label by; what it needs to be imported is made known.
+    """The name by which a label's network is loaded; extends the import path if the name needs it.
 
     Raises:
         UsageError: it would run code that somebody else's run names, and the job does not; or its file is gone.

@@ -1,4 +1,4 @@
-"""What a run has to do: checks a job against its directory, records what is frozen, lists the units to be done.
+"""Checks a job against its run directory, and records what is frozen.
 
 Checks write nothing, so that a refused command leaves no trace and a finished run is not touched.
 """
@@ -19,7 +19,7 @@ from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
 from pipeline.run.labels import Label, with_all_options
-from pipeline.run.layout import MANIFEST, OURS, RUN, shard_fault_name
+from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, shard_fault_name
 from pipeline.run.lease import Lease, LeaseHeldError
 from pipeline.run.records import (
     RefusedError,
@@ -44,7 +44,7 @@ def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Ma
         UsageError: the directory holds something that is no run.
     """
     if directory.document is None:
-        strange = next((e.name for e in directory.storage.list() if e.name.split("/")[0] not in OURS), None)
+        strange = next((e.name for e in directory.storage.list() if e.name.split("/")[0] not in RUN_ENTRIES), None)
         if strange is not None:
             raise UsageError("output.path", directory.root, f"an empty directory or a run (it holds {strange})")
         return None
@@ -84,7 +84,7 @@ def record_run(job: Job, directory: RunDirectory, shards: Sequence[str], lease: 
     manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
     fault_points.point("before-manifest", storage.root)
     if not manifest.save(storage):
-        # A start that was cut off left its manifest; without run.json it binds nobody.
+        # A start that was cut off left its manifest; without run.json it belongs to no run.
         if lease is not None:
             lease.verify()
         if storage.entry(RUN) is not None:
@@ -127,7 +127,7 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "geometry": model.geometry.as_dict(),
         "mean": model.mean.tolist(),
         "std": model.std.tolist(),
-        # What the job gives of these in place of the network's own, to load it again.
+        # Input settings that the job gives in place of the network's own, to load it again.
         "stated": {name: value for name, value in job.model.input_options.items() if value is not None},
         "classes": len(model.categories),
     }
@@ -149,10 +149,10 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
 
 
 def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label]:
-    """The labels to work on: those asked for, as recorded where they are, and the model's others in the run.
+    """The labels to work on: the job's, as recorded where they are, and the model's others in the run.
 
     Raises:
-        RefusedError: a label exists with other settings, or the run has others that it cannot lie or be compared with.
+        RefusedError: a label exists with other settings, or cannot be compared or stored with the run's labels.
     """
     recorded_labels = directory.labels
     recorded_by_name = {recorded.config_name: recorded for recorded in recorded_labels}
@@ -192,10 +192,10 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
 
 
 def _placed(root: str, label: Label, recorded_labels: Sequence[Label]) -> Label:
-    """A new label behind those that the run has, with the columns of their tables.
+    """A new label, positioned after the run's labels, with the columns of their tables.
 
     Raises:
-        RefusedError: its tables would have other columns, and a reader takes those of one file for those of all.
+        RefusedError: its tables would have other columns; readers take the columns of one file for those of all.
     """
     if not recorded_labels:
         return label
@@ -225,7 +225,7 @@ def _placed(root: str, label: Label, recorded_labels: Sequence[Label]) -> Label:
 
 
 def _refuse_unlike(labels: Iterable[Label], recorded_labels: Sequence[Label]) -> None:
-    """Refuses a new label of another network, target or metric options than the model's others: they are compared."""
+    """Refuses a new label whose network, target or metric options differ from its model's: labels are compared."""
     for label in labels:
         configs = {recorded.method: recorded.config for recorded in recorded_labels if recorded.model == label.model}
         if label.method in configs:

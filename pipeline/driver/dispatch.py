@@ -1,7 +1,7 @@
-"""The loop of a run: keeps actors busy, hears how orders went, and survives the deaths of actors.
+"""The loop of a run: keeps actors busy, takes in the results of orders, and survives the deaths of actors.
 
-Units go to actors, a bounded number in flight each; an actor that dies is charged with what it had in flight and
-replaced. The driver holds no result: what is done is what the commit records say.
+Each actor has a bounded number of units in flight. If it dies, these have failed, and another actor takes its place.
+The driver holds no results: the commit records say which units are done.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pipeline.unit.messages import Task
 WAIT_SECONDS = 0.5
 # Staged files of attempts that were killed are removed when they are this old.
 STALE_STAGED_SECONDS = 3600.0
-# Of so many of the last units it is known how long they took.
+# Number of last units whose seconds are kept.
 TIMED_UNITS = 100
 
 
@@ -64,10 +64,10 @@ class Dispatch:
     Args:
         agenda: what there is to do.
         executor: the actors; those that it lacks are started.
-        size: how many there should be, and what they take of the cluster.
+        size: how many actors there should be, and their resources.
         lease: of the run, held.
-        listener: told of progress.
-        progress: what it is told.
+        listener: receives progress.
+        progress: the state that the listener receives.
 
     Attributes:
         orders: how many orders were handed out.
@@ -99,7 +99,7 @@ class Dispatch:
         self._unit_seconds: deque[float] = deque(maxlen=TIMED_UNITS)
 
     def run(self) -> None:
-        """Works until nothing is left, a signal asks to drain, or going on makes no sense.
+        """Works until no unit is left, a signal asks to stop, or no unit can be done.
 
         Raises:
             RunError: another driver has the run, no unit can be done, or no actor starts.
@@ -119,7 +119,7 @@ class Dispatch:
                 self._log.close()
                 clean_staging(self._agenda.storage, time.time() - STALE_STAGED_SECONDS)
             except OSError as error:  # of the log or of staged files: the units are done
-                self._reporter.tell(f"the log, or what killed attempts left, could not be seen to: {error}")
+                self._reporter.tell(f"the log could not be stored, or files of killed attempts not removed: {error}")
 
     @property
     def ending(self) -> Ending:
@@ -148,7 +148,7 @@ class Dispatch:
             self._reporter.show_now_and_then(self._executor, self.schedule.in_flight)
 
     def _hand_out(self) -> None:
-        """Gives every actor work before it gives any a second unit to read ahead, so that none idles at the end."""
+        """Gives every actor a unit before any gets a second one to read ahead, so that none is idle at the end."""
         for member in sorted(self._executor.members, key=lambda member: len(member.in_flight)):
             while member.room > 0 and (not member.in_flight or self._waiting > self._unemployed):
                 order = self.schedule.next(idle=not member.in_flight)
@@ -164,7 +164,7 @@ class Dispatch:
 
     @property
     def _waiting(self) -> int:
-        """Units that nobody has in hand."""
+        """Units that are not done and not in flight."""
         return self._undone - self.schedule.in_flight
 
     @property
@@ -174,7 +174,7 @@ class Dispatch:
 
     @property
     def _has_lost_workers(self) -> bool:
-        """Whether a signal took the actors away too: nothing can be waited for, and Ray would hold each call up."""
+        """Whether a signal ended the actors too: no event will come, and every call of Ray would block."""
         return self._interrupted.is_set() and self._executor.is_gone()
 
     def _task(self, order: Order) -> Task:

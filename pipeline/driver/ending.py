@@ -70,15 +70,15 @@ def finish(
     ending: Ending | None = None,
     reference: str | None = None,
 ) -> Summary:
-    """Brings the report up to date, and tells from the commit records how labels of a run stand now.
+    """Updates the report, and summarises from the commit records what is done under labels of a run.
 
     Args:
-        directory: the run; it is looked at anew.
+        directory: the run; it is refreshed.
         labels: those that were worked on.
-        listener: told of `progress`.
-        progress: what it is told.
+        listener: receives `progress`.
+        progress: the state that the listener receives.
         ending: how this command's work ended; None if there was nothing to do.
-        reference: the method that the report compares with; None for that of the report that is there, or the default.
+        reference: the method that the report compares with; None for the present report's, or the default.
     """
     ending = ending or Ending()
     fault_points.point("before-report", directory.root)
@@ -90,7 +90,7 @@ def finish(
             progress.phase = "writing the report"
             listener(progress, None)
             report = write_report(run, reference)
-    # Whatever the storage does not take or give: the same command, or `ssig report`, writes it when it does.
+    # Storage failed: the same command, or `ssig report`, writes the report later.
     except (OSError, UsageError) as error:
         report = None
         listener(progress, f"the report could not be written: {error}")
@@ -120,7 +120,7 @@ def finish(
 
 
 def shard_notes(manifest: Manifest) -> tuple[str, ...]:
-    """A line for each of the first shards without images, which no row of a sample tells of as a whole."""
+    """A line for each of the first shards without images."""
     imageless = [f"{record.shard}: {record.reason}" for record in manifest.quarantine if record.kind is Kind.IMAGELESS]
     further = [f"{len(imageless) - NOTES} more shards have no image"] if len(imageless) > NOTES else []
     return (*imageless[:NOTES], *further)

@@ -32,7 +32,7 @@ SEES_SECONDS = 120.0
 class Actor(Member):
     """An actor of the pool.
 
-    `starting`, `asking` and `watching` are calls that are out: the last is answered when the actor has ended.
+    `starting`, `asking` and `watching` are pending calls; the last is answered when the actor has ended.
     """
 
     handle: Any = None
@@ -76,10 +76,10 @@ class Pool:
         member.since[ref] = time.monotonic()
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event.
+        """The events since the last call, waiting at most so long for the first.
 
         Raises:
-            UsageError: an actor refuses to start, as every other one like it would.
+            UsageError: an actor cannot start, nor could any other.
         """
         owners = {ref: member for member in self._actors for ref in member.in_flight}
         owners.update({member.starting if member.info is None else member.watching: member for member in self._actors})
@@ -99,7 +99,7 @@ class Pool:
             try:
                 actors_by_call[ref].under_way = ray.get(ref)
             except RayError:
-                actors_by_call[ref].under_way = 0.0  # `wait` hears of its end
+                actors_by_call[ref].under_way = 0.0  # `wait` reports its end
             actors_by_call[ref].asking = None
         for member in self._actors:
             if member.asking is None and member.info is not None:
@@ -123,7 +123,7 @@ class Pool:
         try:
             return bool(ray.get(cast(Actor, member).handle.sees.remote(name), timeout=SEES_SECONDS))
         except RayActorError:
-            return True  # `wait` hears of its death
+            return True  # `wait` reports its death
         except GetTimeoutError:
             return False
 
@@ -152,7 +152,7 @@ class Pool:
                 return self._lose(actor, reason)
             actor.forget(ref)
             return [Event("failed", actor, order, None, failure_of(cause), reason)]
-        except RayError as error:  # its answer went with its node, or memory ran out there
+        except RayError as error:  # its answer was lost with its node, or memory ran out there
             return self._lose(actor, reason_of(error))
         if order is None:
             actor.info = value
@@ -184,7 +184,7 @@ def pool_of(setup: WorkerSetup, size: Shape) -> Pool:
 
 
 def _kill(member: Member) -> None:
-    """Kills an actor of this machine that may be too far gone to hear Ray: one that is stopped, for instance."""
+    """Kills an actor of this machine that may not react to Ray, such as a stopped process."""
     info = member.info or {}
     if info.get("host") == socket.gethostname():
         with suppress(OSError):
@@ -192,7 +192,7 @@ def _kill(member: Member) -> None:
 
 
 def _answered(refs: Iterable[Any]) -> list[Any]:
-    """Those of some results that are there."""
+    """The references whose results are ready."""
     waiting = list(refs)
     answered: list[Any] = ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else []
     return answered

@@ -17,12 +17,12 @@ MOST_DOUBLINGS = 6
 
 
 class Scaling:
-    """Starts actors, and knows how starts went.
+    """Starts actors, and counts failed starts.
 
     Args:
         executor: starts them.
-        size: how many there should be, and what they take of the cluster.
-        progress: told what is waited for.
+        size: how many actors there should be, and their resources.
+        progress: shows what the run waits for.
     """
 
     def __init__(self, executor: Executor, size: Shape, progress: Progress) -> None:
@@ -37,7 +37,7 @@ class Scaling:
         """Starts the actors that are lacking; now and then, and less often after failed starts.
 
         Args:
-            left: units that are not done.
+            undone: units that are not done.
         """
         now = time.monotonic()
         pause = RESIZE_SECONDS * 2 ** min(self._failed_starts, MOST_DOUBLINGS)
@@ -52,10 +52,10 @@ class Scaling:
             self._executor.start()
 
     def await_place(self) -> None:
-        """Tells what is waited for while no node has a place for an actor.
+        """Shows what the run waits for while no node has a place for an actor.
 
         Raises:
-            RunError: for too long.
+            RunError: no place came within `actors.wait` seconds.
         """
         size = self._size
         if size.wait is None or self._has_ready or self._executor.places(size):
@@ -79,15 +79,15 @@ class Scaling:
         )
 
     def started(self) -> None:
-        """Hears that an actor is ready."""
+        """Notes that an actor is ready."""
         self._failed_starts = 0
 
     def failed_to_start(self, reason: str) -> None:
-        """Hears that an actor ended before it was ready.
+        """Notes that an actor ended before it was ready.
 
         Raises:
-            RunError: so did the last ones, and none is ready. A place where none can start ends nothing while others
-                work; it is tried less and less often.
+            RunError: the last ones did too, and no actor is ready. While others work, failed starts do not end the
+                run; they are repeated less and less often.
         """
         self._failed_starts += 1
         if self._failed_starts >= MOST_FAILED_STARTS and not self._has_ready:

@@ -1,7 +1,7 @@
 """Runs of any size in which nothing was computed: every file that a driver and its workers write, with random numbers.
 
-They are audited as sound, opened and reported like others, so that all that reads runs can be tried at the size of a
-whole data set. One small shard stands there under many names.
+They can be audited, opened and reported like others, so that readers of runs can be tested at the size of a whole data
+set. All shards are one small file under many names.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def write_synthetic_run(folder: Path, plan: SyntheticRun) -> RunDirectory:
     """Writes the run into `folder`/run, and its shards into `folder`/shards.
 
     Raises:
-        UsageError: a method or metric that there is not, or `folder` holds a run.
+        UsageError: an unknown method or metric, or `folder` holds a run.
     """
     job = load_job(
         None,
@@ -96,7 +96,7 @@ def write_synthetic_run(folder: Path, plan: SyntheticRun) -> RunDirectory:
 
 
 def _write_shards(folder: Path, plan: SyntheticRun) -> Iterator[str]:
-    """The paths of shards that hold at least the wanted images: one shard under many names."""
+    """The paths of shards that hold at least the images of the plan: one shard under many names."""
     folder.mkdir(parents=True, exist_ok=True)
     size = min(IMAGES_PER_SHARD, plan.images)
     first = folder / "000000.tar"
@@ -178,7 +178,7 @@ def _schema(table: str, label: Label) -> pa.Schema:
 
 
 def _identity_columns(rows: Sequence[ManifestRow], label: Label) -> dict[str, list[Any]]:
-    """The columns that are no random numbers."""
+    """The columns that do not hold random numbers."""
     count, side = len(rows), float(label.settings.model.input_size[0])
     classes = [row.label for row in rows]
     return {
@@ -202,7 +202,7 @@ def _identity_columns(rows: Sequence[ManifestRow], label: Label) -> dict[str, li
 
 
 def _table(schema: pa.Schema, columns: dict[str, list[Any]], generator: np.random.Generator) -> pa.Table:
-    """A table with the known columns; all others are numbers in [0, 1)."""
+    """A table with the given columns; all others are random numbers in [0, 1)."""
     count = len(columns["unit"])
     arrays = []
     for field in schema:

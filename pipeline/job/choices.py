@@ -72,7 +72,7 @@ class MetricChoice(Choice):
 
 
 def _is_registered(choice: Choice, source: object) -> bool:
-    """Whether the registry has the entry already: a file is read once for a job, whatever becomes of it meanwhile."""
+    """Whether the registry has the entry of a file already: a file is read once for a job, even if it changes."""
     return choice.file is not None and isinstance(source, FileSource) and source.path == choice.file
 
 

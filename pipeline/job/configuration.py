@@ -34,7 +34,7 @@ from ssig.models.weight_files import is_weight_file
 from ssig.registry.sources import FILE
 
 LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
-# Of what metrics need, that which no file of a run holds.
+# Needs of metrics that no file of a run meets.
 NOT_STORED = frozenset({"method", "samples"})
 # Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
 LONGEST_LABELS = 160
@@ -60,7 +60,7 @@ class Dataset(Frozen):
 
 
 def _sized(value: Any) -> Any:
-    """A number or a pair of numbers as the size of an input that is stated no further."""
+    """Turns a number or a pair of numbers into an input of this size; other values are left alone."""
     return {"size": value} if isinstance(value, (int, list, tuple)) and not isinstance(value, bool) else value
 
 
@@ -70,7 +70,7 @@ class InputChoice(Frozen):
     size: _Edges | None = Field(None, description="H or [H, W] of the input")
     resize: _Edges | None = Field(None, description="before the crop: the shorter edge, or [height, width] to cover")
     interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None = (
-        Field(None, description="of resizing")
+        Field(None, description="interpolation of resizing")
     )
     crop: Literal["center", "squash"] | None = Field(
         None, description="center: the aspect ratio is kept; squash: resized to exactly `resize`, then cropped"
@@ -177,7 +177,7 @@ class Job(Frozen):
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
     report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
     unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
-    seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="of all random draws")
+    seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="random seed")
 
     @property
     def model_label(self) -> str:
@@ -191,7 +191,7 @@ class EvaluationJob(Frozen):
     model: str | None = Field(None, description="label of the model; needed where the run has several")
     methods: tuple[str, ...] = Field((), description="labels of the methods; by default all")
     trust: str | None = Field(None, description="the module:callable to import, where the run is not the user's own")
-    name: str | None = Field(None, min_length=1, description="of the evaluation; by default its metrics")
+    name: str | None = Field(None, min_length=1, description="name of the evaluation; by default its metrics")
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
 
     @property
@@ -239,7 +239,7 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
 
     Raises:
         UsageError: an unreadable file, an unknown field, a value that is not allowed, or a network that would run code
-            in a file of somebody else's.
+            and is named in somebody else's file.
     """
     values, owner = ({}, None) if path is None else _read_file(path)
     if path is not None:
@@ -346,6 +346,6 @@ def _check_choices(job: Job) -> None:
 
 
 def _check_label(field: str, label: str) -> None:
-    """Refuses a label that readers of the run would not give back as it is."""
+    """Refuses a label that readers of the run would take for a number, date or null."""
     if reads_as_value(label):
         raise UsageError(field, label, READS_AS_TEXT)

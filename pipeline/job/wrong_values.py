@@ -1,7 +1,7 @@
-"""What is said of values that the models of a job refuse: the field, what was found, and what it allows, in words.
+"""Messages for wrong values of a job: the field, its value, and what it allows, in words.
 
-What a field allows is read from its annotation and its bounds, so that every kind of error has the same words, and
-none of them is pydantic's.
+What a field allows is read from its annotation and its bounds, so that all errors have the same words, none of them
+pydantic's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from ssig.errors import NOTHING, UsageError
 from ssig.options import in_words
 
-# Kinds of pydantic's errors that say more than that the value is wrong.
+# Kinds of pydantic's errors that need messages of their own.
 _UNKNOWN, _MISSING, _WRONG_KEY = "extra_forbidden", "missing", "invalid_key"
 _KEY = "[key]"  # ends the location of a key that is wrong
 _MOST = 3  # further problems that are named
@@ -62,7 +62,7 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
 
 
 def _field(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], Any, Sequence[Any]]:
-    """The path of a location without what pydantic puts between its fields, the annotation there, and its bounds."""
+    """The path of a location without pydantic's additions, the annotation there, and its bounds."""
     path: list[str] = []
     annotation: Any = model
     bounds: Sequence[Any] = ()

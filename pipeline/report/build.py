@@ -1,4 +1,4 @@
-"""Writes the report of a run into its folder, and tells whether the one that is there is still true."""
+"""Writes the report of a run into its folder, and says whether an existing one is current."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def build_report(run: str, reference: str | None = None) -> str:
 
     Args:
         run: its path or URL.
-        reference: label of the method that the others are compared with; None for the one that the report which is
-            there was asked for, else the first that is no control.
+        reference: label of the method that the others are compared with; None for that of the existing
+            report, else the first that is no control.
 
     Raises:
         UsageError: there is no run, it was never configured, its files cannot be read, or it has no such method.

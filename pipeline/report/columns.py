@@ -71,7 +71,7 @@ class Column:
 
 
 def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
-    """Where a model's metrics are, with their options, in order of the registry; those it does not know go last."""
+    """Where a model's metrics are, with their options, in order of the registry; unknown ones go last."""
     of_run = [
         (Source(name), options)
         for (owner, _), config in run.config.items()
@@ -90,7 +90,7 @@ def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
 
 
 def metric_of(run: Run, model: str, source: Source) -> MetricSpec | None:
-    """A metric as the run describes it, else ssig's own; None where neither knows it. No code of others is run."""
+    """A metric as the run describes it, else ssig's own; None where neither has it. Runs no foreign code."""
     configs: list[Mapping[str, Any]] = [
         evaluation.config
         for evaluation in run.evaluations
@@ -108,7 +108,7 @@ def metric_of(run: Run, model: str, source: Source) -> MetricSpec | None:
 def parsed(run: Run, model: str, source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:
     """A metric and its options; None where this version does not know them.
 
-    What is known of a metric from the run alone does not depend on its options, which are None then.
+    The options of a metric that is known from the run's record alone are None.
     """
     spec = metric_of(run, model, source)
     if spec is None:
@@ -122,7 +122,7 @@ def parsed(run: Run, model: str, source: Source, options: Mapping[str, Any]) -> 
 
 
 def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
-    """The scalar columns of a model's metrics, in order of the registry; what it does not know has no direction."""
+    """The scalar columns of a model's metrics, in order of the registry; unknown ones have no direction."""
     columns: list[Column] = []
     shown: set[str] = set()
     for source in sources(run, model):

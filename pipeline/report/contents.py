@@ -117,7 +117,7 @@ class ModelReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The report of a run; `reference`: the method that was asked for as reference, None for each model's first."""
+    """The report of a run; `reference`: the requested reference method, None for each model's first."""
 
     digest: str
     reference: str | None

@@ -229,7 +229,7 @@ def _add_rows(measurements: Measurements, number: int, table: pa.Table, where: n
 
 
 class _Sums:
-    """Takes in the numbers of one method from the run's own metrics, or from one evaluation's.
+    """Collects the numbers of one method from the run's own metrics, or from one evaluation's.
 
     Args:
         measurements: where they go.
@@ -255,7 +255,7 @@ class _Sums:
         ]
 
     def add(self, number: int, table: pa.Table, where: np.ndarray, ok: np.ndarray | None = None) -> None:
-        """Takes in a table of method `number`, whose rows are images `where`; `ok`: those that have a map."""
+        """Adds a table of method `number`, whose rows are images `where`; `ok`: those that have a map."""
         names = {column.stored: column.name for _, column in self._columns}
         for position, column in self._columns:
             if column.stored in table.column_names:
@@ -274,7 +274,7 @@ class _Sums:
                     self._excluded(column.name)[f"sample {status} when evaluated"] += 1
 
     def close(self, unseen: int = 0) -> None:
-        """Says how many images with a map were not seen."""
+        """Stores mean seconds; `unseen`: how many images with a map were not evaluated."""
         for source, spent in self._seconds.items():
             if spent:
                 self._measurements.seconds[self._method, source] = float(np.mean(spent))

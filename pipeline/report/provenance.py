@@ -1,4 +1,4 @@
-"""What it takes to repeat a run: data, model, options, seed, versions, machine, and the job file itself."""
+"""What is needed to repeat a run: data, model, options, seed, versions, machine, and the job file itself."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Provenance:
 
 
 def provenance(run: Run, model: str, reference: str | None = None) -> Provenance:
-    """The provenance of a model's rows, whose report was asked to compare with `reference`."""
+    """The provenance of a model's rows; `reference`: the requested reference method, for the job file."""
     labels = ordered_methods(run, model)
     configs = [run.config[model, label] for label in labels]
     names = {config.get("method", {}).get("name") for config in configs}
@@ -177,7 +177,7 @@ def evaluation_commands(run: Run, model: str) -> Iterator[str]:
 
 
 def named_again(name: str, origin: Mapping[str, str] | None) -> str:
-    """A method, metric or network as a job names it again: one of a file by the file, wherever that is."""
+    """The name by which a job uses a method, metric or network again: ``./FILE:NAME`` for one in a file."""
     return f"./{origin['file']}:{name}" if origin is not None and "file" in origin else name
 
 

@@ -1,6 +1,6 @@
-"""The method that all others are compared with: the one that was asked for, else the first that explains.
+"""The method that all others are compared with: the requested one, else the first that is no control.
 
-What was asked for stands in the report's own record, so that a report made anew keeps it until another is named.
+The report records the request, so that later reports keep it until another method is requested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
 
 
 def reference_method(run: Run, model: str, requested: str | None = None) -> str:
-    """The label that a model's other methods are compared with: `asked`, where the model has it, else the first
+    """The label that a model's other methods are compared with: `requested`, where the model has it, else the first
     method that is no control, else the first."""
     labels = ordered_methods(run, model)
     if requested in labels:
@@ -32,10 +32,10 @@ def reference_method(run: Run, model: str, requested: str | None = None) -> str:
 
 
 def requested_reference(run: Run, requested: str | None) -> str | None:
-    """The label that was asked for: `asked`, else what the run's report records, else None.
+    """The requested label: `requested`, else the one that the run's report records, else None.
 
     Raises:
-        UsageError: no method of the run has the label `asked`.
+        UsageError: no method of the run has the label `requested`.
     """
     models = dict.fromkeys(model for model, _ in run.config)
     labels = [method for model in models for method in ordered_methods(run, model)]
@@ -47,7 +47,7 @@ def requested_reference(run: Run, requested: str | None) -> str | None:
 
 
 def check_reference(field: str, reference: str, labels: Iterable[str]) -> None:
-    """Raises a `UsageError` that names `field` unless `asked` is one of the `labels`."""
+    """Raises a `UsageError` that names `field` unless `reference` is one of the `labels`."""
     methods: Sequence[str] = list(dict.fromkeys(labels))
     if reference not in methods:
         raise UsageError(field, reference, methods)

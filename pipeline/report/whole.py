@@ -50,7 +50,7 @@ class Whole:
         source: the metric.
         direction: what is better: ``higher``, ``lower`` or ``none``.
         family: of the metric.
-        estimates: method -> the number, None where it cannot be told, its interval, and how many images it is made of.
+        estimates: method -> the number, None where there is none, its interval, and how many images it is made of.
         differences: method -> that of the method minus that of the reference, for all others.
         bias: what makes it too high or too low, in a sentence; empty where nothing does.
     """
@@ -110,7 +110,7 @@ def whole_numbers(run: Run, measurements: Measurements, seed: int = 0) -> list[W
 def common_images(measurements: Measurements, source: Source) -> np.ndarray:
     """(n,) the images that have all numbers of a metric under every method that has any.
 
-    A column that a method has for no image, such as that of an order that was not computed, is not waited for.
+    A column that a method has for no image, such as that of an order that was not computed, does not count.
     """
     positions = [index for index, column in enumerate(measurements.columns) if column.source == source]
     present = np.isfinite(measurements.values[:, :, positions])
@@ -129,7 +129,7 @@ def resamples(images: int, size: int) -> int:
 def _columns(
     run: Run, measurements: Measurements, method: str, source: Source, spec: MetricSpec, images: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """A method's stored columns of a metric on the images `kept`; empty where it lacks them."""
+    """A method's stored columns of a metric on `images`; empty where it lacks them."""
     number = measurements.methods.index(method)
     scalars = {
         column.stored: measurements.values[images, number, position]

@@ -1,4 +1,4 @@
-"""What is taken out of a run so that it is done again: failed samples, units given up, and what was made of them."""
+"""Removes what is to be done again from a run: failed samples, given-up units, and what was measured from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.storage.base import Storage
 
 
 def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
-    """What evaluations made of the attributions that a commit names: their commits and tables, commits first."""
+    """The commits and tables of evaluations that measured the unit of a commit, commits first."""
     unit = PurePosixPath(commit).stem
     for evaluation in evaluations:
         if commit_name(evaluation.model, evaluation.method, unit) == commit:
@@ -26,8 +26,8 @@ def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
 def forget_failed(directory: RunDirectory, labels: Iterable[Label]) -> int:
     """Un-commits every unit that holds a failed row, so that it is done again; how many.
 
-    The commit goes first: a unit without its files must not look done. An attempt would go on from attributions that
-    lie there without a commit, so those are looked through too: this may have been cut off before.
+    The commit goes first: a unit without its files must not look done. A new attempt would reuse attributions without
+    a commit, so these are checked too: an earlier call may have been cut off.
     """
     storage, evaluations = directory.storage, directory.evaluations
     forgotten: set[tuple[str, str]] = set()
@@ -47,7 +47,7 @@ def forget_failed(directory: RunDirectory, labels: Iterable[Label]) -> int:
 
 
 def _forget_tables(storage: Storage, label: Label, unit: str) -> None:
-    """Removes what an uncommitted unit holds and what was said of it, last the attributions: they tell of failures."""
+    """Removes the tables and poison records of an uncommitted unit; last the attributions, which show failures."""
     attributions, *later_tables = label.table_names(unit).values()
     for name in later_tables:
         storage.delete(name)

@@ -1,7 +1,7 @@
 """The run directory: the one object that reads what a run's records say, each file once.
 
-Files are listed when they are first asked for, and read many at a time. What it says stays the same until `refresh`:
-then everything is listed anew, and what a listing shows to be another file is read again.
+Files are listed on first use, and many are read at a time. Answers stay the same until `refresh`. After it, everything
+is listed again, and files that changed are read again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Remaining(NamedTuple):
 
 
 class RunDirectory:
-    """A run directory, as far as its records go; tables are read by those who ask for rows.
+    """The records of a run directory; its tables are read elsewhere (`pipeline.run.rows`).
 
     Args:
         storage: the run.
@@ -73,7 +73,7 @@ class RunDirectory:
         self._answers: dict[Any, Any] = {}
 
     def refresh(self) -> None:
-        """Looks at the directory anew from here on: another driver, workers or this one may have written meanwhile."""
+        """Lists the directory again from now on: drivers or workers may have written meanwhile."""
         self._answers.clear()
 
     @property
@@ -108,10 +108,10 @@ class RunDirectory:
         return self._once("record", self._check_record)
 
     def refuse_earlier(self) -> None:
-        """Refuses to work on a run of an earlier schema, which is read and not added to.
+        """Refuses a run of an earlier schema: such runs can be read, but not added to.
 
         Raises:
-            RefusedError: it is one.
+            RefusedError: the run has an earlier schema.
             UsageError: there is no run.
         """
         version = self.opened()["schema_version"]
@@ -132,7 +132,7 @@ class RunDirectory:
         return self._once(MANIFEST, self._load_manifest)
 
     def keep(self, manifest: Manifest) -> None:
-        """Takes a manifest that was just stored for that of the directory, so that it is not fetched again."""
+        """Remembers a manifest that was just stored, so that it is not read again."""
         entry = self.storage.entry(MANIFEST)
         self._manifest = None if entry is None else (entry, manifest)
         self.refresh()
@@ -143,7 +143,7 @@ class RunDirectory:
         return self._once("labels", lambda: self.read_labels(whole=True))
 
     def read_labels(self, *, whole: bool) -> list[Label]:
-        """The same; unless they are to be `whole`, also those with a field missing that a reader can do without."""
+        """The same; without `whole`, fields that a reader does not need may be missing."""
         labels = []
         for document in self._objects_in(CONFIGS):
             config = document.value
@@ -169,7 +169,7 @@ class RunDirectory:
         return self._once(("commits", label.commits), lambda: dict(self._read_commits(label)))
 
     def examined(self, label: Label) -> dict[str, CommitRecord | SsigError | OSError]:
-        """The same, with the error in place of each commit that cannot be read or is none; it raises nothing."""
+        """The same, with an error in place of each commit that cannot be read; raises nothing."""
         documents = self._commits.read(self._listed(label))
         return {
             entry.name: document if isinstance(document, OSError) else document.content
@@ -226,7 +226,7 @@ class RunDirectory:
         return len(self._listing(QUARANTINE))
 
     def all_commits(self) -> list[CommitRecord]:
-        """Every commit of the run and of its evaluations, also of labels that it does not know, in order of name."""
+        """Every commit of the run and of its evaluations, also under unknown labels, in order of name."""
         return [document.value for document in self._all_commit_documents()]
 
     def digest(self) -> str:
@@ -240,7 +240,7 @@ class RunDirectory:
         return digest.hexdigest()
 
     def _once(self, key: Any, make: Callable[[], Value]) -> Value:
-        """What `make` gave since the last `refresh`."""
+        """The value of `make`, which is called once between two calls of `refresh`."""
         if key not in self._answers:
             self._answers[key] = make()
         answer: Value = self._answers[key]

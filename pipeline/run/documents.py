@@ -1,4 +1,4 @@
-"""The JSON files of a run, each read once: again only when a listing shows that it is another file."""
+"""The JSON files of a run. Each is read once, and again only if a listing shows that it changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Document(Generic[Content]):
     Attributes:
         entry: what a listing said of it.
         digest: SHA-256 of its bytes.
-        content: what it holds, or why that is nothing of a run.
+        content: what it holds, or why that is no record of a run.
     """
 
     entry: Entry
@@ -38,7 +38,7 @@ class Document(Generic[Content]):
         """What it holds.
 
         Raises:
-            SsigError: nothing of a run.
+            SsigError: it is no record of a run.
         """
         if isinstance(self.content, SsigError):
             raise self.content
@@ -59,9 +59,9 @@ class Documents(Generic[Content]):
         self._documents: dict[str, Document[Content]] = {}
 
     def read(self, entries: Sequence[Entry]) -> list[Document[Content] | OSError]:
-        """The documents of files that were listed, in their order; those that are not known are read, many at a time.
+        """The documents of listed files, in their order; new and changed files are read, many at a time.
 
-        A file that the storage does not give is its error, and is asked for again the next time.
+        Where the storage fails to give a file, its error takes the place of the document; the next call tries again.
         """
         unread = [entry for entry in entries if not self._is_current(entry)]
         errors: dict[str, OSError] = {}

@@ -46,7 +46,7 @@ def publish_table(
         DamagedTableError: a file of another attempt is there and is not whole.
         OSError: the storage cannot be written.
     """
-    # Its own length, however long the labels are; the attempt's id keeps two attempts at one name apart.
+    # A hash, since labels may be long; the attempt's id keeps two attempts at one name apart.
     staged = storage.staging() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.{attempt}.part"
     staged.parent.mkdir(parents=True, exist_ok=True)
     fault_points.point("before-stage", name)
@@ -114,7 +114,7 @@ def identity_of(data: bytes) -> dict[str, Any]:
 def clean_staging(storage: Storage, older_than: float) -> None:
     """Removes staged files last touched before `older_than` (seconds since the epoch), which killed attempts left.
 
-    No link is followed: neither the staging folder, if it is one, nor one in it, which goes like a file.
+    No link is followed: a staging folder that is a link is refused, and a link in it is removed like a file.
 
     Raises:
         OSError: the staging folder is a link, or cannot be read.

@@ -1,7 +1,7 @@
 """What a finished or half-finished run holds, read from its files alone: the public face of a run directory.
 
-A unit counts once its commit record carries the fingerprint of its label's configuration; every other file in the
-run's folders is as if it were not there. Nothing here needs Ray, and of the maps at most a unit or two are in memory.
+A unit counts once its commit record carries the fingerprint of its label's configuration; all other files in the run's
+folders are ignored. Nothing here needs Ray, and the maps of only a unit or two are in memory at a time.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Run:
         self.storage = directory.storage
         self.root = directory.root
         with _usage_errors():
-            directory.all_commits()  # all at once, and none may be damaged, whether it counts or not
+            directory.all_commits()  # all at once; a damaged one is an error even if it does not count
             if directory.document is None:
                 raise UsageError("run", self.root, "a run directory, one that holds run.json")
             self.document = directory.document
@@ -201,7 +201,7 @@ def open_run(path: str | Path) -> Run:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turns the refusal of a record into a `UsageError`: for who only reads, it is the wrong argument."""
+    """Turns the refusal of a record into a `UsageError`: for a reader, the run is a wrong argument."""
     try:
         yield
     except RefusedError as error:

@@ -4,12 +4,12 @@ A network named `module:callable`, and a method, a metric or a network named `./
 only the user may name them:
 
     on the command line, or in a local file of the user's own    imported
-    in a file of somebody else's, or in an object store          refused, before anything is imported
+    in somebody else's file, or in an object store                refused, before anything is imported
 
 No file of a run is ever run: neither one in its folder, nor one that only a run names. An installed plug-in may be
 named by anybody: who installs it trusts it.
 
-A file is whose its owner is: a copy of somebody else's, or what was unpacked from an archive, counts as the user's.
+A file belongs to its owner on the disk: a copy of somebody else's file, or an unpacked one, counts as the user's.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ OWN_PACKAGES = ("ssig", "pipeline", "jobs")
 
 
 def owner_of(storage: Storage, name: str) -> int | None:
-    """The user id that a stored file belongs to; None in an object store, where nobody is known."""
+    """The user id that a stored file belongs to; None in an object store, where owners are unknown."""
     return None if is_object_url(storage.root) else Path(storage.root, name).stat().st_uid
 
 
 def import_from_working_folder(run: str, name: str) -> None:
-    """Lets code that the user names lie in the folder that the command is given in, behind all that is installed.
+    """Adds the working folder to the import path, behind all installed packages, to find the user's code there.
 
-    Not if that folder is the run, or lies inside of it: what is there came with the run, perhaps from somebody else.
+    Does nothing if that folder is the run or lies inside it: its code came with the run, perhaps from somebody else.
 
     Args:
         run: the run's directory, or its URL.
@@ -98,7 +98,7 @@ def refuse_foreign_code(field: str, name: str, owner: int | None, advice: str) -
     Args:
         field: the field that holds the name.
         name: of a network, a method or a metric.
-        owner: user id that the file belongs to; None where nobody is known.
+        owner: user id that the file belongs to; None if it is unknown.
         advice: how to name it oneself.
 
     Raises:

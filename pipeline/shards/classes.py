@@ -37,13 +37,13 @@ def check_classes(shards: Sequence[str], categories: Sequence[str], *, by_label:
     Args:
         shards: paths or URLs.
         categories: the network's names of its classes, in order.
-        by_label: whether the labels of the shards are what is explained.
+        by_label: whether the labels of the shards are the explained classes.
 
     Returns:
         what a person should know, one line each.
 
     Raises:
-        UsageError: field ``classes.json``; numbers that mean other classes, where labels are explained.
+        UsageError: field ``classes.json``; numbers mean other classes, and labels are explained.
         OSError: an object store does not answer.
     """
     folders = sorted({shard.rpartition("/")[0] or "/" for shard in shards})
@@ -71,7 +71,7 @@ def _read_classes(folder: str) -> tuple[str, ...] | None:
         if entry is None:
             return None
         return _names(json.loads(storage.read(FILE))) if entry.size <= _LARGEST else ()
-    except (FileNotFoundError, PermissionError):  # some stores forbid to ask for what is not there
+    except (FileNotFoundError, PermissionError):  # some stores refuse to say that an object is missing
         return None
     except (ValueError, RecursionError):
         return ()
@@ -108,8 +108,8 @@ def _difference(file: str, names: Sequence[str], categories: Sequence[str]) -> U
     if first is None and len(names) <= len(categories):
         return None
     first = len(categories) if first is None else first
-    theirs = repr(categories[first]) if first < len(categories) else "none"
-    difference = f"{file}: {_beginning(names)}; class {first} is {names[first]!r} there, and {theirs} in the network"
+    category = repr(categories[first]) if first < len(categories) else "none"
+    difference = f"{file}: {_beginning(names)}; class {first} is {names[first]!r} there, and {category} in the network"
     return UsageError(_FIELD, difference, f"the network's: {_beginning(categories)}. To mend it, {_WHAT_TO_DO}")
 
 
@@ -117,13 +117,13 @@ def _same(name: str, category: str, number: int, classes: int) -> bool:
     """Whether a name of the shards is that of the network's class `number`."""
     if name == category or name.isdecimal():
         return name == category or int(name) == number
-    ours, theirs = _called(name, None), _called(category, number if classes == ilsvrc.CLASSES else None)
-    by_id = [set(filter(ilsvrc.is_wnid, names)) for names in (ours, theirs)]
-    return bool(by_id[0] & by_id[1] if all(by_id) else ours & theirs)
+    packed, network = _names_of(name, None), _names_of(category, number if classes == ilsvrc.CLASSES else None)
+    by_id = [set(filter(ilsvrc.is_wnid, names)) for names in (packed, network)]
+    return bool(by_id[0] & by_id[1] if all(by_id) else packed & network)
 
 
-def _called(name: str, number: int | None) -> set[str]:
-    """All that a class is called. ILSVRC's class `number`, or that of a WordNet id, has ILSVRC's names too."""
+def _names_of(name: str, number: int | None) -> set[str]:
+    """All names of a class. ILSVRC's class `number`, or that of a WordNet id, has ILSVRC's names too."""
     names = {name, *name.split(", ")}
     if match := _PREFIXED.fullmatch(name):
         names |= {match[2], *([match[1]] if ilsvrc.is_wnid(match[1]) else [])}

@@ -126,8 +126,8 @@ def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -
     try:
         with staged.open("xb") as file:
             write(file)
-        ours = sha256(staged.open("rb"))
-        if not storage.publish(staged, name) and sha256(storage.open(name)) != ours:
+        digest = sha256(staged.open("rb"))
+        if not storage.publish(staged, name) and sha256(storage.open(name)) != digest:
             raise UsageError("out", f"{storage.root}/{name}", "a folder without another file of this name")
     finally:
         staged.unlink(missing_ok=True)
@@ -135,8 +135,8 @@ def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -
 
 def _refuse_leftovers(storage: Storage, prefix: str, shards: Iterable[str]) -> None:
     """Refuses shards of an earlier packing that this one would not write, since a pattern would match them too."""
-    ours = re.compile(re.escape(prefix) + r"-\d{6}\.tar")
-    present = {entry.name for entry in storage.list() if ours.fullmatch(entry.name)}
+    pattern = re.compile(re.escape(prefix) + r"-\d{6}\.tar")
+    present = {entry.name for entry in storage.list() if pattern.fullmatch(entry.name)}
     if leftovers := sorted(present.difference(shards)):
         raise UsageError("out", f"{storage.root}/{leftovers[0]}", "a folder without other shards of this name")
 
@@ -199,7 +199,7 @@ def _number(classes: list[str], name: str) -> int:
 
 def _images(folder: Path) -> list[Path]:
     """The images below `folder`, but for hidden files and what systems leave beside them (``Thumbs.db``); any other
-    file is refused, lest it be an image left out."""
+    file is refused: it may be an image."""
     images: list[Path] = []
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
@@ -216,7 +216,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
-    """For a folder that cannot be listed, which a walk would pass over together with all that is in it."""
+    """Refuses a folder that cannot be listed: a walk would skip it and all that is in it."""
     raise UsageError("source", ascii(str(error.filename)), f"folders that can be read ({error.strerror})") from error
 
 

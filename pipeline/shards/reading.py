@@ -1,10 +1,10 @@
 """Shards: naming them by pattern, and reading one unit's samples from its byte ranges.
 
 A unit reads the ranges of its own members, neighbours joined into one request, and nothing of the shard before
-them; grouping is WebDataset's. Its decoders stay out: they unpack archives and unpickle, and a pickle runs what it
-likes. A fault in a sample is a status and an error that names shard, key
-and member, never an exception. A shard that has vanished or shrunk since the manifest, or that storage fails to
-give, is an `OSError`: that is no sample's fault, so the unit is tried again and quarantined if it stays so.
+them; grouping is WebDataset's. Its decoders are not used: they unpack archives and unpickle, and a pickle can run any
+code. A fault in a sample is a status and an error that names shard, key and member, never an exception. A shard that
+has vanished or shrunk since the manifest was built, or that cannot be read, is an `OSError`: no sample is to blame, so
+the unit is tried again and quarantined if it fails again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.storage import locate, open_storage
 from pipeline.storage.base import Storage, check_url, is_object_url, is_url, refuse_credentials
 from ssig.errors import UsageError
 
-# What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.
+# The most bytes of a member: a larger one is a fault of its sample, and is not read.
 MAX_MEMBER_BYTES = 2**28
 
 _FIELD = "dataset.shards"
@@ -109,7 +109,7 @@ def _named(text: str, base: Path) -> str | None:
 
 
 def _literal_part(pattern: str, base: Path) -> tuple[str, str]:
-    """What of a path is a folder that exists, such as the one that the command is given in, and the pattern in it."""
+    """Splits a path into a folder that exists, such as the working folder, and the pattern in it."""
     if is_url(pattern):
         return "", pattern
     parts = os.path.join(base, os.path.expanduser(pattern)).split("/")
@@ -127,13 +127,13 @@ def _files(folder: str, name: str) -> list[str]:
 
 
 def _may_be_shard(name: str) -> bool:
-    """Whether what a pattern matches is neither the list of classes beside the shards nor what a system left there."""
+    """Whether a match of a pattern may be a shard: not the list of classes, nor a file that a system left there."""
     file = name.rpartition("/")[2]
     return file != CLASSES and not is_left_behind(file)
 
 
 def _what_to_name(name: str) -> str:
-    """What may be given in place of a name that names no file: of a folder, what is in it."""
+    """Advice for a name that is no file; for a folder, what it holds."""
     if is_url(name):
         storage = open_storage(name)
         inside = [entry.name for entry in itertools.islice(storage.list(), _LISTED)]

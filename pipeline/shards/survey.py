@@ -23,7 +23,7 @@ from pipeline.storage import locate
 from pipeline.storage.base import is_object_url
 from ssig.errors import UsageError
 
-# What a network's file system, or a process that has no more to give, says of files that may well be whole.
+# Errors of a network's file system, or of a process without resources: the file itself may be whole.
 _NO_ANSWER = frozenset(
     {
         *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO),
@@ -62,7 +62,7 @@ class ShardRecord:
 
     @property
     def identity(self) -> tuple[str, int, str]:
-        """What makes it the same shard: not where it lies, nor, where its hash is known, when it was written."""
+        """What identifies its content, wherever it lies: name, size, and hash or else version."""
         return self.name, self.size, self.sha256 or self.version
 
 
@@ -72,7 +72,7 @@ class QuarantineRecord:
 
     Attributes:
         shard, kind, reason: where, of what sort, and in words.
-        key: the sample that it concerns, if it is one's.
+        key: the sample that it concerns, if it concerns one.
         offset: in bytes: of the member at fault, or where the good part of a cut shard ends.
     """
 
@@ -84,10 +84,10 @@ class QuarantineRecord:
 
 
 def check_readable(shards: Sequence[str], workers: int = 8) -> None:
-    """Refuses shards of which none is a tar, by their first blocks: at once, before anything else is loaded.
+    """Refuses shards if none is a tar, by their first blocks, before anything else is loaded.
 
     Raises:
-        UsageError: field ``dataset.shards``; what they are in place of it.
+        UsageError: field ``dataset.shards``; the message says what they are.
         OSError: an object store does not answer, or refuses a shard.
     """
     reasons: list[str] = []
@@ -144,7 +144,7 @@ class _HashingFile:
 
 
 def survey_all(shards: Sequence[str], workers: int) -> Generator[Survey, None, None]:
-    """Surveys shards in parallel, in order, at most `workers` beyond what is asked for."""
+    """Surveys shards in parallel, in order, at most `workers` ahead of the caller."""
     ahead: deque[Future[Survey]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for shard in shards:

@@ -1,7 +1,7 @@
 """A listing of a bucket that holds keys with empty parts, such as ``shards//a.tar``, which obstore cannot pass over.
 
 obstore gives up a whole page of keys for one of them. Arrow's file systems read such pages; they take credentials,
-region and endpoint from the same environment, and are asked only where obstore has given up.
+region and endpoint from the same environment, and are used only where obstore has given up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def keys(scheme: str, bucket: str, prefix: str, patience: Patience) -> Iterator[
         scheme: s3 or gs.
         bucket: its name.
         prefix: of the keys, without a slash at its end; empty for all.
-        patience: how long the store is waited for.
+        patience: how long to wait for the store.
 
     Raises:
         OSError: the store does not answer, or refuses.

@@ -4,9 +4,9 @@ A new file is written in ``.attempts/`` below the root (so on the same file syst
 name, and its folder fsynced. A hard link cannot replace a file, which makes it exclusive between processes and,
 on the usual network file systems, between machines; and a name shows its whole content or is not there.
 
-A folder of others may hold links that lead out of it. What is read may lie anywhere; nothing is written, and nothing
-removed, in a folder that lies outside of the root when all links are followed. Of the root itself any part may be a
-link: that is how the user named it.
+Somebody else's folder may hold links that lead out of it. Files are read through links wherever they lead. Nothing is
+written or removed in a folder that lies outside the root when all links are followed. The root's own path may contain
+links: the user named it so.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class LocalStorage:
         """The path of a file that is to be written or removed. Looked up each time: links may have come meanwhile.
 
         Raises:
-            PermissionError: its folder lies outside of the root. It is an `OSError`, for which no sample is blamed.
+            PermissionError: its folder lies outside of the root. It is an `OSError`, so no sample is blamed.
         """
         path = self._root / name
         root, folder = os.path.realpath(self._root), os.path.realpath(path.parent)

@@ -1,4 +1,4 @@
-"""The client of an object store: how long it waits, how often it tries again, and what its errors become.
+"""The client of an object store: how long it waits, how often it tries again, and which errors it raises.
 
 A request that fails for the moment (5xx such as 503 SlowDown, 429, a connection refused or dropped, a timeout) is sent
 again after a pause that doubles from 0.1 to 15 s, with jitter; obstore does it for reads and plain puts,
@@ -12,7 +12,7 @@ unit it stopped is tried again and, at last, left undone. The environment sets t
     SSIG_STORAGE_RETRY_SECONDS     180    from the first sending of a request, after which it is not sent again
 
 Credentials, region and endpoint come from the environment too, as obstore documents it (`AWS_…`, `GOOGLE_…`), never
-from a URL; no error tells them.
+from a URL; no error message repeats them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Patience:
         """The bounds that the environment sets, defaults for the others.
 
         Raises:
-            UsageError: the name of a variable that is no number.
+            UsageError: a variable is no number.
         """
         bounds = {
             field.name: _number(variable, os.environ[variable], float if field.type == "float" else int)
@@ -102,7 +102,7 @@ def _memory(bucket: str) -> ObjectStore:
 
 @functools.cache
 def client(scheme: str, bucket: str, patience: Patience) -> ObjectStore:
-    """The one client of a bucket and a patience in this process: connections are shared, as is memory."""
+    """The one client of a bucket and a patience in this process, so that connections and memory are shared."""
     if scheme == "memory":
         return _memory(bucket)
     settings: dict[str, Any] = {
@@ -159,7 +159,7 @@ def os_errors(url: str) -> Iterator[None]:
 def reason_of(error: Exception) -> str:
     """What an error of the store says, on one line and without credentials.
 
-    Stores answer in XML that may repeat the request with the key that signed it: of that, code and message are kept.
+    Stores answer in XML that may repeat the request with the key that signed it: only code and message are kept.
     """
     text = str(error).partition("\n\nDebug source:")[0]
     head, _, answer = text.partition("<")

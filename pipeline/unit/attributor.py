@@ -23,7 +23,7 @@ from ssig.randomness import stream
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Attribution, Memo, Request, Response
 
-# Told how many maps have just been attributed or measured.
+# Called with the number of maps that were just attributed or measured.
 Advance = Callable[[int], None]
 
 
@@ -51,7 +51,7 @@ class Attributor:
 
     Args:
         device: the network.
-        model: for the mean that is a baseline.
+        model: gives the mean of the baseline ``mean``.
         seed: of the run.
         references: for the methods that compare with images of the data set.
         fresh: gives a plain copy of the network as it was loaded, for the metrics that change it.
@@ -90,7 +90,7 @@ class Attributor:
         Args:
             labels: one, or several that share a path.
             prepared: the unit.
-            told: how many images have just been attributed.
+            advance: called with the number of images that were just attributed.
         """
         spans = groups(len(prepared.ok), self.device.replica.micro_batch)
 
@@ -124,7 +124,7 @@ class Attributor:
         )
 
     def plain(self) -> Callable[[Tensor], Tensor]:
-        """The network as it was loaded, for methods that want it; the optimised one where no copy can be had."""
+        """The network as it was loaded, for methods that need it; the optimised one where there is no copy."""
         return self._plain((), lambda: self.device.replica.model if self.fresh is None else self.fresh())
 
     def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
@@ -156,7 +156,7 @@ def method_of(label: Label) -> LabelMethod:
 
 
 def _stored(jobs: Sequence[Job[None]], labels: Sequence[Label]) -> Generator[Request, Response, list[Attribution]]:
-    """Runs jobs together; of the results what is stored, moved off the device, so that a unit does not fill it."""
+    """Runs jobs together; the stored parts of their results, moved off the device so that a unit does not fill it."""
     results = yield from together([job.steps for job in jobs])
     return [_off_device(result, label.settings.channels) for result, label in zip(results, labels, strict=True)]
 

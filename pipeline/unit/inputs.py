@@ -1,4 +1,4 @@
-"""From decoded samples to tensors: what is attributed, what it is explained for, and what failed on the way."""
+"""From decoded samples to tensors: images, targets, masks and boxes, and the samples that failed."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ class Prepared:
         images: (n, C, H, W) in [0, 1].
         masks: each one's object area (H, W), or why there is none.
         boxes: each one's boxes, clipped to the input, in its pixels, or why there are none.
+        target_class: the class to explain, if the job gives one.
         logits, targets, predicted, probability: (n, classes) and (n,), set by `predict`; the probability is the
             target's.
-        known: what metrics found out of groups of its images, whatever the map.
+        image_memos: positions of images -> what metrics computed from these images, whatever the map.
     """
 
     outcomes: list[Outcome]
@@ -108,8 +109,8 @@ def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
     """Reads, decodes and predicts the samples of a task.
 
     Args:
-        task: what to read; samples that are kept from the network are not even decoded, since that may kill.
-        label: one of its labels: the target of all is the same.
+        task: what to read; poison is not decoded either, since that may kill the process.
+        label: one of its labels; all have the same target.
         model: the network, for its preprocessing.
         device: predicts.
 
@@ -127,7 +128,7 @@ def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
 
 
 def without_poison(task: Task) -> list[ManifestRow]:
-    """A task's rows; those that are kept from the network have the status and the error that say why."""
+    """A task's rows; those of poison have the status and the error that say why."""
     why = task.poison
     return [
         replace(row, status=why[row.index].status, error=why[row.index].reason) if row.index in why else row

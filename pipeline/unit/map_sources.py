@@ -34,7 +34,7 @@ class UnitMaps:
     Attributes:
         table: the attributions.
         attribution: what they were made from, of the unit's ok samples; None where they were read.
-        files: name -> identity of the file that holds them; none for maps that were made to try samples.
+        files: name -> identity of the file that holds them; empty for a trial.
     """
 
     table: pa.Table
@@ -50,8 +50,8 @@ class MapSource(Protocol):
 
         Args:
             task, label, unit: the unit.
-            watch: told what the steps take.
-            told: how many maps were just computed or read.
+            watch: adds up the seconds of the steps.
+            advance: called with the number of maps that were just computed or read.
         """
 
     def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
@@ -113,8 +113,8 @@ class ComputedMaps:
 class CommittedMaps:
     """Reads the maps that a run has committed.
 
-    Nothing is attributed and nothing of the run is written to. A sample that has no map there has none here; one that
-    has a map and fails now, in its shard or in a metric, is a row with its own status.
+    Nothing is attributed, and the run's own files stay as they are. A sample without a map in the run has none here. A
+    sample with a map that fails now, in its shard or in a metric, is a row with a status of its own.
 
     Args:
         files: of the run.
@@ -126,7 +126,7 @@ class CommittedMaps:
     def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, advance: Advance) -> UnitMaps:
         table, identity = self._committed(task, label)
         advance(sum(status == Status.OK for status in table["status"].to_pylist()))
-        # The commit names what was measured, so that a unit that is attributed anew is seen to be another.
+        # The commit names the measured file, so that an audit notices if the unit is attributed again.
         return UnitMaps(as_now(table, unit.prepared), None, {attributions_name(task, label): identity})
 
     def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
@@ -151,7 +151,7 @@ class CommittedMaps:
 
 
 def as_now(attributions: pa.Table, prepared: Prepared) -> pa.Table:
-    """Attributions in which a sample that was ok and is not now, because its shard or a metric fails, says so."""
+    """Attributions with the present status of samples that were ok and fail now, in their shard or in a metric."""
     statuses, errors = attributions["status"].to_pylist(), attributions["error"].to_pylist()
     for position, outcome in enumerate(prepared.outcomes):
         if statuses[position] == Status.OK and outcome.status is not Status.OK:

@@ -23,7 +23,7 @@ from ssig.options import build
 from ssig.registry import METRICS, MetricSpec
 from ssig.types import Attribution, Evaluation, Explainer, Memo, Scores, evaluation_of
 
-# Images measured at once: enough to fill micro-batches, few enough to hear of progress.
+# Images measured at once: enough to fill micro-batches, few enough for frequent progress.
 CHUNK = 16
 # Points that a metric makes at a time: several micro-batches where those are small.
 LEAST_POINTS = 64
@@ -65,8 +65,8 @@ class Measuring:
             metrics: metric -> its recorded options.
             prepared: the unit.
             attributions: its table.
-            attribution: what the table was made from, where it stores no maps.
-            told: how many images have just been measured.
+            attribution: the source of the table, where the table stores no maps.
+            advance: called with the number of images that were just measured.
             explain: gives the method, for the metrics that call it again.
 
         Raises:

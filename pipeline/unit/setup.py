@@ -1,4 +1,4 @@
-"""From what a driver knows to a worker with a ready replica, in whatever process it is to be."""
+"""Makes a worker with a ready replica from the settings of a driver, in any process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WorkerSetup:
         micro_batch: points evaluated at once, or None for the fastest.
         compile: how the network is compiled (`ssig.acceleration.optimise`).
         threads: CPU threads of the worker.
-        path: where the driver imports from: a `module:callable` network may be there.
+        path: the driver's import path, where a `module:callable` network may lie.
         sources: of the methods and metrics that are not ssig's own.
     """
 
@@ -54,7 +54,7 @@ class WorkerSetup:
         """Resolves the code that is not ssig's own: methods, metrics and the network.
 
         Raises:
-            UsageError: it is another here than on the driver, or does not run.
+            UsageError: it differs from the driver's, or does not run.
         """
         activate([*self.sources, *([] if self.state.source is None else [self.state.source])])
 
@@ -75,8 +75,10 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
         model, micro_batch=setup.micro_batch, compile=setup.compile, keep=layers(setup.labels), sizes=sizes
     )
     remember_sizes(cache_folder(), sizes)
-    pa.array([""])  # Arrow looks for pandas with its first array: half a second now, or of the device's time
-    # The weights are held for as long as the worker lives, so only where a metric may ask for them.
+    pa.array(
+        [""]
+    )  # Arrow looks for pandas with its first array: half a second, now rather than while the device waits
+    # A copy of the weights stays in memory, so only where a metric may need it.
     may_change = any(map(may_change_network, setup.labels.values()))
     fresh = partial(restore, setup.state, device=device) if may_change else None
     return Worker(replica, setup.labels, setup.run, setup.seed, fresh)
@@ -107,6 +109,6 @@ def sources_of(labels: Sequence[Label]) -> tuple[Source, ...]:
 
 
 def layers(labels: Mapping[str, Label]) -> list[str]:
-    """The layers that methods ask for by name, whose outputs must be what their names say."""
+    """The layers that methods name: their outputs must stay as they are."""
     options = [label.settings.method.options for label in labels.values()]
     return sorted({str(method_options["layer"]) for method_options in options if method_options.get("layer")})
