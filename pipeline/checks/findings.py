@@ -17,7 +17,7 @@ class Kind(StrEnum):
     unconfigured: commits of a label whose configuration is gone; the command that made the run records it again.
     other version: a unit that is whole, in columns that this version does not write.
     unreadable: the storage did not give a file.
-    record: `run.json`, the manifest or a configuration is not what it was; everything else is judged by them.
+    record: `run.json`, the manifest or a configuration has changed; everything else is judged by them.
     """
 
     UNFINISHED = "unfinished"

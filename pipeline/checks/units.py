@@ -166,7 +166,7 @@ def _schema_problems(table: str, schema: pa.Schema, label: Label) -> Iterator[st
             height, width = settings.model.input_size
             expected = attributions_schema((3, height, width), settings.maps, settings.channels, version)
         else:
-            # Runs of schema 1 record no revisions, so nobody knows which columns a metric had.
+            # Runs of schema 1 record no revisions, so the columns of a metric are unknown.
             metrics = [known_metric(label.config, name) for name in settings.columns] if version > 1 else []
             expected = metrics_schema(metrics, version)
             if version == 1:

@@ -84,12 +84,12 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     bases = _bases(directory, job)
     recorded = [label for label in directory.evaluations if label.evaluation == job.title]
     labels = [_label(job, base, recorded) for base in bases]
-    named = [
+    recorded_metrics = [
         (f"evaluation {job.title!r} of method {label.method!r}", measured_by(completed(label.config)))
         for label in recorded
         if label.model == bases[0].model
     ]
-    refuse_other_options(measured_by(labels[0].config), named, NEW_NAME)
+    refuse_other_options(measured_by(labels[0].config), recorded_metrics, NEW_NAME)
     works = _works(directory, bases, labels)
     undone = directory.remaining(bases)
     if undone:

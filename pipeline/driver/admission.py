@@ -234,9 +234,11 @@ def _refuse_unlike(labels: Iterable[Label], recorded_labels: Sequence[Label]) ->
             what = f"label {method!r} of model {label.model!r} has another network, score or target"
             advice = "give this one a model label of its own: --set model.label=NEW"
             refuse_differences(_network(config), as_read(_network(label.config)), what, advice)
-        named = [(f"label {method!r}", measured_by(completed(config))) for method, config in configs.items()]
+        recorded_metrics = [
+            (f"label {method!r}", measured_by(completed(config))) for method, config in configs.items()
+        ]
         advice = "give the metric the options that it has there, or add it later: `ssig evaluate RUN --name NEW`"
-        refuse_other_options(measured_by(label.config), named, advice)
+        refuse_other_options(measured_by(label.config), recorded_metrics, advice)
 
 
 def _network(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a command on a run ends: its report, its exit code, and what a person is told.
+"""How a command on a run ends: its report, its exit code, and its summary.
 
 0  everything done      3  finished, some samples failed or were quarantined      130  interrupted, to be resumed
 1  units are left       2  wrong use, nothing was begun

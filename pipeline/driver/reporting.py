@@ -73,6 +73,6 @@ class Reporter:
         self._listener(self.progress, None)
 
     def show_now_and_then(self, executor: Executor, in_flight: int) -> None:
-        """The same, unless it was shown just now: every actor is asked for it."""
+        """The same, at most every `SHOW_SECONDS`, since every actor is called for it."""
         if time.monotonic() - self._shown > SHOW_SECONDS:
             self.show(executor, in_flight)

@@ -45,7 +45,7 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
     Args:
         actors: the job's wishes.
         nodes: resources of each node that is alive, such as ``{"CPU": 8, "GPU": 1}``.
-        grows: whether nodes may come. Then numbers in the job's wishes are asked for even if they do not fit today:
+        grows: whether nodes may come. Then the job's numbers are requested even if they do not fit today:
             actors that wait for a place are what makes an autoscaler add nodes.
 
     Raises:

@@ -83,7 +83,7 @@ def lead(values: np.ndarray, sign: int, share: bool = False) -> ColumnLead:
         return nobody("few", np.nan)
     ahead = sign * pairs.mean[np.ix_(present, present)]
     np.fill_diagonal(ahead, 0)
-    # Of methods without a common image none is behind; the reason `few` below says so.
+    # Of methods without a common image none is behind; their reason is `few`, below.
     candidates = present[(np.isnan(ahead) | (ahead >= 0)).all(axis=1)]
     if not len(candidates):
         return nobody("circle", 1.0)

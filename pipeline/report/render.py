@@ -136,7 +136,7 @@ def _markdown_text(value: Any) -> Any:
 
 
 def _images(count: int) -> Markup:
-    """The N of a number, with what is said beside it where N is small."""
+    """The N of a number, with a warning where N is small."""
     note = few(count)
     return Markup(f"N {numbers.integer(count)}{f' ({note})' if note else ''}")
 

@@ -178,10 +178,12 @@ def _whole(
         direction=spec.dataset_columns[name],
         family=spec.family,
         bias=BIASES.get(name, ""),
-        estimates={method: _estimate(*_of(own_numbers, name), images) for method, own_numbers in numbers.items()},
+        estimates={
+            method: _estimate(*_of(method_numbers, name), images) for method, method_numbers in numbers.items()
+        },
         differences={
-            method: _difference(own_numbers, numbers[reference], name, images)
-            for method, own_numbers in numbers.items()
+            method: _difference(method_numbers, numbers[reference], name, images)
+            for method, method_numbers in numbers.items()
             if method != reference
         },
     )
@@ -191,8 +193,8 @@ def _of(numbers: _Numbers, name: str) -> tuple[float, np.ndarray]:
     return numbers.value.get(name, np.nan), numbers.drawn.get(name, np.zeros(0))
 
 
-def _difference(one: _Numbers, other: _Numbers, name: str, images: int) -> Estimate:
-    (value, drawn), (less, drawn_less) = _of(one, name), _of(other, name)
+def _difference(method_numbers: _Numbers, reference_numbers: _Numbers, name: str, images: int) -> Estimate:
+    (value, drawn), (less, drawn_less) = _of(method_numbers, name), _of(reference_numbers, name)
     return _estimate(value - less, drawn - drawn_less if len(drawn) == len(drawn_less) else drawn[:0], images)
 
 

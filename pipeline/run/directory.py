@@ -247,13 +247,13 @@ class RunDirectory:
         return answer
 
     def _read_document(self) -> Object | None:
-        found = self._document_of(RUN)
-        if found is None:
+        document = self._document_of(RUN)
+        if document is None:
             return None
-        document = found.value
-        if (wrong := unreadable(document)) is not None:
+        content = document.value
+        if (wrong := unreadable(content)) is not None:
             raise RefusedError(f"{self.root}/{RUN}: {wrong}")
-        return document
+        return content
 
     def _check_record(self) -> RunRecord:
         document = dict(self.opened())

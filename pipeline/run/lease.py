@@ -96,9 +96,9 @@ class Lease:
 
         The oldest goes first: if the process ends in between, its own lease is left, not one of a dead process.
         """
-        own_name = lease_name(self._generation)
+        lease_file = lease_name(self._generation)
         for name in _names(self._storage):
-            if name <= own_name and _read_record(self._storage, own_name).get("identity") == self._identity:
+            if name <= lease_file and _read_record(self._storage, lease_file).get("identity") == self._identity:
                 self._storage.delete(name)
 
     def _beats(self, lease: tuple[int, dict[str, Any]]) -> bool:

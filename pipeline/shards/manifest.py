@@ -182,7 +182,7 @@ def _spans(metadata: pq.FileMetaData) -> list[tuple[str, str]]:
 
 def _integers(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
     for piece in pieces:
-        # Outside the range of every column, so that null is told from each number.
+        # Outside the range of every column, so that null differs from each number.
         yield np.asarray(piece.cast(pa.int64()).fill_null(np.iinfo(np.int64).min), "<i8").tobytes()
 
 

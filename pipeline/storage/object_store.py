@@ -113,9 +113,7 @@ class ObjectStorage:
             if entry is not None and len(data) == max(0, entry.size - offset):
                 return data  # the range ends past the end of the object
             received = len(data)
-        raise OSError(
-            f"{self._url(name)}: received {received} of {size} bytes from {offset}, however often they were requested"
-        )
+        raise OSError(f"{self._url(name)}: received {received} of {size} bytes from {offset} after all retries")
 
     def open(self, name: str) -> BinaryIO:
         entry = self.entry(name)

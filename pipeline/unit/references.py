@@ -6,7 +6,7 @@ references = the first so many that decode and for which the network gives finit
 An image that breaks the network by raising or by logits that are not finite would spoil every unit that is compared
 with it; the next in the order takes its place. The choice depends on the images and the network alone, not on which
 unit finds out first. Running out of memory says nothing about an image and is raised. An image that kills the process,
-or hangs it, does so in every worker that draws it: the run then stops and says so.
+or hangs it, does so in every worker that draws it: the run then stops with an error.
 """
 
 from __future__ import annotations
