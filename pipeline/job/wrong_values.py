@@ -37,11 +37,12 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
     if kind == _MISSING and isinstance(location[-1], int):  # a list that is too short
         kind, location = "too_short", location[:-1]
     path, annotation, bounds = _field(model, location)
-    allowed, names, unknown = _allowed(annotation, bounds), _choices(annotation), None
+    allowed, names = _allowed(annotation, bounds), _choices(annotation)
+    unknown, owner = None, ""
     if kind == _UNKNOWN:
-        unknown = str(location[-1])
+        unknown, owner = str(location[-1]), ".".join(path)
         path.append(unknown)
-        names = [name for owner in _kinds(annotation) if _is_model(owner) for name in owner.model_fields]
+        names = [name for section in _kinds(annotation) if _is_model(section) for name in section.model_fields]
         allowed = "one of " + ", ".join(names) if len(names) > 1 else names[0]
     elif kind == _MISSING:
         needed = _needed(annotation)
@@ -58,7 +59,8 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
     )
     if wrong_fields:
         allowed += f" (also wrong: {', '.join(wrong_fields[:_MOST])}{', …' if len(wrong_fields) > _MOST else ''})"
-    return UsageError(where if file is None else f"{file}: {where}", value, allowed, known=names, unknown=unknown)
+    field = where if file is None else f"{file}: {where}"
+    return UsageError(field, value, allowed, known=names, unknown=unknown, owner=owner)
 
 
 def _field(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], Any, Sequence[Any]]:
