@@ -148,18 +148,18 @@ def os_errors(url: str) -> Iterator[None]:
     except AlreadyExistsError:
         raise FileExistsError(f"{url}: there is such an object") from None
     except InvalidPathError as error:
-        raise InvalidKeyError(f"{url}: {told(error)}") from None
+        raise InvalidKeyError(f"{url}: {error_line(error)}") from None
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(f"{url}: {told(error)}") from None
+        raise PermissionError(f"{url}: {error_line(error)}") from None
     except BaseError as error:
         kind = PermissionError if "status code: 403" in str(error) else OSError  # of a listing, it is generic
-        raise kind(f"{url}: {told(error)}") from None
+        raise kind(f"{url}: {error_line(error)}") from None
 
 
-def told(error: Exception) -> str:
-    """What an error of the store says, on one line and without credentials.
+def error_line(error: Exception) -> str:
+    """The message of a store's error, on one line and without credentials.
 
-    Stores answer in XML that may repeat the request with the key that signed it: of that, code and message are kept.
+    A store may answer in XML that repeats the request with the key that signed it. Only code and message are shown.
     """
     text = str(error).partition("\n\nDebug source:")[0]
     head, _, answer = text.partition("<")

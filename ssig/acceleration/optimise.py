@@ -30,7 +30,7 @@ from ssig.acceleration.packing import packed
 from ssig.acceleration.proof import Forward, all_answers, answers, close, holds, proof_points
 from ssig.engine.arithmetic import arithmetic
 from ssig.engine.copying import copy_of
-from ssig.errors import ModelError, UsageError, said, told
+from ssig.errors import ModelError, UsageError, message_line, one_line
 from ssig.models.model import PRECISIONS, check_precision
 
 LOG = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tupl
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        reason = said(str(error))
+        reason = message_line(str(error))
     if reason is None:
         return fast, None
     network.to(memory_format=usual)
@@ -280,4 +280,4 @@ def _compile(network: nn.Module, points: Tensor, dtype: torch.dtype | None, mode
     try:
         answers(_under_autocast(network, dtype), points)
     except Exception as error:
-        raise ModelError(f"torch.compile failed on {type(network).__name__}: {told(error)}") from error
+        raise ModelError(f"torch.compile failed on {type(network).__name__}: {one_line(error)}") from error

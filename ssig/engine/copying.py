@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from ssig.errors import ModelError, told
+from ssig.errors import ModelError, one_line
 
 
 def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
@@ -32,4 +32,4 @@ def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     try:
         return copy.deepcopy(network, memo)
     except Exception as error:  # a module of the user's may hold anything: locks, files, handles
-        raise ModelError(f"{type(network).__name__} cannot be copied: {told(error)}") from error
+        raise ModelError(f"{type(network).__name__} cannot be copied: {one_line(error)}") from error

@@ -19,7 +19,7 @@ from ssig.engine.arithmetic import arithmetic
 from ssig.engine.lanes import Lanes
 from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
-from ssig.errors import ModelError, told
+from ssig.errors import ModelError, one_line
 from ssig.models.independence import check_modes
 from ssig.models.model import Model
 from ssig.models.outputs import logits_of
@@ -153,7 +153,7 @@ class Replica:
         if self.takes_batches is False:
             raise ModelError(
                 f"the network takes one point, but no batch of 2; try micro_batch 1 (in a job actors.micro_batch: 1): "
-                f"{told(error)}"
+                f"{one_line(error)}"
             ) from error
 
     def _compute(

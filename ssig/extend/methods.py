@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.engine.arithmetic import arithmetic
-from ssig.errors import ModelError, UsageError, told
+from ssig.errors import ModelError, UsageError, one_line
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
@@ -173,7 +173,7 @@ class _Call:
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:  # whatever the function raises
-            raise ModelError(f"{self.shown} fails: {told(error)}") from error
+            raise ModelError(f"{self.shown} fails: {one_line(error)}") from error
         return self._checked(maps, group.images), math.ceil(network.gradients / len(images))
 
     def _checked(self, maps: object, images: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssig.errors import UsageError, told
+from ssig.errors import UsageError, one_line
 from ssig.extend.signatures import first_line, options_class, parameters
 from ssig.metrics.shared.assemble import assemble
 from ssig.registry import FAMILIES, METRICS, MetricSpec
@@ -140,7 +140,7 @@ def _by_column(numbers: Any, columns: tuple[str, ...], count: int, shown: str) -
         try:
             arrays[column] = np.asarray(plain, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{shown} returned no numbers for {column}: {told(error)}") from error
+            raise ValueError(f"{shown} returned no numbers for {column}: {one_line(error)}") from error
         if arrays[column].shape != (count,):
             shape = arrays[column].shape
             raise ValueError(f"{shown} returned {shape} for {column}; expected ({count},), one number for each map")

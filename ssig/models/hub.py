@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from ssig.errors import ModelError, told
+from ssig.errors import ModelError, one_line
 from ssig.models import checkpoint
 
 PROBE_SECONDS = 5.0
@@ -75,7 +75,7 @@ def fetching(what: str, url: str | None = None) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         return f"the file {checkpoint.complaint(error)}"
-    return told(error)
+    return one_line(error)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ssig.errors import UsageError, told, unknown_entry
+from ssig.errors import UsageError, one_line, unknown_entry
 from ssig.options import OptionDoc, checked, describe
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values, sources
 from ssig.registry.sources import Kind
@@ -163,7 +163,7 @@ def imported(kind: Kind, name: str) -> dict[str, Any]:
         if name not in brought:
             raise
         plugin = brought[name]
-        whose = f"{plugin.package} {plugin.version}, which brings it, cannot be used: {told(error)}"
+        whose = f"{plugin.package} {plugin.version}, which brings it, cannot be used: {one_line(error)}"
         raise UsageError(kind, name, f"a {kind} that can be imported; {whose}") from error
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from ssig.errors import UsageError, told
+from ssig.errors import UsageError, one_line
 
 Kind = Literal["method", "metric", "model"]
 FILE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
@@ -131,7 +131,7 @@ class PluginSource:
         try:
             return point.load()
         except Exception as error:  # a module may raise anything
-            allowed = f"a {self.kind} that can be imported; {who}, which brings it, cannot be used: {told(error)}"
+            allowed = f"a {self.kind} that can be imported; {who}, which brings it, cannot be used: {one_line(error)}"
             raise UsageError(self.kind, self.name, allowed) from error
 
 
@@ -228,7 +228,7 @@ def _module(source: FileSource) -> ModuleType:
             del sys.modules[name]
             alone = "; it travels alone, so it may import installed packages only"
             hint = alone if isinstance(error, ImportError) else ""
-            raise UsageError(source.kind, source.shown, f"a file that Python runs: {told(error)}{hint}") from error
+            raise UsageError(source.kind, source.shown, f"a file that Python runs: {one_line(error)}{hint}") from error
         except BaseException:
             del sys.modules[name]
             raise
