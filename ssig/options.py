@@ -80,37 +80,37 @@ def option(
     )
 
 
-def build(cls: type[Options], given: Mapping[str, Any], *, where: str) -> Options:
+def build(cls: type[Options], arguments: Mapping[str, Any], *, where: str) -> Options:
     """An instance of the options dataclass `cls` from plain values.
 
     Args:
         cls: a frozen dataclass of `option` fields.
-        given: option name -> value, from YAML or keyword arguments.
+        arguments: option name -> value, from YAML or keyword arguments.
         where: prefix of the field in error messages, such as ``methods.ig``.
 
     Raises:
         UsageError: an unknown name, a value of the wrong type or out of its bounds.
     """
-    values = checked(describe(cls), given, where=where)
+    values = checked(describe(cls), arguments, where=where)
     checks = {field.name: field.metadata.get("check") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name, value in values.items():
         check = checks[name]
         if check is not None and (allowed := check(value)):
-            raise UsageError(f"{where}.{name}", given[name], allowed)
+            raise UsageError(f"{where}.{name}", arguments[name], allowed)
     return cls(**values)
 
 
-def checked(docs: Iterable[OptionDoc], given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+def checked(docs: Iterable[OptionDoc], arguments: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     """Checks plain values and converts them: lists become tuples, and integers become floats for options of floats.
 
     Raises:
         UsageError: an unknown name, a value of the wrong type or out of its bounds.
     """
     docs_by_name = {doc.name: doc for doc in docs}
-    for name in given:
+    for name in arguments:
         if name not in docs_by_name:
-            raise UsageError(f"{where}.{name}", given[name], sorted(docs_by_name) or "no options", unknown=name)
-    return {name: _checked(f"{where}.{name}", value, docs_by_name[name]) for name, value in given.items()}
+            raise UsageError(f"{where}.{name}", arguments[name], sorted(docs_by_name) or "no options", unknown=name)
+    return {name: _checked(f"{where}.{name}", value, docs_by_name[name]) for name, value in arguments.items()}
 
 
 def as_dict(options: Any) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def options_of(record: Record) -> list[OptionDoc]:
     return [OptionDoc(**{**option, "choices": tuple(option["choices"])}) for option in record["options"]]
 
 
-def check(kind: Kind, name: str, given: Mapping[str, Any]) -> None:
+def check(kind: Kind, name: str, arguments: Mapping[str, Any]) -> None:
     """Refuses an unknown name, an unknown option and a wrong value of an option; imports no method.
 
     `MethodSpec.parse` and `MetricSpec.parse` check rules between options, and entries of other packages.
@@ -70,7 +70,7 @@ def check(kind: Kind, name: str, given: Mapping[str, Any]) -> None:
     records_by_name = records(kind)
     if name in records_by_name:
         where, record = f"{kind}s.{name}", records_by_name[name]
-        checked(options_of(record), preset_values(record["presets"], given, where), where=where)
+        checked(options_of(record), preset_values(record["presets"], arguments, where), where=where)
     elif not REGISTRIES[kind].is_loaded(name):
         plugin_names = [plugin.name for plugin in plugins(kind)]
         if name not in plugin_names:

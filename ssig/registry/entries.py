@@ -143,15 +143,17 @@ class Registry(Generic[Entry]):
 
 
 def with_preset(
-    options: type[Any], presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], where: str
+    options: type[Any], presets: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any], where: str
 ) -> Any:
-    """Options from `given`, which override the preset that its key ``preset`` names."""
-    return build(options, preset_values(presets, given, where), where=where)
+    """Options from `arguments`, which override the preset that its key ``preset`` names."""
+    return build(options, preset_values(presets, arguments, where), where=where)
 
 
-def preset_values(presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values in `given`, which override those of the preset that its key ``preset`` names."""
-    values = dict(given)
+def preset_values(
+    presets: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """The values in `arguments`, which override those of the preset that its key ``preset`` names."""
+    values = dict(arguments)
     preset = values.pop("preset", None)
     if preset is None:
         return values
@@ -199,9 +201,9 @@ class MethodSpec:
     control: bool = False
     revision: int = 0
 
-    def parse(self, given: Mapping[str, Any]) -> Any:
+    def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
-        return with_preset(self.options, self.presets, given, f"methods.{self.name}")
+        return with_preset(self.options, self.presets, arguments, f"methods.{self.name}")
 
 
 # Families of metrics, in the order of reports.
@@ -259,9 +261,9 @@ class MetricSpec:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     revision: int = 0
 
-    def parse(self, given: Mapping[str, Any]) -> Any:
+    def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
-        return with_preset(self.options, self.presets, given, f"metrics.{self.name}")
+        return with_preset(self.options, self.presets, arguments, f"metrics.{self.name}")
 
     @property
     def stored(self) -> tuple[str, ...]:

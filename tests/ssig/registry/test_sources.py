@@ -81,7 +81,7 @@ def test_an_edited_file_is_read_again(mine: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("ig", METHOD, "of its own"),
+        ("ig", METHOD, "already has a method"),
         ("absent", METHOD, "double"),
         ("number", METHOD, "a MethodSpec, or a function"),
         ("double", "import no_such_package", "installed packages only"),
