@@ -72,7 +72,9 @@ class UsageError(SsigError, ValueError):
         found: the value that was given; `NOTHING` if a value is missing.
         allowed: the values that are allowed: a sentence, or the names to choose from.
         known: valid names, of which the nearest is suggested; by default the names in `allowed`.
-        unknown: the wrong name, if the name of the field is wrong and not its value `found`.
+        unknown: the last part of `field`, if no field or option has that name; `found` is then its value.
+        owner: the method or other object that has no field or option `unknown`; may be empty.
+        kind: what `unknown` would be: a field or an option.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class UsageError(SsigError, ValueError):
         *,
         known: Iterable[str] | None = None,
         unknown: str | None = None,
+        owner: str = "",
+        kind: str = "field",
     ) -> None:
         names = [] if isinstance(allowed, str) else list(allowed)
         self.field = field
@@ -93,7 +97,10 @@ class UsageError(SsigError, ValueError):
         similar = nearest(found if unknown is None else unknown, names if known is None else known)
         self.nearest = similar[0] if similar else None
         shown = _shown(found)
-        problem = f"found {shown}" if unknown is None else f"no such name (its value: {shown})"
+        problem = f"found {shown}"
+        if unknown is not None:
+            missing = f"{owner} has no" if owner else "there is no"
+            problem = f"{missing} {kind} {unknown!r} (value: {shown})"
         suggestion = f"did you mean {self.nearest}? " if similar else ""
         super().__init__(f"{field}: {problem}; {suggestion}allowed: {self.allowed}")
 

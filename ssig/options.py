@@ -109,7 +109,8 @@ def checked(docs: Iterable[OptionDoc], arguments: Mapping[str, Any], *, where: s
     docs_by_name = {doc.name: doc for doc in docs}
     for name in arguments:
         if name not in docs_by_name:
-            raise UsageError(f"{where}.{name}", arguments[name], sorted(docs_by_name) or "no options", unknown=name)
+            owner, allowed = where.partition(".")[2], sorted(docs_by_name) or "no options"
+            raise UsageError(f"{where}.{name}", arguments[name], allowed, unknown=name, owner=owner, kind="option")
     return {name: _checked(f"{where}.{name}", value, docs_by_name[name]) for name, value in arguments.items()}
 
 

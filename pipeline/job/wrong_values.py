@@ -37,9 +37,10 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
     if kind == _MISSING and isinstance(location[-1], int):  # a list that is too short
         kind, location = "too_short", location[:-1]
     path, annotation, bounds = _field(model, location)
-    allowed, known, unknown = _allowed(annotation, bounds), _choices(annotation), None
+    allowed, known = _allowed(annotation, bounds), _choices(annotation)
+    unknown, owner = None, ""
     if kind == _UNKNOWN:
-        unknown = str(location[-1])
+        unknown, owner = str(location[-1]), ".".join(path)
         path.append(unknown)
         known = [name for owner in _kinds(annotation) if _is_model(owner) for name in owner.model_fields]
         allowed = "one of " + ", ".join(known) if len(known) > 1 else known[0]
@@ -54,7 +55,8 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
     also = sorted(other for other in others if other and not f"{where}.".startswith(f"{other}."))
     if also:
         allowed += f" (also wrong: {', '.join(also[:_MOST])}{', …' if len(also) > _MOST else ''})"
-    return UsageError(where if file is None else f"{file}: {where}", found, allowed, known=known, unknown=unknown)
+    field = where if file is None else f"{file}: {where}"
+    return UsageError(field, found, allowed, known=known, unknown=unknown, owner=owner)
 
 
 def _field(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], Any, Sequence[Any]]:
