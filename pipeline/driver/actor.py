@@ -20,7 +20,7 @@ from pipeline.driver.jemalloc import preloaded
 from pipeline.storage import open_storage
 from pipeline.unit.messages import Done, Task
 from pipeline.unit.setup import WorkerSetup, described, set_up
-from ssig.errors import UsageError, said, told
+from ssig.errors import UsageError, message_line, one_line
 
 # Concurrency groups: for calls that are answered during other work, and for the call that never returns.
 STATUS, WATCH = "status", "watch"
@@ -93,10 +93,10 @@ def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
 def reason_of(error: RayError) -> str:
     """Why a call failed, on one line: the Python error behind Ray's, or what Ray knows of a process that died."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
-        return told(error.cause)
+        return one_line(error.cause)
     text = str(error).strip()
     first = text.partition("\n")[0].strip()
     if first == text or ' File "' in text:
-        return said(text)
+        return message_line(text)
     detail = re.search(r"Worker exit detail: (.*?)(?:\. |\n|$)", text)
     return first if detail is None else f"{first} {detail[1].rstrip('.')}."

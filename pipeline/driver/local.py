@@ -30,7 +30,7 @@ from pipeline.driver.schedule import Failure, Order
 from pipeline.unit.messages import Done, Task
 from pipeline.unit.setup import described
 from pipeline.unit.worker import Worker
-from ssig.errors import UsageError, told
+from ssig.errors import UsageError, one_line
 
 # How long threads may take to end once their worker is stopped.
 STOP_SECONDS = 10.0
@@ -191,10 +191,10 @@ class LocalExecutor:
             self._members.remove(member)
             if isinstance(error, UsageError):
                 raise error
-            return loss(member, "" if error is None else told(error))
+            return loss(member, "" if error is None else one_line(error))
         member.forget(call.number)
         if error is not None:
-            return [Event("failed", member, call.order, None, failure_of(error), told(error))]
+            return [Event("failed", member, call.order, None, failure_of(error), one_line(error))]
         return [Event("done", member, call.order, answer.done)]
 
     def _give_up(self, member: LocalMember) -> None:

@@ -13,7 +13,7 @@ from pipeline.unit.caches import BaselineScores
 from pipeline.unit.inputs import Prepared
 from pipeline.unit.references import ReferencePool
 from ssig.engine.device import Device
-from ssig.engine.explainer import MOST_KEPT, MethodExplainer
+from ssig.engine.explainer import CACHE_SIZE, MethodExplainer
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups
 from ssig.engine.shared_paths import together
@@ -70,7 +70,7 @@ class Attributor:
         self.seed = seed
         self.references = references
         self.fresh = fresh
-        self._memo = Memo(MOST_KEPT)
+        self._cache = Memo(CACHE_SIZE)
         self._methods = Memo()
         self._plain = Memo()
         self._baseline_scores = BaselineScores(device, model)
@@ -119,7 +119,7 @@ class Attributor:
             seed=self.seed,
             references=self.references,
             fresh=self.fresh,
-            kept=self._memo,
+            cache=self._cache,
             plain=self.plain,
         )
 
