@@ -130,7 +130,7 @@ class UnitFiles:
             DamagedTableError: the unit is committed under the label.
         """
         if self.is_committed(task, label):
-            raise DamagedTableError(f"{name}: another attempt has committed other content")
+            raise DamagedTableError(f"{name}: another attempt has committed it with other content")
 
     def _is_unfit(self, name: str, metrics: pa.Table, task: Task) -> bool:
         """Whether metrics that an uncommitted attempt left are damaged, or do not fit the attributions."""
