@@ -27,7 +27,7 @@ from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, refused
 from jobs.surroundings import prepare
 from ssig import __version__
-from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, told
+from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, one_line
 
 TRACEBACK = "SSIG_TRACEBACK"
 
@@ -78,7 +78,7 @@ def main() -> None:
     except Exception as error:
         if TRACEBACK in os.environ:
             raise
-        code = _complain(f"unexpected {told(error)} (set {TRACEBACK}=1 to see where)", UNFINISHED)
+        code = _complain(f"unexpected {one_line(error)} (set {TRACEBACK}=1 to see where)", UNFINISHED)
     sys.exit(code or DONE)
 
 

@@ -182,11 +182,11 @@ def _kinds(overrides: Mapping[str, Any], job: Path | None) -> dict[str, str]:
 def _attribute(job: Job, *, retry_failed: bool = False, quiet: bool = False, as_json: bool = False) -> int:
     from jobs.commands.progress import Display
     from pipeline.driver.attribute import attribute as run_job  # imports torch
-    from pipeline.run.trust import import_from_here
+    from pipeline.run.trust import import_from_working_folder
     from ssig.models.sources import runs_code
 
     if runs_code(job.model.name):
-        import_from_here(job.output.path, job.model.name)
+        import_from_working_folder(job.output.path, job.model.name)
     with Display(quiet=quiet) as display:
         summary = run_job(job, display, retry_failed=retry_failed)
     return conclude(summary, quiet=quiet, as_json=as_json)

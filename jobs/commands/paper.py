@@ -51,7 +51,7 @@ def paper(
     from pipeline.driver.progress import Progress
     from pipeline.paper.figures import write
     from pipeline.paper.measure import Settings, measure
-    from pipeline.run.trust import import_from_here
+    from pipeline.run.trust import import_from_working_folder
     from pipeline.shards.patterns import expand
     from pipeline.shards.photographs import write_photographs
     from ssig.acceleration.ready_replica import ready_replica
@@ -67,7 +67,7 @@ def paper(
         out.mkdir(parents=True, exist_ok=True)
         paths = [str(write_photographs(out))]
     if runs_code(model):
-        import_from_here(str(out), model)
+        import_from_working_folder(str(out), model)
     settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)
     with Console(stderr=True).status("loading") as status:
 

@@ -28,7 +28,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from pipeline.job.choices import chosen
 from pipeline.job.configuration import TEXTS, load_job
 from pipeline.storage import yaml12
-from ssig.errors import INTERRUPTED, SsigError, UsageError, said, told
+from ssig.errors import INTERRUPTED, SsigError, UsageError, message_line, one_line
 from ssig.models.weight_files import is_weight_file
 from ssig.registry.sources import FILE
 
@@ -78,7 +78,7 @@ def submit(
                 entrypoint_num_cpus=entrypoint_num_cpus,
             )
         except (OSError, RuntimeError) as error:
-            raise ClusterLostError(f"{address} did not take the job ({told(error)})") from error
+            raise ClusterLostError(f"{address} did not take the job ({one_line(error)})") from error
     hint = _hint(job, address, authenticated=token is not None)
     print(f"submitted {job} to {address}", flush=True)
     if not follow:
@@ -90,7 +90,7 @@ def submit(
         print(f"\nno longer following; the job goes on. {hint}", flush=True)
         return INTERRUPTED
     except (OSError, RuntimeError) as error:
-        raise ClusterLostError(f"{address} no longer answers ({told(error)}); {job} may go on. {hint}") from error
+        raise ClusterLostError(f"{address} no longer answers ({one_line(error)}); {job} may go on. {hint}") from error
 
 
 def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
@@ -157,7 +157,7 @@ def exit_code(details: JobDetails) -> int:
     if code is None:
         if details.status == JobStatus.SUCCEEDED:
             return 0
-        print(f"error: the job did not run: {said(str(details.message))}", file=sys.stderr)
+        print(f"error: the job did not run: {message_line(str(details.message))}", file=sys.stderr)
         return 1
     return 128 - code if code < 0 else code
 
@@ -199,7 +199,9 @@ def _connect(address: str, token: str | None) -> JobSubmissionClient:
         allowed = "the cluster's token, in RAY_AUTH_TOKEN, in the file RAY_AUTH_TOKEN_PATH, or in ~/.ray/auth_token"
         raise UsageError("token", problem, allowed) from None
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        allowed = f"an address where the dashboard of a Ray cluster answers ({told(error)}){_through_proxy(address)}"
+        allowed = (
+            f"an address where the dashboard of a Ray cluster answers ({one_line(error)}){_through_proxy(address)}"
+        )
         raise UsageError("--address", address, allowed) from None
 
 
@@ -234,7 +236,7 @@ def _follow(client: JobSubmissionClient, job: str) -> JobDetails:
     try:
         asyncio.run(_print_log(client, job))
     except Exception as error:  # of sockets, HTTP or Ray; the job's state decides, which is read below
-        print(f"the log ended early ({told(error)}); waiting for the job", file=sys.stderr)
+        print(f"the log ended early ({one_line(error)}); waiting for the job", file=sys.stderr)
     while not (details := client.get_job_info(job)).status.is_terminal():
         time.sleep(0.5)
     return details

@@ -7,6 +7,7 @@ import re
 MANIFEST_FILE = "manifest.parquet"
 CLASSES = "classes.json"  # beside the shards: the names of their classes
 
+# What desktops, file servers, notebooks and old tar programs leave beside people's files.
 _LEAVINGS = re.compile(
     r"(^|/)(\._[^/]*|\.DS_Store|Icon\r|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.directory|\.gitkeep|\.gitignore|\.keep"
     r"|\.gitattributes|\.nomedia)$"
@@ -17,5 +18,5 @@ _LEAVINGS = re.compile(
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether a path is of what systems leave beside people's files: ``._a.jpg``, ``.DS_Store``, ``__MACOSX/…``."""
+    """Whether systems leave files of such a path beside people's files: ``._a.jpg``, ``.DS_Store``, ``__MACOSX/…``."""
     return _LEAVINGS.search(name) is not None

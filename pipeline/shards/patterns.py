@@ -43,9 +43,9 @@ def expand(patterns: Sequence[str], base: Path) -> list[str]:
     first: dict[str, str] = {}
     for shard in shards:
         _check_encoding(shard)
-        other = first.setdefault(shard.rpartition("/")[2], shard)
-        if other != shard:
-            raise UsageError(_FIELD, [other, shard], "shards whose file names differ")
+        namesake = first.setdefault(shard.rpartition("/")[2], shard)
+        if namesake != shard:
+            raise UsageError(_FIELD, [namesake, shard], "shards whose file names differ")
     return shards
 
 
@@ -55,17 +55,17 @@ def _expand(pattern: str, base: Path) -> Iterator[str]:
         if (named := _named(pattern, base)) is not None:
             yield named
             return
-        prefix, rest = _literal_part(pattern, base)
-        for ending in braceexpand(rest):
+        prefix, ending_pattern = _literal_part(pattern, base)
+        for ending in braceexpand(ending_pattern):
             name = prefix + ending
             if is_url(name):
                 check_url(_FIELD, name)
-                found = _objects(name)
+                shards = _objects(name)
             else:
-                found = _files(prefix, ending)
-            if not found:
+                shards = _files(prefix, ending)
+            if not shards:
                 raise UsageError(_FIELD, name, _what_to_name(name))
-            yield from found
+            yield from shards
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
@@ -87,7 +87,7 @@ def _named(text: str, base: Path) -> str | None:
 
 
 def _literal_part(pattern: str, base: Path) -> tuple[str, str]:
-    """What of a path is a folder that exists, such as the one that the command is given in, and the pattern in it."""
+    """Splits a path into a folder that exists, such as the working folder, and the pattern in it."""
     if is_url(pattern):
         return "", pattern
     parts = os.path.join(base, os.path.expanduser(pattern)).split("/")
@@ -105,13 +105,13 @@ def _files(folder: str, name: str) -> list[str]:
 
 
 def _may_be_shard(name: str) -> bool:
-    """Whether what a pattern matches is neither the list of classes beside the shards nor what a system left there."""
+    """Whether a match of a pattern may be a shard: not the list of classes, nor a file that a system left there."""
     file = name.rpartition("/")[2]
     return file != CLASSES and not is_left_behind(file)
 
 
 def _what_to_name(name: str) -> str:
-    """What may be given in place of a name that names no file: of a folder, what is in it."""
+    """Advice for a name that is no file; for a folder, what it holds."""
     if is_url(name):
         storage = open_storage(name)
         inside = [entry.name for entry in itertools.islice(storage.list(), _LISTED)]
@@ -121,7 +121,7 @@ def _what_to_name(name: str) -> str:
         alone = " (it matches folders alone)" if _WILDCARDS & set(name) and glob.glob(name) else ""
         return f"a file that exists, or a pattern that matches one{alone}"
     folder = name.rstrip("/") or "/"
-    if any(one.endswith(".tar") and "/" not in one for one in inside):
+    if any(file.endswith(".tar") and "/" not in file for file in inside):
         return f"shards; those of this folder are '{folder}/*.tar'"
     if not inside:
         return "a file that exists, or a pattern that matches one" + ("" if is_url(name) else " (the folder is empty)")

@@ -1,10 +1,10 @@
 """Reading one unit's samples from the byte ranges of its shard.
 
 A unit reads the ranges of its own members, neighbours joined into one request, and nothing of the shard before
-them; grouping is WebDataset's. Its decoders stay out: they unpack archives and unpickle, and a pickle runs what it
-likes. A fault in a sample is a status and an error that names shard, key
-and member, never an exception. A shard that has vanished or shrunk since the manifest, or that storage fails to
-give, is an `OSError`: that is no sample's fault, so the unit is tried again and quarantined if it stays so.
+them; grouping is WebDataset's. Its decoders are not used: they unpack archives and unpickle, and a pickle can run any
+code. A fault in a sample is a status and an error that names shard, key and member, never an exception. A shard that
+has vanished or shrunk since the manifest was built, or that cannot be read, is an `OSError`: no sample is to blame, so
+the unit is tried again and quarantined if it fails again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import locate
 from pipeline.storage.base import Storage
 
-# What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.
+# The most bytes of a member: a larger one is a fault of its sample, and is not read.
 MAX_MEMBER_BYTES = 2**28
 
 _READ = frozenset({*IMAGE_EXTENSIONS, "json", MASK})
@@ -51,18 +51,21 @@ def read_unit(
     if not rows:
         return
     storage, name = locate(source) if isinstance(source, str) else (source, rows[0].shard)
-    read = _range_reader(storage, name, [member for row in rows if row.status == Status.OK for member in _used(row)])
+    read = _range_reader(
+        storage, name, [member for row in rows if row.status == Status.OK for member in _members_read(row)]
+    )
     for row in rows:
         if row.status != Status.OK:
             yield Sample(row, row.status, row.error)
             continue
         files = (
-            {"fname": f"{row.key}.{member.extension}", "data": read(member), "__url__": name} for member in _used(row)
+            {"fname": f"{row.key}.{member.extension}", "data": read(member), "__url__": name}
+            for member in _members_read(row)
         )
         yield _decode(row, next(group_by_keys(files), {}), needs_label, classes)
 
 
-def _used(row: ManifestRow) -> list[Member]:
+def _members_read(row: ManifestRow) -> list[Member]:
     return [member for member in row.members if member.extension in _READ and member.size <= MAX_MEMBER_BYTES]
 
 

@@ -4,7 +4,7 @@ The usual readers end quietly at a cut on a member border or inside a header, an
 
     whole archive = members + directories + skipped members + leavings + two closing zero blocks,
 
-and whatever breaks that equation is said. Bad data never raises; reading errors of the disk or the network do.
+and every deviation is reported. Bad data never raises; reading errors of the disk or the network do.
 Header formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax), GNU (long names, base-256 sizes, sparse files).
 """
 
@@ -24,7 +24,6 @@ from pipeline.shards.names import is_left_behind
 _CHUNK = 2**20
 _EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
 _METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset keeps such names for itself
-# What desktops, file servers, notebooks and old tar programs leave beside the files of people.
 # Of pax records only those that matter are kept, so that a shard full of them fills no memory.
 _PAX_USED = (b"path", b"size")
 _PAX_SPARSE, _SPARSE = b"GNU.sparse.", "sparse"
@@ -90,7 +89,7 @@ def scan(file: Readable, keep: Callable[[str, int], bool] = lambda extension, si
 
     Args:
         file: the archive, at its first byte; it is never sought.
-        keep: of a member's extension and size, whether to keep its payload.
+        keep: given a member's extension and size, whether to keep its payload.
     """
     reader = _Reader(file)
     members: list[TarMember] = []
@@ -118,7 +117,7 @@ class _DamageError(Exception):
 
 
 class _Reader:
-    """A forward reader that knows its position and gives less than was asked only at the end."""
+    """A forward reader with a position; it returns fewer bytes than requested only at the end."""
 
     def __init__(self, file: Readable) -> None:
         self._file = file

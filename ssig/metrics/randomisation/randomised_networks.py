@@ -57,7 +57,7 @@ def randomised(evaluation: Evaluation) -> Randomised | str:
     explainer = evaluation.explainer
     if explainer is None:
         return NO_METHOD
-    return explainer.kept(("randomised", evaluation.seed), lambda: _randomised(explainer, evaluation.seed))
+    return explainer.cache(("randomised", evaluation.seed), lambda: _randomised(explainer, evaluation.seed))
 
 
 def randomised_maps(evaluation: Evaluation, networks: Randomised, names: Collection[str]) -> Tensor:
