@@ -38,6 +38,8 @@ from ssig.errors import UsageError
 # What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.
 MAX_MEMBER_BYTES = 2**28
 
+SOURCE = "source.parquet"  # beside packed shards: what was packed
+
 _FIELD = "dataset.shards"
 _WILDCARDS = frozenset("*?[")
 _PATTERN = _WILDCARDS | {"{"}
@@ -127,9 +129,9 @@ def _files(folder: str, name: str) -> list[str]:
 
 
 def _may_be_shard(name: str) -> bool:
-    """Whether what a pattern matches is neither the list of classes beside the shards nor what a system left there."""
+    """Whether what a pattern matches is neither a list that lies beside the shards nor what a system left there."""
     file = name.rpartition("/")[2]
-    return file != CLASSES and not is_left_behind(file)
+    return file not in (CLASSES, SOURCE) and not is_left_behind(file)
 
 
 def _what_to_name(name: str) -> str:
@@ -149,7 +151,7 @@ def _what_to_name(name: str) -> str:
         return "a file that exists, or a pattern that matches one" + ("" if is_url(name) else " (the folder is empty)")
     if is_url(name):
         return f"shards (.tar); {folder} has {inside[0]}"
-    return f"shards; a folder of images is packed into some: ssig pack {shlex.quote(folder)} --out shards"
+    return f"shards; for a folder of images type --images {shlex.quote(folder)} in place of --shards"
 
 
 def _check_encoding(shard: str) -> None:
