@@ -55,8 +55,6 @@ class Unpacked:
             UsageError: a class that the network does not have, too little space, or a source that changes meanwhile.
         """
         classes, items = numbered(self.gathered, model.categories, strict=self.labelled)
-        for note in self.gathered.notes:
-            listener(progress, note)
 
         def tell(done: int, of: int) -> None:
             progress.phase = f"packing images: {done} of {of} shards"
@@ -94,6 +92,8 @@ def find_shards(job: Job, listener: Listener, progress: Progress) -> tuple[list[
             return [f"{storage.root}/{shard}" for shard in shards], None
     files = files or look(data)
     gathered = gather(data, labelled=labelled)
+    for note in gathered.notes:
+        listener(progress, note)
     shards = planned(name, len(gathered.items), given.limit)
     unpacked = Unpacked(storage, name, data, gathered, files, shards, labelled)
     return [f"{storage.root}/{shard}" for shard in shards], unpacked

@@ -1,4 +1,4 @@
-"""Jobs on a folder of images: packed once, attributed, resumed and audited, and refused where the source has changed."""
+"""Jobs on a folder of images: packed once, attributed, resumed and audited; a changed source is refused."""
 
 from __future__ import annotations
 

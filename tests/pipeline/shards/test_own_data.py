@@ -1,4 +1,4 @@
-"""Data of one's own: how lists, boxes, masks and Parquet files are understood, and what is said where they do not fit."""
+"""Data of one's own: how lists, boxes, masks and Parquet files are understood, and what of them is refused."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def test_what_csv_and_mapping_lack_is_refused(tmp_path: Path) -> None:
         pack(source, tmp_path / "out", csv=tmp_path / "none.csv")
     with pytest.raises(UsageError, match="csv"):
         pack(source, tmp_path / "out", csv=source / "v_1.JPEG")
-    with pytest.raises(UsageError, match="dataset.images: found"):
+    with pytest.raises(UsageError, match=r"dataset\.images: found"):
         pack(tmp_path / "none", tmp_path / "out")
 
 
