@@ -1,6 +1,6 @@
 """Suppression integrated gradients and its rivals: attribution of images by integrated gradients, in pure torch.
 
-Names are imported when they are first used: torch takes seconds, timm and torchvision take more.
+Names are imported at first use, because importing torch, timm and torchvision takes seconds.
 """
 
 from importlib import import_module
@@ -62,7 +62,7 @@ def open_run(path: "str | Path") -> "Run":
 
     Raises:
         UsageError: there is no run, or one of its records cannot be read.
-        ImportError: what reads runs is not installed, or is hidden by a file of the same name.
+        ImportError: a package that reads runs is not installed, or is hidden by a file of the same name.
     """
     from ssig.__main__ import hidden
 
@@ -73,7 +73,7 @@ def open_run(path: "str | Path") -> "Run":
     except ModuleNotFoundError as error:
         raise ImportError(
             f"ssig.open_run needs {error.name}, which is not installed: `pip install .` in the source folder of ssig "
-            "brings all that reads runs"
+            "installs the packages that read runs"
         ) from error
     return opened(path)
 

@@ -1,7 +1,7 @@
-"""Where the command `ssig` starts, as `python -m ssig` does: its packages must be its own before they are imported.
+"""The start of the command `ssig` and of `python -m ssig`: checks first that no file hides ssig's packages.
 
-`pipeline` and `jobs` are words that files of users have too. A `jobs.py` in a folder of PYTHONPATH is found before the
-installed package, and an import then ends in a traceback that names neither.
+Users also name files `pipeline` and `jobs`. A `jobs.py` in a folder of PYTHONPATH is imported instead of the installed
+package, and the resulting traceback names neither.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PACKAGES = ("pipeline", "jobs")
 
 
 def main() -> None:
-    """Runs the command line; where another file hides a package of it, says which and exits with 2."""
+    """Runs the command line; if a file hides a package of ssig, prints which and exits with 2."""
     problem = hidden()
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
@@ -28,21 +28,21 @@ def main() -> None:
 
 
 def hidden() -> str | None:
-    """What hides a package of the command, and what to do; None if nothing does, or the package is not there."""
+    """The error for a hidden package, with advice; None if no package is hidden, or none is installed."""
     for name in PACKAGES:
-        own = Path(__file__).resolve().parents[1] / name / "__init__.py"
-        found = _origin(name)
-        if own.exists() and found is not None and found.resolve() != own:
-            found = found.parent if found.name == "__init__.py" else found
+        package = Path(__file__).resolve().parents[1] / name / "__init__.py"
+        origin = _origin(name)
+        if package.exists() and origin is not None and origin.resolve() != package:
+            hiding = origin.parent if origin.name == "__init__.py" else origin
             return (
-                f"{found} hides ssig's own package {name!r}: rename it, or take {found.parent} out of PYTHONPATH "
+                f"{hiding} hides ssig's own package {name!r}: rename it, or take {hiding.parent} out of PYTHONPATH "
                 "(or out of the folder that Python is started in)"
             )
     return None
 
 
 def _origin(name: str) -> Path | None:
-    """The file that an import of a top-level package would run, or its folder where it has none; None if not there."""
+    """The file that an import of a top-level package would run; else its folder; None if there is no package."""
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)
         return None if file is None else Path(file)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssig.acceleration.kept import kept_ready
+from ssig.acceleration.model_cache import cached_replica
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups, run
 from ssig.engine.replica import Replica, device_of
@@ -27,7 +27,7 @@ from ssig.types import Attribution, References
 
 Key = str | tuple[str, str]
 
-# Resizing that interpolates smoothly goes a little beyond the range of pixels.
+# Smooth interpolation exceeds the range of pixels a little.
 OVERSHOOT = 0.2
 
 
@@ -51,35 +51,36 @@ def attribute(
     Args:
         model: a `ssig.load_model` network, or any callable from pixel-space batches (n, C, H, W) to logits
             (n, classes); a module must be in evaluation mode. Its attribute `mean` (C,), if it has one, is the
-            `mean` baseline. A `Replica` of either is used as it is. A network of `load_model` is made ready at the
-            first call and kept so (`ssig.acceleration.kept`).
+            `mean` baseline. A `Replica` of either is used directly. A network of `load_model` is made ready at the
+            first call and cached (`ssig.acceleration.model_cache`).
         images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`.
         targets: (B,) classes.
         method: a name of `ssig.list_methods()` or of an installed plug-in; ``./FILE.py:NAME``; a `MethodSpec`; or a
             function `f(model, images, targets, baselines, **options) -> maps` (`ssig.extend`).
-        seed: of all random draws.
+        seed: random seed.
         keys: each image's key for its random draws, `key` or `(shard, key)` as in a run; by default its content.
-        score: what is explained, one of logit, log-probability, probability.
+        score: the explained score: logit, log-probability or probability.
         baseline: a name, a value per channel, or a tensor that broadcasts to `images`.
         micro_batch: points evaluated at once.
         references: (R, C, H, W) images of the data set, for methods that compare with them.
-        ready: whether a network of `load_model` is evaluated by an optimised copy; False for the network itself, as
-            any other callable is evaluated.
+        ready: whether a network of `load_model` is evaluated by an optimised copy; False for the network itself. Other
+            callables are never copied.
         **options: of the method; `ssig methods` lists them.
 
     Returns:
-        The attribution of all images, on the network's device. The same image gets the same draws in any batch.
+        The attribution of all images, on the network's device. The same image gets the same random numbers in any
+        batch.
 
     Raises:
         UsageError: an unknown method or option, or arguments of the wrong shape.
-        ModelError: the network is random, or mixes the images of a batch; looked at once for each network and shape.
+        ModelError: the network is random, or mixes the images of a batch; checked once for each network and shape.
     """
     if isinstance(model, Replica) and micro_batch is not None:
-        raise UsageError("micro_batch", micro_batch, "nothing beside a replica, which has its own")
+        raise UsageError("micro_batch", micro_batch, "nothing, because a replica has its own")
     images, targets = checked_batch(images, targets)
     if isinstance(model, nn.Module):
         independent(model, images[:1].to(device_of(model)))
-    spec = METHODS.given(method)
+    spec = METHODS.entry_of(method)
     if baseline is not None and not isinstance(baseline, Tensor):
         options["baseline"] = baseline
     parsed = spec.parse(options)
@@ -97,8 +98,8 @@ def attribute(
     with _replica(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
         plain = model.model if isinstance(model, Replica) else model
         network = plain if spec.network else None
-        asked = _Asked(images, targets, streams, score, reference, references, network)
-        return _attribute(replica, spec, parsed, asked)
+        arguments = _Arguments(images, targets, streams, score, reference, references, network)
+        return _attribute(replica, spec, parsed, arguments)
 
 
 @contextmanager
@@ -109,18 +110,18 @@ def _replica(
     gradients: int,
     layer: str | None,
 ) -> Iterator[Replica]:
-    """What evaluates `model` in the body, which takes so many gradients, perhaps at the output of a layer."""
+    """A replica of `model` for the body, which takes so many gradients, perhaps at the output of a layer."""
     if isinstance(model, Replica):
         yield model
     elif isinstance(model, Model) and ready and not model.training:
-        with kept_ready(model, gradients, micro_batch=micro_batch, layer=layer) as replica:
+        with cached_replica(model, gradients, micro_batch=micro_batch, layer=layer) as replica:
             yield replica
     else:
         yield Replica(model, micro_batch=micro_batch)
 
 
-class _Asked(NamedTuple):
-    """What is attributed, checked: arguments of `attribute`, with `baseline` (B, C, H, W) where it is a tensor."""
+class _Arguments(NamedTuple):
+    """The checked arguments of `attribute`; `baseline` (B, C, H, W) is None if it was no tensor."""
 
     images: Tensor
     targets: Tensor
@@ -131,15 +132,15 @@ class _Asked(NamedTuple):
     network: Callable[[Tensor], Tensor] | None
 
 
-def _attribute(replica: Replica, spec: MethodSpec, options: Any, asked: _Asked) -> Attribution:
-    """`attribute` by a replica."""
-    images, targets, streams, score, baseline, references, network = asked
+def _attribute(replica: Replica, spec: MethodSpec, options: Any, arguments: _Arguments) -> Attribution:
+    """The attribution by a replica."""
+    images, targets, streams, score, baseline, references, network = arguments
     mean = getattr(replica.model, "mean", None)
     if not isinstance(mean, Tensor):
         mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
-    known = None
+    reference_images = None
     if spec.references(options) and references is not None:
-        known = References(references.to(replica.device), replica.forward(references))
+        reference_images = References(references.to(replica.device), replica.forward(references))
 
     def jobs() -> Iterator[Job[int]]:
         for span, budget in groups(len(images), replica.micro_batch):
@@ -153,7 +154,7 @@ def _attribute(replica: Replica, spec: MethodSpec, options: Any, asked: _Asked) 
                 baseline=None if baseline is None else baseline[span].to(replica.device),
             )
             yield method_job(
-                span.start, spec, options, replace(group, budget=budget, references=known, network=network)
+                span.start, spec, options, replace(group, budget=budget, references=reference_images, network=network)
             )
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
@@ -163,8 +164,8 @@ def _attribute(replica: Replica, spec: MethodSpec, options: Any, asked: _Asked) 
 def checked_batch(images: Tensor, targets: Tensor | Sequence[int] | int) -> tuple[Tensor, Tensor]:
     """Images (B, C, H, W) and targets (B,) int64, or a `UsageError` that names the argument."""
     if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
-        found = f"{tuple(images.shape)} {images.dtype}"
-        raise UsageError("images", found, "a floating-point tensor (B, C, H, W) with B at least 1")
+        shown = f"{tuple(images.shape)} {images.dtype}"
+        raise UsageError("images", shown, "a floating-point tensor (B, C, H, W) with B at least 1")
     indices = torch.as_tensor(targets).to("cpu", torch.int64).reshape(-1)
     if len(indices) == 1:
         indices = indices.expand(len(images)).clone()
@@ -182,7 +183,7 @@ def expanded(values: Tensor, images: Tensor, name: str) -> Tensor:
 
 
 def _warn_of_range(images: Tensor) -> None:
-    """Warns where images are not in pixel space, that of networks of `load_model`."""
+    """Warns of images outside pixel space, which networks of `load_model` take."""
     low, high = float(images.amin()), float(images.amax())
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         advice = "divide by 255" if low >= 0 and 1 + OVERSHOOT < high <= 255 else "undo any normalisation"

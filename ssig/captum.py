@@ -3,7 +3,7 @@
     SuppressionIG(forward_func).attribute(inputs, baselines, target, ...) -> attributions, shaped like inputs
 
 `forward_func` maps inputs (B, C, H, W) to (B, classes), or to (B,) where `target` is None. As in Captum, `baselines`
-defaults to zero, inputs may be in any space that the function takes, and the function's output is what is explained.
+defaults to zero, inputs may be in any space that the function takes, and the explained score is the function's output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ssig.errors import UsageError
 from ssig.models.model import Model
 from ssig.types import Attribution
 
-# Captum's names of quadrature rules. Its trapezoid weights sum to (n - 1) / n; ours sum to 1.
+# Captum's names of quadrature rules. Its trapezoid weights sum to (n - 1) / n; those of ssig sum to 1.
 CAPTUM_RULES = {
     "gausslegendre": "gauss-legendre",
     "riemann_left": "left",
@@ -36,7 +36,7 @@ class _CaptumStyle:
 
     Args:
         forward_func: the function.
-        ready: as in `ssig.attribute`, where it is a network of `load_model`.
+        ready: as in `ssig.attribute`, for networks of `load_model`.
     """
 
     def __init__(self, forward_func: Callable[..., Tensor], *, ready: bool = True) -> None:
@@ -65,7 +65,7 @@ class _CaptumStyle:
 
         reference = baselines if isinstance(baselines, Tensor) else torch.tensor(float(baselines or 0.0))
         classes = 0 if target is None else target
-        # A network by itself, and not within a function, can be made ready.
+        # Only a network, not a function around it, can be made ready.
         plain = isinstance(self.forward_func, Model) and not arguments and target is not None
         return attribute(
             self.forward_func if plain else logits,
@@ -101,7 +101,7 @@ class SuppressionIG(_CaptumStyle):
         Args:
             inputs: (B, C, H, W).
             baselines: a number or a tensor that broadcasts to `inputs`; zero by default.
-            target: class of each row, or one for all; None where the function returns one number a row.
+            target: class of each row, or one for all; None if the function returns one number per row.
             additional_forward_args: further arguments of the function, the same for every point.
             n_samples: gradient evaluations per image.
             internal_batch_size: points evaluated at once.
@@ -143,7 +143,7 @@ class IntegratedGradients(_CaptumStyle):
         Args:
             inputs, baselines, target, additional_forward_args: as in `SuppressionIG.attribute`.
             n_steps: points on the path.
-            method: a quadrature rule, by Captum's name or ours.
+            method: a quadrature rule, by Captum's or ssig's name.
             internal_batch_size: points evaluated at once.
             return_convergence_delta: whether to return the residual too.
         """
@@ -160,8 +160,8 @@ class IntegratedGradients(_CaptumStyle):
         return _with_delta(result, return_convergence_delta, "ig")
 
 
-def _with_delta(result: Attribution, wanted: bool, method: str) -> Tensor | tuple[Tensor, Tensor]:
-    if not wanted:
+def _with_delta(result: Attribution, return_delta: bool, method: str) -> Tensor | tuple[Tensor, Tensor]:
+    if not return_delta:
         return result.values
     if result.completeness_residual is None:
         raise UsageError("return_convergence_delta", True, f"False: {method} has no completeness axiom")

@@ -1,4 +1,4 @@
-"""Typed options of methods and metrics: frozen dataclasses whose fields document and check themselves.
+"""Typed options of methods and metrics: frozen dataclasses with documentation and bounds in their fields.
 
 A method or metric declares a frozen dataclass with `option(default, doc, ...)` fields. `build` makes one from
 plain values (YAML, the command line, keyword arguments) and refuses anything unknown, ill-typed or out of range
@@ -26,12 +26,12 @@ class OptionDoc:
     """One documented option: its name, type, default, allowed values and meaning.
 
     Attributes:
-        name: as it is given.
+        name: of the option.
         type: names of the types, joined by " or ": int, float, str, bool, null, "list of float", "list of int".
         default: in its JSON form.
         allowed: `type` and bounds, in words.
-        doc: what it means, in one line.
-        choices: the strings to choose from; empty where any is allowed.
+        doc: its meaning, in one line.
+        choices: the allowed strings; empty if any string is allowed.
         at_least, above, at_most: bounds of numbers; None for none.
     """
 
@@ -65,7 +65,7 @@ def option(
         at_least: inclusive lower bound of a number.
         above: exclusive lower bound of a number.
         at_most: inclusive upper bound of a number.
-        check: returns what is allowed if the value is wrong, in words or as the names to choose from, else None.
+        check: value -> None, or for a wrong value the allowed ones, in words or as names.
     """
     return dataclasses.field(
         default=default,
@@ -80,37 +80,38 @@ def option(
     )
 
 
-def build(cls: type[Options], given: Mapping[str, Any], *, where: str) -> Options:
+def build(cls: type[Options], arguments: Mapping[str, Any], *, where: str) -> Options:
     """An instance of the options dataclass `cls` from plain values.
 
     Args:
         cls: a frozen dataclass of `option` fields.
-        given: option name -> value, as YAML or keyword arguments give it.
+        arguments: option name -> value, from YAML or keyword arguments.
         where: prefix of the field in error messages, such as ``methods.ig``.
 
     Raises:
         UsageError: an unknown name, a value of the wrong type or out of its bounds.
     """
-    values = checked(describe(cls), given, where=where)
+    values = checked(describe(cls), arguments, where=where)
     checks = {field.name: field.metadata.get("check") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name, value in values.items():
         check = checks[name]
         if check is not None and (allowed := check(value)):
-            raise UsageError(f"{where}.{name}", given[name], allowed)
+            raise UsageError(f"{where}.{name}", arguments[name], allowed)
     return cls(**values)
 
 
-def checked(docs: Iterable[OptionDoc], given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """Plain values as those of the documented options: lists become tuples, whole numbers the floats they stand for.
+def checked(docs: Iterable[OptionDoc], arguments: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Checks plain values and converts them: lists become tuples, and integers become floats for options of floats.
 
     Raises:
         UsageError: an unknown name, a value of the wrong type or out of its bounds.
     """
-    known = {doc.name: doc for doc in docs}
-    for name in given:
-        if name not in known:
-            raise UsageError(f"{where}.{name}", given[name], sorted(known) or "no options", unknown=name)
-    return {name: _checked(f"{where}.{name}", value, known[name]) for name, value in given.items()}
+    docs_by_name = {doc.name: doc for doc in docs}
+    for name in arguments:
+        if name not in docs_by_name:
+            owner, allowed = where.partition(".")[2], sorted(docs_by_name) or "no options"
+            raise UsageError(f"{where}.{name}", arguments[name], allowed, unknown=name, owner=owner, kind="option")
+    return {name: _checked(f"{where}.{name}", value, docs_by_name[name]) for name, value in arguments.items()}
 
 
 def as_dict(options: Any) -> dict[str, Any]:
@@ -131,11 +132,11 @@ def in_words(
     above: float | None = None,
     at_most: float | str | None = None,
 ) -> str:
-    """What is allowed, in words, such as "a whole number, at least 1, or auto".
+    """The allowed values in words, such as "a whole number, at least 1, or auto".
 
     Args:
-        kinds: of int, float, str, bool, null, "list of float" and "list of int".
-        choices: the allowed strings; empty where any is allowed.
+        kinds: any of int, float, str, bool, null, "list of float" and "list of int".
+        choices: the allowed strings; empty if any string is allowed.
         at_least, above, at_most: bounds of numbers; the last may be in words.
     """
     names = list(choices)
@@ -155,8 +156,8 @@ def in_words(
 def _bounds(at_least: float | None, above: float | None, at_most: float | str | None) -> str:
     if at_least is not None and at_most is not None:
         return f" from {at_least} to {at_most}"
-    named = (("at least", at_least), ("above", above), ("at most", at_most))
-    return "".join(f", {word} {bound}" for word, bound in named if bound is not None)
+    bounds = (("at least", at_least), ("above", above), ("at most", at_most))
+    return "".join(f", {word} {bound}" for word, bound in bounds if bound is not None)
 
 
 def _plain(value: Any) -> Any:
@@ -220,7 +221,7 @@ _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool,
 
 
 def _convert(value: Any, kind: str) -> tuple[Any, bool]:
-    """`value` as a kind, and whether it is one: an int passes as a float, a bool never as a number."""
+    """`value` converted to a kind, and whether it matches: an int is a valid float, a bool is no number."""
     if kind.startswith("list of "):
         if not isinstance(value, (list, tuple)):
             return None, False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The baseline's own stream: no sample index reaches it.
+# The stream of the baseline: larger than every sample index.
 BASELINE_SAMPLE = 2**63
 
 
@@ -43,7 +43,7 @@ def stream(seed: int, shard: str, key: str, method: str) -> Stream:
 
 
 def content_key(image: np.ndarray) -> str:
-    """A key for an image that has none: the hash of its bytes, shape and type, so that equal images draw alike."""
+    """A key for an image without one: the hash of its bytes, shape and type; equal images draw the same numbers."""
     digest = hashlib.sha256(f"{image.dtype.str}{image.shape}".encode())
     digest.update(np.ascontiguousarray(image).tobytes())
     return digest.hexdigest()

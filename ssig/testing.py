@@ -1,13 +1,13 @@
-"""Properties that every method and metric of ssig has, to be tested on one's own. Provisional, as `ssig.extend` is.
+"""Tests of the properties of every method and metric of ssig, for your own ones. Provisional, like `ssig.extend`.
 
     from ssig.testing import check_method, check_metric
 
     def test_my_method() -> None:
         check_method(my_method)
 
-`check_method` takes what `ssig.attribute(method=…)` takes, and `check_metric` likewise. Each property is a function of
-its own too; one that fails raises an `AssertionError` that says what was found. The networks are small and in float64,
-so that a test takes a second.
+`check_method` takes the same argument as `ssig.attribute(method=…)`, and `check_metric` likewise. Each property is
+also a function, which raises an `AssertionError` with the observed values if it fails. The networks are small and in
+float64, so that a test takes a second.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def small_network(channels: int = 3, classes: int = CLASSES) -> nn.Sequential:
 
 
 def implemented_otherwise(network: nn.Sequential) -> nn.Sequential:
-    """`small_network`'s function by other means: units of the first layer twice, at half the weight, and the last
-    feature map raised by 1."""
+    """Another network of the same function as `small_network`: each unit of the first layer is doubled, at half the
+    weight, and the last feature map is raised by 1."""
 
     class Raised(nn.Module):
         def forward(self, features: Tensor) -> Tensor:
@@ -70,11 +70,11 @@ def example_images() -> Tensor:
 
 
 def explained(method: Method, network: Callable[[Tensor], Tensor], images: Tensor, **options: Any) -> Attribution:
-    """`ssig.attribute`, with images to compare with for the methods that want some.
+    """`ssig.attribute`, with reference images for the methods that need them.
 
     Args:
-        method: as `ssig.attribute` takes it.
-        network: gives 5 classes.
+        method: as in `ssig.attribute`.
+        network: has 5 classes.
         images: (B, C, H, W), B at most 5: image i is explained for class i.
         **options: of `ssig.attribute`; `targets` replaces the classes.
     """
@@ -90,11 +90,11 @@ def batch_equals_loop(method: Method) -> None:
     keys = [("s.tar", str(index)) for index in range(BATCH)]
     whole = explained(method, network, images, keys=keys)
     for index in range(BATCH):
-        one = slice(index, index + 1)
-        alone = explained(method, network, images[one], targets=_TARGETS[one], keys=keys[one], micro_batch=3)
+        row = slice(index, index + 1)
+        alone = explained(method, network, images[row], targets=_TARGETS[row], keys=keys[row], micro_batch=3)
         _close(alone.map[0], whole.map[index], f"the map of image {index} alone and in a batch", rtol=1e-9)
         _require(
-            alone.gradient_evaluations.tolist() == whole.gradient_evaluations[one].tolist(),
+            alone.gradient_evaluations.tolist() == whole.gradient_evaluations[row].tolist(),
             f"image {index} costs another number of gradients alone",
         )
         if whole.standard_error is not None and alone.standard_error is not None:
@@ -102,11 +102,11 @@ def batch_equals_loop(method: Method) -> None:
 
 
 def cost_is_declared(method: Method, *, at_most: bool = False) -> None:
-    """It spends as many gradients as its entry says, and the result counts them all.
+    """It spends as many gradients as its entry declares, and the result counts them all.
 
     Args:
-        method: as `ssig.attribute` takes it.
-        at_most: whether it may spend fewer on an image that is done with.
+        method: as in `ssig.attribute`.
+        at_most: whether it may spend fewer gradients on some images.
     """
     network, gradients = small_network(), 0
 
@@ -116,7 +116,7 @@ def cost_is_declared(method: Method, *, at_most: bool = False) -> None:
 
     network.register_forward_hook(count)
     result = explained(method, network, example_images())
-    spec = METHODS.given(method)
+    spec = METHODS.entry_of(method)
     spent = result.gradient_evaluations.tolist()
     if not spec.counted:
         listed = spec.evaluations(spec.parse({}))
@@ -138,11 +138,11 @@ def result_is_whole(method: Method) -> None:
 
 
 def hard_images_are_finite(method: Method, *, has_residual: bool = True) -> None:
-    """Constant images, and images equal to their baseline, have finite maps; these last ones have no residual.
+    """Constant images, and images equal to their baseline, have finite maps; the latter have no residual.
 
     Args:
-        method: as `ssig.attribute` takes it.
-        has_residual: whether a residual that is given means 0 for an image equal to its baseline.
+        method: as in `ssig.attribute`.
+        has_residual: whether a residual must be 0 for an image equal to its baseline.
     """
     network = small_network()
     for value in (0.0, 0.5):
@@ -167,27 +167,27 @@ def dead_network_has_no_attributions(method: Method) -> None:
     error, residual = result.standard_error_mean, result.completeness_residual
     _require(error is None or bool((error == 0).all()), "a constant network has a standard error")
     if residual is not None:
-        # Of equal scores, which a network may round otherwise in another batch.
+        # Equal scores may be rounded differently in another batch.
         _require(bool((residual.abs() <= 1e-14 * result.score.abs()).all()), "a constant network has a residual")
 
 
 def networks_of_one_function_agree(method: Method) -> None:
     """Two networks of one function have the same attributions."""
     network = small_network()
-    found, again = (
-        explained(method, one, example_images()).values for one in (network, implemented_otherwise(network))
+    values, other_values = (
+        explained(method, variant, example_images()).values for variant in (network, implemented_otherwise(network))
     )
-    _close(found, again, "attributions of two networks of one function", rtol=1e-8, atol=1e-12)
+    _close(values, other_values, "attributions of two networks of one function", rtol=1e-8, atol=1e-12)
 
 
 def baseline_counts_as_declared(method: Method) -> None:
-    """Another baseline changes the map exactly where the entry says so (`MethodSpec.baseline`)."""
+    """Another baseline changes the map if and only if the entry declares it (`MethodSpec.baseline`)."""
     keys = list("abcde")
     black, white = (
         explained(method, small_network(), example_images(), baseline=name, keys=keys).values
         for name in ("black", "white")
     )
-    spec = METHODS.given(method)
+    spec = METHODS.entry_of(method)
     declared = spec.baseline(spec.parse({}))
     _require(
         torch.equal(black, white) != declared,
@@ -198,11 +198,11 @@ def baseline_counts_as_declared(method: Method) -> None:
 
 
 def nan_gradients_reach_the_result(method: Method) -> None:
-    """Gradients that are no numbers are not hidden: the map has NaN."""
+    """NaN in gradients is not hidden: the map has NaN."""
     network = small_network()
 
     def poisoned(points: Tensor) -> Tensor:
-        # The images themselves are seen clearly, so that references and predictions are numbers.
+        # Only evaluations with gradients give NaN, so that references and predictions are numbers.
         logits: Tensor = network(points)
         return logits * torch.where(points.requires_grad * torch.ones(()) > 0, torch.nan, 1.0)
 
@@ -212,8 +212,8 @@ def nan_gradients_reach_the_result(method: Method) -> None:
 
 METHOD_PROPERTIES: Mapping[str, Callable[[Method], None]] = MappingProxyType(
     {
-        one.__name__: one
-        for one in (
+        check.__name__: check
+        for check in (
             batch_equals_loop,
             cost_is_declared,
             result_is_whole,
@@ -231,23 +231,22 @@ def check_method(method: Method, *, skip: Iterable[str] = ()) -> None:
     """Checks every property of a method.
 
     Args:
-        method: as `ssig.attribute` takes it.
-        skip: names of `METHOD_PROPERTIES` that the method does not promise.
+        method: as in `ssig.attribute`.
+        skip: names of `METHOD_PROPERTIES` that the method does not have.
 
     Raises:
-        AssertionError: one of them fails.
-        KeyError: there is no property of a name in `skip`.
+        AssertionError: a property fails.
+        KeyError: `skip` has an unknown name.
     """
-    left_out = {METHOD_PROPERTIES[name] for name in skip}
+    skipped = {METHOD_PROPERTIES[name] for name in skip}
     for check in METHOD_PROPERTIES.values():
-        if check not in left_out:
+        if check not in skipped:
             check(method)
 
 
 def example_evaluation(rows: Iterable[int] = range(BATCH)) -> Evaluation:
-    """Some rows of a batch of 5 for metrics: random maps, of which one is all zero and one constant; masks, of which
-    one is missing."""
-    chosen = list(rows)
+    """Rows of a batch of 5 for metrics: random maps, but one is zero and one constant; masks, but one is missing."""
+    selected = list(rows)
     images, network = example_images().float(), small_network().float()
     maps = torch.randn(BATCH, *SHAPE[1:], generator=torch.Generator().manual_seed(7))
     maps[1], maps[2] = 0.0, 0.5
@@ -255,18 +254,18 @@ def example_evaluation(rows: Iterable[int] = range(BATCH)) -> Evaluation:
     area[2:6, 3:9] = True
     masks: list[np.ndarray | str] = [area, area, area, "no boxes", np.roll(area, 2, axis=1)]
     return Evaluation(
-        images=images[chosen],
-        maps=maps[chosen],
-        targets=_TARGETS[chosen],
+        images=images[selected],
+        maps=maps[selected],
+        targets=_TARGETS[selected],
         forward=network,
         mean=torch.full((3,), 0.5),
         std=torch.full((3,), 0.25),
-        masks=tuple(masks[row] for row in chosen),
-        score=torch.ones(len(chosen)),
-        baseline_score=torch.zeros(len(chosen)),
-        completeness_residual=torch.zeros(len(chosen)),
-        boxes=tuple(((3.0, 2.0, 9.0, 6.0),) if row != 3 else "no boxes" for row in chosen),
-        keys=tuple(("s.tar", str(row)) for row in chosen),
+        masks=tuple(masks[row] for row in selected),
+        score=torch.ones(len(selected)),
+        baseline_score=torch.zeros(len(selected)),
+        completeness_residual=torch.zeros(len(selected)),
+        boxes=tuple(((3.0, 2.0, 9.0, 6.0),) if row != 3 else "no boxes" for row in selected),
+        keys=tuple(("s.tar", str(row)) for row in selected),
     )
 
 
@@ -278,9 +277,9 @@ def check_metric(metric: Metric, **options: Any) -> None:
         **options: of the metric.
 
     Raises:
-        AssertionError: one of them fails.
+        AssertionError: a check fails.
     """
-    spec = METRICS.given(metric)
+    spec = METRICS.entry_of(metric)
     parsed = spec.parse(options)
     evaluation = example_evaluation()
     before = evaluation.maps.clone()
@@ -296,7 +295,7 @@ def check_metric(metric: Metric, **options: Any) -> None:
 
 
 def _check_reasons(result: MetricResult) -> None:
-    """A number is NaN exactly where a reason says why."""
+    """A number is NaN if and only if there is a reason for it."""
     _require(len(result.excluded) == BATCH, f"reasons for {len(result.excluded)} images of {BATCH}")
     for column, values in result.columns.items():
         _require(values.shape == (BATCH,), f"{column} is {values.shape}; expected ({BATCH},)")
@@ -309,9 +308,9 @@ def _frozen(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
 
 
-def _close(one: Tensor, other: Tensor, what: str, *, rtol: float, atol: float = 1e-14) -> None:
-    difference = float((one - other).abs().max())
-    _require(torch.allclose(one, other, rtol=rtol, atol=atol), f"{what} differ by up to {difference:.3g}")
+def _close(actual: Tensor, expected: Tensor, what: str, *, rtol: float, atol: float = 1e-14) -> None:
+    difference = float((actual - expected).abs().max())
+    _require(torch.allclose(actual, expected, rtol=rtol, atol=atol), f"{what} differ by up to {difference:.3g}")
 
 
 def _require(holds: bool, otherwise: str) -> None:

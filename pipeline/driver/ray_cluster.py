@@ -20,7 +20,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
 
 from pipeline.driver.own_ray import RayStartError, prepared
-from ssig.errors import INTERRUPTED, UsageError, told
+from ssig.errors import INTERRUPTED, UsageError, one_line
 
 ADDRESS = "RAY_ADDRESS"
 # Until which a cluster must have answered a first call.
@@ -67,7 +67,7 @@ def _started() -> Iterator[None]:
         try:
             _init("local", include_dashboard=False, **options)
         except Exception as error:  # of sockets, files, tokens or Ray, which raises all kinds
-            raise RayStartError(told(error)) from error
+            raise RayStartError(one_line(error)) from error
         yield
 
 
@@ -78,11 +78,11 @@ def _joined(address: str) -> Iterator[None]:
         _check_answers(address)
         _init(address)
     except AuthenticationError as error:
-        raise UsageError("token", _token_named(), f"{TOKENS} ({told(error)})") from None
+        raise UsageError("token", _token_named(), f"{TOKENS} ({one_line(error)})") from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(ADDRESS, address, f"a cluster that answers ({told(error)})") from None
+        raise UsageError(ADDRESS, address, f"a cluster that answers ({one_line(error)})") from None
     yield
 
 

@@ -1,4 +1,4 @@
-"""Changes of a network that can be undone, and the search for those that leave it what it was."""
+"""Changes of a network that can be undone, and the search for changes that do not alter its answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Undo = Callable[[], None]
 Change = Callable[[nn.Module], Undo]
 
 
-def kept(network: nn.Module, changes: Sequence[Change], holds: Callable[[], bool]) -> list[Change]:
-    """Makes all changes, or else halves them until those are left out without which `holds` is true."""
+def apply_valid(network: nn.Module, changes: Sequence[Change], holds: Callable[[], bool]) -> list[Change]:
+    """Makes the changes under which `holds` stays true, found by halving; returns them."""
     if not changes:
         return []
     undos = [change(network) for change in changes]
@@ -25,15 +25,15 @@ def kept(network: nn.Module, changes: Sequence[Change], holds: Callable[[], bool
         if holds():
             return list(changes)
     except torch.OutOfMemoryError:
-        raise  # which says nothing of the changes
-    except Exception as error:  # whatever a network raises after a change, the change does not suit it
-        LOG.info("%s: left out %d changes or some of them: %s", type(network).__name__, len(changes), error)
+        raise  # this error does not depend on the changes
+    except Exception as error:  # any error after a change means that the change is not valid
+        LOG.info("%s: left out some or all of %d changes: %s", type(network).__name__, len(changes), error)
     for undo in reversed(undos):
         undo()
     if len(changes) == 1:
         return []
     half = len(changes) // 2
-    return kept(network, changes[:half], holds) + kept(network, changes[half:], holds)
+    return apply_valid(network, changes[:half], holds) + apply_valid(network, changes[half:], holds)
 
 
 def put(network: nn.Module, name: str, module: nn.Module) -> Undo:
@@ -48,7 +48,7 @@ def forward_of(module: nn.Module) -> object:
 
 
 def is_plain(module: nn.Module, forwards: Collection[Callable[..., Any]]) -> bool:
-    """Whether a module computes one of `forwards` from its own parameters, with nothing attached."""
+    """Whether a module computes one of `forwards` from its own parameters, without hooks."""
     attached = (
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )

@@ -1,16 +1,15 @@
-"""The changes after which a network is the same but for rounding, proved in float64.
+"""Changes that alter a network only by rounding, verified in float64.
 
     norm(w * x + b) = s (w * x + b - m) + t = (s w) * x + (s (b - m) + t),   s = weight / sqrt(variance + eps)
 
-A batch norm that takes a convolution's or linear layer's output is folded into that layer's weights. Nothing is
-traced symbolically, which fails on many networks: one forward pass is watched, and pairs are read off the graph of its
-gradients.
+A batch norm after a convolution or linear layer is folded into that layer's weights. Symbolic tracing fails on many
+networks, so the pairs are found in the autograd graph of one forward pass.
 
-An activation that works in place has its input copied first where its derivative needs it. Clamps (ReLU6) know theirs
-from their result just as well, so they go on without the copy; the others stop working in place. Unequal padding
-becomes part of the kernels.
+torch copies the input of an in-place activation whose derivative needs the input. The derivative of a clamp (ReLU6)
+also follows from its result, so clamps work in place without the copy; other activations are set to work out of place.
+Unequal padding becomes part of the kernels.
 
-Only those changes stay after which logits and input gradients are what they were, on points of several kinds
+A change stays only if logits and input gradients are unchanged on points of several kinds
 (`ssig.acceleration.proof`).
 """
 
@@ -32,14 +31,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
-from ssig.acceleration.changes import Change, Undo, is_plain, kept, put
+from ssig.acceleration.changes import Change, Undo, apply_valid, is_plain, put
 from ssig.acceleration.operators import AlignedConv, InPlaceClamp
 from ssig.acceleration.proof import all_answers, answers, holds
 from ssig.engine.copying import copy_of
 
 LOG = logging.getLogger(__name__)
 
-# By their forward functions, because a subclass that has another one may do anything.
+# Identified by forward functions, because a subclass with another one may compute anything.
 LAYERS = {
     kind.forward
     for kind in (
@@ -53,10 +52,10 @@ NORMS = {
 }
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
-# What works in place without a copy: the derivative is known from the result, or there is none to compute.
+# In-place activations without a copy: the derivative follows from the result, or there is none.
 ON_RESULT = (nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.Dropout2d, nn.Dropout3d)
 
-# Relative L2 distance: rounding in float64 stays far below it, and a change that is wrong far above.
+# Relative L2 distance: rounding in float64 is far below it, the error of a wrong change far above.
 FLOAT64_TOLERANCE = 1e-9
 
 Size = tuple[int, int]
@@ -65,18 +64,18 @@ Size = tuple[int, int]
 def exact_changes(
     network: nn.Module, points: Sequence[Tensor], keep: Collection[str], layout: torch.memory_format, in_place: bool
 ) -> list[Change]:
-    """The changes after which the network is the same but for rounding; the network itself is not changed.
+    """The changes that alter the network only by rounding; the network itself is not changed.
 
     Args:
         network: the network.
-        points: on which that is proved.
-        keep: names of submodules whose outputs stay what they are.
+        points: the changes are verified on these.
+        keep: names of submodules whose outputs must not change.
         layout: of the weights.
-        in_place: whether activations that work in place are among them.
+        in_place: whether to change activations that work in place.
     """
-    spared = _working_in_place(network) if in_place else []
+    copying = _working_in_place(network) if in_place else []
     padded = _padded_unequally(network)
-    if not (spared or padded or any(is_plain(module, NORMS) for module in network.modules())):
+    if not (copying or padded or any(is_plain(module, NORMS) for module in network.modules())):
         return []
     try:
         # Float64 convolutions are faster in this layout.
@@ -87,31 +86,31 @@ def exact_changes(
             expected = all_answers(twin, doubles)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # a network that cannot run in float64 stays what it is
-        LOG.info("%s cannot be proved in float64: %s", type(network).__name__, error)
+    except Exception as error:  # a network that cannot run in float64 is not changed
+        LOG.info("%s cannot be verified in float64: %s", type(network).__name__, error)
         return []
-    changes: list[Change] = [partial(_spare, name=name) for name in spared]
+    changes: list[Change] = [partial(_avoid_copy, name=name) for name in copying]
     changes += [
         partial(fold, layer_name=layer, norm_name=norm) for layer, norm in pairs if not _crosses(layer, norm, keep)
     ]
     changes += [
-        partial(_put_aligned, name=name, size=next(iter(seen)), layout=torch.contiguous_format)
-        for name, seen in sizes.items()
-        if len(seen) == 1
+        partial(_put_aligned, name=name, size=next(iter(layer_sizes)), layout=torch.contiguous_format)
+        for name, layer_sizes in sizes.items()
+        if len(layer_sizes) == 1
     ]
-    found = kept(twin, changes, lambda: holds(twin, doubles, expected, FLOAT64_TOLERANCE))
-    return [_in_layout(change, layout) for change in found]
+    valid = apply_valid(twin, changes, lambda: holds(twin, doubles, expected, FLOAT64_TOLERANCE))
+    return [_in_layout(change, layout) for change in valid]
 
 
 def _in_layout(change: Change, layout: torch.memory_format) -> Change:
-    """The same change for a network whose weights are laid out like that."""
+    """The same change for a network with weights in `layout`."""
     if isinstance(change, partial) and change.func is _put_aligned:
         return partial(_put_aligned, **{**change.keywords, "layout": layout})
     return change
 
 
 def _working_in_place(network: nn.Module) -> list[str]:
-    """Activations that work in place and have their input copied for that."""
+    """Names of activations that work in place and have their input copied."""
     return [
         name
         for name, module in network.named_modules()
@@ -120,7 +119,7 @@ def _working_in_place(network: nn.Module) -> list[str]:
 
 
 def _padded_unequally(network: nn.Module) -> list[str]:
-    """Convolutions that pad their input as it comes."""
+    """Names of convolutions whose padding depends on the size of their input."""
     return [
         name
         for name, module in network.named_modules()
@@ -130,14 +129,14 @@ def _padded_unequally(network: nn.Module) -> list[str]:
 
 @contextmanager
 def _watched(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, set[Size]]]:
-    """(H, W) of all that submodules are given in the body, by their names."""
+    """Records the input sizes (H, W) of submodules in the body: name -> sizes."""
     sizes: dict[str, set[Size]] = defaultdict(set)
 
-    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record_size(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         height, width = inputs[0].shape[-2:]
         sizes[name].add((height, width))
 
-    handles = [network.get_submodule(name).register_forward_pre_hook(partial(seen, name)) for name in names]
+    handles = [network.get_submodule(name).register_forward_pre_hook(partial(record_size, name)) for name in names]
     try:
         yield sizes
     finally:
@@ -145,7 +144,7 @@ def _watched(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, set
             handle.remove()
 
 
-def _spare(network: nn.Module, name: str) -> Undo:
+def _avoid_copy(network: nn.Module, name: str) -> Undo:
     module: Any = network.get_submodule(name)
     if isinstance(module, nn.Hardtanh):
         return put(network, name, InPlaceClamp(module))
@@ -162,9 +161,9 @@ def _put_aligned(network: nn.Module, name: str, size: Size, layout: torch.memory
 
 
 def _pairs(network: nn.Module, points: Tensor) -> list[tuple[str, str]]:
-    """Names (layer, norm) where the norm takes the layer's output and nothing else takes it.
+    """Names (layer, norm) of norms that are the only user of their layer's output.
 
-    Both are called once and have one name each. What uses the output without gradients is not seen here.
+    Both are called once and have one name each. Users of the output without gradients are not detected here.
     """
     called: Counter[str] = Counter()
     made: dict[Node, str] = {}
@@ -216,23 +215,23 @@ def _uses(root: Node | None) -> Counter[Node]:
 
 
 def _fits(layer: Any, norm: Any) -> bool:
-    """Whether the statistics of a norm are fixed, and one for each channel of the layer's output."""
+    """Whether a norm has fixed statistics, one for each channel of the layer's output."""
     if norm.training or norm.running_mean is None or norm.running_var is None:
         return False
-    # Where a transposed convolution has groups, its dimension of output channels holds those of one group.
+    # A transposed convolution's dimension of output channels counts those of one group.
     channels = layer.weight.shape[1 if isinstance(layer, TRANSPOSED) else 0]
     return bool(channels == len(norm.running_mean))
 
 
 def _crosses(layer: str, norm: str, keep: Collection[str]) -> bool:
-    """Whether a fold would change what one of the submodules `keep` gives."""
+    """Whether a fold would change the output of one of the submodules `keep`."""
     return any(
         f"{layer}.".startswith(f"{submodule}.") and not f"{norm}.".startswith(f"{submodule}.") for submodule in keep
     )
 
 
 def fold(network: nn.Module, layer_name: str, norm_name: str) -> Undo:
-    """Folds a norm, computing in float64; what follows in the norm's own module stays there."""
+    """Folds a norm, computing in float64; further layers inside the norm's module stay there."""
     layer: Any = network.get_submodule(layer_name)
     norm: Any = network.get_submodule(norm_name)
     weight, bias = layer.weight, layer.bias

@@ -1,8 +1,8 @@
-"""Layers that compute what a library's do, for networks of which only the input's gradient is wanted.
+"""Faster versions of library layers, for networks of which only the input's gradient is computed.
 
-clamp   the derivative is 1 where the *result* lies strictly between the bounds, so the input need not be kept
+clamp   the derivative is 1 where the *result* lies strictly between the bounds, so the input is not stored
 conv    y_i = sum_j w_j x_(s i + j - t), t rows of padding before and b >= t after: with b - t zeros before the
-        kernel, b rows on both sides do, and the padded copy of the input, forth and back, is not made
+        kernel, b rows on both sides give the same, without a padded copy of the input, forward and backward
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ class Mapped(torch.autograd.Function):
 
 
 def working_type(values: Tensor) -> torch.dtype:
-    """In which type a layer on the CPU works on values: under autocast, in that of the autocast."""
+    """The type in which a layer on the CPU works on values: under autocast, the type of the autocast."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else values.dtype
 
 
 class _Clamped(torch.autograd.Function):
     """`min(max(x, low), high)` in place.
 
-    The gradient that is handed in may be handed to other operations too, as both terms of a sum are given the same.
-    So it is never written to.
+    The incoming gradient may be shared with other operations, as by both terms of a sum. So it is never written to.
     """
 
     @staticmethod
@@ -74,7 +73,7 @@ class InPlaceClamp(nn.Module):
 
 
 class AlignedConv(nn.Module):
-    """A `Conv2dSame` for inputs of one size, whose unequal padding is part of its kernel; others go the usual way.
+    """A `Conv2dSame` for inputs of one size, with its unequal padding in the kernel; other sizes use the layer itself.
 
     Args:
         layer: without dilation.

@@ -1,14 +1,14 @@
-"""A copy of a network that gives the same logits and input gradients in less time.
+"""A copy of a network that computes the same logits and input gradients in less time.
 
-What changes nothing but rounding is proved in float64 (`ssig.acceleration.exact`): batch norms are folded, activations
-that work in place are spared a copy, unequal padding becomes part of the kernels.
+Changes that alter only rounding are verified in float64 (`ssig.acceleration.exact`): batch norms are folded, copies
+for in-place activations are avoided, and unequal padding becomes part of the kernels.
 
-Convolutions run faster with channels last, but a network that looks at how its tensors lie in memory, as `view` does,
-may not stand it: it is tried, and such a network keeps the layout that it was written for.
+Convolutions run faster with channels last, but networks that depend on the memory layout, such as by `view`, may fail
+with it. It is tried, and a network that fails keeps its layout.
 
-Under autocast, frozen weights are cast anew in every call, because its cache holds only those that require gradients;
-here they are stored in low precision once, where logits stay bit-equal. On the CPU, linear layers, and in bf16 some
-convolutions, take a faster form (`ssig.acceleration.packing`).
+Autocast casts frozen weights in every call, because its cache holds only weights that require gradients. Here they
+are stored in low precision once, if logits stay bit-equal. On the CPU, linear layers, and in bf16 some convolutions,
+take a faster form (`ssig.acceleration.packing`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssig.acceleration.changes import Change, Undo, forward_of, is_plain, kept, put
+from ssig.acceleration.changes import Change, Undo, apply_valid, forward_of, is_plain, put
 from ssig.acceleration.exact import LAYERS, NORMS, exact_changes, fold
 from ssig.acceleration.operators import AlignedConv
 from ssig.acceleration.packing import packed
 from ssig.acceleration.proof import Forward, all_answers, answers, close, holds, proof_points
 from ssig.engine.arithmetic import arithmetic
 from ssig.engine.copying import copy_of
-from ssig.errors import ModelError, UsageError, said, told
+from ssig.errors import ModelError, UsageError, message_line, one_line
 from ssig.models.model import PRECISIONS, check_precision
 
 LOG = logging.getLogger(__name__)
@@ -38,9 +38,9 @@ LOG = logging.getLogger(__name__)
 PACKABLE: set[Callable[..., Any]] = {nn.Conv2d.forward, nn.Linear.forward}
 
 # Relative L2 distances.
-# Logits must be bit-equal in low precision; gradients need not, as some CUDA kernels add in any order.
+# In low precision logits must be bit-equal; gradients need not be, as some CUDA kernels add in any order.
 LOW_PRECISION_TOLERANCE = 1e-2
-# Of sums in another order and of what follows at kinks; pixels that are taken for others differ by more than 1.
+# For sums in another order and their effect at kinks; confused pixels differ by more than 1.
 LAYOUT_TOLERANCE = 0.1
 
 Compile = Literal["none", "default", "cuda-graphs"]
@@ -49,16 +49,16 @@ COMPILE_MODES: dict[Compile, str | None] = {"none": None, "default": "default", 
 
 @dataclass(frozen=True)
 class Optimised:
-    """An optimised copy of a network, and what was done to it.
+    """An optimised copy of a network, and the changes in it.
 
     Attributes:
-        network: the copy, in evaluation mode, parameters frozen; or the network itself where it cannot be copied.
+        network: the copy, in evaluation mode, parameters frozen; the network itself if it cannot be copied.
         folded: batch norms folded into the layers before them.
-        left: batch norms that stayed.
+        left: batch norms that are not folded.
         lowered: weights and biases stored in low precision.
-        layout: of the weights, and of the points that the network takes.
+        layout: of the weights and of the points.
         batches: whether the network takes more than one point at once.
-        left_out: what was tried and does not suit the network, a sentence each.
+        left_out: changes that do not work with the network, a sentence each.
     """
 
     network: nn.Module
@@ -78,19 +78,19 @@ def optimised(
     keep: Collection[str] = (),
     compile: Compile = "none",
 ) -> Optimised:
-    """A copy of `network` for input gradients; the network itself is left as it is.
+    """A copy of `network` for input gradients; the network itself is not changed.
 
     Every submodule keeps its name: a folded batch norm becomes its activation or an identity. The layer before it
-    then gives what the batch norm gave.
+    then returns the batch norm's output.
 
     Args:
-        network: takes what `example` is, gives logits (B, classes); may be a `Model`.
-        example: (B, C, H, W) on the network's device, of noise, of which the first is used. What a network does must
-            not depend on pixel values otherwise than at the points that are made from it (`ssig.acceleration.proof`).
-        precision: that of the evaluations; with ``bf16`` or ``fp16`` the copy runs under no other autocast.
-        keep: names of submodules whose outputs are wanted as they are; no batch norm outside is folded into them.
+        network: (B, C, H, W) -> logits (B, classes); may be a `Model`.
+        example: (B, C, H, W) noise on the network's device; only the first image is used. The points for verification
+            are made from it (`ssig.acceleration.proof`): the network must treat other pixel values alike.
+        precision: of the evaluations; with ``bf16`` or ``fp16`` the copy must run under the same autocast.
+        keep: names of submodules whose outputs must not change: no batch norm outside is folded into them.
         compile: ``default`` for `torch.compile`, ``cuda-graphs`` for its mode that records CUDA graphs. Gradients at
-            a submodule's output are then to be had only under ``torch.compiler.set_stance("force_eager")``.
+            a submodule's output then work only under ``torch.compiler.set_stance("force_eager")``.
 
     Raises:
         UsageError: an unknown precision or kind of compilation.
@@ -131,13 +131,13 @@ def optimised(
 
 def _frozen(network: nn.Module) -> nn.Module:
     """The network in evaluation mode, without gradients of parameters."""
-    with suppress(NotImplementedError):  # exported networks know no modes
+    with suppress(NotImplementedError):  # exported networks have no modes
         network.eval()
     return network.requires_grad_(False)
 
 
 def _batches(network: nn.Module, points: Sequence[Tensor]) -> bool:
-    """Whether the network takes two points at once; true of one that takes none at all, which is told elsewhere."""
+    """Whether the network takes two points at once; true if it fails for one point, an error reported elsewhere."""
     with torch.no_grad():
         try:
             network(points[0])
@@ -148,34 +148,34 @@ def _batches(network: nn.Module, points: Sequence[Tensor]) -> bool:
         try:
             return len(network(torch.cat(list(points[:2])))) == 2
         except torch.OutOfMemoryError:
-            return True  # which is not for the network to say
+            return True  # this error does not depend on the network's code
         except Exception as error:
             LOG.info("%s takes no batch of 2: %s", type(network).__name__, error)
             return False
 
 
 def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tuple[torch.memory_format, str | None]:
-    """The layout that suits the network, into which it is brought; and the reason where that is not the faster one."""
+    """Brings the network into the fastest layout that it can use; returns it, and why if it is not the faster one."""
     usual, fast = torch.contiguous_format, torch.channels_last
     network.to(memory_format=usual)
     if not any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in network.modules()):
         return usual, None
-    # Of a single point some views are good in either layout.
+    # With a single point some views work in both layouts.
     tried = torch.cat(list(points[:2])) if batches else points[0]
     try:
         expected = answers(network, tried)
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # which the network raises again where it is used
+    except Exception:  # the network raises it again when it is used
         return usual, None
     network.to(memory_format=fast)
     try:
-        found = answers(network, tried.contiguous(memory_format=fast))
-        reason = None if close(found, expected, LAYOUT_TOLERANCE) else "the network gives other values"
+        actual = answers(network, tried.contiguous(memory_format=fast))
+        reason = None if close(actual, expected, LAYOUT_TOLERANCE) else "the network gives other values"
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        reason = said(str(error))
+        reason = message_line(str(error))
     if reason is None:
         return fast, None
     network.to(memory_format=usual)
@@ -185,11 +185,11 @@ def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tupl
 def _pack(
     network: nn.Module, points: Sequence[Tensor], dtype: torch.dtype | None, kinds: set[Callable[..., Any]]
 ) -> None:
-    """Packs the weights of layers on the CPU; each proves itself on what it is given here."""
-    given: dict[str, Tensor] = {}
+    """Packs the weights of layers on the CPU; each is verified on its inputs here."""
+    inputs_of: dict[str, Tensor] = {}
 
-    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        given.setdefault(name, inputs[0].detach())
+    def record_input(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        inputs_of.setdefault(name, inputs[0].detach())
 
     layers = [
         (name, module)
@@ -199,7 +199,7 @@ def _pack(
     if not layers or points[0].device.type != "cpu":
         return
     forward = _under_autocast(network, dtype)
-    handles = [module.register_forward_pre_hook(partial(seen, name)) for name, module in layers]
+    handles = [module.register_forward_pre_hook(partial(record_input, name)) for name, module in layers]
     try:
         first = all_answers(forward, points[:1])
         for handle in handles:
@@ -207,20 +207,20 @@ def _pack(
         expected = first + all_answers(forward, points[1:])
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # which the network raises again where it is used
+    except Exception:  # the network raises it again when it is used
         return
     finally:
         for handle in handles:
             handle.remove()
     changes: list[Change] = []
-    for name, values in given.items():
+    for name, values in inputs_of.items():
         with torch.autocast(values.device.type, dtype=dtype, enabled=dtype is not None):
             module = packed(network.get_submodule(name), values)
         if module is not None:
             changes.append(partial(put, name=name, module=module))
-    given.clear()
-    # A network may look at its layers' weights, which a packed layer does not show.
-    kept(network, changes, lambda: holds(forward, points, expected, LOW_PRECISION_TOLERANCE))
+    inputs_of.clear()
+    # A network may read its layers' weights, which a packed layer does not have.
+    apply_valid(network, changes, lambda: holds(forward, points, expected, LOW_PRECISION_TOLERANCE))
 
 
 def _under_autocast(network: nn.Module, dtype: torch.dtype | None) -> Forward:
@@ -233,18 +233,18 @@ def _under_autocast(network: nn.Module, dtype: torch.dtype | None) -> Forward:
 
 
 def _lower(network: nn.Module, points: Sequence[Tensor], dtype: torch.dtype) -> None:
-    """Stores weights in `dtype` where the network gives the same under autocast, with and without gradients."""
+    """Stores weights in `dtype` if the network's answers under autocast stay the same, with and without gradients."""
 
     forward = _under_autocast(network, dtype)
 
-    def found(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def answers_at(point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
             plain = forward(point)
         logits, gradient = answers(forward, point)
         return plain, logits.detach(), gradient
 
     def same(point: Tensor, expected: tuple[Tensor, Tensor, Tensor]) -> bool:
-        plain, logits, gradient = found(point)
+        plain, logits, gradient = answers_at(point)
         return (
             torch.equal(plain, expected[0])
             and torch.equal(logits, expected[1])
@@ -252,14 +252,14 @@ def _lower(network: nn.Module, points: Sequence[Tensor], dtype: torch.dtype) -> 
         )
 
     try:
-        before = [found(point) for point in points]
+        before = [answers_at(point) for point in points]
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # which the network raises again where it is used
+    except Exception:  # the network raises it again when it is used
         return
     names = [name for name, module in network.named_modules() if is_plain(module, LAYERS)]
     changes: list[Change] = [partial(_store, name=name, dtype=dtype) for name in names]
-    kept(network, changes, lambda: all(map(same, points, before)))
+    apply_valid(network, changes, lambda: all(map(same, points, before)))
 
 
 def _store(network: nn.Module, name: str, dtype: torch.dtype) -> Undo:
@@ -280,4 +280,4 @@ def _compile(network: nn.Module, points: Tensor, dtype: torch.dtype | None, mode
     try:
         answers(_under_autocast(network, dtype), points)
     except Exception as error:
-        raise ModelError(f"torch.compile failed on {type(network).__name__}: {told(error)}") from error
+        raise ModelError(f"torch.compile failed on {type(network).__name__}: {one_line(error)}") from error

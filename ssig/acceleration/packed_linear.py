@@ -1,9 +1,9 @@
-"""Linear layers on the CPU of which only the input's gradient is wanted: products with packed matrices both ways.
+"""Linear layers on the CPU with packed matrices, for forward passes and gradients of the input.
 
     y = x W^T + b,   dx = dy W
 
-The library multiplies with another kernel than it convolves with, and packs its matrices in each call; frozen ones
-are packed once, for the kernel of convolutions, which on some processors is twice as fast.
+torch packs matrices in each call, for another kernel than that of convolutions. Frozen matrices are packed once, for
+the kernel of convolutions, which on some processors is twice as fast.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ssig.acceleration.operators import Mapped, working_type
 
 
 class PackedMatrix:
-    """`x W^T + b` of points (..., I) with a matrix (O, I) of their type; it knows no gradient.
+    """`x W^T + b` of points (..., I) with a matrix (O, I) of their type; without gradient.
 
     Args:
-        rows: products with so many rows are the fastest; others are done as well.
+        rows: the number of rows for which products are the fastest; any number is allowed.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, rows: int) -> None:
@@ -28,7 +28,7 @@ class PackedMatrix:
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PackedMatrix:
-        return self  # never changed, and a packed matrix cannot be copied
+        return self  # it is never changed, and a packed matrix cannot be copied
 
     def __call__(self, values: Tensor) -> Tensor:
         result: Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -38,13 +38,13 @@ class PackedMatrix:
 
 
 class PackedLinear(nn.Linear):
-    """A frozen `nn.Linear` for points of one type; others go the usual way.
+    """A frozen `nn.Linear` for points of one type; for other types it computes as `nn.Linear`.
 
-    It is the layer that it replaces in all but speed: its parameters are the same tensors, and must not change.
+    Its parameters are the tensors of the layer that it replaces, and must not change.
 
     Args:
         layer: the layer.
-        rows: vectors in a batch, a hint.
+        rows: typical number of vectors in a batch.
         dtype: `working_type` of the points.
 
     Raises:

@@ -1,7 +1,7 @@
 """Faster forms of frozen layers on the CPU: `packed_linear` and, in bf16, `strided_depthwise`.
 
-A form is tried on the values at hand. One that gives the library's outputs and gradients is taken, else the layer is
-left as it is.
+A faster form is tried on example values. It is used if its outputs and gradients equal the library's; otherwise the
+layer is not changed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ssig.acceleration.strided_depthwise import StridedDepthwise
 
 LOG = logging.getLogger(__name__)
 
-# Relative L2 distances of outputs and gradients from the library's: rounding stays below, a wrong tap does not.
+# Relative L2 distances of outputs and gradients from the library's: above rounding, below the error of a wrong tap.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 ROUNDINGS = 4
-# Weights are packed for about so many points at once.
+# Weights are packed for so many points at once.
 TYPICAL_BATCH = 4
 
 
 def packed(layer: nn.Module, values: Tensor) -> PackedLinear | StridedDepthwise | None:
-    """The faster form of a layer, or None where there is none or it gives something else.
+    """The faster form of a layer; None if there is none or its results differ.
 
     Args:
-        layer: a `Conv2d` or `Linear`, as its class computes it, or an `AlignedConv`.
-        values: (B, C, H, W) or (B, ..., I), on which it is tried, under the autocast that it will work under.
+        layer: a plain `Conv2d` or `Linear`, or an `AlignedConv`.
+        values: (B, C, H, W) or (B, ..., I), example values; call under the autocast of later calls.
     """
     dtype = working_type(values)
     if dtype not in TOLERANCE:
@@ -41,16 +41,16 @@ def packed(layer: nn.Module, values: Tensor) -> PackedLinear | StridedDepthwise 
         changed = _made(layer, values, dtype)
         if changed is None:
             return None
-        given, expected = _answers(changed, values), _answers(layer, values)
+        actual, expected = _answers(changed, values), _answers(layer, values)
         sizes = _answers(_absolute(layer), values.abs())
-    except (AttributeError, RuntimeError) as error:  # this processor or this build of torch lacks what it takes
+    except (AttributeError, RuntimeError) as error:  # not supported by this processor or this build of torch
         LOG.info("%s is not packed: %s", layer, error)
         return None
-    # Terms of both signs may cancel, in a layer of one output above all: then their sizes bound what rounding does.
+    # Terms of both signs may cancel, mostly in a layer with one output: then the terms' sizes bound the rounding.
     same = all(
         (tensor - reference).norm()
         <= max(TOLERANCE[dtype] * reference.norm(), ROUNDINGS * torch.finfo(dtype).eps * size.norm())
-        for tensor, reference, size in zip(given, expected, sizes, strict=True)
+        for tensor, reference, size in zip(actual, expected, sizes, strict=True)
     )
     return changed if same else None
 
@@ -65,7 +65,7 @@ def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> PackedLinear 
 
 
 def _absolute(layer: nn.Module) -> nn.Module:
-    """The layer with the sizes of its weights, without their signs."""
+    """The layer with the magnitudes of its weights."""
     sizes = copy.deepcopy(layer)
     for parameter in sizes.parameters():
         parameter.data.abs_()
@@ -77,7 +77,7 @@ def _answers(layer: Any, values: Tensor) -> list[Tensor]:
     with torch.enable_grad():
         values = values.clone().requires_grad_()
         result = layer(values)
-        # Weights of their own for all outputs, in a row that does not repeat with the rows and columns.
+        # A different weight for each output, in a sequence that does not repeat with rows and columns.
         weights = torch.arange(result.numel()).mul(0.618).remainder(1).view_as(result).to(result.dtype)
         (gradient,) = torch.autograd.grad(result, values, weights)
     return [result.detach().double(), gradient.double()]

@@ -1,10 +1,10 @@
-"""What a change of a network is proved on: points of several kinds, logits and input gradients at them.
+"""Tests of a change of a network: compares logits and input gradients at points of several kinds.
 
-    noise       the example itself: everything is crossed a little
+    noise       the example itself
     extremes    fields of nearly black and nearly white: clamps and activations saturate, edges are hard
-    smooth      waves of falling strength, as photographs have them
+    smooth      waves whose strength falls with frequency, as in photographs
 
-Nothing is perfectly even, since ties of pooling are broken by rounding, which says nothing of a change.
+No area is perfectly constant, since rounding would break ties of pooling at random.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 Forward = Callable[[Tensor], Tensor]
 Answers = tuple[Tensor, Tensor]
 
-# Fields and waves along each side, and how far values are moved at random, in parts of their range.
+# Fields and waves along each side, and the share of random noise.
 FIELDS, WAVES, GRAIN = 4, 6, 0.02
 _SEED = 0
 
@@ -42,16 +42,16 @@ def proof_points(example: Tensor) -> tuple[Tensor, ...]:
         strength = torch.randn(channels, 1, 1, generator=generator) / (1 + math.hypot(down, across))
         waves += strength * (2 * math.pi * (down * rows + across * columns + phase)).cos()
     waves = (waves - waves.amin()) / (waves.amax() - waves.amin()).clamp_min(1e-6)
-    made = []
+    points = []
     for pattern in (fields, waves):
         grain = torch.rand(pattern.shape, generator=generator)
         unit = pattern + GRAIN * (grain - pattern)  # stays in [0, 1]
-        made.append(low + (high - low) * unit.to(example).unsqueeze(0))
-    return example, *made
+        points.append(low + (high - low) * unit.to(example).unsqueeze(0))
+    return example, *points
 
 
 def answers(forward: Forward, points: Tensor) -> Answers:
-    """Logits (n, classes), attached to their graph, and the input gradient of a sum that weighs each differently."""
+    """Logits (n, classes), attached to their graph, and the input gradient of their sum with unequal weights."""
     with torch.enable_grad():
         points = points.clone().requires_grad_()
         logits = forward(points)
@@ -67,9 +67,9 @@ def all_answers(forward: Forward, points: Sequence[Tensor]) -> list[Answers]:
 
 
 def holds(forward: Forward, points: Sequence[Tensor], expected: Sequence[Answers], tolerance: float) -> bool:
-    """Whether a network still gives what it gave at every point; looks at no more points than it must."""
+    """Whether the answers at every point equal the expected ones; stops at the first that differs."""
     return all(
-        close(answers(forward, point), before, tolerance) for point, before in zip(points, expected, strict=True)
+        close(answers(forward, point), reference, tolerance) for point, reference in zip(points, expected, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""A model made ready for work on its device: an optimised copy of it, at the setting that is fastest there."""
+"""A model made ready for its device: an optimised copy, at the fastest setting."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ssig.types import SCORE_AND_GRADIENT
 
 LOG = logging.getLogger(__name__)
 
-# What tuning may take, in seconds, or in points of the first micro-batch where those are slow.
+# The time of tuning in seconds; for slow networks in points of the first micro-batch.
 TUNING_SECONDS, TUNING_POINTS = 10.0, 40
 LARGEST_ON_CPU, LEAST_IN_LANE, LARGEST = 16, 4, 1024
-# Lanes are as fast from any thread; the pool of helpers that one lane needs is another for each calling thread.
+# Factor in favour of lanes: each calling thread needs its own OpenMP pool for one lane, but not for lanes.
 FAVOUR = 1.15
-SEED = 0  # of the noise that the replica is proved and timed on
+SEED = 0  # of the noise for verifying and timing the replica
 
 
 def ready_replica(
@@ -42,16 +42,16 @@ def ready_replica(
     For a model on the CPU the process keeps freed memory from now on (`ssig.acceleration.allocator`).
 
     Args:
-        model: the network; it is left as it is.
+        model: the network; it is not changed.
         micro_batch: points evaluated at once, on the CPU in as many lanes as there are threads; by default the
-            fastest, which `sizes` knows or a measurement finds.
-        compile: whether by `torch.compile` too, and how (`ssig.acceleration.optimise`).
-        keep: submodules whose outputs are wanted as they are (`ssig.acceleration.optimise`).
-        sizes: settings found before; what is found here is added.
+            fastest, from `sizes` or by a measurement.
+        compile: kind of `torch.compile`, or ``none`` (`ssig.acceleration.optimise`).
+        keep: submodules whose outputs must not change (`ssig.acceleration.optimise`).
+        sizes: settings found before; a new setting is added.
         timer: a clock, in seconds.
 
     Raises:
-        UsageError: an unknown kind of compilation, or more points at once than the network takes.
+        UsageError: an unknown kind of compilation, or a micro-batch that the network does not take.
         ModelError: the network cannot be compiled.
         torch.OutOfMemoryError: a single point does not fit the device.
     """
@@ -73,7 +73,7 @@ def ready_replica(
 def prepared(
     model: Model, *, micro_batch: int | None = None, compile: Compile = "none", keep: Collection[str] = ()
 ) -> tuple[Replica, Lanes | None, Tensor]:
-    """A replica of an optimised copy of `model`, the lanes it may have, and noise (1, C, H, W) to time it on.
+    """A replica of an optimised copy of `model`, its possible lanes, and noise (1, C, H, W) to time it on.
 
     Args:
         model, micro_batch, compile, keep: as in `ready_replica`.
@@ -97,7 +97,7 @@ def prepared(
     threads = torch.get_num_threads()
     count = lanes_for(threads) if model.device.type == "cpu" and compile == "none" and batches else 1
     lanes = None
-    if count > 1 and fast.network is not model:  # which has no second copy
+    if count > 1 and fast.network is not model:  # a network that cannot be copied has no lanes
         try:
             lanes = Lanes(fast.network, count, threads)
         except ModelError as error:
@@ -106,7 +106,7 @@ def prepared(
 
 
 def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callable[[], float]) -> Setting:
-    """The setting of most gradients a second of points like `noise` (1, C, H, W); changes that of the replica."""
+    """The setting with the most gradients a second at `noise` (1, C, H, W); changes the replica's setting."""
     device = replica.device
 
     def evaluate(size: int) -> None:
@@ -115,32 +115,32 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
         replica.evaluate(points, torch.zeros(size, dtype=torch.int64), "logit", SCORE_AND_GRADIENT)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if replica.micro_batch < size:  # halved on the way
+        if replica.micro_batch < size:  # halved by the replica
             raise torch.OutOfMemoryError
 
-    ways = [lanes, None] if lanes is not None else [None]
+    candidates = [lanes, None] if lanes is not None else [None]
     rated: list[tuple[float, Setting]] = []
-    for way in ways:
-        replica.lanes = way
-        count = 1 if way is None else len(way)
-        # The CPU has no error for memory that is used up, and its caches are small.
+    for candidate in candidates:
+        replica.lanes = candidate
+        count = 1 if candidate is None else len(candidate)
+        # The CPU raises no error when memory is used up, and its caches are small.
         largest = max(LARGEST_ON_CPU, LEAST_IN_LANE * count) if device.type == "cpu" else LARGEST
         tuned = tune(
             evaluate,
             timer=timer,
-            seconds=TUNING_SECONDS / len(ways),
-            points=TUNING_POINTS // len(ways),
+            seconds=TUNING_SECONDS / len(candidates),
+            points=TUNING_POINTS // len(candidates),
             largest=largest,
             first=count,
         )
-        rated.append((tuned.rate * (1 if way is None else FAVOUR), Setting(tuned.micro_batch, count)))
+        rated.append((tuned.rate * (1 if candidate is None else FAVOUR), Setting(tuned.micro_batch, count)))
     if device.type == "cpu":
-        return_memory()  # of the sizes that were tried
+        return_memory()  # after trying several sizes
     return max(rated, key=lambda pair: pair[0])[1]
 
 
 def _device(device: torch.device) -> str:
-    """What the best micro-batch depends on: the sort of device, the threads, and the version of torch."""
+    """The device in a `TuningKey`: its kind, the threads, and the version of torch."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:

@@ -1,11 +1,11 @@
-"""Depthwise convolutions with a stride, in bf16 on the CPU, whose input gradient is a forward convolution.
+"""Depthwise convolutions with a stride, in bf16 on the CPU, with an input gradient computed by a forward convolution.
 
     y_i  = sum_j w_j x_(s i + j - t)          stride s, t rows of padding before
     dx_n = sum_j w_j dy_((n + t - j) / s)     over the j that make the index whole: the flipped kernel over dy with
                                               s - 1 zeros between its rows
 
-The library's backward convolution takes ten times as long as that and more. In float32, without a stride or with fewer
-groups it does not.
+The library's backward convolution takes at least ten times as long. In float32, without a stride or with fewer groups
+it is as fast.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NHWC = torch.channels_last
 
 
 class StridedDepthwise(nn.Module):
-    """A frozen `Conv2d`, or `AlignedConv`, that goes backward as a forward convolution; other points go its own way.
+    """A frozen `Conv2d` or `AlignedConv` with a faster backward pass; other types and sizes use the layer itself.
 
     Args:
-        layer: one that `suits`; its weights must not change any more.
+        layer: one for which `suits` is true; its weights must not change any more.
     """
 
     flipped: Tensor
@@ -40,7 +40,7 @@ class StridedDepthwise(nn.Module):
 
     @staticmethod
     def suits(layer: nn.Module) -> bool:
-        """Whether a layer, if its class computes as `Conv2d` or `AlignedConv` does, is of this kind."""
+        """Whether a plain `Conv2d` or an `AlignedConv` has a faster form."""
         conv: Any = layer.layer if isinstance(layer, AlignedConv) else layer
         plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and set(conv.dilation) == {1}
         depthwise = conv.groups == conv.in_channels == conv.out_channels > 1 and max(conv.stride) > 1
@@ -52,8 +52,8 @@ class StridedDepthwise(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         if not self._is_for(values):
-            other: Tensor = self.layer(values)
-            return other
+            unchanged: Tensor = self.layer(values)
+            return unchanged
         result: Tensor = Mapped.apply(values.to(torch.bfloat16), self.layer, partial(self._back, values.shape))
         return result
 

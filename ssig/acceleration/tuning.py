@@ -1,10 +1,10 @@
-"""The micro-batch of most points a second, found by trying sizes n, 2n, 4n, ... in each way of evaluating it.
+"""The micro-batch with the most points a second, found by trying sizes n, 2n, 4n, ...
 
     rate(n) = n / seconds of a call with n points;   the smallest n whose rate is within 3 % of the best
 
-The sizes that come near the best one are timed again in turn. A larger size that gains nothing costs memory and leaves
-more micro-batches that are not full. Some sizes are many times slower than their neighbours, so the time to spend is
-bounded, and a slow call is not repeated.
+The sizes that come near the best one are timed again in turn. The smallest of equally fast sizes is used, because a
+larger one takes more memory and is less often full. Some sizes are many times slower than their neighbours, so the
+time of tuning is bounded, and a slow call is not repeated.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ssig.errors import UsageError
 
 LOG = logging.getLogger(__name__)
 
-# Rates this close to the best one are as good.
+# Rates from this share of the best one count as equally good.
 AS_GOOD = 0.97
-# The first look at a rate may be this far off.
+# Rates from this share of the best one are measured again.
 MAY_BE_BEST = 0.8
-# The best size is tried against sizes up to this many times as large.
+# Sizes up to so many times the best one are tried.
 REACH = 4
 CALLS, ROUNDS = 4, 15
-# Of the seconds that are left, what the calls of one size may take.
+# The share of the remaining seconds for the calls of one size.
 SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a replica evaluates points: `micro_batch` of them at once, in so many lanes (`ssig.engine.lanes`)."""
+    """How a replica evaluates points: `micro_batch` at once, in `lanes` lanes (`ssig.engine.lanes`)."""
 
     micro_batch: int
     lanes: int = 1
@@ -43,7 +43,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `tune` found.
+    """The result of `tune`.
 
     Attributes:
         micro_batch: the size to use.
@@ -73,21 +73,21 @@ def tune(
 ) -> Tuned:
     """Doubles the size until two doublings gain nothing, or the memory or the time is used up.
 
-    The very first call, which also pays for what is done once, is not timed. No call is cut short, so the last one
-    may take longer than there was time for.
+    The first call, which includes one-time work, is not timed. No call is interrupted, so the last call may exceed the
+    time.
 
     Args:
-        evaluate: evaluates that many points, and waits until the device is done.
+        evaluate: evaluates so many points, and waits until the device has finished.
         timer: a clock, in seconds.
-        seconds: to spend.
-        points: to spend at least the time of so many points of the first size: a slow network is tuned for longer.
-        largest: no size beyond it is tried.
-        first: the size to begin with.
-        fits: whether a size may be tried, where the device would not raise `torch.OutOfMemoryError`.
+        seconds: time to spend.
+        points: spend at least the time of so many points at the first size, for slow networks.
+        largest: the largest size to try.
+        first: the first size to try.
+        fits: whether a size fits, for devices that do not raise `torch.OutOfMemoryError`.
 
     Raises:
         UsageError: `first` is below 1 or above `largest`.
-        torch.OutOfMemoryError: not even the first size fits.
+        torch.OutOfMemoryError: the first size does not fit.
     """
     if not 1 <= first <= largest:
         raise UsageError("first", first, f"1 to {largest}")
@@ -106,18 +106,18 @@ def tune(
         except torch.OutOfMemoryError:
             out_of_memory = size
             break
-        except Exception as error:  # a network may have a largest batch
+        except Exception as error:  # a network may limit its batch
             LOG.warning("no more than %d points at once: %s", size // 2, error)
             break
         size *= 2
     _compare(evaluate, rates, timer, end)
-    if out_of_memory is not None:  # once the error, and with it what it kept alive, is gone
+    if out_of_memory is not None:  # only here, after the error has released its tensors
         torch.cuda.empty_cache()
     return Tuned(_best(rates), rates, out_of_memory)
 
 
 def _rate(evaluate: Callable[[int], None], size: int, timer: Callable[[], float], seconds: float) -> float:
-    """Points a second in the fastest of a few calls, as many as probably fit `seconds`, but one at least."""
+    """Points a second in the fastest of a few calls: as many calls as probably fit `seconds`, at least one."""
     start = before = timer()
     fastest = float("inf")
     for _ in range(CALLS):
@@ -131,36 +131,36 @@ def _rate(evaluate: Callable[[int], None], size: int, timer: Callable[[], float]
 
 
 def _compare(evaluate: Callable[[int], None], rates: dict[int, float], timer: Callable[[], float], end: float) -> None:
-    """Times the sizes that may be the best again, in turn, so that a device whose speed drifts is fair to all.
+    """Times the sizes that may be the best again, in turn, so that drifts of the device's speed affect all alike.
 
-    Their rates become medians: the best of a few calls is a matter of luck on a machine with other work.
+    Their rates become medians, because the best of a few calls is random on a machine with other work.
     """
     contenders = [size for size, rate in rates.items() if rate >= MAY_BE_BEST * max(rates.values())]
     if len(contenders) < 2:
         return
-    found: dict[int, list[float]] = {size: [] for size in contenders}
+    measured: dict[int, list[float]] = {size: [] for size in contenders}
     for _ in range(ROUNDS):
         if timer() + sum(size / rates[size] for size in contenders) > end:
             break
         for size in contenders:
             start = timer()
             evaluate(size)
-            found[size].append(size / max(timer() - start, 1e-9))
-    rates.update({size: median(several) for size, several in found.items() if several})
+            measured[size].append(size / max(timer() - start, 1e-9))
+    rates.update({size: median(size_rates) for size, size_rates in measured.items() if size_rates})
 
 
 def _best(rates: Mapping[int, float]) -> int:
-    """The smallest size that is as good as the best."""
+    """The smallest size whose rate counts as the best."""
     return min(size for size, rate in rates.items() if rate >= AS_GOOD * max(rates.values()))
 
 
 @dataclass(frozen=True)
 class TuningKey:
-    """All that the best micro-batch depends on.
+    """The facts that the best micro-batch depends on.
 
     Attributes:
-        network: its name, and how it was optimised.
-        device: its kind, and for a CPU the number of threads.
+        network: name of the network, and how it was optimised.
+        device: kind of the device, and for a CPU the number of threads.
         precision: one of `ssig.models.model.PRECISIONS`.
         input_size: (H, W).
     """
@@ -172,7 +172,7 @@ class TuningKey:
 
 
 class TuningCache:
-    """Settings that were found before, in memory; `dump` and `load` are for who stores them."""
+    """Settings that were found before, in memory; `dump` and `load` convert them for storage."""
 
     def __init__(self) -> None:
         self._settings: dict[TuningKey, Setting] = {}
@@ -184,7 +184,7 @@ class TuningCache:
         self._settings[key] = setting
 
     def dump(self) -> list[dict[str, Any]]:
-        """A record for each size, of what JSON can hold."""
+        """A JSON-compatible record for each setting."""
         return [
             {**asdict(key), "input_size": list(key.input_size), **asdict(setting)}
             for key, setting in self._settings.items()
@@ -192,7 +192,7 @@ class TuningCache:
 
     @classmethod
     def load(cls, records: Iterable[Mapping[str, Any]]) -> TuningCache:
-        """The cache of which `dump` made the records."""
+        """The cache from the records of `dump`."""
         cache = cls()
         for record in records:
             height, width = record["input_size"]

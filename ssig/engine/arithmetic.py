@@ -1,11 +1,11 @@
-"""In what arithmetic a network's float32 operations run, whatever the library's defaults and the user's settings are.
+"""The arithmetic of a network's float32 operations, independent of the library's defaults and the user's settings.
 
     fp32              convolutions, recurrent layers and matrix products in float32
-    tf32              their factors rounded to 10 bits, where the device has units for that
-    bf16, fp16        under autocast in those types; what autocast leaves in float32, in float32
+    tf32              their factors rounded to 10 bits, on devices that support it
+    bf16, fp16        under autocast in those types; operations that autocast leaves in float32 stay there
 
-The library's switches belong to the whole process. They are set for the time of an evaluation and then put back;
-evaluations of one precision may overlap, those of another wait.
+The library's switches belong to the whole process. They are set during an evaluation and then restored. Evaluations
+of one precision may overlap; evaluations of another precision wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-# The library's new interface alone: it refuses to be read through both.
+# Only the library's new interface is used: it raises an error when both are read.
 _backends: Any = torch.backends
 _SWITCHES: tuple[Any, ...] = (
     _backends.cudnn.conv,
@@ -31,7 +31,7 @@ _SWITCHES: tuple[Any, ...] = (
 
 
 class _Switches:
-    """The switches of the process: who has set them to what, and what they were before."""
+    """The switches of the process: their current setting, their users, and their values before."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -39,14 +39,14 @@ class _Switches:
         self._setting = ""
         self._before: list[str] = []
         self._waiting: Counter[str] = Counter()
-        self._own = threading.local()
+        self._of_thread = threading.local()
 
     def enter(self, setting: str) -> None:
-        own = getattr(self._own, "setting", None)
-        if own not in (None, setting):
-            raise RuntimeError(f"an evaluation in {own} arithmetic cannot ask for one in {setting}")
+        thread_setting = getattr(self._of_thread, "setting", None)
+        if thread_setting not in (None, setting):
+            raise RuntimeError(f"an evaluation in {thread_setting} arithmetic cannot start one in {setting}")
         with self._changed:
-            if own is None:
+            if thread_setting is None:
                 self._waiting[setting] += 1
                 try:
                     self._changed.wait_for(lambda: self._free(setting))
@@ -58,13 +58,13 @@ class _Switches:
                 for switch in _SWITCHES:
                     switch.fp32_precision = setting
             self._inside += 1
-        self._own.depth = getattr(self._own, "depth", 0) + 1
-        self._own.setting = setting
+        self._of_thread.depth = getattr(self._of_thread, "depth", 0) + 1
+        self._of_thread.setting = setting
 
     def leave(self) -> None:
-        self._own.depth -= 1
-        if self._own.depth == 0:
-            self._own.setting = None
+        self._of_thread.depth -= 1
+        if self._of_thread.depth == 0:
+            self._of_thread.setting = None
         with self._changed:
             self._inside -= 1
             if self._inside == 0:
@@ -73,7 +73,7 @@ class _Switches:
                 self._changed.notify_all()
 
     def _free(self, setting: str) -> bool:
-        """Whether an evaluation may begin: nobody is inside, or only those of its kind and nobody else waits."""
+        """Whether an evaluation may start: none runs, or only ones with its setting, and no other setting waits."""
         others = any(count for waiting, count in self._waiting.items() if waiting != setting)
         return self._inside == 0 or (self._setting == setting and not others)
 
@@ -83,7 +83,7 @@ _switches = _Switches()
 
 @contextmanager
 def arithmetic(precision: str | None) -> Iterator[None]:
-    """The switches are set in the body as a precision asks, and put back after it.
+    """Sets the switches for a precision in the body, and restores them after it.
 
     Args:
         precision: one of `ssig.models.model.PRECISIONS`; None leaves the switches as they are.

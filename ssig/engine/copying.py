@@ -1,4 +1,4 @@
-"""Copies of networks, of those too that hold tensors which no copy is made of."""
+"""Copies of networks, including networks with tensors that `copy.deepcopy` refuses."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from ssig.errors import ModelError, told
+from ssig.errors import ModelError, one_line
 
 
 def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
     """A deep copy of a network.
 
-    Modules may hold results of operations, which the library copies only where no gradient depends on them: the weight
-    that old weight normalisation or pruning makes anew in each call, features kept from the last one. Their values
-    are copied.
+    Modules may hold results of operations, which `copy.deepcopy` refuses if they have a gradient: the weight that old
+    weight normalisation or pruning computes in each call, or features stored in the last call. Their values are
+    copied.
 
     Args:
         network: any module.
-        shared: tensors that the copy shall hold itself.
+        shared: tensors that the copy uses too instead of copying them.
 
     Raises:
-        ModelError: the network cannot be copied, for whatever reason of its own.
+        ModelError: the network cannot be copied.
     """
     memo: dict[int, object] = {id(tensor): tensor for tensor in shared}
     for module in network.modules():
@@ -31,5 +31,5 @@ def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
                 memo.setdefault(id(value), value.detach().clone())
     try:
         return copy.deepcopy(network, memo)
-    except Exception as error:  # a module of the user's may hold anything: locks, files, handles
-        raise ModelError(f"{type(network).__name__} cannot be copied: {told(error)}") from error
+    except Exception as error:  # a user's module may hold anything: locks, files, handles
+        raise ModelError(f"{type(network).__name__} cannot be copied: {one_line(error)}") from error

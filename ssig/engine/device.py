@@ -1,11 +1,11 @@
-"""A replica shared by several threads: one thread owns the device and merges what all the others ask of it.
+"""A replica shared by several threads: one thread owns the device and merges the jobs of all other threads.
 
     attribution of unit 2 ──┐
     metrics of unit 1 ──────┼──> one queue ──> engine: full micro-batches across units ──> results
     predictions of unit 3 ──┘
 
-The callers read, decode, rank, encode and write while the device computes, and a unit's last, ragged groups are
-filled up by the next unit's. Always the same thread computes, so OpenMP keeps one pool of threads.
+The callers read, decode, rank, encode and write while the device computes. The next unit's points fill up the
+micro-batches of a unit's last, small groups. The same thread always computes, so OpenMP keeps one pool of threads.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ssig.types import Request, Response
 LOGITS = frozenset({"logits"})
 
 Done = Callable[[Any], None]
-# A result or an error, and seconds. Without the job, whose tag is the future: the two would keep each other alive.
+# A result or an error, and seconds. Not the job: its tag is the future, and the two would keep each other alive.
 Answer = Future[tuple[Any, Exception | None, float]]
 
 
 class DeviceStoppedError(SsigError):
-    """What was asked of a device that is stopped."""
+    """A job was given to a device that is stopped."""
 
     def __init__(self) -> None:
         super().__init__("the device is stopped")
@@ -44,7 +44,7 @@ class Device:
     """The thread that owns a replica. Its methods may be called from any other thread.
 
     Args:
-        replica: nobody else may use it from now on.
+        replica: no other code may use it from now on.
     """
 
     def __init__(self, replica: Replica) -> None:
@@ -56,23 +56,23 @@ class Device:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread once it has done all that was asked."""
+        """Ends the thread once it has done all jobs."""
         self._queue.put(None)
         self._thread.join()
 
     def stop(self) -> None:
-        """Fails what is under way and all that is asked from now on, each with a `DeviceStoppedError`."""
+        """Fails the current and all further jobs, each with a `DeviceStoppedError`."""
         self._stopped = True
 
     def run(self, jobs: Iterable[Job[Any]], done: Done = lambda result: None) -> list[Any]:
-        """What each job's coroutine returned, in order; waits for all of them.
+        """The results of the jobs' coroutines, in order; waits for all of them.
 
         Args:
             jobs: of any size.
-            done: told each result as it is collected.
+            done: called with each result as it is collected.
 
         Raises:
-            Exception: what the network or the method raised, of the first job that failed.
+            Exception: the error of the network or the method in the first job that failed.
         """
         futures = []
         for job in jobs:
@@ -96,17 +96,19 @@ class Device:
         return result
 
     def activations(self, points: Tensor, layer: str) -> Tensor:
-        """What a layer (`ssig.engine.layers`) gives at any number of points (n, C, H, W), without gradients.
+        """The activations of a layer (`ssig.engine.layers`) at any number of points (n, C, H, W), without gradients.
 
         Raises:
             ModelError: the network has no such layer.
         """
-        (found,) = self.run([Job(None, _activations(points, layer), torch.zeros(len(points), dtype=torch.int64))])
-        result: Tensor = found
+        (activations,) = self.run(
+            [Job(None, _activations(points, layer), torch.zeros(len(points), dtype=torch.int64))]
+        )
+        result: Tensor = activations
         return result
 
     def clock(self) -> float:
-        """Seconds of computing for the calling thread so far: its own, and the device's share for it; no waiting."""
+        """Seconds computed for the calling thread so far: by itself and by the device, without waiting."""
         return time.thread_time() + self._seconds
 
     @property
@@ -133,8 +135,8 @@ class Device:
                 finished = engine.add(job)
             elif not engine.idle:
                 finished = engine.step()
-            for one in finished:
-                one.job.tag.set_result((one.result, one.error, one.seconds))
+            for ended in finished:
+                ended.job.tag.set_result((ended.result, ended.error, ended.seconds))
 
 
 def _logits(points: Tensor) -> Generator[Request, Response, Tensor | None]:

@@ -1,7 +1,7 @@
 """A run's method, called again: on other images, targets and networks, with its options and its random streams.
 
-The run's own network shares the device's micro-batches with everything else that is asked of it. Another network is
-evaluated plainly, on the thread that asks, and leaves the device's thread alone.
+The run's network shares the device's micro-batches with all other jobs. Another network is evaluated on the calling
+thread, without the device's thread.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ssig.randomness import Stream, stream
 from ssig.registry import MethodSpec
 from ssig.types import Memo, References, Request, Response, Steps
 
-# What metrics keep is as large as a few copies of the network.
-MOST_KEPT = 2
+# Results that metrics cache are as large as a few copies of the network.
+CACHE_SIZE = 2
 
 
 def no_references(count: int) -> References | None:
-    """No images of a data set."""
+    """None: no images of a data set are available."""
     return None
 
 
@@ -39,14 +39,14 @@ class MethodExplainer:
         spec, options: the method and its parsed options.
         images: (B, C, H, W), the batch.
         targets: (B,) int64.
-        keys: for each image its shard's basename and its key, from which its random numbers follow.
+        keys: for each image its shard's basename and its key, which determine its random numbers.
         mean: (C,) of the network.
         score: the model's score.
         seed: of the run.
         references: `count -> References`, for the methods that compare with images of the data set.
-        fresh: gives a plain copy of the network, as it was loaded; None where there is no way to one.
-        kept: what metrics keep between batches.
-        plain: gives the plain network, for a method that wants it.
+        fresh: makes a plain copy of the network, as it was loaded; None if it cannot be copied.
+        cache: results that metrics share between batches.
+        plain: makes the plain network, for a method that needs it.
     """
 
     device: Device
@@ -60,17 +60,19 @@ class MethodExplainer:
     seed: int = 0
     references: Callable[[int], References | None] = no_references
     fresh: Callable[[], nn.Module] | None = None
-    kept: Memo = field(default_factory=lambda: Memo(MOST_KEPT))
+    cache: Memo = field(default_factory=lambda: Memo(CACHE_SIZE))
     plain: Callable[[], Callable[[Tensor], Tensor]] | None = None
 
     def maps(
         self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
     ) -> Tensor:
         """(n, H, W) readout maps, on the CPU; see `Explainer`."""
-        own = self.device.replica
-        replica = own
+        run_replica = self.device.replica
+        replica = run_replica
         if network is not None:
-            replica = Replica(network, device=own.device, micro_batch=own.micro_batch, layout=own.layout)
+            replica = Replica(
+                network, device=run_replica.device, micro_batch=run_replica.micro_batch, layout=run_replica.layout
+            )
         references = self._references(None if network is None else replica)
 
         def jobs() -> Iterator[Job[int]]:
@@ -88,12 +90,12 @@ class MethodExplainer:
         return None if self.fresh is None else self.fresh()
 
     def samples(self, row: int, count: int) -> Tensor | None:
-        """Points at which the method takes gradients for an image, evenly over all of them; see `Explainer`."""
-        one = torch.tensor([row])
-        job = self._job(self.images[one], self.targets[one], one, 0, count, self._references(None))
+        """Points at which the method takes gradients for an image, evenly spread; see `Explainer`."""
+        rows = torch.tensor([row])
+        job = self._job(self.images[rows], self.targets[rows], rows, 0, count, self._references(None))
         (points,) = self.device.run([Job(None, _points(job.steps, count), job.targets, job.score)])
-        found: Tensor | None = points
-        return found
+        samples: Tensor | None = points
+        return samples
 
     def _job(
         self,
@@ -124,59 +126,61 @@ class MethodExplainer:
         return stream(self.seed, shard, key, f"{self.spec.name}\0{draw}" if draw else self.spec.name)
 
     def _references(self, other: Replica | None) -> References | None:
-        """The references of the method, with their logits under the network that is explained."""
-        known = self.references(self.spec.references(self.options))
-        return known if known is None or other is None else References(known.images, other.forward(known.images))
+        """The references of the method, with logits of the explained network."""
+        references = self.references(self.spec.references(self.options))
+        if references is None or other is None:
+            return references
+        return References(references.images, other.forward(references.images))
 
 
 def _map(steps: Steps) -> Generator[Request, Response, Tensor]:
-    """Of an attribution the map alone, moved off the device."""
+    """The map of an attribution, on the CPU."""
     result = yield from steps
     return result.map.cpu()
 
 
 def _points(steps: Steps, count: int) -> Generator[Request, Response, Tensor | None]:
-    """`count` of the points at which a method asks for gradients, evenly over all, or all where there are fewer."""
-    found = Spread(count)
+    """`count` of the points at which a method takes gradients, evenly spread; all points if there are fewer."""
+    spread = Spread(count)
     try:
         request = next(steps)
         while True:
             if "gradient" in request.want:
-                found.add(request.points)
+                spread.add(request.points)
             request = steps.send((yield request))
     except StopIteration:
-        return found.points()
+        return spread.points()
 
 
 class Spread:
-    """Of S points that come in parts, n that are spread evenly over all: `floor((i + .5) S / n)`, i = 0 ... n - 1.
+    """Chooses n evenly spread points of S that come in parts: `floor((i + .5) S / n)`, i = 0 ... n - 1.
 
-    How many will come is known only at the end. So all are kept up to twice as many as are wanted; then every second
-    one goes, and of those to come too, and so on. Places are exact for S up to 2n and else off by less than S / n.
+    S is known only at the end. All points are held until there are 2n; then every second one is dropped, also of the
+    points to come, and so on. The positions are exact for S up to 2n, else off by less than S / n.
     """
 
     _ROOM = 2
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._kept: list[Tensor] = []
+        self._held: list[Tensor] = []
         self._every, self._first, self._seen = 1, 0, 0
 
     def add(self, points: Tensor) -> None:
         """Takes in the next points (n, ...)."""
         ahead = (self._first - self._seen) % self._every
         self._seen += len(points)
-        # A copy, so that the points that go are not held in memory by those that stay.
-        self._kept += [point.clone() for point in points[ahead :: self._every]]
-        while len(self._kept) > self._ROOM * self._count:
-            # In turn the first and the second of each two, so that neither end of the range is favoured.
+        # Copies: a view would keep the dropped points in memory.
+        self._held += [point.clone() for point in points[ahead :: self._every]]
+        while len(self._held) > self._ROOM * self._count:
+            # Drops alternately the first and the second of each pair, so that neither end of the range is favoured.
             start = int(self._first < self._every // 2 or self._every == 1)
             self._first, self._every = self._first + start * self._every, 2 * self._every
-            self._kept = self._kept[start::2]
+            self._held = self._held[start::2]
 
     def points(self) -> Tensor | None:
-        """(n, ...), n at most the number that is wanted; None where none came."""
-        total = len(self._kept)
-        wanted = min(self._count, total)
-        places = [(2 * number + 1) * total // (2 * wanted) for number in range(wanted)]
-        return torch.stack([self._kept[place] for place in places]) if total else None
+        """(n, ...), n at most `count`; None if no points were added."""
+        total = len(self._held)
+        count = min(self._count, total)
+        positions = [(2 * number + 1) * total // (2 * count) for number in range(count)]
+        return torch.stack([self._held[position] for position in positions]) if total else None

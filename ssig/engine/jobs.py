@@ -27,10 +27,10 @@ def group_of(
 ) -> Group:
     """The group of images that a method attributes, with the baseline and the score that its options ask for.
 
-    What is known besides (budget, references, scores, logits) goes in with `dataclasses.replace`.
+    Add further attributes (budget, references, scores, logits) with `dataclasses.replace`.
 
     Args:
-        options: of the method, parsed; `options.score`, if set, goes before `score`.
+        options: of the method, parsed; `options.score`, if set, replaces `score`.
         images: (B, C, H, W) on the device.
         targets: (B,) int64, on the CPU.
         streams: of the images, under the method's name.

@@ -1,11 +1,11 @@
-"""The points of a micro-batch on the cores of a CPU: a few for each core, instead of all cores for each operation.
+"""Splits a micro-batch among the cores of a CPU: each core takes a few points, instead of a part of each operation.
 
-    one lane     n points, every operation cut among all threads, which wait for each other after each
-    k lanes      n / k points in each, the whole network on threads of its own; they wait once, at the end
+    one lane     n points, every operation split among all threads, which wait for each other after each operation
+    k lanes      n / k points in each lane, which runs the whole network on its own threads; they wait once, at the end
 
-A network of many small operations spends much of its time in waiting for the slowest thread, and what a core has
-just computed lies in the cache of another. Lanes have neither problem. They share the network's tensors, but each has
-modules of its own, so that what is hooked to one during a call is not called by another.
+A network of many small operations spends much of its time waiting for the slowest thread, and a core's input often
+lies in the cache of another core. Lanes have neither problem. They share the network's tensors, but each lane has its
+own modules, so that a hook registered during a call runs in one lane only.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ssig.engine.copying import copy_of
 
 Result = TypeVar("Result")
 
-# Python runs one thread at a time, so that many lanes would wait for each other after all.
+# Python runs one thread at a time, so many lanes would wait for each other.
 MOST_LANES = 8
-# A thread that has started waits so long for the others, which a system short of memory may refuse.
+# A started thread waits so long for the others; a system short of memory may fail to start them.
 START_SECONDS = 60.0
 
 
 def lanes_for(threads: int) -> int:
-    """How many lanes suit so many threads."""
+    """The number of lanes for a number of threads."""
     return max(1, min(threads, MOST_LANES))
 
 
@@ -38,9 +38,9 @@ class Lanes:
     """Lanes of one network on the CPU. One call at a time.
 
     Args:
-        network: in evaluation mode; neither it nor its tensors may change any more.
+        network: in evaluation mode; it and its tensors must not change any more.
         count: how many lanes.
-        threads: of all lanes together, one for each at least.
+        threads: of all lanes together; each lane has at least one.
 
     Attributes:
         networks: of each lane; the first is `network` itself.
@@ -63,7 +63,7 @@ class Lanes:
         """`function` of a lane's network and each lane's share of points and targets, in their order.
 
         Raises:
-            Exception: what the first share raised that raised anything, once all are done.
+            Exception: the error of the first share that failed, after all shares ended.
         """
         count = len(self.networks)
         shares = zip(self.networks, points.tensor_split(count), targets.tensor_split(count), strict=True)
@@ -72,19 +72,19 @@ class Lanes:
         return [future.result() for future in futures]
 
     def _start(self, threads: int) -> None:
-        """Starts all threads of the pool, and gives each so many threads for its operations."""
+        """Starts all threads of the pool, each with so many threads for its operations."""
         before = torch.get_num_threads()
         together = Barrier(len(self.networks))
 
         def begin() -> None:
             torch.set_num_threads(threads)
-            # A thread takes the number of the process when it is first asked: now, before that is another again.
+            # A thread reads the process's number at its first call: make that call before the number is reset below.
             torch.get_num_threads()
             together.wait(START_SECONDS)
 
         for started in [self._pool.submit(begin) for _ in self.networks]:
             started.result()
-        torch.set_num_threads(before)  # which is also what threads that start later take
+        torch.set_num_threads(before)  # threads that start later take this number too
 
 
 def _sharing(network: nn.Module) -> nn.Module:

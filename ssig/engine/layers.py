@@ -1,17 +1,16 @@
-"""Layers of a network by name: what they give while it runs, and how methods ask for that and lay it over the image.
+"""Layers of a network by name: how their outputs are captured, requested by methods and resized to the image.
 
-    NAME         the output of that submodule, of its last call where there are several
-    last-conv    the last feature map: the output of the last submodule, in order of execution, that gives
-                 (n, c, h, w) in the image's proportions, of more than one pixel, and not made by pooling
+    NAME         the output of that submodule; of its last call if there are several
+    last-conv    the last feature map: the output of the last submodule, in order of execution, that returns
+                 (n, c, h, w) in the image's proportions, with more than one pixel, and not from pooling
     attention    every softmax attention in order of execution, side by side: (n, layers, heads, tokens, tokens)
-    penultimate  what the last linear layer takes, in order of execution: (n, d), the features behind the logits
+    penultimate  the input of the last linear layer, in order of execution: (n, d), the features behind the logits
 
-Methods that weigh a map take one with its channels last, (n, h, w, c), too, as those of Swin are. Which it is, the
-image's proportions tell (`feature_maps`).
+Methods that weigh a feature map also take one with its channels last, (n, h, w, c), as in Swin. `feature_maps`
+recognises the order by the image's proportions.
 
-Attention is mostly computed by a fused kernel that holds no map by which a gradient could be taken. While it is
-watched, `scaled_dot_product_attention` and `nn.MultiheadAttention` are computed openly; nothing is written to the
-network.
+Attention is mostly computed by a fused kernel that stores no map to differentiate. While attention is captured,
+`scaled_dot_product_attention` and `nn.MultiheadAttention` are computed in separate steps; the network is not changed.
 """
 
 from __future__ import annotations
@@ -42,15 +41,15 @@ Network = Callable[[Tensor], Tensor]
 
 @contextmanager
 def captured(network: Network, layer: str | None, points: Tensor) -> Iterator[list[Tensor]]:
-    """What a layer gives while the network takes `points` (n, C, H, W) in the body: for `ATTENTION` several tensors.
+    """Collects a layer's output while the network takes `points` (n, C, H, W) in the body; several for `ATTENTION`.
 
     Args:
-        network: a module with submodules, or anything that computes attention.
+        network: a module with submodules, or for `ATTENTION` any callable.
         layer: name of a submodule, `ATTENTION` or `PENULTIMATE`, but not `LAST_CONV`; None for nothing.
         points: for their number.
 
     Raises:
-        ModelError: there is no such layer, or what it gives is not understood.
+        ModelError: there is no such layer, or its output is no tensor.
     """
     if layer is None:
         yield []
@@ -75,9 +74,9 @@ def captured(network: Network, layer: str | None, points: Tensor) -> Iterator[li
 
         def keep(module: nn.Module, inputs: object, output: object) -> Tensor:
             if not isinstance(output, Tensor):
-                raise ModelError(f"layer {layer!r} gives no tensor but {type(output).__name__}")
+                raise ModelError(f"layer {layer!r} returns {type(output).__name__}; expected a tensor")
             outputs[:] = [output]
-            # What comes next may work in place.
+            # A clone, because the next layer may work in place.
             return output.clone()
 
         handle = _submodule(network, layer).register_forward_hook(keep)
@@ -102,7 +101,7 @@ def seen(layer: str, outputs: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def side_by_side(layer: str | None, tensors: Sequence[Tensor]) -> Tensor:
-    """One tensor of those that belong to a layer: (n, layers, heads, tokens, tokens) for `ATTENTION`."""
+    """The tensors of a layer as one: (n, layers, heads, tokens, tokens) for `ATTENTION`."""
     return torch.stack(tuple(tensors), dim=1) if layer == ATTENTION else tensors[0]
 
 
@@ -110,7 +109,7 @@ def last_convolution(network: Network, points: Tensor) -> str:
     """The name of the submodule that `LAST_CONV` stands for, found by one forward pass over `points` (n, C, H, W).
 
     Raises:
-        ModelError: the network does not end in a feature map; that of a ViT is cut into tokens.
+        ModelError: the network does not end in a feature map; a ViT ends in tokens.
     """
     last: str | None = None
     pooled: list[Tensor] = []
@@ -123,7 +122,7 @@ def last_convolution(network: Network, points: Tensor) -> str:
             pooled.append(output)
         if output.ndim == 3:
             last = None  # tokens
-        # A container gives what the last of its submodules gave.
+        # A container returns the output of its last submodule.
         elif output.ndim == 4 and output[0, 0].numel() > 1 and not any(output is other for other in pooled):
             size = (points.shape[-2], points.shape[-1])
             last = name if _roughly_proportional((output.shape[-2], output.shape[-1]), size) else None
@@ -143,7 +142,7 @@ def last_convolution(network: Network, points: Tensor) -> str:
 
 
 class _OpenAttention(TorchFunctionMode):
-    """While active, computes attention over `count` points openly and keeps its maps."""
+    """While active, computes attention over `count` points in separate steps and stores its maps."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -223,15 +222,15 @@ def averaged(
     part: Callable[[Tensor, Tensor], Tensor],
     mapped: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator[Request, Response, tuple[Tensor, StandardError]]:
-    """The mean of what is made of a layer's gradients and activations, over draws of a sampler, and its error.
+    """The mean of a function of a layer's gradients and activations over draws of a sampler, and its error.
 
     Args:
         group: the images, baselines and streams.
         law: the sampler.
         samples: gradient evaluations per image.
         layer: as in `Request`.
-        part: of gradients and activations at one draw of each image, what is averaged, (B, ...).
-        mapped: the map (B, H, W) of such a mean, linear or not; None where its error is not wanted.
+        part: gradients and activations at one draw of each image -> the value that is averaged, (B, ...).
+        mapped: such a mean -> map (B, H, W), linear or not; None to estimate no error.
     """
     mean = WeightedSum()
     error: StandardError = NoError() if mapped is None or law.kind == "deterministic" else Jackknife(mapped)
@@ -250,15 +249,15 @@ def averaged(
 def feature_maps(tensor: Tensor, size: tuple[int, int]) -> Tensor:
     """A layer's activations or gradients as (n, channels, h, w).
 
-    Channels come first, or they come last. Both fit where a layer has as many channels as rows; they then come first,
-    as everywhere in torch. Proportions that only one stride for both axes explains go before those that are rough.
+    Channels come first or last. If both orders fit, channels come first, as is usual in torch. Sizes that follow from
+    one stride for both axes take precedence over roughly proportional sizes.
 
     Args:
         tensor: (n, c, h, w) or (n, h, w, c).
         size: (H, W) of the image.
 
     Raises:
-        ModelError: it is neither, such as the tokens of a transformer.
+        ModelError: it has another shape, such as the tokens of a transformer.
     """
     expected = f"the layer gives {tuple(tensor.shape)}; expected (n, channels, height, width)"
     if tensor.ndim == 3:
@@ -290,13 +289,13 @@ def _submodules(network: Network) -> dict[str, nn.Module]:
 def _submodule(network: Network, name: str) -> nn.Module:
     modules = _submodules(network)
     if name not in modules:
-        near = [known for known in modules if known.endswith(f".{name}")]
+        near = [candidate for candidate in modules if candidate.endswith(f".{name}")]
         raise ModelError(f"the network has no layer {name!r}" + (f"; it has {', '.join(near)}" if near else ""))
     return modules[name]
 
 
 def _one_stride(map_size: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether rows and columns are the quotients of an image's by one stride, both rounded down or both up."""
+    """Whether rows and columns are the image's divided by one stride, both rounded down or both rounded up."""
     pairs = list(zip(map_size, size, strict=True))
     if min(map_size) < 1:
         return False
@@ -306,6 +305,6 @@ def _one_stride(map_size: tuple[int, int], size: tuple[int, int]) -> bool:
 
 
 def _roughly_proportional(map_size: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether rows and columns are in proportion to an image's up to a factor of two."""
+    """Whether rows and columns have the image's proportions up to a factor of two."""
     (rows, columns), (height, width) = map_size, size
     return rows * width <= 2 * columns * height and columns * height <= 2 * rows * width

@@ -1,8 +1,8 @@
 """Runs methods: merges the requests of several groups into full micro-batches and sends the answers back.
 
-Each group's coroutine waits on one request at a time. Points of the same kind (score, layer, what is wanted) from as
-many groups as are under way fill every micro-batch, so ragged groups cost nothing, and the next group starts when
-the ones under way cannot fill the next micro-batch.
+Each group's coroutine waits for one request at a time. A micro-batch takes points of one kind (score, layer, wanted
+outputs) from all running groups, so small groups cost nothing. The next group starts when the running groups cannot
+fill the next micro-batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from ssig.engine.replica import Replica, join
 from ssig.types import Attribution, Request, Response
 
-# Groups under way at once; each holds its images and a few running sums of their size.
+# Groups that run at once; each holds its images and a few running sums of their size.
 MOST_GROUPS = 4
 
 Tag = TypeVar("Tag")
@@ -38,7 +38,7 @@ class Job(Generic[Tag]):
 
 @dataclass(frozen=True)
 class Finished(Generic[Tag]):
-    """How a job ended: with what its coroutine returned, or with an error; and the seconds that it took to compute."""
+    """How a job ended: the result of its coroutine or an error, and the seconds of computing."""
 
     job: Job[Tag]
     result: Any
@@ -76,10 +76,10 @@ class _Running(Generic[Tag]):
 
 
 class Engine(Generic[Tag]):
-    """The jobs under way on one replica. Not for two threads at once.
+    """The running jobs of one replica. Not for two threads at once.
 
-    An error of the network or of a method ends the job that caused it, and no other: where points of several jobs
-    were evaluated together, each job's points are tried alone.
+    An error of the network or of a method ends only the job that caused it: if points of several jobs were evaluated
+    together, each job's points are tried alone.
     """
 
     def __init__(self, replica: Replica) -> None:
@@ -100,32 +100,32 @@ class Engine(Generic[Tag]):
         return self._advance(job, [], 0.0)
 
     def step(self) -> list[Finished[Tag]]:
-        """Evaluates one micro-batch; the jobs that this finished."""
+        """Evaluates one micro-batch; returns the jobs that this finished."""
         self._evaluate(self._full_kind() or self._largest_kind())
         finished: list[Finished[Tag]] = []
         running, self._running = self._running, []
-        for one in running:
-            if one.error is not None:
-                finished.append(Finished(one.job, None, one.error, one.seconds))
-            elif one.pending:
-                self._running.append(one)
+        for state in running:
+            if state.error is not None:
+                finished.append(Finished(state.job, None, state.error, state.seconds))
+            elif state.pending:
+                self._running.append(state)
             else:
-                finished += self._advance(one.job, one.parts, one.seconds)
+                finished += self._advance(state.job, state.parts, state.seconds)
         return finished
 
     def end(self, error: Exception) -> list[Finished[Tag]]:
-        """Ends all jobs under way with an error."""
+        """Ends all running jobs with an error."""
         running, self._running = self._running, []
-        return [Finished(one.job, None, error, one.seconds) for one in running]
+        return [Finished(state.job, None, error, state.seconds) for state in running]
 
     def _advance(self, job: Job[Tag], parts: list[Response], seconds: float) -> list[Finished[Tag]]:
-        """Sends an answer, if there is one, to a job's coroutine, which asks again or finishes."""
+        """Sends an answer, if there is one, to a job's coroutine, which makes a new request or finishes."""
         started = time.perf_counter()
         try:
-            # Joining takes memory too: where there is none left, the job fails and not the thread.
+            # Joining takes memory too: without memory, the job fails and not the thread.
             request = job.steps.send(join(parts)) if parts else next(job.steps)
             if len(request.points) == 0:
-                raise ValueError("a method asked for no points")
+                raise ValueError("a method made a request without points")
         except StopIteration as stop:
             return [Finished(job, stop.value, None, seconds + time.perf_counter() - started)]
         except Exception as error:
@@ -134,28 +134,28 @@ class Engine(Generic[Tag]):
         return []
 
     def _by_kind(self) -> list[list[_Running[Tag]]]:
-        """The jobs of each kind of request, forward requests first: somebody waits for each of them."""
+        """The jobs by kind of request, forward requests first: a caller waits for each of them."""
         kinds: dict[tuple[Hashable, ...], list[_Running[Tag]]] = defaultdict(list)
-        for one in self._running:
-            kinds[one.kind].append(one)
-        return sorted(kinds.values(), key=lambda ones: "gradient" in ones[0].request.want)
+        for state in self._running:
+            kinds[state.kind].append(state)
+        return sorted(kinds.values(), key=lambda states: "gradient" in states[0].request.want)
 
     def _full_kind(self) -> list[_Running[Tag]] | None:
         """Jobs whose points of one kind fill a micro-batch, oldest first."""
         size = self.replica.micro_batch
-        return next((ones for ones in self._by_kind() if sum(one.pending for one in ones) >= size), None)
+        return next((states for states in self._by_kind() if _pending(states) >= size), None)
 
     def _largest_kind(self) -> list[_Running[Tag]]:
-        return max(self._by_kind(), key=lambda ones: sum(one.pending for one in ones))
+        return max(self._by_kind(), key=_pending)
 
-    def _evaluate(self, ones: list[_Running[Tag]]) -> None:
+    def _evaluate(self, states: list[_Running[Tag]]) -> None:
         """Evaluates one micro-batch of the pending points of jobs of one kind, oldest first."""
         shares: list[tuple[_Running[Tag], Tensor, Tensor]] = []
         room = self.replica.micro_batch
-        for one in ones:
-            count = min(room, one.pending)
+        for state in states:
+            count = min(room, state.pending)
             if count:
-                shares.append((one, *one.take(count)))
+                shares.append((state, *state.take(count)))
                 room -= count
         try:
             self._answer(shares)
@@ -166,8 +166,8 @@ class Engine(Generic[Tag]):
             for share in shares:
                 try:
                     self._answer([share])
-                except Exception as its_own:
-                    share[0].error = its_own
+                except Exception as share_error:
+                    share[0].error = share_error
 
     def _answer(self, shares: list[tuple[_Running[Tag], Tensor, Tensor]]) -> None:
         """Evaluates points of jobs of one kind together, and charges each job for its share of the time."""
@@ -183,14 +183,14 @@ class Engine(Generic[Tag]):
         seconds = time.perf_counter() - started
         total = sum(len(points) for _, points, _ in shares)
         start = 0
-        for one, points, _ in shares:
-            one.parts.append(_part(response, slice(start, start + len(points))))
-            one.seconds += seconds * len(points) / total
+        for state, points, _ in shares:
+            state.parts.append(_part(response, slice(start, start + len(points))))
+            state.seconds += seconds * len(points) / total
             start += len(points)
 
 
 def run(replica: Replica, jobs: Iterable[Job[Tag]]) -> Iterator[tuple[Job[Tag], Attribution]]:
-    """Yields each job with its attribution as it finishes; jobs are drawn from the iterable as they are needed."""
+    """Yields each job with its attribution as it finishes; takes jobs from the iterable as it needs them."""
     engine: Engine[Tag] = Engine(replica)
     waiting = iter(jobs)
     exhausted = False
@@ -206,14 +206,18 @@ def run(replica: Replica, jobs: Iterable[Job[Tag]]) -> Iterator[tuple[Job[Tag], 
 
 
 def groups(images: int, micro_batch: int) -> list[tuple[slice, int]]:
-    """How to cut so many images into groups: each group's span, and its budget of points per image.
+    """Splits so many images into groups: each group's span, and its budget of points per image.
 
-    A group asks for a micro-batch of points at a time. There are two groups or more where there can be, so that one
-    fills what the other leaves of a micro-batch.
+    A group requests one micro-batch of points at a time. There are at least two groups if possible, so that one group
+    fills up the micro-batch of the other.
     """
     size = max(1, min(micro_batch, math.ceil(images / 2)))
     spans = [slice(start, min(start + size, images)) for start in range(0, images, size)]
     return [(span, math.ceil(micro_batch / (span.stop - span.start))) for span in spans]
+
+
+def _pending(states: list[_Running[Tag]]) -> int:
+    return sum(state.pending for state in states)
 
 
 def _part(response: Response, span: slice) -> Response:

@@ -1,10 +1,10 @@
 """A network on a device, evaluated in micro-batches: scores, and their gradients by pixels or by a layer's output.
 
-The replica never writes to the network. It keeps a micro-batch size, halves it when the device runs out of memory,
-and remembers. On the CPU it may share each micro-batch out among lanes (`ssig.engine.lanes`).
+The replica never writes to the network. When the device runs out of memory, the micro-batch size is halved for good.
+On the CPU a micro-batch may be split among lanes (`ssig.engine.lanes`).
 
-In float16 the gradients of a score that hardly moves fall below the smallest number there is, so they are taken of a
-multiple of it (`ssig.engine.scaling`), each point's its own.
+In float16 small gradients underflow, so the score is multiplied by a scale before differentiation, one scale for each
+point (`ssig.engine.scaling`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ssig.engine.arithmetic import arithmetic
 from ssig.engine.lanes import Lanes
 from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
-from ssig.errors import ModelError, told
+from ssig.errors import ModelError, one_line
 from ssig.models.independence import check_modes
 from ssig.models.model import Model
 from ssig.models.outputs import logits_of
 from ssig.models.scores import score
 from ssig.types import Response
 
-# On the CPU more points at once spill out of the caches: EfficientNet-Lite0 peaks at 4.
+# On the CPU more points at once do not fit the caches: EfficientNet-Lite0 is fastest at 4.
 CPU_MICRO_BATCH, GPU_MICRO_BATCH = 4, 64
 
 NO_GRADIENT = (
@@ -42,11 +42,11 @@ class Replica:
         model: the network; an `nn.Module` must be in evaluation mode.
         device: where it lives; by default the device of its first parameter, else the CPU.
         micro_batch: points evaluated at once; by default 4 on the CPU and 64 on a GPU.
-        layout: of the points that the network is given. The usual one suits every network.
+        layout: memory format of the points. Every network takes the default.
 
     Attributes:
-        lanes: of the network, or None where each micro-batch is evaluated as one; may be set between calls.
-        takes_batches: whether the network takes two points at once; None where that is not known.
+        lanes: of the network, or None to evaluate each micro-batch as a whole; may be set between calls.
+        takes_batches: whether the network takes two points at once; None if unknown.
 
     Raises:
         ModelError: a submodule is in training mode or normalises by the batch: images of a batch influence each other.
@@ -67,11 +67,11 @@ class Replica:
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
         self.layout = layout
         self.lanes: Lanes | None = None
-        # A callable of the user's runs in the arithmetic that the user has set.
+        # A user's callable runs in the arithmetic that the user has set.
         self.precision = model.precision if isinstance(model, Model) else None
         self.takes_batches: bool | None = None
         self._compiled = getattr(model, "_compiled_call_impl", None) is not None
-        # By the shape of a point: the last feature map of a small image may be an earlier one.
+        # Key: shape of a point. For a small image the last feature map may be an earlier layer.
         self._last_convolutions: dict[torch.Size, str] = {}
 
     def evaluate(
@@ -84,7 +84,7 @@ class Replica:
             targets: (n,) int64.
             score_name: one of `ssig.models.scores.SCORES`.
             want: any of ``score``, ``gradient``, ``logits``.
-            layer: name of a submodule whose output the gradient is taken at, instead of the points, or one of the
+            layer: takes the gradient at this layer's output instead of the points: name of a submodule, or one of the
                 names of `ssig.engine.layers`.
 
         Raises:
@@ -153,7 +153,7 @@ class Replica:
         if self.takes_batches is False:
             raise ModelError(
                 f"the network takes one point, but no batch of 2; try micro_batch 1 (in a job actors.micro_batch: 1): "
-                f"{told(error)}"
+                f"{one_line(error)}"
             ) from error
 
     def _compute(
@@ -181,7 +181,7 @@ class Replica:
             response = _copied(response)
         scores, gradients = response.scores, response.gradients
         if scores is None or gradients is None:
-            raise RuntimeError("a response without the gradients that are wanted")
+            raise RuntimeError("a response lacks the requested gradients")
         for highest in LOWER:
             again = scores.isfinite() & ~finite(gradients)
             if not bool(again.any()):
@@ -208,14 +208,14 @@ class Replica:
             variables = [points] if layer is None else seen(layer, outputs)
             if not scores.requires_grad:
                 raise ModelError(NO_GRADIENT)
-            found: Sequence[Any]  # gradients, and None for what the scores do not depend on
+            derivatives: Sequence[Any]  # None for variables that the scores do not depend on
             if highest is None:
-                found = torch.autograd.grad(scores.sum(), variables, allow_unused=True)
+                derivatives = torch.autograd.grad(scores.sum(), variables, allow_unused=True)
                 scales = None
             else:
                 direction, scales = directions(logits, targets, score_name, highest)
-                found = torch.autograd.grad(logits, variables, direction, allow_unused=True)
-        gradients = list(filter(torch.is_tensor, found))  # None where no gradient reaches
+                derivatives = torch.autograd.grad(logits, variables, direction, allow_unused=True)
+        gradients = list(filter(torch.is_tensor, derivatives))
         if len(gradients) < len(variables):
             raise ModelError(NO_GRADIENT if layer is None else f"no gradient reaches the layer {layer!r}")
         values = side_by_side(layer, gradients).to(points.dtype)
@@ -258,7 +258,7 @@ def join(parts: list[Response]) -> Response:
 
 
 def _copied(response: Response) -> Response:
-    """A response that the next call does not overwrite: CUDA graphs give the same memory every time."""
+    """A copy that the next call does not overwrite: CUDA graphs reuse the same memory."""
 
     def copied(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.clone()
@@ -269,7 +269,7 @@ def _copied(response: Response) -> Response:
 
 
 def device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
-    """Where a network's first parameter is; the CPU for what has none."""
+    """The device of a network's first parameter; the CPU for a network without parameters."""
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
             return parameter.device

@@ -1,10 +1,10 @@
-"""Scales of the loss, by which gradients in float16 stay between its smallest and its largest number.
+"""Scales of the loss that keep gradients in float16 between its smallest and its largest number.
 
     d = s df/dlogits,   s = 2^floor(log2(h / max |df/dlogits|))
 
-so that the largest entry of what is propagated backwards is near h, whatever the score. Each point has its own scale,
-so its gradient does not depend on the others of its batch. A gradient that overflows on the way is taken again with a
-lower h. Powers of two change no digit, and they are divided out in float32.
+so that the largest entry of d is near h for every score. Each point has its own scale, so its gradient does not depend
+on the other points of its batch. A gradient that overflows is computed again with a lower h. Powers of two change no
+digit, and they are divided out in float32.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ssig.models.scores import score
 
-# Of float16, 65504 is the largest number, and 6e-8 the smallest above zero.
+# In float16, 65504 is the largest number, and 6e-8 the smallest above zero.
 HIGHEST = 2.0**10
 LOWER = (2.0**4, 2.0**-2, 2.0**-8)
 
-# No scale is beyond these, so that neither it nor what it multiplies leaves float32.
+# Bounds of the exponent of a scale, so that products with it stay within float32.
 _EXPONENTS = (-24, 96)
 
 

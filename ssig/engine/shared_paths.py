@@ -1,7 +1,7 @@
-"""Several methods on one group at once, so that points they share are evaluated once.
+"""Runs several methods on one group at once, so that points they share are evaluated once.
 
-Integrated gradients at the nodes k / K, IDGI, Left-IG and the forward pass of IDG walk the same straight path. Each
-is a coroutine of its own; here they take turns, and requests of equal `key` are sent as one.
+Integrated gradients at the nodes k / K, IDGI, Left-IG and the forward pass of IDG use the same straight path. Their
+coroutines take turns, and requests of equal `key` are sent as one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def together(methods: Sequence[Steps]) -> Generator[Request, Response, list[Attr
         advance(number, None)
     while waiting:
         first = min(waiting, key=lambda number: (waiting[number].key is not None, answered[number]))
-        # A method that asks for something of its own goes first: the others may wait for the same as it will then.
+        # Requests without a key go first: after its answer, a method may make the request that the others wait for.
         numbers = [number for number in waiting if number == first or _same(waiting[number], waiting[first])]
         want = frozenset[str]().union(*(waiting[number].want for number in numbers))
         response = yield replace(waiting[first], want=want)
@@ -39,7 +39,9 @@ def together(methods: Sequence[Steps]) -> Generator[Request, Response, list[Attr
     return [results[number] for number in range(len(methods))]
 
 
-def _same(one: Request, other: Request) -> bool:
-    """Whether both ask about the same points, by their scores of the images' own targets."""
-    own = one.key is None or any(request.targets is not None or request.layer is not None for request in (one, other))
-    return not own and one.key == other.key
+def _same(first: Request, second: Request) -> bool:
+    """Whether both requests have the same points and the images' own targets, without a layer."""
+    unshared = first.key is None or any(
+        request.targets is not None or request.layer is not None for request in (first, second)
+    )
+    return not unshared and first.key == second.key

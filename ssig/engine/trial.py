@@ -1,8 +1,8 @@
-"""Whether a network can run a method at all: tried on one point, before any work.
+"""Checks before any work, on one point, whether a network can run a method.
 
-A method asks for more than scores: for gradients, for a layer by name, for attention. Of each sort of request the
-first point is evaluated and its answer stands for all the others', until the method has taken in its first gradients.
-A trial costs about three evaluations, however many the method spends on an image.
+A method requests more than scores: gradients, a layer by name, attention. For each kind of request the first point is
+evaluated, and its answer is used for all other points, until the method has received its first gradients. A trial
+costs about three evaluations for every method.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ssig.randomness import stream
 from ssig.registry import MethodSpec
 from ssig.types import Group, References, Request, Response
 
-# Where the values of the point begin and end: neither flat nor near the bounds of pixel space.
+# The lowest and the highest value of the point, away from the bounds of pixel space.
 DARK, BRIGHT = 0.25, 0.75
 
 
@@ -38,14 +38,14 @@ def try_method(
     """Runs a method up to its first gradients on a point that stands for an image.
 
     Args:
-        spec, options: the method and its parsed options; `options.score`, if set, goes before `score`.
-        replica: of the network; used by nobody else meanwhile.
+        spec, options: the method and its parsed options; `options.score`, if set, replaces `score`.
+        replica: of the network; no other thread may use it meanwhile.
         input_size: (H, W).
         score: the model's score.
-        field: what the error names; by default ``methods.NAME``.
+        field: the field named in errors; by default ``methods.NAME``.
 
     Raises:
-        UsageError: the network has not what the method asks for, such as a layer or attention.
+        UsageError: the network lacks what the method needs, such as a layer or attention.
         ModelError: the network does not run, or no gradient reaches its input.
         torch.OutOfMemoryError: a single point does not fit the device.
     """
@@ -59,7 +59,7 @@ def try_method(
     streams = (stream(0, "", "", spec.name),)
     targets = torch.zeros(1, dtype=torch.int64)
     score = options.score or score
-    # A network that fails here fails whatever the method.
+    # A network that fails here fails for every method.
     logits = _evaluated(replica, Request(image, targets, want=frozenset({"logits"})), targets, score).logits
     references = None
     if spec.references(options) and logits is not None:
@@ -82,7 +82,7 @@ def try_method(
 
 
 class _NetworkError(Exception):
-    """A network that cannot answer what any method asks for."""
+    """The network fails for a request that every method makes."""
 
     def __init__(self, reason: ModelError) -> None:
         super().__init__(str(reason))
@@ -90,20 +90,20 @@ class _NetworkError(Exception):
 
 
 def _run(spec: MethodSpec, options: Any, group: Group, replica: Replica) -> None:
-    """Answers the requests of a method until it has used its first gradients, or is done."""
-    known: dict[Hashable, Response] = {}
+    """Answers the requests of a method until it has used its first gradients, or has finished."""
+    answers: dict[Hashable, Response] = {}
     targets = torch.zeros(1, dtype=torch.int64) if group.targets is None else group.targets
     steps = spec.run(group, options)
     try:
         request = next(steps)
         while True:
             kind = request.want, request.layer, request.targets is not None and request.targets.ndim == 2
-            if kind not in known:
+            if kind not in answers:
                 try:
-                    known[kind] = _evaluated(replica, request, targets, group.score)
+                    answers[kind] = _evaluated(replica, request, targets, group.score)
                 except ModelError as error:
                     raise (_NetworkError(error) if request.layer is None else error) from error.__cause__
-            following = steps.send(_repeated(known[kind], len(request.points)))
+            following = steps.send(_repeated(answers[kind], len(request.points)))
             if "gradient" in request.want:
                 return
             request = following
@@ -115,12 +115,12 @@ def _run(spec: MethodSpec, options: Any, group: Group, replica: Replica) -> None
 
 def _evaluated(replica: Replica, request: Request, targets: Tensor, score: str) -> Response:
     """The answer to the first point of a request."""
-    own = targets[request.owners[:1]] if request.targets is None else request.targets[:1]
+    target = targets[request.owners[:1]] if request.targets is None else request.targets[:1]
     try:
-        return replica.evaluate(request.points[:1], own, score, request.want, request.layer)
+        return replica.evaluate(request.points[:1], target, score, request.want, request.layer)
     except (ModelError, UsageError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a network raises
+    except Exception as error:  # a network may raise anything
         raise ModelError(f"the network cannot be evaluated: {type(error).__name__}: {error}") from error
 
 

@@ -1,6 +1,6 @@
-"""All that an author of a method, a metric or a network imports. Provisional: names here may change until ssig 1.0.
+"""The imports for authors of methods, metrics and networks. Provisional: names here may change until ssig 1.0.
 
-A method is a plain function, which needs nothing of this module:
+A method is a plain function, which needs no import from this module:
 
     def my_method(model, images, targets, baselines, scale: float = 1.0):
         images.requires_grad_()
@@ -11,18 +11,18 @@ A method is a plain function, which needs nothing of this module:
     ssig attribute --method ./mine.py:my_method:scale=2 …
     ssig.attribute(network, images, targets, method=my_method, scale=2.0)
 
-`ssig.extend.methods` says what it is given and what it returns. `method` adds facts to it: paper, equation, cost.
+`ssig.extend.methods` documents its arguments and results. `method` adds facts to it: paper, equation, cost.
 
-A metric is a plain function `f(maps, …)`; `ssig.extend.metrics` says what it may ask for, and `metric` adds which
-direction is better.
+A metric is a plain function `f(maps, …)`; `ssig.extend.metrics` documents its possible arguments. `metric` adds facts
+to it, such as the better direction.
 
 A network is a function without arguments that returns an `nn.Module` (`ssig.models.sources.CallableSource`).
 
-A method that is to share the engine's full micro-batches is a coroutine with a `MethodSpec`: it yields `Request`s and
-returns an `Attribution` (`ssig.types`). A metric with curves or several needs has a `MetricSpec`.
+A method that shares the engine's micro-batches is a coroutine with a `MethodSpec`: it yields `Request`s and returns an
+`Attribution` (`ssig.types`). A metric with curves or several inputs has a `MetricSpec`.
 
-An installed package offers them as entry points of the groups `ssig.methods`, `ssig.metrics` and `ssig.models`;
-`examples/my-method` is one. `ssig.testing` has the properties that every method of ssig passes.
+An installed package provides them as entry points of the groups `ssig.methods`, `ssig.metrics` and `ssig.models`;
+`examples/my-method` is an example. `ssig.testing` tests the properties of every method of ssig.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def method(
     baseline: bool = True,
     revision: int = 0,
 ) -> Callable[[Function], Function]:
-    """Adds facts to a plain function that is a method; the function stays as it is.
+    """Adds facts to a plain function that is a method; the function itself is not changed.
 
     Args:
         equation: one line; by default the first line of the docstring.
         paper: where it was published.
-        evaluations: gradient evaluations per image, or a function of the options that gives them; by default they are
-            known only when it has run.
+        evaluations: gradient evaluations per image, or a function of the options that returns them; by default they
+            are counted during a run.
         complete: whether the values sum to the score minus the baseline's score.
         baseline: whether the map depends on the baseline.
         revision: counts the changes of its results.
@@ -84,14 +84,14 @@ def metric(
     forwards: int = 0,
     revision: int = 0,
 ) -> Callable[[Function], Function]:
-    """Adds facts to a plain function that is a metric; the function stays as it is.
+    """Adds facts to a plain function that is a metric; the function itself is not changed.
 
     Args:
         better: ``higher``, ``lower`` or ``none``.
         definition: one line; by default the first line of the docstring.
-        range: what its numbers can be, such as ``[0, 1]``.
+        range: of its numbers, such as ``[0, 1]``.
         reference: where it was published.
-        family: what it judges, one of `FAMILIES`.
+        family: one of `FAMILIES`.
         columns: column -> better direction, for a function that returns a mapping; by default the metric's name alone.
         descriptions: column -> one line, for each column but the first.
         forwards: forward evaluations per map.

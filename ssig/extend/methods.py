@@ -1,18 +1,18 @@
-"""Methods that others write: a `MethodSpec`, or a plain function that knows nothing of the engine.
+"""Methods from outside ssig: a `MethodSpec`, or a plain function that does not use the engine.
 
     f(model, images, targets, baselines, **options) -> maps
 
-- `model`: points (n, C, H, W) in pixel space -> (n, classes), as often as the function likes. It is the plain network,
-  frozen and in evaluation mode, an `nn.Module` wherever the network is one. Its outputs are the logits; where another
-  score is explained, they are the log-probabilities or the probabilities.
+- `model`: points (n, C, H, W) in pixel space -> (n, classes), any number of calls. It is the plain network, frozen and
+  in evaluation mode, an `nn.Module` if the network is one. Its outputs are the logits; if another score is explained,
+  the log-probabilities or the probabilities.
 - `images`, `baselines`: (B, C, H, W); `targets`: (B,) int64, on the same device.
-- `maps`: (B, H, W), or (B, C, H, W) of which the option `readout` makes the map.
-- A parameter `generator` asks for random numbers: a `torch.Generator` on the CPU, or a `numpy.random.Generator` where
-  the annotation says so. The function is then called for one image at a time, and each image has its own numbers, the
-  same in every batch and on every machine.
+- `maps`: (B, H, W), or (B, C, H, W), from which the option `readout` makes the map.
+- `generator`, an optional parameter, is a source of random numbers: a `torch.Generator` on the CPU, or a
+  `numpy.random.Generator` if annotated so. The function is then called for one image at a time, and each image has its
+  own numbers, the same in every batch and on every machine.
 - Every other parameter is an option (`ssig.extend.signatures`).
 
-Where the device runs out of memory, the group is halved and each half is tried again.
+If the device runs out of memory, the group is halved and each half is tried again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.engine.arithmetic import arithmetic
-from ssig.errors import ModelError, UsageError, told
+from ssig.errors import ModelError, UsageError, one_line
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
@@ -54,24 +54,24 @@ class FunctionOptions(CommonOptions):
     readout: str = option("sum", "channels to map, where the function returns channels", choices=READOUTS)
 
 
-def adapted(found: object, name: str, shown: str) -> MethodSpec:
-    """The entry of a spec or of a plain function, under a name; the empty name keeps that of the spec or function.
+def adapted(source_object: object, name: str, shown: str) -> MethodSpec:
+    """The entry of a spec or of a plain function, under a name; an empty name keeps its own name.
 
     Raises:
-        UsageError: it is neither, or its options are not those that a method must have.
+        UsageError: the object is neither, or it lacks an option of every method.
     """
-    if isinstance(found, MethodSpec):
-        return _checked(dataclasses.replace(found, name=name or found.name), shown)
-    if not callable(found) or isinstance(found, type) or inspect.isgeneratorfunction(found):
+    if isinstance(source_object, MethodSpec):
+        return _checked(dataclasses.replace(source_object, name=name or source_object.name), shown)
+    if not callable(source_object) or isinstance(source_object, type) or inspect.isgeneratorfunction(source_object):
         raise UsageError("method", shown, FORM)
-    names = [parameter.name for parameter in parameters(found)]
+    names = [parameter.name for parameter in parameters(source_object)]
     if tuple(names[:4]) != GIVEN:
         raise UsageError("method", shown, f"{FORM}; this one takes {', '.join(names) or 'nothing'}")
-    return of_function(found, name or str(getattr(found, "__name__", "method")), shown)
+    return of_function(source_object, name or str(getattr(source_object, "__name__", "method")), shown)
 
 
 def of_function(function: Callable[..., Tensor], name: str, shown: str) -> MethodSpec:
-    """The entry of a plain function; the facts of `ssig.extend.method` go with it."""
+    """The entry of a plain function; includes the facts of `ssig.extend.method`."""
     facts: Mapping[str, Any] = getattr(function, FACTS, MappingProxyType({}))
     options = options_class("method", function, (*GIVEN, GENERATOR), FunctionOptions, shown)
     evaluations = facts.get("evaluations")
@@ -91,15 +91,15 @@ def of_function(function: Callable[..., Tensor], name: str, shown: str) -> Metho
 
 
 class CountedNetwork(nn.Module):
-    """A network that gives the explained score of every class, and counts the points at which it was evaluated.
+    """A network that returns the explained score of every class, and counts the points at which it was evaluated.
 
     Args:
         network: points (n, C, H, W) -> logits (n, classes).
         score: of `ssig.models.scores`.
 
     Attributes:
-        gradients: points that were evaluated with a gradient to be taken.
-        forwards: points that were evaluated without.
+        gradients: number of points evaluated for a gradient.
+        forwards: number of points evaluated without gradient.
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor], score: str) -> None:
@@ -126,17 +126,17 @@ def _steps(
 ) -> Steps:
     """The coroutine of a plain function."""
     scores = yield from endpoints(group)
-    own = _names(options) - _names(FunctionOptions)
-    call = _Call(function, generator, {name: getattr(options, name) for name in own}, shown)
+    names = _names(options) - _names(FunctionOptions)
+    call = _Call(function, generator, {name: getattr(options, name) for name in names}, shown)
     spans = [slice(0, len(group))] if generator is None else [slice(row, row + 1) for row in range(len(group))]
     parts = [part for span in spans for part in call.halving(group.rows(torch.arange(len(group))[span]))]
-    found = torch.cat([maps for maps, _ in parts])
+    maps = torch.cat([part_maps for part_maps, _ in parts])
     channels = group.images.shape[1]
-    values = found if found.ndim == 4 else (found / channels).unsqueeze(1).expand_as(group.images)
-    spent = torch.cat([torch.full((len(maps),), count, dtype=torch.int64) for maps, count in parts])
+    values = maps if maps.ndim == 4 else (maps / channels).unsqueeze(1).expand_as(group.images)
+    spent = torch.cat([torch.full((len(part_maps),), count, dtype=torch.int64) for part_maps, count in parts])
     result = attribution(values, options.readout, scores, has_residual=complete, error=None, evaluations=spent)
-    # The sum of C equal shares is the map but for rounding.
-    return result if found.ndim == 4 or options.readout != "sum" else dataclasses.replace(result, map=found)
+    # The sum of C equal shares equals the map except for rounding.
+    return result if maps.ndim == 4 or options.readout != "sum" else dataclasses.replace(result, map=maps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Call:
     shown: str
 
     def halving(self, group: Group) -> list[tuple[Tensor, int]]:
-        """The maps of a group and the gradients spent on each of its images, in halves where memory runs out."""
+        """The maps of a group and the gradients spent on each image; splits the group if memory runs out."""
         try:
             return [self(group)]
         except torch.OutOfMemoryError:
@@ -157,14 +157,14 @@ class _Call:
                 raise
         torch.cuda.empty_cache()
         rows, middle = torch.arange(len(group)), len(group) // 2
-        return [part for some in (rows[:middle], rows[middle:]) for part in self.halving(group.rows(some))]
+        return [part for half in (rows[:middle], rows[middle:]) for part in self.halving(group.rows(half))]
 
     def __call__(self, group: Group) -> tuple[Tensor, int]:
         if group.network is None or group.targets is None:
-            raise ModelError(f"{self.shown}: needs the network itself, which is not at hand here")
+            raise ModelError(f"{self.shown}: needs the network itself, which is not available here")
         network = CountedNetwork(group.network, group.score)
         drawn = {} if self.generator is None else {GENERATOR: _drawn(group, self.generator)}
-        # Copies, so that a function that writes to its arguments spoils nothing.
+        # Copies, because the function may write to its arguments.
         images, baselines = group.images.clone(), group.baselines.clone()
         targets = group.targets.to(images.device)
         try:
@@ -172,8 +172,8 @@ class _Call:
                 maps = self.function(network, images, targets, baselines, **drawn, **self.options)
         except (torch.OutOfMemoryError, MemoryError):
             raise
-        except Exception as error:  # whatever the function raises
-            raise ModelError(f"{self.shown} fails: {told(error)}") from error
+        except Exception as error:  # the function may raise anything
+            raise ModelError(f"{self.shown} fails: {one_line(error)}") from error
         return self._checked(maps, group.images), math.ceil(network.gradients / len(images))
 
     def _checked(self, maps: object, images: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class _Call:
 
 
 def _generator(function: Callable[..., Tensor]) -> type | None:
-    """The type of generator that a function asks for; None if it asks for none."""
+    """The type of a function's parameter `generator`; None if it has none."""
     if GENERATOR not in (parameter.name for parameter in parameters(function)):
         return None
     hint = typing.get_type_hints(function).get(GENERATOR)
@@ -206,9 +206,9 @@ def _drawn(group: Group, kind: type) -> Any:
 
 
 def _checked(spec: MethodSpec, shown: str) -> MethodSpec:
-    """A spec that has the options of every method."""
-    known = _names(spec.options) if dataclasses.is_dataclass(spec.options) else set()
-    missing = sorted(_names(CommonOptions) - known)
+    """A spec, after the check that it has the options of every method."""
+    names = _names(spec.options) if dataclasses.is_dataclass(spec.options) else set()
+    missing = sorted(_names(CommonOptions) - names)
     if missing:
         allowed = f"options that extend ssig.extend.CommonOptions; these lack {', '.join(missing)}"
         raise UsageError("method", shown, allowed)

@@ -20,21 +20,23 @@ _ARGUMENT = re.compile(r"^[ \t]+(\w+)(?: \([^)]*\))?:[ \t]*(.+)$", re.MULTILINE)
 
 
 def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters of a function that have a name of their own, in order."""
-    various = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [one for one in inspect.signature(function).parameters.values() if one.kind not in various]
+    """The parameters of a function in order, without ``*args`` and ``**kwargs``."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter for parameter in inspect.signature(function).parameters.values() if parameter.kind not in variadic
+    ]
 
 
 def options_class(
-    kind: Kind, function: Callable[..., Any], given: Iterable[str], base: type[Any] | None, shown: str
+    kind: Kind, function: Callable[..., Any], engine_names: Iterable[str], base: type[Any] | None, shown: str
 ) -> type[Any]:
-    """A frozen dataclass of options: those of `base`, and each parameter of a function that is not `given` to it.
+    """A frozen dataclass of options: those of `base`, and each parameter that is not in `engine_names`.
 
     Args:
         kind: of the function, for errors.
         function: its other parameters have defaults, and annotations of `bool`, `int`, `float`, `str`, `None`, a
-            `Literal` of strings, a `tuple` of these, or a union; without an annotation the default's type counts.
-        given: the parameters that the engine gives.
+            `Literal` of strings, a `tuple` of these, or a union; without an annotation the default's type is used.
+        engine_names: the parameters that the engine passes.
         base: a dataclass of further options, or None.
         shown: the function as the user named it.
 
@@ -47,7 +49,7 @@ def options_class(
     fields: list[tuple[str, Any, Any]] = []
     for parameter in parameters(function):
         name, default = parameter.name, parameter.default
-        if name in given:
+        if name in engine_names:
             continue
         if name in taken:
             raise UsageError(kind, shown, f"parameters of other names: every {kind} has an option {name!r} already")
@@ -64,11 +66,11 @@ def options_class(
 
 
 def _plain(hint: Any) -> tuple[Any, tuple[str, ...] | None]:
-    """A hint as options understand it, and its choices; None where they do not."""
+    """A type hint as an option's type, and its choices; None for an unsupported hint."""
     if hint in (*_SIMPLE, type(None)):
         return hint, None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal and all(isinstance(one, str) for one in arguments):
+    if origin is Literal and all(isinstance(argument, str) for argument in arguments):
         return str, arguments
     if hint in (list, tuple):
         return tuple[float, ...], None
@@ -76,15 +78,15 @@ def _plain(hint: Any) -> tuple[Any, tuple[str, ...] | None]:
         simple = arguments and arguments[0] in _SIMPLE
         return (types.GenericAlias(tuple, (arguments[0], ...)), None) if simple else (None, None)
     if origin in (typing.Union, types.UnionType):
-        kinds = [_plain(one) for one in arguments]
+        kinds = [_plain(argument) for argument in arguments]
         if any(kind is None for kind, _ in kinds):
             return None, None
-        choices = [one for _, some in kinds for one in some or ()]
-        return typing.Union[tuple(kind for kind, _ in kinds)], tuple(choices) or None  # noqa: UP007  made here
+        choices = [choice for _, kind_choices in kinds for choice in kind_choices or ()]
+        return typing.Union[tuple(kind for kind, _ in kinds)], tuple(choices) or None  # noqa: UP007  a union of runtime types
     return None, None
 
 
 def first_line(function: object, name: str) -> str:
-    """The first line of a docstring without its full stop; the name where there is none."""
+    """The first line of a docstring without its full stop; the name if there is none."""
     lines = (inspect.getdoc(function) or "").strip().splitlines()
     return lines[0].rstrip(".") if lines else name

@@ -1,6 +1,6 @@
-"""Networks by name: loading, preprocessing, and the way to a worker.
+"""Networks by name: loading, preprocessing, and transfer to a worker.
 
-Names are imported when they are first used, so that a module of this package which needs no torch imports none.
+Names are imported at first use, so that modules of this package that do not need torch do not import it.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
-"""`package.module:callable`: networks of the user's own code, made ready to be explained.
+"""`package.module:callable`: networks from the user's code, prepared for explanation.
 
-What is odd in one way or another is put right here once, on the CPU: wrappers are taken off, lazy modules get their
-shapes, weights that hooks compute (weight norm, pruning) become plain tensors that can be copied.
+The network is prepared once, on the CPU: wrappers are removed, lazy modules get their shapes, and weights that hooks
+compute (weight norm, pruning) become plain tensors that can be copied.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ QUANTISED = (
     "torch.nn.quantized",
     "torch.nn.intrinsic.quantized",
 )
-# What wraps a network, and the attribute that it is under: several devices, and `torch.compile`.
+# Wrapper class -> the attribute that holds the network: parallel training and `torch.compile`.
 WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 DTYPES = (torch.float16, torch.bfloat16, torch.float64)
 
 
-def built(factory: Any, name: str) -> tuple[nn.Module, object]:
-    """The network that a callable returns, inside of its wrappers, and the transforms beside it or None.
+def build(factory: Any, name: str) -> tuple[nn.Module, object]:
+    """The network that a callable returns, without wrappers, and its transforms or None.
 
     Args:
-        factory: takes no arguments; returns an `nn.Module`, or a pair of one and its transforms.
+        factory: takes no arguments; returns an `nn.Module`, or a pair (module, transforms).
         name: for messages.
 
     Raises:
-        ModelError: it fails, or returns something else, or a quantised network.
+        ModelError: the factory fails or returns something else.
     """
     try:
         returned = factory()
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # user code may raise anything
         raise ModelError(f"{name}: failed with {type(error).__name__}: {error}") from error
     network, transforms = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     if not isinstance(network, nn.Module):
@@ -56,13 +56,13 @@ def ready(network: nn.Module, name: str) -> nn.Module:
     """The network on the CPU, in float32, in evaluation mode.
 
     Raises:
-        ModelError: it is quantised.
+        ModelError: the network is quantised.
     """
     for inner, module in network.named_modules():
         if type(module).__module__.startswith(QUANTISED):
             raise ModelError(f"{name}: a quantised network has no gradients ({inner or 'it'} is a {_kind(module)})")
         if mode_is_fixed(module):
-            # Its mode is that of its operations, and the switch is only a flag that torch forbids to touch.
+            # Its operations have a fixed mode. torch forbids to switch the flag, so the refusing methods are removed.
             for switch in ("train", "eval"):
                 vars(module).pop(switch, None)
     network = network.cpu().eval()
@@ -70,24 +70,24 @@ def ready(network: nn.Module, name: str) -> nn.Module:
 
 
 def other_types(network: nn.Module) -> str:
-    """Floating-point types of weights beside float32, for people; empty where there are none."""
-    known = (parameter for parameter in network.parameters() if not is_lazy(parameter))  # type: ignore[redundant-expr]
-    found = {str(parameter.dtype).removeprefix("torch.") for parameter in known if parameter.dtype in DTYPES}
-    return ", ".join(sorted(found))
+    """Floating-point types of weights other than float32, as text; empty if there are none."""
+    parameters = (weight for weight in network.parameters() if not is_lazy(weight))  # type: ignore[redundant-expr]
+    types = {str(parameter.dtype).removeprefix("torch.") for parameter in parameters if parameter.dtype in DTYPES}
+    return ", ".join(sorted(types))
 
 
-def settled(network: nn.Module, size: tuple[int, int], name: str) -> int:
-    """Evaluates an image of zeros once, with frozen weights, and gives the number of classes.
+def freeze(network: nn.Module, size: tuple[int, int], name: str) -> int:
+    """Freezes the weights, evaluates an image of zeros once, and returns the number of classes.
 
-    Lazy modules take their shapes from it. Hooks compute weights anew, from frozen ones, so that they can be copied.
+    Lazy modules get their shapes from this call. Hooks recompute weights from frozen ones, which can then be copied.
 
     Args:
-        network: is changed so.
+        network: is changed in place.
         size: (H, W) of the input.
         name: for messages.
 
     Raises:
-        ModelError: it gives no logits.
+        ModelError: the network fails or returns no logits.
     """
     example = torch.zeros(1, 3, *size)
     try:
@@ -98,7 +98,7 @@ def settled(network: nn.Module, size: tuple[int, int], name: str) -> int:
                 parameter.requires_grad_(False)
             logits = two_classes(logits_of(network(example), 1))
         _, classes = logits.shape
-    except Exception as error:  # whatever the user's network raises
+    except Exception as error:  # a user's network may raise anything
         problem = f"a batch {tuple(example.shape)} gave no logits (1, classes)"
         reason = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
         advice = (
@@ -110,42 +110,42 @@ def settled(network: nn.Module, size: tuple[int, int], name: str) -> int:
     return int(classes)
 
 
-def statements(network: nn.Module, factory: object, transforms: object, name: str) -> list[Stated]:
-    """All that is stated of the network's input, what is nearest to the network first."""
-    found = [by_attributes(network, f"attributes of {name}", name)]
+def input_statements(network: nn.Module, factory: object, transforms: object, name: str) -> list[Stated]:
+    """All statements on the network's input, in order of precedence: attributes of the network first."""
+    statements = [by_attributes(network, f"attributes of {name}", name)]
     if factory is not type(network):
-        found.append(by_attributes(factory, f"attributes of {name}", name))
+        statements.append(by_attributes(factory, f"attributes of {name}", name))
     if transforms is not None:
-        found.append(by_transforms(transforms, f"transforms of {name}", name))
+        statements.append(by_transforms(transforms, f"transforms of {name}", name))
     for attribute in ("transforms", "weights"):
         value = getattr(network, attribute, None)
         if value is not None and _states_input(value):
-            found.append(by_transforms(value, f"{attribute} of {name}", name))
+            statements.append(by_transforms(value, f"{attribute} of {name}", name))
     timm = by_timm(network)
-    return found if timm is None else [*found, timm]
+    return statements if timm is None else [*statements, timm]
 
 
-def categories_of(network: nn.Module, classes: int, known: tuple[str, ...], name: str) -> tuple[str, ...]:
-    """The names of the classes that the network carries: a list, or a mapping from number to name.
+def categories_of(network: nn.Module, classes: int, default: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """The class names stored in the network, as a list or as a mapping from number to name.
 
     Args:
-        network: with or without an attribute `categories`, or a `config.id2label` as classifiers of transformers have.
-        classes: how many there are.
-        known: names for a network that carries none.
+        network: may have an attribute `categories`, or `config.id2label` as classifiers of transformers do.
+        classes: the number of classes.
+        default: names for a network that stores none.
         name: for messages.
 
     Raises:
-        ModelError: there is not one name for each class.
+        ModelError: the number of names differs from the number of classes.
     """
-    given = getattr(network, "categories", None)
-    if given is None:
-        given = getattr(getattr(network, "config", None), "id2label", None)
-        # Where nobody has named the classes, transformers call them LABEL_0, LABEL_1, ….
-        if not isinstance(given, Mapping) or len(given) != classes or "LABEL_0" in given.values():
-            return known
-    if isinstance(given, Mapping):
-        given = [given[key] for key in sorted(given, key=lambda key: (_number(key), str(key)))]
-    names = tuple(map(str, given))
+    categories = getattr(network, "categories", None)
+    if categories is None:
+        categories = getattr(getattr(network, "config", None), "id2label", None)
+        # transformers call unnamed classes LABEL_0, LABEL_1, ….
+        if not isinstance(categories, Mapping) or len(categories) != classes or "LABEL_0" in categories.values():
+            return default
+    if isinstance(categories, Mapping):
+        categories = [categories[key] for key in sorted(categories, key=lambda key: (_number(key), str(key)))]
+    names = tuple(map(str, categories))
     if len(names) == 1 and classes == 2:
         names = (f"not {names[0]}", names[0])
     if len(names) != classes:

@@ -1,9 +1,9 @@
-"""Local checkpoints: a state dict from a file, without running anything that the file holds, and into a network.
+"""Local checkpoints: reads a state dict from a file, without running code in it, and loads it into a network.
 
-Accepted are files as training leaves them: by `torch.save` (read with `weights_only=True`) and safetensors. The state
-dict may be nested (``state_dict``, ``model_state_dict``, …) beside an optimiser's and others; that of averaged weights
-(EMA) is taken only where there is no other. Its names may carry what wrapped the network: ``module.`` of data-parallel
-training, ``_orig_mod.`` of `torch.compile`, ``model.`` of Lightning, in any order.
+Files of `torch.save` (read with `weights_only=True`) and of safetensors are accepted. The state dict may be nested
+(``state_dict``, ``model_state_dict``, …) beside an optimiser's and others; averaged weights (EMA) are used only if
+there are no others. Names may have the prefixes of wrappers, in any order: ``module.`` of data-parallel training,
+``_orig_mod.`` of `torch.compile`, ``model.`` of Lightning.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from ssig.errors import ModelError, UsageError
 from ssig.models.weight_files import SAFETENSORS, SUFFIXES, is_weight_file
 
-# Where training puts the state dict, in the order in which they are taken; the second are averages of the first.
+# Keys under which training stores the state dict, in order of precedence; AVERAGED holds averages of the weights.
 NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema", "model_ema_state_dict")
 COMPILED = "_orig_mod."
 PREFIXES = ("module.", "model.", "network.", "net.")
-# Entries of a state dict that need not be tensors: what `get_extra_state` gives.
+# Entries of a state dict that may be other than tensors: results of `get_extra_state`.
 EXTRA_STATE = "_extra_state"
-# Beside the weights, averaged weights count their updates.
+# Averaged weights have a counter of updates beside the weights.
 COUNTERS = frozenset({"n_averaged"})
 CONVERT = 'torch.save(network.state_dict(), "weights.pt")'
 
@@ -39,10 +39,10 @@ State = Mapping[str, Any]
 
 
 def find(path: Path) -> Path:
-    """The path, if it is a file with a suffix of a checkpoint.
+    """Checks that a path is a file with the suffix of a checkpoint, and returns it.
 
     Raises:
-        UsageError: it is not.
+        UsageError: there is no such file, or its suffix is another.
     """
     if not is_weight_file(path.name) or not path.is_file():
         raise UsageError("model.weights", str(path), f"an existing file ending in {', '.join(SUFFIXES)}")
@@ -50,11 +50,11 @@ def find(path: Path) -> Path:
 
 
 def read(path: Path, notes: list[str] | None = None) -> State:
-    """The state dict of a checkpoint, on the CPU, under the names that it is stored with.
+    """The state dict of a checkpoint, on the CPU, with the names in the file.
 
     Args:
         path: the file.
-        notes: takes in what a person should know of the file, a sentence each.
+        notes: warnings about the file are appended, a sentence each.
 
     Raises:
         ModelError: the file is damaged, holds code, or holds no state dict.
@@ -63,74 +63,76 @@ def read(path: Path, notes: list[str] | None = None) -> State:
         if path.suffix.lower() == SAFETENSORS:
             content = safetensors.torch.load_file(path, device="cpu")
         else:
-            # Training leaves its arguments beside the weights; a namespace of them does nothing when it is read.
+            # Training often stores its arguments too, in a Namespace, which is safe to read.
             with torch.serialization.safe_globals([Namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers meet damaged bytes with whatever exception comes first
+    except Exception as error:  # the readers raise any type of exception for damaged bytes
         raise ModelError(f"checkpoint {path}: {complaint(error)}") from error
     return _state(content, path, [] if notes is None else notes)
 
 
 def load_into(network: nn.Module, state: State, source: object, *, by_order: bool = False) -> None:
-    """Loads a state dict into a network; every name and shape must agree, but for prefixes that all names share.
+    """Loads a state dict into a network; all names and shapes must agree, except for prefixes that all names share.
 
     Args:
-        network: is changed; after an error it is half loaded and of no use.
+        network: is changed; do not use it after an error, it is partly loaded.
         state: name -> tensor.
         source: where the state comes from, for messages.
-        by_order: a state whose names are all foreign to the network is matched by position.
+        by_order: match entries by position if the network has none of the names.
 
     Raises:
         ModelError: names are missing or unexpected, or shapes differ.
     """
-    own = network.state_dict()
-    state = _unwrapped(state, own.keys())
-    if by_order and not own.keys() & state.keys() and len(own) == len(state):
-        state = dict(zip(own, state.values(), strict=True))
+    expected = network.state_dict()
+    state = _unwrapped(state, expected.keys())
+    if by_order and not expected.keys() & state.keys() and len(expected) == len(state):
+        state = dict(zip(expected, state.values(), strict=True))
     differing = [
-        f"{name} {tuple(tensor.shape)} where the network has {tuple(own[name].shape)}"
+        f"{name} {tuple(tensor.shape)} where the network has {tuple(expected[name].shape)}"
         for name, tensor in state.items()
-        if isinstance(own.get(name), Tensor) and isinstance(tensor, Tensor) and tensor.shape != own[name].shape
+        if isinstance(expected.get(name), Tensor)
+        and isinstance(tensor, Tensor)
+        and tensor.shape != expected[name].shape
     ]
     try:
-        # `strict=False` leaves it to us to name missing and unexpected entries, but torch raises for shapes still.
-        found = None if differing else network.load_state_dict(state, strict=False)
+        # `strict=False`: missing and unexpected entries are reported below; torch still raises for wrong shapes.
+        mismatch = None if differing else network.load_state_dict(state, strict=False)
     except (RuntimeError, ValueError) as error:  # a module's own checks
         raise ModelError(f"checkpoint {source} does not fit the network: {' '.join(str(error).split())}") from error
     problems = [
         _listed("differing shapes", differing),
-        _listed("missing", [] if found is None else found.missing_keys),
-        _listed("unexpected", [] if found is None else found.unexpected_keys),
+        _listed("missing", [] if mismatch is None else mismatch.missing_keys),
+        _listed("unexpected", [] if mismatch is None else mismatch.unexpected_keys),
     ]
     if any(problems):
-        advice = _other_width(differing, state, own)
+        advice = _other_width(differing, state, expected)
         raise ModelError(
             f"checkpoint {source} does not fit the network: " + "; ".join(filter(None, problems)) + advice
         )
 
 
-def _other_width(differing: Sequence[str], state: State, own: State) -> str:
-    """What to do about a checkpoint that fits but for its classifier; empty where that is not so."""
+def _other_width(differing: Sequence[str], state: State, expected: State) -> str:
+    """Advice for a checkpoint that fits except for its classifier; else empty."""
     names = [
-        name for name in own if isinstance(own[name], Tensor) and name in state and isinstance(state[name], Tensor)
+        name for name, tensor in expected.items() if isinstance(tensor, Tensor) and isinstance(state.get(name), Tensor)
     ]
-    wrong = [name for name in names if state[name].shape != own[name].shape]
+    wrong = [name for name in names if state[name].shape != expected[name].shape]
     same_layer = {name.rpartition(".")[0] for name in wrong}
-    alike = all(state[name].shape[1:] == own[name].shape[1:] for name in wrong)
-    if len(same_layer) != 1 or not alike or all(own[name].ndim == 1 for name in wrong):
+    alike = all(state[name].shape[1:] == expected[name].shape[1:] for name in wrong)
+    if len(same_layer) != 1 or not alike or all(expected[name].ndim == 1 for name in wrong):
         return ""
-    has, wants = (int(of[wrong[0]].shape[0]) for of in (state, own))
+    has, wants = (int(of[wrong[0]].shape[0]) for of in (state, expected))
     return (
         f" (the file's classifier has {has} classes, the network's {wants}: build the network with {has} classes in a "
         "function of a file of yours and name it as FILE:FUNCTION)"
     )
 
 
-def _unwrapped(state: State, own: Set[str]) -> State:
-    """The entries under the network's own names: less what wrappers put before them, where that finds more of them.
+def _unwrapped(state: State, names: Set[str]) -> State:
+    """The entries without the prefixes of wrappers, if more of the network's names are then found.
 
-    A prefix comes off if all entries have it. If some have not, those beside it are of the training (a loss, metrics,
-    averaged weights), and may go where the network lacks nothing without them.
+    A prefix is removed if all entries have it. Entries without it belong to the training (a loss, metrics, averaged
+    weights); they are dropped if the network needs none of them.
     """
     best, current = state, state
     changes: list[Callable[[State], State]] = [_uncompiled]
@@ -138,9 +140,9 @@ def _unwrapped(state: State, own: Set[str]) -> State:
     for change in changes:
         changed = change(current)
         whole = len(changed) >= len(current) - len(COUNTERS & current.keys())
-        if changed and (whole or own <= changed.keys()):
+        if changed and (whole or names <= changed.keys()):
             current = changed
-            if len(own & current.keys()) > len(own & best.keys()):
+            if len(names & current.keys()) > len(names & best.keys()):
                 best = current
     return best
 
@@ -150,17 +152,17 @@ def _uncompiled(state: State) -> State:
 
 
 def _without(state: State, prefix: str) -> State:
-    """The entries with a prefix, without it."""
+    """The entries that have a prefix, with the prefix removed."""
     return _renamed(state, lambda name: name.removeprefix(prefix) if f"{name}.".startswith(prefix) else None)
 
 
 def _renamed(state: State, rename: Callable[[str], str | None]) -> State:
     renamed = OrderedDict((new, value) for name, value in state.items() if (new := rename(name)))
-    # Some modules refuse a state dict without the version of each submodule, which torch keeps beside the entries.
+    # Some modules refuse a state dict without the versions of submodules, which torch stores in `_metadata`.
     versions = getattr(state, "_metadata", None)
     if versions is not None:
-        kept = {(rename(f"{name}.") or "")[:-1]: version for name, version in versions.items() if name}
-        renamed._metadata = kept  # type: ignore[attr-defined]
+        renamed_versions = {(rename(f"{name}.") or "")[:-1]: version for name, version in versions.items() if name}
+        renamed._metadata = renamed_versions  # type: ignore[attr-defined]
     return renamed
 
 
@@ -185,23 +187,23 @@ def _state(content: Any, path: Path, notes: list[str]) -> State:
 
 
 def _nested(content: Any, path: Path, notes: list[str]) -> Any:
-    """What is under the names of `NESTED`, or else of `AVERAGED`, at most twice over."""
+    """The content under a key of `NESTED`, or else of `AVERAGED`, at most two levels deep."""
     for _ in range(2):
         if not isinstance(content, Mapping):
             break
-        found = [key for key in (*NESTED, *AVERAGED) if _is_state(content.get(key))]
-        if not found:
+        keys = [key for key in (*NESTED, *AVERAGED) if _is_state(content.get(key))]
+        if not keys:
             break
-        averaged = [key for key in found if key in AVERAGED]
+        averaged = [key for key in keys if key in AVERAGED]
         if averaged:
-            others = f"and not {averaged[0]}" if found[0] not in AVERAGED else "averaged weights"
-            notes.append(f"of checkpoint {path.name} {found[0]} is taken, {others}")
-        content = content[found[0]]
+            others = f"and not {averaged[0]}" if keys[0] not in AVERAGED else "averaged weights"
+            notes.append(f"checkpoint {path.name}: {keys[0]} is used, {others}")
+        content = content[keys[0]]
     return content
 
 
 def _is_state(value: Any) -> bool:
-    """Whether it may be a state dict, or hold one: a mapping that is not empty."""
+    """Whether a value may be a state dict or contain one: a mapping that is not empty."""
     return isinstance(value, Mapping) and bool(value)
 
 
@@ -213,7 +215,7 @@ def _listed(what: str, names: Collection[str], most: int = 3) -> str:
 
 
 def complaint(error: Exception) -> str:
-    """What is wrong with a file, in one line in place of the readers' own texts, which advise to trust the file."""
+    """The reason in one line; the readers' own texts, which advise to trust the file, are replaced."""
     text = str(error)
     if "TorchScript" in text:
         return (

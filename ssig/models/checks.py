@@ -1,4 +1,4 @@
-"""What is looked at when a network has been loaded: that images of a batch stay apart, and that it gives logits."""
+"""Checks of a loaded network: each image of a batch is treated by itself, and the outputs are logits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found of a network that can be explained.
+    """The results of checks of a network that can be explained.
 
     Attributes:
-        warnings: what a person should know, a sentence each.
+        warnings: a sentence each.
         one_at_a_time: batches of more than one image fail.
     """
 
@@ -30,7 +30,7 @@ class Examination:
 
 
 def examine(model: Model) -> Examination:
-    """Evaluates a model on a few points; nothing of it is changed.
+    """Evaluates a model on a few points; the model is not changed.
 
     Args:
         model: in ``fp32``.
@@ -40,27 +40,29 @@ def examine(model: Model) -> Examination:
     """
     try:
         noise = torch.rand(1, len(model.mean), *model.input_size, generator=torch.Generator().manual_seed(_SEED))
-        found = independent(model, noise.to(model.mean))
+        independence = independent(model, noise.to(model.mean))
     except ModelError as error:
         raise ModelError(f"{model.name}: {error}") from error
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever the network raises
+    except Exception as error:  # a network may raise anything
         raise ModelError(f"{model.name}: cannot be evaluated: {type(error).__name__}: {error}") from error
-    return Examination(output_warnings(found.logits), found.one_at_a_time)
+    return Examination(output_warnings(independence.logits), independence.one_at_a_time)
 
 
 def output_warnings(logits: Tensor) -> tuple[str, ...]:
-    """What is odd about logits (p, classes) of a few points that have little in common."""
+    """Warnings about logits (p, classes) of a few dissimilar points."""
     finite = torch.isfinite(logits)
     if not bool(finite.all()):
         share = f"{int((~finite).sum())} of {logits.numel()}"
         return (f"{share} logits of ordinary images are not finite",)
     if logits.shape[1] == 2 and bool((logits.sum(dim=1) == 0).all()):
         single = logits[:, 1] - logits[:, 0]
-        odd = bool(((single >= 0) & (single <= 1)).all())
+        in_unit_range = bool(((single >= 0) & (single <= 1)).all())
         note = "one logit: treated as a sigmoid, class 1 where it is above 0, else class 0"
-        return (note, "the output lies in [0, 1]: a logit is expected, as before a sigmoid") if odd else (note,)
+        return (
+            (note, "the output lies in [0, 1]: a logit is expected, as before a sigmoid") if in_unit_range else (note,)
+        )
     if bool((logits >= 0).all()):
         if bool(((logits.sum(dim=1) - 1).abs() < SUMS_TO_ONE).all()):
             return ("outputs are non-negative and sum to 1: logits are expected, as before a softmax",)

@@ -1,4 +1,4 @@
-"""Resize and crop: from a stored image to a network's input, and boxes and masks along with it.
+"""Resize and crop: from a stored image, its boxes and its mask to a network's input.
 
     original (width, height)  --resize-->  (w', h')  --centre crop-->  input (W, H)
     crop = (x0, y0, x1, y1), the rectangle of the original, in its pixels, that fills the input
@@ -33,14 +33,14 @@ LARGEST_RESIZED = 2**26
 
 @dataclass(frozen=True)
 class Geometry:
-    """How an image becomes an input, as the weights' own metadata state it.
+    """How an image becomes an input, from the metadata of the weights.
 
     Attributes:
-        resize: (height, width) that the image is resized to: exactly in mode ``squash``; in mode ``center`` its aspect
-            ratio is kept, and it covers that rectangle.
-        crop: (H, W) of the input, cut from the centre; what a smaller image leaves free is black.
+        resize: (height, width) after resizing: exactly in mode ``squash``; in mode ``center`` the image keeps its
+            aspect ratio and covers that rectangle.
+        crop: (H, W) of the input, cut from the centre; smaller images are padded with black.
         interpolation: value of a torchvision `InterpolationMode`.
-        antialias: as the metadata state it; Pillow's bilinear and bicubic resizing always does.
+        antialias: from the metadata; Pillow's bilinear and bicubic resizing always uses antialiasing.
         mode: ``center`` or ``squash``.
 
     Raises:
@@ -56,9 +56,9 @@ class Geometry:
     def __post_init__(self) -> None:
         if self.mode not in (CENTER, SQUASH):
             raise ModelError(f"preprocessing with crop mode {self.mode!r}; known are {CENTER} and {SQUASH}")
-        known = [mode.value for mode in InterpolationMode]
-        if self.interpolation not in known:
-            raise ModelError(f"preprocessing with interpolation {self.interpolation!r}; known are {', '.join(known)}")
+        modes = [mode.value for mode in InterpolationMode]
+        if self.interpolation not in modes:
+            raise ModelError(f"preprocessing with interpolation {self.interpolation!r}; known are {', '.join(modes)}")
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -83,9 +83,9 @@ class Geometry:
         return round(width / ratio), round(height / ratio)
 
     def crop_box(self, width: int, height: int) -> Box:
-        """(x0, y0, x1, y1) in original pixels of what fills the input.
+        """(x0, y0, x1, y1), the rectangle in original pixels that fills the input.
 
-        Exceeds the image only where the resized image is smaller than the input.
+        Exceeds the image only if the resized image is smaller than the input.
         """
         resized_width, resized_height = self.resized(width, height)
         crop_height, crop_width = self.crop
@@ -96,8 +96,8 @@ class Geometry:
     def apply(self, image: Image.Image) -> Tensor:
         """The input (3, H, W), float32 in [0, 1], of an image of any mode and size.
 
-        Equals torchvision's transforms of the image as RGB, bit for bit. The exception are images so elongated that
-        resized whole they would fill the memory: only their crop is resized, which may differ at its border.
+        Equals torchvision's transforms of the image as RGB, bit for bit, except for very elongated images: to save
+        memory, only their crop is resized, which may differ at its border.
         """
         image = image.convert("RGB")
         width, height = self.resized(*image.size)
@@ -113,7 +113,7 @@ class Geometry:
 
 
 def to_input(box: Box, crop: Box, input_size: tuple[int, int]) -> Box | None:
-    """A box of the original image, in pixels of the input; None if nothing of it is left.
+    """A box of the original image, in pixels of the input; None if it lies outside.
 
     Args:
         box: (x0, y0, x1, y1) in original pixels.
@@ -141,7 +141,7 @@ def mask_to_input(mask: np.ndarray, crop: Box, input_size: tuple[int, int]) -> n
 
 
 def _start(size: int, crop: int) -> int:
-    """First resized pixel of a centred crop, in torchvision's rounding; negative where the image has to be padded."""
+    """First resized pixel of a centred crop, in torchvision's rounding; negative if the image must be padded."""
     return round((size - crop) / 2) if size >= crop else -((crop - size) // 2)
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# What `repr` says of objects that have none of their own: where they lie in memory, which differs between processes.
+# The default `repr` of objects contains their memory address, which differs between processes.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def hash_state(module: nn.Module) -> str:
     """SHA-256 in hex over a module's state dict: names, types, shapes and bytes.
 
-    Entries that are no tensors, which `get_extra_state` gives, count by `canonical`.
+    Other entries, from `get_extra_state`, are converted by `canonical`.
     """
     digest = hashlib.sha256()
     for name, entry in sorted(module.state_dict().items()):
@@ -31,9 +31,9 @@ def hash_state(module: nn.Module) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """The one byte string of a value of containers, tensors, arrays and plain values; of anything else its `repr`.
+    """A unique byte string of a value: a container, tensor, array or plain value; for other types, of its `repr`.
 
-    Neither pickle nor `torch.save` gives one: they tell equal objects from identical ones, and their versions differ.
+    Bytes of pickle and `torch.save` are not unique: they depend on object identity and on the library's version.
     """
     if isinstance(value, Tensor):
         return _framed(f"tensor {value.dtype} {tuple(value.shape)}", _bytes(value).tobytes())
@@ -63,5 +63,5 @@ def _bytes(tensor: Tensor) -> np.ndarray:
 
 
 def _framed(kind: str, *parts: bytes) -> bytes:
-    """A kind and parts with their lengths, so that no two lists of parts read the same."""
+    """A kind and parts with their lengths, so that different lists of parts give different bytes."""
     return f"{kind} {len(parts)}\0".encode() + b"".join(f"{len(part)}\0".encode() + part for part in parts)

@@ -1,8 +1,8 @@
-"""Pretrained weights from the network: fetched or from the cache, or one clear error, soon.
+"""Pretrained weights, downloaded or from the cache, or one clear error within seconds.
 
-Without this the hub's client retries an unreachable host for most of a minute, and the libraries unpickle what lies in
-a cache, whose hash is checked when it is downloaded and then no more: torchvision always, timm where reading it as
-tensors failed with a `TypeError`.
+Without this module the hub's client retries an unreachable host for most of a minute. And the libraries unpickle
+cached files, whose hash is checked only at the download: torchvision always, timm if reading tensors raises a
+`TypeError`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from urllib.parse import urlparse
 
 import torch
 
-from ssig.errors import ModelError, told
+from ssig.errors import ModelError, one_line
 from ssig.models import checkpoint
 
 PROBE_SECONDS = 5.0
-# Of torch: what `torch.load` reads by, whatever its caller says. The second, set by a user, contradicts the first.
+# torch's environment variables for `torch.load`. The second may be set by a user and contradicts the first.
 TENSORS_ONLY, ANYTHING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def reachable(url: str) -> bool:
-    """Whether anything answers there; proxies of the environment are used."""
+    """Whether a server answers at a URL; proxies of the environment are used."""
     request = urllib.request.Request(url, method="HEAD")
     try:
-        # An opener of its own reads the proxies anew, unlike the global one.
+        # A new opener reads the proxies from the environment, unlike the global one.
         urllib.request.build_opener().open(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return True
@@ -47,14 +47,14 @@ def cached(url: str) -> bool:
 
 @contextmanager
 def fetching(what: str, url: str | None = None) -> Iterator[None]:
-    """For a body that loads pretrained weights of `what` through timm or torchvision; code in them is never run.
+    """A context for loading pretrained weights with timm or torchvision, without running code in them.
 
     Args:
         what: the model as the user named it.
-        url: the file that `torch.hub` would download; None where the body goes to the Hugging Face hub.
+        url: the file that `torch.hub` would download; None if the body uses the Hugging Face hub.
 
     Raises:
-        ModelError: in place of anything that goes wrong in the body.
+        ModelError: instead of any error in the body.
     """
     try:
         with _tensors_only():
@@ -75,12 +75,12 @@ def fetching(what: str, url: str | None = None) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         return f"the file {checkpoint.complaint(error)}"
-    return told(error)
+    return one_line(error)
 
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Has every `torch.load` of the process refuse what is no tensor: the calls that load are the libraries' own."""
+    """Makes every `torch.load` of the process refuse code, since the libraries make these calls themselves."""
     saved = {name: os.environ.pop(name, None) for name in (TENSORS_ONLY, ANYTHING)}
     os.environ[TENSORS_ONLY] = "1"
     try:
@@ -94,7 +94,7 @@ def _tensors_only() -> Iterator[None]:
 
 @contextmanager
 def _cache_only_if_unreachable() -> Iterator[None]:
-    # Imported late, like timm, which depends on it: together they take seconds.
+    # Imported late, like timm: together they take seconds.
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE or reachable(constants.ENDPOINT):

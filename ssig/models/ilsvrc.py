@@ -1,4 +1,4 @@
-"""The 1,000 classes of ILSVRC by every name that data sets give them: WordNet id, synonyms, torchvision's name."""
+"""The 1,000 classes of ILSVRC by the names that data sets use: WordNet id, synonyms, torchvision's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLASSES = 1000
 
 
 def is_ilsvrc(categories: Sequence[str]) -> bool:
-    """Whether these are the classes of ILSVRC, by torchvision's names and in its order."""
+    """Whether `categories` are the classes of ILSVRC in torchvision's names and order."""
     return tuple(categories) == _torchvision()
 
 
@@ -24,14 +24,14 @@ def is_wnid(name: str) -> bool:
 
 
 def aliases(number: int) -> tuple[str, ...]:
-    """What class `number` in [0, 1000) is called: its WordNet id, torchvision's name, WordNet's synonyms."""
+    """The names of class `number` in [0, 1000): its WordNet id, torchvision's name, WordNet's synonyms."""
     info = _info()
     wnid, description = info.index_to_label_name(number), info.index_to_description(number, detailed=False)
     return (wnid, _torchvision()[number], description, *description.split(", "))
 
 
 def number_of(wnid: str) -> int | None:
-    """The class of a WordNet id; None if ILSVRC does not have it."""
+    """The class number of a WordNet id; None if ILSVRC does not have it."""
     return _numbers().get(wnid)
 
 

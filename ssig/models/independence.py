@@ -1,13 +1,13 @@
 """Whether a network treats each image of a batch by itself, and the same way every time.
 
-What a network says of an image must not depend on the images beside it, or results would depend on how images are
-batched. Two things are looked at: the mode of each submodule, and the logits of an image that is evaluated twice alone
-and then, at two places, in a batch with images of another range.
+The logits of an image must not depend on the other images of its batch, or results would depend on how images are
+batched. Two things are checked: the mode of each submodule, and the logits of an image that is evaluated twice alone
+and then, at two positions, in a batch with images of another range.
 
-    apart(a, b) = max |a - b| / max |l|,   l: all logits that were seen
+    apart(a, b) = max |a - b| / max |l|,   l: all evaluated logits
 
 Kernels for batches of different sizes differ by rounding, which a deep network amplifies. So a difference counts only
-if it is also far above what a change of the image in its last bits does to the logits.
+if it is also far above the effect of changing the last bits of the image.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from ssig.models.outputs import logits_of
 
 Network = Callable[[Tensor], Any]
 
-# What rounding may change, as a share of the largest logit. Statistics of a batch change tens of percent.
+# Largest effect of rounding, as a share of the largest logit. Statistics of a batch change tens of percent.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 # Convolutions and matrix products of GPUs, and of `tf32` anywhere, may round their inputs to 10 bits.
 GPU_TOLERANCE = 5e-3
-# Of a `ssig.models.Model`, the types of its autocast.
+# Precision of a `ssig.models.Model` -> type of its autocast.
 LOW_PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# Rounding happens in every layer, and in many sums; the last bits of the image change once.
+# Rounding happens in every layer and in many sums, but the last bits of the image change only once.
 ABOVE_SENSITIVITY = 30.0
 SENSITIVITY_DRAWS = 3
 _SEED = 0
@@ -43,7 +43,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Independence:
-    """What was seen of a network that treats each image by itself.
+    """The results of the check of a network that treats each image by itself.
 
     Attributes:
         logits: (p, classes) of a few points that differ in range and texture.
@@ -55,7 +55,7 @@ class Independence:
 
 
 def check_modes(network: nn.Module) -> None:
-    """Refuses a network with a submodule in training mode, or one that normalises by the batch; writes nothing.
+    """Refuses a network with a submodule in training mode, or one that normalises by the batch; changes nothing.
 
     Raises:
         ModelError: with the name of the submodule.
@@ -77,21 +77,21 @@ def check_modes(network: nn.Module) -> None:
 
 
 def mode_is_fixed(module: nn.Module) -> bool:
-    """Whether it is a program of `torch.export`, whose operations are those of the mode that it was exported in."""
+    """Whether a module is a program of `torch.export`, which always runs in the mode of its export."""
     return "eval" in vars(module) and isinstance(module, torch.fx.GraphModule)
 
 
 def check_independence(network: Network, image: Tensor) -> Independence:
-    """Evaluates an image twice alone, and in a batch with others; buffers of the network are put back.
+    """Evaluates an image twice alone, and in a batch with others; buffers of the network are restored.
 
     Args:
-        network: takes points (n, C, H, W), gives logits (n, classes) in any form that `logits_of` knows.
-        image: (1, C, H, W), on the network's device; tells the shape and the range of points.
+        network: points (n, C, H, W) -> logits (n, classes) in any form that `logits_of` takes.
+        image: (1, C, H, W), on the network's device; sets the shape and the range of points.
 
     Raises:
-        ModelError: the network is random, or mixes the images of a batch; with the submodule's name if it is known.
+        ModelError: the network is random, or mixes the images of a batch; names the submodule if possible.
         torch.OutOfMemoryError: a single point does not fit the device.
-        Exception: whatever the network raises for a single image.
+        Exception: any error of the network for a single image.
     """
     image = image.detach()
     batch = probes(image)
@@ -99,43 +99,43 @@ def check_independence(network: Network, image: Tensor) -> Independence:
     with torch.no_grad(), torch.random.fork_rng(devices=[]), preserved(network), _uncompiled(network):
         alone, again = (_evaluated(network, subject) for _ in range(2))
         together, one_at_a_time = _in_batch(network, batch)
-        seen = [alone, again] if together is None else [alone, again, together]
-        judge = _Judge(network, subject, torch.cat(seen))
-        apart = judge.apart(alone, again)
-        if not judge.within(apart):
+        outputs = [alone, again] if together is None else [alone, again, together]
+        rounding = _Rounding(network, subject, torch.cat(outputs))
+        apart = rounding.apart(alone, again)
+        if not rounding.within(apart):
             raise ModelError(_random(network, subject, apart))
         rows = () if together is None else (0, len(together) - 1)
         for row in rows:
-            apart = judge.apart(alone, seen[-1][row : row + 1])
-            if not judge.within(apart) and apart > ABOVE_SENSITIVITY * judge.sensitive():
+            apart = rounding.apart(alone, outputs[-1][row : row + 1])
+            if not rounding.within(apart) and apart > ABOVE_SENSITIVITY * rounding.sensitivity():
                 raise ModelError(_mixed(network, subject, batch, row, apart))
     if together is None:
         return Independence(alone, one_at_a_time)
     return Independence(together[:-1], one_at_a_time)
 
 
-# By the id of a network, what was found of it; weak, so that nothing is kept alive.
-_KNOWN: dict[int, tuple[Any, tuple[Any, ...], Independence]] = {}
+# id of a network -> weak reference, state and result; weak, so that no network stays in memory.
+_RESULTS: dict[int, tuple[Any, tuple[Any, ...], Independence]] = {}
 
 
 def independent(network: nn.Module, image: Tensor) -> Independence:
     """`check_modes` and `check_independence`, the latter once for the same network, weights and shape of image."""
     check_modes(network)
     state = _state(network, image)
-    known = _KNOWN.get(id(network))
-    if known is not None and known[0]() is network and known[1] == state:
-        return known[2]
-    found = check_independence(network, image)
+    earlier = _RESULTS.get(id(network))
+    if earlier is not None and earlier[0]() is network and earlier[1] == state:
+        return earlier[2]
+    independence = check_independence(network, image)
     key = id(network)
-    _KNOWN[key] = (weakref.ref(network, lambda _: _KNOWN.pop(key, None)), state, found)
-    return found
+    _RESULTS[key] = (weakref.ref(network, lambda _: _RESULTS.pop(key, None)), state, independence)
+    return independence
 
 
 def probes(image: Tensor) -> Tensor:
-    """(4, C, H, W) from an image (1, C, H, W): it at half its contrast, noise, black and white, and the first again.
+    """(4, C, H, W) from an image (1, C, H, W): it at half contrast, noise, black and white, and the first again.
 
-    The first is the one to compare. Those beside it have another range, mean and variance, whatever the batch is
-    normalised by.
+    The first is the one to compare. The others have another range, mean and variance, so that every kind of
+    normalisation by the batch is noticed.
     """
     low, high = image.amin(), image.amax()
     span = high - low if high > low else torch.ones_like(high)
@@ -147,11 +147,11 @@ def probes(image: Tensor) -> Tensor:
 
 @contextmanager
 def preserved(network: Network) -> Iterator[None]:
-    """Puts back the buffers that a forward pass in the body changes or replaces."""
+    """Restores the buffers that a forward pass in the body changes or replaces."""
     if not isinstance(network, nn.Module):
         yield
         return
-    kept = [
+    buffers = [
         (module, name, buffer, buffer._version, buffer.clone())
         for module in network.modules()
         for name, buffer in module.named_buffers(recurse=False)
@@ -161,7 +161,7 @@ def preserved(network: Network) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, version, value in kept:
+            for module, name, buffer, version, value in buffers:
                 # Kernels of batch norm write their statistics without a new version.
                 if buffer._version != version or not torch.equal(buffer, value):
                     buffer.copy_(value)
@@ -169,13 +169,13 @@ def preserved(network: Network) -> Iterator[None]:
                     setattr(module, name, buffer)
 
 
-class _Judge:
-    """How far logits are apart, and what of that may be rounding."""
+class _Rounding:
+    """The distance of logits, and the part of it that rounding may cause."""
 
-    def __init__(self, network: Network, subject: Tensor, seen: Tensor) -> None:
+    def __init__(self, network: Network, subject: Tensor, outputs: Tensor) -> None:
         self._network, self._subject = network, subject
-        self._scale = max(float(seen.nan_to_num(posinf=0.0, neginf=0.0).abs().max()), 1e-30)
-        kinds = {seen.dtype, subject.dtype} | (
+        self._scale = max(float(outputs.nan_to_num(posinf=0.0, neginf=0.0).abs().max()), 1e-30)
+        kinds = {outputs.dtype, subject.dtype} | (
             {p.dtype for p in network.parameters() if p.is_floating_point()}
             if isinstance(network, nn.Module)
             else set()
@@ -188,15 +188,15 @@ class _Judge:
         if subject.device.type != "cpu" or precision == "tf32":
             self._tolerance = max(self._tolerance, GPU_TOLERANCE)
 
-    def apart(self, one: Tensor, other: Tensor) -> float:
-        return float((one.nan_to_num() - other.nan_to_num()).abs().max()) / self._scale
+    def apart(self, logits: Tensor, others: Tensor) -> float:
+        return float((logits.nan_to_num() - others.nan_to_num()).abs().max()) / self._scale
 
     def within(self, apart: float) -> bool:
-        """Whether so large a difference may be rounding of kernels of different sizes."""
+        """Whether kernels for other batch sizes may cause such a difference by rounding."""
         return apart <= self._tolerance
 
-    def sensitive(self) -> float:
-        """How far the logits move where the image changes in its last bits."""
+    def sensitivity(self) -> float:
+        """The largest distance of logits when the last bits of the image change."""
         generator = torch.Generator().manual_seed(_SEED)
         step = 2 * torch.finfo(self._subject.dtype).eps
         base = _evaluated(self._network, self._subject)
@@ -210,18 +210,18 @@ class _Judge:
 def _evaluated(network: Network, points: Tensor) -> Tensor:
     logits = logits_of(network(points.clone()), len(points))
     if logits.ndim != 2 or len(logits) != len(points):
-        found = tuple(logits.shape)
-        raise ModelError(f"the network gave {found} for {len(points)} points; expected (n, classes)")
+        shape = tuple(logits.shape)
+        raise ModelError(f"the network gave {shape} for {len(points)} points; expected (n, classes)")
     return logits.detach()
 
 
 def _in_batch(network: Network, batch: Tensor) -> tuple[Tensor | None, bool]:
-    """The logits of a batch, or None where there are none; and whether that is since it takes one image at a time."""
+    """The logits of a batch, or None if it fails; and whether the network takes only one image at a time."""
     try:
         return _evaluated(network, batch), False
     except torch.OutOfMemoryError:
         return None, False
-    except Exception:  # whatever a network raises that takes no such batch
+    except Exception:  # a network that takes no such batch may raise anything
         return None, True
 
 
@@ -246,44 +246,44 @@ def _percent(share: float) -> str:
 
 
 def _culprit(network: Network, subject: Tensor, batch: Tensor, row: int) -> str:
-    """The innermost submodule whose output differs where its input does not, as far as hooks can tell."""
+    """The first submodule with equal inputs and different outputs; the network if hooks cannot find one."""
     if not isinstance(network, nn.Module):
         return "the network"
     try:
         first = _record(network, subject)
         second = _record(network, batch)
-    except Exception:  # programs take no hooks, and what mixes images may raise anything
+    except Exception:  # programs take no hooks, and submodules that mix images may raise anything
         return "the network"
     limit = max(TOLERANCES[torch.float32], GPU_TOLERANCE if subject.device.type != "cpu" else 0.0)
 
-    def alike(one: Tensor, many: Tensor) -> bool:
-        part = many if one.shape == many.shape else many[row : row + 1]
-        if part.shape != one.shape:
-            return True  # no row for each image: nothing is known
-        scale = max(float(many.abs().max()), 1e-30) if many.numel() else 1.0
-        return not one.numel() or float((one - part).nan_to_num().abs().max()) <= limit * scale
+    def alike(alone: Tensor, batched: Tensor) -> bool:
+        part = batched if alone.shape == batched.shape else batched[row : row + 1]
+        if part.shape != alone.shape:
+            return True  # no row for each image, so the tensors cannot be compared
+        scale = max(float(batched.abs().max()), 1e-30) if batched.numel() else 1.0
+        return not alone.numel() or float((alone - part).nan_to_num().abs().max()) <= limit * scale
 
-    for (name, *one), (other, *many) in zip(first, second, strict=False):
+    for (name, *alone), (other, *batched) in zip(first, second, strict=False):
         if name != other:
             break
-        if alike(one[0], many[0]) and not alike(one[1], many[1]):
+        if alike(alone[0], batched[0]) and not alike(alone[1], batched[1]):
             return _called(name)
     return "the network"
 
 
 def _record(network: nn.Module, points: Tensor) -> list[tuple[str, Tensor, Tensor]]:
-    """Name, input and output of each submodule that takes and gives a tensor, in the order in which they finish."""
-    found: list[tuple[str, Tensor, Tensor]] = []
+    """Name, input and output of each submodule that takes and returns a tensor, in the order in which they finish."""
+    records: list[tuple[str, Tensor, Tensor]] = []
     before: dict[str, Tensor] = {}
 
     def enter(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if inputs and isinstance(inputs[0], Tensor):
-            before[name] = inputs[0].clone()  # what works in place changes it
+            before[name] = inputs[0].clone()  # submodules that work in place change it
 
     def leave(name: str, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
-        taken = before.pop(name, None)
-        if taken is not None and isinstance(output, Tensor):
-            found.append((name, taken.float(), output.float().clone()))
+        module_input = before.pop(name, None)
+        if module_input is not None and isinstance(output, Tensor):
+            records.append((name, module_input.float(), output.float().clone()))
 
     handles = []
     try:
@@ -294,7 +294,7 @@ def _record(network: nn.Module, points: Tensor) -> list[tuple[str, Tensor, Tenso
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return records
 
 
 def _called(name: str) -> str:
@@ -302,14 +302,14 @@ def _called(name: str) -> str:
 
 
 def _state(network: nn.Module, image: Tensor) -> tuple[Any, ...]:
-    """What an answer holds for: the weights by place and version, and the shape of the image."""
+    """The state that a result holds for: the weights by address and version, and the shape of the image."""
     tensors = [tensor for tensor in (*network.parameters(), *network.buffers()) if not is_lazy(tensor)]
     versions = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)
     return (*image.shape[1:], image.dtype, image.device, versions)
 
 
 def _uncompiled(network: Network) -> AbstractContextManager[Any]:
-    """Where a network is compiled, it would be compiled again for each size of batch."""
+    """Runs a compiled network without compilation, which would be repeated for each size of batch."""
     if isinstance(network, nn.Module) and any(_is_compiled(module) for module in network.modules()):
         stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
         return stance

@@ -1,4 +1,4 @@
-"""`load_model`, and the way of a loaded model to a worker that reads neither files nor hubs."""
+"""`load_model`, and the transfer of a loaded model to a worker, which reads neither files nor hubs."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from ssig.models.sources import RANDOM, CallableSource, find_source, runs_code
 from ssig.models.weight_files import is_weight_file
 from ssig.registry.sources import Source
 
-# Random initialisation must be the same in every process, or a resumed run would find another network.
+# Random initialisation must be the same in every process, or a resumed run would have another network.
 INITIAL_SEED = 0
 
 Weights = str | os.PathLike[str]
 
 
 class ModelWarning(UserWarning):
-    """What a person should know of a network that was loaded; also in `Model.warnings`."""
+    """A warning about a loaded network; also in `Model.warnings`."""
 
 
 @dataclass(frozen=True)
 class ModelState:
-    """A model on its way to another process: picklable, on the CPU, and independent of the model it came from.
+    """A picklable copy of a model on the CPU, for another process.
 
     Attributes:
-        name: as `load_model` took it.
-        network: the network, where its class comes from a library.
-        tensors: its state dict, where the network is code of the user's that is imported again by name.
+        name: as given to `load_model`.
+        network: the network, if its class comes from a library.
+        tensors: its state dict, if the network is user code that is imported again by name.
         mean, std, geometry, categories, precision, weights_hash, input_source, warnings, one_at_a_time: of the model.
-        source: the file or the plug-in that the network's code is from; the content of a file travels with it.
+        source: the file or the plug-in with the network's code; a file's content is included.
     """
 
     name: str
@@ -71,25 +71,25 @@ def load_model(
     std: Sequence[float] | None = None,
     input: Geometry | Mapping[str, Any] | int | Sequence[int] | None = None,
 ) -> Model:
-    """Loads a network, and makes sure that it treats each image of a batch by itself.
+    """Loads a network, and checks that it treats each image of a batch by itself.
 
-    What is odd about it but stops nothing is in `Model.warnings`, and is a `ModelWarning` too.
+    Problems that do not prevent its use are in `Model.warnings`, and are issued as `ModelWarning`.
 
     Args:
         name: in one of the forms of `ssig.models.sources`, such as `timm:NAME` or `./FILE.py:callable`.
-        weights: None for the source's pretrained default; ``random`` (or ``none``) for a random initialisation that is
-            always the same; a path to a checkpoint (`ssig.models.weight_files`); for torchvision also the name of its
+        weights: None for the source's pretrained default; ``random`` (or ``none``) for a fixed random
+            initialisation; a path to a checkpoint (`ssig.models.weight_files`); for torchvision also the name of its
             weights.
-        device: where the model goes; by default the CPU.
+        device: of the model; by default the CPU.
         precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
         mean, std: three numbers each, per channel of images in [0, 1], in place of the network's own.
         input: how an image becomes an input, in place of the network's own: a `Geometry`; the size; or any of ``size``
             (H or (H, W)), ``resize`` (shorter edge, or (height, width)), ``interpolation``, ``crop`` (center, squash).
 
     Raises:
-        UsageError: an unknown name, weights, device, precision or input, or a file that is not there.
-        ModelError: weights that cannot be fetched, read or fitted to the network; or a network that is random, mixes
-            the images of a batch, is quantised, or gives no logits.
+        UsageError: an unknown name, weights, device, precision or input, or a file that does not exist.
+        ModelError: the weights cannot be downloaded or read, or do not fit the network; or the network is random,
+            mixes the images of a batch, is quantised, or returns no logits.
     """
     check_precision(precision)
     job = by_job(mean, std, input)
@@ -114,13 +114,13 @@ def load_model(
         source=source.foreign if isinstance(source, CallableSource) else None,
     )
     _examine(model, (*notes, *blueprint.warnings, *input_warnings(prepared.mean, prepared.std)))
-    # Only now: rounding to low precision would hide what is looked for.
+    # Set after the checks, because rounding to low precision would hide what they look for.
     model.precision = precision
     return model.to(target)
 
 
 def _examine(model: Model, notes: tuple[str, ...]) -> None:
-    """Looks for what is odd about a model, and warns of that and of `notes` at the caller of `load_model`."""
+    """Checks a model, and issues all warnings and `notes` at the caller of `load_model`."""
     examined = examine(model)
     model.one_at_a_time = examined.one_at_a_time
     model.warnings = (*notes, *examined.warnings)
@@ -129,11 +129,11 @@ def _examine(model: Model, notes: tuple[str, ...]) -> None:
 
 
 def resolve(name: str, weights: Weights | None = None) -> None:
-    """Checks a name and its weights, as far as is possible without building or fetching anything.
+    """Checks a name and its weights, without building or downloading anything.
 
     Raises:
-        UsageError: an unknown name, unknown weights, or a file that is not there.
-        ModelError: a module of the user's that exists but cannot be imported.
+        UsageError: an unknown name, unknown weights, or a file that does not exist.
+        ModelError: a user's module that cannot be imported.
     """
     source, bare = find_source(name)
     path, named = _parse(weights)
@@ -144,7 +144,7 @@ def export(model: Model) -> ModelState:
     """The state of a model, for `restore` in another process."""
     tensors = network = None
     if model.source is not None or runs_code(model.name):
-        # Copied whole, because the versions of submodules travel beside the entries.
+        # Copied as a whole, because the versions of submodules are stored beside the entries.
         tensors = copy.deepcopy(model.network.state_dict())
         for entry, value in list(tensors.items()):
             tensors[entry] = value.cpu() if isinstance(value, Tensor) else value
@@ -168,11 +168,11 @@ def export(model: Model) -> ModelState:
 
 
 def restore(state: ModelState, *, device: torch.device | str | None = None) -> Model:
-    """The model that `export` made `state` of; it shares nothing with the state.
+    """The model from a state of `export`; it shares nothing with the state.
 
     Args:
-        state: the state; a network of the user's must be importable here too.
-        device: where the model goes; by default the CPU.
+        state: the state; a user's network must be importable here too.
+        device: of the model; by default the CPU.
     """
     target = _device(device)
     if state.network is not None:
@@ -199,7 +199,7 @@ def restore(state: ModelState, *, device: torch.device | str | None = None) -> M
 
 
 def _parse(weights: Weights | None) -> tuple[Path | None, str | None]:
-    """The file that `weights` names, or else the name of weights that a source may know."""
+    """The file that `weights` names, or else the name of a source's weights."""
     if weights is None:
         return None, None
     text = os.fspath(weights)
@@ -220,7 +220,7 @@ def _device(device: torch.device | str | None) -> torch.device:
 
 @contextmanager
 def _fixed_random_state() -> Iterator[None]:
-    """Torch's global CPU generator starts from a fixed state in the body, and is put back after it."""
+    """Gives torch's global CPU generator a fixed state in the body, and restores it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(INITIAL_SEED)
         yield

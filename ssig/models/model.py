@@ -1,4 +1,4 @@
-"""`Model`: a frozen network that takes pixel space, with all that its weights say about their input.
+"""`Model`: a frozen network that takes pixel space, with the preprocessing of its weights.
 
     logits = network((batch - mean) / std),   batch in [0, 1], (B, C, H, W)
 
@@ -17,11 +17,11 @@ from ssig.models.hashing import hash_state
 from ssig.models.outputs import logits_of, two_classes
 from ssig.registry.sources import Source
 
-# Counts the changes of what a network gives under unchanged options: its arithmetic and how it is made ready
+# Counts changes of a network's outputs under unchanged options: changes of its arithmetic or of its preparation
 # (`ssig.acceleration.optimise`, `ssig.engine.replica`). Part of every fingerprint.
 PREPARATION_REVISION = 1
 
-# The type of the autocast that each runs under; the arithmetic of float32 is that of `ssig.engine.arithmetic`.
+# Precision -> type of the autocast; `ssig.engine.arithmetic` sets the arithmetic of float32.
 PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": None,
     "tf32": None,
@@ -41,11 +41,11 @@ class Model(nn.Module):
         geometry: resize and crop.
         categories: name of each class.
         precision: ``fp32`` or ``tf32``, or ``fp16`` or ``bf16`` to run under autocast.
-        weights_hash: where it is already known.
-        input_source: who states mean, std and geometry, in a few words.
-        warnings: what a person should know of the network, a sentence each.
+        weights_hash: if already known.
+        input_source: the source of mean, std and geometry, in a few words.
+        warnings: about the network, a sentence each.
         one_at_a_time: whether it fails for batches of more than one image.
-        source: where its code comes from, where that is a file or an installed plug-in.
+        source: the file or installed plug-in with its code, if any.
 
     Attributes:
         weights_hash: SHA-256 over names, types, shapes and bytes of the state dict, normalisation included, as loaded;
@@ -114,13 +114,13 @@ class Model(nn.Module):
         return self.geometry.apply(image)
 
     def describe_input(self) -> str:
-        """What an image becomes on its way into the network, and who states it, in one line."""
+        """The preprocessing of an image and its source, in one line."""
         geometry = self.geometry
         height, width = geometry.crop
         tall, wide = geometry.resize
-        kept = geometry.mode == CENTER
-        resized = str(tall) if kept and tall == wide else f"{tall} x {wide}"
-        cut = ", centre crop" if kept or geometry.resize != geometry.crop else ""
+        keeps_ratio = geometry.mode == CENTER
+        resized = str(tall) if keeps_ratio and tall == wide else f"{tall} x {wide}"
+        cut = ", centre crop" if keeps_ratio or geometry.resize != geometry.crop else ""
         mean, std = (", ".join(f"{value:.4g}" for value in values.tolist()) for values in (self.mean, self.std))
         return (
             f"network input: {height} x {width}, resize {resized} {geometry.interpolation}{cut}; "

@@ -1,4 +1,4 @@
-"""The logits in what a network returns: a tensor, or an object, a dictionary or a tuple that holds them.
+"""The logits in a network's output: a tensor, or an object, a dictionary or a tuple with the logits in it.
 
 Classifiers of transformers return an object with `.logits`, some networks a dictionary, others a tuple of the logits
 and further outputs (GoogLeNet and Inception, in training).
@@ -17,15 +17,15 @@ LOGITS = "logits"
 
 
 def logits_of(output: object, points: int) -> Tensor:
-    """Logits (n, classes) of n points; a tensor of another shape is returned as it is, for the caller to refuse.
+    """Logits (n, classes) of n points; a tensor of another shape is returned unchanged, and the caller must refuse it.
 
     Args:
-        output: what the network returned: a tensor (n, classes), (n, classes, 1, 1), (n,) for one logit, or (classes,)
+        output: of the network: a tensor (n, classes), (n, classes, 1, 1), (n,) for one logit, or (classes,)
             for a single point; or an object, a dictionary, a tuple or a list with such a tensor.
         points: n.
 
     Raises:
-        ModelError: there are no logits in it.
+        ModelError: the output has no logits.
     """
     logits = _tensor(output)
     if logits.ndim > 2 and logits.shape[2:].numel() == 1:
@@ -38,7 +38,7 @@ def logits_of(output: object, points: int) -> Tensor:
 
 
 def two_classes(logits: Tensor) -> Tensor:
-    """A single logit z (n, 1) as the logits (n, 2) of a softmax that equals its sigmoid; others are left alone.
+    """A single logit z (n, 1) as the logits (n, 2) of a softmax that equals its sigmoid; others stay as they are.
 
         l = (-z / 2, z / 2),   softmax(l)_1 = 1 / (1 + exp(-z)) = sigmoid(z)
 
@@ -55,8 +55,8 @@ def _tensor(output: object) -> Tensor:
         return output
     if isinstance(output, Mapping):
         if isinstance(output.get(LOGITS), Tensor):
-            found: Tensor = output[LOGITS]
-            return found
+            logits: Tensor = output[LOGITS]
+            return logits
         what = f"a {type(output).__name__} of {', '.join(map(str, output)) or 'nothing'}"
         raise ModelError(f'the network returned {what}; let it return its logits, or {{"{LOGITS}": its logits}}')
     attribute = getattr(output, LOGITS, None)

@@ -1,8 +1,8 @@
-"""What is stated of a network's input: by the job, by the network and its callable, by transforms, or by timm.
+"""The preprocessing of a network's input, stated by the job, the network, its callable, transforms or timm.
 
-Normalisation (mean, std) and geometry (size, resize, interpolation, crop) are each taken whole from the first that
-states anything of it, so that numbers of two sources do not mix; the job alone changes single fields. Where nobody
-states one, images stay in [0, 1], and are resized to 8/7 of the input.
+Normalisation (mean, std) and geometry (size, resize, interpolation, crop) are each taken as a whole from the first
+source that states a part of it, so that numbers of two sources do not mix; only the job changes single fields. Without
+any statement, images stay in [0, 1] and are resized to 8/7 of the input.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torchvision.transforms import InterpolationMode, v2
 from ssig.errors import ModelError, SsigError, UsageError
 from ssig.models.geometry import CENTER, SQUASH, Geometry
 
-# Of the range that networks are commonly evaluated at: 224 of 256 pixels.
+# A usual value for evaluation: 224 of 256 pixels.
 DEFAULT_CROP_FRACTION = 0.875
 DEFAULT_SIZE = 224
 CHANNELS = 3
@@ -35,7 +35,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a network takes: mean and std per channel in pixel space, geometry, and who states them."""
+    """The preprocessing of a network: mean and std per channel in pixel space, geometry, and their source."""
 
     mean: Values
     std: Values
@@ -45,16 +45,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Stated:
-    """What one source states; None for what it does not.
+    """The statements of one source; None for values that it does not state.
 
     Attributes:
-        source: its name, for people.
+        source: its name, for messages.
         mean, std: per channel in pixel space.
         size: (H, W) of the input.
         resize: (height, width) before the crop.
-        interpolation: of resizing, the value of an `InterpolationMode`.
+        interpolation: for resizing, the value of an `InterpolationMode`.
         crop: ``center`` or ``squash``, see `Geometry`.
-        antialias: as transforms state it.
+        antialias: from transforms.
     """
 
     source: str
@@ -76,10 +76,10 @@ class Stated:
 
 
 def combined(sources: Iterable[Stated]) -> Prepared:
-    """Normalisation and geometry of the first of some sources that states each."""
-    known = list(sources)
-    normal = next((stated for stated in known if stated.normalises), Stated(NOBODY))
-    shape = next((stated for stated in known if stated.resizes), Stated(NOBODY))
+    """Normalisation and geometry, each from the first source that states a part of it."""
+    statements = list(sources)
+    normal = next((stated for stated in statements if stated.normalises), Stated(NOBODY))
+    shape = next((stated for stated in statements if stated.resizes), Stated(NOBODY))
     size = shape.size or (DEFAULT_SIZE, DEFAULT_SIZE)
     height, width = size
     geometry = Geometry(
@@ -94,7 +94,7 @@ def combined(sources: Iterable[Stated]) -> Prepared:
 
 
 def overridden(prepared: Prepared, job: Stated) -> Prepared:
-    """What a job states, field by field, on top of all else; another size keeps the share that the crop is."""
+    """Replaces single fields by a job's statements; with another size, the crop keeps its share of the image."""
     if not job.normalises and not job.resizes:
         return prepared
     old = prepared.geometry
@@ -114,27 +114,27 @@ def overridden(prepared: Prepared, job: Stated) -> Prepared:
 def by_job(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
-    given: Geometry | Mapping[str, Any] | int | Sequence[int] | None,
+    input: Geometry | Mapping[str, Any] | int | Sequence[int] | None,
 ) -> Stated:
-    """What a caller or a job states.
+    """The statements of a caller or a job.
 
     Args:
         mean, std: three numbers each.
-        given: a geometry; or any of `INPUT_FIELDS`: ``size`` H or (H, W), ``resize`` one number or (height, width),
+        input: a geometry; or any of `INPUT_FIELDS`: ``size`` H or (H, W), ``resize`` one number or (height, width),
             ``interpolation`` and ``crop`` (center or squash) by name; or the size alone.
 
     Raises:
         UsageError: an unknown field, or a value that is not allowed.
     """
-    if isinstance(given, Geometry):
+    if isinstance(input, Geometry):
         fields: Mapping[str, Any] = {
-            "size": given.crop,
-            "resize": given.resize,
-            "interpolation": given.interpolation,
-            "crop": given.mode,
+            "size": input.crop,
+            "resize": input.resize,
+            "interpolation": input.interpolation,
+            "crop": input.mode,
         }
     else:
-        fields = given if isinstance(given, Mapping) else {} if given is None else {"size": given}
+        fields = input if isinstance(input, Mapping) else {} if input is None else {"size": input}
     for name in fields:
         if name not in INPUT_FIELDS:
             raise UsageError(f"model.input.{name}", fields[name], INPUT_FIELDS)
@@ -147,9 +147,9 @@ def by_job(
 
 
 def by_attributes(owner: object, what: str, name: str) -> Stated:
-    """What the attributes of a network or a callable state: mean, std, input_size, resize, interpolation, crop.
+    """The statements in attributes of a network or a callable: mean, std, input_size, resize, interpolation, crop.
 
-    Methods and submodules of these names state nothing.
+    Methods and submodules of these names are ignored.
 
     Raises:
         ModelError: a value that is not allowed, with the attribute.
@@ -168,41 +168,41 @@ def by_attributes(owner: object, what: str, name: str) -> Stated:
 
 
 def by_transforms(transforms: object, what: str, name: str) -> Stated:
-    """What torchvision's transforms state: a preset of weights, weights, or a `Compose` for evaluation.
+    """The statements of torchvision's transforms: a preset of weights, weights, or a `Compose` for evaluation.
 
     Raises:
-        ModelError: a step that cannot be followed.
+        ModelError: transforms of another type, or an unsupported step.
     """
-    preset = getattr(transforms, "transforms", None)
-    if callable(preset) and hasattr(transforms, "meta"):  # weights
-        transforms = preset()
+    make_preset = getattr(transforms, "transforms", None)
+    if callable(make_preset) and hasattr(transforms, "meta"):  # weights
+        transforms = make_preset()
     if all(hasattr(transforms, field) for field in ("crop_size", "resize_size", "mean", "std")):
-        given: Any = transforms
+        preset: Any = transforms
         values = {
-            "mean": tuple(given.mean),
-            "std": tuple(given.std),
-            "size": given.crop_size[0] if len(given.crop_size) == 1 else tuple(given.crop_size),
-            "resize": given.resize_size[0] if len(given.resize_size) == 1 else tuple(given.resize_size),
-            "interpolation": given.interpolation,
+            "mean": tuple(preset.mean),
+            "std": tuple(preset.std),
+            "size": preset.crop_size[0] if len(preset.crop_size) == 1 else tuple(preset.crop_size),
+            "resize": preset.resize_size[0] if len(preset.resize_size) == 1 else tuple(preset.resize_size),
+            "interpolation": preset.interpolation,
         }
-        return replace(_checked(what, values, _refusing(name, what)), antialias=bool(given.antialias))
+        return replace(_checked(what, values, _refusing(name, what)), antialias=bool(preset.antialias))
     steps = getattr(transforms, "transforms", None)
     if isinstance(steps, (list, tuple)):
         return _by_steps(steps, what, name)
-    found = type(transforms).__name__
-    raise ModelError(f"{name}: returned a {found} beside the network; expected the transforms of torchvision weights")
+    kind = type(transforms).__name__
+    raise ModelError(f"{name}: returned a {kind} beside the network; expected the transforms of torchvision weights")
 
 
 def by_timm(network: nn.Module) -> Stated | None:
-    """What timm's `pretrained_cfg` (in older versions `default_cfg`) states of a network; None where it has none."""
+    """The statements of timm's `pretrained_cfg` (in older versions `default_cfg`); None if the network has none."""
     config = getattr(network, "pretrained_cfg", None) or getattr(network, "default_cfg", None)
     if not isinstance(config, Mapping) and not hasattr(config, "crop_pct"):
         return None
     # Imported late: it takes seconds.
     from timm.data.config import resolve_data_config
 
-    given = dict(config) if isinstance(config, Mapping) else vars(config)
-    resolved: Any = resolve_data_config(pretrained_cfg=given)  # type: ignore[no-untyped-call]
+    values = dict(config) if isinstance(config, Mapping) else vars(config)
+    resolved: Any = resolve_data_config(pretrained_cfg=values)  # type: ignore[no-untyped-call]
     size = resolved["input_size"][1:]
     return Stated(
         source="pretrained_cfg of timm",
@@ -216,16 +216,14 @@ def by_timm(network: nn.Module) -> Stated | None:
 
 
 def input_warnings(mean: Iterable[float], std: Iterable[float]) -> tuple[str, ...]:
-    """What is odd about a normalisation of images in [0, 1]."""
+    """Warnings about a normalisation of images in [0, 1]."""
     shown = ", ".join(f"{value:g}" for value in mean)
     if any(not 0 <= value <= 1 for value in mean):
-        advice = "numbers for 0 to 255 are to be divided by 255, mean and std"
+        advice = "divide mean and std for 0 to 255 by 255"
         return (f"mean is outside [0, 1]: images are in [0, 1] (found {shown}; {advice})",)
     if any(value > 1 for value in std):
         shown = ", ".join(f"{value:g}" for value in std)
-        return (
-            f"std is above 1: images are in [0, 1] (found {shown}; numbers for 0 to 255 are to be divided by 255)",
-        )
+        return (f"std is above 1: images are in [0, 1] (found {shown}; divide mean and std for 0 to 255 by 255)",)
     return ()
 
 
@@ -233,48 +231,48 @@ Refusal = Callable[[str, object, str], SsigError]
 
 
 def _checked(source: str, values: Mapping[str, Any], refuse: Refusal) -> Stated:
-    """The values of one source in their types, or what `refuse(field, found, allowed)` makes of a wrong one."""
-    found: dict[str, Any] = {}
+    """The values of one source in their types; raises `refuse(field, found, allowed)` for a wrong value."""
+    typed: dict[str, Any] = {}
     for name, value in values.items():
         if name in ("mean", "std"):
-            found[name] = _per_channel(value)
-            if found[name] is None:
+            typed[name] = _per_channel(value)
+            if typed[name] is None:
                 raise refuse(name, value, "three numbers, per channel of images in [0, 1]")
-            if name == "std" and not all(deviation > 0 for deviation in found[name]):
+            if name == "std" and not all(deviation > 0 for deviation in typed[name]):
                 raise refuse(name, value, "numbers above 0")
         elif name in ("size", "resize"):
-            found[name] = _edges(value)
-            if found[name] is None:
+            typed[name] = _edges(value)
+            if typed[name] is None:
                 raise refuse(name, value, "(H, W) in pixels, or one number for both")
         else:
-            known = INTERPOLATIONS if name == "interpolation" else CROPS
-            found[name] = value.value if isinstance(value, InterpolationMode) else value
-            if found[name] not in known:
-                raise refuse(name, value, f"one of {', '.join(known)}")
-    return Stated(source, **found)
+            allowed = INTERPOLATIONS if name == "interpolation" else CROPS
+            typed[name] = value.value if isinstance(value, InterpolationMode) else value
+            if typed[name] not in allowed:
+                raise refuse(name, value, f"one of {', '.join(allowed)}")
+    return Stated(source, **typed)
 
 
 def _refusing(name: str, what: str) -> Refusal:
     return lambda field, found, allowed: ModelError(f"{name}: {what} state {field} {found!r}; expected {allowed}")
 
 
-def _per_channel(given: Any) -> Values | None:
+def _per_channel(value: Any) -> Values | None:
     try:
-        values = torch.as_tensor(given, dtype=torch.float64).detach().flatten()
+        values = torch.as_tensor(value, dtype=torch.float64).detach().flatten()
         red, green, blue = (values.expand(CHANNELS) if len(values) == 1 else values).tolist()
     except (TypeError, ValueError, RuntimeError):
         return None
     return (red, green, blue) if all(map(math.isfinite, (red, green, blue))) else None
 
 
-def _edges(given: Any) -> Size | None:
-    if isinstance(given, Tensor):
-        given = given.tolist()
+def _edges(value: Any) -> Size | None:
+    if isinstance(value, Tensor):
+        value = value.tolist()
     try:
-        height, width = (int(edge) for edge in ((given, given) if isinstance(given, int) else given))
+        height, width = (int(edge) for edge in ((value, value) if isinstance(value, int) else value))
     except (TypeError, ValueError):
         return None
-    return (height, width) if height > 0 and width > 0 and not isinstance(given, (bool, str)) else None
+    return (height, width) if height > 0 and width > 0 and not isinstance(value, (bool, str)) else None
 
 
 def _around(height: int, width: int, fraction: float) -> Size:
@@ -282,7 +280,7 @@ def _around(height: int, width: int, fraction: float) -> Size:
 
 
 def _scaled(old: Geometry, size: Size) -> Size:
-    """What an image is resized to for an input of another size: as much larger than it as before."""
+    """The size after resizing for an input of another size, with the same ratio to the crop as before."""
     if size == old.crop:
         return old.resize
     tall, wide = (max(edge * to // of, to) for edge, to, of in zip(old.resize, size, old.crop, strict=True))
@@ -290,7 +288,7 @@ def _scaled(old: Geometry, size: Size) -> Size:
 
 
 def _together(normalisation: str, geometry: str) -> str:
-    """Who states what: one name where it is the same."""
+    """The sources of normalisation and geometry; one name if they are the same."""
     if normalisation == geometry or geometry == NOBODY:
         return normalisation
     if normalisation == NOBODY:
@@ -313,17 +311,18 @@ _CONVERSIONS = (
 def _by_steps(steps: Sequence[object], what: str, name: str) -> Stated:
     values: dict[str, Any] = {}
     for step in steps:
-        given: Any = step
+        transform: Any = step
         if isinstance(step, (v1.Resize, v2.Resize)):
-            size = given.size[0] if isinstance(given.size, (list, tuple)) and len(given.size) == 1 else given.size
-            values.update(resize=size, interpolation=given.interpolation)
+            size = transform.size
+            shorter_edge = isinstance(size, (list, tuple)) and len(size) == 1
+            values.update(resize=size[0] if shorter_edge else size, interpolation=transform.interpolation)
         elif isinstance(step, (v1.CenterCrop, v2.CenterCrop)):
-            values["size"] = given.size
+            values["size"] = transform.size
         elif isinstance(step, (v1.Normalize, v2.Normalize)):
-            values.update(mean=given.mean, std=given.std)
+            values.update(mean=transform.mean, std=transform.std)
         elif type(step).__name__ not in _CONVERSIONS:
-            known = "Resize, CenterCrop, ToTensor and Normalize"
-            raise ModelError(f"{name}: {what} have a step {type(step).__name__}; those of evaluation are {known}")
+            supported = "Resize, CenterCrop, ToTensor and Normalize"
+            raise ModelError(f"{name}: {what} have a step {type(step).__name__}; those of evaluation are {supported}")
     if "size" not in values and "resize" in values:
         if isinstance(values["resize"], int):
             raise ModelError(f"{name}: {what} resize the shorter edge alone; a CenterCrop must follow")

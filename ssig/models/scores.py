@@ -1,4 +1,4 @@
-"""Scores `f_y`: what is explained, a number per image taken from the logits of its target class.
+"""Scores `f_y`: the explained number per image, from the logits and the target class.
 
 logit            f_y = l_y
 log-probability  f_y = l_y - logsumexp(l)

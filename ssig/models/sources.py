@@ -1,13 +1,13 @@
-"""Where networks come from, and what each source says about their input.
+"""Sources of networks, and where each source states their input.
 
-    timm:NAME                  resize, crop, interpolation, mean and std of its `pretrained_cfg`
-    torchvision:NAME           those of the weights enum's `transforms()`
+    timm:NAME                  resize, crop, interpolation, mean and std from its `pretrained_cfg`
+    torchvision:NAME           the same from the weights enum's `transforms()`
     efficientnet-lite0, 1, 2   weights that are installed as packages; geometry of timm's `tf_efficientnet_liteN`
-    package.module:callable    what the network or the callable carries, see `CallableSource`
-    ./FILE.py:callable         the same of a file, which travels to the workers as it is
-    NAME                       an installed plug-in: an entry point of the group `ssig.models`, likewise
+    package.module:callable    attributes of the network or the callable, see `CallableSource`
+    ./FILE.py:callable         the same, from a file that is sent to the workers
+    NAME                       the same, from an installed plug-in: an entry point of the group `ssig.models`
 
-A source knows two kinds of weights by name: None, its pretrained default, and ``random``. torchvision knows more.
+Each source accepts two names of weights: None, its pretrained default, and ``random``. torchvision accepts more.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from ssig.registry.sources import Source as Foreign
 
 RANDOM = "random"
 IMAGENET_CLASSES = 1000
-# What a job states that states nothing.
+# The statement of a job without options for the input.
 UNSTATED = Stated("the job")
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A network, what it takes, the names of its classes, and what a person should know of it, a sentence each."""
+    """A network, its preprocessing, the names of its classes, and warnings, a sentence each."""
 
     network: nn.Module
     prepared: Prepared
@@ -46,7 +46,7 @@ class Blueprint:
 
 
 class Source(Protocol):
-    """One way to name networks; `by_order` says whether foreign checkpoints are matched by position."""
+    """One way to name networks; `by_order`: whether checkpoints with foreign names are matched by position."""
 
     by_order: bool
 
@@ -54,7 +54,7 @@ class Source(Protocol):
         """Raises a `UsageError` for an unknown name or unknown weights; builds and fetches nothing."""
 
     def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
-        """Builds the network on the CPU, and loads its weights; what `job` states of its input goes first."""
+        """Builds the network on the CPU, and loads its weights; statements of `job` on its input take precedence."""
 
 
 class TimmSource:
@@ -77,7 +77,7 @@ class TimmSource:
             raise unknown_weights(weights, f"timm has none for {name}")
         config = timm.get_pretrained_cfg(name)
         if config is not None and config.num_classes == 0:
-            raise UsageError("model.name", f"timm:{name}", "a classifier: this network gives features, not classes")
+            raise UsageError("model.name", f"timm:{name}", "a classifier: this network returns features, not classes")
 
     def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
         import timm
@@ -101,12 +101,12 @@ class TorchvisionSource:
     def check(self, name: str, weights: str | None) -> None:
         if name not in vision.list_models(module=vision):
             raise unknown_name(f"torchvision:{name}")
-        known = _members(name)
-        if weights not in (None, RANDOM) and weights not in known:
-            raise unknown_weights(weights, f"or one of {', '.join(known)}")
+        members = _members(name)
+        if weights not in (None, RANDOM) and weights not in members:
+            raise unknown_weights(weights, f"or one of {', '.join(members)}")
 
     def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
-        # Without weights of its own, a network takes the input that its architecture's default weights take.
+        # A random or local network takes the same input as the default weights of its architecture.
         member = _members(name)["DEFAULT" if weights in (None, RANDOM) else weights]
         (crop,) = member.transforms().crop_size
         if weights == RANDOM:
@@ -151,25 +151,25 @@ class PackagedSource:
 class CallableSource:
     """`package.module:callable`: a function without arguments that returns an `nn.Module`, imported by name.
 
-    `./FILE.py:callable` names one in a file, and an entry point of the group `ssig.models` one by a name of its own.
+    `./FILE.py:callable` names one in a file. An entry point of the group `ssig.models` gives one a short name.
 
-    The network may carry these attributes, and so may the callable; without mean and std it takes pixel space, [0, 1].
+    The network or the callable may have these attributes; without mean and std the network takes pixels in [0, 1].
 
     - `mean`, `std`: three numbers each, per channel in pixel space; by default 0 and 1.
     - `input_size`: H or (H, W); by default 224.
     - `resize`: (height, width), or one number for the shorter edge; by default 8/7 of the input.
     - `interpolation`: the value of a torchvision `InterpolationMode`; by default ``bilinear``.
-    - `crop`: ``center``, or ``squash`` for an image that is resized to exactly `resize` before the crop.
+    - `crop`: ``center``, or ``squash`` to resize an image to exactly `resize` before the crop.
     - `categories`: names of the classes; by default those of ImageNet for 1000 classes, else ``class 0`` and so on.
 
-    In place of them the callable may return a pair of the network and its transforms: those of torchvision weights
-    (`weights.transforms()`), the weights, or a `Compose`. What the attribute `weights` or `transforms` of the network
-    and timm's `pretrained_cfg` state is taken where nothing else states it.
+    Instead, the callable may return a pair of the network and its transforms: those of torchvision weights
+    (`weights.transforms()`), the weights, or a `Compose`. The network's attributes `weights` and `transforms` and
+    timm's `pretrained_cfg` are used if nothing else states its input.
 
-    The callable runs from a fixed random state, so that what it draws is the same in every process.
+    The callable runs from a fixed random state, so that it draws the same random numbers in every process.
 
     Args:
-        foreign: the file or the plug-in that holds the callable; None for one that is imported by name.
+        foreign: the file or the plug-in with the callable; None to import it by name.
     """
 
     by_order = False
@@ -184,35 +184,35 @@ class CallableSource:
 
     def load(self, name: str, weights: str | None, job: Stated = UNSTATED) -> Blueprint:
         factory = self._factory(name)
-        network, transforms = callables.built(factory, name)
-        stated = callables.statements(network, factory, transforms, name)
+        network, transforms = callables.build(factory, name)
+        stated = callables.input_statements(network, factory, transforms, name)
         prepared = overridden(combined(stated), job)
         types = callables.other_types(network)
         network = callables.ready(network, name)
-        classes = callables.settled(network, prepared.geometry.crop, name)
+        classes = callables.freeze(network, prepared.geometry.crop, name)
         categories = callables.categories_of(network, classes, class_names(classes), name)
         warnings = (f"weights are {types}: the network runs in float32",) if types else ()
         return Blueprint(network, prepared, categories, warnings)
 
     def build(self, name: str, size: tuple[int, int]) -> nn.Module:
         """The network that the callable returns, ready for images of a size (H, W)."""
-        network, _ = callables.built(self._factory(name), name)
+        network, _ = callables.build(self._factory(name), name)
         network = callables.ready(network, name)
-        callables.settled(network, size, name)
+        callables.freeze(network, size, name)
         return network
 
     def _factory(self, name: str) -> Any:
         """The callable.
 
         Raises:
-            UsageError, ModelError: there is none, or it cannot be imported.
+            UsageError, ModelError: there is no such callable, or it cannot be imported.
         """
         if self.foreign is None:
             return imported(name)
-        found = self.foreign.load()
-        if not callable(found):
+        factory = self.foreign.load()
+        if not callable(factory):
             raise UsageError("model.name", name, "a function without arguments that returns a network")
-        return found
+        return factory
 
 
 PREFIXES: dict[str, Source] = {"timm": TimmSource(), "torchvision": TorchvisionSource()}
@@ -225,7 +225,7 @@ def find_source(name: str) -> tuple[Source, str]:
     """The source that a model's name belongs to, and the name without its prefix.
 
     Raises:
-        UsageError: no form of name; whether the source knows it is for its `check` to say.
+        UsageError: the name has no valid form. The source's `check` tells whether such a network exists.
     """
     file = FileSource.named("model", name)
     if file is not None:
@@ -238,13 +238,13 @@ def find_source(name: str) -> tuple[Source, str]:
 
 
 def runs_code(name: str) -> bool:
-    """Whether loading a name runs code that it chooses: of a module or a file. Installed plug-ins are trusted."""
+    """Whether loading a name runs code of a module or a file that it names. Installed plug-ins are trusted."""
     prefix, colon, _ = name.partition(":")
     return bool(colon) and prefix not in PREFIXES
 
 
 def class_names(classes: int) -> tuple[str, ...]:
-    """ImageNet's names for 1000 classes, else their numbers."""
+    """ImageNet's names for 1000 classes, else ``class 0`` and so on."""
     if classes == IMAGENET_CLASSES:
         return tuple(vision.ResNet18_Weights.DEFAULT.meta["categories"])
     return tuple(f"class {index}" for index in range(classes))
@@ -255,7 +255,7 @@ def imported(name: str) -> Any:
 
     Raises:
         UsageError: there is no such module or callable.
-        ModelError: the module exists, and importing it fails.
+        ModelError: importing the module fails.
     """
     module, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
@@ -275,10 +275,10 @@ def imported(name: str) -> Any:
 
 
 def unknown_name(name: str) -> UsageError:
-    """The error for a name that no source knows, with the closest ones that they do."""
+    """The error for an unknown name, with the closest names."""
     prefix, colon, rest = name.rpartition(":")
     full: dict[str, list[str]] = {}
-    for candidate in _known_names():
+    for candidate in _all_names():
         if not colon or candidate.startswith(f"{prefix}:"):
             full.setdefault(candidate.rpartition(":")[2], []).append(candidate)
     close = [hit for match in nearest(rest, full, most=4) for hit in full[match]]
@@ -290,7 +290,7 @@ def unknown_weights(weights: str | None, also: str = "") -> UsageError:
     return UsageError("model.weights", weights, f"{allowed}; {also}" if also else allowed + ", or nothing")
 
 
-def _known_names() -> Iterable[str]:
+def _all_names() -> Iterable[str]:
     import timm
 
     yield from PackagedSource.names
@@ -305,13 +305,13 @@ def _variants(name: str) -> str:
 
 
 def _members(name: str) -> dict[str, Any]:
-    """Weights of a torchvision classifier by name; some lack a classifier and so have no categories."""
+    """Weights of a torchvision classifier by name; weights without categories have no classifier and are left out."""
     members = vision.get_model_weights(name).__members__
     return {key: member for key, member in members.items() if member.meta.get("categories")}
 
 
 def _builder_options(name: str, size: int) -> dict[str, Any]:
-    """What the pretrained weights would set in the architecture, for a checkpoint to find it the same."""
+    """Options that pretrained weights set in the architecture, so that a checkpoint fits it."""
     if name.startswith("vit_"):
         return {"image_size": size}
     if name in ("googlenet", "inception_v3"):

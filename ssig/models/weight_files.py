@@ -1,4 +1,4 @@
-"""Names of the files that weights are kept in; apart from their reader, which takes seconds to import."""
+"""Suffixes of weight files; a separate module, because importing the reader takes seconds."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ SUFFIXES = (".pt", ".pth", ".pth.tar", ".ckpt", ".bin", SAFETENSORS)
 
 
 def is_weight_file(name: str) -> bool:
-    """Whether a name ends as that of a file of weights does."""
+    """Whether a name has the suffix of a weight file."""
     return name.lower().endswith(SUFFIXES)

@@ -1,4 +1,4 @@
-"""The registries of methods and metrics, and where entries that are not ssig's own come from."""
+"""The registries of methods and metrics, and the sources of entries from outside ssig."""
 
 from ssig.registry.entries import FAMILIES, METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values
 from ssig.registry.sources import FileSource, PluginSource, Source

@@ -1,7 +1,7 @@
-"""What can be told of methods and metrics without importing them: importing torch takes seconds.
+"""Facts about methods and metrics without importing them, since importing torch takes seconds.
 
-`catalogue.json` holds a record of each; ``python -m jobs.commands.catalogue`` writes it from the registries. Entries
-that other installed packages bring (`plugins`) are known by name and package until they are asked for.
+`catalogue.json` holds a record of each; ``python -m jobs.commands.catalogue`` writes it from the registries. For
+entries of other installed packages (`plugins`), only name and package are known before they are imported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ssig.errors import UsageError, told, unknown_entry
+from ssig.errors import UsageError, one_line, unknown_entry
 from ssig.options import OptionDoc, checked, describe
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values, sources
 from ssig.registry.sources import Kind
@@ -28,13 +28,13 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Plugin:
-    """A method, metric or network of another installed package, known from the package's metadata alone.
+    """A method, metric or network of another installed package, as listed in the package's metadata.
 
     Attributes:
-        name: what it is asked for by; empty where the metadata cannot be read.
-        package: the distribution that brings it.
+        name: its name in commands and jobs; empty if the metadata cannot be read.
+        package: the distribution that provides it.
         version: of the distribution.
-        problem: why it cannot be used; None if nothing is known against it.
+        problem: why it cannot be used; None if no problem is known.
     """
 
     name: str
@@ -59,45 +59,45 @@ def options_of(record: Record) -> list[OptionDoc]:
     return [OptionDoc(**{**option, "choices": tuple(option["choices"])}) for option in record["options"]]
 
 
-def check(kind: Kind, name: str, given: Mapping[str, Any]) -> None:
-    """Refuses an unknown name, an unknown option and a value that its option does not allow; imports no method.
+def check(kind: Kind, name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuses an unknown name, an unknown option and a wrong value of an option; imports no method.
 
-    Rules between options are checked by `MethodSpec.parse` and `MetricSpec.parse`, as is what other packages bring.
+    `MethodSpec.parse` and `MetricSpec.parse` check rules between options, and entries of other packages.
 
     Raises:
         UsageError: with the nearest known name.
     """
-    known = records(kind)
-    if name in known:
-        where, record = f"{kind}s.{name}", known[name]
-        checked(options_of(record), preset_values(record["presets"], given, where), where=where)
+    records_by_name = records(kind)
+    if name in records_by_name:
+        where, record = f"{kind}s.{name}", records_by_name[name]
+        checked(options_of(record), preset_values(record["presets"], arguments, where), where=where)
     elif not REGISTRIES[kind].is_loaded(name):
-        brought = [plugin.name for plugin in plugins(kind)]
-        if name not in brought:
-            raise unknown_entry(kind, name, [*known, *brought])
+        plugin_names = [plugin.name for plugin in plugins(kind)]
+        if name not in plugin_names:
+            raise unknown_entry(kind, name, [*records_by_name, *plugin_names])
 
 
 def plugins(kind: Kind) -> list[Plugin]:
-    """What other installed packages bring by the entry points ``ssig.methods``, ``ssig.metrics`` or ``ssig.models``.
+    """Entries of other installed packages: entry points ``ssig.methods``, ``ssig.metrics`` or ``ssig.models``.
 
-    Only the metadata of the packages is read. What cannot be read, or has a name that ssig has, is given with its
-    `Plugin.problem`.
+    Only the metadata of the packages is read. Entries that cannot be read, or that have the name of an entry of ssig,
+    are listed with their `Plugin.problem`.
 
     Args:
         kind: `METHOD`, `METRIC` or ``model``.
     """
-    own = records(kind) if kind in REGISTRIES else {}
+    ssig_names = records(kind) if kind in REGISTRIES else {}
     unreadable: list[tuple[metadata.Distribution, Exception]] = []
-    brought = [
+    entries = [
         Plugin(source.name, source.distribution, source.version) for source in sources.plugins(kind, unreadable)
     ]
     for package, error in unreadable:
         if f"ssig.{kind}s" in _metadata_text(package):
             path = str(getattr(package, "_path", "a package"))
-            brought.append(Plugin("", path, "", f"unreadable metadata ({error})"))
+            entries.append(Plugin("", path, "", f"unreadable metadata ({error})"))
     return [
-        replace(plugin, problem=f"ssig has a {kind} of this name") if plugin.name in own else plugin
-        for plugin in sorted(brought, key=lambda plugin: (plugin.name, plugin.package))
+        replace(plugin, problem=f"ssig has a {kind} of this name") if plugin.name in ssig_names else plugin
+        for plugin in sorted(entries, key=lambda plugin: (plugin.name, plugin.package))
     ]
 
 
@@ -109,7 +109,7 @@ def _metadata_text(package: metadata.Distribution) -> str:
 
 
 def method_record(spec: MethodSpec) -> dict[str, Any]:
-    """What the catalogue holds of a method; costs are those of the default options."""
+    """The catalogue's record of a method; costs are those of the default options."""
     options = spec.parse({})
     return {
         "name": spec.name,
@@ -124,7 +124,7 @@ def method_record(spec: MethodSpec) -> dict[str, Any]:
 
 
 def metric_record(spec: MetricSpec) -> dict[str, Any]:
-    """What the catalogue holds of a metric; costs are those of the default options."""
+    """The catalogue's record of a metric; costs are those of the default options."""
     options = spec.parse({})
     return {
         "name": spec.name,
@@ -149,26 +149,26 @@ def _common(spec: MethodSpec | MetricSpec) -> dict[str, Any]:
 
 
 def imported(kind: Kind, name: str) -> dict[str, Any]:
-    """The record of an entry that is no part of ssig, which is imported for it: a plug-in, or ``./FILE.py:NAME``.
+    """Imports an entry from outside ssig, and returns its record: a plug-in, or ``./FILE.py:NAME``.
 
     Raises:
-        UsageError: there is none of this name, or it cannot be imported.
+        UsageError: there is no such entry, or it cannot be imported.
     """
-    brought = {plugin.name: plugin for plugin in plugins(kind)}
+    plugins_by_name = {plugin.name: plugin for plugin in plugins(kind)}
     try:
         return method_record(METHODS.find(name)) if kind == METHOD else metric_record(METRICS.find(name))
-    except UsageError:  # says already whose it is and what is wrong
+    except UsageError:  # already names the package and the problem
         raise
-    except Exception as error:  # code of others may raise anything
-        if name not in brought:
+    except Exception as error:  # foreign code may raise anything
+        if name not in plugins_by_name:
             raise
-        plugin = brought[name]
-        whose = f"{plugin.package} {plugin.version}, which brings it, cannot be used: {told(error)}"
-        raise UsageError(kind, name, f"a {kind} that can be imported; {whose}") from error
+        plugin = plugins_by_name[name]
+        problem = f"importing it from {plugin.package} {plugin.version} failed: {one_line(error)}"
+        raise UsageError(kind, name, f"a {kind} that can be imported; {problem}") from error
 
 
 def current() -> dict[str, list[Record]]:
-    """The catalogue as the registries are now; imports every method and metric."""
+    """The catalogue from the registries; imports every method and metric."""
     return {
         "methods": [method_record(spec) for spec in METHODS],
         "metrics": [metric_record(spec) for spec in METRICS],

@@ -27,14 +27,14 @@ Entry = TypeVar("Entry", bound=Named)
 
 
 class Registry(Generic[Entry]):
-    """Entries by name: ssig's own, in order of registration, and those that were adopted from a source.
+    """Entries by name: ssig's own, in order of registration, and entries adopted from a source.
 
-    Only ssig's own are listed. A second entry of one name is refused. Of all methods, `find` alone opens files.
+    Listings contain only ssig's own. A second entry of one name is refused. Only `find` opens files.
 
     Args:
-        kind: what the entries are: ``method`` or ``metric``.
-        home: the package whose import registers ssig's own entries; it is imported when one is first asked for.
-        adapter: the module whose `adapted(object, name, shown)` makes an entry from what a source holds.
+        kind: ``method`` or ``metric``.
+        home: the package whose import registers ssig's own entries; it is imported at the first access.
+        adapter: the module whose `adapted(object, name, shown)` makes an entry from a source's object.
     """
 
     def __init__(self, kind: Kind, home: str, adapter: str) -> None:
@@ -56,7 +56,7 @@ class Registry(Generic[Entry]):
         """ssig's own entry of a name, an adopted one, or that of an installed package, which is imported now.
 
         Raises:
-            UsageError: there is none, or the package's cannot be imported.
+            UsageError: there is no such entry, or it cannot be imported.
         """
         if name in self._entries:
             return self._registered[name]
@@ -72,7 +72,7 @@ class Registry(Generic[Entry]):
         return name in self._registered or name in self._adopted
 
     def __contains__(self, name: object) -> bool:
-        """Whether the name is ssig's own or adopted; installed packages are not looked through."""
+        """Whether an entry of that name is ssig's own or adopted; installed packages are not searched."""
         return name in self._entries or name in self._adopted
 
     def __iter__(self) -> Iterator[Entry]:
@@ -85,73 +85,75 @@ class Registry(Generic[Entry]):
         """The entry that a user names: ``NAME``, or ``FILE.py:NAME``, whose file is read and run now.
 
         Raises:
-            UsageError: there is none, or its code cannot be run.
+            UsageError: there is no such entry, or its code fails.
         """
         file = FileSource.named(self._kind, text)
         if file is not None:
             return self.adopt(file)
-        if isinstance(self.source(text), FileSource):  # of an earlier job, and not what this name means
+        if isinstance(self.source(text), FileSource):  # from a file of an earlier job, not meant by this name
             del self._adopted[text]
         if ":" in text:
             raise UsageError(self._kind, text, f"NAME, or ./FILE.py:NAME for a {self._kind} in a file")
         return self[text]
 
-    def given(self, entry: object) -> Entry:
-        """The entry of what a caller gives: a name as in `find`, an entry, or a plain function.
+    def entry_of(self, entry: object) -> Entry:
+        """The entry for an argument: a name as in `find`, an entry, or a plain function.
 
         Raises:
-            UsageError: there is none of that name, or the function is none.
+            UsageError: there is no entry of that name, or the function has another signature.
         """
         if isinstance(entry, str):
             return self.find(entry)
         return self._adapt(entry, "", getattr(entry, "__name__", type(entry).__name__))
 
     def adopt(self, source: Source) -> Entry:
-        """Loads an entry from a source and keeps it under the source's name, in place of an earlier one.
+        """Loads an entry from a source and stores it under the source's name, replacing an earlier one.
 
         Raises:
-            UsageError: ssig has an entry of that name, the code cannot be run, or it is no entry.
+            UsageError: ssig has an entry of that name, the code fails, or its object is no entry.
         """
         if source.name in self._entries:
-            allowed = f"another name: ssig has a {self._kind} {source.name!r} of its own"
+            allowed = f"another name: ssig already has a {self._kind} {source.name!r}"
             raise UsageError(self._kind, source.shown, allowed)
-        known = self._adopted.get(source.name)
-        if known is not None and known[0] == source:
-            return known[1]
+        earlier = self._adopted.get(source.name)
+        if earlier is not None and earlier[0] == source:
+            return earlier[1]
         entry = self._adapt(source.load(), source.name, source.shown)
         self._adopted[source.name] = source, entry
         return entry
 
     def source(self, name: str) -> Source | None:
-        """Where an adopted entry came from; None for ssig's own."""
+        """The source of an adopted entry; None for ssig's own."""
         return self._adopted[name][0] if name in self._adopted else None
 
     def sources(self) -> tuple[Source, ...]:
-        """Where all adopted entries came from."""
+        """The sources of all adopted entries."""
         return tuple(source for source, _ in self._adopted.values())
 
     def agrees(self, name: str, origin: Mapping[str, str] | None) -> bool:
-        """Whether the entry of a name comes from a recorded origin (None: ssig's own); imports nothing of others."""
+        """Whether the entry of a name comes from a recorded origin (None: ssig's own); imports no plug-in."""
         if origin is None:
             return name in self._entries
-        known = self.source(name) or plugin(self._kind, name)
-        return known is not None and known.origin == origin
+        source = self.source(name) or plugin(self._kind, name)
+        return source is not None and source.origin == origin
 
-    def _adapt(self, found: object, name: str, shown: str) -> Entry:
-        entry: Entry = import_module(self._adapter).adapted(found, name, shown)
+    def _adapt(self, source_object: object, name: str, shown: str) -> Entry:
+        entry: Entry = import_module(self._adapter).adapted(source_object, name, shown)
         return entry
 
 
 def with_preset(
-    options: type[Any], presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], where: str
+    options: type[Any], presets: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any], where: str
 ) -> Any:
-    """Options from `given`, on top of the preset that ``preset`` names in it."""
-    return build(options, preset_values(presets, given, where), where=where)
+    """Options from `arguments`, which override the preset that its key ``preset`` names."""
+    return build(options, preset_values(presets, arguments, where), where=where)
 
 
-def preset_values(presets: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values that are given, on top of those of the preset that ``preset`` names among them."""
-    values = dict(given)
+def preset_values(
+    presets: Mapping[str, Mapping[str, Any]], arguments: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """The values in `arguments`, which override those of the preset that its key ``preset`` names."""
+    values = dict(arguments)
     preset = values.pop("preset", None)
     if preset is None:
         return values
@@ -173,13 +175,13 @@ class MethodSpec:
         evaluations: gradient evaluations per image under given options.
         complete: whether the attributions sum to `f(x) - f(x')` in the limit, under the default options.
         baseline: whether the attributions depend on the baseline under given options.
-        path: names the points that it evaluates under given options: methods of equal names evaluate the same ones;
-            None for points of its own.
-        references: how many images of the data set it wants to compare with under given options; 0 for none.
+        path: options -> name of the points that it evaluates: methods with equal names evaluate the same points; None
+            if it shares none.
+        references: options -> number of images of the data set that it compares with; 0 for none.
         presets: named settings of a reference.
-        network: whether it wants the plain network itself (`Group.network`), beside or in place of requests.
-        counted: whether its gradient evaluations are known only when it has run; `evaluations` then gives 0.
-        control: whether it is no explanation but a floor for the others, such as random numbers.
+        network: whether it needs the plain network (`Group.network`), beside or instead of requests.
+        counted: whether its gradient evaluations are known only after a run; `evaluations` then returns 0.
+        control: whether it explains nothing and only gives a lower bound for others, such as random numbers.
         revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
 
@@ -199,12 +201,12 @@ class MethodSpec:
     control: bool = False
     revision: int = 0
 
-    def parse(self, given: Mapping[str, Any]) -> Any:
+    def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
-        return with_preset(self.options, self.presets, given, f"methods.{self.name}")
+        return with_preset(self.options, self.presets, arguments, f"methods.{self.name}")
 
 
-# What metrics judge, in the order of reports.
+# Families of metrics, in the order of reports.
 FAMILIES = ("faithfulness", "information", "localization", "complexity", "robustness", "randomisation", "certainty")
 
 
@@ -219,21 +221,21 @@ class MetricSpec:
         columns: scalar column -> better direction, ``higher``, ``lower`` or ``none``; the first is the headline.
         curves: names of the curve columns, each ending in ``_curve``.
         definition, range, reference: one line each.
-        forwards: forward evaluations per image and map under given options, beyond the one on the image itself.
-        explanations: how often it explains an image again under given options, at the method's whole cost.
-        needs: of ``map``, ``model``, ``mask``, ``method`` and ``samples``: what must be at hand.
+        forwards: options -> forward evaluations per image and map, without the one on the image itself.
+        explanations: options -> number of further explanations per image, each at the method's full cost.
+        needs: required inputs, of ``map``, ``model``, ``mask``, ``method`` and ``samples``.
         presets: named settings of a reference.
-        family: what it judges, one of `FAMILIES`; reports show a table for each.
-        vectors: names of further list columns, one fixed length each, which are stored and not drawn.
+        family: one of `FAMILIES`; reports show a table for each.
+        vectors: names of further list columns, each of a fixed length, which are stored but not drawn.
         dataset_columns: number of the whole data set -> better direction.
         dataset: `(columns, options) -> numbers`, all `dataset_columns` from the stored columns of one model and
-            method: scalars (N,), curves and vectors (N, n), of the images that have each of them; n = 0 where no
-            image of the method has the list, and NaN for a number that is made from it.
-        resampled: `(columns, counts, options) -> numbers`, (R,) each: what `dataset` gives of the images with image i
-            taken counts[r, i] times, counts (R, N); None where each image must be there once, or it takes too long.
-        shares: the columns that are 0 or 1 for each image, so that their mean is a share of the images.
+            method: scalars (N,), curves and vectors (N, n), of the images that have a value. If no image has a list,
+            its n is 0, and numbers computed from it are NaN.
+        resampled: `(columns, counts, options) -> numbers`, (R,) each: the result of `dataset` if image i is counted
+            counts[r, i] times, counts (R, N); None if images cannot be counted repeatedly, or if it takes too long.
+        shares: columns that are 0 or 1 for each image, so that their mean is a share of the images.
         incomparable: column -> why methods cannot be ranked by it, although it has a better direction.
-        descriptions: column, curve, vector or number of the data set -> one line, where `definition` does not say it.
+        descriptions: column, curve, vector or number of the data set -> one line, if `definition` is not enough.
         revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
 
@@ -259,20 +261,20 @@ class MetricSpec:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     revision: int = 0
 
-    def parse(self, given: Mapping[str, Any]) -> Any:
+    def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
-        return with_preset(self.options, self.presets, given, f"metrics.{self.name}")
+        return with_preset(self.options, self.presets, arguments, f"metrics.{self.name}")
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """Names of all that is stored or made of it: columns, curves, vectors and numbers of the data set."""
+        """Names of all results: columns, curves, vectors and numbers of the data set."""
         return (*self.columns, *self.curves, *self.vectors, *self.dataset_columns)
 
     def description(self, name: str) -> str:
-        """One line on any of `stored`.
+        """One line about one of `stored`.
 
         Raises:
-            KeyError: nothing of that name is known.
+            KeyError: there is no description of that name.
         """
         if name in self.descriptions:
             return self.descriptions[name]

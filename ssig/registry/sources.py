@@ -1,10 +1,10 @@
-"""Where methods, metrics and networks come from that are not ssig's own: a file, or an installed package.
+"""Sources of methods, metrics and networks from outside ssig: a file, or an installed package.
 
-    ./mine.py:my_method    a file, which travels as bytes to every process that needs it
+    ./mine.py:my_method    a file, whose bytes are sent to every process that needs it
     my-method              an entry point of a distribution: groups `ssig.methods`, `ssig.metrics`, `ssig.models`
 
-A source says what is recorded of it (its origin): the file's SHA-256, or the distribution's version. Two processes
-that load a source of one origin run the same code, or a `UsageError` says so before any work.
+A source has an origin, which is recorded: the file's SHA-256, or the distribution's version. Two processes that load a
+source of one origin run the same code; otherwise a `UsageError` is raised before any work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from ssig.errors import UsageError, told
+from ssig.errors import UsageError, one_line
 
 Kind = Literal["method", "metric", "model"]
 FILE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
@@ -35,10 +35,10 @@ class FileSource:
     """A name in a Python file.
 
     Attributes:
-        kind: what the name is.
-        path: of the file, as the user or the job gave it.
+        kind: method, metric or model.
+        path: of the file, as given by the user or the job.
         name: of the function, the spec or the network's callable in it.
-        content: the file's bytes; they alone are run, wherever the source is loaded.
+        content: the file's bytes, which are run in every process; the file is not read again.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class FileSource:
 
     @classmethod
     def named(cls, kind: Kind, text: str) -> FileSource | None:
-        """The source that ``FILE.py:NAME`` names, read now; None for text of another form.
+        """The source named by ``FILE.py:NAME``, read now; None for text of another form.
 
         Raises:
             UsageError: the file cannot be read.
@@ -73,19 +73,21 @@ class FileSource:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What is recorded of it and is part of fingerprints. The folder is not: a file may move."""
+        """The recorded origin, a part of fingerprints. It lacks the folder, because a file may move."""
         return {"file": Path(self.path).name, "object": self.name, "sha256": self.hash}
 
     def load(self) -> Any:
-        """What the name stands for; the file runs once in each process.
+        """The object of that name; the file runs once in each process.
 
         Raises:
             UsageError: the file fails to run, or defines no such name.
         """
         module = _module(self)
         if not hasattr(module, self.name):
-            own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-            raise UsageError(self.kind, self.shown, own or f"a name that {self.path} defines; it defines none")
+            defined = [
+                name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+            ]
+            raise UsageError(self.kind, self.shown, defined or f"a name that {self.path} defines; it defines none")
         return getattr(module, self.name)
 
 
@@ -94,9 +96,9 @@ class PluginSource:
     """An entry point of an installed distribution.
 
     Attributes:
-        kind: what it is.
+        kind: method, metric or model.
         name: of the entry point.
-        distribution, version: who provides it.
+        distribution, version: of the installed package.
         value: the entry point's ``module:object``.
     """
 
@@ -112,26 +114,26 @@ class PluginSource:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What is recorded of it and is part of fingerprints."""
+        """The recorded origin, a part of fingerprints."""
         return {"distribution": self.distribution, "version": self.version, "object": self.value}
 
     def load(self) -> Any:
-        """What the entry point stands for, imported now.
+        """The object of the entry point, imported now.
 
         Raises:
-            UsageError: this process finds another version or none, or the import fails.
+            UsageError: this process has another version or none, or the import fails.
         """
-        who = f"{self.distribution} {self.version}"
-        here = plugin(self.kind, self.name)
-        if here != self:
-            found = "no such plug-in" if here is None else f"{here.distribution} {here.version}"
-            allowed = f"{who} on every machine; {socket.gethostname()} has {found}: install the same version there"
+        package = f"{self.distribution} {self.version}"
+        installed = plugin(self.kind, self.name)
+        if installed != self:
+            other = "no such plug-in" if installed is None else f"{installed.distribution} {installed.version}"
+            allowed = f"{package} on every machine; {socket.gethostname()} has {other}: install the same version there"
             raise UsageError(self.kind, self.name, allowed)
         point = importlib.metadata.EntryPoint(self.name, self.value, group_of(self.kind))
         try:
             return point.load()
         except Exception as error:  # a module may raise anything
-            allowed = f"a {self.kind} that can be imported; {who}, which brings it, cannot be used: {told(error)}"
+            allowed = f"a {self.kind} that can be imported; importing it from {package} failed: {one_line(error)}"
             raise UsageError(self.kind, self.name, allowed) from error
 
 
@@ -139,54 +141,54 @@ Source = FileSource | PluginSource
 
 
 def group_of(kind: Kind) -> str:
-    """The group of entry points that a kind has."""
+    """The group of entry points for a kind."""
     return f"ssig.{kind}s"
 
 
 def plugins(
     kind: Kind, unreadable: list[tuple[importlib.metadata.Distribution, Exception]] | None = None
 ) -> list[PluginSource]:
-    """What installed distributions provide, from their metadata alone; nothing is imported.
+    """The plug-ins of installed distributions, from their metadata; nothing is imported.
 
     Args:
-        kind: what they provide.
-        unreadable: is given each distribution whose metadata cannot be read, with the reason.
+        kind: method, metric or model.
+        unreadable: distributions with unreadable metadata are appended, with the error.
     """
-    found: list[PluginSource] = []
-    seen: set[str] = set()
+    entries: list[PluginSource] = []
+    names: set[str] = set()
     for package in importlib.metadata.distributions():
         try:
             name, version = package.metadata["Name"], package.version
-            # Of two installed versions, the first on the path is the one that is imported.
-            points = () if name.lower() in seen else package.entry_points.select(group=group_of(kind))
-            seen.add(name.lower())
-            found += [PluginSource(kind, point.name, name, version, point.value) for point in points]
-        except Exception as error:  # metadata is written by others, and may be anything
+            # If two versions are installed, Python imports the first on the path.
+            points = () if name.lower() in names else package.entry_points.select(group=group_of(kind))
+            names.add(name.lower())
+            entries += [PluginSource(kind, point.name, name, version, point.value) for point in points]
+        except Exception as error:  # foreign metadata may be invalid in any way
             if unreadable is not None:
                 unreadable.append((package, error))
-    return found
+    return entries
 
 
 def plugin(kind: Kind, name: str) -> PluginSource | None:
-    """The plug-in of a name; None if no installed distribution has one.
+    """The plug-in of a name; None if no installed distribution has it.
 
     Raises:
-        UsageError: several distributions have one.
+        UsageError: several distributions have it.
     """
-    found = [source for source in plugins(kind) if source.name == name]
-    if len(found) > 1:
-        owners = " and ".join(f"{source.distribution} {source.version}" for source in found)
+    matches = [source for source in plugins(kind) if source.name == name]
+    if len(matches) > 1:
+        owners = " and ".join(f"{source.distribution} {source.version}" for source in matches)
         raise UsageError(kind, name, f"a name of one installed package; {owners} both have it: uninstall one")
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def activate(sources: Iterable[Source]) -> None:
-    """Loads sources in this process, as they were loaded in the one that they come from.
+    """Loads sources from another process in this one.
 
     Raises:
-        UsageError: this process has another version, or the code does not run here.
+        UsageError: this process has another version, or the code fails.
     """
-    from ssig.registry.entries import METHODS, METRICS  # which need this module
+    from ssig.registry.entries import METHODS, METRICS  # imported late, because entries imports this module
 
     for source in sources:
         if source.kind == "model":
@@ -211,7 +213,7 @@ class _Content(importlib.abc.SourceLoader):
 def _module(source: FileSource) -> ModuleType:
     """The module of a file's content, run once.
 
-    It is known by its hash, so that a class of it can be pickled to any process in which the source was loaded.
+    Its name contains the hash, so that its classes can be pickled to any process in which the source was loaded.
     """
     name = f"ssig_file_{source.hash[:16]}"
     with _LOCK:
@@ -226,9 +228,9 @@ def _module(source: FileSource) -> ModuleType:
             loader.exec_module(module)
         except Exception as error:  # a file may raise anything
             del sys.modules[name]
-            alone = "; it travels alone, so it may import installed packages only"
-            hint = alone if isinstance(error, ImportError) else ""
-            raise UsageError(source.kind, source.shown, f"a file that Python runs: {told(error)}{hint}") from error
+            advice = "; only this file is sent to workers, so it may import installed packages only"
+            hint = advice if isinstance(error, ImportError) else ""
+            raise UsageError(source.kind, source.shown, f"a file that Python runs: {one_line(error)}{hint}") from error
         except BaseException:
             del sys.modules[name]
             raise

@@ -1,4 +1,4 @@
-"""The contracts: of a method with the engine (`method`), and of a metric with what calls it (`metric`)."""
+"""The contracts of methods with the engine (`method`), and of metrics with their callers (`metric`)."""
 
 from ssig.types.memo import Memo
 from ssig.types.method import (

@@ -1,4 +1,4 @@
-"""Results that are made once and handed out again."""
+"""A cache of results."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class Memo:
     """Results by key, each made once for all threads.
 
     Args:
-        most: how many results are held; the one that was asked for longest ago goes first. None for all.
+        most: largest number of results; the least recently used is dropped first. None for no limit.
     """
 
     def __init__(self, most: int | None = None) -> None:
         self._most = most
-        # Reentrant, because making one result may ask for another.
+        # Reentrant, because making one result may need another.
         self._lock = threading.RLock()
         self._results: OrderedDict[Hashable, Any] = OrderedDict()
 
     def __call__(self, key: Hashable, make: Callable[[], Result]) -> Result:
-        """`make()`, unless the result of this key is still held. Other threads wait meanwhile."""
+        """The stored result of a key, or else `make()`. Other threads wait meanwhile."""
         with self._lock:
             if key not in self._results:
-                # Room is made before, so that never more than `most` are in memory.
+                # Dropped before `make`, so that at most `most` are in memory.
                 while self._most is not None and self._results and len(self._results) >= self._most:
                     self._results.popitem(last=False)
                 self._results[key] = make()

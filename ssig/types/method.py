@@ -1,8 +1,8 @@
 """The contract between a method and the engine.
 
-A method is a coroutine: it takes a `Group` of images, yields `Request`s and is sent back one `Response` each, in
-the order of the request's points, and finally returns an `Attribution`. The engine owns all else: targets,
-micro-batches, device, precision and memory.
+A method is a coroutine: it takes a `Group` of images, yields `Request`s, receives one `Response` for each, in the
+order of the request's points, and finally returns an `Attribution`. The engine does the rest: targets, micro-batches,
+device, precision and memory.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _TINY = torch.finfo(torch.float64).tiny
 
 @dataclass(frozen=True)
 class Request:
-    """Points at which a method wants its network evaluated.
+    """Points at which the engine evaluates the network for a method.
 
     Attributes:
         points: (n, C, H, W) in pixel space.
         owners: (n,) int64, index in the group of the image that each point belongs to.
-        targets: (n,) int64 class of each point's score, or None for the target of its owner; or (n, classes) weights,
-            and the score is the sum of the logits times these.
-        want: any of ``score``, ``gradient`` (of the score, by the points or the layer) and ``logits``.
+        targets: (n,) int64 class of each point's score, or None for the target of its owner; or (n, classes) weights:
+            then the score is the weighted sum of the logits.
+        want: any of ``score``, ``gradient`` (of the score, with respect to the points or the layer) and ``logits``.
         layer: name of a submodule, or one of the names of `ssig.engine.layers`; then ``gradient`` is taken at its
             output, which is returned as `activations`, with or without gradients.
-        key: names the points, where another method on the same group may ask for the same ones; None otherwise.
+        key: name of the points, if another method on the same group may request the same points; else None.
     """
 
     points: Tensor
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What the network gave at a request's points, in the same order; None for what was not wanted."""
+    """The network's outputs at a request's points, in the same order; None for outputs that were not requested."""
 
     scores: Tensor | None = None
     gradients: Tensor | None = None
@@ -75,7 +75,7 @@ class References:
         return int(self.images.shape[0])
 
     def shared(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
-        """`compute()`, once for all groups that ask with the same key."""
+        """`compute()`, once for all groups that use the same key."""
         return self._shared(key, compute)
 
 
@@ -84,17 +84,17 @@ class Group:
     """The images that one run of a method's coroutine attributes.
 
     Attributes:
-        images: (B, C, H, W), pixel space in [0, 1] unless the caller's network wants another.
+        images: (B, C, H, W), pixel space in [0, 1] unless the caller's network takes another range.
         baselines: (B, C, H, W), the reference `x'` of each image.
         streams: each image's own source of random numbers.
-        budget: how many points a request may hold for each image.
-        scores, baseline_scores: (B,) target scores of images and baselines where already known.
-        references: images of the data set, for the methods whose `MethodSpec.references` asks for them.
-        targets: (B,) int64 on the CPU, where a method must know the classes.
-        logits: (B, classes) of the images, where already known.
-        score: name of the score that is explained (`ssig.models.scores.SCORES`).
-        network: the plain network, points (n, C, H, W) in pixel space -> logits (n, classes), for the methods whose
-            `MethodSpec.network` asks for it; frozen, and on the images' device. Used by the method's own thread alone.
+        budget: largest number of points per image in a request.
+        scores, baseline_scores: (B,) target scores of images and baselines if already known.
+        references: images of the data set, for methods with `MethodSpec.references`.
+        targets: (B,) int64 on the CPU, if a method must know the classes.
+        logits: (B, classes) of the images, if already known.
+        score: name of the explained score (`ssig.models.scores.SCORES`).
+        network: the plain network, points (n, C, H, W) in pixel space -> logits (n, classes), for methods with
+            `MethodSpec.network`; frozen, and on the images' device. Only the method's thread may use it.
     """
 
     images: Tensor
@@ -119,7 +119,7 @@ class Group:
 
     @cached_property
     def moved(self) -> Tensor:
-        """(B,) bool on the images' device, whether the image differs from its baseline at all."""
+        """(B,) bool on the images' device, whether the image differs from its baseline."""
         return differs(self.images, self.baselines)
 
     def rows(self, index: Tensor) -> Group:
@@ -138,28 +138,28 @@ class Group:
 def differs(points: Tensor, others: Tensor) -> Tensor:
     """(B,) bool, whether two points (B, C, H, W) differ in any value.
 
-    Where they do not, a network may still give scores that differ in their last digits, as the points' places in a
-    batch do; what a method makes of such a difference is no attribution.
+    For equal points, a network may still return scores that differ in their last digits, because the points have
+    different positions in a batch. An attribution computed from such a difference has no meaning.
     """
     return (points != others).flatten(1).any(dim=1)
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a method says about each image of a batch.
+    """A method's result for each image of a batch.
 
     Attributes:
         values: (B, C, H, W), attribution of each pixel and channel; float32, float64 for a float64 network.
         map: (B, H, W), the readout of `values` over the channels.
         score: (B,), target score of the image.
         baseline_score: (B,), target score of the baseline.
-        completeness_residual: (B,), `sum(values) - (score - baseline_score)`, or None where it means nothing.
+        completeness_residual: (B,), `sum(values) - (score - baseline_score)`, or None if it has no meaning.
         standard_error: (B, H, W), Monte-Carlo standard error of `map`, or None for deterministic methods.
         gradient_evaluations: (B,) int64, gradients of the network spent on each image.
-        bias: (B, H, W), how much larger noise makes the map, where its readout takes magnitudes of noisy values; None
-            where it does not.
-        reliability: (B,) in [0, 1], the correlation over pixels to expect with a map of as many other samples
-            (Lord, Novick, 1968), or None for deterministic methods. It says nothing of `bias`, which both maps share.
+        bias: (B, H, W), by how much noise enlarges the map, if its readout takes magnitudes of noisy values; else
+            None.
+        reliability: (B,) in [0, 1], the expected correlation over pixels with a map from equally many other samples
+            (Lord, Novick, 1968), or None for deterministic methods. It does not include `bias`, which both maps share.
     """
 
     values: Tensor
@@ -192,7 +192,7 @@ class Attribution:
     def standard_error_mean(self) -> Tensor | None:
         """(B,), mean pixel standard error over mean |map|; None for deterministic methods, 0 for an all-zero map.
 
-        Noise makes |map| larger too, so that this cannot much exceed 1.25 however noisy the map is: see `reliability`.
+        Noise makes |map| larger too, so this hardly exceeds 1.25 even for a very noisy map: see `reliability`.
         """
         if self.standard_error is None:
             return None
@@ -202,8 +202,8 @@ class Attribution:
 
     @property
     def readout_bias(self) -> Tensor | None:
-        """(B,), mean of `bias` over mean |map|: by about which share noise makes the map too large, rather over- than
-        underestimated; None where it does not."""
+        """(B,), mean of `bias` over mean |map|: the share by which noise enlarges the map, rather over- than
+        underestimated; None without `bias`."""
         if self.bias is None:
             return None
         scale = self.map.abs().double().mean(dim=(-2, -1))

@@ -1,4 +1,4 @@
-"""What a metric sees of a batch, and what it gives back."""
+"""The inputs of a metric for a batch, and its results."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class Explainer(Protocol):
             images: (n, C, H, W) in pixel space.
             targets: (n,) int64.
             rows: (n,) int64; image i draws the random numbers of image ``rows[i]`` of the batch.
-            network: explained instead of the run's, such as a randomised one.
-            draw: 0 for the run's own random numbers; each other number for independent ones.
+            network: explained instead of the run's network, such as a randomised one.
+            draw: 0 for the run's random numbers; any other number for independent ones.
         """
 
     def fresh_network(self) -> nn.Module | None:
-        """A plain copy of the network, as it was loaded, which the caller may change; None where it is not at hand."""
+        """A plain copy of the network, as it was loaded, which the caller may change; None if it is not available."""
 
-    def kept(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
-        """`make()`, kept for other batches and methods of the same network while it is among the last asked for."""
+    def cache(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
+        """`make()`, cached for other batches and methods of the same network while it is among the last used."""
 
     def samples(self, row: int, count: int) -> Tensor | None:
         """(n, C, H, W), n at most `count`: points at which the method takes gradients for image `row`.
 
-        They are spread evenly over all of these, in order. None for a method that takes no gradients.
+        They are evenly spread over all such points, in order. None for a method that takes no gradients.
         """
 
 
@@ -59,17 +59,18 @@ class Evaluation:
         images: (B, C, H, W) in pixel space.
         maps: (B, H, W) float32, finite.
         targets: (B,) int64, the explained class.
-        forward: (n, C, H, W) pixel-space points -> (n, classes) float logits; micro-batched, without gradient.
+        forward: (n, C, H, W) pixel-space points -> (n, classes) float logits; in micro-batches, without gradient.
         mean, std: (C,) of the network's normalisation, for protocols that are defined in normalised space.
-        masks: for each image the (H, W) bool area of its object, or a string that says why there is none.
-        score, baseline_score, completeness_residual: (B,) of the method's `Attribution`; None where not at hand.
-        logits: (B, classes) of the images, where they are known; `image_logits` gives them in any case.
-        batch: points that `forward` takes at its best; metrics need not make more at a time.
-        boxes: for each image the boxes of its object, clipped to the input, or a string that says why there are none.
-        keys: for each image its shard's basename and its key; without them random numbers follow the pixels.
+        masks: for each image the (H, W) bool area of its object, or a string with the reason if it has none.
+        score, baseline_score, completeness_residual: (B,) of the method's `Attribution`; None if not available.
+        logits: (B, classes) of the images, if known; `image_logits` computes them if needed.
+        batch: number of points for which `forward` is the fastest; larger batches have no advantage.
+        boxes: for each image the boxes of its object, clipped to the input, or a string with the reason if it has
+            none.
+        keys: for each image its shard's basename and its key; without them, random numbers depend on the pixels.
         seed: of the run.
-        explainer: the method, where it is at hand.
-        activations: (n, C, H, W) points, layer (`ssig.engine.layers`) -> what it gives; None where not at hand.
+        explainer: the method, if available.
+        activations: (n, C, H, W) points, layer (`ssig.engine.layers`) -> its output; None if not available.
     """
 
     images: Tensor
@@ -97,10 +98,9 @@ class Evaluation:
 
     def image_logits(self) -> Tensor:
         """(B, classes), the network's logits of the images, on the CPU."""
-        known = self.logits
-        return (
-            known.cpu() if known is not None else self.of_images(("logits",), lambda: self.forward(self.images).cpu())
-        )
+        if self.logits is not None:
+            return self.logits.cpu()
+        return self.of_images(("logits",), lambda: self.forward(self.images).cpu())
 
     def streams(self, name: str) -> tuple[Stream, ...]:
         """Each image's random numbers for the metric `name`: the same in any batch, on any worker, for any map."""
@@ -108,11 +108,11 @@ class Evaluation:
         return tuple(stream(self.seed, shard, key, name) for shard, key in keys)
 
     def shared(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
-        """`compute()`, once for all metrics of this batch that ask with the same key."""
+        """`compute()`, once for all metrics of this batch that use the same key."""
         return self._shared(key, compute)
 
     def of_images(self, key: Hashable, compute: Callable[[], Shared]) -> Shared:
-        """The same for what does not depend on the maps: once for all methods that explain these images."""
+        """As `shared` for results that do not depend on the maps: once for all methods that explain these images."""
         return self._of_images(key, compute)
 
     def changed(self, **changes: Any) -> Evaluation:
@@ -131,7 +131,7 @@ class Normalised(Protocol):
 
 
 class Scored(Protocol):
-    """What of an `Attribution` metrics compare with, (B,) each; None where it is not at hand."""
+    """The numbers of an `Attribution` that metrics use, (B,) each; None if not available."""
 
     @property
     def score(self) -> Tensor | None: ...
@@ -152,7 +152,7 @@ class Scores:
     completeness_residual: Tensor | None = None
 
     def rows(self, span: slice) -> Scores:
-        """Those of some of the images."""
+        """The numbers of some of the images."""
         columns = (self.score, self.baseline_score, self.completeness_residual)
         return Scores(*(None if column is None else column[span] for column in columns))
 
@@ -164,7 +164,7 @@ def evaluation_of(
     forward: Callable[[Tensor], Tensor],
     model: Normalised | None = None,
     scored: Scored | None = None,
-    **known: Any,
+    **further: Any,
 ) -> Evaluation:
     """A batch of images with one method's maps.
 
@@ -175,7 +175,7 @@ def evaluation_of(
         forward: (n, C, H, W) pixel-space points -> (n, classes) logits.
         model: the network, for its normalisation; None for one that takes pixels as they are.
         scored: the method's `Attribution`, or its numbers.
-        **known: further attributes of `Evaluation`; without `masks` no image has an object.
+        **further: further attributes of `Evaluation`; without `masks` no image has an object.
     """
     channels = images.shape[1]
     return Evaluation(
@@ -185,11 +185,11 @@ def evaluation_of(
         forward=forward,
         mean=torch.zeros(channels) if model is None else model.mean.cpu(),
         std=torch.ones(channels) if model is None else model.std.cpu(),
-        masks=known.pop("masks", (NO_OBJECT,) * len(images)),
+        masks=further.pop("masks", (NO_OBJECT,) * len(images)),
         score=None if scored is None else scored.score,
         baseline_score=None if scored is None else scored.baseline_score,
         completeness_residual=None if scored is None else scored.completeness_residual,
-        **known,
+        **further,
     )
 
 
@@ -200,8 +200,8 @@ class MetricResult:
     Attributes:
         columns: column -> (B,) float; NaN exactly where `excluded` gives that column's reason.
         curves: curve column -> (B, n) float.
-        vectors: vector column -> (B, n) float: what a measure of the whole data set is made from.
-        excluded: for each image, column -> why there is no number.
+        vectors: vector column -> (B, n) float, input of a measure of the whole data set.
+        excluded: for each image, column -> why it has no number.
     """
 
     columns: Mapping[str, np.ndarray]

@@ -9,7 +9,7 @@ import pytest
 from pipeline.driver.actor import AttributionActor, reason_of, remote_class
 from pipeline.driver.pool import Pool
 from pipeline.unit.setup import WorkerSetup
-from ssig.errors import said, told
+from ssig.errors import message_line, one_line
 
 OF_RAY = """The actor died because of an error raised in its creation task, \x1b[36mray::Actor.__init__()\x1b[39m
   File "/somewhere/actor.py", line 84, in __init__
@@ -23,22 +23,22 @@ OF_TORCH = """Error(s) in loading state_dict for Tiny:
 \tMissing key(s) in state_dict: "body.0.weight"."""
 
 
-def test_of_a_traceback_the_error_it_ends_with_is_told() -> None:
-    assert said(OF_RAY) == "ModuleNotFoundError: No module named 'networks'"
-    assert told(RuntimeError(OF_RAY)) == "ModuleNotFoundError: No module named 'networks'"
+def test_of_a_traceback_only_the_last_error_is_shown() -> None:
+    assert message_line(OF_RAY) == "ModuleNotFoundError: No module named 'networks'"
+    assert one_line(RuntimeError(OF_RAY)) == "ModuleNotFoundError: No module named 'networks'"
     chained = f"{OF_RAY}\n\nThe above exception was the direct cause of:\n{OF_RAY.replace('networks', 'other')}"
-    assert said(chained) == "ModuleNotFoundError: No module named 'other'"
+    assert message_line(chained) == "ModuleNotFoundError: No module named 'other'"
     own = OF_RAY.replace("ModuleNotFoundError:", "ssig.errors.ModelError:")
-    assert said(own) == "ModelError: No module named 'networks'"
+    assert message_line(own) == "ModelError: No module named 'networks'"
 
 
 def test_of_several_lines_none_is_dropped() -> None:
-    reason = told(RuntimeError(OF_TORCH))
+    reason = one_line(RuntimeError(OF_TORCH))
     assert reason.startswith("RuntimeError: Error(s) in loading state_dict for Tiny: Missing key(s)")
     assert "body.0.weight" in reason
     assert "\n" not in reason
-    assert told(KeyError()) == "KeyError"
-    assert len(told(ValueError("x" * 10_000))) < 1000
+    assert one_line(KeyError()) == "KeyError"
+    assert len(one_line(ValueError("x" * 10_000))) < 1000
 
 
 @pytest.mark.ray

@@ -123,7 +123,7 @@ def test_what_is_spread_reaches_from_end_to_end(total: int, part: int) -> None:
         assert torch.equal(places, ideal.long())
     assert (places.diff() > 0).all()
     assert float((places - ideal).abs().max()) <= max(1, total / 6)
-    assert len(spread._kept) <= 12
+    assert len(spread._held) <= 12
 
 
 def test_of_nothing_nothing_is_spread() -> None:

@@ -73,7 +73,7 @@ def test_it_gives_what_the_coroutine_gives(cnn: nn.Module, images: Tensor) -> No
 
 
 def test_options_come_from_the_parameters() -> None:
-    spec = METHODS.given(documented)
+    spec = METHODS.entry_of(documented)
     own = {doc.name: doc for doc in describe(spec.options) if doc.name not in CommonOptions.__dataclass_fields__}
     assert list(own) == ["steps", "rule", "sizes", "layer", "loose"]
     assert (own["steps"].type, own["steps"].default, own["steps"].doc) == ("int", 8, "how many points")
@@ -144,7 +144,7 @@ def test_a_map_is_what_the_function_returns(cnn: nn.Module, images: Tensor) -> N
 def test_facts_are_declared(cnn: nn.Module, images: Tensor) -> None:
     declared = method(paper="P", equation="E", evaluations=1, complete=True, revision=2)(gradient_times_difference)
     try:
-        spec = METHODS.given(declared)
+        spec = METHODS.entry_of(declared)
         assert (spec.paper, spec.equation, spec.complete, spec.revision, spec.counted) == ("P", "E", True, 2, False)
         assert spec.evaluations(spec.parse({})) == 1
         assert ssig.attribute(cnn, images, range(5), declared).completeness_residual is not None
@@ -172,7 +172,7 @@ def test_a_function_that_fails_is_named_before_any_work(
 ) -> None:
     with pytest.raises(ModelError, match=rf"{function.__name__}.*{says}"):
         ssig.attribute(cnn, images, range(5), function)
-    spec = METHODS.given(function)
+    spec = METHODS.entry_of(function)
     with pytest.raises(UsageError, match=rf"{function.__name__}.*{says}"):
         try_method(spec, spec.parse({}), Replica(cnn.float()), (10, 12))
 
@@ -193,7 +193,7 @@ def test_a_spec_without_the_common_options_is_refused() -> None:
 
     spec = MethodSpec("mine", lambda group, options: iter(()), NoOptions, "", "", lambda options: 0, False)  # type: ignore[arg-type,return-value]
     with pytest.raises(UsageError, match="CommonOptions; these lack baseline"):
-        METHODS.given(spec)
+        METHODS.entry_of(spec)
 
 
 def test_a_property_that_does_not_hold_is_said(cnn: nn.Module) -> None:

@@ -44,22 +44,22 @@ def test_it_has_the_properties_of_every_metric(function: Any) -> None:
 
 
 def test_facts_come_from_the_function() -> None:
-    spec = METRICS.given(mean_magnitude)
+    spec = METRICS.entry_of(mean_magnitude)
     assert (spec.name, spec.definition, dict(spec.columns)) == (
         "mean_magnitude",
         "Mean of |map|",
         {"mean_magnitude": "none"},
     )
     assert spec.needs == {"map"}
-    assert METRICS.given(inside).needs == {"map", "mask"}
-    spec = METRICS.given(extremes)
+    assert METRICS.entry_of(inside).needs == {"map", "mask"}
+    spec = METRICS.entry_of(extremes)
     assert spec.needs == {"map", "model"}
     assert (spec.family, dict(spec.columns)) == ("complexity", {"low": "lower", "high": "higher"})
     assert spec.description("high") == "the highest"
 
 
 def test_images_without_an_object_or_a_number_have_a_reason() -> None:
-    spec = METRICS.given(inside)
+    spec = METRICS.entry_of(inside)
     result = spec.compute(testing.example_evaluation(), spec.parse({}))
     assert result.excluded[3]["inside"] == "no boxes"
     assert "no finite number" in result.excluded[1]["inside"]  # 0 / 0
@@ -78,13 +78,13 @@ def test_wrong_numbers_are_named(returned: Any, says: str) -> None:
     def wrong(maps: Tensor) -> Any:
         return returned(maps)
 
-    spec = METRICS.given(wrong)
+    spec = METRICS.entry_of(wrong)
     with pytest.raises(ValueError, match=says):
         spec.compute(testing.example_evaluation(), spec.parse({}))
 
 
 def test_what_cannot_be_stored_is_refused() -> None:
-    known = METRICS.given(mean_magnitude)
+    known = METRICS.entry_of(mean_magnitude)
     for changed, says in (
         ({"columns": {"insertion": "higher"}}, "one of ssig's metric 'insertion'"),
         ({"columns": {"a b": "higher"}}, "letters"),
@@ -94,9 +94,9 @@ def test_what_cannot_be_stored_is_refused() -> None:
         ({"columns": {"first": "none", "second": "none"}}, "description of its column 'second'"),
     ):
         with pytest.raises(UsageError, match=says):
-            METRICS.given(replace(known, **changed))  # type: ignore[arg-type]
+            METRICS.entry_of(replace(known, **changed))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="takes images"):
-        METRICS.given(lambda images: images)
+        METRICS.entry_of(lambda images: images)
 
 
 def test_a_property_that_does_not_hold_is_said() -> None:

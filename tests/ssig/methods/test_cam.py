@@ -253,7 +253,7 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("build", "layer", "message"),
     [
-        (Odd, "pair", "gives no tensor but tuple"),
+        (Odd, "pair", "returns tuple; expected a tensor"),
         (Odd, "unused", "does not use its layer 'unused'"),
         (Odd, "none", "no layer 'none'"),
         (Odd, "last-conv", "does not end in a convolutional feature map"),

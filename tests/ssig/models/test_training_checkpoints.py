@@ -84,10 +84,10 @@ def test_every_suffix_loads_and_is_known_everywhere(suffix: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "expected", "note"),
     [
-        ({"state_dict": STATE, "state_dict_ema": OTHER}, STATE, "state_dict is taken, and not state_dict_ema"),
-        ({"model_ema": OTHER, "model": STATE}, STATE, "model is taken, and not model_ema"),
-        ({"ema_state_dict": OTHER, "epoch": 3}, OTHER, "ema_state_dict is taken, averaged weights"),
-        ({"model_ema": {"state_dict": under("module.", OTHER)}}, OTHER, "model_ema is taken, averaged weights"),
+        ({"state_dict": STATE, "state_dict_ema": OTHER}, STATE, "state_dict is used, and not state_dict_ema"),
+        ({"model_ema": OTHER, "model": STATE}, STATE, "model is used, and not model_ema"),
+        ({"ema_state_dict": OTHER, "epoch": 3}, OTHER, "ema_state_dict is used, averaged weights"),
+        ({"model_ema": {"state_dict": under("module.", OTHER)}}, OTHER, "model_ema is used, averaged weights"),
     ],
 )
 def test_of_averages_and_weights_the_weights_are_taken_and_it_is_said(

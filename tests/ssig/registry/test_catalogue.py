@@ -81,7 +81,7 @@ def test_a_name_that_a_package_brings_is_known_and_suggested() -> None:
     check(METHOD, "broken", {"any": "option"})
     with pytest.raises(UsageError, match=r"did you mean broken\?"):
         check(METHOD, "brokn", {})
-    with pytest.raises(UsageError, match=r"my-methods 1\.2, which brings it, cannot be used"):
+    with pytest.raises(UsageError, match=r"importing it from my-methods 1\.2 failed"):
         imported(METHOD, "broken")
 
 

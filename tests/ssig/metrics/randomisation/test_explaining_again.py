@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ssig import attribute
 from ssig.engine.device import Device
-from ssig.engine.explainer import MOST_KEPT, MethodExplainer
+from ssig.engine.explainer import CACHE_SIZE, MethodExplainer
 from ssig.engine.replica import Replica
 from ssig.metrics.randomisation.mprt import MprtOptions, stages
 from ssig.metrics.randomisation.random_logit import other_classes
@@ -69,7 +69,7 @@ def explained(cnn: nn.Module, large: Tensor) -> Iterator[Explained]:
                     keys,
                     mean,
                     fresh=lambda: copy.deepcopy(network),
-                    kept=Memo(MOST_KEPT),
+                    cache=Memo(CACHE_SIZE),
                 ),
             ),
             **changes,
@@ -319,7 +319,7 @@ def test_what_cannot_be_compared_is_excluded(explained: Explained, cnn: nn.Modul
     result = compute("mprt", explained("gradient", {}, Bare().eval()))
     assert result.excluded[0]["mprt"] == "the network has no layer that can initialise itself"
     nowhere = explained("ssig", SSIG)
-    without = dataclasses.replace(nowhere.explainer, fresh=None, kept=Memo(MOST_KEPT))  # type: ignore[type-var]
+    without = dataclasses.replace(nowhere.explainer, fresh=None, cache=Memo(CACHE_SIZE))  # type: ignore[type-var]
     result = compute("emprt", dataclasses.replace(nowhere, explainer=without))
     assert result.excluded[0]["emprt"] == "the network as it was loaded is not at hand"
 

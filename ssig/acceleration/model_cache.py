@@ -1,8 +1,8 @@
-"""Networks of `load_model` made ready at their first call, and kept for as long as they are what they were.
+"""A cache of ready replicas: a network of `load_model` is made ready at its first call, and again after a change.
 
-A network is made ready without tuning, which takes seconds: it is tuned once the work that it has done and the work
-at hand would take longer than that. It is made ready anew if anything has changed that can be seen: a tensor or its
-values, a module or a plain attribute of one, hooks, mode, device, precision, or the number of threads.
+Tuning takes seconds, so a network is tuned only when its past and present work would take longer than that. These
+changes are detected: a tensor or its values, a module or a plain attribute of one, hooks, mode, device, precision,
+and the number of threads.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from ssig.engine.replica import Replica
 from ssig.models.model import Model
 from ssig.types import SCORE_AND_GRADIENT
 
-# So few micro-batches are done before anything could be timed.
+# Up to so many micro-batches, tuning is not considered.
 FEW = 4
-# The kinds of a module's own attributes whose values can be compared.
+# The types of module attributes whose values can be compared.
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 Timer = Callable[[], float]
 
 
 class _Ready:
-    """A network made ready, for one caller at a time, who holds `lock`."""
+    """A network made ready, for one caller at a time; the caller holds `lock`."""
 
     def __init__(self, model: Model, layer: str | None) -> None:
         self.lock = threading.Lock()
@@ -45,7 +45,7 @@ class _Ready:
 
     @contextmanager
     def replica(self, points: int, micro_batch: int | None, timer: Timer) -> Iterator[Replica]:
-        """The replica, tuned first where that is worth it, for so many gradients."""
+        """The replica for so many gradients, tuned first if that saves time."""
         replica = self._replica
         if replica.takes_batches is False:
             micro_batch = 1
@@ -66,16 +66,16 @@ class _Ready:
         self._replica.lanes = self._lanes if setting.lanes > 1 else None
 
     def _worth_tuning(self, points: int, timer: Timer) -> bool:
-        """Whether all work so far and so many gradients take longer than tuning does."""
+        """Whether all work so far and so many gradients take longer than tuning."""
         count = self._setting.micro_batch
         if self._spent <= TUNING_SECONDS and points <= FEW * count:
             return False
         self._use(self._setting)
-        given = self._noise.expand(count, -1, -1, -1), torch.zeros(count, dtype=torch.int64)
+        inputs = self._noise.expand(count, -1, -1, -1), torch.zeros(count, dtype=torch.int64)
         seconds = float("inf")
-        for _ in range(2):  # the first also pays for what is done once
+        for _ in range(2):  # the first call includes one-time work
             started = timer()
-            self._replica.evaluate(*given, "logit", SCORE_AND_GRADIENT)
+            self._replica.evaluate(*inputs, "logit", SCORE_AND_GRADIENT)
             if self._replica.device.type == "cuda":
                 torch.cuda.synchronize(self._replica.device)
             seconds = min(seconds, timer() - started)
@@ -83,11 +83,11 @@ class _Ready:
 
 
 _lock = threading.Lock()
-_known: WeakKeyDictionary[Model, tuple[Hashable, _Ready]] = WeakKeyDictionary()
+_cache: WeakKeyDictionary[Model, tuple[Hashable, _Ready]] = WeakKeyDictionary()
 
 
 @contextmanager
-def kept_ready(
+def cached_replica(
     model: Model,
     points: int,
     *,
@@ -95,22 +95,22 @@ def kept_ready(
     layer: str | None = None,
     timer: Timer = time.perf_counter,
 ) -> Iterator[Replica]:
-    """A ready replica of `model`, for the body alone; another thread that wants it waits.
+    """A ready replica of `model` for the body; other threads that need it wait.
 
     Args:
-        model: the network; it is left as it is.
-        points: how many gradients the body takes.
-        micro_batch: points evaluated at once; by default a usual number, or the fastest where tuning is worth it.
-        layer: a submodule whose output is wanted as it is, not with a batch norm folded into it.
+        model: the network; it is not changed.
+        points: number of gradients that the body takes.
+        micro_batch: points evaluated at once; by default a usual number, or the fastest after tuning.
+        layer: a submodule whose output must not change: no batch norm is folded into it.
         timer: a clock, in seconds.
     """
     state = layer, *_state(model)
     with _lock:
-        entry = _known.get(model)
+        entry = _cache.get(model)
         ready = entry[1] if entry is not None and entry[0] == state else None
         if ready is None:
             ready = _Ready(model, layer)
-            _known[model] = state, ready
+            _cache[model] = state, ready
     on_cpu = model.device.type == "cpu"
     with ready.lock:
         if on_cpu:
@@ -124,7 +124,7 @@ def kept_ready(
 
 
 def _state(model: Model) -> tuple[Hashable, ...]:
-    """What a network made ready depends on. Values are hashed, since not every change raises a version."""
+    """The state that a ready network depends on. Values are hashed, since not every change raises a version."""
     tensors = list(chain(model.parameters(), model.buffers()))
     return (
         torch.get_num_threads(),

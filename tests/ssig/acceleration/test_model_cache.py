@@ -1,4 +1,4 @@
-"""A network of `load_model` is made ready once, kept while it is what it was, tuned where that pays, and given up."""
+"""A network of `load_model` is made ready once, cached until it changes, and tuned if that saves time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ssig.acceleration.kept as kept
+import ssig.acceleration.model_cache as model_cache
 from ssig import IntegratedGradients, attribute
-from ssig.acceleration.kept import kept_ready
+from ssig.acceleration.model_cache import cached_replica
 from ssig.acceleration.tuning import Setting
 from ssig.engine.replica import Replica
 from ssig.models.geometry import Geometry
@@ -55,7 +55,7 @@ def pictures() -> Tensor:
 
 
 def network_of(model: Model, layer: str | None = None) -> object:
-    with kept_ready(model, 1, layer=layer) as replica:
+    with cached_replica(model, 1, layer=layer) as replica:
         return replica.model
 
 
@@ -155,7 +155,7 @@ def test_plain_callables_and_plain_networks_stay_plain(
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("made ready")
 
-    monkeypatch.setattr("ssig.api.kept_ready", refuse)
+    monkeypatch.setattr("ssig.api.cached_replica", refuse)
     gradients(model.network, pictures)
     gradients(lambda points: model(points), pictures)
     gradients(model, pictures, ready=False)
@@ -188,20 +188,20 @@ def test_it_is_tuned_where_the_work_is_longer_than_tuning(
         calls.append(Setting(7))
         return calls[-1]
 
-    monkeypatch.setattr(kept, "fastest", fastest)
+    monkeypatch.setattr(model_cache, "fastest", fastest)
     for _ in range(2):
-        with kept_ready(model, points, timer=Clock(step)) as replica:
+        with cached_replica(model, points, timer=Clock(step)) as replica:
             assert (replica.micro_batch == 7) == tuned
     assert len(calls) == tuned
-    with kept_ready(model, points, micro_batch=3) as replica:
+    with cached_replica(model, points, micro_batch=3) as replica:
         assert replica.micro_batch == 3
 
 
 def test_small_jobs_add_up(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "fastest", lambda *arguments: Setting(7))
+    monkeypatch.setattr(model_cache, "fastest", lambda *arguments: Setting(7))
     sizes = []
     for _ in range(8):
-        with kept_ready(model, 1, timer=Clock(2.0)) as replica:
+        with cached_replica(model, 1, timer=Clock(2.0)) as replica:
             sizes.append(replica.micro_batch)
     assert sizes[0] != 7
     assert sizes[-1] == 7
