@@ -55,8 +55,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_command_of_the_page_runs(cli: Cli, folder: Path) -> None:
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9
     for number, line in enumerate(COMMANDS):
         words = shlex.split(line.replace("s3://", "memory://").replace("--out shards", f"--out shards{number}"))
         if words[0] == "attribute":
