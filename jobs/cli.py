@@ -22,6 +22,7 @@ from jobs.bench.app import app as bench
 from jobs.commands import completion
 from jobs.commands.attribute import Run, attribute, demo, evaluate
 from jobs.commands.init import init
+from jobs.commands.pack import pack
 from jobs.commands.paper import paper
 from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, refused
@@ -207,28 +208,7 @@ def metrics(name: Metric = None, as_json: AsJson = False, markdown: AsMarkdown =
     return show(METRICS, name, as_json, markdown)
 
 
-@app.command(rich_help_panel=MORE)
-def pack(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SRC", help="Folder with one folder of images per class, or with the ILSVRC validation images."
-        ),
-    ],
-    out: Annotated[str, typer.Option(metavar="FOLDER", help="Folder to write the shards to.")],
-    shard_size: Annotated[int, typer.Option(metavar="N", help="Images per shard.")] = 1000,
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="LOC_val_solution.csv: classes and boxes of the ILSVRC images.")
-    ] = None,
-    synsets: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="LOC_synset_mapping.txt: the order of the ILSVRC classes.")
-    ] = None,
-) -> int:
-    """Pack a folder of images into WebDataset shards."""
-    from pipeline.shards.pack import pack as pack_images
-
-    print(*pack_images(source, os.path.expanduser(out), shard_size=shard_size, csv=csv, synsets=synsets), sep="\n")
-    return DONE
+app.command(rich_help_panel=MORE)(pack)
 
 
 @app.command(rich_help_panel=MORE)

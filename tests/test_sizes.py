@@ -30,6 +30,7 @@ EXCEPTED = {
     "jobs/bench/app.py:engine",
     "jobs/bench/app.py:adaptive",
     "jobs/bench/engine.py:measure",
+    "jobs/commands/pack.py:pack",
     "jobs/commands/paper.py:paper",
 }
 

@@ -24,6 +24,13 @@ _METRIC_HELP = (
     "Metric: NAME or NAME:option=value,…, such as insertion:steps=64. Repeat for several; see ssig metrics. For code "
     "of your own type ./FILE.py:NAME, such as ./mine.py:my_metric."
 )
+Labels = Annotated[
+    str | None, typer.Option(metavar="FILE", help="CSV of two columns, image and class (a name or a number).")
+]
+Boxes = Annotated[str | None, typer.Option(metavar="FILE", help="Boxes of the objects: COCO annotations.")]
+Masks = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Masks of the objects: PNG files with the names of the images.")
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
@@ -64,6 +71,11 @@ def _open(page: str) -> None:
 # Fields of a job that an option of `ssig attribute` gives.
 _OPTIONS = {
     "dataset.shards": "--shards",
+    "dataset.images": "--images",
+    "dataset.labels": "--labels",
+    "dataset.boxes": "--boxes",
+    "dataset.masks": "--masks",
+    "dataset.shards_out": "--shards-out",
     "dataset.limit": "--limit",
     "model.name": "--model",
     "model.weights": "--weights",
@@ -82,6 +94,21 @@ def attribute(
     shards: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Shards: paths or URLs, with braces or wildcards. Repeat for several."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="In place of shards: a folder of images, one folder per class, or any tree with --labels. It is "
+            "packed once, into RUN/shards.",
+        ),
+    ] = None,
+    labels: Labels = None,
+    boxes: Boxes = None,
+    masks: Masks = None,
+    shards_out: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder to pack the images into: a path, s3:// or gs://."),
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Use the first N images only.")] = None,
     model: Annotated[
@@ -135,6 +162,11 @@ def attribute(
 
     values: dict[str, Any] = {
         "dataset.shards": shards,
+        "dataset.images": images,
+        "dataset.labels": labels,
+        "dataset.boxes": boxes,
+        "dataset.masks": masks,
+        "dataset.shards_out": shards_out,
         "dataset.limit": limit,
         "model.name": model,
         "model.weights": weights,
@@ -148,6 +180,7 @@ def attribute(
     }
     overrides = {name: value for name, value in values.items() if value is not None}
     typed_options = {name: _OPTIONS[name] for name in overrides}
+    typed_options["out"] = "--out" if shards_out is None else "--shards-out"
     overrides |= dict(assignment(text) for text in field or [])
     if job is None:
         _require_options(overrides)
@@ -167,10 +200,11 @@ def _require_options(overrides: Mapping[str, Any]) -> None:
     if not overrides:
         raise UsageError("job", NOTHING, _HOW_TO_START)
     for field, allowed in (
-        ("dataset.shards", "shards with images (type --shards PATTERN, or name a job file)"),
+        ("dataset.shards", "shards (type --shards PATTERN), a folder of images (--images DIR), or a job file"),
         ("output.path", "a folder for the results (type --out FOLDER, or name a job file)"),
     ):
-        if not {field, field.partition(".")[0]} & overrides.keys():
+        instead = {"dataset.images"} if field == "dataset.shards" else set()
+        if not {field, field.partition(".")[0], *instead} & overrides.keys():
             raise UsageError(_OPTIONS[field], NOTHING, allowed)
 
 

@@ -27,6 +27,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pipeline.job.choices import chosen
 from pipeline.job.configuration import TEXTS, load_job
+from pipeline.job.dataset import BESIDE_IMAGES
 from pipeline.storage import yaml12
 from ssig.errors import INTERRUPTED, SsigError, UsageError, message_line, one_line
 from ssig.models.weight_files import is_weight_file
@@ -115,9 +116,13 @@ def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
         return f"{working_dir.rstrip('/')}/{path}"
 
     dataset, output, model = values["dataset"], values["output"], values.get("model", {})
-    shards = dataset["shards"]
+    shards = dataset.get("shards", [])
     shards = [shards] if isinstance(shards, str) else shards
-    dataset["shards"] = [remote("dataset.shards", shard) for shard in shards]
+    if shards:
+        dataset["shards"] = [remote("dataset.shards", shard) for shard in shards]
+    for name in {"images", *BESIDE_IMAGES} & dataset.keys():
+        if dataset[name] is not None:
+            dataset[name] = remote(f"dataset.{name}", dataset[name])
     output["path"] = remote("output.path", output["path"])
     if is_weight_file(str(model.get("weights"))):
         model["weights"] = remote("model.weights", model["weights"])

@@ -17,11 +17,13 @@ from pipeline.run.layout import (
     RECORD_SUFFIX,
     RUN,
     RUN_ENTRIES,
+    SHARDS,
     TABLE_SUFFIX,
     TABLES,
     folder,
     table_folder,
 )
+from pipeline.shards.packed import own_files
 from pipeline.storage.base import Storage
 
 UNIT = r"\d{6,}-\d{6,}-\d{6,}"
@@ -33,12 +35,13 @@ _STRICT = (CONFIGS,)  # of the other folders, the one that holds nothing but wha
 def strangers(storage: Storage, labels: Mapping[str, Label]) -> Iterator[Finding]:
     """Files of the run itself; `labels`: by the names of their configurations."""
     label_folders = {folder(label.model, label.method) for label in labels.values()}
+    records = {RUN, MANIFEST, *labels, *own_files(storage, SHARDS)}
     unconfigured: Counter[str] = Counter()
     for entry in storage.list():
         top, _, path = entry.name.partition("/")
         suffix = _SUFFIXES.get(top)
         if suffix is None or not path:
-            if entry.name not in {RUN, MANIFEST, *labels} and (top not in RUN_ENTRIES or top in _STRICT or not path):
+            if entry.name not in records and (top not in RUN_ENTRIES or top in _STRICT or not path):
                 yield foreign(entry.name)
             continue
         named = re.fullmatch(rf"({_LABEL_FOLDER})/({UNIT}){re.escape(suffix)}", path)

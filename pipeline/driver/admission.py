@@ -19,7 +19,7 @@ from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
 from pipeline.run.labels import Label, with_all_options
-from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, shard_fault_name
+from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, SHARDS, shard_fault_name
 from pipeline.run.lease import Lease, LeaseHeldError
 from pipeline.run.records import (
     RefusedError,
@@ -44,7 +44,8 @@ def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Ma
         UsageError: the directory holds something that is no run.
     """
     if directory.document is None:
-        strange = next((e.name for e in directory.storage.list() if e.name.split("/")[0] not in RUN_ENTRIES), None)
+        entries = RUN_ENTRIES | {SHARDS} if job.dataset.images is not None else RUN_ENTRIES
+        strange = next((e.name for e in directory.storage.list() if e.name.split("/")[0] not in entries), None)
         if strange is not None:
             raise UsageError("output.path", directory.root, f"an empty directory or a run (it holds {strange})")
         return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline import fault_points
 from pipeline.driver.admission import (
     check_labels,
@@ -17,6 +15,7 @@ from pipeline.driver.admission import (
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network, try_methods
+from pipeline.driver.own_data import find_shards
 from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
 from pipeline.job.configuration import Job
@@ -24,7 +23,6 @@ from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
-from pipeline.shards.patterns import expand
 from pipeline.shards.survey import check_readable
 from pipeline.storage import open_storage
 
@@ -45,14 +43,17 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     progress = Progress()
     directory = RunDirectory(open_storage(job.output.path))
     storage = directory.storage
-    shards = expand(job.dataset.shards, Path.cwd())
+    shards, unpacked = find_shards(job, listener, progress)
     manifest = check_output(job, directory, shards)
     check_report(job, directory)
-    if manifest is None:
+    if manifest is None and unpacked is None:
         check_readable(shards)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
+    if unpacked is not None:
+        try_methods(job, storage, model)
+        unpacked.pack(model, listener, progress)
     for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
         listener(progress, note)
     if manifest is not None:
@@ -60,9 +61,10 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         if not retry_failed and not units_to_do(directory, labels):
             record_labels(directory, labels)
             return finish(directory, labels, listener, progress, reference=job.report.reference)
-    progress.phase = "trying the methods"
-    listener(progress, None)
-    try_methods(job, storage, model)
+    if unpacked is None:
+        progress.phase = "trying the methods"
+        listener(progress, None)
+        try_methods(job, storage, model)
 
     def plan(lease: Lease) -> Plan:
         # Another driver may have begun since the directory was looked at.

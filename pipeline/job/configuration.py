@@ -24,6 +24,7 @@ from pipeline.job.choices import (
     find_metrics,
     named,
 )
+from pipeline.job.dataset import Dataset, check_dataset, drop_other_data, resolve_images
 from pipeline.job.wrong_values import usage_error
 from pipeline.run.layout import READS_AS_TEXT, encoded, reads_as_value
 from pipeline.run.trust import refuse_code_of_a_run, refuse_foreign_code
@@ -48,15 +49,6 @@ _Count = Annotated[int, Field(ge=1, strict=True)]
 _Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Positive = Annotated[_Real, Field(gt=0)]
 _Edges = _Count | tuple[_Count, _Count]
-
-
-class Dataset(Frozen):
-    """What is attributed."""
-
-    shards: tuple[str, ...] = Field(
-        min_length=1, description="WebDataset shards: paths or URLs, brace and glob patterns"
-    )
-    limit: int | None = Field(None, ge=1, lt=_INT64, strict=True, description="only the first n samples")
 
 
 def _sized(value: Any) -> Any:
@@ -167,7 +159,7 @@ class ReportChoice(Frozen):
 class Job(Frozen):
     """A whole job."""
 
-    dataset: Dataset
+    dataset: Dataset = Field(default_factory=lambda: Dataset.model_validate({}))
     model: ModelChoice = Field(default_factory=lambda: ModelChoice.model_validate({}))
     methods: tuple[Annotated[MethodChoice, BeforeValidator(named)], ...] = Field(
         default_factory=lambda: (MethodChoice(name="ssig"),), min_length=1
@@ -251,6 +243,7 @@ def load_job(
     if path is not None:
         _resolve(values, path.resolve().parent)
     fields = dict(overrides or {})
+    drop_other_data(values, fields)
     for dotted, value in fields.items():
         _set(values, dotted, value)
     _resolve(values, Path.cwd())
@@ -258,6 +251,7 @@ def load_job(
         job = Job.model_validate(values)
     except ValidationError as error:
         raise usage_error(error, Job, None if path is None else path.name) from None
+    check_dataset(job.dataset, None if path is None else path.name)
     if path is not None and not {"model", "model.name"} & fields.keys():
         advice = f"if you trust it, name it yourself: --model {job.model.name}"
         refuse_foreign_code(f"{path.name}: model.name", job.model.name, owner, advice)
@@ -322,6 +316,8 @@ def _resolve(values: dict[str, Any], base: Path) -> None:
         for shard in filter(_has_plain_bucket, dataset["shards"]):
             check_url("dataset.shards", shard)
         dataset["shards"] = [absolute(shard) for shard in dataset["shards"]]
+    if isinstance(dataset, dict):
+        resolve_images(dataset, absolute)
     if isinstance(output, dict) and "path" in output:
         if isinstance(output["path"], str):
             check_url("output.path", output["path"])

@@ -20,6 +20,7 @@ EVALUATION_RECORDS = "evaluation-records"
 QUARANTINE = "quarantine"
 LOGS = "logs"
 LEASES = ".lease"
+SHARDS = "shards"  # packed from a folder of images
 REPORT = "report"
 REPORT_PAGE, REPORT_TEXT, REPORT_RECORD = (f"{REPORT}/{name}" for name in ("index.html", "report.md", "report.json"))
 TABLE_SUFFIX, RECORD_SUFFIX = ".parquet", ".json"

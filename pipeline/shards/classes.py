@@ -64,6 +64,28 @@ def check_classes(shards: Sequence[str], categories: Sequence[str], *, by_label:
     return [*notes, f"labels mean other classes than the network's, so no number of labels counts: {problem.found}"]
 
 
+def are_numbers(categories: Sequence[str]) -> bool:
+    """Whether a network's names of its classes are mere numbers: ``class 7`` for class 7."""
+    return all(_is_number(category, number) for number, category in enumerate(categories))
+
+
+def numbers_of(names: Sequence[str], categories: Sequence[str]) -> dict[str, int | None]:
+    """The number of the network's class of each name; None where it has none of that name, or several."""
+    exact = {category: number for number, category in enumerate(categories)}
+    called: dict[str, list[int]] = {}
+    for number, category in enumerate(categories):
+        for name in _names_of(category, number if len(categories) == ilsvrc.CLASSES else None):
+            called.setdefault(name, []).append(number)
+    found: dict[str, int | None] = {}
+    for name in names:
+        likely = {number for alias in _names_of(name, None) for number in called.get(alias, [])}
+        if name.isdecimal() and int(name) < len(categories):
+            likely.add(int(name))
+        same = [number for number in likely if _same(name, categories[number], number, len(categories))]
+        found[name] = exact.get(name, same[0] if len(same) == 1 else None)
+    return found
+
+
 def _read_classes(folder: str) -> tuple[str, ...] | None:
     """The classes beside the shards of a folder: None without the file, () if it is something else."""
     storage = open_storage(folder)
@@ -102,7 +124,7 @@ def _disagreement(recorded: Mapping[str, tuple[str, ...]]) -> UsageError | None:
 
 def _difference(file: str, names: Sequence[str], categories: Sequence[str]) -> UsageError | None:
     """The first number that means another class in the network, if there is one."""
-    if all(_is_number(category, number) for number, category in enumerate(categories)):
+    if are_numbers(categories):
         return None
     pairs = enumerate(zip(names, categories, strict=False))
     first = next((i for i, (name, category) in pairs if not _same(name, category, i, len(categories))), None)

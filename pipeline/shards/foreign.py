@@ -35,8 +35,8 @@ _TABLES = (
     (b"\x93NUMPY", "a NumPy array"),
     (b"SQLite format 3\x00", "an SQLite database"),
 )
+_SAVE = "save its images as files, one folder per class, and type --images FOLDER"
 _POINTER = b"version https://git-lfs.github.com/spec"
-_PACK = "ssig pack FOLDER --out shards"
 
 
 def pointer(head: bytes) -> str | None:
@@ -64,12 +64,11 @@ def no_shard(head: bytes) -> str | None:
     if not head:
         return "empty file: fetch or write it again"
     if (image := image_name(head)) is not None:
-        return f"{image}, not a tar archive: pack the folder of the images first ({_PACK})"
+        return f"{image}, not a tar archive: type --images FOLDER for a folder of images"
     for magic, name in _TABLES:
         if head.startswith(magic):
-            return (
-                f"{name}, not a tar archive: save its images as files, one folder per class, and pack them ({_PACK})"
-            )
+            advice = "type --images FILE for a Hugging Face dataset" if magic == b"PAR1" else _SAVE
+            return f"{name}, not a tar archive: {advice}"
     return _foreign(head, "unpack it first")
 
 

@@ -6,6 +6,7 @@ import re
 
 MANIFEST_FILE = "manifest.parquet"
 CLASSES = "classes.json"  # beside the shards: the names of their classes
+SOURCE = "source.parquet"  # beside packed shards: what was packed
 
 # What desktops, file servers, notebooks and old tar programs leave beside people's files.
 _LEAVINGS = re.compile(

@@ -3,95 +3,171 @@
     KEY.jpg|png|webp…  the file as it is
     KEY.cls            the number of its class
     KEY.json           {"wnid": …, "boxes": [[x0, y0, x1, y1], …]}
+    KEY.mask.png       the mask as it is
 
-Two layouts are read. ImageFolder: one folder per class, the classes numbered in order of name. ILSVRC validation:
-the class and the boxes of each image stand in ``LOC_val_solution.csv`` (columns ``ImageId`` and
-``PredictionString``, the latter ``wnid x0 y0 x1 y1 …``). In either, ``LOC_synset_mapping.txt`` may number the
-classes by its lines. ``classes.json``, beside the shards, lists the classes in the order of their numbers.
+What is read is in `own_data`. ILSVRC's validation images are one layout more: the class and the boxes of each image
+stand in ``LOC_val_solution.csv`` (columns ``ImageId`` and ``PredictionString``, the latter ``wnid x0 y0 x1 y1 …``).
+``LOC_synset_mapping.txt`` may number the classes by its lines. ``classes.json``, beside the shards, lists the classes
+in the order of their numbers.
 """
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import re
+import shutil
 import tarfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from csv import DictReader
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from pipeline.shards import foreign
 from pipeline.shards.classes import FILE as CLASSES_FILE
-from pipeline.shards.images import IMAGE_EXTENSIONS
-from pipeline.shards.names import is_left_behind
-from pipeline.shards.tar_scan import why_unusable
+from pipeline.shards.images import MASK
+from pipeline.shards.items import IMAGES, Item, check_keys, files_below, from_file, unreadable
+from pipeline.shards.own_data import Gathered, OwnData, gather, numbered
 from pipeline.storage import open_storage
-from pipeline.storage.base import Storage, sha256
+from pipeline.storage.base import Storage, is_object_url, sha256
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
 
 ILSVRC_CLASSES = 1000
+SHARD_SIZE = 1000
 
-_WNID = re.compile(r"n\d{8}")
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A sample to be packed: `about` becomes its json member."""
-
-    key: str
-    image: Path
-    label: int
-    about: Mapping[str, object] | None
+_BLOCK = 512  # bytes, of a tar
+_HEADERS = 6  # blocks of a sample beside its image and mask: headers and small members
 
 
 def pack(
-    source: str | Path,
+    source: str | Path | OwnData,
     out: str | Path,
     *,
-    shard_size: int = 1000,
+    shard_size: int = SHARD_SIZE,
     csv: str | Path | None = None,
     synsets: str | Path | None = None,
+    labelled: bool = True,
+    tell: Callable[[str], object] = lambda note: None,
 ) -> list[str]:
     """Packs the images of `source` into ``NAME-000000.tar``, … in `out`, NAME being the name of the source folder.
 
     Args:
-        source: an ImageFolder tree or, with `csv`, the folder of ILSVRC validation images.
+        source: images, with classes, boxes and masks; or, with `csv`, the folder of ILSVRC validation images.
         out: a folder, or the URL of one in an object store.
         shard_size: samples per shard.
         csv: ``LOC_val_solution.csv``; it may list more images than the folder holds.
         synsets: ``LOC_synset_mapping.txt``: line i begins with the name of class i.
+        labelled: whether every image must have a class.
+        tell: is told how the source was understood.
 
     Returns:
         the shards; those that `out` already has with the same bytes are left as they are.
 
     Raises:
-        UsageError: input that would give a wrong or incomplete data set, or other files of these names in `out`.
+        UsageError: input that would give a wrong or incomplete data set, other files of these names in `out`, or not
+            enough free space.
     """
-    folder = Path(source).resolve()
-    if not folder.is_dir():
-        raise UsageError("source", str(source), "a folder of images")
+    data = source if isinstance(source, OwnData) else OwnData(str(source))
     if shard_size < 1:
         raise UsageError("shard_size", shard_size, "1 or more")
-    numbered = None if synsets is None else _read_synsets(Path(synsets))
-    classes, items = _image_folder(folder, numbered) if csv is None else _ilsvrc(folder, Path(csv), numbered)
-    items.sort(key=lambda item: item.key)
-    _check_keys(items)
+    classes: list[str] | None
+    given = None if synsets is None else _read_synsets(Path(synsets))
+    if csv is not None:
+        for field in ("labels", "boxes", "masks"):
+            if getattr(data, field) is not None:
+                raise UsageError("csv", str(csv), f"either csv, which has classes and boxes, or {field}")
+        classes, items = _ilsvrc(data, Path(csv), given)
+    else:
+        classes, items = _numbered(gather(data, labelled=labelled), given, tell)
     storage = open_storage(out)
-    slices = [items[start : start + shard_size] for start in range(0, len(items), shard_size)]
-    shards = {f"{folder.name}-{number:06d}.tar": part for number, part in enumerate(slices)}
-    _refuse_leftovers(storage, folder.name, shards)
-    _publish(storage, CLASSES_FILE, lambda file: file.write(_json(classes)))
-    for name, part in shards.items():
-        _publish(storage, name, lambda file, part=part: write_tar(file, _members(part)))  # type: ignore[misc]
-    with suppress(OSError):  # not empty: another command is at work there
-        storage.staging().rmdir()
-    return [f"{storage.root}/{name}" for name in shards]
+    return Packing(storage, data.name, items, classes, shard_size).write()
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is to be written where.
+
+    Attributes:
+        storage: of the folder of the shards.
+        name: what the shards are called.
+        items: samples with class numbers, sorted by key.
+        classes: names by number; None where they have none.
+        shard_size: samples per shard.
+        most: only the first so many shards.
+    """
+
+    storage: Storage
+    name: str
+    items: Sequence[Item]
+    classes: Sequence[str] | None
+    shard_size: int = SHARD_SIZE
+    most: int | None = None
+
+    def write(self, tell: Callable[[int, int], object] = lambda done, all_: None) -> list[str]:
+        """Writes the shards that are not there yet, and ``classes.json``.
+
+        Args:
+            tell: is told after each shard how many are done, of how many.
+
+        Returns:
+            the shards, by path or URL.
+
+        Raises:
+            UsageError: other files of these names, too little space, or an image that cannot be read.
+        """
+        storage, size = self.storage, self.shard_size
+        slices = [self.items[start : start + size] for start in range(0, len(self.items), size)]
+        shards = {shard_name(self.name, number): part for number, part in enumerate(slices)}
+        _refuse_leftovers(storage, self.name, shards)
+        shards = dict(list(shards.items())[: self.most])
+        check_space(storage, shards)
+        if self.classes is not None:
+            _publish(storage, CLASSES_FILE, lambda file: file.write(_json(self.classes)))
+        for number, (name, part) in enumerate(shards.items()):
+            _publish(storage, name, lambda file, part=part: write_tar(file, _members(part)))  # type: ignore[misc]
+            tell(number + 1, len(shards))
+        with suppress(OSError):  # not empty: another command is at work there
+            storage.staging().rmdir()
+        return [f"{storage.root}/{name}" for name in shards]
+
+
+def shard_name(name: str, number: int) -> str:
+    return f"{name}-{number:06d}.tar"
+
+
+def check_space(storage: Storage, shards: dict[str, Sequence[Item]]) -> None:
+    """Refuses to fill a disk: what is to be written must fit, and one shard more, which is written beside its place.
+
+    Raises:
+        UsageError: field ``out``, with the bytes that are free and needed.
+    """
+    sizes = {name: sum(map(_packed_size, part)) for name, part in shards.items()}
+    if not sizes:
+        return
+    new = (
+        0 if is_object_url(storage.root) else sum(size for name, size in sizes.items() if storage.entry(name) is None)
+    )
+    needed = new + max(sizes.values())
+    folder = Path(storage.root)
+    if is_object_url(storage.root):
+        folder = storage.staging()
+    while not folder.is_dir():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        found = f"{free / 1e9:.1f} GB free in {folder}"
+        raise UsageError("out", found, f"a disk with {needed / 1e9:.1f} GB free for the packed images: name another")
+
+
+def _packed_size(item: Item) -> int:
+    """Bytes of a sample in a shard, about."""
+    mask = 0 if item.mask is None else item.mask.stat().st_size + 2 * _BLOCK
+    boxes = 0 if item.about is None else 2 * len(to_json(item.about))
+    return item.size + mask + boxes + _HEADERS * _BLOCK
 
 
 def write_tar(file: BinaryIO, members: Iterable[tuple[str, bytes]]) -> None:
@@ -103,18 +179,21 @@ def write_tar(file: BinaryIO, members: Iterable[tuple[str, bytes]]) -> None:
             tar.addfile(info, BytesIO(data))
 
 
-def _members(items: Iterable[_Item]) -> Iterator[tuple[str, bytes]]:
+def _members(items: Iterable[Item]) -> Iterator[tuple[str, bytes]]:
     for item in items:
-        try:
-            image = item.image.read_bytes()
-        except OSError as error:
-            raise UsageError("source", str(item.image), f"files that can be read ({error.strerror})") from error
+        ending, image = item.load()
         if (pointer := foreign.pointer(image)) is not None:
-            raise UsageError("source", str(item.image), f"images; this is {pointer}")
-        yield item.key + item.image.suffix.lower(), image
-        yield f"{item.key}.cls", str(item.label).encode()
+            raise UsageError(IMAGES, item.where, f"images; this is {pointer}")
+        yield item.key + ending, image
+        if item.label is not None:
+            yield f"{item.key}.cls", str(item.label).encode()
         if item.about is not None:
             yield f"{item.key}.json", _json(item.about)
+        if item.mask is not None:
+            try:
+                yield f"{item.key}.{MASK}", item.mask.read_bytes()
+            except OSError as error:
+                raise unreadable(item.mask, error, "dataset.masks") from error
 
 
 def _json(value: object) -> bytes:
@@ -127,8 +206,8 @@ def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -
     try:
         with staged.open("xb") as file:
             write(file)
-        digest = sha256(staged.open("rb"))
-        if not storage.publish(staged, name) and sha256(storage.open(name)) != digest:
+        ours = sha256(staged.open("rb"))
+        if not storage.publish(staged, name) and sha256(storage.open(name)) != ours:
             raise UsageError("out", f"{storage.root}/{name}", "a folder without another file of this name")
     finally:
         staged.unlink(missing_ok=True)
@@ -136,59 +215,50 @@ def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -
 
 def _refuse_leftovers(storage: Storage, prefix: str, shards: Iterable[str]) -> None:
     """Refuses shards of an earlier packing that this one would not write, since a pattern would match them too."""
-    pattern = re.compile(re.escape(prefix) + r"-\d{6}\.tar")
-    present = {entry.name for entry in storage.list() if pattern.fullmatch(entry.name)}
+    ours = re.compile(re.escape(prefix) + r"-\d{6}\.tar")
+    present = {entry.name for entry in storage.list() if ours.fullmatch(entry.name)}
     if leftovers := sorted(present.difference(shards)):
         raise UsageError("out", f"{storage.root}/{leftovers[0]}", "a folder without other shards of this name")
 
 
-def _check_keys(items: list[_Item]) -> None:
-    """Refuses names that a reader of shards would skip, and two images of one key. `items` are sorted by key."""
-    for item in items:
-        if reason := why_unusable(item.key + item.image.suffix.lower()):
-            raise UsageError("source", ascii(str(item.image)), f"file names that are keys, not {reason}")
-    for first, second in pairwise(items):
-        if first.key == second.key:
-            raise UsageError("source", [str(first.image), str(second.image)], "one image per name, its ending aside")
+def _numbered(
+    gathered: Gathered, given: list[str] | None, tell: Callable[[str], object]
+) -> tuple[list[str] | None, list[Item]]:
+    """Classes and samples, numbered by the lines of `given` where there are some."""
+    for note in gathered.notes:
+        tell(note)
+    if given is None:
+        return numbered(gathered, (), strict=False)
+    numbers = [item.label for item in gathered.items if isinstance(item.label, int)]
+    if numbers and max(numbers) >= len(given):
+        raise UsageError("synsets", f"no line for class {max(numbers)}", "a line for every class")
+    return given, [
+        dataclasses.replace(item, label=_number(given, item.label)) if isinstance(item.label, str) else item
+        for item in gathered.items
+    ]
 
 
-def _image_folder(folder: Path, numbered: list[str] | None) -> tuple[list[str], list[_Item]]:
-    """Classes and samples of an ImageFolder tree."""
-    inside = sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
-    if stray := [path for path in inside if not path.is_dir()]:
-        raise UsageError("source", str(stray[0]), "one folder per class, or a csv with the class of each image")
-    if not inside:
-        raise UsageError("source", str(folder), "one folder of images per class")
-    classes = numbered or [path.name for path in inside]
-    items: list[_Item] = []
-    for path in inside:
-        images = _images(path)
-        if not images:
-            raise UsageError("source", str(path), "at least one image in each class folder")
-        about = {"wnid": path.name} if _WNID.fullmatch(path.name) else None
-        label = _number(classes, path.name)
-        items += [_Item(_key(image, folder), image, label, about) for image in images]
-    return classes, items
-
-
-def _ilsvrc(folder: Path, solution: Path, numbered: list[str] | None) -> tuple[list[str], list[_Item]]:
+def _ilsvrc(data: OwnData, solution: Path, given: list[str] | None) -> tuple[list[str], list[Item]]:
     """Classes and samples of a folder of ILSVRC validation images."""
+    if not data.folder.is_dir():
+        raise UsageError(IMAGES, data.images, "a folder of images")
     truth = _read_solution(solution)
-    classes = numbered or sorted({wnid for wnid, _ in truth.values()})
-    if numbered is None and len(classes) != ILSVRC_CLASSES:
-        problem = f"none, for {len(classes)} classes in {solution}"
-        raise UsageError(
-            "synsets", problem, f"LOC_synset_mapping.txt, unless the csv has all {ILSVRC_CLASSES} classes"
-        )
-    items: list[_Item] = []
-    for image in _images(folder):
+    classes = given or sorted({wnid for wnid, _ in truth.values()})
+    if given is None and len(classes) != ILSVRC_CLASSES:
+        found = f"none, for {len(classes)} classes in {solution}"
+        raise UsageError("synsets", found, f"LOC_synset_mapping.txt, unless the csv has all {ILSVRC_CLASSES} classes")
+    items: list[Item] = []
+    for image in files_below(data.folder):
         if image.stem not in truth:
             raise UsageError("csv", f"{solution}: no row for {image.stem}", "a row for every image of the folder")
         wnid, boxes = truth[image.stem]
+        item, about = from_file(image, data.folder), {"wnid": wnid, "boxes": boxes}
         key = image.stem.replace(".", "_")
-        items.append(_Item(key, image, _number(classes, wnid), {"wnid": wnid, "boxes": boxes}))
+        items.append(dataclasses.replace(item, key=key, label=_number(classes, wnid), about=about))
     if not items:
-        raise UsageError("source", str(folder), "a folder of images")
+        raise UsageError(IMAGES, data.images, "a folder of images")
+    items.sort(key=lambda item: item.key)
+    check_keys(items)
     return classes, items
 
 
@@ -196,35 +266,6 @@ def _number(classes: list[str], name: str) -> int:
     if name not in classes:
         raise UsageError("synsets", f"no line for {name}", "a line for every class")
     return classes.index(name)
-
-
-def _images(folder: Path) -> list[Path]:
-    """The images below `folder`, but for hidden files and what systems leave beside them (``Thumbs.db``); any other
-    file is refused: it may be an image."""
-    images: list[Path] = []
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        for name in sorted(name for name in names if not _is_hidden(name)):
-            path = Path(parent, name)
-            if path.suffix.lower().removeprefix(".") not in IMAGE_EXTENSIONS:
-                raise UsageError("source", ascii(str(path)), "images only: " + ", ".join(IMAGE_EXTENSIONS))
-            images.append(path)
-    return images
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or is_left_behind(name)
-
-
-def _refuse_folder(error: OSError) -> NoReturn:
-    """Refuses a folder that cannot be listed: a walk would skip it and all that is in it."""
-    raise UsageError("source", ascii(str(error.filename)), f"folders that can be read ({error.strerror})") from error
-
-
-def _key(image: Path, folder: Path) -> str:
-    """The path from `folder` without its ending; a key ends at the first dot of a file name, so it has none."""
-    path = image.relative_to(folder)
-    return (path.parent / path.stem.replace(".", "_")).as_posix()
 
 
 def _read_synsets(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from braceexpand import braceexpand
 
-from pipeline.shards.names import CLASSES, is_left_behind
+from pipeline.shards.names import CLASSES, SOURCE, is_left_behind
 from pipeline.storage import locate, open_storage
 from pipeline.storage.base import check_url, is_object_url, is_url, refuse_credentials
 from ssig.errors import UsageError
@@ -105,9 +105,9 @@ def _files(folder: str, name: str) -> list[str]:
 
 
 def _may_be_shard(name: str) -> bool:
-    """Whether a match of a pattern may be a shard: not the list of classes, nor a file that a system left there."""
+    """Whether a match of a pattern may be a shard: no list that lies beside shards, nor what a system left there."""
     file = name.rpartition("/")[2]
-    return file != CLASSES and not is_left_behind(file)
+    return file not in (CLASSES, SOURCE) and not is_left_behind(file)
 
 
 def _what_to_name(name: str) -> str:
@@ -127,7 +127,7 @@ def _what_to_name(name: str) -> str:
         return "a file that exists, or a pattern that matches one" + ("" if is_url(name) else " (the folder is empty)")
     if is_url(name):
         return f"shards (.tar); {folder} has {inside[0]}"
-    return f"shards; a folder of images is packed into some: ssig pack {shlex.quote(folder)} --out shards"
+    return f"shards; for a folder of images type --images {shlex.quote(folder)} in place of --shards"
 
 
 def _check_encoding(shard: str) -> None:

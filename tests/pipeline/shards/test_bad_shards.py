@@ -133,7 +133,9 @@ CASES = {
     "half-an-end-marker": Case(
         tar()[: header_of(tar(), "b.cls") + 1536], BOTH, (("truncated", "one zero block where two"),)
     ),
-    "noise": Case(b"\xff\xd8\xff" * 400, [], (("unreadable", "a JPEG image, not a tar archive: pack the folder"),)),
+    "noise": Case(
+        b"\xff\xd8\xff" * 400, [], (("unreadable", "a JPEG image, not a tar archive: type --images FOLDER"),)
+    ),
     "empty": Case(b"", [], (("unreadable", "empty file"),)),
     "hollow": Case(tar([]), [], (("unreadable", "no samples"),)),
     "gzip": Case(gzip.compress(tar()), [], (("unreadable", "compressed with gzip: unpack it first"),)),

@@ -167,6 +167,6 @@ def test_files_that_are_no_shards_are_refused_before_the_network_is_loaded(tmp_p
     (tmp_path / "a.jpg").write_bytes(jpeg(0, (40, 32)))
     fields = {"dataset.shards": str(tmp_path / "a.jpg"), "output.path": str(tmp_path / "run")}
     fields["model.name"] = "networks:none"
-    with pytest.raises(UsageError, match=r"a JPEG image, not a tar archive.*ssig pack FOLDER --out shards"):
+    with pytest.raises(UsageError, match=r"a JPEG image, not a tar archive.*type --images FOLDER"):
         attribute(load_job(None, fields))
     assert not (tmp_path / "run").exists()

@@ -106,7 +106,7 @@ def test_other_files_of_these_names_are_refused(tmp_path: Path) -> None:
 def test_folders_that_would_lose_images_are_refused(tmp_path: Path, names: tuple[str, ...], reason: str) -> None:
     with pytest.raises(UsageError) as error:
         pack(tree(tmp_path / "s", *names), tmp_path / "out")
-    assert error.value.field == "source"
+    assert error.value.field == "dataset.images"
     assert reason in error.value.allowed
     assert not (tmp_path / "out").exists()
 
@@ -121,7 +121,7 @@ def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
 def test_an_image_that_cannot_be_read_is_refused_and_leaves_no_shard(tmp_path: Path) -> None:
     source = tree(tmp_path / "s", "a/1.jpg")
     (source / "a" / "2.jpg").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"source: found .*2\.jpg"):
+    with pytest.raises(UsageError, match=r"dataset.images: found .*2\.jpg"):
         pack(source, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tar"))
 
@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: py
         return scan_folder(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(UsageError, match=r"source: found .*a/locked.*Permission denied"):
+    with pytest.raises(UsageError, match=r"dataset.images: found .*a/locked.*Permission denied"):
         pack(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -220,7 +220,7 @@ def test_what_csv_and_mapping_lack_is_refused(tmp_path: Path) -> None:
         pack(source, tmp_path / "out", csv=tmp_path / "none.csv")
     with pytest.raises(UsageError, match="csv"):
         pack(source, tmp_path / "out", csv=source / "v_1.JPEG")
-    with pytest.raises(UsageError, match="source: found"):
+    with pytest.raises(UsageError, match=r"dataset\.images: found"):
         pack(tmp_path / "none", tmp_path / "out")
 
 

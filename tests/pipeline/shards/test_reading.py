@@ -404,8 +404,8 @@ def test_patterns_pass_over_what_is_no_shard(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "allowed"),
     [
-        ("images", "ssig pack .*images --out shards"),
-        ("images/", "ssig pack .*images --out shards"),
+        ("images", "type --images .*images in place of --shards"),
+        ("images/", "type --images .*images in place of --shards"),
         ("shards", r"'.*shards/\*\.tar'"),
         ("empty", "the folder is empty"),
         ("images/*", "folders alone"),
