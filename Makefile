@@ -14,7 +14,7 @@ install: $(INSTALLED) ## create .venv with the pinned versions
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test,dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[browse,test,dev]' --constraint constraints.txt
 	touch $@
 
 demo: install ## attribute the bundled photographs and write a report

@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from jobs.bench.app import app as bench
 from jobs.commands.attribute import Run, attribute, demo, evaluate
+from jobs.commands.browse import browse
 from jobs.commands.paper import paper
 from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, refused
@@ -112,6 +113,9 @@ def report(
 
     print(f"report: {build_report(run, reference)}")
     return DONE
+
+
+app.command()(browse)
 
 
 @app.command()

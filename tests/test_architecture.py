@@ -30,7 +30,7 @@ LIBRARIES = {
         "jinja2",
         "markupsafe",
     }
-    | {"matplotlib"},
+    | {"matplotlib", "starlette", "uvicorn"},
     "jobs": {"typer", "rich"},
 }
 LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "pipeline", "jobs"}}
@@ -164,10 +164,11 @@ def third_party(folder: str) -> dict[str, str]:
 
 
 def declared() -> tuple[set[str], set[str]]:
-    """Names of the distributions that the project declares: at run time, and for tests on top."""
+    """Names of the distributions that the project declares: at run time, with the extras, and for tests on top."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {normal(name) for name in project["dependencies"]}, {
-        normal(name) for name in project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    return {normal(name) for name in [*project["dependencies"], *extras["browse"]]}, {
+        normal(name) for name in extras["test"]
     }
 
 
