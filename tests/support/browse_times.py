@@ -38,9 +38,8 @@ def timed(client: TestClient, name: str, addresses: list[str]) -> None:
         seconds.append(time.perf_counter() - start)
         assert answer.status_code == 200, (address, answer.text)
     middle = sorted(seconds)[len(seconds) // 2]
-    print(
-        f"{name}: median {1000 * middle:.0f} ms, longest {1000 * max(seconds):.0f} ms of {len(seconds)}; {memory():.0f} MB"
-    )
+    longest = f"longest {1000 * max(seconds):.0f} ms of {len(seconds)}"
+    print(f"{name}: median {1000 * middle:.0f} ms, {longest}; {memory():.0f} MB")
 
 
 def main() -> None:
