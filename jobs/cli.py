@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from jobs.bench.app import app as bench
 from jobs.commands import completion
 from jobs.commands.attribute import Run, attribute, demo, evaluate
+from jobs.commands.browse import browse
 from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
@@ -120,6 +121,9 @@ def report(
 
     print(f"report: {link(build_report(run, reference))}")
     return DONE
+
+
+app.command(rich_help_panel=LOOK)(browse)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -32,7 +32,7 @@ LIBRARIES = {
         "jinja2",
         "markupsafe",
     }
-    | {"matplotlib"},
+    | {"matplotlib", "starlette", "uvicorn"},
     "jobs": {"typer", "rich"},
 }
 LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "pipeline", "jobs"}}
@@ -166,10 +166,10 @@ def third_party(folder: str) -> dict[str, str]:
 
 
 def declared() -> tuple[set[str], set[str]]:
-    """Names of the distributions that the project declares: for the library and the command, and for tests on top."""
+    """Names of the distributions that the project declares: for the product with its extras, and for tests on top."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    runtime = [*project["dependencies"], *extras["run"], *extras["weights"]]
+    runtime = [*project["dependencies"], *extras["run"], *extras["weights"], *extras["browse"]]
     return {normal(name) for name in runtime}, {normal(name) for name in [*extras["test"], *extras["bench"]]}
 
 

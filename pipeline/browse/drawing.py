@@ -1,0 +1,104 @@
+"""Pictures: a photograph as the network saw it, its map in colour, and the steps of insertion and deletion."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image, ImageFilter
+
+PERCENTILE = 99.5
+DIVERGING, SEQUENTIAL = "RdBu_r", "magma_r"
+Box = tuple[float, float, float, float]
+
+
+def limit_of(values: np.ndarray) -> float:
+    """What a map (H, W) is scaled to: the 99.5 percentile of |map|, 1 where that is 0."""
+    return float(np.percentile(np.abs(values), PERCENTILE)) or 1.0
+
+
+def drawn_map(values: np.ndarray, limit: float, photograph: Image.Image | None) -> Image.Image:
+    """A map in colour.
+
+    Args:
+        values: (H, W). Where one is negative, colours diverge symmetrically about 0.
+        limit: the magnitude of the strongest colour.
+        photograph: what lies beneath, faded and grey: the stronger a value, the more opaque. None: the map alone.
+    """
+    signed = bool((values < 0).any())
+    scaled = np.clip(values / limit, -1, 1)
+    colours = mpl.colormaps[DIVERGING if signed else SEQUENTIAL]((scaled + 1) / 2 if signed else scaled)[..., :3]
+    if photograph is not None:
+        grey = np.asarray(photograph.convert("L").resize(values.shape[::-1]), dtype=np.float64) / 255
+        opacity = np.sqrt(np.abs(scaled))[..., None]
+        colours = opacity * colours + (1 - opacity) * (0.6 + 0.4 * grey)[..., None]
+    return Image.fromarray(np.round(255 * colours).astype(np.uint8))
+
+
+def cropped(picture: Image.Image, crop: Sequence[float] | None, size: tuple[int, int]) -> Image.Image:
+    """The part of a picture that the network sees, in `size` (width, height); all of it, fitted, without a crop."""
+    if crop is None:
+        fitted = picture.copy()
+        fitted.thumbnail(size)
+        return fitted
+    bounds = (*picture.size, *picture.size)
+    x0, y0, x1, y1 = (min(max(value, 0.0), float(bound)) for value, bound in zip(crop, bounds, strict=True))
+    return picture.resize(size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
+
+
+def cropped_box(box: Sequence[float], crop: Sequence[float]) -> Box:
+    """(x, y, width, height) of the part of a box inside the crop, as shares of the crop in [0, 1]."""
+    left, top, right, bottom = crop
+    x0, x1 = ((min(max(x, left), right) - left) / (right - left) for x in (box[0], box[2]))
+    y0, y1 = ((min(max(y, top), bottom) - top) / (bottom - top) for y in (box[1], box[3]))
+    return x0, y0, x1 - x0, y1 - y0
+
+
+def step_of(
+    photograph: Image.Image, values: np.ndarray, other: Image.Image, count: int, *, insert: bool
+) -> Image.Image:
+    """A step of insertion or deletion.
+
+    Args:
+        photograph: of the size of the map.
+        values: (H, W), what orders the pixels: the largest change first.
+        other: what insertion starts from or deletion ends at, of the same size.
+        count: how many pixels have changed.
+        insert: whether pixels of the photograph come in, or go out.
+    """
+    order = np.argsort(-values, axis=None, kind="stable")
+    changed = np.zeros(values.size, dtype=bool)
+    changed[order[:count]] = True
+    shown = changed.reshape(*values.shape, 1) == insert
+    return Image.fromarray(np.where(shown, np.asarray(photograph), np.asarray(other)))
+
+
+def reference_picture(photograph: Image.Image, kind: str, mean: Sequence[float], sigma: float) -> Image.Image:
+    """What stands in for hidden pixels, as a metric's option names it: ``blur``, ``mean``, ``black``, …
+
+    Args:
+        photograph: RGB.
+        mean: the network's mean colour in [0, 1].
+        sigma: of ``blur``, in pixels.
+    """
+    if kind in ("blur", "rise-blur"):
+        return photograph.filter(ImageFilter.GaussianBlur(sigma if kind == "blur" else 5.0))
+    if kind == "mean":
+        red, green, blue = (round(255 * value) for value in mean)
+        colour = (red, green, blue)
+    else:
+        value = {"white": 255, "minimum": int(np.asarray(photograph).min())}.get(kind, 0)
+        colour = (value, value, value)
+    return Image.new("RGB", photograph.size, colour)
+
+
+def encoded(picture: Image.Image, side: int | None = None, *, lossless: bool = False) -> bytes:
+    """The picture as WebP, its longer side at most `side` pixels."""
+    if side is not None and max(picture.size) > side:
+        picture = picture.copy()
+        picture.thumbnail((side, side), Image.Resampling.BILINEAR)
+    target = io.BytesIO()
+    picture.convert("RGB").save(target, format="WEBP", quality=85, method=2, lossless=lossless)
+    return target.getvalue()
