@@ -1,1 +1,1 @@
-"""The command line and the way to a cluster: parses, calls the pipeline, sets exit codes."""
+"""The command line and the submission to a cluster: parses, calls the pipeline, sets exit codes."""

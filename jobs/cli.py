@@ -42,8 +42,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file.")]
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"ssig {__version__}")
         raise typer.Exit
 
@@ -58,7 +58,7 @@ def ssig(
 
 
 def main() -> None:
-    """Runs the command line; every error that is no fault of the program is one line."""
+    """Runs the command line. Every error that the user can mend is one line."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(INTERRUPTED))
     prepare()
     try:
@@ -69,7 +69,7 @@ def main() -> None:
         code = _complain(error, _exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         code = _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of the output closed it
         sys.stderr.close()
         code = UNFINISHED
     except OSError as error:
@@ -145,7 +145,7 @@ def audit(
 ) -> int:
     """Check that every image has exactly one result.
 
-    Only files are read. The exit code is 1 if a result is missing, doubled or damaged.
+    It only reads files, unless --repair is given. The exit code is 1 if a result is missing, doubled or damaged.
     """
     from pipeline.checks.audit import audit as examine
     from pipeline.checks.repair import repair as mend
@@ -164,7 +164,7 @@ def audit(
     if mended is None:
         print(*result.problems, "sound" if sound else f"{len(result.problems)} problems", sep="\n")
     else:
-        last = "sound" if sound else "not whole yet: run its command again, then audit it"
+        last = "sound" if sound else "incomplete: run the job again, then `ssig audit`"
         print(*mended.done, *mended.left, last, sep="\n")
     return DONE if sound else UNFINISHED
 
@@ -213,7 +213,7 @@ def submit(
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
 
 
-Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one with its options.")]
+Named = Annotated[str | None, typer.Argument(metavar="NAME", help="Show only this entry, with its options.")]
 AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
 
 

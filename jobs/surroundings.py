@@ -1,7 +1,7 @@
-"""What a command needs of the process that it is started in, mended where it can be, before anything is imported.
+"""Mends the environment of the process, where it can, before anything else is imported.
 
-Notebooks, batch systems, containers and services leave something out, or set it for themselves: standard streams that
-are closed or not UTF-8, a home that cannot be written, matplotlib's window, a proxy that is asked for this machine.
+Notebooks, batch systems, containers and services start commands with standard streams that are closed or not UTF-8,
+with a home that is missing or read-only, with another matplotlib backend, or with a proxy for requests to localhost.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_streams() -> None:
 
 
 def _is_open(number: int, writing: bool) -> bool:
-    """Whether a descriptor is open; one that is to be written may be the file of a shell's script, read-only."""
+    """Whether a descriptor is open, and open for writing if `writing`: a shell may have its script open there."""
     try:
         access = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
     except OSError:
@@ -53,7 +53,7 @@ def _is_open(number: int, writing: bool) -> bool:
 
 
 def _open_null(number: int) -> None:
-    """Makes a descriptor the null device, for processes that are started too."""
+    """Opens the null device under this descriptor. Child processes inherit it."""
     opened = os.open(os.devnull, os.O_RDWR)
     if opened != number:
         os.dup2(opened, number)
@@ -65,18 +65,18 @@ def ask_loopback_directly() -> None:
     """Keeps requests to this machine from a proxy, which has another `localhost`."""
     if not any(os.environ.get(name) for name in PROXIES):
         return
-    # Some libraries read the one, some the other.
-    known = [host for name in ("no_proxy", "NO_PROXY") for host in os.environ.get(name, "").split(",")]
-    hosts = [host.strip() for host in known if host.strip()]
+    # Some libraries read the lower-case name, some the upper-case one.
+    entries = [host for name in ("no_proxy", "NO_PROXY") for host in os.environ.get(name, "").split(",")]
+    hosts = [host.strip() for host in entries if host.strip()]
     text = ",".join(dict.fromkeys([*hosts, *(host for host in LOOPBACK if host not in hosts)]))
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = text
 
 
 def find_a_home() -> None:
-    """A folder of temporary files stands in for a home that is not known, and for caches in one that is read-only."""
+    """Sets the home to a temporary folder if it is unknown. Puts caches into one if the home is read-only."""
     try:
         home = Path.home()
-    except RuntimeError:  # no HOME, and the user has no entry: a container with a user id of its own
+    except RuntimeError:  # no HOME and no entry in the user database, as in containers that set a user id
         os.environ["HOME"] = _private_folder()
         os.environ.setdefault("USER", f"uid-{os.geteuid()}")  # torch asks for a name
         return
@@ -88,10 +88,10 @@ def find_a_home() -> None:
 
 
 def _private_folder() -> str:
-    """A folder of temporary files that is this user's alone, the same for each command if nobody else has made it."""
+    """A temporary folder that only this user can open: the same for every command, unless its name is taken."""
     folder = os.path.join(tempfile.gettempdir(), f"ssig-{os.geteuid()}")
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     entry = os.lstat(folder)
-    is_own = stat.S_ISDIR(entry.st_mode) and entry.st_uid == os.geteuid() and not entry.st_mode & 0o077
-    return folder if is_own else tempfile.mkdtemp(prefix="ssig-")
+    is_private = stat.S_ISDIR(entry.st_mode) and entry.st_uid == os.geteuid() and not entry.st_mode & 0o077
+    return folder if is_private else tempfile.mkdtemp(prefix="ssig-")

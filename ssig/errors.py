@@ -72,7 +72,9 @@ class UsageError(SsigError, ValueError):
         found: what was given; `NOTHING` where something is missing.
         allowed: what may be given instead: a sentence, or the names to choose from.
         known: names of which the nearest is suggested; by default those of `allowed`.
-        unknown: the name that is not known, where it is the field's own and not `found`.
+        unknown: the last part of `field`, if no field or option has that name; `found` is then its value.
+        owner: what has no field or option `unknown`, such as a method; empty where nothing is to be named.
+        kind: what `unknown` would be: a field or an option.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class UsageError(SsigError, ValueError):
         *,
         known: Iterable[str] | None = None,
         unknown: str | None = None,
+        owner: str = "",
+        kind: str = "field",
     ) -> None:
         names = [] if isinstance(allowed, str) else list(allowed)
         self.field = field
@@ -93,7 +97,10 @@ class UsageError(SsigError, ValueError):
         near = nearest(found if unknown is None else unknown, names if known is None else known)
         self.nearest = near[0] if near else None
         shown = _shown(found)
-        problem = f"found {shown}" if unknown is None else f"no such name (its value: {shown})"
+        problem = f"found {shown}"
+        if unknown is not None:
+            missing = f"{owner} has no" if owner else "there is no"
+            problem = f"{missing} {kind} {unknown!r} (value: {shown})"
         suggestion = f"did you mean {self.nearest}? " if near else ""
         super().__init__(f"{field}: {problem}; {suggestion}allowed: {self.allowed}")
 

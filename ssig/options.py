@@ -109,7 +109,8 @@ def checked(docs: Iterable[OptionDoc], given: Mapping[str, Any], *, where: str) 
     known = {doc.name: doc for doc in docs}
     for name in given:
         if name not in known:
-            raise UsageError(f"{where}.{name}", given[name], sorted(known) or "no options", unknown=name)
+            owner, allowed = where.partition(".")[2], sorted(known) or "no options"
+            raise UsageError(f"{where}.{name}", given[name], allowed, unknown=name, owner=owner, kind="option")
     return {name: _checked(f"{where}.{name}", value, known[name]) for name, value in given.items()}
 
 

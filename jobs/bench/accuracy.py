@@ -1,10 +1,10 @@
-"""How many gradients integrated gradients needs for equal completeness: our adaptive rule against Captum's default.
+"""How many gradients integrated gradients needs for equal completeness: the adaptive rule and Captum's default.
 
     residual = |sum(values) - (f(x) - f(x'))| / |f(x) - f(x')|,   the median over the images
 
 Captum's default rule is Gauss-Legendre. It is measured at its default number of steps and at twice as many gradients
-as the adaptive rule took on average: where its residual is still larger there, ours needs less than half. Completeness
-is not accuracy, so for some of the images the maps of each rule are compared with the map of many midpoints.
+as the adaptive rule took on average: if its residual is still larger there, the adaptive rule needs less than half.
+Completeness is not accuracy, so for some images the maps of each rule are compared with the map of many midpoints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ssig.api import attribute
 from ssig.types import Attribution
 
 CAPTUM_STEPS = 50
-MOST = 256
+MAX_STEPS = 256
 
 
 def measure(
@@ -37,10 +37,10 @@ def measure(
     Args:
         network: one of `jobs.bench.networks.NETWORKS`.
         images: how many.
-        tolerance: of the adaptive rule.
-        map_tolerance: of the adaptive rule that watches the map too, for the images whose maps are compared.
+        tolerance: tolerance of the adaptive rule.
+        map_tolerance: map tolerance of a second adaptive rule, for the images whose maps are compared.
         compared: how many of the images have their maps compared.
-        midpoints: of the maps that they are compared with.
+        midpoints: number of midpoints of the maps to compare with.
         shards: where the images come from.
     """
     case = ready_case(network, images, shards or ())
@@ -49,7 +49,7 @@ def measure(
         return attribute(case.replica, case.images[:count], case.targets[:count], "ig", **options)
 
     true = explain(compared, rule="midpoint", steps=midpoints).map if compared else None
-    adaptive = explain(images, rule="adaptive", steps=MOST, tolerance=tolerance)
+    adaptive = explain(images, rule="adaptive", steps=MAX_STEPS, tolerance=tolerance)
     spent = round(float(adaptive.gradient_evaluations.double().mean()))
     rules = {
         f"adaptive, tolerance {tolerance:g}": adaptive,
@@ -57,7 +57,7 @@ def measure(
     }
     rows = [_row(name, result, true) for name, result in rules.items()]
     if compared:
-        watched = explain(compared, rule="adaptive", steps=MOST, tolerance=tolerance, map_tolerance=map_tolerance)
+        watched = explain(compared, rule="adaptive", steps=MAX_STEPS, tolerance=tolerance, map_tolerance=map_tolerance)
         rows.insert(1, _row(f"{rows[0]['rule']}, map tolerance {map_tolerance:g}", watched, true))
     return {
         "network": network,

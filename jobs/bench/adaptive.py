@@ -1,9 +1,9 @@
-"""What `samples: auto` saves: the samples it draws against the fixed number that is enough for nearly all images.
+"""How many samples `samples: auto` saves, against a fixed number that is enough for nearly all images.
 
     saving = 1 - mean of the samples drawn until each image's error met the tolerance
                  / least fixed number whose error meets it for 95 % of the images
 
-A fixed number gives that accuracy only if every image takes the latter. Both sides have the same error:
+Only that fixed number gives the same accuracy without `auto`. Both sides have the same error:
 
     standard-error  the one that is reported with every map, mean standard error over mean |map|
     spearman        1 - rank correlation of the maps of two halves of the samples, stepped up to all of them; a fixed
@@ -39,14 +39,14 @@ def measure(
     criterion: str = CRITERIA[0],
     shards: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Samples of both ways for one tolerance.
+    """Samples with `auto` and with a fixed number, for one tolerance.
 
     Args:
         network: one of `jobs.bench.networks.NETWORKS`.
         method: one that takes `samples: auto`.
         images: how many.
         tolerance: error to reach.
-        sampler: in place of the method's own.
+        sampler: sampler to use; None for the method's default.
         criterion: which error, one of `CRITERIA`.
         shards: where the images come from.
     """

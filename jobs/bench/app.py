@@ -1,4 +1,4 @@
-"""`ssig bench …`: what the engine, the scheduler and the pipeline achieve on this machine, as tables or JSON.
+"""`ssig bench …`: speed, memory and accuracy on this machine, as tables or JSON.
 
 Each command measures in a module of its own, imported when it runs, and prints the record that `measure` returns.
 """
@@ -112,7 +112,7 @@ def claims(
     ] = 2000,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     table: Annotated[
-        bool, typer.Option("--table", help="Print the coverage by skewness that the report states.")
+        bool, typer.Option("--table", help="Print only the coverage by skewness, which the report quotes.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

@@ -1,6 +1,6 @@
-"""What the report's statistics claim where the truth is known: coverage of intervals, and claims about equal methods.
+"""Simulations with a known truth for the report's statistics: coverage of intervals, claims about equal methods.
 
-    coverage       of 95 % intervals of a mean: how many of many samples' intervals hold it
+    coverage       share of 95 % intervals that contain the true mean, over many samples
     false claims   two methods that are exchangeable, one column: how often one is called better
     reports        exchangeable methods, many columns: how many reports name a leader, how many call a method better or
                    worse than the reference, and how many such verdicts a report has on average
@@ -52,7 +52,7 @@ REPORTS = (
 
 @dataclass(frozen=True)
 class Law:
-    """Numbers made of standard normal ones, and their mean; `share`: they are 0 or 1."""
+    """A law: makes numbers from standard normal ones. `mean` is its mean; `share`: its numbers are 0 or 1."""
 
     make: Callable[[np.ndarray], np.ndarray]
     mean: float
@@ -94,10 +94,10 @@ def measure(samples: int = 10_000, reports: int = 2000, seed: int = 0, table: bo
     """The three tables.
 
     Args:
-        samples: of each law and number of images.
-        reports: of each kind; a tenth of them where there are many methods.
-        seed: of all random numbers.
-        table: in place of the three, the coverage by skewness that `pipeline.report.coverage` keeps.
+        samples: number of samples for each law and number of images.
+        reports: number of reports of each kind; a tenth if there are many methods.
+        seed: random seed.
+        table: return the coverage by skewness that `pipeline.report.coverage` stores, in place of the three tables.
     """
     settings = {"samples": samples, "reports": reports, "seed": seed, "machine": machine()}
     if table:
@@ -115,12 +115,12 @@ def measure(samples: int = 10_000, reports: int = 2000, seed: int = 0, table: bo
 
 def coverage(law: Law, count: int, samples: int, seed: int) -> tuple[float, float]:
     """The share of 95 % intervals of `count` numbers that hold the law's mean, before and after."""
-    held = np.zeros(2)
+    covered = np.zeros(2)
     for z in _passes(count, samples, seed):
         values = law.make(z)
         before, after = percentile(values, seed), intervals(values, np.full(values.shape[1], law.share))
-        held += [_held(*before, law.mean), _held(after.low, after.high, law.mean)]
-    before_share, after_share = held / samples
+        covered += [_covered(*before, law.mean), _covered(after.low, after.high, law.mean)]
+    before_share, after_share = covered / samples
     return float(before_share), float(after_share)
 
 
@@ -141,9 +141,9 @@ def claims(
 ) -> tuple[Claims, Claims]:
     """Claims of reports on exchangeable methods, before and after."""
     generator = np.random.default_rng(seed)
-    made = [panel(generator, images, methods, columns, law, gaps) for _ in range(reports)]
+    panels = [panel(generator, images, methods, columns, law, gaps) for _ in range(reports)]
     claimed = [
-        (*_claims_before(values, number), *_claims_after(values, law.share)) for number, values in enumerate(made)
+        (*_claims_before(values, number), *_claims_after(values, law.share)) for number, values in enumerate(panels)
     ]
     led_before, verdicts_before, led_after, verdicts_after = (np.array(each) for each in zip(*claimed, strict=True))
     return Claims(led_before, verdicts_before), Claims(led_after, verdicts_after)
@@ -184,14 +184,14 @@ def reached(count: int, samples: int, seed: int) -> dict[str, Any]:
     """
     skews, shares = [], []
     for sigma in SIGMAS:
-        law, held, skewnesses = lognormal(sigma), 0, []
+        law, covered, skewnesses = lognormal(sigma), 0, []
         for z in _passes(count, samples, seed):
             values = law.make(z)
             bounds = intervals(values)
-            held += _held(bounds.low, bounds.high, law.mean)
+            covered += _covered(bounds.low, bounds.high, law.mean)
             skewnesses.append(skewness(values))
         skews.append(round(float(np.median(np.concatenate(skewnesses))), 2))
-        shares.append(round(held / samples, 3))
+        shares.append(round(covered / samples, 3))
     return {"images": count, "skewness": [abs(skew) for skew in skews], "coverage": shares}
 
 
@@ -226,7 +226,7 @@ def _passes(count: int, samples: int, seed: int, methods: int = 1) -> Iterator[n
         yield generator.normal(size=(count, methods * min(step, samples - start)))
 
 
-def _held(low: np.ndarray, high: np.ndarray, mean: float) -> int:
+def _covered(low: np.ndarray, high: np.ndarray, mean: float) -> int:
     return int(((low <= mean) & (mean <= high)).sum())
 
 
@@ -243,7 +243,7 @@ def _claims_before(values: np.ndarray, seed: int) -> tuple[bool, int]:
 
 
 def _claims_after(values: np.ndarray, share: bool) -> tuple[bool, int]:
-    """Whether anybody leads any column, and how many verdicts about the first method there are, Holm for each."""
+    """Whether any column has a leader, and how many verdicts the first method gets, with Holm's correction."""
     leads = [lead(values[:, :, column], 1, share) for column in range(values.shape[2])]
     led = holm(np.array([column_lead.p for column_lead in leads])) <= ALPHA
     verdicts = holm(np.array([column_lead.pairs.p[1:, 0] for column_lead in leads])) <= ALPHA

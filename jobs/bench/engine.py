@@ -1,8 +1,8 @@
 """The engine against a peer in one process: gradients per second, the ratio of each round, how far the maps differ.
 
-Both sides explain the same logits of the same images from the same baseline with as many gradients. The peer runs the
-plain network in float32 at its fastest setting, which is measured first; ours runs the replica made for speed. Neither
-the search for settings nor the first call of each side is timed.
+Both sides explain the same logits of the same images from the same baseline with equally many gradients. The peer runs
+the plain network in float32 at its fastest setting, which is measured first. ssig runs its optimised replica. The
+search for settings and the first call of each side are not timed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ssig.types import SCORE_AND_GRADIENT, Attribution
 
 SIZES = (1, 2, 4, 8, 16, 32)
 SEARCH_ROUNDS = 3
-SPREAD = "min - median - max over the rounds; ratio: our rate over the peer's in the same round"
+SPREAD = "min - median - max over the rounds; ratio: ssig's rate over the peer's in the same round"
 BARE = "bare loop"
 CALLED = "ssig.attribute"
 PLAIN = "the peer runs the network as loaded: eager, contiguous, float32"
@@ -46,7 +46,7 @@ class Comparison:
 
     Attributes:
         theirs: `(case, steps, setting)` to attributions (B, C, H, W).
-        options: options of ssig's method for so many steps, so that both compute the same.
+        options: number of steps -> options of ssig's method with which both compute the same.
         sizes: points that the peer can evaluate at once.
         groups: whether the peer takes several images in one call.
         random: whether each side draws its own noise.
@@ -154,27 +154,27 @@ def _difference(ours: Tensor, theirs: Tensor, random: bool) -> dict[str, float |
 
 
 def ours(replica: Replica, case: Case, method: str, options: Mapping[str, Any]) -> Callable[[], Attribution]:
-    """Our side: what attributes all images of the case."""
+    """A function that attributes all images of the case with ssig."""
 
     def run() -> Attribution:
-        with _kept_memory():
+        with _replica_memory():
             return attribute(replica, case.images, case.targets, method, baseline=case.baselines, **options)
 
     return run
 
 
 def bare(replica: Replica, case: Case, steps: int) -> None:
-    """As many gradients of our network at our micro-batch, and nothing else: what no method can be faster than."""
+    """Equally many gradients of ssig's network and nothing else: no method can be faster."""
     count = len(case.images) * steps
-    with _kept_memory():
+    with _replica_memory():
         for start in range(0, count, replica.micro_batch):
             rows = torch.arange(start, min(start + replica.micro_batch, count)) % len(case.images)
             replica.evaluate(case.images[rows], case.targets[rows], "logit", SCORE_AND_GRADIENT)
 
 
 @contextmanager
-def _kept_memory() -> Iterator[None]:
-    """The allocator as a ready replica has it; the peer runs with the allocator as it usually is."""
+def _replica_memory() -> Iterator[None]:
+    """Sets the allocator as for a ready replica, and back as usual for the peer."""
     keep_memory()
     try:
         yield
@@ -183,17 +183,17 @@ def _kept_memory() -> Iterator[None]:
 
 
 def settings(comparison: Comparison, images: int, steps: int) -> list[Setting]:
-    """What the peer can be set to: so many points of one image and, if it takes several, of a group of images."""
+    """The settings to try for a peer: points of one image at once or, if it takes several, of a group of images."""
     single = [Setting(1, points) for points in comparison.sizes if points <= steps]
     if not comparison.groups:
         return single
-    largest = 1 << (images.bit_length() - 1)  # a power of two, so that all settings can do as many gradients
+    largest = 1 << (images.bit_length() - 1)  # a power of two, so that all settings compute equally many
     groups = [Setting(min(points, largest), points) for points in comparison.sizes if points <= largest * steps]
     return list(dict.fromkeys([*single, *groups]))
 
 
 def best_setting(comparison: Comparison, case: Case, steps: int, timer: Timer = time.perf_counter) -> Setting:
-    """The peer's fastest setting; each is measured over the same number of gradients."""
+    """The peer's fastest setting. Each is measured over the same number of gradients."""
     choices = settings(comparison, len(case.images), steps)
     if len(choices) == 1:
         return choices[0]
@@ -210,12 +210,12 @@ def _comparison(peer: str, method: str) -> Comparison:
     if peer not in peers.PEERS:
         raise UsageError("--peer", peer, peers.PEERS)
     if (peer, method) not in COMPARISONS:
-        raise UsageError("--method", method, [name for one, name in COMPARISONS if one == peer])
+        raise UsageError("--method", method, [name for allowed_peer, name in COMPARISONS if allowed_peer == peer])
     return COMPARISONS[peer, method]
 
 
 def _side(name: str, precision: str, setting: str, gradients: int, seconds: Iterable[float]) -> dict[str, Any]:
-    rates = summary(gradients / taken for taken in seconds)
+    rates = summary(gradients / duration for duration in seconds)
     return {"side": name, "precision": precision, "at once": setting, "gradients/s": rates}
 
 

@@ -27,11 +27,11 @@ def main(model: str, threads: int, micro_batch: int, seconds: float) -> None:
         replica.evaluate(points, targets, "logit", SCORE_AND_GRADIENT)
     print("ready", flush=True)
     sys.stdin.readline()
-    done, started = 0, time.perf_counter()
+    gradients, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         replica.evaluate(points, targets, "logit", SCORE_AND_GRADIENT)
-        done += micro_batch
-    print(done / (time.perf_counter() - started), flush=True)
+        gradients += micro_batch
+    print(gradients / (time.perf_counter() - started), flush=True)
 
 
 if __name__ == "__main__":

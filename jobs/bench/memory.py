@@ -1,9 +1,9 @@
-"""What a run holds of the machine's memory: its driver and its actors, with datasets of several sizes.
+"""Memory of a run: of its driver and its actors, for datasets of several sizes.
 
-    growth of an actor = its peak - what it held when its replica was ready, before its first unit
+    growth of an actor = its peak - its memory when its replica was ready, before its first unit
 
 Each size is a whole run through `pipeline.driver.attribute.attribute` in a process of its own. Peaks are the kernel's
-(``VmHWM`` in ``/proc``), which miss nothing; an actor's includes the loading of its replica.
+(``VmHWM`` in ``/proc``), so short ones count too. An actor's peak includes the loading of its replica.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def measure(
     Args:
         images: how many images each dataset has.
         methods: methods that take `samples`.
-        samples: of each method.
+        samples: samples of each method.
         shards: patterns of shards; by default those in the folder that SSIG_DEV_SHARDS names.
         actors: the most actors.
         model: the network.
 
     Returns:
-        `runs`: for each size and process what it held, in bytes; `growth_bytes`: the most that an actor grew by;
+        `runs`: the memory of each process for each size, in bytes; `growth_bytes`: the most that an actor grew by;
         `peak_ratio`: the highest peak of an actor with the most images over that with the fewest; `ok`: whether the
         former is at most 1.2 GB and the latter at most 1.05.
 
@@ -92,7 +92,7 @@ def _actors(runs: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def _watched(overrides: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Runs a job and gives what its driver and its actors held."""
+    """Runs a job and yields the memory of its driver and its actors."""
     with tempfile.TemporaryDirectory(prefix="ssig-bench-") as folder:
         run = Path(folder) / "run"
         driver = multiprocessing.get_context("spawn").Process(
@@ -102,8 +102,8 @@ def _watched(overrides: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         peaks: defaultdict[int | None, int] = defaultdict(int)
         while driver.is_alive():
             for pid in (driver.pid, *(actor["pid"] for actor in _ready(run))):
-                held = memory(pid)
-                peaks[pid] = max(peaks[pid], held.peak if held else 0)
+                usage = memory(pid)
+                peaks[pid] = max(peaks[pid], usage.peak if usage else 0)
             driver.join(POLL_SECONDS)
         if driver.exitcode not in (DONE, FAILED_SAMPLES):
             raise RunError(f"the run ended with exit code {driver.exitcode}")
@@ -119,13 +119,13 @@ def _watched(overrides: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _attribute(overrides: Mapping[str, Any]) -> None:
-    os.dup2(2, 1)  # standard output is for the record, and Ray prints warnings to it
+    os.dup2(2, 1)  # Ray prints warnings to standard output, which is for the record
     sys.exit(attribute(load_job(None, overrides)).exit_code)
 
 
 def _ready(run: Path) -> list[dict[str, Any]]:
-    """What the run's log says of the actors that became ready."""
+    """The events of the run's log about actors that became ready."""
     lines = [line for log in run.glob("logs/*.jsonl") for line in log.read_text().splitlines(keepends=True)]
-    # The last line may be only half written.
+    # The last line may be incomplete.
     events = [json.loads(line) for line in lines if line.endswith("\n")]
     return [event for event in events if event["event"] == "actor ready"]

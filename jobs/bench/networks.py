@@ -1,4 +1,4 @@
-"""What both sides of a comparison are given: a network, images, the classes to explain, and baselines.
+"""Input for both sides of a comparison: a network, images, the classes to explain, and baselines.
 
     lite0      EfficientNet-Lite0 with its ImageNet weights
     resnet50   timm's resnet50, random weights
@@ -80,15 +80,15 @@ class Pictures:
 
 
 def pictures(count: int, shards: Sequence[str] = ()) -> Pictures:
-    """So many images of the shards, those of the folder of development shards, or photographs.
+    """Images from the shards, else from the folder of development shards, else photographs.
 
     Raises:
-        UsageError: there are not so many.
+        UsageError: there are fewer than `count`.
     """
     shards = expand(shards, Path.cwd()) if shards else development_shards()
     chosen = _from_shards(shards, count) if shards else photographs(count)
     if len(chosen.images) < count:
-        raise UsageError("--images", count, f"at most {len(chosen.images)}, as there are no more {chosen.source}")
+        raise UsageError("--images", count, f"at most {len(chosen.images)}, the number of {chosen.source}")
     return chosen
 
 
@@ -99,7 +99,7 @@ def development_shards() -> list[str]:
 
 
 def photographs(count: int) -> Pictures:
-    """At most so many of the bundled photographs."""
+    """The first bundled photographs."""
     images = tuple(Image.open(io.BytesIO(each.file.read_bytes())) for each in PHOTOGRAPHS[:count])
     return Pictures(images, "photographs of scikit-image and scikit-learn")
 
@@ -133,10 +133,10 @@ def network_case(network: str, pictures: Pictures, dtype: torch.dtype = torch.fl
 
 
 def ready_case(network: str, count: int, shards: Sequence[str]) -> ReadyCase:
-    """A network made ready for work, on so many images.
+    """A ready network and images for it.
 
     Raises:
-        UsageError: there is no such network, or there are not so many images.
+        UsageError: there is no such network, or there are too few images.
     """
     chosen = pictures(count, shards)
     model = load(network)

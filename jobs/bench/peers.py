@@ -1,9 +1,9 @@
-"""The peers as their users would run them: the plain network in eager mode, at the batch size that suits them best.
+"""Other libraries as their users would run them: the plain network in eager mode, at its best batch size.
 
     captum  Captum: images (B, C, H, W), several points of one or more images at once (`internal_batch_size`)
     pair    PAIR `saliency`: one image (H, W, C) a call, the network behind a `call_model_function` on NumPy arrays
 
-Neither is needed to run this project, so each is imported when it is called for.
+The project does not need them, so each is imported when it is used.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ssig.errors import UsageError
 PEERS = ("captum", "pair")
 MODULES = {"captum": "captum.attr", "pair": "saliency.core", "pair metrics": "saliency.metrics.pic"}
 GRADIENTS = "INPUT_OUTPUT_GRADIENTS"
-NOISE = 0.15  # of the range of the image, in both PAIR's SmoothGrad and ours
-BLUR = {"spacing": "linear", "rule": "left"}  # of our Blur IG, as PAIR has them
+NOISE = 0.15  # noise as a fraction of the image's range, in both implementations of SmoothGrad
+BLUR = {"spacing": "linear", "rule": "left"}  # options of ssig's Blur IG that match PAIR's
 
 Array = NDArray[Any]
 CallModel = Callable[..., dict[str, Array]]
@@ -126,7 +126,7 @@ def pair_smoothgrad(case: Case, steps: int, setting: Setting = Setting()) -> Ten
     Args:
         case: the network and its images.
         steps: how many points.
-        setting: nothing to choose.
+        setting: not used.
     """
     method = package("pair").GradientSaliency()
 
@@ -163,7 +163,7 @@ def pair_pic(
 
 
 def call_model(model: nn.Module, target: int) -> CallModel:
-    """PAIR's way to the gradient of a target's logit: arrays (n, H, W, C) in, by name out."""
+    """The function that PAIR calls for the gradients of a logit: arrays (n, H, W, C) to a dictionary of arrays."""
     dtype = next(model.parameters()).dtype
 
     def call(x_value_batch: Array, call_model_args: object = None, expected_keys: object = None) -> dict[str, Array]:

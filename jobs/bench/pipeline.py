@@ -1,12 +1,11 @@
-"""A whole job against the bare gradient loop: how much of the device's time the pipeline turns into maps.
+"""Speed of a whole job against the bare gradient loop.
 
     efficiency = images per second of the job * gradients per image / gradients per second of the bare loop
 
-The loop is what no pipeline can beat: as many processes as the job has actors, with as many threads, each evaluating
-gradients of the same optimised replica at the same micro-batch with the same allocator, and nothing else. It is
-measured before and after the job, so that a machine whose speed drifts shows it. The job is real: Ray actors,
-decoding, attribution, Parquet files with maps, commits. Its clock starts for each actor when that one is ready, and
-stops for all with the last unit.
+No pipeline can be faster than the loop: it has as many processes as the job has actors, with as many threads, and each
+only evaluates gradients of the same optimised replica, at the same micro-batch, with the same allocator. It is
+measured before and after the job, to show whether the machine's speed drifts. The job is real: Ray actors, decoding,
+attribution, Parquet files with maps, commits. Its time counts from when an actor is ready to the end of the last unit.
 """
 
 from __future__ import annotations
@@ -42,17 +41,17 @@ def measure(
 
     Args:
         shards: WebDataset shards with at least so many images; by default the development shards.
-        images: how many to attribute.
-        samples: gradients for each.
-        actors: how many; by default as many as the machine takes.
-        threads: cores of each; by default all are in use.
+        images: number of images to attribute.
+        samples: gradients per image.
+        actors: number of actors; by default as many as fit the machine.
+        threads: cores of each actor; by default all cores are shared out.
         model: the network.
     """
     before: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        # The layout is the driver's choice: a job of one gradient an image tells it, and warms the caches.
-        wanted = {"actors.max": actors or "auto", "actors.num_cpus": threads or "auto"}
-        layout = _job(shards, wanted, images, 1, model, Path(folder) / "first")
+        # The driver chooses the layout. A job of one gradient per image shows it, and warms the caches.
+        requested = {"actors.max": actors or "auto", "actors.num_cpus": threads or "auto"}
+        layout = _job(shards, requested, images, 1, model, Path(folder) / "first")
         size, threads = layout["micro_batch"], layout["threads"]
         before = _loops(layout["actors"], threads, size, model)
         same = {"actors.max": layout["actors"], "actors.num_cpus": threads, "actors.micro_batch": size}
@@ -79,14 +78,14 @@ def measure(
 def _job(
     shards: Sequence[str] | None, layout: Mapping[str, Any], images: int, samples: int, model: str, run: Path
 ) -> dict[str, Any]:
-    """Runs a job in a process of its own and reads its log."""
+    """Runs a job in another process and reads its log."""
     # Units of two images: small enough that actors end together, as they do in a run of many units.
     options = {"metrics": "[]", "dataset.limit": images, "unit_size": 2, **layout}
     command = [str(Path(sys.executable).with_name("ssig")), "attribute"]
-    given = shards or development_shards()
-    if not given:
+    patterns = shards or development_shards()
+    if not patterns:
         raise UsageError("--shards", None, f"shards, or their folder in {DEVELOPMENT_SHARDS}")
-    for shard in given:
+    for shard in patterns:
         command += ["--shards", str(shard)]
     command += ["--model", model, "--method", f"ssig:samples={samples}", "--out", str(run)]
     for name, value in options.items():
@@ -111,12 +110,12 @@ def _job(
 
 
 def _loops(processes: int, threads: int, micro_batch: int, model: str) -> list[float]:
-    """Gradients per second of bare loops that run at the same time, one a process."""
+    """Gradients per second of bare loops that run at the same time, one per process."""
     command = [sys.executable, "-m", "jobs.bench.loop", model, str(threads), str(micro_batch), str(LOOP_SECONDS)]
     options: dict[str, Any] = {
         "stdin": subprocess.PIPE,
         "stdout": subprocess.PIPE,
-        "env": {**os.environ, **preloaded()},  # the allocator that actors have
+        "env": {**os.environ, **preloaded()},  # the same allocator as in actors
         "text": True,
     }
     running = [subprocess.Popen(command, **options) for _ in range(processes)]

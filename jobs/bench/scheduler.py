@@ -1,9 +1,9 @@
-"""What the driver costs: its real dispatch loop and pool with actors that only sleep.
+"""Overhead of the driver: its real dispatch loop and pool, with actors that only sleep.
 
     overhead = makespan / (ceil(units / actors) · unit_size · seconds) - 1
 
-The makespan begins when every actor is ready and ends when the driver has heard of the last unit. Each size of the
-dataset is measured in a process of its own, so that the peaks of the driver's memory can be compared.
+The makespan begins when every actor is ready and ends when the driver receives the result of the last unit. Each
+size of the dataset is measured in another process, so that the peaks of the driver's memory can be compared.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def measure(actors: int = 32, samples: int = 20_000, seconds: float = 0.02, unit
     """Dispatches datasets of two sizes.
 
     Args:
-        actors: how many sleep at once.
-        samples: of the larger dataset.
-        seconds: of sleep for each sample.
-        unit_size: samples of a unit.
+        actors: number of actors.
+        samples: number of samples of the larger dataset.
+        seconds: sleep for each sample.
+        unit_size: samples in a unit.
 
     Returns:
         `runs`: what `dispatch` gives for each size; `overhead`: of the larger one; `growth`: the driver's peak memory
@@ -93,7 +93,7 @@ def dispatch(actors: int, samples: int, seconds: float, unit_size: int) -> dict[
             started, computed = time.perf_counter(), time.process_time()
             loop.run()
             computed = time.process_time() - computed
-    held = memory()
+    usage = memory()
     best = math.ceil(len(works) / actors) * min(unit_size, samples) * seconds
     makespan = finished.at - started
     return {
@@ -107,7 +107,7 @@ def dispatch(actors: int, samples: int, seconds: float, unit_size: int) -> dict[
         "overhead": makespan / best - 1,
         "driver_cpu_seconds": computed,
         "driver_idle_bytes": idle.resident if idle else None,
-        "driver_peak_bytes": held.peak if held else None,
+        "driver_peak_bytes": usage.peak if usage else None,
     }
 
 
@@ -124,7 +124,7 @@ class _Clock:
 
 
 def _ready_pool(actors: int, seconds: float) -> Pool:
-    """Actors that wait for work; they take no logical cores, since they compute nothing."""
+    """Starts the actors. They reserve no cores, since they compute nothing."""
     remote = remote_class(SimulatedActor, num_cpus=0, num_gpus=0)
     pool = Pool(lambda: remote.remote(seconds))
     for _ in range(actors):
@@ -137,7 +137,7 @@ def _ready_pool(actors: int, seconds: float) -> Pool:
 
 
 def _manifest(folder: Path, samples: int, unit_size: int) -> Manifest:
-    """The manifest of shards that hold next to nothing: one shard under many names."""
+    """The manifest of tiny shards: one shard under many names."""
     first = folder / "000000.tar"
     with first.open("wb") as file:
         write_tar(file, ((f"{number:08d}.cls", b"0") for number in range(UNITS_PER_SHARD * unit_size)))

@@ -1,4 +1,4 @@
-"""An actor that sleeps where a real one computes. Nothing heavy is imported: dozens of them fit a small machine."""
+"""An actor that sleeps instead of computing. It imports little, so that dozens fit on a small machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.unit.messages import Done, Task
 
 
 class SimulatedActor:
-    """Answers the calls of `pipeline.driver.actor.AttributionActor`, but for those after a failure: it never fails.
+    """Has the methods of `pipeline.driver.actor.AttributionActor` except those for failures, since it never fails.
 
     Args:
-        seconds: for each sample. As on a real device one unit is under way at a time, and another waits behind it.
+        seconds: sleep per sample. Units run one at a time, as on a real device.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""Timing side by side: all contenders in turn, round after round, so that what slows the machine slows them alike.
+"""Timing side by side: all functions in turn, in rounds, so that a slow machine slows all of them.
 
     ratio of a round = seconds of the peer / seconds of ssig, in that round
 
-A ratio of two figures taken minutes apart says more about the machine than about the code; a round's ratio does not.
+The ratio of two times taken minutes apart would depend on the state of the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Timer = Callable[[], float]
 def alternate(
     functions: Mapping[Name, Callable[[], object]], rounds: int, timer: Timer = time.perf_counter
 ) -> dict[Name, list[float]]:
-    """Seconds of each function in each round; every other round goes backwards, so that none always goes first.
+    """Seconds of each function in each round; every second round is reversed, so that none is always first.
 
     Args:
         functions: what is timed, by name.
@@ -51,5 +51,5 @@ def summary(values: Iterable[float]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Where figures were taken: processor, cores, system, threads and version of torch."""
+    """The machine of a measurement: processor, cores, system, threads and version of torch."""
     return {**records.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -110,7 +110,7 @@ def attribute(
     """Run a job, or resume one that was stopped."""
     from pipeline.job.configuration import load_job
 
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "dataset.shards": shards,
         "dataset.limit": limit,
         "model.name": model,
@@ -123,7 +123,7 @@ def attribute(
         "output.path": out,
         "seed": seed,
     }
-    overrides = {name: value for name, value in given.items() if value is not None}
+    overrides = {name: value for name, value in values.items() if value is not None}
     typed_options = {name: _OPTIONS[name] for name in overrides}
     overrides |= dict(assignment(text) for text in field or [])
     if job is None:
@@ -133,7 +133,7 @@ def attribute(
 
 
 def _require_options(overrides: Mapping[str, Any]) -> None:
-    """Refuses a job without a file that lacks what every job needs."""
+    """Refuses options without a job file that lack a required field."""
     for field, allowed in (
         ("dataset.shards", "shards with images (type --shards PATTERN, or name a job file)"),
         ("output.path", "a folder for the results (type --out FOLDER, or name a job file)"),
@@ -143,25 +143,25 @@ def _require_options(overrides: Mapping[str, Any]) -> None:
 
 
 def _kinds(overrides: Mapping[str, Any], job: Path | None) -> dict[str, str]:
-    """The options that give methods and metrics, whose errors name `method` or `metric`, where no file gives them."""
+    """field -> option, to name options in errors. Fields `method` and `metric` count if no file gives them."""
     return {kind: f"--{kind}" for kind in ("method", "metric") if job is None or f"{kind}s" in overrides}
 
 
 def _attribute(job: Job, *, retry_failed: bool = False) -> int:
     from jobs.commands.progress import Display
     from pipeline.driver.attribute import attribute as run_job
-    from pipeline.run.trust import import_from_here
+    from pipeline.run.trust import import_from_working_folder
     from ssig.models.sources import runs_code
 
     if runs_code(job.model.name):
-        import_from_here(job.output.path, job.model.name)
+        import_from_working_folder(job.output.path, job.model.name)
     with Display() as display:
         summary = run_job(job, display, retry_failed=retry_failed)
     return _conclude(summary)
 
 
 def _conclude(summary: Summary) -> int:
-    """Tells how a job ended, and gives the exit code."""
+    """Prints how a job ended and returns the exit code."""
     print(f"{summary.units_to_do} units to do, {summary.units_done} done")
     for label, statuses in summary.statuses.items():
         print(f"  {label}: {summary.expected} samples expected, {counts(statuses)}")
@@ -211,7 +211,7 @@ def evaluate(
 
     if not metric:
         raise UsageError("--metric", NOTHING, "a metric (type --metric NAME; `ssig metrics` lists them)")
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "metrics": [choice("--metric", text) for text in metric],
         "methods": method,
         "model": model,
@@ -219,10 +219,10 @@ def evaluate(
         "trust": trust,
         **dict(assignment(text) for text in field or []),
     }
-    given = {name: value for name, value in given.items() if value is not None}
+    values = {name: value for name, value in values.items() if value is not None}
     options = {field: f"--{field.rstrip('s')}" for field in ("methods", "metrics", "metric", "model", "name")}
     with named_as_typed(options):
-        job = load_evaluation(given)
+        job = load_evaluation(values)
         from pipeline.driver.added_metrics import add_metrics  # imports torch
 
         with Display() as display:

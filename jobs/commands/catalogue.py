@@ -7,7 +7,7 @@ from ssig.registry.catalogue import PATH, current
 
 
 def text() -> str:
-    """What the file must hold."""
+    """The expected content of the file."""
     return to_json(current(), indent=1, readable=True) + "\n"
 
 

@@ -23,20 +23,20 @@ def assignment(text: str) -> tuple[str, Any]:
     return name, typed("--set", name, value, text)
 
 
-def typed(option: str, field: str, value: str, given: str) -> Any:
-    """The value of a field: a label is the text as it was typed, quotes aside."""
+def typed(option: str, field: str, value: str, typed_text: str) -> Any:
+    """The value of a field. A label stays the text that was typed, without its quotes."""
     from pipeline.job.configuration import TEXTS
 
     if field.rpartition(".")[2] in TEXTS and not value.strip().startswith(("'", '"')):
         return value.strip()
-    return scalar(option, value, given)
+    return scalar(option, value, typed_text)
 
 
-def scalar(option: str, value: str, given: str | None = None) -> Any:
+def scalar(option: str, value: str, typed_text: str | None = None) -> Any:
     """A value of the command line, as YAML reads it."""
     from pipeline.storage import yaml12
 
     try:
         return yaml12.load(value)
     except yaml12.YAMLError as error:
-        raise UsageError(option, given or value, f"a value as in YAML ({yaml12.explained(error)})") from None
+        raise UsageError(option, typed_text or value, f"a value as in YAML ({yaml12.explained(error)})") from None

@@ -1,4 +1,4 @@
-"""`ssig paper`: the three claims of the paper as figures, with the numbers behind them."""
+"""`ssig paper`: figures for the three claims of the paper, with their numbers."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ def paper(
     from pipeline.driver.progress import Progress
     from pipeline.paper.figures import write
     from pipeline.paper.measure import Settings, measure
-    from pipeline.run.trust import import_from_here
+    from pipeline.run.trust import import_from_working_folder
     from pipeline.shards.photographs import write_photographs
     from pipeline.shards.reading import expand
     from ssig.acceleration.ready_replica import ready_replica
     from ssig.engine.device import Device
     from ssig.models.sources import runs_code
 
-    for option, given, allowed in (("--target", target, TARGETS), ("--features", features, FEATURES)):
-        if given not in allowed:
-            raise UsageError(option, given, allowed)
+    for option, value, allowed in (("--target", target, TARGETS), ("--features", features, FEATURES)):
+        if value not in allowed:
+            raise UsageError(option, value, allowed)
     out = out.expanduser()
-    found = expand(shards, Path.cwd()) if shards else development_shards()
-    if not found:
+    paths = expand(shards, Path.cwd()) if shards else development_shards()
+    if not paths:
         out.mkdir(parents=True, exist_ok=True)
-        found = [str(write_photographs(out))]
+        paths = [str(write_photographs(out))]
     if runs_code(model):
-        import_from_here(str(out), model)
+        import_from_working_folder(str(out), model)
     settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)
     with Console(stderr=True).status("loading") as status:
 
@@ -77,15 +77,15 @@ def paper(
 
         network = load_network(model, weights, "fp32", say, Progress())
         device = Device(ready_replica(network))
-        done = 0
+        images_done = 0
 
-        def told(count: int) -> None:
-            nonlocal done
-            done += count
-            status.update(f"{done} of {images} images")
+        def advance(count: int) -> None:
+            nonlocal images_done
+            images_done += count
+            status.update(f"{images_done} of {images} images")
 
         try:
-            record = measure(device, network, found, images, settings, told)
+            record = measure(device, network, paths, images, settings, advance)
         finally:
             device.close()
         files = write(record, out)

@@ -55,7 +55,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_entries(entries: Iterable[tuple[str, str, Mapping[str, object]]]) -> None:
-    """Entries of a name, a sentence and facts, that can be read at any width; a table of all facts cannot."""
+    """Prints entries of a name, a sentence and facts. They can be read at any width, unlike a table."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column()
@@ -65,7 +65,7 @@ def print_entries(entries: Iterable[tuple[str, str, Mapping[str, object]]]) -> N
 
 
 def print_json(value: object) -> int:
-    """Prints JSON; 0, for commands that end with it."""
+    """Prints JSON and returns the exit code 0."""
     has_all = (sys.stdout.encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
     print(to_json(value, indent=1, readable=has_all))
     return 0

@@ -24,7 +24,7 @@ class Display:
         self._bar = _bar(self._console) if self._console.is_terminal else None
         self._task = None if self._bar is None else self._bar.add_task("", total=None, state="")
         self._phase = ""
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Display:
         if self._bar is not None:
@@ -51,9 +51,9 @@ class Display:
             )
             return
         now = time.monotonic()
-        due = progress.rows_total > 0 and now - self._said > LINE_SECONDS
+        due = progress.rows_total > 0 and now - self._last_line > LINE_SECONDS
         if progress.phase != self._phase or due:
-            self._phase, self._said = progress.phase, now
+            self._phase, self._last_line = progress.phase, now
             counts = f": {int(progress.rows_computed)}/{progress.rows_total} maps, {state(progress)}" if due else ""
             print(f"{progress.phase}{counts}", file=sys.stderr, flush=True)
 

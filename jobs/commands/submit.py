@@ -1,9 +1,8 @@
-"""A job on a cluster: uploaded, run there, its logs followed and its exit code passed on, by Ray Jobs.
+"""Submits a job to a cluster through Ray Jobs, follows its log and returns its exit code.
 
 The cluster runs ``ssig attribute JOB.yaml`` on its head node, where the project is installed (`cluster.yaml`). The job
-file travels, with the Python files that it names. It lands in a folder of Ray's session that the cluster may delete,
-so paths relative to it would find no shards and lose results: they are refused, or resolved against a folder of the
-cluster that is named.
+file and the Python files that it names are uploaded into a folder of Ray's session, which the cluster may delete. So
+relative paths would find no shards and lose results: they are refused, or start from ``--working-dir``.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from ssig.registry.sources import FILE
 
 
 class ClusterLostError(SsigError):
-    """The cluster answered at first and then no more; a job that it has may go on."""
+    """The cluster stopped answering. A submitted job may go on."""
 
 
 def submit(
@@ -63,7 +62,7 @@ def submit(
 
     Raises:
         UsageError: a wrong job file, an address where no cluster answers, a missing or wrong token.
-        ClusterLostError: the cluster answers no more.
+        ClusterLostError: the cluster stopped answering.
     """
     text, code = job_for_cluster(job_file, working_dir), code_files(job_file)
     token = _token()
@@ -95,9 +94,9 @@ def submit(
 
 
 def job_for_cluster(job_file: Path, working_dir: str | None) -> str:
-    """The text of a job file, checked, with every path one that a node of the cluster can open.
+    """The text of a job file, checked, with paths that a node of the cluster can open.
 
-    The Python files that it names are named as beside it: `code_files` has them.
+    It names Python files as if they lay beside it. `code_files` returns these files.
 
     Raises:
         UsageError: a wrong job, or a relative path and no folder to resolve it against.
@@ -131,19 +130,19 @@ def code_files(job_file: Path) -> list[Path]:
     """The Python files that a job file names as methods, metrics or network.
 
     Raises:
-        UsageError: two of them have one name.
+        UsageError: two files have the same name.
     """
     values: dict[str, Any] = yaml12.load(job_file.read_text(encoding="utf-8"), TEXTS)
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for _, file in _named_files(values):
         path = job_file.resolve().parent / Path(file["path"]).expanduser()
-        if found.setdefault(path.name, path) != path:
-            raise UsageError("methods", str(path), f"files of different names; {found[path.name]} has the same")
-    return list(found.values())
+        if paths.setdefault(path.name, path) != path:
+            raise UsageError("methods", str(path), f"files with different names; {paths[path.name]} has the same name")
+    return list(paths.values())
 
 
 def _named_files(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], re.Match[str]]]:
-    """Each part of a job that is named by a file, with the file and the name in it."""
+    """The networks, methods and metrics of a job that come from a file, each with the match of `FILE`."""
     for owner in (values.get("model", {}), *chosen(values, "methods"), *chosen(values, "metrics")):
         file = FILE.fullmatch(str(owner.get("name")))
         if file is not None:
@@ -151,7 +150,7 @@ def _named_files(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], re.Ma
 
 
 def exit_code(details: JobDetails) -> int:
-    """The exit code of a job that has ended, as a shell would tell it."""
+    """The exit code of a job that has ended, as a shell would return it."""
     if details.status == JobStatus.STOPPED:
         return INTERRUPTED
     code: int | None = details.driver_exit_code
@@ -164,14 +163,14 @@ def exit_code(details: JobDetails) -> int:
 
 
 def _is_remote(path: str) -> bool:
-    # A home is that of the node, which resolves it as it does in a job file of its own.
+    # The node resolves ~ to its own home.
     return "://" in path or PurePosixPath(path).is_absolute() or PurePosixPath(path).parts[:1] == ("~",)
 
 
 def _token() -> str | None:
-    """The cluster's token, from where Ray keeps it, in Ray's order.
+    """The cluster's token, from the places where Ray looks for it, in the same order.
 
-    Ray's own client sends it only where ``RAY_AUTH_MODE=token`` is set, which is easily forgotten on a laptop.
+    Ray's client sends it only if ``RAY_AUTH_MODE=token`` is set, which is easily forgotten on a laptop.
     """
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         return None
@@ -190,33 +189,33 @@ def _connect(address: str, token: str | None) -> JobSubmissionClient:
     if not address.startswith(("http://", "https://")):
         raise UsageError("--address", address, "the dashboard of a cluster, such as http://127.0.0.1:8265")
     for handler in logging.getLogger("ray").handlers:
-        handler.setLevel(logging.WARNING)  # each upload and each closed connection would be told
+        handler.setLevel(logging.WARNING)  # Ray would print each upload and each closed connection
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         with _unset("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
             return JobSubmissionClient(address, headers=headers)
     except AuthenticationError:
-        found = "none" if token is None else "one that the cluster refuses"
-        allowed = "the cluster's, in RAY_AUTH_TOKEN, in a file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
-        raise UsageError("token", found, allowed) from None
+        problem = "none" if token is None else "one that the cluster refuses"
+        allowed = "the cluster's token, in RAY_AUTH_TOKEN, in the file RAY_AUTH_TOKEN_PATH, or in ~/.ray/auth_token"
+        raise UsageError("token", problem, allowed) from None
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         allowed = f"an address where the dashboard of a Ray cluster answers ({told(error)}){_through_proxy(address)}"
         raise UsageError("--address", address, allowed) from None
 
 
 def _through_proxy(address: str) -> str:
-    """Says if the address was asked for through a proxy, which may not know it."""
+    """Says if requests to the address go through a proxy, which may not know the address."""
     url = urlsplit(address)
     proxy = getproxies().get(url.scheme)
     if proxy is None or url.hostname is None or proxy_bypass(url.hostname):
         return ""
-    name, shown = f"{url.scheme}_proxy", re.sub(r"//[^/@]*@", "//", proxy)
-    return f"; it was asked for through {shown}, which {name} names: no_proxy={url.hostname} asks it directly"
+    name, proxy_url = f"{url.scheme}_proxy", re.sub(r"//[^/@]*@", "//", proxy)
+    return f"; the request went through the proxy {proxy_url} ({name}): set no_proxy={url.hostname} to bypass it"
 
 
 @contextmanager
 def _unset(*names: str) -> Iterator[None]:
-    """Hides environment variables: Ray lets them win over an address that is given."""
+    """Hides environment variables, which Ray would prefer to the address that the user gave."""
     saved: Mapping[str, str] = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
@@ -234,7 +233,7 @@ def _follow(client: JobSubmissionClient, job: str) -> JobDetails:
     """Prints the log of a job until it ends."""
     try:
         asyncio.run(_print_log(client, job))
-    except Exception as error:  # of sockets, HTTP or Ray; the job's state, asked for below, decides
+    except Exception as error:  # of sockets, HTTP or Ray; the job's state decides, which is read below
         print(f"the log ended early ({told(error)}); waiting for the job", file=sys.stderr)
     while not (details := client.get_job_info(job)).status.is_terminal():
         time.sleep(0.5)

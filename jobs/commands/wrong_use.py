@@ -1,4 +1,4 @@
-"""What is said of a command line that typer refuses: what, where, what is allowed and what to type, in our words."""
+"""Errors for command lines that typer refuses: what, where, what is allowed and what to type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ssig.options import in_words
 
 
 class Group(TyperGroup):
-    """Commands of which an unknown one gets the nearest known, and which show their help where none is given."""
+    """A group of commands that suggests the nearest name for an unknown one. Without a command it shows the help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or ["--help"])
@@ -25,13 +25,13 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            known = [known for known, command in self.commands.items() if not command.hidden]
+            known = [command_name for command_name, command in self.commands.items() if not command.hidden]
             raise UsageError("command", name, f"the commands that `{ctx.command_path} --help` lists", known=known)
         return super().resolve_command(ctx, args)
 
 
 def refused(error: TyperException) -> UsageError:
-    """The error of a command line that typer refused; kinds are told by name, since their classes are private."""
+    """The error for a command line that typer refused. Its kind is read from the name: the classes are private."""
     kind, context, param = type(error).__name__, getattr(error, "ctx", None), getattr(error, "param", None)
     command = context.command_path if context is not None else "ssig"
     if kind == "NoSuchOption":
@@ -54,10 +54,10 @@ def refused(error: TyperException) -> UsageError:
 
 @contextmanager
 def named_as_typed(options: Mapping[str, str]) -> Iterator[None]:
-    """Errors of fields name the option that gave them: ``--limit`` in place of ``dataset.limit``.
+    """Makes errors name options instead of fields: ``--limit`` in place of ``dataset.limit``.
 
     Args:
-        options: field -> option, of those that were given.
+        options: field -> option, for the options that the user gave.
     """
     try:
         yield
@@ -72,7 +72,7 @@ def named_as_typed(options: Mapping[str, str]) -> Iterator[None]:
 
 
 def _choice(parts: Sequence[str]) -> str:
-    """An option of a method or metric as it is typed: `` ssig:samples``; nothing where it is the choice itself."""
+    """An option of a method or metric as the user types it, such as `` ssig:samples``; empty for other fields."""
     return f" {parts[0]}:{parts[1]}" if len(parts) == 2 else ""
 
 
@@ -87,7 +87,7 @@ def _options(context: Any) -> list[str]:
 
 
 def _name(param: Any) -> str:
-    """A parameter as it is typed: the option, or the argument's place in the usage line."""
+    """A parameter as in the usage line: the option, or the metavar of an argument."""
     return str(param.opts[0] if param.param_type_name == "option" else param.metavar or param.name.upper())
 
 
@@ -97,13 +97,13 @@ def _typed(param: Any) -> str:
 
 
 def _sentence(text: str | None) -> str:
-    """A help text as a part of a sentence."""
+    """A help text without its full stop, for use within a sentence."""
     text = (text or "a value").rstrip(".")
     return text[0].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
 
 
 def _input(error: TyperException) -> object:
-    """The value that was refused, from what pydantic says of it."""
+    """The refused value, from the error of pydantic."""
     cause = error.__cause__
     problems = cause.errors() if cause is not None and hasattr(cause, "errors") else []
     return problems[0]["input"] if problems else "a value that cannot be read"
@@ -112,6 +112,6 @@ def _input(error: TyperException) -> object:
 def _allowed(param: Any) -> str:
     descriptor = param.type_descriptor
     kinds = [descriptor.annotation, *typing.get_args(descriptor.annotation)]
-    kind = next((name for name, known in (("int", int), ("float", float), ("bool", bool)) if known in kinds), "str")
+    kind = next((kind.__name__ for kind in (int, float, bool) if kind in kinds), "str")
     info = descriptor.parameter_info
     return in_words([kind], (), info.min, None, info.max)

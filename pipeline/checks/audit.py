@@ -3,8 +3,8 @@
     expected = ok + every other status, for each label, and nothing else is in the run's folders
 
 All of it is derived again: hashes and sizes from the bytes, rows from the tables against the manifest, fingerprints
-and schemas from the configurations, what is there from a listing. One table is read at a time (a large one by way of
-the disk), the manifest one row group at a time; what grows is the commit records.
+and schemas from the configurations, names of files from a listing. One table is read at a time (a large one by way of
+the disk), and one row group of the manifest; only the commit records stay in memory.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def audit(run: str) -> AuditResult:
     for label in labels.values():
         first = next(iter(labels.values()))
         findings += _records(label_problems(label, document, first.settings.columns))
-        statuses[label.title], found = _audit_label(directory, label)
-        findings += found
+        statuses[label.title], label_findings = _audit_label(directory, label)
+        findings += label_findings
     evaluations = {label.config_name: label for label in directory.evaluations}
     firsts: dict[str | None, Label] = {}
     for label in evaluations.values():
         first = firsts.setdefault(label.evaluation, label)
         base = labels[config_name(label.model, label.method)]
         findings += _records(evaluation_problems(label, base, first.settings.columns))
-        statuses[label.title], found = _audit_label(directory, label, base)
-        findings += found
+        statuses[label.title], label_findings = _audit_label(directory, label, base)
+        findings += label_findings
     findings += strangers(directory.storage, labels)
     findings += strange_evaluations(directory.storage, evaluations)
     return AuditResult(directory.root, len(manifest), manifest.unit_count, statuses, findings)
@@ -70,26 +70,26 @@ def _audit_label(
     measured = {} if base is None else _committed(directory, base)
     findings: list[Finding] = []
     counts: Counter[str] = Counter()
-    undone: list[str] = []  # the first few
+    first_undone: list[str] = []  # the first few
     undone_count = 0
-    left = set(committed)
+    unexpected = set(committed)
     for unit in manifest.units():
         if unit.id in committed:
-            left.remove(unit.id)
-            found, wrong = audit_unit(
+            unexpected.remove(unit.id)
+            unit_counts, unit_findings = audit_unit(
                 storage, label, unit.id, manifest.rows(unit.id), committed[unit.id], measured.get(unit.id)
             )
-            counts += found
-            findings += wrong
+            counts += unit_counts
+            findings += unit_findings
         else:
             undone_count += 1
-            undone += [unit.id] * (len(undone) < 6)
-    findings += [orphan(label.commit_name(unit_id)) for unit_id in sorted(left)]
+            first_undone += [unit.id] * (len(first_undone) < 6)
+    findings += [orphan(label.commit_name(unit_id)) for unit_id in sorted(unexpected)]
     for name, unit_id in _tables(storage, label):
-        if unit_id not in committed or unit_id in left:
-            findings.append(orphan(name, None if unit_id in left else label.commit_name(unit_id)))
+        if unit_id not in committed or unit_id in unexpected:
+            findings.append(orphan(name, None if unit_id in unexpected else label.commit_name(unit_id)))
     if undone_count:
-        message = f"{undone_count} of {manifest.unit_count} units have no commit: {_some(undone)}"
+        message = f"{undone_count} of {manifest.unit_count} units have no commit: {_first_few(first_undone)}"
         findings.append(Finding(Kind.UNFINISHED, f"{label.title}: {message}"))
     if counts.total() != len(manifest):
         message = f"{len(manifest)} samples expected, {counts.total()} rows committed"
@@ -99,12 +99,12 @@ def _audit_label(
 
 def _committed(directory: RunDirectory, label: Label) -> dict[str, Examined]:
     """Unit -> its commit under a label, or why that cannot be read."""
-    found = {}
+    commits = {}
     for name, commit in directory.examined(label).items():
         unit = _unit(name, RECORD_SUFFIX)
         if unit is not None:
-            found[unit] = commit
-    return found
+            commits[unit] = commit
+    return commits
 
 
 def _tables(storage: Storage, label: Label) -> Iterator[tuple[str, str]]:
@@ -122,5 +122,5 @@ def _unit(name: str, suffix: str) -> str | None:
     return stem if name.endswith(suffix) and re.fullmatch(UNIT, stem) else None
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""Whether the records that everything is judged by are what they were: `run.json`, manifest and configurations."""
+"""Whether `run.json`, the manifest and the configurations, which all else is judged by, are unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run_problems(document: Mapping[str, Any], manifest: Manifest) -> Iterator[st
     """What is wrong with `run.json` or the manifest."""
     dataset = document.get("dataset")
     if not isinstance(dataset, Mapping):
-        yield f"{RUN}: it tells no data set"
+        yield f"{RUN}: it names no data set"
         return
     if dataset.get("manifest_hash", "") not in (None, manifest.hash):
         yield f"{MANIFEST}: its content is not the one that {RUN} names"
@@ -34,8 +34,8 @@ def label_problems(label: Label, document: Mapping[str, Any], columns: Sequence[
         yield f"{name}: its schema_version is {label.version}, that of {RUN} {document['schema_version']}"
     yield from _shared_problems(label, columns)
     dataset = document.get("dataset")
-    known = dataset.get("manifest_hash") if isinstance(dataset, Mapping) else None
-    if label.config["dataset"].get("manifest_hash") != known:
+    manifest_hash = dataset.get("manifest_hash") if isinstance(dataset, Mapping) else None
+    if label.config["dataset"].get("manifest_hash") != manifest_hash:
         yield f"{name}: it belongs to another manifest"
     if label.config["seed"] != document.get("seed"):
         yield f"{name}: its seed is {label.config['seed']}, that of {RUN} {document.get('seed')}"

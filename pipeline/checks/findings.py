@@ -17,7 +17,7 @@ class Kind(StrEnum):
     unconfigured: commits of a label whose configuration is gone; the command that made the run records it again.
     other version: a unit that is whole, in columns that this version does not write.
     unreadable: the storage did not give a file.
-    record: `run.json`, the manifest or a configuration is not what it was; everything else is judged by them.
+    record: `run.json`, the manifest or a configuration has changed; everything else is judged by them.
     """
 
     UNFINISHED = "unfinished"
@@ -75,10 +75,10 @@ class AuditResult:
 
 
 def orphan(name: str, commit: str | None = None) -> Finding:
-    """A file that no commit names; `commit`: whose absence makes it one."""
-    return Finding(Kind.ORPHAN, f"{name}: an orphan: no commit names it", (name,), commit)
+    """An unreferenced file; `commit`: the commit that would name it."""
+    return Finding(Kind.ORPHAN, f"{name}: unreferenced file: no commit names it", (name,), commit)
 
 
 def foreign(name: str) -> Finding:
-    """A file in the run's folders that is not of a run."""
-    return Finding(Kind.FOREIGN, f"{name}: an orphan that is not of this run: no file of a run has such a name")
+    """An unexpected file in the run's folders."""
+    return Finding(Kind.FOREIGN, f"{name}: unexpected file: ssig gives no file of a run such a name")

@@ -3,7 +3,7 @@
 A unit of which anything is damaged loses its commit first, so that at no time it looks done, and then its tables: with
 the commit goes the only record of what their bytes were. Unreferenced files go too: those with names that ssig gives
 and that no commit names.
-Nothing else is touched: no file of others, none that the storage did not give, no record by which all is judged.
+Nothing else is touched: no unexpected file, no file that could not be read, no `run.json`, manifest or configuration.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def repair(run: str) -> Repair:
     directory = RunDirectory(storage)
     directory.opened()
     with Lease(storage) as lease:
-        found = audit(run)
-        records = [finding.message for finding in found.findings if finding.kind is Kind.RECORD]
+        result = audit(run)
+        records = [finding.message for finding in result.findings if finding.kind is Kind.RECORD]
         if records:
             raise RefusedError(
                 "\n".join(
@@ -66,13 +66,13 @@ def repair(run: str) -> Repair:
                     ]
                 )
             )
-        if any(finding.kind is Kind.DAMAGED for finding in found.findings):
+        if any(finding.kind is Kind.DAMAGED for finding in result.findings):
             directory.refuse_earlier()
         lease.verify()  # the audit may have taken long, and this process may have stood still
         directory.refresh()
-        done = [*_uncommit(storage, found.findings, directory.evaluations), *_clear(storage, found.findings)]
-    left = [_why_left(finding) for finding in found.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
-    return Repair(found, done, left, sound=all(finding.kind is Kind.ORPHAN for finding in found.findings))
+        removed = [*_uncommit(storage, result.findings, directory.evaluations), *_clear(storage, result.findings)]
+    left_alone = [_why_left(finding) for finding in result.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
+    return Repair(result, removed, left_alone, sound=all(finding.kind is Kind.ORPHAN for finding in result.findings))
 
 
 def _uncommit(storage: Storage, findings: Sequence[Finding], evaluations: Sequence[Label]) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _uncommit(storage: Storage, findings: Sequence[Finding], evaluations: Sequen
 
 
 def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
-    """Removes orphans."""
+    """Removes unreferenced files."""
     for finding in findings:
         if finding.kind is not Kind.ORPHAN:
             continue
@@ -103,14 +103,14 @@ def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
 
 def _removed(storage: Storage, name: str) -> bool:
     """Removes a file; whether there was one."""
-    there = storage.entry(name) is not None
+    existed = storage.entry(name) is not None
     storage.delete(name)
-    return there
+    return existed
 
 
 def _why_left(finding: Finding) -> str:
     if finding.kind is Kind.FOREIGN:
-        return f"{finding.message}; left alone, for it may be somebody's"
+        return f"{finding.message}; left alone: it may be somebody's"
     if finding.kind in (Kind.OTHER_VERSION, Kind.UNREADABLE):
         return f"{finding.message}; left alone"
     return finding.message

@@ -43,7 +43,7 @@ def status(run: str) -> RunStatus:
 
     Raises:
         UsageError: there is no run.
-        RefusedError: its files are not ours.
+        RefusedError: one of its records is damaged.
     """
     directory = RunDirectory(open_storage(run))
     directory.opened()

@@ -14,9 +14,9 @@ from pipeline.run.layout import (
     EVALUATION_RECORDS,
     EVALUATIONS,
     MANIFEST,
-    OURS,
     RECORD_SUFFIX,
     RUN,
+    RUN_ENTRIES,
     TABLE_SUFFIX,
     TABLES,
     folder,
@@ -32,19 +32,19 @@ _STRICT = (CONFIGS,)  # of the other folders, the one that holds nothing but wha
 
 def strangers(storage: Storage, labels: Mapping[str, Label]) -> Iterator[Finding]:
     """Files of the run itself; `labels`: by the names of their configurations."""
-    known = {folder(label.model, label.method) for label in labels.values()}
+    label_folders = {folder(label.model, label.method) for label in labels.values()}
     unconfigured: Counter[str] = Counter()
     for entry in storage.list():
-        top, _, rest = entry.name.partition("/")
+        top, _, path = entry.name.partition("/")
         suffix = _SUFFIXES.get(top)
-        if suffix is None or not rest:
-            if entry.name not in {RUN, MANIFEST, *labels} and (top not in OURS or top in _STRICT or not rest):
+        if suffix is None or not path:
+            if entry.name not in {RUN, MANIFEST, *labels} and (top not in RUN_ENTRIES or top in _STRICT or not path):
                 yield foreign(entry.name)
             continue
-        named = re.fullmatch(rf"({_LABEL_FOLDER})/({UNIT}){re.escape(suffix)}", rest)
+        named = re.fullmatch(rf"({_LABEL_FOLDER})/({UNIT}){re.escape(suffix)}", path)
         if named is None:
             yield foreign(entry.name)
-        elif named[1] in known:
+        elif named[1] in label_folders:
             continue  # judged with its label
         elif top == COMMITS:
             unconfigured[named[1]] += 1
@@ -63,6 +63,6 @@ def strange_evaluations(storage: Storage, evaluations: Mapping[str, Label]) -> I
         suffixes.update({table_folder(table, label.model, label.method): TABLE_SUFFIX for table in label.tables})
     for entry in (*storage.list(EVALUATIONS), *storage.list(EVALUATION_RECORDS)):
         home, _, file = entry.name.rpartition("/")
-        is_of_one = home in suffixes and re.fullmatch(UNIT + re.escape(suffixes[home]), file)
-        if entry.name not in evaluations and not is_of_one:
+        is_evaluation_file = home in suffixes and re.fullmatch(UNIT + re.escape(suffixes[home]), file)
+        if entry.name not in evaluations and not is_evaluation_file:
             yield foreign(entry.name)

@@ -53,12 +53,12 @@ def audit_unit(
         return Counter(), [Finding(Kind.UNREADABLE, f"unit {unit} of {label.method} could not be read: {error}")]
     for table, content in tables.items():
         problems += [f"{names[table]}: {problem}" for problem in _row_problems(content.rows, label, rows)]
-    first, *others = (content.rows["status"].to_pylist() for content in tables.values())
-    counts = Counter(first)
+    first_statuses, *later_statuses = (content.rows["status"].to_pylist() for content in tables.values())
+    counts = Counter(first_statuses)
     if dict(counts) != commit.statuses:
         problems.append(f"{label.commit_name(unit)}: counts {commit.statuses}, the rows say {dict(counts)}")
-    for name, other in zip(list(names.values())[1:], others, strict=True):
-        if other != first:
+    for name, statuses in zip(list(names.values())[1:], later_statuses, strict=True):
+        if statuses != first_statuses:
             problems.append(f"{name}: its statuses are not those of the {label.tables[0]}")
     findings = [_damaged(label, unit, problem) for problem in problems]
     if not findings:
@@ -78,7 +78,7 @@ def _commit_problems(commit: CommitRecord, label: Label, unit: str, rows: int) -
     name = label.commit_name(unit)
     if commit.unit != unit:
         yield f"{name}: is the commit of unit {commit.unit}"
-    if not label.made(commit):
+    if not label.matches(commit):
         yield f"{name}: its fingerprint is not the label's"
     if commit.rows != rows:
         yield f"{name}: {commit.rows} rows, the manifest has {rows}"
@@ -133,18 +133,18 @@ def _table(storage: Storage, name: str, commit: CommitRecord) -> _Table:
             raise _DamagedError(f"{name}: its bytes are not the committed ones")
         try:
             parquet = pq.ParquetFile(copy)
-            own = [*CHECKED, *(name for name in KEYS if name in parquet.schema_arrow.names)]
-            return _Table(parquet.read(own).select(own), parquet.schema_arrow)
+            columns = [*CHECKED, *(name for name in KEYS if name in parquet.schema_arrow.names)]
+            return _Table(parquet.read(columns).select(columns), parquet.schema_arrow)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise _DamagedError(f"{name}: not a readable table ({error})") from None
 
 
 def _row_problems(table: pa.Table, label: Label, rows: Sequence[ManifestRow]) -> Iterator[str]:
-    found = [(r["unit"], r["shard"], r["index"], r["key"]) for r in table.select(CHECKED[:4]).to_pylist()]
+    present = [(r["unit"], r["shard"], r["index"], r["key"]) for r in table.select(CHECKED[:4]).to_pylist()]
     expected = [(row.unit, row.shard, row.index, row.key) for row in rows]
-    if found != expected:
-        lost, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
-        yield f"{lost.total()} samples of the manifest have no row, {extra.total()} rows are not the manifest's"
+    if present != expected:
+        missing, extra = Counter(expected) - Counter(present), Counter(present) - Counter(expected)
+        yield f"{missing.total()} samples of the manifest have no row, {extra.total()} rows are not the manifest's"
     for row in table.to_pylist():
         yield from _value_problems(row, label)
 
@@ -166,7 +166,7 @@ def _schema_problems(table: str, schema: pa.Schema, label: Label) -> Iterator[st
             height, width = settings.model.input_size
             expected = attributions_schema((3, height, width), settings.maps, settings.channels, version)
         else:
-            # Runs of schema 1 record no revisions, so nobody knows which columns a metric had.
+            # Runs of schema 1 record no revisions, so the columns of a metric are unknown.
             metrics = [known_metric(label.config, name) for name in settings.columns] if version > 1 else []
             expected = metrics_schema(metrics, version)
             if version == 1:

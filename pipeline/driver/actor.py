@@ -22,7 +22,7 @@ from pipeline.unit.messages import Done, Task
 from pipeline.unit.setup import WorkerSetup, described, set_up
 from ssig.errors import UsageError, said, told
 
-# Concurrency groups: of calls that are answered while others are at work, and of the one that never is.
+# Concurrency groups: for calls that are answered during other work, and for the call that never returns.
 STATUS, WATCH = "status", "watch"
 
 
@@ -30,7 +30,7 @@ class AttributionActor:
     """A worker in an actor, which loads its replica once.
 
     Args:
-        setup: what the worker is made from. Where its code is another here than on the driver, `ready` says so.
+        setup: what the worker is made from. If its code differs from the driver's, `ready` raises.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
@@ -50,7 +50,7 @@ class AttributionActor:
         """Where this actor is; returns when the replica is loaded.
 
         Raises:
-            UsageError: code that the job names is another here than on the driver, or does not run.
+            UsageError: code that the job names differs from the driver's, or does not run.
         """
         if self.refused is not None:
             raise self.refused
@@ -66,7 +66,7 @@ class AttributionActor:
         return self.worker.under_way
 
     def watch(self) -> None:
-        """Never returns: that it fails tells of this actor's end, even if it had nothing to do."""
+        """Never returns. Its failure shows that this actor has ended, even without work."""
         threading.Event().wait()
 
     def process(self, task: Task) -> Done:

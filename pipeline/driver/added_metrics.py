@@ -4,8 +4,8 @@
     RUN/evaluation-records/NAME/config/<label>.json                     metrics, options; the label's fingerprint
     RUN/evaluation-records/NAME/commits/model=M/method=X/<unit>.json
 
-A unit is evaluated once it is committed in the run, and done once its commit here exists. The same command goes on
-where it stopped; another option under the same name is refused. Nothing of the run itself is written to.
+A unit is evaluated once it is committed in the run, and done once its commit here exists. The same command resumes
+it; other options under the same name are refused. The run's own files stay as they are.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from pipeline.run.records import (
     revisions_of,
     versions,
 )
-from pipeline.run.trust import import_from_here, owner_of, refuse_code_of_a_run, refuse_foreign_code
+from pipeline.run.trust import import_from_working_folder, owner_of, refuse_code_of_a_run, refuse_foreign_code
 from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
@@ -65,7 +65,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     Args:
         run: the run.
         job: the metrics, for which methods, and how the work is spread.
-        listener: told of progress.
+        listener: receives progress.
 
     Raises:
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing has changed.
@@ -82,14 +82,14 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     if changed := manifests.verify_shards(manifest):
         raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
     bases = _bases(directory, job)
-    others = [one for one in directory.evaluations if one.evaluation == job.title]
-    labels = [_label(job, base, others) for base in bases]
-    named = [
-        (f"evaluation {job.title!r} of method {other.method!r}", measured_by(completed(other.config)))
-        for other in others
-        if other.model == bases[0].model
+    recorded = [label for label in directory.evaluations if label.evaluation == job.title]
+    labels = [_label(job, base, recorded) for base in bases]
+    recorded_metrics = [
+        (f"evaluation {job.title!r} of method {label.method!r}", measured_by(completed(label.config)))
+        for label in recorded
+        if label.model == bases[0].model
     ]
-    refuse_other_options(measured_by(labels[0].config), named, NEW_NAME)
+    refuse_other_options(measured_by(labels[0].config), recorded_metrics, NEW_NAME)
     works = _works(directory, bases, labels)
     undone = directory.remaining(bases)
     if undone:
@@ -108,7 +108,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
 
 
 def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:
-    """Those of the run's labels that are to be evaluated: of one model, network and target."""
+    """The run's labels to evaluate: all of one model, network and target."""
     labels = directory.labels
     models = sorted({label.model for label in labels})
     if job.model is None and len(models) > 1:
@@ -138,16 +138,16 @@ def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:
     return chosen
 
 
-def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Label:
+def _label(job: EvaluationJob, base: Label, recorded: Sequence[Label] = ()) -> Label:
     """The evaluation of a label, as recorded where it is.
 
     Args:
         job: the metrics.
         base: the run's label.
-        others: what is recorded under the evaluation's name.
+        recorded: the labels that are recorded under the evaluation's name.
 
     Raises:
-        RefusedError: it is recorded with other metrics, or its tables would have other columns than those of others.
+        RefusedError: it is recorded with other metrics, or its tables would have other columns than theirs.
     """
     frozen: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -160,17 +160,17 @@ def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Lab
     }
     if foreign := descriptions(job.metrics):
         frozen[FOREIGN] = foreign
-    same = [other for other in others if (other.model, other.method) == (base.model, base.method)]
-    if same:
-        config = completed(_own(same[0]))
+    earlier = [label for label in recorded if (label.model, label.method) == (base.model, base.method)]
+    if earlier:
+        config = completed(_evaluation_part(earlier[0]))
         refuse_differences(config, as_read(frozen), f"evaluation {job.title!r} exists with other settings", NEW_NAME)
         return evaluation_label(base, config)
-    columns = others[0].config["columns"] if others else list(frozen["metrics"])
-    new = [metric for metric in frozen["metrics"] if metric not in columns]
-    if new:
+    columns = recorded[0].config["columns"] if recorded else list(frozen["metrics"])
+    new_metrics = [metric for metric in frozen["metrics"] if metric not in columns]
+    if new_metrics:
         raise RefusedError(
-            f"evaluation {job.title!r} has the metrics {', '.join(columns)}, and {', '.join(new)} would be one more "
-            f"column in some of its tables, which are read as one: {NEW_NAME}"
+            f"evaluation {job.title!r} has the metrics {', '.join(columns)}, and {', '.join(new_metrics)} would be "
+            f"one more column in some of its tables, which are read as one: {NEW_NAME}"
         )
     config = {
         **frozen,
@@ -182,17 +182,17 @@ def _label(job: EvaluationJob, base: Label, others: Sequence[Label] = ()) -> Lab
 
 
 def _record(label: Label) -> dict[str, Any]:
-    """What is recorded of an evaluation's label."""
-    return {**_own(label), "versions": versions(), "machine": dict(machine())}
+    """The record of an evaluation's label."""
+    return {**_evaluation_part(label), "versions": versions(), "machine": dict(machine())}
 
 
-def _own(label: Label) -> dict[str, Any]:
-    """The part of an evaluation's configuration that is not that of the run's label."""
+def _evaluation_part(label: Label) -> dict[str, Any]:
+    """An evaluation's configuration without the fields of the run's label."""
     return {name: value for name, value in label.config.items() if name not in OF_THE_RUN}
 
 
 def _works(directory: RunDirectory, bases: Sequence[Label], labels: Sequence[Label]) -> list[Work]:
-    """The units that are committed in the run and not here, with the labels."""
+    """The units that are committed in the run and not in the evaluation, with the labels."""
     of_method = {base.method: base for base in bases}
     works = []
     for work in units_to_do(directory, labels):
@@ -232,7 +232,7 @@ def _model(storage: Storage, base: Label, job: EvaluationJob, listener: Listener
 
 
 def _name(storage: Storage, base: Label, job: EvaluationJob) -> str:
-    """The name to load the network of a label by; what it needs to be imported is made known.
+    """The name by which a label's network is loaded; extends the import path if the name needs it.
 
     Raises:
         UsageError: it would run code that somebody else's run names, and the job does not; or its file is gone.
@@ -254,5 +254,5 @@ def _name(storage: Storage, base: Label, job: EvaluationJob) -> str:
         name = f"{path}:{file['name']}"
         refuse_code_of_a_run("model.name", name, storage.root)
     elif runs_code(name):
-        import_from_here(storage.root, name)
+        import_from_working_folder(storage.root, name)
     return name

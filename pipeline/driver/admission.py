@@ -1,4 +1,4 @@
-"""What a run has to do: checks a job against its directory, records what is frozen, lists the units to be done.
+"""Checks a job against its run directory, and records what is frozen.
 
 Checks write nothing, so that a refused command leaves no trace and a finished run is not touched.
 """
@@ -19,7 +19,7 @@ from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
 from pipeline.run.labels import Label, with_all_options
-from pipeline.run.layout import MANIFEST, OURS, RUN, shard_fault_name
+from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, shard_fault_name
 from pipeline.run.lease import Lease, LeaseHeldError
 from pipeline.run.records import (
     RefusedError,
@@ -44,7 +44,7 @@ def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Ma
         UsageError: the directory holds something that is no run.
     """
     if directory.document is None:
-        strange = next((e.name for e in directory.storage.list() if e.name.split("/")[0] not in OURS), None)
+        strange = next((e.name for e in directory.storage.list() if e.name.split("/")[0] not in RUN_ENTRIES), None)
         if strange is not None:
             raise UsageError("output.path", directory.root, f"an empty directory or a run (it holds {strange})")
         return None
@@ -52,14 +52,14 @@ def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Ma
     record = directory.required_record()
     recorded_urls = [shard.url for shard in record.dataset.shards]
     # A limit may be reached before the last shard is read.
-    wanted = list(shards)[: len(recorded_urls)] if job.dataset.limit is not None else list(shards)
+    job_urls = list(shards)[: len(recorded_urls)] if job.dataset.limit is not None else list(shards)
     refuse_differences(
         {
             "dataset": {"shards": recorded_urls, "limit": record.dataset.limit},
             "seed": record.seed,
             "unit_size": record.unit_size,
         },
-        {"dataset": {"shards": wanted, "limit": job.dataset.limit}, "seed": job.seed, "unit_size": job.unit_size},
+        {"dataset": {"shards": job_urls, "limit": job.dataset.limit}, "seed": job.seed, "unit_size": job.unit_size},
         f"{directory.root} holds a run with other settings",
         "give another output path, or the run's own settings",
     )
@@ -84,7 +84,7 @@ def record_run(job: Job, directory: RunDirectory, shards: Sequence[str], lease: 
     manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
     fault_points.point("before-manifest", storage.root)
     if not manifest.save(storage):
-        # A start that was cut off left its manifest; without run.json it binds nobody.
+        # A start that was cut off left its manifest; without run.json it belongs to no run.
         if lease is not None:
             lease.verify()
         if storage.entry(RUN) is not None:
@@ -111,9 +111,9 @@ def check_target(job: Job, model: Model) -> None:
 def check_report(job: Job, directory: RunDirectory) -> None:
     """Raises a `UsageError` if a job's `report.reference` is no label of its own, nor of its model in the run."""
     if job.report.reference is not None:
-        there = [label.method for label in directory.labels if label.model == job.model_label]
-        own = [method.title for method in job.methods]
-        check_reference("report.reference", job.report.reference, [*own, *there])
+        recorded_titles = [label.method for label in directory.labels if label.model == job.model_label]
+        job_titles = [method.title for method in job.methods]
+        check_reference("report.reference", job.report.reference, [*job_titles, *recorded_titles])
 
 
 def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
@@ -127,7 +127,7 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
         "geometry": model.geometry.as_dict(),
         "mean": model.mean.tolist(),
         "std": model.std.tolist(),
-        # What the job gives of these in place of the network's own, to load it again.
+        # Input settings that the job gives in place of the network's own, to load it again.
         "stated": {name: value for name, value in job.model.input_options.items() if value is not None},
         "classes": len(model.categories),
     }
@@ -149,19 +149,19 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
 
 
 def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label]:
-    """The labels to work on: those asked for, as recorded where they are, and the model's others in the run.
+    """The labels to work on: the job's, as recorded where they are, and the model's others in the run.
 
     Raises:
-        RefusedError: a label exists with other settings, or the run has others that it cannot lie or be compared with.
+        RefusedError: a label exists with other settings, or cannot be compared or stored with the run's labels.
     """
-    others = directory.labels
-    there = {other.config_name: other for other in others}
-    wanted = {}
+    recorded_labels = directory.labels
+    recorded_by_name = {recorded.config_name: recorded for recorded in recorded_labels}
+    chosen = {}
     for label in labels:
-        if label.config_name not in there:
-            wanted[label.method] = label
+        if label.config_name not in recorded_by_name:
+            chosen[label.method] = label
             continue
-        recorded = with_all_options(there[label.config_name])
+        recorded = with_all_options(recorded_by_name[label.config_name])
         refuse_differences(
             recorded.config,
             as_read(label.config),
@@ -169,62 +169,76 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
             "give the changed method a label of its own, such as --method NAME:option=value,label=NEW; "
             "add metrics with `ssig evaluate`",
         )
-        wanted[label.method] = recorded
-    _refuse_unlike(wanted.values(), others)
-    own = {other.method for other in others if other.model == next(iter(wanted.values())).model}
-    wanted = {name: label if name in own else _placed(directory.root, label, others) for name, label in wanted.items()}
-    model = next(iter(wanted.values()))
-    for other in map(with_all_options, others):
-        same_network = other.config["model"] == as_read(model.config["model"])
-        if other.model == model.model and other.method not in wanted and same_network and is_current(other.config):
-            wanted[other.method] = other
-    return list(wanted.values())
+        chosen[label.method] = recorded
+    _refuse_unlike(chosen.values(), recorded_labels)
+    recorded_methods = {
+        recorded.method for recorded in recorded_labels if recorded.model == next(iter(chosen.values())).model
+    }
+    chosen = {
+        name: label if name in recorded_methods else _placed(directory.root, label, recorded_labels)
+        for name, label in chosen.items()
+    }
+    model = next(iter(chosen.values()))
+    for recorded in map(with_all_options, recorded_labels):
+        same_network = recorded.config["model"] == as_read(model.config["model"])
+        if (
+            recorded.model == model.model
+            and recorded.method not in chosen
+            and same_network
+            and is_current(recorded.config)
+        ):
+            chosen[recorded.method] = recorded
+    return list(chosen.values())
 
 
-def _placed(root: str, label: Label, others: Sequence[Label]) -> Label:
-    """A new label behind those that the run has, with the columns of their tables.
+def _placed(root: str, label: Label, recorded_labels: Sequence[Label]) -> Label:
+    """A new label, positioned after the run's labels, with the columns of their tables.
 
     Raises:
-        RefusedError: its tables would have other columns, and a reader takes those of one file for those of all.
+        RefusedError: its tables would have other columns; readers take the columns of one file for those of all.
     """
-    if not others:
+    if not recorded_labels:
         return label
-    stored = {"maps": others[0].settings.maps, "channels": others[0].settings.channels}
+    stored = {"maps": recorded_labels[0].settings.maps, "channels": recorded_labels[0].settings.channels}
     refuse_differences(
         {"output": stored},
         {"output": {name: label.config[name] for name in stored}},
         f"{root} stores maps in another way than label {label.method!r} asks for",
         "all maps of a run are read as one table: give the run's own setting, or another output path",
     )
-    columns = others[0].settings.columns
-    new = [name for name in label.settings.metrics if name not in columns]
-    if new:
+    columns = recorded_labels[0].settings.columns
+    new_metrics = [name for name in label.settings.metrics if name not in columns]
+    if new_metrics:
         raise RefusedError(
-            f"{root}: label {label.method!r} asks for {', '.join(new)}, and the run's tables have "
+            f"{root}: label {label.method!r} asks for {', '.join(new_metrics)}, and the run's tables have "
             f"{', '.join(columns) or 'no metric'}: all metrics of a run are read as one table, so the first job names "
-            f"its columns; leave {'it' if len(new) == 1 else 'them'} out here, and then add: "
-            f"ssig evaluate RUN {' '.join(f'--metric {name}' for name in new)}"
+            f"its columns; leave {'it' if len(new_metrics) == 1 else 'them'} out here, and then add: "
+            f"ssig evaluate RUN {' '.join(f'--metric {name}' for name in new_metrics)}"
         )
-    first = 1 + max(other.settings.position for other in others)
+    first = 1 + max(recorded.settings.position for recorded in recorded_labels)
     config = {**label.config, "columns": columns, "position": first + label.settings.position}
-    if others_columns := {name: record for name, record in foreign(others[0].config).items() if name in columns}:
-        config[FOREIGN_COLUMNS] = others_columns
+    if foreign_columns := {
+        name: record for name, record in foreign(recorded_labels[0].config).items() if name in columns
+    }:
+        config[FOREIGN_COLUMNS] = foreign_columns
     return Label(label.model, label.method, config)
 
 
-def _refuse_unlike(wanted: Iterable[Label], recorded: Sequence[Label]) -> None:
-    """Refuses a new label of another network, target or metric options than the model's others: they are compared."""
-    for label in wanted:
-        others = {other.method: other.config for other in recorded if other.model == label.model}
-        if label.method in others:
+def _refuse_unlike(labels: Iterable[Label], recorded_labels: Sequence[Label]) -> None:
+    """Refuses a new label whose network, target or metric options differ from its model's: labels are compared."""
+    for label in labels:
+        configs = {recorded.method: recorded.config for recorded in recorded_labels if recorded.model == label.model}
+        if label.method in configs:
             continue
-        for method, config in others.items():
+        for method, config in configs.items():
             what = f"label {method!r} of model {label.model!r} has another network, score or target"
             advice = "give this one a model label of its own: --set model.label=NEW"
             refuse_differences(_network(config), as_read(_network(label.config)), what, advice)
-        named = [(f"label {method!r}", measured_by(completed(config))) for method, config in others.items()]
+        recorded_metrics = [
+            (f"label {method!r}", measured_by(completed(config))) for method, config in configs.items()
+        ]
         advice = "give the metric the options that it has there, or add it later: `ssig evaluate RUN --name NEW`"
-        refuse_other_options(measured_by(label.config), named, advice)
+        refuse_other_options(measured_by(label.config), recorded_metrics, advice)
 
 
 def _network(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
 
     Args:
         job: the validated job.
-        listener: told of progress.
+        listener: receives progress.
         retry_failed: do units that hold failed rows again.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every command that does units goes through, once: place -> lease -> plan -> loop -> report."""
+"""The steps of every command that does units: place -> lease -> plan -> loop -> report."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Campaign:
         model: the network.
         seed: of the run.
         actors: how the work is spread.
-        listener: told of progress.
-        progress: what it is told.
-        reference: the method that the report compares with; None for that of the report that is there, or the default.
+        listener: receives progress.
+        progress: the state that the listener receives.
+        reference: the method that the report compares with; None for the present report's, or the default.
     """
 
     directory: RunDirectory
@@ -64,7 +64,6 @@ class Campaign:
             RunError: the run could not go on.
         """
         directory, storage = self.directory, self.directory.storage
-        told = self.listener, self.progress
         with place_of(self.actors, self._tell_phase) as place, Lease(storage) as lease:
             fault_points.point("after-lease", storage.root)
             planned = plan(lease)
@@ -72,9 +71,10 @@ class Campaign:
             proven = directory.proven(planned.labels)
             agenda = Agenda(storage, directory.manifest, planned.works, proven, self.actors.unit_timeout)
             executor = place.executor(self._setup(planned.labels, place.size))
-            dispatch = Dispatch(agenda, executor, place.size, lease, *told)
+            dispatch = Dispatch(agenda, executor, place.size, lease, self.listener, self.progress)
             dispatch.run()
-            return finish(directory, planned.labels, *told, dispatch.ending, self.reference)
+            ending = dispatch.ending
+            return finish(directory, planned.labels, self.listener, self.progress, ending, self.reference)
 
     def _setup(self, labels: Sequence[Label], size: Shape) -> WorkerSetup:
         return WorkerSetup(

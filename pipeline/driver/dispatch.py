@@ -1,7 +1,7 @@
-"""The loop of a run: keeps actors busy, hears how orders went, and survives the deaths of actors.
+"""The loop of a run: keeps actors busy, takes in the results of orders, and survives the deaths of actors.
 
-Units go to actors, a bounded number in flight each; an actor that dies is charged with what it had in flight and
-replaced. The driver holds no result: what is done is what the commit records say.
+Each actor has a bounded number of units in flight. If it dies, these have failed, and another actor takes its place.
+The driver holds no results: the commit records say which units are done.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pipeline.unit.messages import Task
 WAIT_SECONDS = 0.5
 # Staged files of attempts that were killed are removed when they are this old.
 STALE_STAGED_SECONDS = 3600.0
-# Of so many of the last units it is known how long they took.
+# Number of last units whose seconds are kept.
 TIMED_UNITS = 100
 
 
@@ -64,10 +64,10 @@ class Dispatch:
     Args:
         agenda: what there is to do.
         executor: the actors; those that it lacks are started.
-        size: how many there should be, and what they take of the cluster.
+        size: how many actors there should be, and their resources.
         lease: of the run, held.
-        listener: told of progress.
-        progress: what it is told.
+        listener: receives progress.
+        progress: the state that the listener receives.
 
     Attributes:
         orders: how many orders were handed out.
@@ -99,7 +99,7 @@ class Dispatch:
         self._unit_seconds: deque[float] = deque(maxlen=TIMED_UNITS)
 
     def run(self) -> None:
-        """Works until nothing is left, a signal asks to drain, or going on makes no sense.
+        """Works until no unit is left, a signal asks to stop, or no unit can be done.
 
         Raises:
             RunError: another driver has the run, no unit can be done, or no actor starts.
@@ -119,7 +119,7 @@ class Dispatch:
                 self._log.close()
                 clean_staging(self._agenda.storage, time.time() - STALE_STAGED_SECONDS)
             except OSError as error:  # of the log or of staged files: the units are done
-                self._reporter.tell(f"the log, or what killed attempts left, could not be seen to: {error}")
+                self._reporter.tell(f"the log could not be stored, or files of killed attempts not removed: {error}")
 
     @property
     def ending(self) -> Ending:
@@ -137,7 +137,7 @@ class Dispatch:
             if self.schedule.hopeless:
                 raise RunError(self.schedule.hopeless)
             if not self._interrupted.is_set():
-                self._scaling.resize(self._left)
+                self._scaling.resize(self._undone)
                 self._scaling.await_place()
                 self._hand_out()
             heard = self._executor.wait(WAIT_SECONDS)
@@ -148,7 +148,7 @@ class Dispatch:
             self._reporter.show_now_and_then(self._executor, self.schedule.in_flight)
 
     def _hand_out(self) -> None:
-        """Gives every actor work before it gives any a second unit to read ahead, so that none idles at the end."""
+        """Gives every actor a unit before any gets a second one to read ahead, so that none is idle at the end."""
         for member in sorted(self._executor.members, key=lambda member: len(member.in_flight)):
             while member.room > 0 and (not member.in_flight or self._waiting > self._unemployed):
                 order = self.schedule.next(idle=not member.in_flight)
@@ -158,14 +158,14 @@ class Dispatch:
                 fault_points.point("after-order", order.work.unit)
 
     @property
-    def _left(self) -> int:
+    def _undone(self) -> int:
         """Units that are not done."""
         return len(self._agenda.works) - self.schedule.done - len(self.schedule.given_up)
 
     @property
     def _waiting(self) -> int:
-        """Units that nobody has in hand."""
-        return self._left - self.schedule.in_flight
+        """Units that are not done and not in flight."""
+        return self._undone - self.schedule.in_flight
 
     @property
     def _unemployed(self) -> int:
@@ -174,7 +174,7 @@ class Dispatch:
 
     @property
     def _has_lost_workers(self) -> bool:
-        """Whether a signal took the actors away too: nothing can be waited for, and Ray would hold each call up."""
+        """Whether a signal ended the actors too: no event will come, and every call of Ray would block."""
         return self._interrupted.is_set() and self._executor.is_gone()
 
     def _task(self, order: Order) -> Task:
@@ -192,21 +192,21 @@ class Dispatch:
 
     def _handle(self, event: Event) -> None:
         if event.kind == "ready":
-            self._ready(event)
+            self._handle_ready(event)
         elif event.kind == "lost":
-            self._lost(event)
+            self._handle_loss(event)
         elif event.kind == "done" and event.order is not None:
-            self._done(event, event.order)
+            self._handle_done(event, event.order)
         elif event.order is not None:
-            self._failed(event, event.order)
+            self._handle_failure(event, event.order)
 
-    def _ready(self, event: Event) -> None:
+    def _handle_ready(self, event: Event) -> None:
         self._scaling.started()
         self._log.write("actor ready", actor=event.member.name, **(event.member.info or {}))
         check_shared(self._executor, event.member, self._agenda.storage.root, log_name(self.attempt))
         self._reporter.ready()
 
-    def _lost(self, event: Event) -> None:
+    def _handle_loss(self, event: Event) -> None:
         self._log.write("actor lost", actor=event.member.name, reason=event.reason)
         if event.member.info is None:
             try:
@@ -216,7 +216,7 @@ class Dispatch:
                     raise
         self._reporter.tell(f"{event.member.name} is lost: {event.reason}")
 
-    def _done(self, event: Event, order: Order) -> None:
+    def _handle_done(self, event: Event, order: Order) -> None:
         self.schedule.succeeded(order)
         done = event.done
         if done is None or order.probe is not None:
@@ -232,7 +232,7 @@ class Dispatch:
             statuses=done.statuses,
         )
 
-    def _failed(self, event: Event, order: Order) -> None:
+    def _handle_failure(self, event: Event, order: Order) -> None:
         if event.failure is None:
             return
         unit = order.work.unit

@@ -1,4 +1,4 @@
-"""How a command on a run ends: its report, its exit code, and what a person is told.
+"""How a command on a run ends: its report, its exit code, and its summary.
 
 0  everything done      3  finished, some samples failed or were quarantined      130  interrupted, to be resumed
 1  units are left       2  wrong use, nothing was begun
@@ -70,15 +70,15 @@ def finish(
     ending: Ending | None = None,
     reference: str | None = None,
 ) -> Summary:
-    """Brings the report up to date, and tells from the commit records how labels of a run stand now.
+    """Updates the report, and summarises from the commit records what is done under labels of a run.
 
     Args:
-        directory: the run; it is looked at anew.
+        directory: the run; it is refreshed.
         labels: those that were worked on.
-        listener: told of `progress`.
-        progress: what it is told.
+        listener: receives `progress`.
+        progress: the state that the listener receives.
         ending: how this command's work ended; None if there was nothing to do.
-        reference: the method that the report compares with; None for that of the report that is there, or the default.
+        reference: the method that the report compares with; None for the present report's, or the default.
     """
     ending = ending or Ending()
     fault_points.point("before-report", directory.root)
@@ -90,18 +90,18 @@ def finish(
             progress.phase = "writing the report"
             listener(progress, None)
             report = write_report(run, reference)
-    # Whatever the storage does not take or give: the same command, or `ssig report`, writes it when it does.
+    # Storage failed: the same command, or `ssig report`, writes the report later.
     except (OSError, UsageError) as error:
         report = None
         listener(progress, f"the report could not be written: {error}")
     fault_points.point("after-report", directory.root)
     manifest = directory.manifest
-    found = directory.statuses(labels)
-    failed = any(status != Status.OK and count for counts in found.values() for status, count in counts.items())
-    left = len(directory.remaining(labels))
-    if left and ending.interrupted:
+    statuses = directory.statuses(labels)
+    failed = any(status != Status.OK and count for counts in statuses.values() for status, count in counts.items())
+    undone_count = len(directory.remaining(labels))
+    if undone_count and ending.interrupted:
         code = INTERRUPTED
-    elif left or report is None:
+    elif undone_count or report is None:
         code = UNFINISHED
     else:
         code = FAILED_SAMPLES if failed or manifest.quarantine else DONE
@@ -112,7 +112,7 @@ def finish(
         units_to_do=ending.to_do,
         units_done=ending.done,
         expected=len(manifest),
-        statuses=found,
+        statuses=statuses,
         given_up=ending.given_up,
         shard_faults=len(manifest.quarantine),
         notes=shard_notes(manifest),
@@ -120,7 +120,7 @@ def finish(
 
 
 def shard_notes(manifest: Manifest) -> tuple[str, ...]:
-    """A line for each of the first shards without images, which no row of a sample tells of as a whole."""
-    found = [f"{record.shard}: {record.reason}" for record in manifest.quarantine if record.kind is Kind.IMAGELESS]
-    more = [f"{len(found) - NOTES} more shards have no image"] if len(found) > NOTES else []
-    return (*found[:NOTES], *more)
+    """A line for each of the first shards without images."""
+    imageless = [f"{record.shard}: {record.reason}" for record in manifest.quarantine if record.kind is Kind.IMAGELESS]
+    further = [f"{len(imageless) - NOTES} more shards have no image"] if len(imageless) > NOTES else []
+    return (*imageless[:NOTES], *further)

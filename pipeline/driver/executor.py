@@ -1,9 +1,9 @@
-"""The seam between a campaign and what does its units: workers that are started, given orders, and listened to.
+"""The interface between a campaign and the workers that do its units.
 
     Pool             one Ray actor for each worker, on any number of machines      `pipeline.driver.pool`
     LocalExecutor    one worker in this process, without Ray                       `pipeline.driver.local`
 
-Both take the same protocol steps in the run directory; what differs is who survives whose death.
+Both take the same protocol steps in the run directory. With a pool, the driver survives the death of a worker.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Member:
     since: dict[Any, float] = field(default_factory=dict)
 
     def forget(self, call: Any) -> None:
-        """Takes an order back that has been answered."""
+        """Removes an order that has been answered."""
         del self.in_flight[call], self.since[call]
 
     @property
@@ -52,7 +52,7 @@ AnyMember = TypeVar("AnyMember", bound=Member)
 
 @dataclass(frozen=True)
 class Event:
-    """What was heard: a worker became `ready`, was `lost`, or an order came back `done` or `failed`."""
+    """What happened: a worker became `ready`, was `lost`, or an order came back `done` or `failed`."""
 
     kind: Literal["ready", "lost", "done", "failed"]
     member: Member
@@ -89,7 +89,7 @@ class NoCounters:
 
 
 class Executor(Protocol):
-    """Does orders on workers, which it starts when it is asked to."""
+    """Does orders on workers."""
 
     @property
     def members(self) -> Sequence[Member]:
@@ -106,17 +106,17 @@ class Executor(Protocol):
         """Hands an order to a worker with room; a `done` or `failed` event follows."""
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event.
+        """The events since the last call, waiting at most so long for the first.
 
         Raises:
-            UsageError: a worker refuses to start, as every other one like it would.
+            UsageError: a worker cannot start, nor could any other.
         """
 
     def end_overdue(self, seconds: float) -> list[Event]:
         """Gives up the workers with an order older than so many seconds; all that they had in flight has failed."""
 
     def under_way(self) -> float:
-        """Maps that are computed but not committed, as far as is known."""
+        """Maps that are computed but not committed, as the workers last reported."""
 
     def places(self, size: Shape) -> int:
         """How many workers of a size have a place now."""
@@ -125,14 +125,14 @@ class Executor(Protocol):
         """Whether a worker sees a file of the run that this process has just written."""
 
     def is_gone(self) -> bool:
-        """Whether what the workers live in has ended, so that nothing will ever be heard of them."""
+        """Whether the cluster of the workers has ended, so that no more events come."""
 
     def stop(self) -> None:
         """Ends every worker at once."""
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Whether a unit failed for want of storage, so that no sample is to blame, or because something raised."""
+    """Whether a unit failed because of storage, so that no sample is to blame, or because something raised."""
     return Failure.STORAGE if isinstance(error, (OSError, DamagedTableError)) else Failure.RAISED
 
 
@@ -149,5 +149,5 @@ def overdue(members: Sequence[AnyMember], latest: float) -> list[AnyMember]:
 
 
 def overdue_reason(seconds: float) -> str:
-    """Why a worker is given up that took longer than so many seconds."""
+    """Why a worker that took longer than so many seconds is given up."""
     return f"took longer than {seconds:.0f} s (actors.unit_timeout)"

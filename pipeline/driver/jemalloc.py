@@ -1,8 +1,8 @@
 """The memory allocator of actors on the CPU: jemalloc, where Ray brings it along, in place of the C library's.
 
 An actor has blocks of all sizes come and go on several threads. glibc spreads them over an arena that is two to three
-times as large as what it holds, and grows; jemalloc keeps them together, on large pages. It must be there when a
-process starts, so it is said in the environment that Ray starts an actor with.
+times as large as what it holds, and grows; jemalloc keeps them together, on large pages. It must be loaded when
+a process starts, so it is set in the environment of an actor.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SETTINGS = "dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1,lg_extent_max_active_f
 
 
 def preloaded(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What an actor's environment needs for it; nothing where it is not to be had, or the user preloads something.
+    """The environment variables that load jemalloc; none where it is missing, or the user preloads something.
 
-    On a node where Ray lies elsewhere than on the driver's the loader says so once and goes on without it.
+    On a node with Ray in another folder than on the driver's, the loader prints a warning and goes on without it.
     """
     ray = find_spec("ray")
     if not sys.platform.startswith("linux") or "LD_PRELOAD" in environment or ray is None or ray.origin is None:

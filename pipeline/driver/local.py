@@ -1,8 +1,7 @@
 """Units done in this process: the protocol of a run without Ray.
 
-A worker has two threads, so that one unit is read or written while the other is on the device. What the process of an
-actor protects from is not survived here: a sample that kills its process ends the command, which can be resumed, and
-a unit that hangs keeps its thread.
+A worker has two threads, so that one unit is read or written while the other is on the device. A sample that kills
+its process ends the command, which can be resumed, and a unit that hangs keeps its thread.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a thread says: of a call how it ended, without one that its worker is there, or an error."""
+    """The result of a call, or an error; without a call, whether the worker is ready."""
 
     call: _Call | None
     done: Done | None = None
@@ -68,7 +67,7 @@ class LocalExecutor:
     """Workers of this process.
 
     Args:
-        create: makes one worker; called in a thread of its own.
+        create: makes one worker; called in a new thread.
     """
 
     def __init__(self, create: Callable[[], Worker]) -> None:
@@ -99,17 +98,17 @@ class LocalExecutor:
         cast(LocalMember, member).calls.put(_Call(number, order, task))
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event.
+        """The events since the last call, waiting at most so long for the first.
 
         Raises:
-            UsageError: a worker refuses to start, as every other one like it would.
+            UsageError: a worker cannot start, nor could any other.
         """
         events: list[Event] = []
         deadline = time.monotonic() + seconds
         while True:
             try:
-                left = 0.0 if events else max(0.0, deadline - time.monotonic())
-                member, answer = self._answers.get(block=left > 0, timeout=left or None)
+                remaining_seconds = 0.0 if events else max(0.0, deadline - time.monotonic())
+                member, answer = self._answers.get(block=remaining_seconds > 0, timeout=remaining_seconds or None)
             except queue.Empty:
                 return events
             if member in self._members:  # and not given up meanwhile
@@ -127,7 +126,7 @@ class LocalExecutor:
         return sum(member.worker.under_way for member in self._members if member.worker is not None)
 
     def places(self, size: Shape) -> int:
-        """One: what several workers would gain in one process, the threads of one have already."""
+        """One: in one process, several workers gain nothing over the threads of one."""
         return 1
 
     def sees(self, member: Member, name: str) -> bool:
@@ -135,7 +134,7 @@ class LocalExecutor:
         return True
 
     def is_gone(self) -> bool:
-        """Whether the workers cannot be heard any more: never while this process lives."""
+        """False: the workers live as long as this process."""
         return False
 
     def stop(self) -> None:
@@ -160,7 +159,7 @@ class LocalExecutor:
         """Makes a worker."""
         try:
             member.worker = self._create()
-        # Whatever it is: an error that nobody hears of would be waited for for ever.
+        # Any error: the driver would wait for ever for one that is not reported.
         except BaseException as error:
             self._answers.put((member, _Answer(None, error=error)))
         else:

@@ -1,4 +1,4 @@
-"""The network of a job, and what a person is told of it before any work."""
+"""Loads the network of a job, and reports what a person should know of it before any work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ssig.models import Model, ModelWarning, load_model
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Has networks load in the body without warnings of Python: theirs are in `Model.warnings`."""
+    """Suppresses `ModelWarning` while a network loads: `Model.warnings` holds the messages."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelWarning)
         yield
@@ -28,12 +28,12 @@ def quietly() -> Iterator[None]:
 def load_network(
     name: str, weights: str | None, precision: str, listener: Listener, progress: Progress, **stated: Any
 ) -> Model:
-    """Loads a network, and tells what images become on their way into it, and what is odd about it.
+    """Loads a network, and reports how it prepares images, and its warnings.
 
     Args:
         name, weights, precision: of the network.
-        listener: is told.
-        progress: what it is told beside.
+        listener: receives the messages.
+        progress: the state that the listener receives.
         **stated: mean, std and input, where the job gives them.
 
     Raises:
@@ -50,10 +50,10 @@ def load_network(
 
 
 def try_methods(job: Job, storage: Storage, model: Model) -> None:
-    """Tries each method that the run does not know yet on one point, on this machine.
+    """Tries each method that the run has no configuration of on one point, on this machine.
 
     Raises:
-        UsageError: the network has not what a method needs, such as a layer.
+        UsageError: the network lacks what a method needs, such as a layer.
         ModelError: the network cannot be explained.
     """
     # In full precision, which every CPU has: what a method needs of a network does not depend on it.

@@ -1,4 +1,4 @@
-"""What a run keeps of units that failed: records in its quarantine folder, and lines of its log."""
+"""Records of units that failed, in the quarantine folder and the log of a run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Outcomes:
         self._record(given_up_name(work.unit), record)
 
     def _record(self, name: str, record: Mapping[str, object]) -> None:
-        """Records what a person should know; where the storage itself is at fault, at least says so."""
+        """Stores a record; if the storage fails, tells a person what it says."""
         try:
             self._storage.put(name, to_json(record).encode())
         except OSError as error:

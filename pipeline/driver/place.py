@@ -26,7 +26,7 @@ def place_of(actors: Actors, phase: Callable[[str], None]) -> AbstractContextMan
 
     Args:
         actors: the job's wishes.
-        phase: told what is being done.
+        phase: called with what is being done.
 
     Raises:
         UsageError: the place does not have what the job asks for.

@@ -32,7 +32,7 @@ SEES_SECONDS = 120.0
 class Actor(Member):
     """An actor of the pool.
 
-    `starting`, `asking` and `watching` are calls that are out: the last is answered when the actor has ended.
+    `starting`, `asking` and `watching` are pending calls; the last is answered when the actor has ended.
     """
 
     handle: Any = None
@@ -76,10 +76,10 @@ class Pool:
         member.since[ref] = time.monotonic()
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting at most so long for the first event.
+        """The events since the last call, waiting at most so long for the first.
 
         Raises:
-            UsageError: an actor refuses to start, as every other one like it would.
+            UsageError: an actor cannot start, nor could any other.
         """
         owners = {ref: member for member in self._actors for ref in member.in_flight}
         owners.update({member.starting if member.info is None else member.watching: member for member in self._actors})
@@ -94,13 +94,13 @@ class Pool:
 
     def under_way(self) -> float:
         """Maps that are computed but not committed, as the actors said last; asks those that have answered again."""
-        asked = {member.asking: member for member in self._actors if member.asking is not None}
-        for ref in _answered(asked):
+        actors_by_call = {member.asking: member for member in self._actors if member.asking is not None}
+        for ref in _answered(actors_by_call):
             try:
-                asked[ref].under_way = ray.get(ref)
+                actors_by_call[ref].under_way = ray.get(ref)
             except RayError:
-                asked[ref].under_way = 0.0  # `wait` hears of its end
-            asked[ref].asking = None
+                actors_by_call[ref].under_way = 0.0  # `wait` reports its end
+            actors_by_call[ref].asking = None
         for member in self._actors:
             if member.asking is None and member.info is not None:
                 member.asking = member.handle.under_way.options(concurrency_group=STATUS).remote()
@@ -110,7 +110,7 @@ class Pool:
         """Kills the actors with an order older than so many seconds; all that they had in flight has failed."""
         late = overdue(self._actors, time.monotonic() - seconds)
         reason = overdue_reason(seconds)
-        return [event for member in late for event in self._lost(member, reason, Failure.TIMEOUT)]
+        return [event for member in late for event in self._lose(member, reason, Failure.TIMEOUT)]
 
     def places(self, size: Shape) -> int:
         """How many actors of a size fit the cluster as it is now."""
@@ -123,7 +123,7 @@ class Pool:
         try:
             return bool(ray.get(cast(Actor, member).handle.sees.remote(name), timeout=SEES_SECONDS))
         except RayActorError:
-            return True  # `wait` hears of its death
+            return True  # `wait` reports its death
         except GetTimeoutError:
             return False
 
@@ -142,20 +142,18 @@ class Pool:
         try:
             value = ray.get(ref)
         except RayActorError as error:
-            return self._lost(actor, reason_of(error), is_dead=isinstance(error, ActorDiedError))
+            return self._lose(actor, reason_of(error), is_dead=isinstance(error, ActorDiedError))
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             reason = reason_of(error)
             if order is None and isinstance(cause, UsageError):
                 raise cause from None
-            if order is None and isinstance(cause, UsageError):
-                raise cause from None
             if order is None:
-                return self._lost(actor, reason)
+                return self._lose(actor, reason)
             actor.forget(ref)
             return [Event("failed", actor, order, None, failure_of(cause), reason)]
-        except RayError as error:  # its answer went with its node, or memory ran out there
-            return self._lost(actor, reason_of(error))
+        except RayError as error:  # its answer was lost with its node, or memory ran out there
+            return self._lose(actor, reason_of(error))
         if order is None:
             actor.info = value
             actor.watching = actor.handle.watch.options(concurrency_group=WATCH).remote()
@@ -163,7 +161,7 @@ class Pool:
         actor.forget(ref)
         return [Event("done", actor, order, value)]
 
-    def _lost(self, actor: Actor, reason: str, kind: Failure = Failure.DIED, *, is_dead: bool = False) -> list[Event]:
+    def _lose(self, actor: Actor, reason: str, kind: Failure = Failure.DIED, *, is_dead: bool = False) -> list[Event]:
         """The events of an actor that is dead or about to be."""
         self._actors.remove(actor)
         if not is_dead:  # to kill it once more would wait for a cluster that may have died with it
@@ -181,12 +179,12 @@ def pool_of(setup: WorkerSetup, size: Shape) -> Pool:
         size: what an actor takes of the cluster.
     """
     remote = remote_class(AttributionActor, size.num_cpus, size.num_gpus)
-    known = ray.put(setup)  # once, so that every actor reads the same copy of the weights
-    return Pool(lambda: remote.remote(known))
+    shared_setup = ray.put(setup)  # once, so that every actor reads the same copy of the weights
+    return Pool(lambda: remote.remote(shared_setup))
 
 
 def _kill(member: Member) -> None:
-    """Kills an actor of this machine that may be too far gone to hear Ray: one that is stopped, for instance."""
+    """Kills an actor of this machine that may not react to Ray, such as a stopped process."""
     info = member.info or {}
     if info.get("host") == socket.gethostname():
         with suppress(OSError):
@@ -194,7 +192,7 @@ def _kill(member: Member) -> None:
 
 
 def _answered(refs: Iterable[Any]) -> list[Any]:
-    """Those of some results that are there."""
+    """The references whose results are ready."""
     waiting = list(refs)
     answered: list[Any] = ray.wait(waiting, num_returns=len(waiting), timeout=0)[0] if waiting else []
     return answered

@@ -1,4 +1,4 @@
-"""What a person is told while a run goes on; the command line draws it, others may ignore it."""
+"""The progress of a run, for a person; the command line draws it, other callers may ignore it."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ Listener = Callable[[Progress, str | None], None]
 
 
 def silent(progress: Progress, message: str | None) -> None:
-    """A listener that ignores all it is told."""
+    """A listener that ignores all progress."""

@@ -1,4 +1,4 @@
-"""What a run has to do: each unit that is not done under one label or another."""
+"""The units of a run that are not done under every label."""
 
 from __future__ import annotations
 

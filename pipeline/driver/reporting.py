@@ -18,8 +18,8 @@ class Reporter:
     """Keeps `progress` and `counters` up to date.
 
     Args:
-        listener: told of `progress`.
-        progress: what it is told.
+        listener: receives `progress`.
+        progress: the state that the listener receives.
         counters: for machines.
     """
 
@@ -30,17 +30,17 @@ class Reporter:
         self._shown = 0.0
 
     def begin(self, works: Sequence[Work]) -> None:
-        """Hears what there is to do."""
+        """Notes what there is to do."""
         self.progress.units_total = len(works)
         self.progress.rows_total = sum(work.size * len(work.labels) for work in works)
 
     def ready(self) -> None:
-        """Hears that an actor is ready."""
+        """Notes that an actor is ready."""
         self.progress.phase = "attributing"
         self.progress.started = self.progress.started or time.monotonic()
 
     def done(self, order: Order, done: Done) -> None:
-        """Hears that a unit is done."""
+        """Notes that a unit is done."""
         self.progress.units_done += 1
         self.progress.rows_done += order.work.size * len(order.work.labels)
         self.progress.failed += sum(
@@ -49,7 +49,7 @@ class Reporter:
         self._counters.committed(done.statuses)
 
     def failed(self, kind: str) -> None:
-        """Hears that an order failed."""
+        """Notes that an order failed."""
         self._counters.failed(kind)
 
     def tell(self, message: str) -> None:
@@ -57,7 +57,7 @@ class Reporter:
         self._listener(self.progress, message)
 
     def show(self, executor: Executor, in_flight: int) -> None:
-        """Tells how far the run is.
+        """Shows how far the run is.
 
         Args:
             executor: asked for what its workers do.
@@ -73,6 +73,6 @@ class Reporter:
         self._listener(self.progress, None)
 
     def show_now_and_then(self, executor: Executor, in_flight: int) -> None:
-        """The same, unless it was shown just now: every actor is asked for it."""
+        """The same, at most every `SHOW_SECONDS`, since every actor is called for it."""
         if time.monotonic() - self._shown > SHOW_SECONDS:
             self.show(executor, in_flight)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.job.configuration import Actors
 from ssig.errors import UsageError
 
-# What an actor on the CPU may come to hold: libraries, a replica, micro-batches and two units of images and maps.
+# Memory that an actor on the CPU may need: libraries, a replica, micro-batches and two units of images and maps.
 REPLICA_BYTES = 3 * 2**30
 TO_WAIT = (
     "to wait for nodes that an autoscaler adds, give both actors.max and actors.num_gpus as numbers "
@@ -19,7 +19,7 @@ TO_WAIT = (
 
 @dataclass(frozen=True)
 class Shape:
-    """An actor's resources and the size of the pool; without a most it grows with the cluster.
+    """An actor's resources and the size of the pool; where `most` is infinite, the pool grows with the cluster.
 
     Attributes:
         wait: seconds to wait for a node with a place for an actor; None where there is one from the beginning.
@@ -45,7 +45,7 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
     Args:
         actors: the job's wishes.
         nodes: resources of each node that is alive, such as ``{"CPU": 8, "GPU": 1}``.
-        grows: whether nodes may come. Then numbers in the job's wishes are asked for even if they do not fit today:
+        grows: whether nodes may come. Then the job's numbers are requested even if they do not fit today:
             actors that wait for a place are what makes an autoscaler add nodes.
 
     Raises:
@@ -75,7 +75,7 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
 
 
 def local_shape(actors: Actors, *, has_gpu: bool, threads: int) -> Shape:
-    """The one worker of a command that does its units itself.
+    """The one worker of a command without Ray.
 
     Args:
         actors: the job's wishes.

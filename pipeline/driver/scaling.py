@@ -17,12 +17,12 @@ MOST_DOUBLINGS = 6
 
 
 class Scaling:
-    """Starts actors, and knows how starts went.
+    """Starts actors, and counts failed starts.
 
     Args:
         executor: starts them.
-        size: how many there should be, and what they take of the cluster.
-        progress: told what is waited for.
+        size: how many actors there should be, and their resources.
+        progress: shows what the run waits for.
     """
 
     def __init__(self, executor: Executor, size: Shape, progress: Progress) -> None:
@@ -33,11 +33,11 @@ class Scaling:
         self._resized = 0.0
         self._placeless_since: float | None = None
 
-    def resize(self, left: int) -> None:
+    def resize(self, undone: int) -> None:
         """Starts the actors that are lacking; now and then, and less often after failed starts.
 
         Args:
-            left: units that are not done.
+            undone: units that are not done.
         """
         now = time.monotonic()
         pause = RESIZE_SECONDS * 2 ** min(self._failed_starts, MOST_DOUBLINGS)
@@ -48,14 +48,14 @@ class Scaling:
         most = self._size.most
         if math.isinf(most):
             most = max(1, self._executor.places(self._size))
-        for _ in range(int(min(most, left)) - len(self._executor.members)):
+        for _ in range(int(min(most, undone)) - len(self._executor.members)):
             self._executor.start()
 
     def await_place(self) -> None:
-        """Tells what is waited for while no node has a place for an actor.
+        """Shows what the run waits for while no node has a place for an actor.
 
         Raises:
-            RunError: for too long.
+            RunError: no place came within `actors.wait` seconds.
         """
         size = self._size
         if size.wait is None or self._has_ready or self._executor.places(size):
@@ -65,29 +65,29 @@ class Scaling:
             return
         now = time.monotonic()
         self._placeless_since = self._placeless_since or now
-        wanted = f"a node with {wording(size.num_cpus, 'CPU')}"
+        needed = f"a node with {wording(size.num_cpus, 'CPU')}"
         if size.num_gpus:
-            wanted += f" and {wording(size.num_gpus, 'GPU')}"
+            needed += f" and {wording(size.num_gpus, 'GPU')}"
         if now - self._placeless_since > size.wait:
             raise RunError(
-                f"waited {size.wait:g} s (actors.wait) for {wanted}, and none came; see that the cluster's "
+                f"waited {size.wait:g} s (actors.wait) for {needed}, and none came; see that the cluster's "
                 "autoscaler adds such nodes, or keep one alive (min_workers: 1)"
             )
         self._progress.phase = (
-            f"waiting for {wanted}: actors that wait for a place are what makes an autoscaler add nodes; "
+            f"waiting for {needed}: actors that wait for a place are what makes an autoscaler add nodes; "
             f"at most {size.wait:g} s (actors.wait)"
         )
 
     def started(self) -> None:
-        """Hears that an actor is ready."""
+        """Notes that an actor is ready."""
         self._failed_starts = 0
 
     def failed_to_start(self, reason: str) -> None:
-        """Hears that an actor ended before it was ready.
+        """Notes that an actor ended before it was ready.
 
         Raises:
-            RunError: so did the last ones, and none is ready. A place where none can start ends nothing while others
-                work; it is tried less and less often.
+            RunError: the last ones did too, and no actor is ready. While others work, failed starts do not end the
+                run; they are repeated less and less often.
         """
         self._failed_starts += 1
         if self._failed_starts >= MOST_FAILED_STARTS and not self._has_ready:

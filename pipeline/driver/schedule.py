@@ -2,10 +2,10 @@
 
 A unit that fails (its actor died or took too long, or the network raised) is tried again alone. If it fails alone, it
 is bisected: halves of its samples are probed, without writing, until the failing ones are found; they are kept from
-the network and the rest commits. A sample must fail twice as the only one: a machine that is lost during a probe is no
-fault of it. A unit that fails for want of storage is tried again and then left undone, since no sample is to blame.
+the network and the rest commits. A sample must fail twice alone, since a machine may be lost during a probe.
+A unit that fails because of storage is tried again and then left undone, since no sample is to blame.
 
-State is kept for units that are waiting, in flight or failing, none for samples except while a unit is bisected.
+State is kept for units that are waiting, in flight or failing; for samples only while their unit is bisected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Work:
         failures: how often it failed.
         reason: of the last failure.
         poison: position of a sample in the unit -> why it is kept from the network.
-        accused: positions that failed once as the only one.
+        accused: positions of samples that failed once alone.
         suspects: runs of positions still to be probed; None when the unit is not being bisected.
         was_bisected: whether it has been.
     """
@@ -68,7 +68,7 @@ class Order:
 
 
 class Schedule:
-    """Hands out orders and hears how they went.
+    """Hands out orders and takes in their results.
 
     Args:
         works: the units to do.
@@ -93,8 +93,8 @@ class Schedule:
     def next(self, idle: bool) -> Order | None:
         """The next order for an actor, or None.
 
-        Orders that must go alone come first, to an actor that is idle; while they wait, actors are let fall idle, so
-        that a fault of the network or the machine shows before the whole data set has been tried.
+        Orders that must go alone come first, to an actor that is idle; while they wait, no others are handed
+        out, so that a fault of the network or the machine shows before the whole data set has been tried.
         """
         if self._again:
             if not idle:
@@ -169,16 +169,16 @@ class Schedule:
         self._again.append(Order(work, alone=True))
 
 
-def time_limit(setting: float | Literal["auto"] | None, taken: Collection[float]) -> float:
+def time_limit(setting: float | Literal["auto"] | None, unit_seconds: Collection[float]) -> float:
     """Seconds after which an actor with an order is taken to hang.
 
     Args:
         setting: `actors.unit_timeout`.
-        taken: seconds that the last units took; without any, nothing is known of this network on these machines.
+        unit_seconds: seconds that the last units took; ``auto`` sets no limit without them.
     """
-    if setting is None or (setting == "auto" and not taken):
+    if setting is None or (setting == "auto" and not unit_seconds):
         return math.inf
-    return max(LEAST_TIMEOUT_SECONDS, TIMEOUT_FACTOR * median(taken)) if setting == "auto" else setting
+    return max(LEAST_TIMEOUT_SECONDS, TIMEOUT_FACTOR * median(unit_seconds)) if setting == "auto" else setting
 
 
 def _halves(positions: Sequence[int]) -> Iterator[range]:

@@ -1,7 +1,7 @@
 """Runs of any size in which nothing was computed: every file that a driver and its workers write, with random numbers.
 
-They are audited as sound, opened and reported like others, so that all that reads runs can be tried at the size of a
-whole data set. One small shard stands there under many names.
+They can be audited, opened and reported like others, so that readers of runs can be tested at the size of a whole data
+set. All shards are one small file under many names.
 """
 
 from __future__ import annotations
@@ -63,47 +63,47 @@ class SyntheticRun:
     seed: int = 0
 
 
-def write_synthetic_run(folder: Path, wanted: SyntheticRun) -> RunDirectory:
+def write_synthetic_run(folder: Path, plan: SyntheticRun) -> RunDirectory:
     """Writes the run into `folder`/run, and its shards into `folder`/shards.
 
     Raises:
-        UsageError: a method or metric that there is not, or `folder` holds a run.
+        UsageError: an unknown method or metric, or `folder` holds a run.
     """
     job = load_job(
         None,
         {
-            "dataset.shards": list(_write_shards(folder / "shards", wanted)),
-            "dataset.limit": wanted.images,
+            "dataset.shards": list(_write_shards(folder / "shards", plan)),
+            "dataset.limit": plan.images,
             "model.name": "synthetic",
-            "methods": list(wanted.methods),
-            "metrics": list(wanted.metrics),
+            "methods": list(plan.methods),
+            "metrics": list(plan.metrics),
             "output.path": str(folder / "run"),
-            "output.maps": wanted.maps,
-            "unit_size": wanted.unit_size,
-            "seed": wanted.seed,
+            "output.maps": plan.maps,
+            "unit_size": plan.unit_size,
+            "seed": plan.seed,
         },
     )
     directory = RunDirectory(open_storage(job.output.path))
     manifest = record_run(job, directory, job.dataset.shards)
-    labels = _labels(job, manifest.hash, wanted.side)
+    labels = _labels(job, manifest.hash, plan.side)
     record_labels(directory, labels)
     units = ((unit.id, manifest.rows(unit.id)) for unit in manifest.units())
     with ThreadPoolExecutor(_WRITERS) as pool:
         for number, (unit, rows) in enumerate(units):
-            list(pool.map(partial(_write_unit, directory, unit, rows, (wanted.seed, number)), labels))
+            list(pool.map(partial(_write_unit, directory, unit, rows, (plan.seed, number)), labels))
     directory.refresh()
     return directory
 
 
-def _write_shards(folder: Path, wanted: SyntheticRun) -> Iterator[str]:
-    """The paths of shards that hold at least the wanted images: one shard under many names."""
+def _write_shards(folder: Path, plan: SyntheticRun) -> Iterator[str]:
+    """The paths of shards that hold at least the images of the plan: one shard under many names."""
     folder.mkdir(parents=True, exist_ok=True)
-    size = min(IMAGES_PER_SHARD, wanted.images)
+    size = min(IMAGES_PER_SHARD, plan.images)
     first = folder / "000000.tar"
     with first.open("wb") as file:
-        write_tar(file, _members(size, wanted.side))
+        write_tar(file, _members(size, plan.side))
     yield str(first)
-    for number in range(1, -(-wanted.images // size)):
+    for number in range(1, -(-plan.images // size)):
         shard = folder / f"{number:06d}.tar"
         shard.hardlink_to(first)
         yield str(shard)
@@ -150,10 +150,10 @@ def _write_unit(
     """Publishes and commits one unit under one label, as a worker does."""
     generator = np.random.default_rng([*seed, label.settings.position])
     attempt = "synthetic"
-    known = _known(rows, label)
+    columns = _identity_columns(rows, label)
     files = {}
     for table, name in label.table_names(unit).items():
-        content = _table(_schema(table, label), known, generator)
+        content = _table(_schema(table, label), columns, generator)
         _, files[name] = publish_table(directory.storage, name, content, rows, attempt)
     commit = CommitRecord(
         unit=unit,
@@ -177,8 +177,8 @@ def _schema(table: str, label: Label) -> pa.Schema:
     return attributions_schema((3, height, width), settings.maps, settings.channels)
 
 
-def _known(rows: Sequence[ManifestRow], label: Label) -> dict[str, list[Any]]:
-    """The columns that are no random numbers."""
+def _identity_columns(rows: Sequence[ManifestRow], label: Label) -> dict[str, list[Any]]:
+    """The columns that do not hold random numbers."""
     count, side = len(rows), float(label.settings.model.input_size[0])
     classes = [row.label for row in rows]
     return {
@@ -201,20 +201,20 @@ def _known(rows: Sequence[ManifestRow], label: Label) -> dict[str, list[Any]]:
     }
 
 
-def _table(schema: pa.Schema, known: dict[str, list[Any]], generator: np.random.Generator) -> pa.Table:
-    """A table with the known columns; all others are numbers in [0, 1)."""
-    count = len(known["unit"])
-    columns = []
+def _table(schema: pa.Schema, columns: dict[str, list[Any]], generator: np.random.Generator) -> pa.Table:
+    """A table with the given columns; all others are random numbers in [0, 1)."""
+    count = len(columns["unit"])
+    arrays = []
     for field in schema:
-        if field.name in known:
-            columns.append(pa.array(known[field.name], field.type))
+        if field.name in columns:
+            arrays.append(pa.array(columns[field.name], field.type))
         elif isinstance(field.type, pa.FixedShapeTensorType):
             shape = (count, int(np.prod(field.type.shape)))
             values = generator.random(shape, dtype=np.float32).astype(field.type.value_type.to_pandas_dtype())
             stored = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), shape[1])
-            columns.append(pa.ExtensionArray.from_storage(field.type, stored))
+            arrays.append(pa.ExtensionArray.from_storage(field.type, stored))
         elif pa.types.is_list(field.type):
-            columns.append(pa.array(list(generator.random((count, CURVE_POINTS))), field.type))
+            arrays.append(pa.array(list(generator.random((count, CURVE_POINTS))), field.type))
         else:
-            columns.append(pa.array(generator.random(count), pa.float64()).cast(field.type))
-    return pa.table(columns, schema=schema)
+            arrays.append(pa.array(generator.random(count), pa.float64()).cast(field.type))
+    return pa.table(arrays, schema=schema)

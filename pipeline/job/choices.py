@@ -54,7 +54,7 @@ class MethodChoice(Choice):
 
     @property
     def spec(self) -> MethodSpec:
-        return METHODS[self.name] if _is_found(self, METHODS.source(self.name)) else METHODS.find(self.text)
+        return METHODS[self.name] if _is_registered(self, METHODS.source(self.name)) else METHODS.find(self.text)
 
     def parsed(self) -> Any:
         return self.spec.parse(self.options)
@@ -65,14 +65,14 @@ class MetricChoice(Choice):
 
     @property
     def spec(self) -> MetricSpec:
-        return METRICS[self.name] if _is_found(self, METRICS.source(self.name)) else METRICS.find(self.text)
+        return METRICS[self.name] if _is_registered(self, METRICS.source(self.name)) else METRICS.find(self.text)
 
     def parsed(self) -> Any:
         return self.spec.parse(self.options)
 
 
-def _is_found(choice: Choice, source: object) -> bool:
-    """Whether the registry has the entry already: a file is read once for a job, whatever becomes of it meanwhile."""
+def _is_registered(choice: Choice, source: object) -> bool:
+    """Whether the registry has the entry of a file already: a file is read once for a job, even if it changes."""
     return choice.file is not None and isinstance(source, FileSource) and source.path == choice.file
 
 
@@ -83,8 +83,8 @@ def named(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if "options" not in value:
-        kept = {key: value[key] for key in ("name", "label") if key in value}
-        value = {**kept, "options": {key: value[key] for key in value if key not in ("name", "label")}}
+        name_and_label = {key: value[key] for key in ("name", "label") if key in value}
+        value = {**name_and_label, "options": {key: value[key] for key in value if key not in ("name", "label")}}
     parts = FILE.fullmatch(value["name"]) if isinstance(value.get("name"), str) else None
     return value if parts is None else {**value, "name": parts["name"], "file": parts["path"]}
 
@@ -175,9 +175,9 @@ def metrics_config(choices: Sequence[MetricChoice]) -> dict[str, dict[str, Any]]
 
 def descriptions(choices: Sequence[MetricChoice]) -> dict[str, dict[str, Any]]:
     """What is recorded of the metrics that are not ssig's own, so that readers need not run their code."""
-    found = {}
+    records = {}
     for choice in choices:
         source = METRICS.source(choice.name)
         if source is not None:
-            found[choice.name] = described(choice.spec, choice.parsed(), source.origin)
-    return found
+            records[choice.name] = described(choice.spec, choice.parsed(), source.origin)
+    return records

@@ -34,7 +34,7 @@ from ssig.models.weight_files import is_weight_file
 from ssig.registry.sources import FILE
 
 LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
-# Of what metrics need, that which no file of a run holds.
+# Needs of metrics that no file of a run meets.
 NOT_STORED = frozenset({"method", "samples"})
 # Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
 LONGEST_LABELS = 160
@@ -60,7 +60,7 @@ class Dataset(Frozen):
 
 
 def _sized(value: Any) -> Any:
-    """A number or a pair of numbers as the size of an input that is stated no further."""
+    """Turns a number or a pair of numbers into an input of this size; other values are left alone."""
     return {"size": value} if isinstance(value, (int, list, tuple)) and not isinstance(value, bool) else value
 
 
@@ -70,7 +70,7 @@ class InputChoice(Frozen):
     size: _Edges | None = Field(None, description="H or [H, W] of the input")
     resize: _Edges | None = Field(None, description="before the crop: the shorter edge, or [height, width] to cover")
     interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None = (
-        Field(None, description="of resizing")
+        Field(None, description="interpolation of resizing")
     )
     crop: Literal["center", "squash"] | None = Field(
         None, description="center: the aspect ratio is kept; squash: resized to exactly `resize`, then cropped"
@@ -177,7 +177,7 @@ class Job(Frozen):
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
     report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
     unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
-    seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="of all random draws")
+    seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="random seed")
 
     @property
     def model_label(self) -> str:
@@ -191,7 +191,7 @@ class EvaluationJob(Frozen):
     model: str | None = Field(None, description="label of the model; needed where the run has several")
     methods: tuple[str, ...] = Field((), description="labels of the methods; by default all")
     trust: str | None = Field(None, description="the module:callable to import, where the run is not the user's own")
-    name: str | None = Field(None, min_length=1, description="of the evaluation; by default its metrics")
+    name: str | None = Field(None, min_length=1, description="name of the evaluation; by default its metrics")
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
 
     @property
@@ -202,7 +202,7 @@ class EvaluationJob(Frozen):
         return self.name or (names if len(names) <= LONGEST_TITLE else f"{len(self.metrics)} metrics {digest}")
 
 
-def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
+def load_evaluation(fields: Mapping[str, Any]) -> EvaluationJob:
     """The evaluation of dotted fields, such as ``{"metrics": ["gini"], "actors.max": 2}``.
 
     Raises:
@@ -210,7 +210,7 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
             method runs.
     """
     values: dict[str, Any] = {}
-    for dotted, value in given.items():
+    for dotted, value in fields.items():
         _set(values, dotted, value)
     _resolve(values, Path.cwd())
     try:
@@ -222,9 +222,9 @@ def load_evaluation(given: Mapping[str, Any]) -> EvaluationJob:
     if len(encoded(job.title)) > LONGEST_LABELS:
         raise UsageError("name", job.title, f"a name of at most {LONGEST_LABELS} bytes: it is part of file names")
     for metric in job.metrics:
-        missing = sorted(metric.spec.needs & NOT_STORED)
-        if missing:
-            needed = " and the ".join(missing)
+        unstored = sorted(metric.spec.needs & NOT_STORED)
+        if unstored:
+            needed = " and the ".join(unstored)
             allowed = f"a metric of stored maps; this one needs the {needed}: give it to `ssig attribute`"
             raise UsageError("metrics", metric.name, allowed)
     return job
@@ -239,25 +239,25 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
 
     Raises:
         UsageError: an unreadable file, an unknown field, a value that is not allowed, or a network that would run code
-            in a file of somebody else's.
+            and is named in somebody else's file.
     """
-    values, owner = ({}, None) if path is None else _read(path)
+    values, owner = ({}, None) if path is None else _read_file(path)
     if path is not None:
         _resolve(values, path.resolve().parent)
-    given = dict(overrides or {})
-    for dotted, value in given.items():
+    fields = dict(overrides or {})
+    for dotted, value in fields.items():
         _set(values, dotted, value)
     _resolve(values, Path.cwd())
     try:
         job = Job.model_validate(values)
     except ValidationError as error:
         raise usage_error(error, Job, None if path is None else path.name) from None
-    if path is not None and not {"model", "model.name"} & given.keys():
+    if path is not None and not {"model", "model.name"} & fields.keys():
         advice = f"if you trust it, name it yourself: --model {job.model.name}"
         refuse_foreign_code(f"{path.name}: model.name", job.model.name, owner, advice)
     for field, choices in (("methods", job.methods), ("metrics", job.metrics)):
         for choice in choices:
-            if path is not None and field not in given and choice.file is not None:
+            if path is not None and field not in fields and choice.file is not None:
                 advice = f"if you trust it, name it yourself: --{field[:-1]} {choice.text}"
                 refuse_foreign_code(f"{path.name}: {field}", choice.text, owner, advice)
             refuse_code_of_a_run(field, choice.text, job.output.path)
@@ -266,7 +266,7 @@ def load_job(path: Path | None, overrides: Mapping[str, Any] | None = None) -> J
     return job
 
 
-def _read(path: Path) -> tuple[dict[str, Any], int]:
+def _read_file(path: Path) -> tuple[dict[str, Any], int]:
     """The content of a job file, and the user id that it belongs to."""
     try:
         with path.open(encoding="utf-8") as file:
@@ -346,6 +346,6 @@ def _check_choices(job: Job) -> None:
 
 
 def _check_label(field: str, label: str) -> None:
-    """Refuses a label that readers of the run would not give back as it is."""
+    """Refuses a label that readers of the run would take for a number, date or null."""
     if reads_as_value(label):
         raise UsageError(field, label, READS_AS_TEXT)

@@ -1,7 +1,7 @@
-"""What is said of values that the models of a job refuse: the field, what was found, and what it allows, in words.
+"""Messages for wrong values of a job: the field, its value, and what it allows, in words.
 
-What a field allows is read from its annotation and its bounds, so that every kind of error has the same words, and
-none of them is pydantic's.
+What a field allows is read from its annotation and its bounds, so that all errors have the same words, none of them
+pydantic's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from ssig.errors import NOTHING, UsageError
 from ssig.options import in_words
 
-# Kinds of pydantic's errors that say more than that the value is wrong.
+# Kinds of pydantic's errors that need messages of their own.
 _UNKNOWN, _MISSING, _WRONG_KEY = "extra_forbidden", "missing", "invalid_key"
 _KEY = "[key]"  # ends the location of a key that is wrong
 _MOST = 3  # further problems that are named
@@ -33,32 +33,38 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
         file: name of the job file; None where the values come from elsewhere.
     """
     problems = error.errors(include_url=False, include_context=False)
-    kind, location, found = problems[0]["type"], problems[0]["loc"], problems[0]["input"]
+    kind, location, value = problems[0]["type"], problems[0]["loc"], problems[0]["input"]
     if kind == _MISSING and isinstance(location[-1], int):  # a list that is too short
         kind, location = "too_short", location[:-1]
     path, annotation, bounds = _field(model, location)
-    allowed, known, unknown = _allowed(annotation, bounds), _choices(annotation), None
+    allowed, names = _allowed(annotation, bounds), _choices(annotation)
+    unknown, owner = None, ""
     if kind == _UNKNOWN:
-        unknown = str(location[-1])
+        unknown, owner = str(location[-1]), ".".join(path)
         path.append(unknown)
-        known = [name for owner in _kinds(annotation) if _is_model(owner) for name in owner.model_fields]
-        allowed = "one of " + ", ".join(known) if len(known) > 1 else known[0]
+        names = [name for section in _kinds(annotation) if _is_model(section) for name in section.model_fields]
+        allowed = "one of " + ", ".join(names) if len(names) > 1 else names[0]
     elif kind == _MISSING:
         needed = _needed(annotation)
-        path, found, known = [*path, *needed], NOTHING, []
+        path, value, names = [*path, *needed], NOTHING, []
         allowed = _allowed(*_field(model, [*location, *needed])[1:])
     elif kind == _WRONG_KEY or location[-1] == _KEY:
-        allowed, known = "names that are text", []
+        allowed, names = "names that are text", []
     where = ".".join(path)
-    others = {".".join(_field(model, problem["loc"])[0]) for problem in problems[1:]}
-    also = sorted(other for other in others if other and not f"{where}.".startswith(f"{other}."))
-    if also:
-        allowed += f" (also wrong: {', '.join(also[:_MOST])}{', …' if len(also) > _MOST else ''})"
-    return UsageError(where if file is None else f"{file}: {where}", found, allowed, known=known, unknown=unknown)
+    further_fields = {".".join(_field(model, problem["loc"])[0]) for problem in problems[1:]}
+    wrong_fields = sorted(
+        further_field
+        for further_field in further_fields
+        if further_field and not f"{where}.".startswith(f"{further_field}.")
+    )
+    if wrong_fields:
+        allowed += f" (also wrong: {', '.join(wrong_fields[:_MOST])}{', …' if len(wrong_fields) > _MOST else ''})"
+    field = where if file is None else f"{file}: {where}"
+    return UsageError(field, value, allowed, known=names, unknown=unknown, owner=owner)
 
 
 def _field(model: type[BaseModel], location: Sequence[int | str]) -> tuple[list[str], Any, Sequence[Any]]:
-    """The path of a location without what pydantic puts between its fields, the annotation there, and its bounds."""
+    """The path of a location without pydantic's additions, the annotation there, and its bounds."""
     path: list[str] = []
     annotation: Any = model
     bounds: Sequence[Any] = ()
@@ -127,9 +133,9 @@ def _list(items: Sequence[Any], bounds: Sequence[Any]) -> str:
     if _is_model(_kinds(items[0])[0]):
         few = "a list such as [NAME, {name: NAME, OPTION: VALUE}]"
     else:
-        first, comma, rest = _allowed(items[0], ()).partition(",")
+        first, comma, ending = _allowed(items[0], ()).partition(",")
         count = "" if items[-1] is ... else f"{len(items)} "
-        few = f"a list of {count}{_PLURALS.get(first, first)}{comma}{rest}"
+        few = f"a list of {count}{_PLURALS.get(first, first)}{comma}{ending}"
     return few + (", not empty" if _bound(bounds, "min_length") else "")
 
 
@@ -153,8 +159,12 @@ def _kinds(annotation: Any) -> list[Any]:
 def _with_bounds(annotation: Any, bounds: Sequence[Any]) -> list[tuple[Any, Sequence[Any]]]:
     """The alternatives of an annotation, each with the bounds that hold for it."""
     if typing.get_origin(annotation) is typing.Annotated:
-        inner, *own = typing.get_args(annotation)
-        flat = [item for one in own for item in (one.metadata if isinstance(one, FieldInfo) else (one,))]
+        inner, *constraints = typing.get_args(annotation)
+        flat = [
+            item
+            for constraint in constraints
+            for item in (constraint.metadata if isinstance(constraint, FieldInfo) else (constraint,))
+        ]
         return _with_bounds(inner, [*bounds, *flat])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [pair for kind in typing.get_args(annotation) for pair in _with_bounds(kind, bounds)]

@@ -78,14 +78,14 @@ def alignment_figure(record: Mapping[str, Any]) -> Figure:
     _dots(axes[1], lines, lambda line: _spread(line["alignment_frechet"], None))
     _dots(axes[2], lines, lambda line: _spread(line["alignment_spectrum_distance"], None))
     _names(axes[0], [line["sampler"] for line in lines])
-    for each, title, unit in zip(
+    for panel, title, unit in zip(
         axes,
         ("kernel distance (KID)", "Fréchet distance", "power spectra"),
         ("with standard error", "of features", "RMS difference of ln P"),
         strict=True,
     ):
-        each.set_title(title, loc="left", fontsize=10)
-        each.set_xlabel(unit)
+        panel.set_title(title, loc="left", fontsize=10)
+        panel.set_xlabel(unit)
     _legend(canvas, lines)
     return canvas
 
@@ -127,10 +127,10 @@ FIGURES: Mapping[str, Callable[[Mapping[str, Any]], Figure]] = {
 
 def _dots(axes: Axes, lines: Sequence[Line], estimate: Callable[[Line], Mapping[str, float | None]]) -> None:
     for height, line in enumerate(lines):
-        found, colour = estimate(line), KINDS[line["kind"]]
-        if found["mean"] is not None:
-            axes.plot([_bound(found, "low"), _bound(found, "high")], [height, height], color=colour, linewidth=2)
-            axes.plot(found["mean"], height, "o", color=colour, markersize=6)
+        interval, colour = estimate(line), KINDS[line["kind"]]
+        if interval["mean"] is not None:
+            axes.plot([_bound(interval, "low"), _bound(interval, "high")], [height, height], color=colour, linewidth=2)
+            axes.plot(interval["mean"], height, "o", color=colour, markersize=6)
     axes.axvline(0, color="#b9b9b3", linewidth=0.8, zorder=0)
     axes.grid(axis="x", color="#e6e6e2", linewidth=0.7)
     axes.set_axisbelow(True)

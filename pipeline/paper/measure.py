@@ -82,7 +82,7 @@ class Settings:
     Attributes:
         samples: gradient evaluations of each method and image.
         draws: samples at each strength of the saturation curves.
-        seed: of all random draws.
+        seed: random seed.
         target: ``predicted`` or ``label``.
         features: what `alignment` looks at.
     """
@@ -148,7 +148,7 @@ def measure(
         shards: paths or URLs, in order.
         limit: the first so many samples of them.
         settings: what else the numbers depend on.
-        progress: how many images have just been done.
+        progress: called with the number of images that were just done.
 
     Raises:
         UsageError: there is no image that can be explained, or class numbers mean other classes in the network.
@@ -190,7 +190,9 @@ def _prepared(
         samples = read_unit(urls[unit.shard], listing.rows(unit.id), needs_label=by_label, classes=classes)
         prepared = prepare(samples, model, settings.target)
         prepared.predict(device.forward)
-        failed.update(str(one.status) for number, one in enumerate(prepared.outcomes) if number not in prepared.ok)
+        failed.update(
+            str(outcome.status) for number, outcome in enumerate(prepared.outcomes) if number not in prepared.ok
+        )
         if prepared.ok:
             yield prepared
 

@@ -31,20 +31,27 @@ def accounts(measurements: Measurements) -> list[Account]:
         column = measurements.columns[index]
         shared: dict[tuple[int, tuple[tuple[str, int], ...]], list[str]] = {}
         for number, method in enumerate(measurements.methods):
-            kept = int(np.isfinite(measurements.values[:, number, index]).sum())
-            reasons = tuple(_reasons(measurements, method, column.name, kept))
-            shared.setdefault((kept, reasons), []).append(method)
+            with_number = int(np.isfinite(measurements.values[:, number, index]).sum())
+            reasons = tuple(_reasons(measurements, method, column.name, with_number))
+            shared.setdefault((with_number, reasons), []).append(method)
         rows += [
-            Account(column.source.title, column.name, tuple(methods), kept, measurements.expected - kept, reasons)
-            for (kept, reasons), methods in shared.items()
+            Account(
+                column.source.title,
+                column.name,
+                tuple(methods),
+                with_number,
+                measurements.expected - with_number,
+                reasons,
+            )
+            for (with_number, reasons), methods in shared.items()
         ]
     return rows
 
 
-def _reasons(measurements: Measurements, method: str, column: str, kept: int) -> list[tuple[str, int]]:
+def _reasons(measurements: Measurements, method: str, column: str, with_number: int) -> list[tuple[str, int]]:
     statuses = measurements.statuses[method]
     reasons = Counter({f"sample {status}": count for status, count in statuses.items() if status != "ok"})
     reasons.update(measurements.excluded.get((method, column), {}))
     reasons["unit not done"] = measurements.expected - statuses.total()
-    reasons["no reason recorded"] = measurements.expected - kept - reasons.total()
+    reasons["no reason recorded"] = measurements.expected - with_number - reasons.total()
     return sorted((reason, count) for reason, count in reasons.items() if count)

@@ -1,9 +1,9 @@
-"""Writes the report of a run into its folder, and tells whether the one that is there is still true."""
+"""Writes the report of a run into its folder, and says whether an existing one is current."""
 
 from __future__ import annotations
 
 from pipeline.report.contents import REPORT_VERSION, as_json, contents
-from pipeline.report.reference import asked_reference, report_record
+from pipeline.report.reference import report_record, requested_reference
 from pipeline.report.render import html, markdown
 from pipeline.report.tables import tables
 from pipeline.run.layout import REPORT_PAGE, REPORT_RECORD, REPORT_TEXT, report_table
@@ -17,8 +17,8 @@ def build_report(run: str, reference: str | None = None) -> str:
 
     Args:
         run: its path or URL.
-        reference: label of the method that the others are compared with; None for the one that the report which is
-            there was asked for, else the first that is no control.
+        reference: label of the method that the others are compared with; None for that of the existing
+            report, else the first that is no control.
 
     Raises:
         UsageError: there is no run, it was never configured, its files cannot be read, or it has no such method.
@@ -30,7 +30,7 @@ def write_report(run: Run, reference: str | None = None) -> str:
     """`build_report`, of a run that is open."""
     if not run.config:
         raise UsageError("run", run.root, "a run with at least one configured method")
-    report = contents(run, asked_reference(run, reference))
+    report = contents(run, requested_reference(run, reference))
     storage = run.storage
     storage.put(REPORT_PAGE, html(run, report).encode())
     storage.put(REPORT_TEXT, markdown(report).encode())
@@ -45,5 +45,5 @@ def report_is_current(run: Run, reference: str | None = None) -> bool:
     """Whether the run has a report, of this version, made from the commits and configurations that it has now, and
     for this `reference`; None for any."""
     record = report_record(run.storage)
-    made_from = (record.get("schema_version"), record.get("digest"))
-    return made_from == (REPORT_VERSION, run.digest) and reference in (None, record.get("reference"))
+    recorded_source = (record.get("schema_version"), record.get("digest"))
+    return recorded_source == (REPORT_VERSION, run.digest) and reference in (None, record.get("reference"))

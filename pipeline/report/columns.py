@@ -71,7 +71,7 @@ class Column:
 
 
 def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
-    """Where a model's metrics are, with their options, in order of the registry; those it does not know go last."""
+    """Where a model's metrics are, with their options, in order of the registry; unknown ones go last."""
     of_run = [
         (Source(name), options)
         for (owner, _), config in run.config.items()
@@ -90,15 +90,17 @@ def sources(run: Run, model: str) -> dict[Source, dict[str, Any]]:
 
 
 def metric_of(run: Run, model: str, source: Source) -> MetricSpec | None:
-    """A metric as the run describes it, else ssig's own; None where neither knows it. No code of others is run."""
+    """A metric as the run describes it, else ssig's own; None where neither has it. Runs no foreign code."""
     configs: list[Mapping[str, Any]] = [
-        one.config for one in run.evaluations if (one.model, one.name) == (model, source.evaluation)
+        evaluation.config
+        for evaluation in run.evaluations
+        if (evaluation.model, evaluation.name) == (model, source.evaluation)
     ]
     if source.evaluation is None:
         configs = [config for (owner, _), config in run.config.items() if owner == model]
-    own = next((config for config in configs if source.metric in config.get("metrics", {})), {})
+    recorded = next((config for config in configs if source.metric in config.get("metrics", {})), {})
     try:
-        return known_metric(own, source.metric)
+        return known_metric(recorded, source.metric)
     except UsageError:
         return None
 
@@ -106,7 +108,7 @@ def metric_of(run: Run, model: str, source: Source) -> MetricSpec | None:
 def parsed(run: Run, model: str, source: Source, options: Mapping[str, Any]) -> tuple[MetricSpec, Any] | None:
     """A metric and its options; None where this version does not know them.
 
-    What is known of a metric from the run alone does not depend on its options, which are None then.
+    The options of a metric that is known from the run's record alone are None.
     """
     spec = metric_of(run, model, source)
     if spec is None:
@@ -120,7 +122,7 @@ def parsed(run: Run, model: str, source: Source, options: Mapping[str, Any]) -> 
 
 
 def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
-    """The scalar columns of a model's metrics, in order of the registry; what it does not know has no direction."""
+    """The scalar columns of a model's metrics, in order of the registry; unknown ones have no direction."""
     columns: list[Column] = []
     shown: set[str] = set()
     for source in sources(run, model):

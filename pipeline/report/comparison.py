@@ -222,18 +222,18 @@ def _differences(
 ) -> tuple[dict[str, dict[str, Difference]], int]:
     """Each other method minus the reference, with the verdicts of the columns of `leads`; how many were tested."""
     reference = measurements.methods.index(measurements.reference)
-    others = [number for number in range(len(measurements.methods)) if number != reference]
-    tested = np.full((len(others), len(measurements.columns)), np.nan)
-    result: list[list[Difference]] = [[] for _ in others]
+    compared = [number for number in range(len(measurements.methods)) if number != reference]
+    tested = np.full((len(compared), len(measurements.columns)), np.nan)
+    result: list[list[Difference]] = [[] for _ in compared]
     for index in range(len(measurements.columns)):
         if index in leads:
             pairs = leads[index].pairs
-            against = Paired(*(array[others, reference] for array in _arrays(pairs)))
+            against = Paired(*(array[compared, reference] for array in _arrays(pairs)))
             tested[:, index] = against.p
         else:
             values = measurements.values[:, :, index]
             against = paired(
-                values[:, others], values[:, [reference]], np.full(len(others), _is_share(measurements, index))
+                values[:, compared], values[:, [reference]], np.full(len(compared), _is_share(measurements, index))
             )
         for row, numbers in enumerate(zip(against.mean, against.low, against.high, against.count, strict=True)):
             mean, low, high, count = numbers
@@ -244,7 +244,7 @@ def _differences(
             column.name: _judged(column, difference, p)
             for column, difference, p in zip(measurements.columns, result[row], adjusted[row], strict=True)
         }
-        for row, number in enumerate(others)
+        for row, number in enumerate(compared)
     }, int(np.isfinite(tested).sum())
 
 
@@ -278,12 +278,12 @@ def _lead(measurements: Measurements, index: int, column_lead: ColumnLead, p: fl
         difference = Estimate(number_or_none(mean), number_or_none(low), number_or_none(high), int(count))
     reason = _why_nobody(column_lead.reason, ahead, rival, difference, p, int(counts.max()))
     leader = None if reason else ahead
-    is_known = difference is not None and bool(difference.mean)
+    has_difference = difference is not None and bool(difference.mean)
     return Lead(
         column=measurements.columns[index],
         leader=leader,
-        ahead=ahead if is_known else None,
-        rival=rival if is_known else None,
+        ahead=ahead if has_difference else None,
+        rival=rival if has_difference else None,
         difference=difference,
         p=None if column_lead.reason in ("few", "tie", "circle") else number_or_none(p),
         reason=reason,
@@ -326,7 +326,9 @@ def _groupings(measurements: Measurements, compared: Sequence[int]) -> tuple[Gro
     """The methods of each family, where two or more have all of its columns."""
     # A column of one method alone ranks nobody, and would leave out all others.
     present = [index for index in compared if np.isfinite(measurements.values[:, :, index]).any(axis=0).sum() > 1]
-    families = {family: [one for one in present if measurements.columns[one].family == family] for family in FAMILIES}
+    families = {
+        family: [index for index in present if measurements.columns[index].family == family] for family in FAMILIES
+    }
     families = {family: members for family, members in families.items() if members}
     results = {
         family: friedman(

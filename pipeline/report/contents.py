@@ -111,13 +111,13 @@ class ModelReport:
     @property
     def families(self) -> dict[str, list[Column]]:
         """The headline columns by what they judge."""
-        columns = {family: [one for one in self.headlines if one.family == family] for family in FAMILIES}
+        columns = {family: [column for column in self.headlines if column.family == family] for family in FAMILIES}
         return {family: members for family, members in columns.items() if members}
 
 
 @dataclass(frozen=True)
 class Report:
-    """The report of a run; `reference`: the method that was asked for as reference, None for each model's first."""
+    """The report of a run; `reference`: the requested reference method, None for each model's first."""
 
     digest: str
     reference: str | None
@@ -144,17 +144,19 @@ def contents(run: Run, reference: str | None = None) -> Report:
     failures: list[Failure] = []
     models: list[ModelReport] = []
     for model in dict.fromkeys(model for model, _ in run.config):
-        found = gather(run, model, reference)
-        coverage += [_coverage(found, method) for method in found.methods]
-        failures += found.failures
-        models.append(_model(run, found, reference))
-    seen = {status for row in coverage for status in row.statuses}
+        measurements = gather(run, model, reference)
+        coverage += [_coverage(measurements, method) for method in measurements.methods]
+        failures += measurements.failures
+        models.append(_model(run, measurements, reference))
+    statuses = {status for row in coverage for status in row.statuses}
     return Report(
         digest=run.digest,
         reference=reference,
         root=run.root,
         expected=run.manifest.num_rows,
-        statuses=tuple(status for status in (*Status, *sorted(seen - set(Status))) if status in seen | {Status.OK}),
+        statuses=tuple(
+            status for status in (*Status, *sorted(statuses - set(Status))) if status in statuses | {Status.OK}
+        ),
         coverage=coverage,
         failures=failures,
         quarantine=quarantine_rows(run),
@@ -188,7 +190,7 @@ def _coverage(measurements: Measurements, method: str) -> Coverage:
     )
 
 
-def _model(run: Run, measurements: Measurements, asked: str | None) -> ModelReport:
+def _model(run: Run, measurements: Measurements, requested: str | None) -> ModelReport:
     comparison = compare(measurements)
     headlines = [measurements.columns[index] for index in measurements.headlines]
     further = [measurements.columns[index] for index in measurements.further]
@@ -210,7 +212,7 @@ def _model(run: Run, measurements: Measurements, asked: str | None) -> ModelRepo
         cautions=cautions(headlines, comparison.means),
         shortfalls=shortfalls([*headlines, *further], comparison.means),
         correction=correction(comparison),
-        incomparable={one.name: one.incomparable for one in (*headlines, *further) if one.incomparable},
+        incomparable={column.name: column.incomparable for column in (*headlines, *further) if column.incomparable},
         leads=list(comparison.leads.values()),
         groupings=comparison.groupings,
         accounts=accounts(measurements),
@@ -219,7 +221,7 @@ def _model(run: Run, measurements: Measurements, asked: str | None) -> ModelRepo
         wholes=whole_numbers(run, measurements),
         costs=costs(run, measurements),
         gallery=gallery(run, measurements),
-        provenance=provenance(run, measurements.model, asked),
+        provenance=provenance(run, measurements.model, requested),
     )
 
 

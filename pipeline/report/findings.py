@@ -63,11 +63,11 @@ def shortfalls(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estim
     reached = {name: min(shares) for name, shares in coverages.items() if shares}
     if not reached:
         return ""
-    each = listed(f"{100 * share:.0f}{_SPACE}% for {name}" for name, share in reached.items())
+    shares_by_column = listed(f"{100 * share:.0f}{_SPACE}% for {name}" for name, share in reached.items())
     return (
         "Some columns are skewed, and the intervals of their means are too narrow. In simulations of numbers as "
         "skewed, of as many images, the interval held the true mean less often than the "
-        f"{100 * CONFIDENCE:.0f}{_SPACE}% that it promises (the lowest of the methods): {each}."
+        f"{100 * CONFIDENCE:.0f}{_SPACE}% that it promises (the lowest of the methods): {shares_by_column}."
     )
 
 

@@ -142,7 +142,7 @@ def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
         measurements.statuses[method] = Counter()
         ok = np.zeros(images, dtype=bool)
         sums = _Sums(measurements, method, None)
-        for table in _rows(run, model, method, sums.wanted):
+        for table in _rows(run, model, method, sums.column_names):
             where = positions.of(table)
             _add_rows(measurements, number, table, where)
             _add_failures(failed, method, table, where)
@@ -153,12 +153,12 @@ def gather(run: Run, model: str, reference: str | None = None) -> Measurements:
             if (evaluation.model, evaluation.method) != (model, method):
                 continue
             added = _Sums(measurements, method, evaluation.name)
-            left = ok.copy()
-            for table in run.evaluated(evaluation, ["shard", "index", "status", "excluded", *added.wanted]):
+            unevaluated = ok.copy()
+            for table in run.evaluated(evaluation, ["shard", "index", "status", "excluded", *added.column_names]):
                 where = positions.of(table)
-                left[where] = False
+                unevaluated[where] = False
                 added.add(number, table, where, ok)
-            added.close(unseen=int(left.sum()))
+            added.close(unseen=int(unevaluated.sum()))
         for table in _effort_rows(run, model, method):
             where = positions.of(table)
             for name in set(_EFFORT) & set(table.column_names):
@@ -193,9 +193,9 @@ def _list_tables(
 ) -> Iterator[pa.Table]:
     if evaluation is None:
         yield from run.tables("metrics", model, method, columns)
-    for each in run.evaluations:
-        if (each.name, each.model, each.method) == (evaluation, model, method):
-            yield from run.evaluated(each, columns)
+    for added in run.evaluations:
+        if (added.name, added.model, added.method) == (evaluation, model, method):
+            yield from run.evaluated(added, columns)
 
 
 def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -229,7 +229,7 @@ def _add_rows(measurements: Measurements, number: int, table: pa.Table, where: n
 
 
 class _Sums:
-    """Takes in the numbers of one method from the run's own metrics, or from one evaluation's.
+    """Collects the numbers of one method from the run's own metrics, or from one evaluation's.
 
     Args:
         measurements: where they go.
@@ -248,14 +248,14 @@ class _Sums:
         self._seconds: dict[Source, list[float]] = {source: [] for source in self._sources}
 
     @property
-    def wanted(self) -> list[str]:
+    def column_names(self) -> list[str]:
         """The names of the columns to read."""
         return [column.stored for _, column in self._columns] + [
             f"seconds_{source.metric}" for source in self._sources
         ]
 
     def add(self, number: int, table: pa.Table, where: np.ndarray, ok: np.ndarray | None = None) -> None:
-        """Takes in a table of method `number`, whose rows are images `where`; `ok`: those that have a map."""
+        """Adds a table of method `number`, whose rows are images `where`; `ok`: those that have a map."""
         names = {column.stored: column.name for _, column in self._columns}
         for position, column in self._columns:
             if column.stored in table.column_names:
@@ -274,7 +274,7 @@ class _Sums:
                     self._excluded(column.name)[f"sample {status} when evaluated"] += 1
 
     def close(self, unseen: int = 0) -> None:
-        """Says how many images with a map were not seen."""
+        """Stores mean seconds; `unseen`: how many images with a map were not evaluated."""
         for source, spent in self._seconds.items():
             if spent:
                 self._measurements.seconds[self._method, source] = float(np.mean(spent))

@@ -47,7 +47,7 @@ def percent_interval(estimate: Estimate) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value, with the sign before it: what is smaller than the third decimal shows is said to be so."""
+    """A p-value, with its sign; below .001 only the bound is given."""
     if value is None:
         return NONE
     return "< .001" if value < 0.001 else "= 1" if value >= 0.9995 else f"= {value:.3f}".replace("= 0.", "= .")

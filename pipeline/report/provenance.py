@@ -1,4 +1,4 @@
-"""What it takes to repeat a run: data, model, options, seed, versions, machine, and the job file itself."""
+"""What is needed to repeat a run: data, model, options, seed, versions, machine, and the job file itself."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Provenance:
 
 
 def provenance(run: Run, model: str, reference: str | None = None) -> Provenance:
-    """The provenance of a model's rows, whose report was asked to compare with `reference`."""
+    """The provenance of a model's rows; `reference`: the requested reference method, for the job file."""
     labels = ordered_methods(run, model)
     configs = [run.config[model, label] for label in labels]
     names = {config.get("method", {}).get("name") for config in configs}
@@ -87,11 +87,15 @@ def provenance(run: Run, model: str, reference: str | None = None) -> Provenance
         metrics=_metrics(
             [
                 *((None, label, config) for label, config in zip(labels, configs, strict=True)),
-                *((one.name, one.method, one.config) for one in run.evaluations if one.model == model),
+                *(
+                    (evaluation.name, evaluation.method, evaluation.config)
+                    for evaluation in run.evaluations
+                    if evaluation.model == model
+                ),
             ]
         ),
         machine=_facts(configs[0].get("machine", {})),
-        missing_controls=tuple(control for control, known in CONTROLS.items() if names.isdisjoint(known)),
+        missing_controls=tuple(control for control, controls in CONTROLS.items() if names.isdisjoint(controls)),
         jobs=tuple(job_files(run, model, reference)),
         evaluations=tuple(evaluation_commands(run, model)),
     )
@@ -106,8 +110,10 @@ def network_input(config: Mapping[str, Any]) -> str:
     if mean is None or std is None:
         normalised = "mean and standard deviation that are not recorded"
     source = config.get("input_source")
-    told = f" Source: {source}." if source else ""
-    return f"{height} × {width} pixels{_resized(model.get('geometry'))}; normalised with {normalised}.{told}"
+    source_sentence = f" Source: {source}." if source else ""
+    return (
+        f"{height} × {width} pixels{_resized(model.get('geometry'))}; normalised with {normalised}.{source_sentence}"
+    )
 
 
 def network_warnings(config: Mapping[str, Any]) -> list[str]:
@@ -137,8 +143,8 @@ def data(run: Run) -> dict[str, str]:
     """The run's data and seed."""
     dataset = dict(run.document.get("dataset", {}))
     dataset["shards"] = len(dataset.get("shards", []))
-    rest = {name: run.document.get(name) for name in ("seed", "unit_size", "created")}
-    return _facts({**dataset, **rest})
+    settings = {name: run.document.get(name) for name in ("seed", "unit_size", "created")}
+    return _facts({**dataset, **settings})
 
 
 def versions(run: Run) -> dict[str, str]:
@@ -158,20 +164,20 @@ def job_files(run: Run, model: str, reference: str | None = None) -> Iterator[st
 def evaluation_commands(run: Run, model: str) -> Iterator[str]:
     """The commands that add what evaluations added, with the options that are not the default."""
     alike: dict[tuple[str, str], list[str]] = {}
-    for one in run.evaluations:
-        if one.model == model:
+    for evaluation in run.evaluations:
+        if evaluation.model == model:
             chosen = " ".join(
-                f"--metric {shlex.quote(_choice(name, one.metrics[name], origin_of(one.config, name)))}"
-                for name in one.metrics
+                f"--metric {shlex.quote(_choice(name, evaluation.metrics[name], origin_of(evaluation.config, name)))}"
+                for name in evaluation.metrics
             )
-            alike.setdefault((one.name, chosen), []).append(one.method)
+            alike.setdefault((evaluation.name, chosen), []).append(evaluation.method)
     for (name, chosen), labels in alike.items():
         methods = " ".join(f"--method {shlex.quote(label)}" for label in labels)
         yield f"ssig evaluate RUN --model {shlex.quote(model)} --name {shlex.quote(name)} {methods} {chosen}"
 
 
 def named_again(name: str, origin: Mapping[str, str] | None) -> str:
-    """A method, metric or network as a job names it again: one of a file by the file, wherever that is."""
+    """The name by which a job uses a method, metric or network again: ``./FILE:NAME`` for one in a file."""
     return f"./{origin['file']}:{name}" if origin is not None and "file" in origin else name
 
 
@@ -182,8 +188,8 @@ def _named(method: Mapping[str, Any], label: str) -> dict[str, str]:
 def _choice(name: str, options: Mapping[str, Any], origin: Mapping[str, str] | None) -> str:
     """A metric as the command line takes it: ``NAME:option=value,…``."""
     usual = as_dict(METRICS[name].parse({})) if name in METRICS.names() else {}
-    given = [f"{option}={to_json(value)}" for option, value in options.items() if usual.get(option, ...) != value]
-    return ":".join([named_again(name, origin), *([",".join(given)] if given else [])])
+    changed = [f"{option}={to_json(value)}" for option, value in options.items() if usual.get(option, ...) != value]
+    return ":".join([named_again(name, origin), *([",".join(changed)] if changed else [])])
 
 
 def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None) -> str:
@@ -191,9 +197,12 @@ def _job_file(run: Run, model: str, labels: Sequence[str], reference: str | None
     metrics = {name: options for config in configs for name, options in config.get("metrics", {}).items()}
     origins = {name: origin_of(config, name) for config in configs for name in config.get("metrics", {})}
     dataset = run.document.get("dataset", {})
-    known = configs[0].get("model", {})
-    network = {**{name: known[name] for name in _JOB_MODEL if name in known}, **known.get("stated", {})}
-    if "file" in known.get("origin", {}):
+    recorded_model = configs[0].get("model", {})
+    network = {
+        **{name: recorded_model[name] for name in _JOB_MODEL if name in recorded_model},
+        **recorded_model.get("stated", {}),
+    }
+    if "file" in recorded_model.get("origin", {}):
         network["name"] = f"./{network['name']}"
     stored: dict[str, Any] = {name: configs[0][name] for name in ("maps", "channels") if name in configs[0]}
     job = {
@@ -254,22 +263,22 @@ def _metrics(measured: Iterable[tuple[str | None, str, Mapping[str, Any]]]) -> t
         measured: evaluation (None for the run's own metrics), method label, and the configuration.
     """
     settings: dict[tuple[str, str | None, str], list[str]] = {}
-    known: dict[str, MetricSpec] = {}
+    specs: dict[str, MetricSpec] = {}
     origins: dict[str, str] = {}
     for evaluation, label, config in measured:
         for name, options in config.get("metrics", {}).items():
             settings.setdefault((name, evaluation, to_json(options)), []).append(label)
             origins[name] = _origin(origin_of(config, name))
             with suppress(UsageError):  # of another version
-                known[name] = known_metric(config, name)
+                specs[name] = known_metric(config, name)
     order = {name: position for position, name in enumerate(METRICS.names())}
     return tuple(
         Metric(
             name=name + origins[name] + ("" if evaluation is None else f" (evaluation {evaluation})"),
             labels=tuple(labels),
-            definition=known[name].definition if name in known else "",
-            range=known[name].range if name in known else "",
-            reference=known[name].reference if name in known else "",
+            definition=specs[name].definition if name in specs else "",
+            range=specs[name].range if name in specs else "",
+            reference=specs[name].reference if name in specs else "",
             options=options_text(json.loads(options)),
         )
         for (name, evaluation, options), labels in sorted(

@@ -83,16 +83,16 @@ def lead(values: np.ndarray, sign: int, share: bool = False) -> ColumnLead:
         return nobody("few", np.nan)
     ahead = sign * pairs.mean[np.ix_(present, present)]
     np.fill_diagonal(ahead, 0)
-    # Of methods without a common image nobody is behind; `few` says so below.
+    # Of methods without a common image none is behind; their reason is `few`, below.
     candidates = present[(np.isnan(ahead) | (ahead >= 0)).all(axis=1)]
     if not len(candidates):
         return nobody("circle", 1.0)
-    leader = int(max(candidates, key=lambda one: np.nansum(sign * pairs.mean[one])))
+    leader = int(max(candidates, key=lambda method: np.nansum(sign * pairs.mean[method])))
     comparisons = Paired(*(array[leader] for array in (pairs.mean, pairs.low, pairs.high, pairs.count, pairs.p)))
-    others = present[present != leader]
-    level = np.where(np.isnan(comparisons.p[others]), np.inf, comparisons.p[others])
+    rivals = present[present != leader]
+    level = np.where(np.isnan(comparisons.p[rivals]), np.inf, comparisons.p[rivals])
     # Of rivals with equal p, as 1 twice, the one that is nearest.
-    rival = int(others[np.lexsort((np.abs(np.nan_to_num(comparisons.mean[others])), -level))[0]])
+    rival = int(rivals[np.lexsort((np.abs(np.nan_to_num(comparisons.mean[rivals])), -level))[0]])
     reason = "few" if np.isnan(comparisons.p[rival]) else "tie" if comparisons.mean[rival] == 0 else ""
     p = 1.0 if reason else float(comparisons.p[rival])
     return ColumnLead(leader, p, rival, comparisons, reason, pairs)

@@ -1,6 +1,6 @@
-"""The method that all others are compared with: the one that was asked for, else the first that explains.
+"""The method that all others are compared with: the requested one, else the first that is no control.
 
-What was asked for stands in the report's own record, so that a report made anew keeps it until another is named.
+The report records the request, so that later reports keep it until another method is requested.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ def ordered_methods(run: Run, model: str) -> tuple[str, ...]:
     return tuple(sorted(positions, key=lambda method: (method not in recorded, recorded.get(method, 0), method)))
 
 
-def reference_method(run: Run, model: str, asked: str | None = None) -> str:
-    """The label that a model's other methods are compared with: `asked`, where the model has it, else the first
+def reference_method(run: Run, model: str, requested: str | None = None) -> str:
+    """The label that a model's other methods are compared with: `requested`, where the model has it, else the first
     method that is no control, else the first."""
     labels = ordered_methods(run, model)
-    if asked in labels:
-        return str(asked)
+    if requested in labels:
+        return str(requested)
     return next((label for label in labels if not _is_control(run, model, label)), labels[0])
 
 
-def asked_reference(run: Run, asked: str | None) -> str | None:
-    """The label that was asked for: `asked`, else what the run's report records, else None.
+def requested_reference(run: Run, requested: str | None) -> str | None:
+    """The requested label: `requested`, else the one that the run's report records, else None.
 
     Raises:
-        UsageError: no method of the run has the label `asked`.
+        UsageError: no method of the run has the label `requested`.
     """
     models = dict.fromkeys(model for model, _ in run.config)
     labels = [method for model in models for method in ordered_methods(run, model)]
-    if asked is not None:
-        check_reference("--reference", asked, labels)
-        return asked
+    if requested is not None:
+        check_reference("--reference", requested, labels)
+        return requested
     recorded = report_record(run.storage).get("reference")
     return recorded if recorded in labels else None
 
 
-def check_reference(field: str, asked: str, labels: Iterable[str]) -> None:
-    """Raises a `UsageError` that names `field` unless `asked` is one of the `labels`."""
+def check_reference(field: str, reference: str, labels: Iterable[str]) -> None:
+    """Raises a `UsageError` that names `field` unless `reference` is one of the `labels`."""
     methods: Sequence[str] = list(dict.fromkeys(labels))
-    if asked not in methods:
-        raise UsageError(field, asked, methods)
+    if reference not in methods:
+        raise UsageError(field, reference, methods)
 
 
 def report_record(storage: Storage) -> dict[str, object]:

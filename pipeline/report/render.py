@@ -77,7 +77,7 @@ def _environment(**settings: Any) -> Environment:
     )
     environment.filters |= {
         **{
-            name: _written(getattr(numbers, name))
+            name: _without_escape(getattr(numbers, name))
             for name in (
                 *("number", "signed", "interval", "percent", "percent_interval", "integer", "count_number", "size"),
             )
@@ -116,7 +116,7 @@ def _constants() -> dict[str, Any]:
     }
 
 
-def _written(function: Any) -> Any:
+def _without_escape(function: Any) -> Any:
     # Made of digits alone, so it needs no escape; Markdown would otherwise show \[ for the intervals.
     return lambda value: Markup(function(value))
 
@@ -135,7 +135,7 @@ def _markdown_text(value: Any) -> Any:
 
 
 def _images(count: int) -> Markup:
-    """The N of a number, with what is said beside it where N is small."""
+    """The N of a number, with a warning where N is small."""
     note = few(count)
     return Markup(f"N {numbers.integer(count)}{f' ({note})' if note else ''}")
 

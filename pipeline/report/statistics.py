@@ -140,13 +140,15 @@ def pairwise(values: np.ndarray, share: bool = False) -> Paired:
     mean, low, high, p = (np.full((methods, methods), np.nan) for _ in range(4))
     count = np.zeros((methods, methods), np.int64)
     for row in range(methods - 1):
-        rest = slice(row + 1, methods)
-        found = _paired(np.broadcast_to(rows[row], rows[rest].shape), rows[rest], np.full(methods - row - 1, share))
-        mean[row, rest], mean[rest, row] = found.mean, -found.mean
-        low[row, rest], low[rest, row] = found.low, -found.high
-        high[row, rest], high[rest, row] = found.high, -found.low
-        count[row, rest] = count[rest, row] = found.count
-        p[row, rest] = p[rest, row] = found.p
+        later = slice(row + 1, methods)
+        differences = _paired(
+            np.broadcast_to(rows[row], rows[later].shape), rows[later], np.full(methods - row - 1, share)
+        )
+        mean[row, later], mean[later, row] = differences.mean, -differences.mean
+        low[row, later], low[later, row] = differences.low, -differences.high
+        high[row, later], high[later, row] = differences.high, -differences.low
+        count[row, later] = count[later, row] = differences.count
+        p[row, later] = p[later, row] = differences.p
     return Paired(mean, low, high, count, p)
 
 
@@ -203,20 +205,20 @@ def _studentised(
     weights = np.bincount(draws.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count) / count
     last = round(0.5 * (1 - CONFIDENCE) * (RESAMPLES + 1)) - 1
     ends = [last, RESAMPLES - 1 - last]
-    found = []
+    bounds = []
     for left in range(0, len(chosen), _COLUMNS):
         block = chosen[left : left + _COLUMNS]
-        known = np.stack([column[np.isfinite(column)] for column in values[:, block].T], axis=1)
-        scaled = (known - mean[block]) / (error[block] * np.sqrt(count))
+        numbers = np.stack([column[np.isfinite(column)] for column in values[:, block].T], axis=1)
+        scaled = (numbers - mean[block]) / (error[block] * np.sqrt(count))
         centre = weights @ scaled
         variance = weights @ scaled**2 - centre**2
         beyond = np.where(centre**2 > _ROUNDING, np.copysign(np.inf, centre), 0)
         varied = variance > _ROUNDING
         studentised = np.divide(centre, np.sqrt(np.abs(variance) / (count - 1)), out=beyond, where=varied)
-        found.append(np.partition(studentised, ends, axis=0)[ends])
-    lowest, highest = np.concatenate(found, axis=1)
-    rest = student(np.full(len(chosen), count))
-    return np.where(np.isfinite(highest), highest, rest), np.where(np.isfinite(lowest), -lowest, rest)
+        bounds.append(np.partition(studentised, ends, axis=0)[ends])
+    lowest, highest = np.concatenate(bounds, axis=1)
+    fallback = student(np.full(len(chosen), count))
+    return np.where(np.isfinite(highest), highest, fallback), np.where(np.isfinite(lowest), -lowest, fallback)
 
 
 def _error(squares: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -241,16 +243,16 @@ def _paired(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> Paired:
 def _differences(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, ...]:
     """The fields of `Paired`, (k,) each."""
     both = np.isfinite(first) & np.isfinite(second)
-    one, other = (np.where(both, side, 0).astype(np.float64) for side in (first, second))
-    difference = one - other
+    first_numbers, second_numbers = (np.where(both, side, 0).astype(np.float64) for side in (first, second))
+    difference = first_numbers - second_numbers
     count = both.sum(axis=1)
     mean = np.divide(difference.sum(axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
     error = _error((((difference - np.nan_to_num(mean)[:, None]) * both) ** 2).sum(axis=1), count)
     half = student(count) * error
     low, high = mean - half, mean + half
-    low[share], high[share] = _newcombe(one[share] > 0.5, other[share] > 0.5, both[share])
+    low[share], high[share] = _newcombe(first_numbers[share] > 0.5, second_numbers[share] > 0.5, both[share])
     p = np.where(count < FEWEST, np.nan, 1.0)
-    alike, up, down = _one_size(difference, np.maximum(np.abs(one), np.abs(other)))
+    alike, up, down = _one_size(difference, np.maximum(np.abs(first_numbers), np.abs(second_numbers)))
     tested = (count >= FEWEST) & alike
     fewer = np.minimum(up, down)[tested]
     p[tested] = np.minimum(1, 2 * stats.binom.cdf(fewer, (up + down)[tested], 0.5))
@@ -265,7 +267,7 @@ def _one_size(difference: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np
     slack = _EQUAL * scale
     size = np.abs(difference)
     moved = size > slack
-    largest, smallest = (np.where(moved, size, rest) for rest in (0, np.inf))
+    largest, smallest = (np.where(moved, size, filler) for filler in (0, np.inf))
     spread = largest.max(axis=1, initial=0) - smallest.min(axis=1, initial=np.inf)
     alike = spread <= np.where(moved, slack, 0).max(axis=1, initial=0)
     return alike, (moved & (difference > 0)).sum(axis=1), (moved & (difference < 0)).sum(axis=1)

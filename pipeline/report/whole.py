@@ -50,7 +50,7 @@ class Whole:
         source: the metric.
         direction: what is better: ``higher``, ``lower`` or ``none``.
         family: of the metric.
-        estimates: method -> the number, None where it cannot be told, its interval, and how many images it is made of.
+        estimates: method -> the number, None where there is none, its interval, and how many images it is made of.
         differences: method -> that of the method minus that of the reference, for all others.
         bias: what makes it too high or too low, in a sentence; empty where nothing does.
     """
@@ -107,15 +107,15 @@ def whole_numbers(run: Run, measurements: Measurements, seed: int = 0) -> list[W
     return result
 
 
-def common_images(found: Measurements, source: Source) -> np.ndarray:
+def common_images(measurements: Measurements, source: Source) -> np.ndarray:
     """(n,) the images that have all numbers of a metric under every method that has any.
 
-    A column that a method has for no image, such as that of an order that was not computed, is not waited for.
+    A column that a method has for no image, such as that of an order that was not computed, does not count.
     """
-    positions = [index for index, column in enumerate(found.columns) if column.source == source]
-    present = np.isfinite(found.values[:, :, positions])
-    asked = present.any(axis=0)
-    images: np.ndarray = np.flatnonzero((present | ~asked).all(axis=(1, 2)) & asked.any())
+    positions = [index for index, column in enumerate(measurements.columns) if column.source == source]
+    present = np.isfinite(measurements.values[:, :, positions])
+    measured = present.any(axis=0)
+    images: np.ndarray = np.flatnonzero((present | ~measured).all(axis=(1, 2)) & measured.any())
     return images
 
 
@@ -127,19 +127,20 @@ def resamples(images: int, size: int) -> int:
 
 
 def _columns(
-    run: Run, found: Measurements, method: str, source: Source, spec: MetricSpec, kept: np.ndarray
+    run: Run, measurements: Measurements, method: str, source: Source, spec: MetricSpec, images: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """A method's stored columns of a metric on the images `kept`; empty where it lacks them."""
-    number = found.methods.index(method)
+    """A method's stored columns of a metric on `images`; empty where it lacks them."""
+    number = measurements.methods.index(method)
     scalars = {
-        column.stored: found.values[kept, number, position]
-        for position, column in enumerate(found.columns)
+        column.stored: measurements.values[images, number, position]
+        for position, column in enumerate(measurements.columns)
         if column.source == source
     }
     if not any(np.isfinite(values).any() for values in scalars.values()):
         return {}
     listed = {
-        name: lists(run, found.model, method, name, source.evaluation)[kept] for name in (*spec.curves, *spec.vectors)
+        name: lists(run, measurements.model, method, name, source.evaluation)[images]
+        for name in (*spec.curves, *spec.vectors)
     }
     return {**scalars, **listed} if all(np.isfinite(values).all() for values in listed.values()) else {}
 
@@ -177,10 +178,12 @@ def _whole(
         direction=spec.dataset_columns[name],
         family=spec.family,
         bias=BIASES.get(name, ""),
-        estimates={method: _estimate(*_of(one, name), images) for method, one in numbers.items()},
+        estimates={
+            method: _estimate(*_of(method_numbers, name), images) for method, method_numbers in numbers.items()
+        },
         differences={
-            method: _difference(one, numbers[reference], name, images)
-            for method, one in numbers.items()
+            method: _difference(method_numbers, numbers[reference], name, images)
+            for method, method_numbers in numbers.items()
             if method != reference
         },
     )
@@ -190,8 +193,8 @@ def _of(numbers: _Numbers, name: str) -> tuple[float, np.ndarray]:
     return numbers.value.get(name, np.nan), numbers.drawn.get(name, np.zeros(0))
 
 
-def _difference(one: _Numbers, other: _Numbers, name: str, images: int) -> Estimate:
-    (value, drawn), (less, drawn_less) = _of(one, name), _of(other, name)
+def _difference(method_numbers: _Numbers, reference_numbers: _Numbers, name: str, images: int) -> Estimate:
+    (value, drawn), (less, drawn_less) = _of(method_numbers, name), _of(reference_numbers, name)
     return _estimate(value - less, drawn - drawn_less if len(drawn) == len(drawn_less) else drawn[:0], images)
 
 

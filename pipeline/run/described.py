@@ -1,9 +1,9 @@
-"""Metrics that are not ssig's own, as a run records them: audit, report and readers run no code of others.
+"""Records of metrics from files and plug-ins, so that audit, report and readers need not run their code.
 
 A label's configuration, or an evaluation's, has
 
     foreign           metric -> its origin and all that `MetricSpec` says of its columns; part of the fingerprint
-    foreign_columns   the same of metrics whose columns its tables have, and which it does not measure
+    foreign_columns   the same for metrics that it does not measure, but whose columns its tables have
 
 only where there are such metrics.
 """
@@ -48,7 +48,7 @@ def known_metric(config: Mapping[str, Any], name: str) -> MetricSpec:
     """A metric as a configuration describes it, or else ssig's own; it measures nothing.
 
     Raises:
-        UsageError: neither knows it.
+        UsageError: neither has it.
     """
     record = foreign(config).get(name)
     if record is not None:

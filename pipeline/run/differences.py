@@ -1,4 +1,4 @@
-"""Settings of a job against those that are recorded: each field that differs, and a refusal that lists them."""
+"""Compares a job's settings with the recorded ones, and refuses those that differ, field by field."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.run.records import RefusedError
 from pipeline.storage.jsontext import as_read, to_json
 
-# What `run.json` and configurations record beside what they freeze.
+# Fields of `run.json` and of configurations that are recorded and not frozen.
 RECORDED_ONLY = (
     *("created", "versions", "machine", "fingerprint", "categories"),
     *("position", "batch", "columns", "warnings", "input_source", "foreign_columns", "model_file"),
@@ -26,26 +26,28 @@ def refuse_differences(old: Mapping[str, Any], new: Mapping[str, Any], what: str
 
 
 def refuse_other_options(
-    asked: Mapping[str, Any], others: Iterable[tuple[str, Mapping[str, Any]]], advice: str
+    metrics: Mapping[str, Any], recorded: Iterable[tuple[str, Mapping[str, Any]]], advice: str
 ) -> None:
     """Keeps one column of a report from holding numbers that were measured in two ways.
 
     Args:
-        asked: options and revision of each metric that is asked for.
-        others: what measured for the same model, in words, with those of its metrics.
-        advice: what to do in place of it.
+        metrics: options and revision of each metric of the job.
+        recorded: for each label or evaluation of the same model, its name for the message, and its metrics likewise.
+        advice: what to do instead.
 
     Raises:
-        RefusedError: one of `others` has a metric with another value of an option that both know.
+        RefusedError: a recorded metric has another value of an option that both have.
     """
-    asked = as_read(asked)
-    for who, metrics in others:
-        alike = {name: asked[name].keys() & metrics[name].keys() for name in sorted(asked.keys() & metrics.keys())}
+    metrics = as_read(metrics)
+    for owner, earlier in recorded:
+        shared = {
+            name: metrics[name].keys() & earlier[name].keys() for name in sorted(metrics.keys() & earlier.keys())
+        }
         old, new = (
-            {f"metrics.{name}": {option: of[name][option] for option in options} for name, options in alike.items()}
-            for of in (metrics, asked)
+            {f"metrics.{name}": {option: side[name][option] for option in options} for name, options in shared.items()}
+            for side in (earlier, metrics)
         )
-        refuse_differences(old, new, f"{who} has the same metric with other options", advice)
+        refuse_differences(old, new, f"{owner} has the same metric with other options", advice)
 
 
 def differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any]]:
@@ -62,7 +64,7 @@ def differences(old: Any, new: Any, field: str = "") -> list[tuple[str, Any, Any
 
 
 def frozen_part(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record binds its run to: all of it but what is recorded beside."""
+    """The frozen fields of a record: all but `RECORDED_ONLY`."""
     return {name: value for name, value in record.items() if name not in RECORDED_ONLY}
 
 

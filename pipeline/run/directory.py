@@ -1,7 +1,7 @@
 """The run directory: the one object that reads what a run's records say, each file once.
 
-Files are listed when they are first asked for, and read many at a time. What it says stays the same until `refresh`:
-then everything is listed anew, and what a listing shows to be another file is read again.
+Files are listed on first use, and many are read at a time. Answers stay the same until `refresh`. After it, everything
+is listed again, and files that changed are read again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import SsigError, UsageError
 
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 Object = Mapping[str, Any]
 
 
@@ -50,7 +50,7 @@ class Remaining(NamedTuple):
 
 
 class RunDirectory:
-    """A run directory, as far as its records go; tables are read by those who ask for rows.
+    """The records of a run directory; its tables are read elsewhere (`pipeline.run.rows`).
 
     Args:
         storage: the run.
@@ -70,11 +70,11 @@ class RunDirectory:
             storage, lambda name, data: parse_commit(storage.root, name, data)
         )
         self._manifest: tuple[Entry, Manifest] | None = None
-        self._said: dict[Any, Any] = {}
+        self._answers: dict[Any, Any] = {}
 
     def refresh(self) -> None:
-        """Looks at the directory anew from here on: another driver, workers or this one may have written meanwhile."""
-        self._said.clear()
+        """Lists the directory again from now on: drivers or workers may have written meanwhile."""
+        self._answers.clear()
 
     @property
     def document(self) -> Mapping[str, Any] | None:
@@ -108,10 +108,10 @@ class RunDirectory:
         return self._once("record", self._check_record)
 
     def refuse_earlier(self) -> None:
-        """Refuses to work on a run of an earlier schema, which is read and not added to.
+        """Refuses a run of an earlier schema: such runs can be read, but not added to.
 
         Raises:
-            RefusedError: it is one.
+            RefusedError: the run has an earlier schema.
             UsageError: there is no run.
         """
         version = self.opened()["schema_version"]
@@ -132,7 +132,7 @@ class RunDirectory:
         return self._once(MANIFEST, self._load_manifest)
 
     def keep(self, manifest: Manifest) -> None:
-        """Takes a manifest that was just stored for that of the directory, so that it is not fetched again."""
+        """Remembers a manifest that was just stored, so that it is not read again."""
         entry = self.storage.entry(MANIFEST)
         self._manifest = None if entry is None else (entry, manifest)
         self.refresh()
@@ -143,7 +143,7 @@ class RunDirectory:
         return self._once("labels", lambda: self.read_labels(whole=True))
 
     def read_labels(self, *, whole: bool) -> list[Label]:
-        """The same; unless they are to be `whole`, also those with a field missing that a reader can do without."""
+        """The same; without `whole`, fields that a reader does not need may be missing."""
         labels = []
         for document in self._objects_in(CONFIGS):
             config = document.value
@@ -169,7 +169,7 @@ class RunDirectory:
         return self._once(("commits", label.commits), lambda: dict(self._read_commits(label)))
 
     def examined(self, label: Label) -> dict[str, CommitRecord | SsigError | OSError]:
-        """The same, with the error in place of each commit that cannot be read or is none; it raises nothing."""
+        """The same, with an error in place of each commit that cannot be read; raises nothing."""
         documents = self._commits.read(self._listed(label))
         return {
             entry.name: document if isinstance(document, OSError) else document.content
@@ -193,12 +193,12 @@ class RunDirectory:
         self._commits.read([entry for label in labels for entry in self._listed(label)])  # all at once
         for label in labels:
             self._refuse_foreign_commits(label)
-        found = []
+        remaining = []
         for unit in self.manifest.units():
-            missing = tuple(label.method for label in labels if not self.done(unit.id, label))
-            if missing:
-                found.append(Remaining(unit, missing))
-        return found
+            methods = tuple(label.method for label in labels if not self.done(unit.id, label))
+            if methods:
+                remaining.append(Remaining(unit, methods))
+        return remaining
 
     def statuses(self, labels: Iterable[Label]) -> dict[str, dict[str, int]]:
         """Committed rows by status under each method label."""
@@ -226,34 +226,34 @@ class RunDirectory:
         return len(self._listing(QUARANTINE))
 
     def all_commits(self) -> list[CommitRecord]:
-        """Every commit of the run and of its evaluations, also of labels that it does not know, in order of name."""
+        """Every commit of the run and of its evaluations, also under unknown labels, in order of name."""
         return [document.value for document in self._all_commit_documents()]
 
     def digest(self) -> str:
         """A hash of all records: runs of equal digest hold equal results."""
         documents: list[Document[Any]] = [*self._objects_in(), *self._all_commit_documents()]
-        if (own := self._document_of(RUN)) is not None:
-            documents.append(own)
+        if (run_document := self._document_of(RUN)) is not None:
+            documents.append(run_document)
         digest = hashlib.sha256()
         for document in sorted(documents, key=lambda document: document.entry.name):
             digest.update(document.entry.name.encode() + b"\0" + document.digest)
         return digest.hexdigest()
 
-    def _once(self, key: Any, make: Callable[[], Kept]) -> Kept:
-        """What `make` gave since the last `refresh`."""
-        if key not in self._said:
-            self._said[key] = make()
-        kept: Kept = self._said[key]
-        return kept
+    def _once(self, key: Any, make: Callable[[], Value]) -> Value:
+        """The value of `make`, which is called once between two calls of `refresh`."""
+        if key not in self._answers:
+            self._answers[key] = make()
+        answer: Value = self._answers[key]
+        return answer
 
     def _read_document(self) -> Object | None:
-        found = self._document_of(RUN)
-        if found is None:
+        document = self._document_of(RUN)
+        if document is None:
             return None
-        document = found.value
-        if (wrong := unreadable(document)) is not None:
+        content = document.value
+        if (wrong := unreadable(content)) is not None:
             raise RefusedError(f"{self.root}/{RUN}: {wrong}")
-        return document
+        return content
 
     def _check_record(self) -> RunRecord:
         document = dict(self.opened())
@@ -276,15 +276,15 @@ class RunDirectory:
         return manifest
 
     def _read_evaluations(self) -> Iterator[Label]:
-        known = {(label.model, label.method): label for label in self.labels}
+        bases = {(label.model, label.method): label for label in self.labels}
         for name, config in self.read_evaluations(whole=True):
-            base = known.get((config["model_label"], config["method_label"]))
+            base = bases.get((config["model_label"], config["method_label"]))
             label = None if base is None else evaluation_label(base, config)
             if label is None or label.config_name != name:
-                missing = (
+                lacking = (
                     "name that ssig gives" if label else f"label {config['method_label']!r} of its model in the run"
                 )
-                raise RefusedError(f"{self.root}/{name}: no {missing}; this is no evaluation of the run")
+                raise RefusedError(f"{self.root}/{name}: no {lacking}; this is no evaluation of the run")
             yield label
 
     def _read_commits(self, label: Label) -> Iterator[tuple[str, CommitRecord]]:
@@ -294,12 +294,12 @@ class RunDirectory:
     def _done_units(self, label: Label) -> set[str]:
         return self._once(
             ("done", label.commits, label.fingerprint),
-            lambda: {commit.unit for commit in self.commits(label).values() if label.made(commit)},
+            lambda: {commit.unit for commit in self.commits(label).values() if label.matches(commit)},
         )
 
     def _refuse_foreign_commits(self, label: Label) -> None:
         for name, commit in self.commits(label).items():
-            if not label.made(commit):
+            if not label.matches(commit):
                 raise RefusedError(
                     f"{self.root}/{name}: its fingerprint is {commit.fingerprint!r}, that of its label "
                     f"{label.fingerprint!r}; `ssig audit --repair` removes it, and then this command does its unit "
@@ -358,10 +358,10 @@ def _is_commit(name: str) -> bool:
 
 def _by_label(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
     """The folder of commits, model and method label -> the commits there."""
-    found: dict[tuple[str, str, str], list[Entry]] = {}
+    commits: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         labels = labels_of_commit(entry.name)
         if labels is not None:
             home = entry.name.rsplit("/", 3)[0]
-            found.setdefault((home, *labels), []).append(entry)
-    return found
+            commits.setdefault((home, *labels), []).append(entry)
+    return commits

@@ -1,4 +1,4 @@
-"""The JSON files of a run, each read once: again only when a listing shows that it is another file."""
+"""The JSON files of a run. Each is read once, and again only if a listing shows that it changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Document(Generic[Content]):
     Attributes:
         entry: what a listing said of it.
         digest: SHA-256 of its bytes.
-        content: what it holds, or why that is nothing of a run.
+        content: what it holds, or why that is no record of a run.
     """
 
     entry: Entry
@@ -38,7 +38,7 @@ class Document(Generic[Content]):
         """What it holds.
 
         Raises:
-            SsigError: nothing of a run.
+            SsigError: it is no record of a run.
         """
         if isinstance(self.content, SsigError):
             raise self.content
@@ -56,22 +56,22 @@ class Documents(Generic[Content]):
     def __init__(self, storage: Storage, parse: Callable[[str, bytes], Content]) -> None:
         self._storage = storage
         self._parse = parse
-        self._known: dict[str, Document[Content]] = {}
+        self._documents: dict[str, Document[Content]] = {}
 
     def read(self, entries: Sequence[Entry]) -> list[Document[Content] | OSError]:
-        """The documents of files that were listed, in their order; those that are not known are read, many at a time.
+        """The documents of listed files, in their order; new and changed files are read, many at a time.
 
-        A file that the storage does not give is its error, and is asked for again the next time.
+        Where the storage fails to give a file, its error takes the place of the document; the next call tries again.
         """
-        new = [entry for entry in entries if not self._is_known(entry)]
+        unread = [entry for entry in entries if not self._is_current(entry)]
         errors: dict[str, OSError] = {}
-        for entry, document in zip(new, self._read_all(new), strict=True):
+        for entry, document in zip(unread, self._read_all(unread), strict=True):
             if isinstance(document, OSError):
-                self._known.pop(entry.name, None)
+                self._documents.pop(entry.name, None)
                 errors[entry.name] = document
             else:
-                self._known[entry.name] = document
-        return [errors.get(entry.name) or self._known[entry.name] for entry in entries]
+                self._documents[entry.name] = document
+        return [errors.get(entry.name) or self._documents[entry.name] for entry in entries]
 
     def all(self, entries: Sequence[Entry]) -> list[Document[Content]]:
         """The same.
@@ -79,16 +79,16 @@ class Documents(Generic[Content]):
         Raises:
             OSError: the storage does not give one of them.
         """
-        found = []
+        documents = []
         for document in self.read(entries):
             if isinstance(document, OSError):
                 raise document
-            found.append(document)
-        return found
+            documents.append(document)
+        return documents
 
-    def _is_known(self, entry: Entry) -> bool:
-        known = self._known.get(entry.name)
-        return known is not None and known.entry == entry
+    def _is_current(self, entry: Entry) -> bool:
+        document = self._documents.get(entry.name)
+        return document is not None and document.entry == entry
 
     def _read_all(self, entries: Sequence[Entry]) -> Iterator[Document[Content] | OSError]:
         if len(entries) < 2:

@@ -1,6 +1,7 @@
-"""What records of earlier versions lack: an option that was added later had the value that changes nothing.
+"""Values for options that records of earlier versions lack.
 
-A record is read with these values, so that a run is described, and gone on with, as what it was.
+An option that was added later gets the value that keeps the earlier behaviour. So an earlier run is described, and
+resumed, as it was made.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 from ssig.registry import METHODS, METRICS
 
-# Of methods and of metrics: option -> the value that stands for what was done before there was a choice. It holds
-# wherever a method or metric has such an option; one that means another thing elsewhere needs another name.
+# For methods and metrics: option -> the value that keeps the behaviour from before the option existed. It holds for
+# every method or metric with an option of this name.
 BEFORE: Mapping[str, Mapping[str, Any]] = {
     "methods": {"map_tolerance": 0.0},
     "metrics": {"ties": "raster"},
@@ -21,19 +22,19 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A label's configuration, or an evaluation's, in which every option has a value."""
-    found = dict(config)
+    complete = dict(config)
     if "metrics" in config:
-        found["metrics"] = {name: _all("metrics", name, options) for name, options in config["metrics"].items()}
+        complete["metrics"] = {name: _all("metrics", name, options) for name, options in config["metrics"].items()}
     method = config.get("method")
     if method is not None and "options" in method:
-        found["method"] = {**method, "options": _all("methods", method.get("name"), method["options"])}
-    return found
+        complete["method"] = {**method, "options": _all("methods", method.get("name"), method["options"])}
+    return complete
 
 
 def _all(kind: str, name: str | None, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded options of a method or metric, and those that were added after its record."""
-    known = option_names(kind, name) - recorded.keys()
-    return {**recorded, **{option: value for option, value in BEFORE[kind].items() if option in known}}
+    added = option_names(kind, name) - recorded.keys()
+    return {**recorded, **{option: value for option, value in BEFORE[kind].items() if option in added}}
 
 
 def option_names(kind: str, name: str | None) -> frozenset[str]:

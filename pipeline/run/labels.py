@@ -31,9 +31,9 @@ from pipeline.run.records import (
 )
 from pipeline.storage.fields import SCHEMA_VERSION
 
-# What workers that evaluate need of the configuration of the run's label.
+# Fields of the run's configuration that workers need to measure added metrics.
 OF_THE_RUN = ("model", "method", "maps", "channels", "categories", "model_file")
-# Without these nobody knows what a configuration is of. Who only reads a run can do without the others.
+# Fields that tell which label a configuration is for. Readers of a run need no others.
 NEEDED = ("model_label", "method_label", "fingerprint")
 _NEEDED_LATER = (*NEEDED, "evaluation", "base", "metrics")
 
@@ -69,13 +69,13 @@ class Label:
 
     @property
     def is_genuine(self) -> bool:
-        """Whether what is frozen of it has its fingerprint."""
-        own = dict(self.config)
+        """Whether its frozen fields give its fingerprint."""
+        record = dict(self.config)
         if self.evaluation is not None:
-            own = {field: value for field, value in own.items() if field not in OF_THE_RUN}
-        return fingerprint_of(frozen_part(own)) == self.fingerprint
+            record = {field: value for field, value in record.items() if field not in OF_THE_RUN}
+        return fingerprint_of(frozen_part(record)) == self.fingerprint
 
-    def made(self, commit: CommitRecord) -> bool:
+    def matches(self, commit: CommitRecord) -> bool:
         """Whether a commit is of this configuration."""
         return commit.fingerprint == self.fingerprint
 
@@ -117,7 +117,7 @@ def run_label(config: Mapping[str, Any], *, whole: bool = True) -> Label:
 
     Args:
         config: what the file holds.
-        whole: whether a field that is not there is a fault, even if a reader can do without.
+        whole: whether every field must be there, also those that a reader does not need.
 
     Raises:
         RefusedError: what is wrong with it; the message does not name the file.
@@ -129,13 +129,13 @@ def run_label(config: Mapping[str, Any], *, whole: bool = True) -> Label:
 
 
 def evaluation_label(base: Label, recorded: Mapping[str, Any]) -> Label:
-    """The label of an evaluation: what workers need of the run's configuration with what is recorded of its own."""
+    """The label of an evaluation: its record, and the fields of the run's configuration that workers need."""
     of_the_run = {name: base.config[name] for name in OF_THE_RUN if name in base.config}
     return Label(base.model, base.method, {**of_the_run, **recorded}, recorded["evaluation"])
 
 
 def check_evaluation(config: Mapping[str, Any], *, whole: bool = True) -> None:
-    """Refuses what is no configuration file of an evaluation; the arguments are those of `run_label`.
+    """Refuses a file that is no configuration of an evaluation; for the arguments see `run_label`.
 
     Raises:
         RefusedError: what is wrong with it; the message does not name the file.

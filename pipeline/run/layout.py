@@ -15,7 +15,7 @@ CONFIGS = "config"
 COMMITS = "commits"
 ATTRIBUTIONS, METRICS = TABLES = ("attributions", "metrics")
 EVALUATIONS = "evaluations"
-# Apart from the tables, so that a reader which is given their folder finds nothing else there.
+# Beside the folder of the tables, so that readers of that folder find nothing but tables.
 EVALUATION_RECORDS = "evaluation-records"
 QUARANTINE = "quarantine"
 LOGS = "logs"
@@ -25,10 +25,10 @@ REPORT_PAGE, REPORT_TEXT, REPORT_RECORD = (f"{REPORT}/{name}" for name in ("inde
 TABLE_SUFFIX, RECORD_SUFFIX = ".parquet", ".json"
 # Folders of the JSON records that say what the run holds.
 RECORDS = (CONFIGS, COMMITS, QUARANTINE, EVALUATIONS, EVALUATION_RECORDS)
-OURS = frozenset({RUN, MANIFEST, *TABLES, *RECORDS, REPORT, LOGS, LEASES, STAGING})
+RUN_ENTRIES = frozenset({RUN, MANIFEST, *TABLES, *RECORDS, REPORT, LOGS, LEASES, STAGING})
 
 
-# What a reader that infers the types of folder keys takes for no text; the last is how hive writes null.
+# Readers that infer the types of folder keys take these for booleans or null; the last is hive's null.
 _WORDS = frozenset({"true", "false", "null", "none", "nil", "nan", "~", "epoch", "__hive_default_partition__"})
 _NUMBERS = re.compile(r"[+-]?(?:0[xob][0-9a-f_]+|(?=\.?\d)[\d_,.]+(?:e[+-]?[\d_.]+)?[dfl]?|inf(?:inity)?|nan)", re.I)
 _PUNCTUATED_DIGITS = re.compile(r"[\d\s./:,;_+-]*\d[\d\s./:,;_+-]*")
@@ -93,12 +93,12 @@ def commits_folder(evaluation: str | None = None, version: int = SCHEMA_VERSION)
 
 def labels_of_commit(name: str) -> tuple[str, str] | None:
     """The model and method label under which a commit lies; None where no commit does."""
-    found = _COMMIT.fullmatch(name)
-    return None if found is None else (unquote(found[1]), unquote(found[2]))
+    match = _COMMIT.fullmatch(name)
+    return None if match is None else (unquote(match[1]), unquote(match[2]))
 
 
 def is_table(name: str) -> bool:
-    """Whether a name is one of a table of a run: elsewhere on the disk there is nothing to be read for it."""
+    """Whether a name is the path of a table in a run; a commit may name no other file."""
     return _TABLE.fullmatch(name) is not None
 
 

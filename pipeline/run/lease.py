@@ -1,14 +1,15 @@
 """One driver per run: a lease with generations, on any storage that can create a file exclusively.
 
-The holder is who created the highest generation `.lease/NNNNNN.json`. A lease is stale when its process is gone (same
-host, boot and space of process ids), or its heartbeat (any other) is older than `STALE_SECONDS` by this host's clock
-and does not come while it is watched: clocks that disagree or jump neither end a living driver's lease nor keep a dead
-one's. Taking over is creating the next generation, which one contender alone can do.
+The driver that created the highest generation `.lease/NNNNNN.json` holds the lease. A lease of this host (the same
+host, boot and space of process ids) is stale when its process is gone. Any other lease is stale when its heartbeat is
+older than `STALE_SECONDS` by this host's clock and does not change while it is watched. So clocks that disagree or
+jump neither end the lease of a living driver nor keep the lease of a dead one. To take over, a driver creates the
+next generation; only one driver can.
 
-Generations begin again at 1 when a run was left, so a number alone does not tell whose it is: each record holds the
-identity of the lease that wrote it. A driver goes on only while it reads its own identity. Between that look and what
-it does next it may stand still, and then replace or remove another's record; the other no longer reads its own and
-stops, so that of two drivers one goes on, whichever it is.
+Generations start again at 1 after a driver left the run, so the number alone does not identify a lease: each record
+holds the identity of the lease that wrote it. A driver goes on only while it reads its own identity. It may stand
+still between this check and its next step, and then replace or remove another driver's record. The other driver no
+longer reads its own identity and stops, so one of two drivers goes on, whichever it is.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from ssig.errors import SsigError
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
-# How long a heartbeat is awaited that the clock calls late, or ahead of its time.
+# How long a lease with a late or future heartbeat is watched for a new one.
 WATCH_SECONDS = 2.5 * HEARTBEAT_SECONDS
-# Fields of a record that two processes share which can see each other: containers may share their host's name.
+# Fields that are equal for two processes that can see each other. The host's name is not enough: containers may share
+# it.
 _PLACE = ("host", "boot", "space")
 
 
@@ -42,7 +44,7 @@ class LeaseHeldError(SsigError):
 
 
 class Lease:
-    """Held from `with` to the end of its body; `lost` turns true if somebody else took over."""
+    """Held from `with` to the end of its body; `lost` turns true if another driver took over."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -63,7 +65,7 @@ class Lease:
                 )
             self._generation = generation
         self._generation += 1
-        if not self._storage.create(_name(self._generation), self._record()):
+        if not self._storage.create(lease_name(self._generation), self._record()):
             raise LeaseHeldError(f"{self._storage.root}: another driver started on this run at the same time")
         self._beat = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._beat.start()
@@ -79,7 +81,7 @@ class Lease:
             self._release()
 
     def verify(self) -> None:
-        """Looks whether the lease is still ours: this process may have stood still for long, its heartbeat too.
+        """Checks that this lease still holds: the process and its heartbeat may have stood still for long.
 
         Raises:
             LeaseHeldError: another driver has taken over.
@@ -90,46 +92,42 @@ class Lease:
             raise LeaseHeldError(f"{self._storage.root}: another driver has taken this run over")
 
     def _release(self) -> None:
-        """Removes the lease and those that it took over, as long as it is ours; what another driver holds stays.
+        """Removes this lease and those that it took over, unless another driver has taken over.
 
-        The oldest goes first: of a process that ends in between, what is left is its own, and not one that is dead.
+        The oldest goes first: if the process ends in between, its own lease is left, not one of a dead process.
         """
-        own = _name(self._generation)
+        lease_file = lease_name(self._generation)
         for name in _names(self._storage):
-            if name <= own and _read(self._storage, own).get("identity") == self._identity:
+            if name <= lease_file and _read_record(self._storage, lease_file).get("identity") == self._identity:
                 self._storage.delete(name)
 
-    def _beats(self, seen: tuple[int, dict[str, Any]]) -> bool:
+    def _beats(self, lease: tuple[int, dict[str, Any]]) -> bool:
         """Whether a lease of another host, stale by the clock, changes while it is watched."""
-        if _is_here(seen[1]) or "beat" not in seen[1]:
+        if _is_on_this_host(lease[1]) or "beat" not in lease[1]:
             return False
         until = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < until:
             time.sleep(min(1.0, WATCH_SECONDS / 10))
-            if _newest(self._storage) != seen:
+            if _newest(self._storage) != lease:
                 return True
         return False
 
     def _record(self) -> bytes:
-        return to_json({**_here(), "identity": self._identity, "beat": time.time()}).encode()
+        return to_json({**_this_process(), "identity": self._identity, "beat": time.time()}).encode()
 
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
                 self.verify()
-                self._storage.put(_name(self._generation), self._record())
+                self._storage.put(lease_name(self._generation), self._record())
             except LeaseHeldError:
                 return
             except OSError:
-                continue  # a storage that is away for a while makes the heartbeat late, which is what it means
-
-
-def _name(generation: int) -> str:
-    return lease_name(generation)
+                continue  # while the storage fails, the heartbeat is late, as it should be
 
 
 def _names(storage: Storage) -> list[str]:
-    """The records, by generation; of other files that somebody put there nothing follows."""
+    """The records, by generation; other files are ignored."""
     return [entry.name for entry in storage.list(LEASES) if re.fullmatch(rf"{LEASES}/\d{{6}}\.json", entry.name)]
 
 
@@ -138,33 +136,33 @@ def _newest(storage: Storage) -> tuple[int, dict[str, Any]] | None:
     if not names:
         return None
     newest = names[-1]
-    return int(Path(newest).stem), _read(storage, newest)
+    return int(Path(newest).stem), _read_record(storage, newest)
 
 
-def _read(storage: Storage, name: str) -> dict[str, Any]:
+def _read_record(storage: Storage, name: str) -> dict[str, Any]:
     """A record, empty if there is none or it is damaged."""
     try:
         record = json.loads(storage.read(name))
     except (FileNotFoundError, ValueError):  # a storage that does not answer is no reason to take over
         return {}
-    is_ours = isinstance(record, dict) and isinstance(record.get("beat", 0), (int, float))
-    return record if is_ours else {}
+    is_lease = isinstance(record, dict) and isinstance(record.get("beat", 0), (int, float))
+    return record if is_lease else {}
 
 
 def _is_stale(record: dict[str, Any]) -> bool:
-    if _is_here(record):
+    if _is_on_this_host(record):
         return _started(record.get("pid", 0)) != record.get("started")
     return abs(time.time() - float(record.get("beat", 0))) > STALE_SECONDS
 
 
-def _is_here(record: dict[str, Any]) -> bool:
-    """Whether a lease is of this host, whose processes can be asked for; a record that does not tell is not."""
-    here = _here()
-    can_ask = here["started"] is not None  # by /proc, which not every system has
-    return can_ask and all(record.get(field) == here[field] for field in _PLACE)
+def _is_on_this_host(record: dict[str, Any]) -> bool:
+    """Whether a lease was taken on this host, whose processes can be looked up; False if unknown."""
+    this_process = _this_process()
+    can_ask = this_process["started"] is not None  # by /proc, which not every system has
+    return can_ask and all(record.get(field) == this_process[field] for field in _PLACE)
 
 
-def _here() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     place = {"host": socket.gethostname(), "boot": _boot(), "space": _space()}
     return {**place, "pid": os.getpid(), "started": _started(os.getpid())}
 
@@ -194,7 +192,7 @@ def _started(pid: int) -> str | None:
 
 
 def holder(storage: Storage) -> str | None:
-    """Who works on a run now, or None."""
+    """The process that works on a run now, or None."""
     newest = _newest(storage)
     if newest is None or _is_stale(newest[1]):
         return None

@@ -2,8 +2,8 @@
 
 On disk lines are appended to `logs/<attempt>.jsonl` as they come. An object store cannot append: there the lines of
 every `PUT_SECONDS`, and those at the end, are put as one more segment, `logs/<attempt>-000001.jsonl` and so on, and
-forgotten. Lines that the storage does not take are kept, and written with those that follow, up to `MOST_KEPT`
-characters; then the oldest are dropped, and a line says how many. A log ends no run.
+forgotten. Lines that cannot be stored are kept and written with the next ones, up to `MOST_KEPT` characters; then the
+oldest are dropped, and a line says how many. Logging never fails a run.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class RunLog:
         self._attempt = attempt
         self._segment = 1
         self._lines: deque[str] = deque()
-        self._kept = 0  # characters of the lines
+        self._characters = 0  # characters of the lines
         self._dropped = 0
         self._put_at = time.monotonic()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Adds a line. What the storage does not take now waits."""
+        """Adds a line. Lines that cannot be stored now are stored later."""
         self._keep(_line(event, **fields))
         if self._disk is not None or time.monotonic() - self._put_at > PUT_SECONDS:
             with suppress(OSError):
@@ -51,30 +51,30 @@ class RunLog:
             self._put_at = time.monotonic()  # after the put: one that fails may take longer than the pause
 
     def close(self) -> None:
-        """Stores what is not stored yet.
+        """Stores the lines that are not stored yet.
 
         Raises:
-            OSError: the storage does not take it; it is kept.
+            OSError: they could not be stored; they are kept.
         """
         if not self._lines:
             return
-        missing = [_line(DROPPED, lines=self._dropped)] if self._dropped else []
-        data = ("\n".join([*missing, *self._lines]) + "\n").encode()
+        notice = [_line(DROPPED, lines=self._dropped)] if self._dropped else []
+        data = ("\n".join([*notice, *self._lines]) + "\n").encode()
         if self._disk is not None:
             self._disk.append(log_name(self._attempt), data)
         else:
-            # A put whose reply was lost has perhaps been done: under the same name it is done once.
+            # A put whose reply was lost may have been done: under the same name, a second put changes nothing.
             self._storage.put(log_name(self._attempt, self._segment), data)
             self._segment += 1
         self._lines.clear()
-        self._kept = self._dropped = 0
+        self._characters = self._dropped = 0
 
     def _keep(self, line: str) -> None:
         """Keeps a line, in place of the oldest where there is no room."""
         self._lines.append(line)
-        self._kept += len(line)
-        while self._kept > MOST_KEPT and len(self._lines) > 1:
-            self._kept -= len(self._lines.popleft())
+        self._characters += len(line)
+        while self._characters > MOST_KEPT and len(self._lines) > 1:
+            self._characters -= len(self._lines.popleft())
             self._dropped += 1
 
 

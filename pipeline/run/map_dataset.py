@@ -58,11 +58,11 @@ class MapDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         if unit not in self._cache:
             while len(self._cache) >= self._cached_units:
                 self._cache.popitem(last=False)
-            self._cache[unit] = self._read(self._commits[unit])
+            self._cache[unit] = self._read_unit(self._commits[unit])
         self._cache.move_to_end(unit)
         return self._cache[unit]
 
-    def _read(self, commit: CommitRecord) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    def _read_unit(self, commit: CommitRecord) -> tuple[np.ndarray, list[dict[str, Any]]]:
         if self._storage is None:
             self._storage = open_storage(self._root)
         table = attributed(labelled(table_of(self._storage, maps_file(self._root, commit)), commit))

@@ -46,7 +46,7 @@ def publish_table(
         DamagedTableError: a file of another attempt is there and is not whole.
         OSError: the storage cannot be written.
     """
-    # Its own length, however long the labels are; the attempt's id keeps two attempts at one name apart.
+    # A hash, since labels may be long; the attempt's id keeps two attempts at one name apart.
     staged = storage.staging() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.{attempt}.part"
     staged.parent.mkdir(parents=True, exist_ok=True)
     fault_points.point("before-stage", name)
@@ -84,8 +84,8 @@ def read_table(source: bytes | Path | BinaryIO, name: str, columns: Sequence[str
     try:
         stream = pa.BufferReader(source) if isinstance(source, bytes) else source
         with pq.ParquetFile(stream, page_checksum_verification=True) as file:
-            known = set(file.schema_arrow.names)
-            return file.read(None if columns is None else [column for column in columns if column in known])
+            present = set(file.schema_arrow.names)
+            return file.read(None if columns is None else [column for column in columns if column in present])
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedTableError(f"{name}: not a readable Parquet file ({error})") from None
 
@@ -99,10 +99,10 @@ def check_table(table: pa.Table, schema: pa.Schema, rows: Sequence[ManifestRow],
     if not table.schema.equals(schema):
         raise DamagedTableError(f"{name}: its schema is not the run's")
     expected = [(row.index, row.key) for row in rows]
-    found = list(zip(table["index"].to_pylist(), table["key"].to_pylist(), strict=True))
-    if found != expected:
+    actual = list(zip(table["index"].to_pylist(), table["key"].to_pylist(), strict=True))
+    if actual != expected:
         raise DamagedTableError(
-            f"{name}: holds {len(found)} rows that are not the {len(expected)} of its unit's manifest"
+            f"{name}: holds {len(actual)} rows that are not the {len(expected)} of its unit's manifest"
         )
 
 
@@ -114,7 +114,7 @@ def identity_of(data: bytes) -> dict[str, Any]:
 def clean_staging(storage: Storage, older_than: float) -> None:
     """Removes staged files last touched before `older_than` (seconds since the epoch), which killed attempts left.
 
-    No link is followed: neither the staging folder, if it is one, nor one in it, which goes like a file.
+    No link is followed: a staging folder that is a link is refused, and a link in it is removed like a file.
 
     Raises:
         OSError: the staging folder is a link, or cannot be read.
@@ -126,8 +126,8 @@ def clean_staging(storage: Storage, older_than: float) -> None:
     try:
         for name in os.listdir(folder):
             with suppress(FileNotFoundError):  # another attempt has just published or removed it
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if found.st_mtime < older_than and not stat.S_ISDIR(found.st_mode):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if status.st_mtime < older_than and not stat.S_ISDIR(status.st_mode):
                     os.unlink(name, dir_fd=folder)
     finally:
         os.close(folder)

@@ -1,7 +1,7 @@
 """What a finished or half-finished run holds, read from its files alone: the public face of a run directory.
 
-A unit counts once its commit record carries the fingerprint of its label's configuration; every other file in the
-run's folders is as if it were not there. Nothing here needs Ray, and of the maps at most a unit or two are in memory.
+A unit counts once its commit record carries the fingerprint of its label's configuration; all other files in the run's
+folders are ignored. Nothing here needs Ray, and the maps of only a unit or two are in memory at a time.
 """
 
 from __future__ import annotations
@@ -74,17 +74,19 @@ class Run:
         self.storage = directory.storage
         self.root = directory.root
         with _usage_errors():
-            directory.all_commits()  # all at once, and none may be damaged, whether it counts or not
+            directory.all_commits()  # all at once; a damaged one is an error even if it does not count
             if directory.document is None:
                 raise UsageError("run", self.root, "a run directory, one that holds run.json")
             self.document = directory.document
             self.version = int(self.document.get("schema_version", SCHEMA_VERSION))
             labels = map(with_all_options, directory.read_labels(whole=False))
-            known = {(label.model, label.method): label for label in labels}
-            self.config = {names: known[names].config for names in sorted(known)}
-            self.commits = tuple(commit for names in self.config for commit in _counted(directory, known[names]))
+            labels_by_name = {(label.model, label.method): label for label in labels}
+            self.config = {names: labels_by_name[names].config for names in sorted(labels_by_name)}
+            self.commits = tuple(
+                commit for names in self.config for commit in _counted(directory, labels_by_name[names])
+            )
             self.quarantine = directory.quarantine
-            self.evaluations = tuple(_evaluations(directory, known))
+            self.evaluations = tuple(_evaluations(directory, labels_by_name))
             self.digest = directory.digest()
 
     @cached_property
@@ -129,11 +131,13 @@ class Run:
         Raises:
             UsageError: the run has no such evaluation.
         """
-        names = sorted({one.name for one in self.evaluations})
+        names = sorted({evaluation.name for evaluation in self.evaluations})
         if name not in names:
             raise UsageError("evaluation", name, names or "a run with evaluations")
         tables = [self._no_metrics()]
-        tables += [table for one in self.evaluations if one.name == name for table in self.evaluated(one)]
+        tables += [
+            table for evaluation in self.evaluations if evaluation.name == name for table in self.evaluated(evaluation)
+        ]
         return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
 
     def evaluated(self, evaluation: Evaluation, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -197,7 +201,7 @@ def open_run(path: str | Path) -> Run:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turns the refusal of a record into a `UsageError`: for who only reads, it is the wrong argument."""
+    """Turns the refusal of a record into a `UsageError`: for a reader, the run is a wrong argument."""
     try:
         yield
     except RefusedError as error:
@@ -206,14 +210,14 @@ def _usage_errors() -> Iterator[None]:
 
 def _counted(directory: RunDirectory, label: Label) -> list[CommitRecord]:
     """The commits of a label that are of its configuration, in order of unit."""
-    found = [commit for commit in directory.commits(label).values() if label.made(commit)]
-    return sorted(found, key=lambda commit: commit.unit)
+    commits = [commit for commit in directory.commits(label).values() if label.matches(commit)]
+    return sorted(commits, key=lambda commit: commit.unit)
 
 
-def _evaluations(directory: RunDirectory, known: Mapping[tuple[str, str], Label]) -> Iterator[Evaluation]:
+def _evaluations(directory: RunDirectory, labels: Mapping[tuple[str, str], Label]) -> Iterator[Evaluation]:
     """The evaluations of the labels that the run has now, each with its commits."""
     for _, config in sorted(directory.read_evaluations(whole=False)):
-        base = known.get((config["model_label"], config["method_label"]))
+        base = labels.get((config["model_label"], config["method_label"]))
         if base is not None and base.fingerprint == config["base"]:
             label = Label(base.model, base.method, completed(config), config["evaluation"])
             metrics = label.config["metrics"]

@@ -1,7 +1,7 @@
 """The records of a run as they are stored: `run.json`, the configuration of each label, and commits.
 
-Their fields are checked here and nowhere else, in words that name file and field. What a record says beyond the
-fields that this version knows is kept: checksums and fingerprints are of the whole object.
+Their fields are checked here and nowhere else, with messages that name file and field. Fields that this version does
+not know are kept: checksums and fingerprints cover the whole object.
 
 The fingerprint of a label is the SHA-256 of all that changes its results: data, seed, model with its weights, method
 with its options, metrics with theirs, and how maps are stored. Actors, paths and log levels stay out.
@@ -87,7 +87,7 @@ class MethodConfig(Record):
 
 
 class RevisionsConfig(Record):
-    """The revisions of what measures under a label."""
+    """The revisions that the results of a label depend on."""
 
     method: int
     metrics: dict[str, Any]
@@ -104,7 +104,7 @@ Metrics = dict[str, Annotated[dict[str, Any], BeforeValidator(_options)]]
 
 
 class LabelConfig(Record):
-    """What a label is worked on with.
+    """The configuration of a label.
 
     Attributes:
         schema_version: of its run.
@@ -191,7 +191,7 @@ class CommitRecord:
         gradient_evaluations: of all rows together.
         finished: when, ISO 8601 in UTC.
         model, method: the labels under which it is stored; not part of the record.
-        is_whole: whether it is what was stored, as far as its checksum tells; not part of the record.
+        is_whole: whether its checksum fits; not part of the record.
     """
 
     unit: Interned
@@ -212,16 +212,16 @@ class CommitRecord:
         """The commit that is stored under a name.
 
         Raises:
-            RefusedError: it is none; the message does not name the file.
+            RefusedError: it is no commit record; the message does not name the file.
         """
         labels = labels_of_commit(name)
         if labels is None:
             raise RefusedError("no place for a commit")
-        # Of a run of an earlier version there is no checksum.
+        # Runs of earlier versions have no checksum.
         is_whole = record.get("checksum", "") in ("", checksum(record))
-        own = {"model": labels[0], "method": labels[1], "is_whole": is_whole}
+        derived = {"model": labels[0], "method": labels[1], "is_whole": is_whole}
         try:
-            return cls(**{**record, **own})
+            return cls(**{**record, **derived})
         except ValidationError as error:
             raise RefusedError(f"{_in_words(error, record)}; not an ssig commit record") from None
 
@@ -240,7 +240,7 @@ _NOT_STORED = ("model", "method", "is_whole")
 
 
 def fault(kind: type[Record], record: Mapping[str, Any], needed: Collection[str] | None = None) -> str | None:
-    """What of a record is not as it is written, such as ``seed is "0"``; None if nothing is.
+    """What is wrong with a record, such as ``seed is "0"``; None if nothing is.
 
     Args:
         kind: what it should be.
@@ -255,27 +255,27 @@ def fault(kind: type[Record], record: Mapping[str, Any], needed: Collection[str]
 
 
 def _in_words(error: ValidationError, record: Mapping[str, Any], needed: Collection[str] | None = None) -> str | None:
-    """The first of the faults that are faults, without the library's own words."""
-    for found in error.errors(include_url=False):
-        path = found["loc"]
-        if found["type"] == "missing":
+    """The first fault that matters, in ssig's words instead of pydantic's; None if there is none."""
+    for problem in error.errors(include_url=False):
+        path = problem["loc"]
+        if problem["type"] == "missing":
             field = ".".join(map(str, path))
             if needed is None or field in needed:
                 return f"no field {field!r}"
             continue
         names, value = _place(record, path[:-2] if path[-1] == "[key]" else path)
-        if found["type"] == "value_error":
-            return f"{names} {found['ctx']['error']}"
+        if problem["type"] == "value_error":
+            return f"{names} {problem['ctx']['error']}"
         return f"{names} is {to_json(value)[:60]}"
     return None
 
 
 def _place(record: Any, path: Iterable[int | str]) -> tuple[str, Any]:
-    """The dotted field that an error is about, and what is there; a path goes on with names of the library's own."""
+    """The dotted field that an error is about, and its value; pydantic's path may end in names that are no fields."""
     names, value = [], record
     for part in path:
-        is_there = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
-        if not is_there:
+        has_part = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+        if not has_part:
             break
         value = value[part]
         names.append(str(part))
@@ -302,19 +302,19 @@ def fingerprint_of(frozen: Mapping[str, Any]) -> str:
 
 
 def checksum(record: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a record says but for its own `checksum`: what an accident to the file would change."""
+    """SHA-256 of a record without its `checksum`: it changes if the file is damaged."""
     return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "checksum"})).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Versions of what results may depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of the packages that results may depend on."""
+    installed = {"python": platform.python_version()}
     for package in VERSIONED:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
+            installed[package] = "not installed as a package"
+    return installed
 
 
 def machine() -> Mapping[str, Any]:
@@ -328,35 +328,35 @@ def machine() -> Mapping[str, Any]:
 
 
 def revisions(method: str | None, metrics: Iterable[str]) -> dict[str, Any]:
-    """The revisions of what measures: of the network's preparation, of metrics, and of a method unless it is None."""
-    found: dict[str, Any] = {
+    """The revisions of the network's preparation, of metrics, and of a method unless it is None."""
+    shared: dict[str, Any] = {
         "preparation": PREPARATION_REVISION,
         "metrics": {name: METRICS[name].revision for name in metrics},
     }
-    return found if method is None else {"method": METHODS[method].revision, **found}
+    return shared if method is None else {"method": METHODS[method].revision, **shared}
 
 
 def is_current(config: Mapping[str, Any]) -> bool:
-    """Whether this version would go on with a label as it began: it has the same revisions of all that it needs."""
+    """Whether this version gives a label equal results: it has the recorded revisions of all that the label needs."""
     method, metrics = config["method"], config["metrics"]
-    known = METHODS.agrees(method["name"], method.get("origin")) and all(
+    same_sources = METHODS.agrees(method["name"], method.get("origin")) and all(
         METRICS.agrees(name, origin_of(config, name)) for name in metrics
     )
-    return known and revisions_of(config) == revisions(method["name"], metrics)
+    return same_sources and revisions_of(config) == revisions(method["name"], metrics)
 
 
 def revisions_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The revisions that a configuration records; what it does not record is 0."""
-    found = config.get("revisions", {})
-    metrics = {name: found.get("metrics", {}).get(name, 0) for name in config["metrics"]}
-    whole = {"preparation": found.get("preparation", 0), "metrics": metrics}
-    return {"method": found.get("method", 0), **whole} if "method" in config else whole
+    recorded = config.get("revisions", {})
+    metrics = {name: recorded.get("metrics", {}).get(name, 0) for name in config["metrics"]}
+    whole = {"preparation": recorded.get("preparation", 0), "metrics": metrics}
+    return {"method": recorded.get("method", 0), **whole} if "method" in config else whole
 
 
 def measured_by(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Each metric of a configuration with its options, revision and origin: equal ones may be compared."""
-    found = revisions_of(config)["metrics"]
+    metric_revisions = revisions_of(config)["metrics"]
     return {
-        name: {**options, "revision": found[name], "origin": origin_of(config, name)}
+        name: {**options, "revision": metric_revisions[name], "origin": origin_of(config, name)}
         for name, options in config["metrics"].items()
     }

@@ -40,10 +40,10 @@ def labelled(table: pa.Table, commit: CommitRecord, columns: Sequence[str] | Non
     return with_keys(table, commit.model, commit.method, KEYS if columns is None else columns)
 
 
-def with_keys(table: pa.Table, model: str, method: str, wanted: Sequence[str] = KEYS) -> pa.Table:
+def with_keys(table: pa.Table, model: str, method: str, columns: Sequence[str] = KEYS) -> pa.Table:
     """A table with the labels as columns; one of schema 1 has them."""
     for name, value in zip(KEYS, (model, method), strict=True):
-        if name in wanted and name not in table.column_names:
+        if name in columns and name not in table.column_names:
             indices = pa.array(np.zeros(len(table), dtype=np.int32))
             column = pa.DictionaryArray.from_arrays(indices, pa.array([value], pa.string()))
             table = table.append_column(pa.field(name, LABELLED, nullable=False), column)

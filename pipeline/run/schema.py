@@ -1,7 +1,7 @@
 """The explicit, versioned Arrow schemas of everything a run writes as Parquet; every column says what it holds.
 
-The labels of model and method are the folders' keys and stand in the path alone, by hive's convention: a column
-beside a folder of its name makes one reader or another refuse the file. Files of schema 1 have both.
+The labels of model and method are the folders' keys and stand in the path alone, by hive's convention: some readers
+refuse a file with a column that a folder names too. Files of schema 1 have both.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pipeline.storage.fields import DESCRIPTION, SCHEMA_VERSION, field
 from ssig.registry import MetricSpec
 
 READABLE = (1, SCHEMA_VERSION)
-# Forms of storage that `run.json` may name because a reader must know them; docs/run-format.md tells of later ones.
+# Forms of storage that `run.json` may name because a reader must know them; see docs/run-format.md.
 LAYOUTS: frozenset[str] = frozenset()
 KEYS = ("model", "method")
-# Numbers of the attribution that stand in the metrics too, under the names that they have in both: whoever compares
-# methods need not open the maps.
+# Numbers of the attribution that stand in the metrics too: name in the metrics -> name in the attributions. So methods
+# can be compared without opening the maps.
 SHARED = {
     "score": "score",
     "baseline_score": "baseline_score",
@@ -29,7 +29,7 @@ SHARED = {
     "completeness_residual": "completeness_residual",
     "gradient_evaluations": "gradient_evaluations",
 }
-LABELLED = pa.dictionary(pa.int32(), pa.string())  # of a label, the same in all rows of a file
+LABELLED = pa.dictionary(pa.int32(), pa.string())  # type of a label, which is the same in all rows of a file
 
 
 _COMMON = [
@@ -139,13 +139,13 @@ def _metric_fields(metric: MetricSpec) -> list[pa.Field]:
 
 
 def _range(metric: MetricSpec, column: str) -> str:
-    """The range of a metric's first column; what the others can be is told from it."""
+    """The range of a metric's first column; for the others, a reference to it."""
     first = next(iter(metric.columns))
     return f"range {metric.range}" if column == first else f"see {first}, whose range is {metric.range}"
 
 
 def unreadable(record: Mapping[str, Any]) -> str | None:
-    """What of a `run.json` this version cannot read: its schema, or how the run is stored; None if it can."""
+    """Why this version cannot read the run of a `run.json`: its schema, or how it is stored; None if it can."""
     version, layout = record.get("schema_version", SCHEMA_VERSION), record.get("layout", [])
     if type(version) is not int or version not in READABLE:
         return f"schema_version is {version!r}; this version reads {' and '.join(map(str, READABLE))}"

@@ -4,12 +4,12 @@ A network named `module:callable`, and a method, a metric or a network named `./
 only the user may name them:
 
     on the command line, or in a local file of the user's own    imported
-    in a file of somebody else's, or in an object store          refused, before anything is imported
+    in somebody else's file, or in an object store                refused, before anything is imported
 
 No file of a run is ever run: neither one in its folder, nor one that only a run names. An installed plug-in may be
 named by anybody: who installs it trusts it.
 
-A file is whose its owner is: a copy of somebody else's, or what was unpacked from an archive, counts as the user's.
+A file belongs to its owner on the disk: a copy of somebody else's file, or an unpacked one, counts as the user's.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ OWN_PACKAGES = ("ssig", "pipeline", "jobs")
 
 
 def owner_of(storage: Storage, name: str) -> int | None:
-    """The user id that a stored file belongs to; None in an object store, where nobody is known."""
+    """The user id that a stored file belongs to; None in an object store, where owners are unknown."""
     return None if is_object_url(storage.root) else Path(storage.root, name).stat().st_uid
 
 
-def import_from_here(run: str, name: str) -> None:
-    """Lets code that the user names lie in the folder that the command is given in, behind all that is installed.
+def import_from_working_folder(run: str, name: str) -> None:
+    """Adds the working folder to the import path, behind all installed packages, to find the user's code there.
 
-    Not if that folder is the run, or lies inside of it: what is there came with the run, perhaps from somebody else.
+    Does nothing if that folder is the run or lies inside it: its code came with the run, perhaps from somebody else.
 
     Args:
         run: the run's directory, or its URL.
@@ -44,23 +44,23 @@ def import_from_here(run: str, name: str) -> None:
     """
     if FILE.fullmatch(name):
         return
-    here = Path.cwd()
-    if is_object_url(run) or not here.resolve().is_relative_to(Path(run).resolve()):
-        _refuse_hidden(here, name)
-        sys.path.append(str(here))
+    folder = Path.cwd()
+    if is_object_url(run) or not folder.resolve().is_relative_to(Path(run).resolve()):
+        _refuse_hidden(folder, name)
+        sys.path.append(str(folder))
 
 
-def _refuse_hidden(here: Path, name: str) -> None:
+def _refuse_hidden(folder: Path, name: str) -> None:
     module, _, attribute = name.partition(":")
     top = module.partition(".")[0]
-    own = next((path for path in (here / f"{top}.py", here / top / "__init__.py") if path.is_file()), None)
-    if own is None or (top not in OWN_PACKAGES and top not in sys.stdlib_module_names):
+    user_module = next((path for path in (folder / f"{top}.py", folder / top / "__init__.py") if path.is_file()), None)
+    if user_module is None or (top not in OWN_PACKAGES and top not in sys.stdlib_module_names):
         return
     file = getattr(sys.modules.get(top), "__file__", None)
-    if file is not None and Path(file).resolve() == own.resolve():
+    if file is not None and Path(file).resolve() == user_module.resolve():
         return
     whose = "ssig's own package" if top in OWN_PACKAGES else "Python's own module"
-    path = own if own.name != "__init__.py" else own.parent
+    path = user_module if user_module.name != "__init__.py" else user_module.parent
     allowed = (
         f"a module of another name: {path} is hidden by {whose} {top!r}; rename it, and give my_{module}:{attribute}"
     )
@@ -82,11 +82,13 @@ def refuse_code_of_a_run(field: str, name: str, run: str) -> None:
     if file is None:
         return
     path = Path(file["path"]).expanduser().resolve()
-    own = None if is_object_url(run) else Path(run).expanduser().resolve()
-    found = next((folder for folder in path.parents if folder == own or (folder / "run.json").is_file()), None)
-    if found is not None:
+    run_folder = None if is_object_url(run) else Path(run).expanduser().resolve()
+    containing_run = next(
+        (folder for folder in path.parents if folder == run_folder or (folder / "run.json").is_file()), None
+    )
+    if containing_run is not None:
         raise UsageError(
-            field, name, f"a file outside of every run; this one lies in {found}: copy it, and read it first"
+            field, name, f"a file outside of every run; this one lies in {containing_run}: copy it, and read it first"
         )
 
 
@@ -96,7 +98,7 @@ def refuse_foreign_code(field: str, name: str, owner: int | None, advice: str) -
     Args:
         field: the field that holds the name.
         name: of a network, a method or a metric.
-        owner: user id that the file belongs to; None where nobody is known.
+        owner: user id that the file belongs to; None if it is unknown.
         advice: how to name it oneself.
 
     Raises:

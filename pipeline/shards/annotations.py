@@ -1,7 +1,7 @@
 """What a sample's json member says of its object: boxes in pixels and the WordNet id.
 
-Shards carry json members of every kind (captions, lists of tags, sizes of downloads), so one without boxes has no
-fault. What is wrong with boxes costs the metrics that need them, never the map. Reasons name no values: they are
+Shards carry json members of every kind (captions, lists of tags, sizes of downloads), so one without boxes is no
+fault. Wrong boxes exclude the metrics that need them, never the map. Reasons name no values, so that equal ones can be
 counted over all samples.
 """
 

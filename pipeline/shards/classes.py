@@ -37,21 +37,21 @@ def check_classes(shards: Sequence[str], categories: Sequence[str], *, by_label:
     Args:
         shards: paths or URLs.
         categories: the network's names of its classes, in order.
-        by_label: whether the labels of the shards are what is explained.
+        by_label: whether the labels of the shards are the explained classes.
 
     Returns:
         what a person should know, one line each.
 
     Raises:
-        UsageError: field ``classes.json``; numbers that mean other classes, where labels are explained.
+        UsageError: field ``classes.json``; numbers mean other classes, and labels are explained.
         OSError: an object store does not answer.
     """
     folders = sorted({shard.rpartition("/")[0] or "/" for shard in shards})
     with ThreadPoolExecutor(_WORKERS) as pool:
-        found = dict(zip(folders, pool.map(_read, folders), strict=True))
-    strange = [folder for folder in folders if found[folder] == ()]
+        classes_by_folder = dict(zip(folders, pool.map(_read_classes, folders), strict=True))
+    strange = [folder for folder in folders if classes_by_folder[folder] == ()]
     notes = [f"{folder}/{FILE} is no list of names, so classes are not compared" for folder in strange]
-    recorded = {f"{folder}/{FILE}": names for folder, names in found.items() if names}
+    recorded = {f"{folder}/{FILE}": names for folder, names in classes_by_folder.items() if names}
     problem = _disagreement(recorded) or next(
         (fault for file, names in recorded.items() if (fault := _difference(file, names, categories)) is not None),
         None,
@@ -63,7 +63,7 @@ def check_classes(shards: Sequence[str], categories: Sequence[str], *, by_label:
     return [*notes, f"labels mean other classes than the network's, so no number of labels counts: {problem.found}"]
 
 
-def _read(folder: str) -> tuple[str, ...] | None:
+def _read_classes(folder: str) -> tuple[str, ...] | None:
     """The classes beside the shards of a folder: None without the file, () if it is something else."""
     storage = open_storage(folder)
     try:
@@ -71,7 +71,7 @@ def _read(folder: str) -> tuple[str, ...] | None:
         if entry is None:
             return None
         return _names(json.loads(storage.read(FILE))) if entry.size <= _LARGEST else ()
-    except (FileNotFoundError, PermissionError):  # some stores forbid to ask for what is not there
+    except (FileNotFoundError, PermissionError):  # some stores refuse to say that an object is missing
         return None
     except (ValueError, RecursionError):
         return ()
@@ -90,9 +90,11 @@ def _names(value: object) -> tuple[str, ...]:
 
 def _disagreement(recorded: Mapping[str, tuple[str, ...]]) -> UsageError | None:
     """Two folders that number their classes differently; one may have more of them than the other."""
-    for (file, names), (other, others) in pairwise(sorted(recorded.items(), key=lambda item: len(item[1]))):
-        if others[: len(names)] != names:
-            shown = [f"{file}: {_beginning(names)}", f"{other}: {_beginning(others)}"]
+    for (file, names), (longer_file, longer_names) in pairwise(
+        sorted(recorded.items(), key=lambda item: len(item[1]))
+    ):
+        if longer_names[: len(names)] != names:
+            shown = [f"{file}: {_beginning(names)}", f"{longer_file}: {_beginning(longer_names)}"]
             return UsageError(_FIELD, shown, "folders that number their classes alike, or runs of their own")
     return None
 
@@ -106,22 +108,22 @@ def _difference(file: str, names: Sequence[str], categories: Sequence[str]) -> U
     if first is None and len(names) <= len(categories):
         return None
     first = len(categories) if first is None else first
-    theirs = repr(categories[first]) if first < len(categories) else "none"
-    found = f"{file}: {_beginning(names)}; class {first} is {names[first]!r} there, and {theirs} in the network"
-    return UsageError(_FIELD, found, f"the network's: {_beginning(categories)}. To mend it, {_WHAT_TO_DO}")
+    category = repr(categories[first]) if first < len(categories) else "none"
+    difference = f"{file}: {_beginning(names)}; class {first} is {names[first]!r} there, and {category} in the network"
+    return UsageError(_FIELD, difference, f"the network's: {_beginning(categories)}. To mend it, {_WHAT_TO_DO}")
 
 
 def _same(name: str, category: str, number: int, classes: int) -> bool:
     """Whether a name of the shards is that of the network's class `number`."""
     if name == category or name.isdecimal():
         return name == category or int(name) == number
-    ours, theirs = _called(name, None), _called(category, number if classes == ilsvrc.CLASSES else None)
-    by_id = [set(filter(ilsvrc.is_wnid, names)) for names in (ours, theirs)]
-    return bool(by_id[0] & by_id[1] if all(by_id) else ours & theirs)
+    packed, network = _names_of(name, None), _names_of(category, number if classes == ilsvrc.CLASSES else None)
+    by_id = [set(filter(ilsvrc.is_wnid, names)) for names in (packed, network)]
+    return bool(by_id[0] & by_id[1] if all(by_id) else packed & network)
 
 
-def _called(name: str, number: int | None) -> set[str]:
-    """All that a class is called. ILSVRC's class `number`, or that of a WordNet id, has ILSVRC's names too."""
+def _names_of(name: str, number: int | None) -> set[str]:
+    """All names of a class. ILSVRC's class `number`, or that of a WordNet id, has ILSVRC's names too."""
     names = {name, *name.split(", ")}
     if match := _PREFIXED.fullmatch(name):
         names |= {match[2], *([match[1]] if ilsvrc.is_wnid(match[1]) else [])}

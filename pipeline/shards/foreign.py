@@ -1,4 +1,4 @@
-"""What a file seems to be that is not what was expected, by its first bytes, and what to do about it."""
+"""Recognises files of the wrong kind by their first bytes, and says what to do about them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _PACK = "ssig pack FOLDER --out shards"
 
 
 def pointer(head: bytes) -> str | None:
-    """What to do about a Git LFS pointer, which stands in place of a file that was not fetched."""
+    """What to do about a Git LFS pointer, in place of a file that was not fetched; None for other files."""
     return "a Git LFS pointer, not the file: fetch it with git lfs pull" if head.startswith(_POINTER) else None
 
 
 def image_name(head: bytes) -> str | None:
-    """The kind of image, with its article; None if these are the first bytes of no image that is known."""
+    """The kind of image, with its article; None if it is not recognised."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP image"
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis", b"heic", b"heix", b"mif1"):
@@ -56,7 +56,7 @@ def image_name(head: bytes) -> str | None:
 
 
 def no_shard(head: bytes) -> str | None:
-    """What a file is that is no tar, and what to do; None if it is nothing that is known.
+    """What a file that is no tar seems to be, and what to do; None if it is not recognised.
 
     Args:
         head: its first `HEAD_BYTES`, or all of it.
@@ -74,7 +74,7 @@ def no_shard(head: bytes) -> str | None:
 
 
 def no_image(data: bytes, allowed: str) -> str:
-    """What the bytes of an image are that cannot be read.
+    """What the bytes of an unreadable image seem to be.
 
     Args:
         data: all of them.
@@ -84,8 +84,8 @@ def no_image(data: bytes, allowed: str) -> str:
         return "empty: it has no bytes"
     head = data[:HEAD_BYTES]
     if (image := image_name(head)) is not None:
-        return f"{image} that cannot be read; read are {allowed}"
-    return _foreign(head, "not an image") or f"no image; read are {allowed}"
+        return f"{image} that cannot be read; readable are {allowed}"
+    return _foreign(head, "not an image") or f"no image; readable are {allowed}"
 
 
 def _foreign(head: bytes, advice: str) -> str | None:

@@ -1,8 +1,8 @@
 """Images of samples, decoded: which member is one, what is read, and pixels as they are stored.
 
-JPEG, PNG, WebP, BMP, TIFF and GIF are told by their content, whatever the name says; of several frames or pages the
+JPEG, PNG, WebP, BMP, TIFF and GIF are recognised by their content, not by their name; of several frames or pages the
 first is read. Pixels are those of the file: not rotated (boxes are in stored pixels), transparency dropped, colours
-not managed. What a file says beside its pixels (texts, profiles, their checksums) cannot make them unreadable.
+not managed. Damage beside the pixels (in texts, profiles, their checksums) does not matter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 FORMAT_NAMES = "JPEG, PNG, WebP, BMP, TIFF and GIF"
-# Of a sample that has several, the first of these is its image.
+# The image of a sample is its member with the first of these extensions.
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif")
 MASK = "mask.png"
 MAX_PIXELS = 178_000_000  # where Pillow, too, refuses an image as a decompression bomb; 0.5 GB of RGB
@@ -30,7 +30,7 @@ _SHOWN = 4  # extensions of a message
 
 
 def no_image_member(extensions: Sequence[str]) -> str:
-    """Why a sample of these extensions has no image, with what it has and what that tells."""
+    """Why a sample with these extensions has no image, and what to do."""
     text = f"no image member ({', '.join(IMAGE_EXTENSIONS)}); it has {listed(extensions)}"
     if any(
         "." in extension and extension != MASK and extension.rpartition(".")[2] in IMAGE_EXTENSIONS

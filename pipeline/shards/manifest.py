@@ -5,8 +5,8 @@
 A sample is all members of one key, wherever in its shard they lie. A member that its key already has opens a row
 of its own (`duplicate`), to which the later members of that key belong. Where a shard is cut, the sample whose
 payload is cut is `truncated`; at a cut between payloads the last sample is, if its extensions differ from those of
-the sample before it. What is damaged, doubled or skipped is also a quarantine record, which says what and where; so
-is a shard without images.
+the sample before it. A damaged, doubled or skipped member is also a quarantine record, which says what and where;
+so is a shard without images.
 
 Rows lie in a Parquet file whose row groups hold whole shards, and are written and read one group at a time: what stays
 in memory is a line for each shard and each fault.
@@ -50,14 +50,14 @@ class Manifest:
 
     Args:
         file: the Parquet file, which stays open.
-        root: the run or whatever else it is of, for messages.
+        root: what the manifest is of, for messages.
 
     Attributes:
         shards: every shard that was read, in order; a unit's ordinal counts them.
         quarantine: faults of the shards.
 
     Raises:
-        UsageError: field ``manifest.parquet``; it is damaged or not a manifest. So does whatever reads rows.
+        UsageError: field ``manifest.parquet``; it is damaged or not a manifest. Methods that read rows raise it too.
     """
 
     def __init__(self, file: BinaryIO, root: str) -> None:
@@ -108,9 +108,9 @@ class Manifest:
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 of the rows and of the identities of the shards, free of how either is stored.
+        """SHA-256 of the rows and of the identities of the shards, however these are stored.
 
-        It goes by columns, each read on its own and a piece at a time.
+        Columns are read one after another, in pieces.
         """
         digest = hashlib.sha256(to_json([shard.identity for shard in self.shards]).encode())
         for name, kind, length, pieces in self._flat_columns():
@@ -121,7 +121,7 @@ class Manifest:
 
     @functools.cached_property
     def file_hash(self) -> str:
-        """SHA-256 of the file: of the rows as they are stored, and of what is said of shards and their faults."""
+        """SHA-256 of the file: of the stored rows, the shards and their faults."""
         self._file.seek(0)
         return hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -182,7 +182,7 @@ def _spans(metadata: pq.FileMetaData) -> list[tuple[str, str]]:
 
 def _integers(pieces: Iterable[pa.Array]) -> Iterator[bytes]:
     for piece in pieces:
-        # Outside the range of every column, so that null is told from each number.
+        # Outside the range of every column, so that null differs from each number.
         yield np.asarray(piece.cast(pa.int64()).fill_null(np.iinfo(np.int64).min), "<i8").tobytes()
 
 
@@ -235,15 +235,15 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
         pq.ParquetWriter(file, MANIFEST, store_schema=False) as writer,
     ):
         for ordinal, survey in enumerate(surveys):
-            taken = survey.samples.slice(0, None if limit is None else limit - count)
-            if taken.num_rows:
-                unwritten.append(_with_units(taken, ordinal, unit_size))
+            samples = survey.samples.slice(0, None if limit is None else limit - count)
+            if samples.num_rows:
+                unwritten.append(_with_units(samples, ordinal, unit_size))
             if sum(table.num_rows for table in unwritten) >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(unwritten))
                 unwritten.clear()
             records.append(survey.record)
             quarantine += survey.quarantine
-            count += taken.num_rows
+            count += samples.num_rows
             if count == limit:
                 break
         if unwritten:

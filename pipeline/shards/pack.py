@@ -77,8 +77,8 @@ def pack(
         raise UsageError("source", str(source), "a folder of images")
     if shard_size < 1:
         raise UsageError("shard_size", shard_size, "1 or more")
-    given = None if synsets is None else _read_synsets(Path(synsets))
-    classes, items = _image_folder(folder, given) if csv is None else _ilsvrc(folder, Path(csv), given)
+    numbered = None if synsets is None else _read_synsets(Path(synsets))
+    classes, items = _image_folder(folder, numbered) if csv is None else _ilsvrc(folder, Path(csv), numbered)
     items.sort(key=lambda item: item.key)
     _check_keys(items)
     storage = open_storage(out)
@@ -126,8 +126,8 @@ def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -
     try:
         with staged.open("xb") as file:
             write(file)
-        ours = sha256(staged.open("rb"))
-        if not storage.publish(staged, name) and sha256(storage.open(name)) != ours:
+        digest = sha256(staged.open("rb"))
+        if not storage.publish(staged, name) and sha256(storage.open(name)) != digest:
             raise UsageError("out", f"{storage.root}/{name}", "a folder without another file of this name")
     finally:
         staged.unlink(missing_ok=True)
@@ -135,8 +135,8 @@ def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -
 
 def _refuse_leftovers(storage: Storage, prefix: str, shards: Iterable[str]) -> None:
     """Refuses shards of an earlier packing that this one would not write, since a pattern would match them too."""
-    ours = re.compile(re.escape(prefix) + r"-\d{6}\.tar")
-    present = {entry.name for entry in storage.list() if ours.fullmatch(entry.name)}
+    pattern = re.compile(re.escape(prefix) + r"-\d{6}\.tar")
+    present = {entry.name for entry in storage.list() if pattern.fullmatch(entry.name)}
     if leftovers := sorted(present.difference(shards)):
         raise UsageError("out", f"{storage.root}/{leftovers[0]}", "a folder without other shards of this name")
 
@@ -151,14 +151,14 @@ def _check_keys(items: list[_Item]) -> None:
             raise UsageError("source", [str(first.image), str(second.image)], "one image per name, its ending aside")
 
 
-def _image_folder(folder: Path, given: list[str] | None) -> tuple[list[str], list[_Item]]:
+def _image_folder(folder: Path, numbered: list[str] | None) -> tuple[list[str], list[_Item]]:
     """Classes and samples of an ImageFolder tree."""
     inside = sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
     if stray := [path for path in inside if not path.is_dir()]:
         raise UsageError("source", str(stray[0]), "one folder per class, or a csv with the class of each image")
     if not inside:
         raise UsageError("source", str(folder), "one folder of images per class")
-    classes = given or [path.name for path in inside]
+    classes = numbered or [path.name for path in inside]
     items: list[_Item] = []
     for path in inside:
         images = _images(path)
@@ -170,13 +170,15 @@ def _image_folder(folder: Path, given: list[str] | None) -> tuple[list[str], lis
     return classes, items
 
 
-def _ilsvrc(folder: Path, solution: Path, given: list[str] | None) -> tuple[list[str], list[_Item]]:
+def _ilsvrc(folder: Path, solution: Path, numbered: list[str] | None) -> tuple[list[str], list[_Item]]:
     """Classes and samples of a folder of ILSVRC validation images."""
     truth = _read_solution(solution)
-    classes = given or sorted({wnid for wnid, _ in truth.values()})
-    if given is None and len(classes) != ILSVRC_CLASSES:
-        found = f"none, for {len(classes)} classes in {solution}"
-        raise UsageError("synsets", found, f"LOC_synset_mapping.txt, unless the csv has all {ILSVRC_CLASSES} classes")
+    classes = numbered or sorted({wnid for wnid, _ in truth.values()})
+    if numbered is None and len(classes) != ILSVRC_CLASSES:
+        problem = f"none, for {len(classes)} classes in {solution}"
+        raise UsageError(
+            "synsets", problem, f"LOC_synset_mapping.txt, unless the csv has all {ILSVRC_CLASSES} classes"
+        )
     items: list[_Item] = []
     for image in _images(folder):
         if image.stem not in truth:
@@ -197,7 +199,7 @@ def _number(classes: list[str], name: str) -> int:
 
 def _images(folder: Path) -> list[Path]:
     """The images below `folder`, but for hidden files and what systems leave beside them (``Thumbs.db``); any other
-    file is refused, lest it be an image left out."""
+    file is refused: it may be an image."""
     images: list[Path] = []
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
@@ -214,7 +216,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
-    """For a folder that cannot be listed, which a walk would pass over together with all that is in it."""
+    """Refuses a folder that cannot be listed: a walk would skip it and all that is in it."""
     raise UsageError("source", ascii(str(error.filename)), f"folders that can be read ({error.strerror})") from error
 
 

@@ -1,10 +1,10 @@
 """Shards: naming them by pattern, and reading one unit's samples from its byte ranges.
 
 A unit reads the ranges of its own members, neighbours joined into one request, and nothing of the shard before
-them; grouping is WebDataset's. Its decoders stay out: they unpack archives and unpickle, and a pickle runs what it
-likes. A fault in a sample is a status and an error that names shard, key
-and member, never an exception. A shard that has vanished or shrunk since the manifest, or that storage fails to
-give, is an `OSError`: that is no sample's fault, so the unit is tried again and quarantined if it stays so.
+them; grouping is WebDataset's. Its decoders are not used: they unpack archives and unpickle, and a pickle can run any
+code. A fault in a sample is a status and an error that names shard, key and member, never an exception. A shard that
+has vanished or shrunk since the manifest was built, or that cannot be read, is an `OSError`: no sample is to blame, so
+the unit is tried again and quarantined if it fails again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.storage import locate, open_storage
 from pipeline.storage.base import Storage, check_url, is_object_url, is_url, refuse_credentials
 from ssig.errors import UsageError
 
-# What one member may ask of the memory: a larger one is a fault of its sample, and is not read or not decoded.
+# The most bytes of a member: a larger one is a fault of its sample, and is not read.
 MAX_MEMBER_BYTES = 2**28
 
 _FIELD = "dataset.shards"
@@ -65,9 +65,9 @@ def expand(patterns: Sequence[str], base: Path) -> list[str]:
     first: dict[str, str] = {}
     for shard in shards:
         _check_encoding(shard)
-        other = first.setdefault(shard.rpartition("/")[2], shard)
-        if other != shard:
-            raise UsageError(_FIELD, [other, shard], "shards whose file names differ")
+        namesake = first.setdefault(shard.rpartition("/")[2], shard)
+        if namesake != shard:
+            raise UsageError(_FIELD, [namesake, shard], "shards whose file names differ")
     return shards
 
 
@@ -77,17 +77,17 @@ def _expand(pattern: str, base: Path) -> Iterator[str]:
         if (named := _named(pattern, base)) is not None:
             yield named
             return
-        prefix, rest = _literal_part(pattern, base)
-        for ending in braceexpand(rest):
+        prefix, ending_pattern = _literal_part(pattern, base)
+        for ending in braceexpand(ending_pattern):
             name = prefix + ending
             if is_url(name):
                 check_url(_FIELD, name)
-                found = _objects(name)
+                shards = _objects(name)
             else:
-                found = _files(prefix, ending)
-            if not found:
+                shards = _files(prefix, ending)
+            if not shards:
                 raise UsageError(_FIELD, name, _what_to_name(name))
-            yield from found
+            yield from shards
     except ValueError as error:
         if isinstance(error, UsageError):
             raise
@@ -109,7 +109,7 @@ def _named(text: str, base: Path) -> str | None:
 
 
 def _literal_part(pattern: str, base: Path) -> tuple[str, str]:
-    """What of a path is a folder that exists, such as the one that the command is given in, and the pattern in it."""
+    """Splits a path into a folder that exists, such as the working folder, and the pattern in it."""
     if is_url(pattern):
         return "", pattern
     parts = os.path.join(base, os.path.expanduser(pattern)).split("/")
@@ -127,13 +127,13 @@ def _files(folder: str, name: str) -> list[str]:
 
 
 def _may_be_shard(name: str) -> bool:
-    """Whether what a pattern matches is neither the list of classes beside the shards nor what a system left there."""
+    """Whether a match of a pattern may be a shard: not the list of classes, nor a file that a system left there."""
     file = name.rpartition("/")[2]
     return file != CLASSES and not is_left_behind(file)
 
 
 def _what_to_name(name: str) -> str:
-    """What may be given in place of a name that names no file: of a folder, what is in it."""
+    """Advice for a name that is no file; for a folder, what it holds."""
     if is_url(name):
         storage = open_storage(name)
         inside = [entry.name for entry in itertools.islice(storage.list(), _LISTED)]
@@ -143,7 +143,7 @@ def _what_to_name(name: str) -> str:
         alone = " (it matches folders alone)" if _WILDCARDS & set(name) and glob.glob(name) else ""
         return f"a file that exists, or a pattern that matches one{alone}"
     folder = name.rstrip("/") or "/"
-    if any(one.endswith(".tar") and "/" not in one for one in inside):
+    if any(file.endswith(".tar") and "/" not in file for file in inside):
         return f"shards; those of this folder are '{folder}/*.tar'"
     if not inside:
         return "a file that exists, or a pattern that matches one" + ("" if is_url(name) else " (the folder is empty)")
@@ -192,18 +192,21 @@ def read_unit(
     if not rows:
         return
     storage, name = locate(source) if isinstance(source, str) else (source, rows[0].shard)
-    read = _range_reader(storage, name, [member for row in rows if row.status == Status.OK for member in _used(row)])
+    read = _range_reader(
+        storage, name, [member for row in rows if row.status == Status.OK for member in _members_read(row)]
+    )
     for row in rows:
         if row.status != Status.OK:
             yield Sample(row, row.status, row.error)
             continue
         files = (
-            {"fname": f"{row.key}.{member.extension}", "data": read(member), "__url__": name} for member in _used(row)
+            {"fname": f"{row.key}.{member.extension}", "data": read(member), "__url__": name}
+            for member in _members_read(row)
         )
         yield _decode(row, next(group_by_keys(files), {}), needs_label, classes)
 
 
-def _used(row: ManifestRow) -> list[Member]:
+def _members_read(row: ManifestRow) -> list[Member]:
     return [member for member in row.members if member.extension in _READ and member.size <= MAX_MEMBER_BYTES]
 
 

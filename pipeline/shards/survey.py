@@ -23,7 +23,7 @@ from pipeline.storage import locate
 from pipeline.storage.base import is_object_url
 from ssig.errors import UsageError
 
-# What a network's file system, or a process that has no more to give, says of files that may well be whole.
+# Errors of a network's file system, or of a process without resources: the file itself may be whole.
 _NO_ANSWER = frozenset(
     {
         *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO),
@@ -62,7 +62,7 @@ class ShardRecord:
 
     @property
     def identity(self) -> tuple[str, int, str]:
-        """What makes it the same shard: not where it lies, nor, where its hash is known, when it was written."""
+        """What identifies its content, wherever it lies: name, size, and hash or else version."""
         return self.name, self.size, self.sha256 or self.version
 
 
@@ -72,7 +72,7 @@ class QuarantineRecord:
 
     Attributes:
         shard, kind, reason: where, of what sort, and in words.
-        key: the sample that it concerns, if it is one's.
+        key: the sample that it concerns, if it concerns one.
         offset: in bytes: of the member at fault, or where the good part of a cut shard ends.
     """
 
@@ -84,10 +84,10 @@ class QuarantineRecord:
 
 
 def check_readable(shards: Sequence[str], workers: int = 8) -> None:
-    """Refuses shards of which none is a tar, by their first blocks: at once, before anything else is loaded.
+    """Refuses shards if none is a tar, by their first blocks, before anything else is loaded.
 
     Raises:
-        UsageError: field ``dataset.shards``; what they are in place of it.
+        UsageError: field ``dataset.shards``; the message says what they are.
         OSError: an object store does not answer, or refuses a shard.
     """
     reasons: list[str] = []
@@ -144,7 +144,7 @@ class _HashingFile:
 
 
 def survey_all(shards: Sequence[str], workers: int) -> Generator[Survey, None, None]:
-    """Surveys shards in parallel, in order, at most `workers` beyond what is asked for."""
+    """Surveys shards in parallel, in order, at most `workers` ahead of the caller."""
     ahead: deque[Future[Survey]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for shard in shards:
@@ -184,13 +184,13 @@ def _survey(url: str) -> Survey:
     return Survey(ShardRecord(name, url, size, version, digest), _table(drafts, name), quarantine)
 
 
-def _group(found: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord]]:
+def _group(contents: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord]]:
     """Members to samples, in order of first appearance."""
     drafts: list[_Draft] = []
     latest: dict[str, _Draft] = {}
     quarantine = [
         QuarantineRecord(shard, Kind.SKIPPED, None, item.offset, f"{item.name}: {item.reason}".removeprefix(": "))
-        for item in found.skipped
+        for item in contents.skipped
     ]
 
     def draft_of(member: TarMember) -> _Draft:
@@ -206,16 +206,16 @@ def _group(found: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord
                 quarantine.append(QuarantineRecord(shard, Kind.DUPLICATE, member.key, member.offset, reason))
         return draft
 
-    for member in found.members:
+    for member in contents.members:
         draft = draft_of(member)
         draft.members[member.extension] = Member(member.extension, member.offset, member.size)
         if member.extension == "cls":
             draft.label = _label(member.payload)
-    if found.damage is not None:
-        cut = draft_of(found.damage.member) if found.damage.member is not None else _short_last(drafts)
-        quarantine.append(_damage_record(found.damage, shard, cut, readable=bool(drafts)))
+    if contents.damage is not None:
+        cut = draft_of(contents.damage.member) if contents.damage.member is not None else _short_last(drafts)
+        quarantine.append(_damage_record(contents.damage, shard, cut, readable=bool(drafts)))
     elif not drafts:
-        reason = "no samples" if found.skipped else "no samples: an archive without files"
+        reason = "no samples" if contents.skipped else "no samples: an archive without files"
         quarantine.append(QuarantineRecord(shard, Kind.UNREADABLE, None, 0, reason))
     elif not any(draft.members.keys() & IMAGE_EXTENSIONS for draft in drafts):
         extensions = list(dict.fromkeys(extension for draft in drafts for extension in draft.members))

@@ -4,7 +4,7 @@ The usual readers end quietly at a cut on a member border or inside a header, an
 
     whole archive = members + directories + skipped members + leavings + two closing zero blocks,
 
-and whatever breaks that equation is said. Bad data never raises; reading errors of the disk or the network do.
+and every deviation is reported. Bad data never raises; reading errors of the disk or the network do.
 Header formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax), GNU (long names, base-256 sizes, sparse files).
 """
 
@@ -23,7 +23,7 @@ from pipeline.shards.foreign import no_shard
 _CHUNK = 2**20
 _EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
 _METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset keeps such names for itself
-# What desktops, file servers, notebooks and old tar programs leave beside the files of people.
+# What desktops, file servers, notebooks and old tar programs leave beside people's files.
 _LEAVINGS = re.compile(
     r"(^|/)(\._[^/]*|\.DS_Store|Icon\r|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.directory|\.gitkeep|\.gitignore|\.keep"
     r"|\.gitattributes|\.nomedia)$"
@@ -96,7 +96,7 @@ def scan(file: Readable, keep: Callable[[str, int], bool] = lambda extension, si
 
     Args:
         file: the archive, at its first byte; it is never sought.
-        keep: of a member's extension and size, whether to keep its payload.
+        keep: given a member's extension and size, whether to keep its payload.
     """
     reader = _Reader(file)
     members: list[TarMember] = []
@@ -124,7 +124,7 @@ class _DamageError(Exception):
 
 
 class _Reader:
-    """A forward reader that knows its position and gives less than was asked only at the end."""
+    """A forward reader with a position; it returns fewer bytes than requested only at the end."""
 
     def __init__(self, file: Readable) -> None:
         self._file = file
@@ -236,7 +236,7 @@ def _member(
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether a path is of what systems leave beside people's files: ``._a.jpg``, ``.DS_Store``, ``__MACOSX/…``."""
+    """Whether systems leave files of such a path beside people's files: ``._a.jpg``, ``.DS_Store``, ``__MACOSX/…``."""
     return _LEAVINGS.search(name) is not None
 
 

@@ -1,6 +1,6 @@
-"""Where a run and its shards live: a few calls that local disks and object stores both keep.
+"""Where a run and its shards live: a few calls that mean the same on disks and in object stores.
 
-`publish` and `create` are exclusive: of several attempts at one name, the first wins and the others are told so.
+`publish` and `create` are exclusive: of several attempts at one name, the first wins, and the others return False.
 On disk a file is written beside its place, fsynced, hard-linked to its name and its folder fsynced; on an object
 store the same calls are conditional puts (`If-None-Match: *`).
 """
@@ -85,16 +85,16 @@ def check_url(field: str, url: str) -> None:
     if match is None:
         return
     scheme, slashes, rest = match[1].lower(), match[2], match[3]
-    ours = f"{_ALIASES.get(scheme, scheme)}://"
+    prefix = f"{_ALIASES.get(scheme, scheme)}://"
     if scheme == "file":
         raise UsageError(field, url, f"the path itself: /{rest.lstrip('/')}")
-    if ours not in OBJECT_SCHEMES:
+    if prefix not in OBJECT_SCHEMES:
         raise UsageError(field, url, "a local path, or a URL that begins with " + ", ".join(OBJECT_SCHEMES))
     is_bucket = _BUCKET.fullmatch(rest.partition("/")[0]) is not None
     if {".", ".."} & set(rest.split("/")):
         raise UsageError(field, url, "a URL without . and .. among its folders")
-    if f"{match[1]}:{slashes}" != ours or not is_bucket:
-        raise UsageError(field, url, f"a URL with a bucket: {ours}{rest if is_bucket else 'BUCKET/FOLDER'}")
+    if f"{match[1]}:{slashes}" != prefix or not is_bucket:
+        raise UsageError(field, url, f"a URL with a bucket: {prefix}{rest if is_bucket else 'BUCKET/FOLDER'}")
 
 
 def refuse_credentials(field: str, url: str) -> None:
@@ -103,7 +103,7 @@ def refuse_credentials(field: str, url: str) -> None:
     A question mark is a wildcard in the names of shards, unless `name=` follows: then it begins a query.
 
     Raises:
-        UsageError: field `field`; what it tells of the URL is free of them.
+        UsageError: field `field`; the message does not repeat them.
     """
     scheme, separator, rest = url.partition("://")
     authority, _, path = rest.partition("/")

@@ -31,11 +31,11 @@ def to_json(
     """
     if default is None:
         with suppress(ValueError, TypeError):  # of a number that is not finite, or a mapping that is no dict
-            return _written(value, indent, readable, compact, None)
-    return _written(finite(value), indent, readable, compact, default)
+            return _dumped(value, indent, readable, compact, None)
+    return _dumped(finite(value), indent, readable, compact, default)
 
 
-def _written(
+def _dumped(
     value: Any, indent: int | None, readable: bool, compact: bool, default: Callable[[Any], Any] | None
 ) -> str:
     """The text of a value, as it is.

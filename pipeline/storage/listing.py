@@ -1,7 +1,7 @@
 """A listing of a bucket that holds keys with empty parts, such as ``shards//a.tar``, which obstore cannot pass over.
 
 obstore gives up a whole page of keys for one of them. Arrow's file systems read such pages; they take credentials,
-region and endpoint from the same environment, and are asked only where obstore has given up.
+region and endpoint from the same environment, and are used only where obstore has given up.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def keys(scheme: str, bucket: str, prefix: str, patience: Patience) -> Iterator[
         scheme: s3 or gs.
         bucket: its name.
         prefix: of the keys, without a slash at its end; empty for all.
-        patience: how long the store is waited for.
+        patience: how long to wait for the store.
 
     Raises:
         OSError: the store does not answer, or refuses.
     """
     system = _s3(patience) if scheme == "s3" else fs.GcsFileSystem()
-    found = system.get_file_info(fs.FileSelector(f"{bucket}/{prefix}".rstrip("/"), recursive=True))
-    names = (info.path.partition("/")[2] for info in found if info.type is fs.FileType.File)
+    infos = system.get_file_info(fs.FileSelector(f"{bucket}/{prefix}".rstrip("/"), recursive=True))
+    names = (info.path.partition("/")[2] for info in infos if info.type is fs.FileType.File)
     yield from sorted(name for name in names if not {"", ".", ".."} & set(name.split("/")))
 
 
@@ -40,8 +40,8 @@ def _s3(patience: Patience) -> fs.S3FileSystem:
         "retry_strategy": fs.AwsStandardS3RetryStrategy(max_attempts=patience.retries + 1),
     }
     if endpoint := _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
-        scheme, separator, rest = endpoint.partition("://")
-        options |= {"endpoint_override": rest, "scheme": scheme} if separator else {"endpoint_override": endpoint}
+        scheme, separator, address = endpoint.partition("://")
+        options |= {"endpoint_override": address, "scheme": scheme} if separator else {"endpoint_override": endpoint}
     if region := _variable("AWS_REGION", "AWS_DEFAULT_REGION"):
         options["region"] = region
     if (_variable("AWS_SKIP_SIGNATURE") or "").lower() in ("1", "true"):

@@ -4,9 +4,9 @@ A new file is written in ``.attempts/`` below the root (so on the same file syst
 name, and its folder fsynced. A hard link cannot replace a file, which makes it exclusive between processes and,
 on the usual network file systems, between machines; and a name shows its whole content or is not there.
 
-A folder of others may hold links that lead out of it. What is read may lie anywhere; nothing is written, and nothing
-removed, in a folder that lies outside of the root when all links are followed. Of the root itself any part may be a
-link: that is how the user named it.
+Somebody else's folder may hold links that lead out of it. Files are read through links wherever they lead. Nothing is
+written or removed in a folder that lies outside the root when all links are followed. The root's own path may contain
+links: the user named it so.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class LocalStorage:
         return (self._root / name).open("rb")
 
     def create(self, name: str, data: bytes) -> bool:
-        self._own(name)  # before anything is staged
+        self._checked_path(name)  # before anything is staged
         return self.publish(self._stage(data), name)
 
     def put(self, name: str, data: bytes) -> None:
-        path = self._own(name)
+        path = self._checked_path(name)
         staged = self._stage(data)
         _sync(staged)
         _make_folder(path.parent)
@@ -80,7 +80,7 @@ class LocalStorage:
             UsageError: the file system has no hard links.
             PermissionError: the folder of `name` lies outside of the root.
         """
-        path = self._own(name)
+        path = self._checked_path(name)
         _sync(staged)
         _make_folder(path.parent)
         try:
@@ -99,7 +99,7 @@ class LocalStorage:
         return won
 
     def delete(self, name: str) -> None:
-        self._own(name).unlink(missing_ok=True)
+        self._checked_path(name).unlink(missing_ok=True)
 
     def append(self, name: str, data: bytes) -> None:
         """Appends all of `data`, or nothing, to a file that this process alone writes; it is not synced.
@@ -107,7 +107,7 @@ class LocalStorage:
         Raises:
             OSError: nothing was appended.
         """
-        path = self._own(name)
+        path = self._checked_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Unlike a file that is replaced, one that is appended to would be followed if it were a link.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -118,15 +118,15 @@ class LocalStorage:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     def staging(self) -> Path:
-        folder = self._own(f"{STAGING}/any").parent
+        folder = self._checked_path(f"{STAGING}/any").parent
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _own(self, name: str) -> Path:
+    def _checked_path(self, name: str) -> Path:
         """The path of a file that is to be written or removed. Looked up each time: links may have come meanwhile.
 
         Raises:
-            PermissionError: its folder lies outside of the root. It is an `OSError`, for which no sample is blamed.
+            PermissionError: its folder lies outside of the root. It is an `OSError`, so no sample is blamed.
         """
         path = self._root / name
         root, folder = os.path.realpath(self._root), os.path.realpath(path.parent)

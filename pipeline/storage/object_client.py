@@ -1,4 +1,4 @@
-"""The client of an object store: how long it waits, how often it tries again, and what its errors become.
+"""The client of an object store: how long it waits, how often it tries again, and which errors it raises.
 
 A request that fails for the moment (5xx such as 503 SlowDown, 429, a connection refused or dropped, a timeout) is sent
 again after a pause that doubles from 0.1 to 15 s, with jitter; obstore does it for reads and plain puts,
@@ -12,7 +12,7 @@ unit it stopped is tried again and, at last, left undone. The environment sets t
     SSIG_STORAGE_RETRY_SECONDS     180    from the first sending of a request, after which it is not sent again
 
 Credentials, region and endpoint come from the environment too, as obstore documents it (`AWS_…`, `GOOGLE_…`), never
-from a URL; no error tells them.
+from a URL; no error message repeats them.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Patience:
         """The bounds that the environment sets, defaults for the others.
 
         Raises:
-            UsageError: the name of a variable that is no number.
+            UsageError: a variable is no number.
         """
-        given = {
+        bounds = {
             field.name: _number(variable, os.environ[variable], float if field.type == "float" else int)
             for field in fields(cls)
             if (variable := PREFIX + field.name.upper()) in os.environ
         }
-        return cls(**given)
+        return cls(**bounds)
 
     def pauses(self) -> Iterator[float]:
         """Seconds to wait before each further try, with full jitter; none is left once `retry_seconds` are over."""
@@ -102,7 +102,7 @@ def _memory(bucket: str) -> ObjectStore:
 
 @functools.cache
 def client(scheme: str, bucket: str, patience: Patience) -> ObjectStore:
-    """The one client of a bucket and a patience in this process: connections are shared, as is memory."""
+    """The one client of a bucket and a patience in this process, so that connections and memory are shared."""
     if scheme == "memory":
         return _memory(bucket)
     settings: dict[str, Any] = {
@@ -148,23 +148,23 @@ def os_errors(url: str) -> Iterator[None]:
     except AlreadyExistsError:
         raise FileExistsError(f"{url}: there is such an object") from None
     except InvalidPathError as error:
-        raise InvalidKeyError(f"{url}: {told(error)}") from None
+        raise InvalidKeyError(f"{url}: {reason_of(error)}") from None
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise PermissionError(f"{url}: {told(error)}") from None
+        raise PermissionError(f"{url}: {reason_of(error)}") from None
     except BaseError as error:
         kind = PermissionError if "status code: 403" in str(error) else OSError  # of a listing, it is generic
-        raise kind(f"{url}: {told(error)}") from None
+        raise kind(f"{url}: {reason_of(error)}") from None
 
 
-def told(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What an error of the store says, on one line and without credentials.
 
-    Stores answer in XML that may repeat the request with the key that signed it: of that, code and message are kept.
+    Stores answer in XML that may repeat the request with the key that signed it: only code and message are kept.
     """
     text = str(error).partition("\n\nDebug source:")[0]
     head, _, answer = text.partition("<")
-    found = [re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message")]
-    parts = [head if answer else text, *(match[1] for match in found if match is not None)]
+    matches = [re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL) for tag in ("Code", "Message")]
+    parts = [head if answer else text, *(match[1] for match in matches if match is not None)]
     line = re.sub(r"://[^/\s]*@", "://", " ".join(" ".join(parts).split()))
     for secret in filter(None, map(os.environ.get, _SECRETS)):
         line = line.replace(secret, "***")

@@ -1,12 +1,12 @@
 """Storage in an object store (S3, Google Cloud Storage, or this process's memory), through obstore.
 
 Exclusive calls are conditional puts (`If-None-Match: *`), versions are ETags, and files being written stay in a
-local temporary folder, one for each URL and user: what a killed process left there, another one finds. How long a
+local temporary folder, one for each URL and user, so that a later process finds what a killed one left. How long a
 store is waited for is in `pipeline.storage.object_client`.
 
-A conditional put whose reply was lost has perhaps been done. So each carries a mark of its own in the metadata of the
-object: whoever is told that there is such an object, or is told nothing, looks whose mark it bears, and whoever reads
-its own has won. A reply that was cut short is told by the size of the object and asked for again.
+A conditional put whose reply was lost may have been done. So each put stores a mark of its own in the metadata of the
+object. A caller that gets no reply, or hears that the object exists, reads the mark: if it is its own, its put won. A
+reply that was cut short shows in the size of the object, and is requested again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ObjectStorage:
         self._is_memory = scheme == "memory"
         self._patience = Patience.from_environment()
         self._store = client(scheme, bucket, self._patience)
-        # For calls that are tried again here: a client's own tries would multiply with ours.
+        # For calls that are tried again here: the client's own tries would multiply with these.
         self._store_once = client(scheme, bucket, replace(self._patience, retries=0))
 
     def __reduce__(self) -> tuple[type[ObjectStorage], tuple[str]]:
@@ -67,7 +67,7 @@ class ObjectStorage:
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Every file whose key starts with the folder `prefix`, in order of name.
 
-        What stands for a folder (an empty object ``folder/``) and keys with empty parts (``folder//a``) are no files.
+        Markers of folders (an empty object ``folder/``) and keys with empty parts (``folder//a``) are no files.
         """
         below, last = (self._prefix + prefix).rstrip("/") or None, None
         pauses: Iterator[float] | None = None  # of this page
@@ -96,14 +96,14 @@ class ObjectStorage:
 
     def read(self, name: str) -> bytes:
         with os_errors(self._url(name)):
-            found = obstore.get(self._store, self._prefix + name)
-            size, data = found.meta["size"], bytes(found.bytes())
+            reply = obstore.get(self._store, self._prefix + name)
+            size, data = reply.meta["size"], bytes(reply.bytes())
         return data if len(data) == size else self.read_range(name, 0, size)
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         if size <= 0:
             return b""
-        came = 0
+        received = 0
         for pause in (0.0, *self._patience.pauses()):
             time.sleep(pause)
             data = self._range(name, offset, size)
@@ -111,9 +111,9 @@ class ObjectStorage:
                 return data
             entry = self.entry(name)
             if entry is not None and len(data) == max(0, entry.size - offset):
-                return data  # it ends past the end
-            came = len(data)
-        raise OSError(f"{self._url(name)}: {came} of {size} bytes from {offset} came, time and again")
+                return data  # the range ends past the end of the object
+            received = len(data)
+        raise OSError(f"{self._url(name)}: received {received} of {size} bytes from {offset} after all retries")
 
     def open(self, name: str) -> BinaryIO:
         entry = self.entry(name)
@@ -131,12 +131,12 @@ class ObjectStorage:
                 return True
             except PermissionError:
                 raise
-            except OSError:  # there is such an object, or nobody knows
+            except OSError:  # the object exists, or the reply was lost
                 pause = next(pauses, None)
                 with suppress(OSError):
-                    found = self._mark(name)
-                    if found is not None:
-                        return found == mark
+                    stored_mark = self._mark(name)
+                    if stored_mark is not None:
+                        return stored_mark == mark
                 if pause is None:
                     raise
             time.sleep(pause)
@@ -173,7 +173,7 @@ class ObjectStorage:
         return _private_folder(Path(tempfile.gettempdir()) / f"ssig-{os.getuid()}-{name}")
 
     def _list_by_key(self, below: str | None, after: str | None) -> Iterator[Entry]:
-        """The rest of a listing that the client has given up for a key that it cannot hold."""
+        """The rest of a listing that the client gave up because of a key that it cannot hold."""
         for key in keys(self._scheme, self._bucket, below or "", self._patience):
             if (after is None or key > after) and (meta := self._head(key)) is not None:
                 yield self._entry(meta)
@@ -208,7 +208,7 @@ class ObjectStorage:
         return iter(sorted(metas, key=lambda meta: meta["path"])) if self._is_memory else metas
 
     def _range(self, name: str, offset: int, size: int) -> bytes:
-        """One request's answer; nothing from beyond the end."""
+        """The reply to one request; empty beyond the end."""
         try:
             with os_errors(self._url(name)):
                 return bytes(obstore.get_range(self._store, self._prefix + name, start=offset, length=size))
@@ -224,8 +224,8 @@ class ObjectStorage:
         """The mark of an object, empty if it has none; None if there is no such object."""
         try:
             with os_errors(self._url(name)):
-                found = obstore.get(self._store_once, self._prefix + name, options={"head": True})
-                return found.attributes.get(_MARK, "")
+                reply = obstore.get(self._store_once, self._prefix + name, options={"head": True})
+                return reply.attributes.get(_MARK, "")
         except FileNotFoundError:
             return None
 
@@ -233,25 +233,25 @@ class ObjectStorage:
 def _private_folder(folder: Path) -> Path:
     """Makes `folder`, unless it is there, one that its owner alone may read and write.
 
-    Others may write beside it and know its name, so it may be theirs, or a link to where they want our files.
+    Other users can write beside it and know its name, so it may be another user's folder or a link.
 
     Raises:
         PermissionError: it is a link, no folder, or another user's.
     """
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise PermissionError(
-            f"{folder}: a link, or another user's; files are staged in a folder of one's own (TMPDIR names another)"
+            f"{folder}: a link, or another user's; files are staged in your own folder (set TMPDIR to another one)"
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
     return folder
 
 
 class _RangeReader(io.RawIOBase):
-    """A seekable raw file over range requests; `io.BufferedReader` gives it the rest of a file's manners."""
+    """A seekable raw file over range requests; `io.BufferedReader` adds the other methods of a file."""
 
     def __init__(self, storage: ObjectStorage, entry: Entry) -> None:
         self._storage, self._entry, self._position = storage, entry, 0

@@ -34,7 +34,7 @@ def load(text: str | TextIO, texts: Collection[str] = ()) -> Any:
     """The value of one YAML document; plain types alone, whatever its tags say.
 
     Args:
-        text: the document, or a file of it, whose name errors then tell.
+        text: the document, or an open file, whose name is then part of errors.
         texts: keys whose plain values are text as typed: ``label: 010`` is "010". One that is left empty, or null, is
             still None.
 
@@ -61,7 +61,7 @@ def dump(value: Any, **style: Any) -> str:
 
 
 def explained(error: Exception) -> str:
-    """What is wrong with a text that `load` refused, on one line, in words of our own where its form is wrong."""
+    """What is wrong with a text that `load` refused, on one line, in ssig's words where the form is wrong."""
     if isinstance(error, (yaml.scanner.ScannerError, yaml.parser.ParserError)) and error.problem_mark is not None:
         mark = error.problem_mark
         return (
@@ -90,16 +90,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Finds a key that is there twice, before merge keys bring those of other mappings."""
+        """Refuses a key that is given twice, before merge keys bring those of other mappings."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         first: dict[tuple[str, object], yaml.Node] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             value = key.value if key.tag == f"{_TAG}merge" else self.construct_object(key)
-            other = first.setdefault((key.tag, value), key)
-            if other is not key:
-                line = other.start_mark.line + 1
+            first_key = first.setdefault((key.tag, value), key)
+            if first_key is not key:
+                line = first_key.start_mark.line + 1
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} is given twice, first in line {line} and again", key.start_mark
                 )

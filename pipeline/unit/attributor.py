@@ -23,8 +23,8 @@ from ssig.randomness import stream
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Attribution, Memo, Request, Response
 
-# Told how many maps have just been attributed or measured.
-Told = Callable[[int], None]
+# Called with the number of maps that were just attributed or measured.
+Advance = Callable[[int], None]
 
 
 def silent(count: int) -> None:
@@ -51,7 +51,7 @@ class Attributor:
 
     Args:
         device: the network.
-        model: for the mean that is a baseline.
+        model: gives the mean of the baseline ``mean``.
         seed: of the run.
         references: for the methods that compare with images of the data set.
         fresh: gives a plain copy of the network as it was loaded, for the metrics that change it.
@@ -70,7 +70,7 @@ class Attributor:
         self.seed = seed
         self.references = references
         self.fresh = fresh
-        self._kept = Memo(MOST_KEPT)
+        self._memo = Memo(MOST_KEPT)
         self._methods = Memo()
         self._plain = Memo()
         self._baseline_scores = BaselineScores(device, model)
@@ -79,27 +79,27 @@ class Attributor:
         """What a label explains; its options are parsed once."""
         return self._methods((label.evaluation, label.method), lambda: method_of(label))
 
-    def companions(self, label: Label, others: Sequence[Label]) -> list[Label]:
+    def companions(self, label: Label, candidates: Sequence[Label]) -> list[Label]:
         """Those of `others` whose methods evaluate the network at the same points as `label`'s."""
         path = self.method(label).path
-        return [] if path is None else [other for other in others if self.method(other).path == path]
+        return [] if path is None else [candidate for candidate in candidates if self.method(candidate).path == path]
 
-    def attribute(self, labels: Sequence[Label], prepared: Prepared, told: Told = silent) -> list[Attribution]:
+    def attribute(self, labels: Sequence[Label], prepared: Prepared, advance: Advance = silent) -> list[Attribution]:
         """The attributions of a unit's ok samples, of which there is one at least, under each label.
 
         Args:
             labels: one, or several that share a path.
             prepared: the unit.
-            told: how many images have just been attributed.
+            advance: called with the number of images that were just attributed.
         """
         spans = groups(len(prepared.ok), self.device.replica.micro_batch)
 
         def jobs() -> Iterator[Job[None]]:
             for span, budget in spans:
-                own = [self._job(label, prepared, span, budget) for label in labels]
-                yield Job(None, _stored(own, labels), own[0].targets, own[0].score)
+                span_jobs = [self._job(label, prepared, span, budget) for label in labels]
+                yield Job(None, _stored(span_jobs, labels), span_jobs[0].targets, span_jobs[0].score)
 
-        parts = self.device.run(jobs(), lambda results: told(len(results[0])))
+        parts = self.device.run(jobs(), lambda results: advance(len(results[0])))
         return [Attribution.concatenate([part[number] for part in parts]) for number in range(len(labels))]
 
     def explainer(
@@ -119,12 +119,12 @@ class Attributor:
             seed=self.seed,
             references=self.references,
             fresh=self.fresh,
-            kept=self._kept,
+            kept=self._memo,
             plain=self.plain,
         )
 
     def plain(self) -> Callable[[Tensor], Tensor]:
-        """The network as it was loaded, for methods that want it; the optimised one where no copy can be had."""
+        """The network as it was loaded, for methods that need it; the optimised one where there is no copy."""
         return self._plain((), lambda: self.device.replica.model if self.fresh is None else self.fresh())
 
     def _job(self, label: Label, prepared: Prepared, span: slice, budget: int) -> Job[None]:
@@ -149,15 +149,16 @@ class Attributor:
 
 def method_of(label: Label) -> LabelMethod:
     """What a label explains, parsed from its configuration."""
-    spec = METHODS[label.config["method"]["name"]]
-    options = build(spec.options, label.config["method"]["options"], where=f"methods.{spec.name}")
+    method = label.settings.method
+    spec = METHODS[method.name]
+    options = build(spec.options, method.options, where=f"methods.{spec.name}")
     return LabelMethod(spec, options, options.score or label.config["model"]["score"])
 
 
 def _stored(jobs: Sequence[Job[None]], labels: Sequence[Label]) -> Generator[Request, Response, list[Attribution]]:
-    """Runs jobs together; of the results what is stored, moved off the device, so that a unit does not fill it."""
+    """Runs jobs together; the stored parts of their results, moved off the device so that a unit does not fill it."""
     results = yield from together([job.steps for job in jobs])
-    return [_off_device(result, label.config["channels"]) for result, label in zip(results, labels, strict=True)]
+    return [_off_device(result, label.settings.channels) for result, label in zip(results, labels, strict=True)]
 
 
 def _off_device(result: Attribution, channels: bool) -> Attribution:

@@ -1,4 +1,4 @@
-"""The replica of a worker: micro-batches that were tuned before, and what is known of it once for all units."""
+"""Caches of a worker: micro-batches that were tuned before, and the scores of baselines of one colour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLOURS = ("mean", "black", "white")
 SIZES_FILE = "micro-batches.json"
 
 
-def known_sizes(folder: Path) -> TuningCache:
+def stored_sizes(folder: Path) -> TuningCache:
     """Micro-batches that were tuned on this machine before; none if the file is missing or not of this version."""
     try:
         return TuningCache.load(json.loads((folder / SIZES_FILE).read_text()))
@@ -43,7 +43,7 @@ def remember_sizes(folder: Path, sizes: TuningCache) -> None:
 
 
 def cache_folder() -> Path:
-    """Where the user's caches lie; of a user without a home, among temporary files."""
+    """The folder of the user's caches; a temporary folder for a user without a home."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssig"
     except RuntimeError:  # no HOME, and no entry for the user: a container with a user id of its own
@@ -55,7 +55,7 @@ class BaselineScores:
 
     Args:
         device: the network.
-        model: for the colour that is its mean.
+        model: gives the mean colour.
     """
 
     def __init__(self, device: Device, model: Model) -> None:

@@ -45,13 +45,12 @@ class UnitFiles:
         """Whether the unit is done under the label, or some attempt has published its attributions."""
         return self.is_committed(task, label) or self.storage.entry(attributions_name(task, label)) is not None
 
-    def left_attributions(
+    def leftover_attributions(
         self, task: Task, label: Label, schema: Callable[[], pa.Schema]
     ) -> tuple[pa.Table, Identity] | None:
-        """The attributions that an attempt left that did not commit, with their identity.
+        """The attributions that an uncommitted attempt left, with their identity.
 
-        They are removed if they are damaged, or hold a sample that was deadly only to a metric: no commit names them,
-        and none ever may.
+        They are removed if they are damaged, or hold a map of a sample that is poison by now: no commit may name them.
 
         Args:
             task, label: the unit.
@@ -70,20 +69,20 @@ class UnitFiles:
             if not holds_poison(table, task.poison):
                 return table, identity_of(data)
         except DamagedTableError:
-            pass  # a disk's fault, and made good by doing the unit again
+            pass  # damaged on the disk: doing the unit again repairs it
         self._refuse_committed(task, label, name)
         for kind in reversed(TABLES):
             self.storage.delete(table_name(kind, label.model, label.method, task.unit))
         return None
 
     def publish_attributions(self, task: Task, label: Label, table: pa.Table) -> tuple[pa.Table, Identity]:
-        """Publishes attributions; what is published now, and its identity: those of the first attempt win."""
+        """Publishes attributions unless another attempt has; the published table and its identity."""
         name = attributions_name(task, label)
         first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
         return table if first else read_table(self.storage.read(name), name), identity
 
     def publish_metrics(self, task: Task, label: Label, table: pa.Table) -> tuple[str, Identity]:
-        """Publishes metrics, in place of unfit ones that an attempt left; their name and identity.
+        """Publishes metrics, in place of unfit ones that another attempt left; their name and identity.
 
         Raises:
             DamagedTableError: unfit ones are committed.
@@ -131,10 +130,10 @@ class UnitFiles:
             DamagedTableError: the unit is committed under the label.
         """
         if self.is_committed(task, label):
-            raise DamagedTableError(f"{name}: another attempt has committed it, unlike what this one would")
+            raise DamagedTableError(f"{name}: another attempt has committed other content")
 
     def _is_unfit(self, name: str, metrics: pa.Table, task: Task) -> bool:
-        """Whether metrics that an attempt left that did not commit are damaged, or not those of the attributions."""
+        """Whether metrics that an uncommitted attempt left are damaged, or do not fit the attributions."""
         if self.storage.entry(name) is None:
             return False
         try:
@@ -145,7 +144,7 @@ class UnitFiles:
         return bool(table["status"].to_pylist() != metrics["status"].to_pylist())
 
     def _check_unchanged(self, files: Mapping[str, Identity]) -> None:
-        """Looks whether the files to be committed are still there: an attempt that knows more may have removed them.
+        """Checks that the files to commit are still there: an attempt that knows of poison may have removed them.
 
         Raises:
             DamagedTableError: they are not.
@@ -157,7 +156,7 @@ class UnitFiles:
 
 
 def attributions_name(task: Task, label: Label) -> str:
-    """The file of a unit's attributions, which are the run's even for metrics that are added to it."""
+    """The file of a unit's attributions; metrics that are added to a run measure the same file."""
     return table_name("attributions", label.model, label.method, task.unit)
 
 

@@ -1,4 +1,4 @@
-"""From decoded samples to tensors: what is attributed, what it is explained for, and what failed on the way."""
+"""From decoded samples to tensors: images, targets, masks and boxes, and the samples that failed."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ class Prepared:
         images: (n, C, H, W) in [0, 1].
         masks: each one's object area (H, W), or why there is none.
         boxes: each one's boxes, clipped to the input, in its pixels, or why there are none.
+        target_class: the class to explain, if the job gives one.
         logits, targets, predicted, probability: (n, classes) and (n,), set by `predict`; the probability is the
             target's.
-        known: what metrics found out of groups of its images, whatever the map.
+        image_memos: positions of images -> what metrics computed from these images, whatever the map.
     """
 
     outcomes: list[Outcome]
@@ -53,13 +54,13 @@ class Prepared:
     images: Tensor
     masks: tuple[np.ndarray | str, ...]
     boxes: tuple[tuple[Box, ...] | str, ...]
-    given: int | None
+    target_class: int | None
     logits: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     targets: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     predicted: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     probability: Tensor = field(default_factory=lambda: torch.zeros(0))
     by_label: bool = False
-    known: dict[tuple[int, ...], Memo] = field(default_factory=dict)
+    image_memos: dict[tuple[int, ...], Memo] = field(default_factory=dict)
 
     def predict(self, forward: Callable[[Tensor], Tensor]) -> None:
         """Fills predictions and targets from one forward pass."""
@@ -70,8 +71,8 @@ class Prepared:
         self.predicted = probabilities.argmax(dim=1)
         if self.by_label:
             self.targets = torch.tensor([self.outcomes[position].label for position in self.ok], dtype=torch.int64)
-        elif self.given is not None:
-            self.targets = torch.full((len(self.ok),), self.given, dtype=torch.int64)
+        elif self.target_class is not None:
+            self.targets = torch.full((len(self.ok),), self.target_class, dtype=torch.int64)
         else:
             self.targets = self.predicted.clone()
         self.probability = probabilities.gather(1, self.targets.unsqueeze(1)).squeeze(1)
@@ -105,8 +106,8 @@ def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
     """Reads, decodes and predicts the samples of a task.
 
     Args:
-        task: what to read; samples that are kept from the network are not even decoded, since that may kill.
-        label: one of its labels: the target of all is the same.
+        task: what to read; poison is not decoded either, since that may kill the process.
+        label: one of its labels; all have the same target.
         model: the network, for its preprocessing.
         device: predicts.
 
@@ -114,17 +115,17 @@ def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
         OSError: the shard cannot be read.
     """
     started = device.clock()
-    stated = label.config["model"]
-    by_label = stated["target"] == "label"
-    classes = stated["classes"] if by_label else None
+    target = label.settings.model.target
+    by_label = target == "label"
+    classes = label.config["model"]["classes"] if by_label else None
     samples = read_unit(task.url, without_poison(task), needs_label=by_label, classes=classes)
-    prepared = prepare(samples, model, stated["target"])
+    prepared = prepare(samples, model, target)
     prepared.predict(device.forward)
     return Unit(prepared, device.clock() - started)
 
 
 def without_poison(task: Task) -> list[ManifestRow]:
-    """A task's rows; those that are kept from the network have the status and the error that say why."""
+    """A task's rows; those of poison have the status and the error that say why."""
     why = task.poison
     return [
         replace(row, status=why[row.index].status, error=why[row.index].reason) if row.index in why else row
@@ -163,7 +164,7 @@ def prepare(samples: Iterable[Sample], model: Model, target: str | int) -> Prepa
         stacked,
         tuple(masks),
         tuple(boxes),
-        given=target if isinstance(target, int) else None,
+        target_class=target if isinstance(target, int) else None,
         by_label=target == "label",
     )
 

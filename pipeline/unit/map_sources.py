@@ -18,7 +18,7 @@ from pipeline.run.labels import Label
 from pipeline.run.layout import commit_name
 from pipeline.run.publishing import DamagedTableError, identity_of, read_table
 from pipeline.shards.samples import Status
-from pipeline.unit.attributor import Attributor, Told
+from pipeline.unit.attributor import Advance, Attributor
 from pipeline.unit.committing import Identity, UnitFiles, attributions_name
 from pipeline.unit.inputs import Prepared, Unit
 from pipeline.unit.messages import Task
@@ -34,7 +34,7 @@ class UnitMaps:
     Attributes:
         table: the attributions.
         attribution: what they were made from, of the unit's ok samples; None where they were read.
-        files: name -> identity of the file that holds them; none for maps that were made to try samples.
+        files: name -> identity of the file that holds them; empty for a trial.
     """
 
     table: pa.Table
@@ -45,13 +45,13 @@ class UnitMaps:
 class MapSource(Protocol):
     """Gives the maps that are measured."""
 
-    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, told: Told) -> UnitMaps:
+    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, advance: Advance) -> UnitMaps:
         """The maps of a unit under a label, as they lie in the run.
 
         Args:
             task, label, unit: the unit.
-            watch: told what the steps take.
-            told: how many maps were just computed or read.
+            watch: adds up the seconds of the steps.
+            advance: called with the number of maps that were just computed or read.
         """
 
     def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
@@ -72,18 +72,20 @@ class ComputedMaps:
         self._files = files
         self._labels = labels
 
-    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, told: Told) -> UnitMaps:
+    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, advance: Advance) -> UnitMaps:
         prepared = unit.prepared
         name = attributions_name(task, label)
         # An attempt that died before its commit may have left its maps: they are as good as new ones would be.
-        left = self._files.left_attributions(task, label, lambda: attributions_table(label, prepared, None).schema)
-        if label.config["maps"] != "none" and left is not None:
-            table, identity = left
+        leftover = self._files.leftover_attributions(
+            task, label, lambda: attributions_table(label, prepared, None).schema
+        )
+        if label.settings.maps != "none" and leftover is not None:
+            table, identity = leftover
             return UnitMaps(table, None, {name: identity})
         attributed = None
         if prepared.ok:
             if label.method not in unit.attributed:
-                self._attribute(task, label, unit, told)
+                self._attribute(task, label, unit, advance)
             attributed, seconds = unit.attributed.pop(label.method)
             watch.add("attribute", seconds)
         fault_points.point("after-attribute", name)
@@ -96,23 +98,23 @@ class ComputedMaps:
         attributed = self._attributor.attribute([label], prepared)[0] if prepared.ok else None
         return UnitMaps(attributions_table(label, prepared, attributed), attributed, {})
 
-    def _attribute(self, task: Task, label: Label, unit: Unit, told: Told) -> None:
+    def _attribute(self, task: Task, label: Label, unit: Unit, advance: Advance) -> None:
         """Attributes a unit under a label, and under those still to be done whose methods walk the same path."""
-        later = [self._labels[name] for name in task.labels[task.labels.index(label.method) + 1 :]]
-        undone = [other for other in later if not self._files.is_attributed(task, other)]
+        later_labels = [self._labels[name] for name in task.labels[task.labels.index(label.method) + 1 :]]
+        undone = [later_label for later_label in later_labels if not self._files.is_attributed(task, later_label)]
         labels: Sequence[Label] = [label, *self._attributor.companions(label, undone)]
         watch = Stopwatch(self._attributor.device.clock)
         with watch.step("attribute"):
-            results = self._attributor.attribute(labels, unit.prepared, told)
-        for one, result in zip(labels, results, strict=True):
-            unit.attributed[one.method] = result, watch.seconds["attribute"] / len(labels)
+            results = self._attributor.attribute(labels, unit.prepared, advance)
+        for attributed_label, result in zip(labels, results, strict=True):
+            unit.attributed[attributed_label.method] = result, watch.seconds["attribute"] / len(labels)
 
 
 class CommittedMaps:
     """Reads the maps that a run has committed.
 
-    Nothing is attributed and nothing of the run is written to. A sample that has no map there has none here; one that
-    has a map and fails now, in its shard or in a metric, is a row with its own status.
+    Nothing is attributed, and the run's own files stay as they are. A sample without a map in the run has none here. A
+    sample with a map that fails now, in its shard or in a metric, is a row with a status of its own.
 
     Args:
         files: of the run.
@@ -121,16 +123,16 @@ class CommittedMaps:
     def __init__(self, files: UnitFiles) -> None:
         self._storage = files.storage
 
-    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, told: Told) -> UnitMaps:
+    def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, advance: Advance) -> UnitMaps:
         table, identity = self._committed(task, label)
-        told(sum(status == Status.OK for status in table["status"].to_pylist()))
-        # The commit names what was measured, so that a unit that is attributed anew is seen to be another.
+        advance(sum(status == Status.OK for status in table["status"].to_pylist()))
+        # The commit names the measured file, so that an audit notices if the unit is attributed again.
         return UnitMaps(as_now(table, unit.prepared), None, {attributions_name(task, label): identity})
 
     def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
-        wanted = {row.index for row in task.rows}
+        indices = {row.index for row in task.rows}
         table, _ = self._committed(task, label)
-        rows = [position for position, index in enumerate(table["index"].to_pylist()) if index in wanted]
+        rows = [position for position, index in enumerate(table["index"].to_pylist()) if index in indices]
         return UnitMaps(as_now(table.take(rows), prepared), None, {})
 
     def _committed(self, task: Task, label: Label) -> tuple[pa.Table, Identity]:
@@ -149,7 +151,7 @@ class CommittedMaps:
 
 
 def as_now(attributions: pa.Table, prepared: Prepared) -> pa.Table:
-    """Attributions in which a sample that was ok and is not now, because its shard or a metric fails, says so."""
+    """Attributions with the present status of samples that were ok and fail now, in their shard or in a metric."""
     statuses, errors = attributions["status"].to_pylist(), attributions["error"].to_pylist()
     for position, outcome in enumerate(prepared.outcomes):
         if statuses[position] == Status.OK and outcome.status is not Status.OK:

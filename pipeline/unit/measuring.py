@@ -23,7 +23,7 @@ from ssig.options import build
 from ssig.registry import METRICS, MetricSpec
 from ssig.types import Attribution, Evaluation, Explainer, Memo, Scores, evaluation_of
 
-# Images measured at once: enough to fill micro-batches, few enough to hear of progress.
+# Images measured at once: enough to fill micro-batches, few enough for frequent progress.
 CHUNK = 16
 # Points that a metric makes at a time: several micro-batches where those are small.
 LEAST_POINTS = 64
@@ -56,7 +56,7 @@ class Measuring:
         prepared: Prepared,
         attributions: pa.Table,
         attribution: Attribution | None = None,
-        told: Callable[[int], None] = lambda count: None,
+        advance: Callable[[int], None] = lambda count: None,
         explain: Explain | None = None,
     ) -> Measured:
         """Every metric of the rows that the attributions call ok, from the maps as they are stored.
@@ -65,8 +65,8 @@ class Measuring:
             metrics: metric -> its recorded options.
             prepared: the unit.
             attributions: its table.
-            attribution: what the table was made from, where it stores no maps.
-            told: how many images have just been measured.
+            attribution: the source of the table, where the table stores no maps.
+            advance: called with the number of images that were just measured.
             explain: gives the method, for the metrics that call it again.
 
         Raises:
@@ -74,27 +74,27 @@ class Measuring:
         """
         ok = [row for row, status in enumerate(attributions["status"].to_pylist()) if status == Status.OK]
         at = {position: k for k, position in enumerate(prepared.ok)}
-        kept = [at[position] for position in ok]
-        maps = self._maps(attributions, attribution, kept)
+        samples = [at[position] for position in ok]
+        maps = self._maps(attributions, attribution, samples)
         scores = Scores(*(column_values(attributions[name], ok) for name in SCORES))
         parsed = [(METRICS[name], metric_options(name, recorded)) for name, recorded in metrics.items()]
         parts = []
-        for start in range(0, len(kept), CHUNK):
+        for start in range(0, len(samples), CHUNK):
             span = slice(start, start + CHUNK)
-            evaluation = self._evaluation(prepared, kept[span], maps[span], scores.rows(span), explain)
+            evaluation = self._evaluation(prepared, samples[span], maps[span], scores.rows(span), explain)
             parts.append(_measured(evaluation, parsed, self.device.clock, self.tidy))
-            told(len(evaluation))
+            advance(len(evaluation))
         return merged(parts)
 
-    def _maps(self, attributions: pa.Table, attribution: Attribution | None, kept: Sequence[int]) -> np.ndarray:
+    def _maps(self, attributions: pa.Table, attribution: Attribution | None, samples: Sequence[int]) -> np.ndarray:
         """(n, H, W) float32, of the rows that are ok."""
         if "map" in attributions.schema.names:
             maps = decode_maps(attributions.filter(pc.equal(attributions["status"], Status.OK.value)))
-            if len(maps) != len(kept):
+            if len(maps) != len(samples):
                 raise DamagedTableError("a row of the attributions is ok and has no map")
             return maps
         if attribution is not None:
-            computed: np.ndarray = attribution.map.float().numpy()[list(kept)]
+            computed: np.ndarray = attribution.map.float().numpy()[list(samples)]
             return computed
         return np.zeros((0, *self.model.input_size), dtype=np.float32)
 
@@ -119,7 +119,7 @@ class Measuring:
             seed=self.seed,
             explainer=None if explain is None else explain(images, targets, keys),
             activations=self.device.activations,
-            _of_images=prepared.known.setdefault(tuple(rows), Memo()),
+            _of_images=prepared.image_memos.setdefault(tuple(rows), Memo()),
         )
 
 

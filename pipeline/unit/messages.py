@@ -1,4 +1,4 @@
-"""What a driver and its actors say to each other: a unit to be done, and how it went. No network is imported here."""
+"""Messages between a driver and its actors: a unit to do, and its result. Imports no network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What the driver hears of a task: rows by status under each label that this attempt committed."""
+    """The result of a task: rows by status under each label that this attempt committed."""
 
     unit: str
     attempt: str

@@ -4,9 +4,9 @@ order = a permutation of the manifest's rows, from the run's seed
 references = the first so many that decode and for which the network gives finite logits
 
 An image that breaks the network by raising or by logits that are not finite would spoil every unit that is compared
-with it; the next in the order takes its place. That is a function of the images and the network alone, so it does not
-hang on which unit finds out first. Running out of memory says nothing of an image and is raised. An image that kills
-the process, or never comes back, kills every worker that draws it: the run then stops and says so.
+with it; the next in the order takes its place. The choice depends on the images and the network alone, not on which
+unit finds out first. Running out of memory says nothing about an image and is raised. An image that kills the process,
+or hangs it, does so in every worker that draws it: the run then stops with an error.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ReferencePool:
         self._pools: dict[int, References] = {}
 
     def __call__(self, count: int) -> References | None:
-        """So many images, all that there are if they are fewer; None if none are wanted.
+        """`count` images, or all if there are fewer; None for 0.
 
         Raises:
             UsageError: not a single image of the run can be decoded.
@@ -63,18 +63,18 @@ class ReferencePool:
             return None
         with self._lock:
             if count not in self._pools:
-                self._pools[count] = self._read(count)
+                self._pools[count] = self._read_references(count)
             return self._pools[count]
 
-    def _read(self, count: int) -> References:
+    def _read_references(self, count: int) -> References:
         images: list[Tensor] = []
         logits: list[Tensor] = []
         candidates = self._candidates()
         while len(images) < count:
-            some = list(itertools.islice(candidates, count - len(images)))
-            if not some:
+            drawn = list(itertools.islice(candidates, count - len(images)))
+            if not drawn:
                 break
-            for (row, image), answer in zip(some, self._answers([image for _, image in some]), strict=True):
+            for (row, image), answer in zip(drawn, self._answers([image for _, image in drawn]), strict=True):
                 if isinstance(answer, str):
                     self._refuse(row, answer)
                 else:
@@ -100,7 +100,7 @@ class ReferencePool:
                         yield row, self._model.preprocess(sample.image)
 
     def _answers(self, images: Sequence[Tensor]) -> list[Tensor | str]:
-        """Each image's logits, or why it is none to compare with."""
+        """Each image's logits, or why it cannot be a reference."""
         try:
             logits = self._device.forward(torch.stack(list(images)))
             if bool(logits.isfinite().all()):
@@ -116,7 +116,7 @@ class ReferencePool:
         return [self._answers([image])[0] for image in images]
 
     def _refuse(self, row: ManifestRow, reason: str) -> None:
-        """Records an image that was drawn and cannot be compared with; every worker comes to the same."""
+        """Records a drawn image that cannot be a reference; every worker records the same."""
         record = {
             "shard": row.shard,
             "kind": "reference",

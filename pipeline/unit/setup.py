@@ -1,4 +1,4 @@
-"""From what a driver knows to a worker with a ready replica, in whatever process it is to be."""
+"""Makes a worker with a ready replica from the settings of a driver, in any process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.run.labels import Label
-from pipeline.unit.caches import cache_folder, known_sizes, remember_sizes
+from pipeline.unit.caches import cache_folder, remember_sizes, stored_sizes
 from pipeline.unit.memory import memory
 from pipeline.unit.worker import Worker, may_change_network
 from ssig.acceleration.optimise import Compile
@@ -36,7 +36,7 @@ class WorkerSetup:
         micro_batch: points evaluated at once, or None for the fastest.
         compile: how the network is compiled (`ssig.acceleration.optimise`).
         threads: CPU threads of the worker.
-        path: where the driver imports from: a `module:callable` network may be there.
+        path: the driver's import path, where a `module:callable` network may lie.
         sources: of the methods and metrics that are not ssig's own.
     """
 
@@ -54,7 +54,7 @@ class WorkerSetup:
         """Resolves the code that is not ssig's own: methods, metrics and the network.
 
         Raises:
-            UsageError: it is another here than on the driver, or does not run.
+            UsageError: it differs from the driver's, or does not run.
         """
         activate([*self.sources, *([] if self.state.source is None else [self.state.source])])
 
@@ -70,13 +70,15 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
     if on_gpu:
         beside_a_gpu(setup.threads)
     model = restore(setup.state, device=device)
-    sizes = known_sizes(cache_folder())
+    sizes = stored_sizes(cache_folder())
     replica = ready_replica(
         model, micro_batch=setup.micro_batch, compile=setup.compile, keep=layers(setup.labels), sizes=sizes
     )
     remember_sizes(cache_folder(), sizes)
-    pa.array([""])  # Arrow looks for pandas with its first array: half a second now, or of the device's time
-    # The weights are held for as long as the worker lives, so only where a metric may ask for them.
+    pa.array(
+        [""]
+    )  # Arrow looks for pandas with its first array: half a second, now rather than while the device waits
+    # A copy of the weights stays in memory, so only where a metric may need it.
     may_change = any(map(may_change_network, setup.labels.values()))
     fresh = partial(restore, setup.state, device=device) if may_change else None
     return Worker(replica, setup.labels, setup.run, setup.seed, fresh)
@@ -84,29 +86,29 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
 
 def described(worker: Worker) -> dict[str, Any]:
     """Where a worker is and how it computes, for the log."""
-    held = memory()
+    usage = memory()
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "device": str(worker.device.replica.device),
         "micro_batch": worker.device.replica.micro_batch,
         "threads": torch.get_num_threads(),
-        "resident_bytes": held.resident if held else None,
+        "resident_bytes": usage.resident if usage else None,
     }
 
 
 def sources_of(labels: Sequence[Label]) -> tuple[Source, ...]:
     """Where the methods and metrics of labels come from that are not ssig's own, each once."""
-    found: dict[Source, None] = {}
+    sources: dict[Source, None] = {}
     for label in labels:
-        methods = [] if label.evaluation is not None else [METHODS.source(label.config["method"]["name"])]
-        for source in (*methods, *map(METRICS.source, label.config["metrics"])):
+        methods = [] if label.evaluation is not None else [METHODS.source(label.settings.method.name)]
+        for source in (*methods, *map(METRICS.source, label.settings.metrics)):
             if source is not None:
-                found[source] = None
-    return tuple(found)
+                sources[source] = None
+    return tuple(sources)
 
 
 def layers(labels: Mapping[str, Label]) -> list[str]:
-    """The layers that methods ask for by name, whose outputs must be what their names say."""
-    options = [label.config["method"]["options"] for label in labels.values()]
-    return sorted({str(given["layer"]) for given in options if given.get("layer")})
+    """The layers that methods name: their outputs must stay as they are."""
+    options = [label.settings.method.options for label in labels.values()]
+    return sorted({str(method_options["layer"]) for method_options in options if method_options.get("layer")})

@@ -66,14 +66,15 @@ def attributions_table(label: Label, prepared: Prepared, attributed: Attribution
         prepared: the unit; `attributed` holds its ok samples in order.
         attributed: None where no sample is ok.
     """
-    config = label.config
-    shape = (3, *config["model"]["input_size"])
-    schema = attributions_schema(shape, config["maps"], config["channels"])
+    settings = label.settings
+    height, width = settings.model.input_size
+    shape = (3, height, width)
+    schema = attributions_schema(shape, settings.maps, settings.channels)
     positions, nonfinite = _finite(prepared, attributed)
     columns = _common(prepared, positions, nonfinite)
     columns["excluded"] = [None] * len(prepared.outcomes)
     rows = len(prepared.outcomes)
-    kept = [k for k, position in enumerate(prepared.ok) if position in set(positions)]
+    finite = [k for k, position in enumerate(prepared.ok) if position in set(positions)]
     fill = _Filler(rows, positions)
     if attributed is None:
         attributed_columns: dict[str, Any] = dict.fromkeys(_SCALARS, np.zeros(0))
@@ -89,15 +90,15 @@ def attributions_table(label: Label, prepared: Prepared, attributed: Attribution
             "gradient_evaluations": attributed.gradient_evaluations,
         }
         attributed_columns = {
-            name: None if value is None else value.cpu().numpy()[kept] for name, value in attributed_columns.items()
+            name: None if value is None else value.cpu().numpy()[finite] for name, value in attributed_columns.items()
         }
-        maps = attributed.map.float().cpu().numpy()[kept]
-        values = attributed.values.float().cpu().numpy()[kept] if config["channels"] else np.zeros((0, *shape))
+        maps = attributed.map.float().cpu().numpy()[finite]
+        values = attributed.values.float().cpu().numpy()[finite] if settings.channels else np.zeros((0, *shape))
     for name, value in attributed_columns.items():
         columns[name] = fill.scalars(value)
     for name, array in (("map", maps), ("values", values)):
         if name in schema.names:
-            stored, scale = quantised(array, config["maps"])
+            stored, scale = quantised(array, settings.maps)
             columns[name] = fill.tensors(stored, schema.field(name).type)
             columns[f"{name}_scale"] = fill.scalars(scale)
     return _table(columns, schema)
@@ -116,7 +117,8 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
         attributions: the published attributions.
         measured: one entry for each ok row of `attributions`, in order.
     """
-    metrics = [known_metric(label.config, name) for name in label.config["columns"]]
+    settings = label.settings
+    metrics = [known_metric(label.config, name) for name in settings.columns]
     schema = metrics_schema(metrics)
     statuses = attributions["status"].to_pylist()
     positions = [position for position, status in enumerate(statuses) if status == Status.OK]
@@ -127,25 +129,22 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
     ok = pc.equal(attributions["status"].combine_chunks(), Status.OK.value)
     for name, source in {**{name: name for name in _OF_THE_NETWORK}, **SHARED}.items():
         columns[name] = pc.if_else(ok, attributions[source].combine_chunks(), None)
-    categories = label.config["categories"]
+    categories = settings.categories
     targets = columns["target"].to_pylist()
     columns["class_name"] = [
         str(categories[target]) if target is not None and 0 <= target < len(categories) else None for target in targets
     ]
     fill = _Filler(len(statuses), positions)
     absent = {
-        column: NOT_ASKED
-        for metric in metrics
-        if metric.name not in label.config["metrics"]
-        for column in metric.columns
+        column: NOT_ASKED for metric in metrics if metric.name not in settings.metrics for column in metric.columns
     }
     columns["excluded"] = fill.objects([list({**absent, **reasons}.items()) for reasons in measured.excluded])
     for metric in metrics:
         for column in metric.columns:
             columns[column] = fill.scalars(measured.columns.get(column))
         for name in (*metric.curves, *metric.vectors):
-            found = measured.lists.get(name)
-            columns[name] = fill.objects(_lists(found) if found is not None else [None] * len(positions))
+            numbers = measured.lists.get(name)
+            columns[name] = fill.objects(_lists(numbers) if numbers is not None else [None] * len(positions))
         columns[f"seconds_{metric.name}"] = fill.scalars(measured.seconds.get(metric.name))
     return _table(columns, schema)
 
@@ -201,7 +200,7 @@ def _common(prepared: Prepared, positions: list[int], nonfinite: Mapping[int, st
     rows = len(outcomes)
     fill = _Filler(rows, positions)
     at = {position: k for k, position in enumerate(prepared.ok)}
-    kept = [at[position] for position in positions]
+    finite = [at[position] for position in positions]
 
     return {
         "unit": [outcome.row.unit for outcome in outcomes],
@@ -209,9 +208,9 @@ def _common(prepared: Prepared, positions: list[int], nonfinite: Mapping[int, st
         "index": [outcome.row.index for outcome in outcomes],
         "key": [outcome.row.key for outcome in outcomes],
         "label": [outcome.label for outcome in outcomes],
-        "predicted": fill.objects(prepared.predicted[kept].tolist()),
-        "target": fill.objects(prepared.targets[kept].tolist()),
-        "probability": fill.objects(prepared.probability[kept].tolist()),
+        "predicted": fill.objects(prepared.predicted[finite].tolist()),
+        "target": fill.objects(prepared.targets[finite].tolist()),
+        "probability": fill.objects(prepared.probability[finite].tolist()),
         "status": [str(Status.NONFINITE if i in nonfinite else o.status) for i, o in enumerate(outcomes)],
         "error": [nonfinite.get(i, outcome.error) for i, outcome in enumerate(outcomes)],
         "schema_version": [SCHEMA_VERSION] * rows,

@@ -1,4 +1,4 @@
-"""One unit of work: read, decode, attribute, measure, write, commit. No cluster in sight.
+"""One unit of work: read, decode, attribute, measure, write, commit. It needs no cluster.
 
 A unit is done under each label in turn: attributions are published first, metrics are computed from the maps *as they
 were published* (by whichever attempt came first), and the commit record goes last. A sample that fails at any step
@@ -45,7 +45,7 @@ class Worker:
     device, and the units fill each other's last micro-batches.
 
     Args:
-        replica: of a `Model`; nobody else may use it from now on.
+        replica: of a `Model`; this worker alone may use it from now on.
         labels: the run's labels by method label; those of an evaluation for metrics that are added to a run.
         run: URL or path of the run.
         seed: of the run.
@@ -104,7 +104,7 @@ class Worker:
             label = self.labels[name]
             maps = self.source(label).trial(task, label, prepared)
             self._measuring.measure(
-                label.config["metrics"], prepared, maps.table, maps.attribution, explain=self._explain(label)
+                label.settings.metrics, prepared, maps.table, maps.attribution, explain=self._explain(label)
             )
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Worker:
         self.device.close()
 
     def stop(self) -> None:
-        """Lets units in hand fail at their next use of the device, so that the threads that do them end soon."""
+        """Makes units in progress fail at their next use of the device, so that their threads end soon."""
         self.device.stop()
 
     @property
@@ -134,13 +134,13 @@ class Worker:
         watch = Stopwatch(self.device.clock)
         watch.add("decode", unit.decode_seconds)
 
-        def told(count: int) -> None:
+        def advance(count: int) -> None:
             self._under_way[task.unit, label.method] += count
 
-        maps = self.source(label).maps(task, label, unit, watch, told)
+        maps = self.source(label).maps(task, label, unit, watch, advance)
         with watch.step("metrics"):
             measured = self._measuring.measure(
-                label.config["metrics"], prepared, maps.table, maps.attribution, told, self._explain(label)
+                label.settings.metrics, prepared, maps.table, maps.attribution, advance, self._explain(label)
             )
         metrics = metrics_table(label, prepared, maps.table, measured)
         with watch.step("write"):
@@ -149,11 +149,11 @@ class Worker:
         return self.files.commit(task, label, maps.table, {**maps.files, name: identity}, seconds)
 
     def _explain(self, label: Label) -> Explain | None:
-        """Gives a label's method to metrics; those that are added to a run do not call it: its code may be away."""
+        """The method of a label, for metrics that call it; None for added metrics: its code may be missing."""
         return partial(self._attributor.explainer, label) if label.evaluation is None else None
 
     def _tidy(self) -> None:
-        """Now and then gives back the memory of what is done."""
+        """Gives free memory back to the system, at most every `TIDY_SECONDS`."""
         now = time.monotonic()
         if now - self._tidied > TIDY_SECONDS:
             self._tidied = now
@@ -163,6 +163,6 @@ class Worker:
 
 def may_change_network(label: Label) -> bool:
     """Whether a metric of a label may ask for a copy of the network, or its method asks for the plain network."""
-    if any({"method", "model"} <= METRICS[name].needs for name in label.config["metrics"]):
+    if any({"method", "model"} <= METRICS[name].needs for name in label.settings.metrics):
         return True
-    return label.evaluation is None and METHODS[label.config["method"]["name"]].network
+    return label.evaluation is None and METHODS[label.settings.method.name].network

@@ -1,15 +1,15 @@
 """Integrated gradients with nodes where the path needs them, and weights that completeness gives.
 
 Along the straight path `x' + a d`, `g(a) = grad f_y . d` is the derivative of the score, so on every interval [a, b]
-between two nodes the true integral of `g` is known for free: `f(b) - f(a)`. That is used twice.
+between two nodes the true integral of `g` is known at no cost: `f(b) - f(a)`. It is used twice.
 
     weights   v g(a) + (h - v) g(b) = f(b) - f(a),   h = b - a,  v clipped to [0, h]
     nodes     halve the interval of the largest error |v g(a) + (h - v) g(b) - (f(b) - f(a))|,
               until the errors sum to `tolerance` |f(x) - f(x')| or the evaluations are spent
 
-The weights are fitted to the residual, so that a small one says little of the map: the gradients of an interval may
+The weights are fitted to the residual, so a small residual says little about the map: the gradients of an interval may
 change in many pixels and not in their sum. With a map tolerance, nodes are added until half as many more change the
-map by no more than that; those beyond the first tolerance halve the widest interval.
+map by at most that tolerance. Once the first tolerance is met, each new node halves the widest interval.
 
 For a piecewise linear network the gradient on an interval with one kink is g(a) before it and g(b) after it, and `v`
 is where the kink lies: the rule is exact, while fixed rules only find it as fast as they refine. One evaluation gives
@@ -29,9 +29,9 @@ from torch import Tensor
 from ssig.estimators.integration import attribution, gradients_of, scores_of
 from ssig.types import Group, Request, Steps
 
-INTERVALS = 8  # of the first, equal cut
+INTERVALS = 8  # intervals of equal width at the start
 FEWEST = INTERVALS + 1
-GROWTH = 1.5  # of the number of nodes between two looks at the map
+GROWTH = 1.5  # factor on the number of nodes between two checks of the map
 _NARROWEST = 2.0**-20
 
 
@@ -43,8 +43,8 @@ class _Path:
     scores: list[float] = field(default_factory=list)
     slopes: list[float] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
-    looked: int = 0  # nodes when the map was last looked at
-    seen: Tensor | None = None  # the integral then
+    last_count: int = 0  # nodes at the last check of the map
+    last_map: Tensor | None = None  # the map at that check
 
     def insert(self, alpha: float, score: float, slope: float, gradient: Tensor) -> None:
         at = bisect(self.alphas, alpha)
@@ -54,7 +54,7 @@ class _Path:
         self.gradients.insert(at, gradient)
 
     def next(self, tolerance: float, map_tolerance: float, difference: Tensor) -> float | None:
-        """Where another node is needed most; None if there is no need, or the errors are not finite."""
+        """Where the next node goes; None if none is needed, or if the errors are not finite."""
         errors = [abs(self._error(j)) for j in range(len(self.alphas) - 1)]
         if sum(errors) > tolerance * abs(self.scores[-1] - self.scores[0]):
             chosen = max(range(len(errors)), key=errors.__getitem__)
@@ -67,10 +67,10 @@ class _Path:
 
     def _settled(self, map_tolerance: float, difference: Tensor) -> bool:
         """Whether the map has changed by no more than the tolerance since there were two thirds of the nodes."""
-        if len(self.alphas) < GROWTH * self.looked:
+        if len(self.alphas) < GROWTH * self.last_count:
             return False
-        before, self.seen, self.looked = self.seen, self.integral() * difference, len(self.alphas)
-        return before is not None and bool((self.seen - before).norm() <= map_tolerance * self.seen.norm())
+        before, self.last_map, self.last_count = self.last_map, self.integral() * difference, len(self.alphas)
+        return before is not None and bool((self.last_map - before).norm() <= map_tolerance * self.last_map.norm())
 
     def integral(self) -> Tensor:
         """`integral of grad f da`, (C, H, W)."""
@@ -106,18 +106,17 @@ def adaptive_path(
     Args:
         group: the images and baselines.
         most: gradient evaluations per image at most, `FEWEST` or more.
-        tolerance: of the summed errors of the intervals, relative to `|f(x) - f(x')|`.
+        tolerance: largest sum of the errors of the intervals, relative to `|f(x) - f(x')|`.
         readout_name: one of `ssig.estimators.integrands.READOUTS`.
-        map_tolerance: of the change of the map when there are half as many nodes more, relative to its norm; 0 where
-            it is not watched.
+        map_tolerance: largest change of the map by half as many more nodes, relative to its norm; 0 for no limit.
     """
     paths = [_Path() for _ in range(len(group))]
-    wanted = [[k / INTERVALS for k in range(FEWEST)] for _ in paths]
+    pending = [[k / INTERVALS for k in range(FEWEST)] for _ in paths]
     difference = group.difference
-    while any(wanted):
-        # A node an image at a time, whatever the budget, so that an image's nodes do not depend on its batch.
-        owners = [image for image, alphas in enumerate(wanted) if alphas]
-        alphas = [wanted[image].pop(0) for image in owners]
+    while any(pending):
+        # One node per image at a time, whatever the budget: an image's nodes must not depend on its batch.
+        owners = [image for image, alphas in enumerate(pending) if alphas]
+        alphas = [pending[image].pop(0) for image in owners]
         index = torch.tensor(owners)
         position = group.images.new_tensor(alphas).view(-1, 1, 1, 1)
         moved = difference[index]
@@ -128,9 +127,9 @@ def adaptive_path(
         for image, alpha, score, slope, gradient in zip(owners, alphas, scores, slopes, gradients, strict=True):
             path = paths[image]
             path.insert(alpha, score, slope, gradient)
-            if not wanted[image] and len(path.alphas) < most:
+            if not pending[image] and len(path.alphas) < most:
                 following = path.next(tolerance, map_tolerance, difference[image])
-                wanted[image] = [] if following is None else [following]
+                pending[image] = [] if following is None else [following]
     ends = (group.images.new_tensor([path.scores[end] for path in paths]) for end in (-1, 0))
     score, baseline_score = ends
     return attribution(

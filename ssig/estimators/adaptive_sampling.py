@@ -7,11 +7,11 @@
                      the step from half the samples to all of them is that of Spearman and Brown; equal values share
                      the mean of their ranks, and the map of a half that is constant has r = 0
 
-An image that has finished leaves its group, and the engine fills its place with points of other groups. Whether it has
-finished depends on its own samples alone, so the result is the same in any batch. Strata cannot be cut for a number
-of samples that is not known: stratified samplers take the golden-ratio sequence for them, of which every stretch, and
-every second element, is evenly spread. Stopping at a random time favours lucky samples: the reported error is a little
-too small on average, the more so the looser the tolerance.
+A finished image leaves its group, and the engine fills its place with points of other groups. Whether it has finished
+depends on its own samples alone, so the result is the same in any batch. Strata need a known number of samples, so
+stratified samplers use the golden-ratio sequence instead: every stretch of it, and every second element, is evenly
+spread. Stopping at a random time favours lucky samples: the reported error is a little too small on average, more so
+with a looser tolerance.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def integrate_until(
 
     Args:
         group: the images, baselines and streams.
-        sampler: the law `q`; not one without randomness.
+        sampler: the law `q`; it must be random.
         most: samples per image at most.
         tolerance: error at which an image has enough samples.
         criterion: which error, one of `CRITERIA`.
@@ -58,7 +58,7 @@ def integrate_until(
     group = replace(group, scores=scores[0], baseline_scores=scores[1])
     error = error_of(sampler, integrand_name, readout_name)
     halves = Jackknife(partial(readout, readout_name))
-    left, count = torch.arange(len(group)), 0  # the images that are still being sampled, the samples of each
+    left, count = torch.arange(len(group)), 0  # the images still being sampled, and their numbers of samples
     finished: dict[int, Attribution] = {}
     while len(left):
         check = _next_check(count)
@@ -101,9 +101,9 @@ def _next_check(count: int) -> int:
 
 
 def _enough(so_far: Attribution, halves: Jackknife, criterion: str, tolerance: float) -> Tensor:
-    """(B,) bool, whose error is met; and whose map is not finite, which more samples do not change."""
-    met = _errors(so_far, halves, criterion) <= tolerance
-    return met | ~so_far.map.flatten(1).isfinite().all(dim=1).to(met.device)
+    """(B,) bool: the error meets the tolerance, or the map is not finite, which more samples do not change."""
+    is_met = _errors(so_far, halves, criterion) <= tolerance
+    return is_met | ~so_far.map.flatten(1).isfinite().all(dim=1).to(is_met.device)
 
 
 def _errors(so_far: Attribution, halves: Jackknife, criterion: str) -> Tensor:
@@ -124,11 +124,11 @@ def split_half_error(first: Tensor, second: Tensor) -> Tensor:
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """(B,) float64, Spearman's correlation of maps (B, H, W); 0 where one of them is constant or not finite."""
-    from scipy.stats import rankdata  # half a second to import, which no other criterion needs
+    from scipy.stats import rankdata  # half a second to import; only this criterion needs it
 
     ranks = [torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1)) for maps in (first, second)]
     centred: list[Tensor] = [values - values.mean(dim=1, keepdim=True) for values in ranks]
     scale: Tensor = centred[0].norm(dim=1) * centred[1].norm(dim=1)
-    defined = scale > 0  # ranks of what is not a number are none
+    defined = scale > 0  # NaN has no rank
     correlation = (centred[0] * centred[1]).sum(dim=1) / torch.where(defined, scale, 1)
     return torch.where(defined, correlation, 0).to(first.device)

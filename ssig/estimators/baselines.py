@@ -20,7 +20,7 @@ from ssig.randomness import BASELINE_SAMPLE, Stream
 
 BASELINES = ("mean", "black", "white", "blur", "uniform")
 BLUR_SIGMA, BLUR_KERNEL = 10.0, 31
-# Mid grey stands in for the normalisation mean of a network that does not tell its own.
+# Mid grey stands in for an unknown normalisation mean.
 UNKNOWN_MEAN = 0.5
 
 

@@ -1,6 +1,6 @@
 """The options and the run of the suppression family: one sampler, one integrand, one readout.
 
-Named methods differ in their defaults alone; every choice is an option and recorded.
+Named methods differ only in their defaults. Every choice is an option and is recorded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ssig.types import Group, Steps
 
 @dataclass(frozen=True)
 class CommonOptions:
-    """What every method takes."""
+    """Options of every method."""
 
     baseline: str | tuple[float, ...] = option(
         "mean", "the reference x'; a list gives each channel", choices=BASELINES
@@ -35,8 +35,8 @@ class CommonOptions:
     regions: str = option("none", "the map's mean over each segment of the image", choices=REGIONS)
 
 
-def known_sampler(name: str) -> tuple[str, ...] | None:
-    """The names of the samplers if `name` is none, else None."""
+def check_sampler(name: str) -> tuple[str, ...] | None:
+    """None if `name` is a sampler, else the names of the samplers."""
     return None if sampler(name) else SAMPLER_NAMES
 
 
@@ -47,18 +47,18 @@ def samples_option(default: int = 32) -> int:
 
 @dataclass(frozen=True)
 class SampledOptions(CommonOptions):
-    """Options of the methods that are an expectation, whose samples may be drawn until they are enough."""
+    """Options of the methods that are an expectation: with `samples: auto` they draw until the error is small."""
 
     samples: int | str = option(
         32, "gradient evaluations per image, or auto: until the error meets the tolerance", choices=(AUTO,), at_least=1
     )
-    tolerance: float = option(0.1, "of `samples: auto`, see `criterion`", above=0)
+    tolerance: float = option(0.1, "error at which `samples: auto` stops, see `criterion`", above=0)
     criterion: str = option(
         "standard-error",
-        "of `samples: auto`: mean standard error over mean |map|, or 1 - split-half rank correlation",
+        "error for `samples: auto`: mean standard error over mean |map|, or 1 - split-half rank correlation",
         choices=CRITERIA,
     )
-    most: int = option(512, "of `samples: auto`: samples per image at most", at_least=FIRST)
+    most: int = option(512, "most samples per image with `samples: auto`", at_least=FIRST)
 
     @property
     def evaluations(self) -> int:
@@ -87,7 +87,7 @@ def integrand_option(default: str) -> str:
 
 
 def sampler_option(default: str) -> str:
-    value: str = option(default, "the sample distribution", check=known_sampler)
+    value: str = option(default, "the sample distribution", check=check_sampler)
     return value
 
 
@@ -103,7 +103,7 @@ class SamplerOptions(CommonOptions):
     rule: str = option("midpoint", "quadrature of the line sampler", choices=RULES)
 
     def check(self, samples: int | None) -> None:
-        """Refuses a sampler that cannot give so many samples, or samples without an end."""
+        """Refuses a sampler that cannot give `samples` samples, or an open number of them."""
         check_range(self.low, self.high)
         if samples is not None:
             check_rule(self.rule, samples, self.sampler == "line")
@@ -152,5 +152,5 @@ def check_rule(rule: str, points: int, used: bool = True) -> None:
 def run(group: Group, options: SuppressionOptions) -> Steps:
     """The coroutine of every method of the family."""
     if options.readout is None:
-        raise ValueError(f"options that were not checked: {options}")
+        raise ValueError(f"unchecked options: {options}")
     return expectation(group, options.law(), options, options.integrand, options.readout)

@@ -46,9 +46,9 @@ def readout(name: str, values: Tensor) -> Tensor:
 
 
 def aligned_readout(name: str, values: Tensor, guide: Tensor) -> Tensor:
-    """The map of values with the signs, and for `max-abs` the channel, that `guide` has; both (B, C, H, W).
+    """The map of values with the signs of `guide`, and for `max-abs` its channel; both (B, C, H, W).
 
-    Of `values` themselves it is `readout`; of a guide with independent noise it is not biased by noise of `values`.
+    With `values` as the guide it is `readout`. Noise of `values` does not bias it if the guide's is independent.
     """
     signed = values * guide.sign()
     if name == "sum-abs":

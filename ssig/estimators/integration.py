@@ -34,9 +34,9 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
     scores = yield from endpoints(group)
     total = WeightedSum()
     error = error_of(sampler, integrand_name, readout_name)
-    # `x - x'` is the same for all samples: where no sample is looked at by itself, the sum is multiplied by it once.
+    # `x - x'` is the same for all samples: if no single sample is needed, multiply the sum by it once.
     factored = integrand_name == "gradient" and isinstance(error, NoError)
-    of_one = "sum" if readout_name == "sum-abs" and integrand_name in NONNEGATIVE else readout_name
+    sample_readout = "sum" if readout_name == "sum-abs" and integrand_name in NONNEGATIVE else readout_name
     for first in range(0, samples, group.budget):
         drawn = range(first, min(first + group.budget, samples))
         points = [sampler.point(group, k, samples) for k in drawn]
@@ -51,7 +51,7 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
             values = integrand(integrand_name, gradient, point, group.images, group.baselines)
             total.add(sampler.weight(k, samples), values)
             if not isinstance(error, NoError):
-                error.add(k, values, readout(of_one, values))
+                error.add(k, values, readout(sample_readout, values))
     return attribution(
         total.result() * group.difference if factored else total.result(),
         readout_name,
@@ -63,9 +63,9 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
 
 
 def endpoints(group: Group) -> Endpoints:
-    """The target scores of images and baselines, (B,) each; one forward request for those that are not known.
+    """The target scores of images and baselines, (B,) each; one forward request for the unknown ones.
 
-    An image that equals its baseline has one score, by decision: a network may give it another in another batch.
+    An image that equals its baseline gets the same score for both: networks may round differently in another batch.
     """
     image_scores, baseline_scores = group.scores, group.baseline_scores
     unknown = [
@@ -118,8 +118,8 @@ def attribution(
 ) -> Attribution:
     """Finishes a method: the map, its error, and the completeness residual summed in float64.
 
-    `error` has seen the samples, None for a method without any. `evaluations` is the number of gradients of every
-    image, or (B,) int64 of each.
+    `error` has accumulated the samples; None for a method without samples. `evaluations` is the number of gradients
+    per image, or (B,) int64.
     """
     score, baseline_score = scores
     residual = None
@@ -140,7 +140,7 @@ def attribution(
 
 
 def error_of(sampler: Sampler, integrand_name: str, readout_name: str) -> StandardError:
-    """The accumulator of a map's standard error that suits a sampler."""
+    """The accumulator of a map's standard error for a sampler."""
     if sampler.kind == "deterministic":
         return NoError()
     if sampler.kind == "independent" and is_linear(readout_name, integrand_name):

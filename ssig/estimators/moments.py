@@ -14,11 +14,11 @@ With the signs (and, for `max-abs`, the channel) of all *other* groups, noise ca
 
     bias = |mean| - mean_j sign(mean without j) mean_j
 
-which is right where noise or signal is all there is, and too large by at most .36 standard errors between them, where
-the sign of the others is sometimes wrong.
+which is right for pure noise and for pure signal, and too large by at most .36 standard errors in between, where the
+sign of the other groups is sometimes wrong.
 
 Reliability, the correlation to expect with a map of as many other samples: for a mean of independent samples the share
-of the map's variance over pixels that is no noise, else the correlation of the maps of two halves, stepped up to the
+of the map's variance over pixels that is not noise, else the correlation of the maps of two halves, stepped up to the
 whole (Spearman 1910, Brown 1910).
 """
 
@@ -37,7 +37,7 @@ class StandardError(Protocol):
     def add(self, sample: int, values: Tensor, mapped: Tensor) -> None: ...
 
     def keep(self, rows: Tensor) -> None:
-        """Goes on with some of the images, by their positions."""
+        """Keeps only some of the images, by their positions."""
 
     def result(self) -> Tensor | None: ...
 
@@ -49,7 +49,7 @@ class StandardError(Protocol):
 
 
 GROUPS = 8
-# Ways to halve the groups, none of which tells anything of another.
+# Ways to halve the groups that are uncorrelated with each other.
 SPLITS = (
     ((0, 2, 4, 6), (1, 3, 5, 7)),
     ((0, 1, 4, 5), (2, 3, 6, 7)),
@@ -80,7 +80,7 @@ class WeightedSum:
 
 
 class NoError:
-    """Deterministic methods have no sampling error."""
+    """For deterministic methods: no sampling error."""
 
     def add(self, sample: int, values: Tensor, mapped: Tensor) -> None:
         pass
@@ -192,8 +192,8 @@ class Jackknife:
         total, count = self._sum(range(GROUPS)), sum(self.counts)
         crossed = WeightedSum()
         for group in self._filled:
-            mine = self.groups[group].result()
-            crossed.add(1 / count, self.aligned(mine, total - mine))
+            group_sum = self.groups[group].result()
+            crossed.add(1 / count, self.aligned(group_sum, total - group_sum))
         return self.mapping(total / count) - crossed.result()
 
     @property
@@ -208,9 +208,11 @@ class Jackknife:
         return total.result()
 
 
-def correlation(one: Tensor, other: Tensor) -> Tensor:
+def correlation(first: Tensor, second: Tensor) -> Tensor:
     """(B,) float64, Pearson's correlation of maps (B, H, W); 0 where one is constant, 1 where both are."""
-    first, second = (maps.double().flatten(1) - maps.double().mean(dim=(-2, -1)).unsqueeze(1) for maps in (one, other))
+    first, second = (
+        maps.double().flatten(1) - maps.double().mean(dim=(-2, -1)).unsqueeze(1) for maps in (first, second)
+    )
     scale = first.norm(dim=1) * second.norm(dim=1)
     both = (first.norm(dim=1) == 0) & (second.norm(dim=1) == 0)
     coefficient = (first * second).sum(dim=1) / scale.clamp_min(_TINY)
@@ -225,7 +227,7 @@ def stepped_up(halves: Tensor) -> Tensor:
 def jackknife_error(whole: Tensor, without: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     """Standard error of `whole`, made of all samples, from what is made without each group of `counts` samples."""
     ratios = [sum(counts) / count for count in counts]
-    pseudo = [ratio * whole - (ratio - 1) * other for ratio, other in zip(ratios, without, strict=True)]
+    pseudo = [ratio * whole - (ratio - 1) * estimate for ratio, estimate in zip(ratios, without, strict=True)]
     centre = torch.stack([value / ratio for ratio, value in zip(ratios, pseudo, strict=True)]).sum(dim=0)
     squares = [(value - centre).square() / (ratio - 1) for ratio, value in zip(ratios, pseudo, strict=True)]
     return torch.stack(squares).mean(dim=0).sqrt()

@@ -54,15 +54,15 @@ SAMPLER_NAMES = (
 class Sampler(Protocol):
     """Draws sample number `k` of `samples` for every image of a group.
 
-    `kind` tells how samples relate: independent and identically distributed, stratified over `k`, or without
-    randomness; the standard error is estimated accordingly.
+    `kind` is how samples relate: independent and identically distributed, stratified over `k`, or deterministic. The
+    standard error is estimated accordingly.
     """
 
     @property
     def kind(self) -> Kind: ...
 
     def point(self, group: Group, k: int, samples: int | None) -> Tensor:
-        """Sample `k` of each image, (B, C, H, W), of so many, or without an end."""
+        """Sample `k` of each image, (B, C, H, W), of `samples`, or of an open number if None."""
 
     def weight(self, k: int, samples: int) -> float:
         """Weight of sample `k`; the weights of all samples sum to 1."""
@@ -151,8 +151,8 @@ class Frequency(_EqualWeights):
         size = (int(group.images.shape[-2]), int(group.images.shape[-1]))
         masks = [self._mask(s.generator(k), stratum(k, samples), size) for s in group.streams]
         coefficients = torch.fft.rfft2(group.difference) * to_device(masks, group.images).unsqueeze(1)
-        kept: Tensor = torch.fft.irfft2(coefficients, s=size)
-        return group.baselines + kept
+        masked: Tensor = torch.fft.irfft2(coefficients, s=size)
+        return group.baselines + masked
 
     def _mask(self, generator: np.random.Generator, rho: float, size: tuple[int, int]) -> np.ndarray:
         radii = frequency_radii(size)
@@ -162,8 +162,8 @@ class Frequency(_EqualWeights):
             below: np.ndarray = (radii <= cutoff).astype(np.float32)
             return below
         if self.spectrum == "rings":
-            kept = generator.random(RINGS, dtype=np.float32) < rho
-            ringed: np.ndarray = kept[rings(radii)].astype(np.float32)
+            chosen_rings = generator.random(RINGS, dtype=np.float32) < rho
+            ringed: np.ndarray = chosen_rings[rings(radii)].astype(np.float32)
             return ringed
         draws = generator.random(radii.shape, dtype=np.float32)
         mask = draws if self.spectrum == "gains" else (draws < rho).astype(np.float32)
@@ -185,7 +185,7 @@ class Noise(_EqualWeights):
 
 
 def stratum(k: int, samples: int | None) -> float:
-    """`rho_k = (k + 1/2) / K`; without an end, the golden-ratio sequence, which is evenly spread at any length."""
+    """`rho_k = (k + 1/2) / K`; if K is None, the golden-ratio sequence, which is evenly spread at any length."""
     return (k + 0.5) * GOLDEN % 1 if samples is None else (k + 0.5) / samples
 
 
@@ -207,7 +207,7 @@ def hermitian(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """`mask` with equal entries at opposite frequencies.
 
     In the columns of frequency 0 and 1/2 both of a conjugate pair are stored, and the inverse transform of a real
-    image would average them: a coefficient would be half kept. The lower half decides for both.
+    image would average them: a coefficient would count half. The lower half decides for both.
     """
     height, width = size
     rows = np.arange(height // 2 + 1, height)

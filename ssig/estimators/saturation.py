@@ -1,4 +1,4 @@
-"""Saturation: what a network still answers and passes back as a sampler departs further from the image.
+"""Saturation: score and gradients of a network as a sampler departs further from the image.
 
     probability  softmax probability of the target at the samples
     gradient     mean |grad f_y| over pixels and channels, f_y the logit
@@ -123,7 +123,7 @@ class DeadUnits(TorchFunctionMode):
         self.units = 0
 
     def share(self) -> np.ndarray:
-        """(n,) share of all units seen that are dead at each point; NaN if none was seen."""
+        """(n,) share of all counted units that are dead at each point; NaN if there are none."""
         share: np.ndarray = (self.dead / self.units if self.units else torch.full_like(self.dead, torch.nan)).numpy()
         return share
 
@@ -141,12 +141,12 @@ class DeadUnits(TorchFunctionMode):
 
 
 def _limits(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Outside of which outputs a function has derivative 0; None for other functions."""
+    """The outputs outside of which a function has derivative 0; None for other functions."""
     if func in _RELUS:
         return 0.0, _INFINITY
     if func is F.relu6:
         return 0.0, 6.0
     if func is F.hardtanh:
-        given = {**dict(zip(("input", "min_val", "max_val"), args, strict=False)), **kwargs}
-        return float(given.get("min_val", -1.0)), float(given.get("max_val", 1.0))
+        arguments = {**dict(zip(("input", "min_val", "max_val"), args, strict=False)), **kwargs}
+        return float(arguments.get("min_val", -1.0)), float(arguments.get("max_val", 1.0))
     return None

@@ -1,1 +1,1 @@
-"""Operations on images and maps: blurs, segments, and maps that are smoothed."""
+"""Operations on images and maps: blurs, segments, and the smoothing of maps."""

@@ -1,4 +1,4 @@
-"""Maps that are smoothed, or evened out within segments of the image, whatever method they are from.
+"""Smooths the maps of any method, or averages them within segments of the image.
 
     smoothing  map <- G_sigma * map, cut at 4 sigma, the map mirrored at its borders (SciPy's `reflect`)
     regions    then map <- its mean over each segment of the image (`ssig.images.regions`)
@@ -25,14 +25,13 @@ TRUNCATE = 4.0
 
 
 def finishing(steps: Steps, images: Tensor, smoothing: float, regions: str) -> Steps:
-    """A method's coroutine whose maps are finished.
+    """A method's coroutine with smoothed or averaged maps.
 
-    Images are segmented here and now, by the thread that makes the job, and not when the coroutine ends on that of
-    the device.
+    Images are segmented at once, in the caller's thread, and not in the device's thread, where the coroutine ends.
 
     Args:
         steps: the coroutine.
-        images: (B, C, H, W), those of its group.
+        images: (B, C, H, W), the images of its group.
         smoothing: sigma in pixels; 0 for none.
         regions: one of `REGIONS`.
     """

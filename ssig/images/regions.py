@@ -4,7 +4,7 @@ felzenszwalb  Felzenszwalb, Huttenlocher 2004, on the image stretched to [-1, 1]
               no segment under 150 pixels: PAIR's settings, so that scales mean the same for every image
 slic          Achanta et al. 2012 in Lab colours: about 100 segments, compactness 10
 
-An image that several methods segment is segmented once: labels are remembered by its content.
+Labels are cached by the content of the image, so that methods share them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Image = NDArray[np.floating]
 Labels = NDArray[np.uint16]
 
 SIDE, SMOOTHING, LEAST = 224, 0.8, 150
-SCALE = 250.0  # the middle one of XRAI's
+SCALE = 250.0  # the middle scale of XRAI
 COUNT, COMPACTNESS = 100, 10.0
 
-# Images whose labels are kept, about 0.7 MB each at 224 x 224: two units of a run.
+# Number of images whose labels are cached, about 0.7 MB each at 224 x 224: two units of a run.
 REMEMBERED = 128
 
 
@@ -36,20 +36,20 @@ def remembered(segment: Callable[..., Labels]) -> Callable[..., Labels]:
 
     @wraps(segment)
     def recalled(image: Image, *parameters: Hashable) -> Labels:
-        known = _known(content_key(image))
+        labels_by_call = _labels_by_call(content_key(image))
         call = (segment.__name__, *parameters)
-        if call not in known:
+        if call not in labels_by_call:
             labels = segment(image, *parameters)
             labels.flags.writeable = False
-            known[call] = labels
-        return known[call]
+            labels_by_call[call] = labels
+        return labels_by_call[call]
 
     return recalled
 
 
 @lru_cache(REMEMBERED)
-def _known(content: str) -> dict[Hashable, Labels]:
-    """What is known of an image."""
+def _labels_by_call(content: str) -> dict[Hashable, Labels]:
+    """The labels of an image by function and parameters: empty at first."""
     return {}
 
 

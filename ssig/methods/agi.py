@@ -1,12 +1,12 @@
-"""Adversarial gradient integration: gradients along the ways on which the image turns into other classes.
+"""Adversarial gradient integration: gradients along the steps that turn the image into other classes.
 
     A = sum_c sum_t -grad f_y(X_t) * (X_{t+1} - X_t),   X_{t+1} = clip(X_t + eps sign(grad f_c(X_t)), 0, 1),   X_0 = x
 
 Source: Pan, Li, Zhu, *Explaining Deep Neural Network Models with Adversarial Gradient Integration* (2021). The classes
 c are k at equal distances in the network's list, but for the target; the way to c ends after T steps, or when the
 network finds c likeliest. Each way adds about `f_y(x) - f_y(its end)`, so there is no completeness with respect to a
-baseline, and the option `baseline` has no use here. A point costs two gradients, by c and by y; where the way has
-arrived, only the first of them. Images are taken to lie in [0, 1].
+baseline, and the option `baseline` is not used. A point costs two gradients, by c and by y; at the end of a way only
+the first of them. Images are taken to lie in [0, 1].
 
 Most ways arrive in 2 steps or 3. Of the pairs (k, T) within 32 gradients, (5, 3) came nearest to k = T = 20
 (EfficientNet-Lite0, logits, two photographs: cosine .69 and .55 of the maps; with probabilities, all pairs .8 to .9).
@@ -35,7 +35,7 @@ from ssig.types import SCORE, Group, Request, Response, Steps
 
 LOGITS_AND_GRADIENT = frozenset({"logits", "gradient"})
 GRADIENT = frozenset({"gradient"})
-# Of ImageNet, for which the cost is listed.
+# The classes of ImageNet, for the listed cost.
 LISTED_CLASSES = 1000
 
 
@@ -51,14 +51,14 @@ class AdversarialOptions(CommonOptions):
 def agi(group: Group, options: AdversarialOptions) -> Steps:
     group, logits = yield from _logits(group)
     scores = yield from endpoints(group)
-    others = [
+    other_classes = [
         [c for c in spaced_classes(logits.shape[1], options.classes, whole=options.compat) if c != target]
         for target in _targets(group)
     ]
     values = torch.zeros_like(group.images)
     evaluations = torch.zeros(len(group), dtype=torch.int64)
-    for first in range(0, max(map(len, others)), group.budget):
-        pairs = [(image, c) for image, all_c in enumerate(others) for c in all_c[first : first + group.budget]]
+    for first in range(0, max(map(len, other_classes)), group.budget):
+        pairs = [(image, c) for image, all_c in enumerate(other_classes) for c in all_c[first : first + group.budget]]
         owners, classes = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).unbind(dim=1)
         ways, spent = yield from adversarial_ways(group, owners, classes, options)
         # In a fixed order, so that an image's sum does not depend on its batch.
@@ -75,10 +75,10 @@ def agi(group: Group, options: AdversarialOptions) -> Steps:
     )
 
 
-def spaced_classes(number: int, wanted: int, *, whole: bool = False) -> list[int]:
-    """`wanted` of `number` classes at equal distances, from 0 on; with `whole` all of the authors' range."""
-    spaced = list(range(0, number - 1, max(1, number // wanted)))
-    return spaced if whole else spaced[:wanted]
+def spaced_classes(number: int, count: int, *, whole: bool = False) -> list[int]:
+    """`count` of `number` classes at equal distances, from 0 on; with `whole` all of the authors' range."""
+    spaced = list(range(0, number - 1, max(1, number // count)))
+    return spaced if whole else spaced[:count]
 
 
 def adversarial_ways(
@@ -89,7 +89,7 @@ def adversarial_ways(
     Args:
         group: the images.
         owners, classes: (n,) int64 on the CPU.
-        options: of the method.
+        options: options of the method.
     """
     starts = group.images[owners]
     points, sums = starts.clone(), torch.zeros_like(starts)
@@ -99,9 +99,9 @@ def adversarial_ways(
         response = yield Request(points[going], owners[going], targets=classes[going], want=LOGITS_AND_GRADIENT)
         spent[going] += 1
         logits = logits_of(response)
-        wanted = logits.gather(1, classes[going].to(logits.device).unsqueeze(1)).squeeze(1)
-        # Not a number is not the likeliest.
-        ahead = (wanted != logits.amax(dim=1)).cpu()
+        class_logits = logits.gather(1, classes[going].to(logits.device).unsqueeze(1)).squeeze(1)
+        # NaN equals nothing, so it counts as ahead.
+        ahead = (class_logits != logits.amax(dim=1)).cpu()
         going = going[ahead]
         if len(going) == 0:
             break
@@ -116,7 +116,7 @@ def adversarial_ways(
 
 
 def _logits(group: Group) -> Generator[Request, Response, tuple[Group, Tensor]]:
-    """The logits of the images; and the group, with their scores if they had to be asked for."""
+    """The logits of the images; and the group, with its scores if they were evaluated too."""
     if group.logits is not None:
         return group, group.logits
     response = yield Request(group.images, group.owners(), want=SCORE | {"logits"})

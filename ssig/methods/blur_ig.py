@@ -61,7 +61,7 @@ class BlurOptions(CommonOptions):
     steps: int = option(32, "intervals of the path, one gradient evaluation each", at_least=1)
     max_sigma: float = option(50.0, "width of the strongest blur in pixels; its square under sqrt", above=0)
     spacing: str = option("square", "widths along the path", choices=SPACINGS)
-    rule: str = option("midpoint", "where gradients are taken and what they meet", choices=("midpoint", "left"))
+    rule: str = option("midpoint", "where gradients are taken, and their factors", choices=("midpoint", "left"))
 
     def width(self, time: float) -> float:
         """The blur at `time` in [0, 1], from sharp to blurred."""

@@ -1,4 +1,4 @@
-"""Controls: maps that know nothing of the network, on the scale of which every metric is read.
+"""Controls: maps that do not depend on the network. Compare every metric with their values.
 
     random  i.i.d. U(0, 1) per pixel
     sobel   sqrt((G_x^2 + G_y^2) / 2), the Sobel filters on the luma .2125 R + .7154 G + .0721 B (Rec. 709; the mean of

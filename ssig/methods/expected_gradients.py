@@ -1,4 +1,4 @@
-"""Expected gradients: integrated gradients averaged over images of the data set as baselines, one draw of both a time.
+"""Expected gradients: integrated gradients averaged over baselines from the data set, with random points.
 
     z = E_{x' ~ data, t ~ U(0, 1)} [ (x - x') * grad f_y(x' + t (x - x')) ]
 
@@ -74,10 +74,10 @@ def expected_gradients(group: Group, options: ExpectedGradientsOptions) -> Steps
 
 
 def references_of(group: Group) -> References:
-    """The images of the data set that a method compares with.
+    """The reference images of the data set.
 
     Raises:
-        UsageError: there are none, or of another size than the group's.
+        UsageError: there are none, or their size differs from the group's.
     """
     if group.references is None or len(group.references) == 0:
         raise UsageError("references", None, "at least one image of the data set")

@@ -116,10 +116,10 @@ def advance(
     whole = lengths.sum(dim=1, keepdim=True)
     target = whole * (1 - time)
     distance = gaps.sum(dim=1, keepdim=True) + whole * least
-    wanted = distance - target
-    active = wanted > TOLERANCE * torch.maximum(distance, target).clamp_min(1)
+    step_length = distance - target
+    active = step_length > TOLERANCE * torch.maximum(distance, target).clamp_min(1)
 
-    # Without a gap a feature counts as infinite; or as not a number if its gradient is 0, which comes after that.
+    # A feature without a gap has the key infinity, or NaN if its gradient is 0. NaN is ordered after infinity.
     keys = (gradient / number(torch.gt, gaps, torch.zeros_like(whole)).to(gradient)).abs()
     order = Order(keys)
     last = keys.shape[1] - 1
@@ -132,9 +132,9 @@ def advance(
         chosen = number(torch.le, keys, threshold).double()
         count = chosen.sum(dim=1, keepdim=True)
         reach = (chosen * gaps).sum(dim=1, keepdim=True)
-        enough = active & (reach >= wanted)
+        enough = active & (reach >= step_length)
         part_way = torch.where(enough, threshold, part_way)
-        gamma = torch.where(enough, (wanted - closed) / (reach - closed), gamma)
+        gamma = torch.where(enough, (step_length - closed) / (reach - closed), gamma)
         active = active & ~enough & (count > moved)
         whole_way = torch.where(active, threshold, whole_way)
         closed, moved = torch.where(active, reach, closed), torch.where(active, count, moved)
@@ -167,16 +167,16 @@ class Order:
     def statistic(self, rank: Tensor) -> Tensor:
         """(B, 1), the key of 0-based `rank` (B, 1) float64 in each row."""
         starts, inside = self.starts, None
-        found = torch.zeros_like(self.offsets)
+        pattern = torch.zeros_like(self.offsets)
         for digits, finer in zip(self.digits, [*self.digits[1:], None], strict=True):
             digit = torch.searchsorted(starts, rank, right=True) - 1
-            found = (found << self.bits) | digit.to(found)
+            pattern = (pattern << self.bits) | digit.to(pattern)
             if finer is not None:
                 rank = rank - starts.gather(1, digit)
                 same = number(torch.eq, digits, digit.to(digits) + self.offsets)
                 inside = same if inside is None else inside * same
                 starts = self._starts(finer, inside)
-        return found.view(self.dtype)
+        return pattern.view(self.dtype)
 
     def _starts(self, digits: Tensor, inside: Tensor | None) -> Tensor:
         """(B, 2^bits + 1) float64: how many of the keys `inside` have a smaller digit, for each digit."""

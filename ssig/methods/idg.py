@@ -39,7 +39,7 @@ from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Response, Steps
 
 Floats = NDArray[np.float64]
-# Of the greatest score: differences of two scores that are no greater say nothing.
+# Smaller differences of scores, relative to the greatest score, are rounding.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
@@ -56,7 +56,7 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
     rising = yield from first_pass(group, scores[0], options.forwards - 1)
     placed = [placement(row, options.steps, compat=options.compat) for row in rising]
     alphas, widths = (np.stack(column) for column in zip(*placed, strict=True))
-    # The first sample has no slope, nor has one where the last one was.
+    # The first sample has no slope, nor has a sample at the same place as the one before it.
     gaps = np.diff(alphas, prepend=alphas[:, :1])
     weights = group.images.new_tensor(np.divide(widths, gaps, out=np.zeros_like(widths), where=gaps != 0))
     positions = group.images.new_tensor(alphas)
@@ -66,8 +66,8 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
         drawn = range(first, min(first + group.budget, options.steps))
         points = [group.baselines + positions[:, k].view(-1, 1, 1, 1) * group.difference for k in drawn]
         response = yield Request(torch.cat(points), group.owners(len(drawn)))
-        gradients, found = (part.chunk(len(drawn)) for part in (gradients_of(response), scores_of(response)))
-        for k, gradient, score in zip(drawn, gradients, found, strict=True):
+        gradients, point_scores = (part.chunk(len(drawn)) for part in (gradients_of(response), scores_of(response)))
+        for k, gradient, score in zip(drawn, gradients, point_scores, strict=True):
             total.addcmul_(gradient, ((score - before) * weights[:, k]).view(-1, 1, 1, 1))
             before = score
     return attribution(
@@ -82,11 +82,11 @@ def idg(group: Group, options: DecisionOptions) -> Steps:
 
 def first_pass(group: Group, ends: Tensor, intervals: int) -> Generator[Request, Response, Floats]:
     """Scores at `k / N`, k = 0 .. N, (B, N + 1) float64; `ends` (B,) are those of the images."""
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     for request in straight_path(group, intervals, want=SCORE):
         response = yield request
-        found += scores_of(response).chunk(len(request.points) // len(group))
-    return torch.stack([*found, ends], dim=1).double().cpu().numpy()
+        parts += scores_of(response).chunk(len(request.points) // len(group))
+    return torch.stack([*parts, ends], dim=1).double().cpu().numpy()
 
 
 def placement(rising: Floats, steps: int, *, compat: bool = False) -> tuple[Floats, Floats]:

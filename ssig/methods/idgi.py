@@ -1,4 +1,4 @@
-"""IDGI: of each step along a path, only the part that lies in the direction of the gradient, which is what changes f.
+"""IDGI: only the part of each step along a path that lies in the direction of the gradient, since only it changes f.
 
     A = sum_{k < K} g_k^2 / |g_k|^2 (f_y(X_{k+1}) - f_y(X_k)),   g_k = grad f_y(X_k),   X_0 = x',   X_K = x
 
@@ -36,7 +36,7 @@ from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE_AND_GRADIENT, Group, Request, Response, Steps, differs
 
-# Asks for the gradients at X_0 .. X_{K-1} of every image of a group, in order; any number of steps in one request.
+# Requests the gradients at X_0 .. X_{K-1} of every image of a group, in order; any number of steps in one request.
 Path = Generator[Request, Response, object]
 
 PAPER = "Yang, Wang, Bilgic 2023"
@@ -53,7 +53,7 @@ def idgi_ig(group: Group, options: LineOptions) -> Steps:
     return (
         yield from idgi(
             group,
-            lambda known: [straight_path(known, options.steps)],
+            lambda scored: [straight_path(scored, options.steps)],
             readout_name=options.readout,
             evaluations=options.steps,
         )
@@ -61,11 +61,11 @@ def idgi_ig(group: Group, options: LineOptions) -> Steps:
 
 
 def idgi_guided(group: Group, options: GuidedOptions) -> Steps:
-    # With both scores known, all that Guided IG asks for are the points of its path.
+    # With both scores known, Guided IG requests only the points of its path.
     return (
         yield from idgi(
             group,
-            lambda known: [guided_ig(known, options)],
+            lambda scored: [guided_ig(scored, options)],
             readout_name=options.readout,
             evaluations=options.steps,
         )
@@ -77,7 +77,7 @@ def idgi_ssig_path(group: Group, options: PathOptions) -> Steps:
     return (
         yield from idgi(
             group,
-            lambda known: [onset_path(known, number, steps, options.width) for number in range(options.paths)],
+            lambda scored: [onset_path(scored, number, steps, options.width) for number in range(options.paths)],
             readout_name=options.readout,
             evaluations=options.samples,
         )
@@ -114,13 +114,13 @@ def idgi(group: Group, paths: Callable[[Group], Sequence[Path]], *, readout_name
 def idgi_along(group: Group, path: Path, score: Tensor) -> Generator[Request, Response, Tensor]:
     """IDGI of one path that ends in the images, (B, C, H, W); `score` (B,) is theirs.
 
-    A step that does not move adds nothing, by decision: the shares would make a map of what rounding does to scores.
+    A step that does not move adds nothing, so that rounding of the scores does not make a map.
     """
     values, shares = torch.zeros_like(group.images), torch.zeros_like(group.images)
     left, before = group.images, score
 
-    def add(point: Tensor, here: Tensor) -> None:
-        change = torch.where(differs(point, left), here - before, 0)
+    def add(point: Tensor, reached_score: Tensor) -> None:
+        change = torch.where(differs(point, left), reached_score - before, 0)
         values.addcmul_(shares, change.view(-1, 1, 1, 1))
 
     request: Request | None = next(path)
@@ -128,9 +128,9 @@ def idgi_along(group: Group, path: Path, score: Tensor) -> Generator[Request, Re
         response = yield request
         steps = len(request.points) // len(group)
         reached = (request.points.to(values), gradients_of(response), scores_of(response))
-        for point, gradient, here in zip(*(tensor.chunk(steps) for tensor in reached), strict=True):
-            add(point, here)
-            left, before, shares = point, here, squared_shares(gradient)
+        for point, gradient, reached_score in zip(*(tensor.chunk(steps) for tensor in reached), strict=True):
+            add(point, reached_score)
+            left, before, shares = point, reached_score, squared_shares(gradient)
         request = _next(path, response)
     add(group.images, score)
     return values

@@ -33,14 +33,14 @@ class IntegratedGradientsOptions(CommonOptions):
     rule: str = option("gauss-legendre", "quadrature; adaptive takes at most `steps` points", choices=RULES_OF_IG)
     tolerance: float = option(
         0.01,
-        "of the adaptive rule: summed errors of the intervals, relative to f(x) - f(x'). It bounds the residual and "
+        "adaptive rule: largest summed error of the intervals, relative to f(x) - f(x'). It bounds the residual and "
         "not the error of the map, which may be 30 % where the residual is .5 %",
         above=0,
     )
     map_tolerance: float = option(
         0.0,
-        "of the adaptive rule: it goes on until half as many points more change the map by at most this share of its "
-        "norm; 0: it does not watch the map",
+        "adaptive rule: it adds points until half as many more change the map by at most this share of its norm; "
+        "0: no such limit",
         at_least=0,
     )
 

@@ -1,15 +1,15 @@
-"""IG2: gradients along the way on which the image comes near to images of other classes, in the network's answer.
+"""IG2: gradients along a path that brings the image's logits near to those of images of other classes.
 
     A = mean_r sum_k (X_k - X_{k+1}) * grad f_y(X_k),   X_0 = x
     X_{k+1} = clip(X_k - eta v / |v|_2, 0, 1),   v = grad |l(X_k) - l(x_r)|^2
 
-Source: Zhuo, Ge, *IG2: Integrated Gradient on Iterative Gradient Path for Feature Attribution* (2024), and the code
-that they published. The path ends in a counterfactual of its own, which takes the place of the baseline: the sum tends
-to `f(x) - mean_r f(X_K)`, whose last term is the `baseline_score`, and the option `baseline` has no use here. The
+Source: Zhuo, Ge, *IG2: Integrated Gradient on Iterative Gradient Path for Feature Attribution* (2024), and the
+authors' code. The path ends in a counterfactual, which takes the place of the baseline: the sum tends
+to `f(x) - mean_r f(X_K)`, whose last term is the `baseline_score`, and the option `baseline` is not used. The
 representation `l` is the logits; in the authors' code it is the input of the last layer. References are drawn by each
-image's own stream from those of the run that the network does not take for the target; the standard error is over
-them. A reference of the image's own pixels is none, since there is no way to go, and rounding would be stretched to
-whole steps; only where there is no other does it stand in. Images are taken to lie in [0, 1].
+image's own stream from those of the run that the network predicts as another class; the standard error is over them.
+The image itself is used as a reference only if there is no other: there is no way to go, and rounding would be
+stretched to whole steps. Images are taken to lie in [0, 1].
 
 `step` is eta as a root mean square change of a value, by default the authors' 256 / 255 in L2 at 224 x 224. Their 201
 steps, `preset: paper`, take 402 gradients for each reference. Compared with paths of that length in 67 steps, the
@@ -48,8 +48,8 @@ class IterativeOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     paths: int = option(2, "references of each image, one path to each", at_least=1)
     steps: int = option(8, "steps of a path, two gradient evaluations each", at_least=1)
-    step: float = option(STEP, "length of a step: root mean square change of a value", above=0)
-    pool: int = option(64, "images of the data set to draw references from; at least paths", at_least=1)
+    step: float = option(STEP, "length of a step: root mean square change of the values", above=0)
+    pool: int = option(64, "images of the data set to draw references from; at least `paths`", at_least=1)
 
     def __post_init__(self) -> None:
         if self.pool < self.paths:
@@ -85,20 +85,24 @@ def ig2(group: Group, options: IterativeOptions) -> Steps:
 def counterparts(group: Group, pool: References, paths: int) -> Tensor:
     """The references of each image, (B, R) int64, R at most their number.
 
-    Those of the target's own class are taken only where others run out, and an image that is itself among few
-    references has some of the others twice.
+    References of the target's class are taken only if there are too few others. With few references some may be taken
+    twice.
     """
     if group.targets is None:
         raise RuntimeError("a group whose method draws images of other classes must know its targets")
-    taken_for = pool.logits.argmax(dim=1).cpu()
+    predicted = pool.logits.argmax(dim=1).cpu()
     count = min(paths, len(pool))
     rows = []
     for image, stream, target in zip(group.images, group.streams, group.targets, strict=True):
         order = torch.from_numpy(stream.generator(0).permutation(len(pool)))
-        own = is_image(pool, image)[order]
-        same = taken_for[order] == target
-        others = order if own.all() else torch.cat([order[~same & ~own], order[same & ~own]])
-        rows.append(others.repeat(-(-count // len(others)))[:count])
+        same_image = is_image(pool, image)[order]
+        same_class = predicted[order] == target
+        candidates = (
+            order
+            if same_image.all()
+            else torch.cat([order[~same_class & ~same_image], order[same_class & ~same_image]])
+        )
+        rows.append(candidates.repeat(-(-count // len(candidates)))[:count])
     return torch.stack(rows)
 
 
@@ -115,7 +119,7 @@ def approaches(
     Args:
         group: the images.
         goals: (n, classes), the logits to come near to, for one or more paths an image, image index fastest.
-        options: of the method.
+        options: options of the method.
     """
     owners = group.owners(len(goals) // len(group))
     points = group.images[owners]

@@ -33,7 +33,7 @@ from ssig.types import Group, Steps
 class LeftOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     steps: int = option(32, "points on the path, one gradient evaluation each", at_least=1)
-    share: float = option(0.9, "of the largest score: gradients behind it are left out", above=0, at_most=1)
+    share: float = option(0.9, "share of the largest score; gradients behind it are left out", above=0, at_most=1)
     rule: str = option("left", "a_k: k / K, or k / (K - 1) with both ends", choices=("left", "endpoints"))
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Local path integration: integrated gradients from images of the data set that the network answers alike.
+"""Local path integration: integrated gradients from images of the data set with similar logits.
 
     z = sum_r p_r (x - x_r) * integral_0^1 grad f_y(x_r + t (x - x_r)) dt
 
@@ -10,8 +10,8 @@ the map). The integral is a quadrature with weights that sum to 1: `rule: endpoi
 ends included, equal weights), and `rule: right` their k = 1, at the image. `preset: paper` gives their settings, with
 256 images in place of the training set.
 
-The sum tends to `f(x) - sum_r p_r f(x_r)`, whose last term is the `baseline_score`; the option `baseline` has no use
-here. With `compat` it does not, and there is no residual. Clusters are made once a run and with a fixed seed: nothing
+The sum tends to `f(x) - sum_r p_r f(x_r)`, whose last term is the `baseline_score`; the option `baseline` is not
+used. With `compat` it does not, and there is no residual. Clusters are made once a run and with a fixed seed: nothing
 is random, so there is no standard error.
 
 References stand for the data set, whichever image is explained: one that is the image itself stays, and its path adds
@@ -46,9 +46,9 @@ from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Response, Steps
 
-# The reference's settings of k-means; the seed is ours.
+# The reference's settings of k-means; the seed is ssig's.
 RESTARTS, ITERATIONS, SEED = 3, 600, 0
-# Two images are equally near to their middle, and the first stands for both, whatever the rounding of their logits.
+# Two images are equally near to their middle; within this tolerance the first one represents both.
 TIE = 1e-3
 # Logits of one image in two batches differ by less than this share of the largest; those of two images by more.
 SAME = 1e-5
@@ -62,7 +62,7 @@ class LocalPathOptions(CommonOptions):
     steps: int = option(4, "points on each path, one gradient evaluation each", at_least=1)
     rule: str = option("gauss-legendre", "quadrature on each path", choices=RULES)
     pool: int = option(128, "images of the data set to find references among; at least centres * paths", at_least=1)
-    compat: bool = option(False, "walk from the references that the authors' code walks from; not complete")
+    compat: bool = option(False, "start from the references of the authors' code; not complete")
 
     def __post_init__(self) -> None:
         check_rule(self.rule, self.steps)
@@ -87,7 +87,7 @@ class Centre:
 
 @dataclass(frozen=True)
 class Slot:
-    """One point of each image that still has one.
+    """One point of each image that has points left.
 
     Attributes:
         owners: (n,) int64, the images.
@@ -109,26 +109,26 @@ def lpi(group: Group, options: LocalPathOptions) -> Steps:
         ("lpi", options.centres, options.paths),
         lambda: centres_of(pool.logits.double().cpu().numpy(), options.centres, options.paths),
     )
-    group, own = yield from _nearest(group, centres)
+    group, nearest = yield from _nearest(group, centres)
     baseline_scores = [
         scores[list(centre.references)] @ scores.new_tensor(centre.weights)
-        for scores, centre in zip(scores_of_references(group, group.score), own, strict=True)
+        for scores, centre in zip(scores_of_references(group, group.score), nearest, strict=True)
     ]
     scores = yield from endpoints(dataclasses.replace(group, baseline_scores=torch.stack(baseline_scores)))
-    evaluations = torch.tensor([len(centre.references) * options.steps for centre in own])
+    evaluations = torch.tensor([len(centre.references) * options.steps for centre in nearest])
     values = torch.zeros_like(group.images)
     most = int(evaluations.max())
     for first in range(0, most, group.budget):
-        slots = [slot(own, number, options) for number in range(first, min(first + group.budget, most))]
+        slots = [slot(nearest, number, options) for number in range(first, min(first + group.budget, most))]
         points = []
-        for one in slots:
-            start = pool.images[one.start].to(values)
-            points.append(start + one.time * (group.images[one.owners] - start))
-        response = yield Request(torch.cat(points), torch.cat([one.owners for one in slots]))
-        gradients = gradients_of(response).split_with_sizes([len(one.owners) for one in slots])
-        for one, gradient in zip(slots, gradients, strict=True):
-            difference = group.images[one.owners] - pool.images[one.reference].to(values)
-            values[one.owners] += values.new_tensor(one.weight).view(-1, 1, 1, 1) * difference * gradient
+        for point in slots:
+            start = pool.images[point.start].to(values)
+            points.append(start + point.time * (group.images[point.owners] - start))
+        response = yield Request(torch.cat(points), torch.cat([point.owners for point in slots]))
+        gradients = gradients_of(response).split_with_sizes([len(point.owners) for point in slots])
+        for point, gradient in zip(slots, gradients, strict=True):
+            difference = group.images[point.owners] - pool.images[point.reference].to(values)
+            values[point.owners] += values.new_tensor(point.weight).view(-1, 1, 1, 1) * difference * gradient
     return attribution(
         values,
         options.readout,
@@ -142,7 +142,7 @@ def lpi(group: Group, options: LocalPathOptions) -> Steps:
 def centres_of(logits: NDArray[np.float64], centres: int, paths: int) -> list[Centre]:
     """The clusters of a data set by its `logits` (n, classes): at most `centres`, each cut into `paths` at most."""
     finite = np.isfinite(logits).all(axis=1)
-    # Of a network that gives no finite logits at all, any image shows that.
+    # If no logits are finite, any image will do.
     usable = np.flatnonzero(finite) if finite.any() else np.zeros(1, dtype=np.int64)
     return [_centre(logits, inside, paths) for inside in clusters(logits, usable, centres)]
 
@@ -159,46 +159,46 @@ def _centre(logits: NDArray[np.float64], inside: NDArray[np.int64], paths: int) 
 
 def clusters(logits: NDArray[np.float64], rows: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
     """Cuts `rows` of `logits` by k-means into at most `count` clusters, none of them empty."""
-    found = logits[rows]
-    count = distinct(found, count)
+    selected = logits[rows]
+    count = distinct(selected, count)
     if count == 1:
         return [rows]
-    from sklearn.cluster import KMeans  # a second to import, which no other method needs
+    from sklearn.cluster import KMeans  # a second to import; only this method needs it
 
-    labels = KMeans(count, n_init=RESTARTS, max_iter=ITERATIONS, random_state=SEED).fit_predict(found)
+    labels = KMeans(count, n_init=RESTARTS, max_iter=ITERATIONS, random_state=SEED).fit_predict(selected)
     return [rows[labels == label] for label in np.unique(labels)]
 
 
 def distinct(logits: NDArray[np.float64], most: int) -> int:
     """How many rows of `logits` (n, classes) differ by more than rounding, counted up to `most`."""
     apart = SAME * np.linalg.norm(logits, axis=1).max()
-    kept = logits[:1]
+    representatives = logits[:1]
     for row in logits[1:]:
-        if len(kept) == most:
+        if len(representatives) == most:
             break
-        if (np.linalg.norm(kept - row, axis=1) > apart).all():
-            kept = np.concatenate([kept, row[None]])
-    return len(kept)
+        if (np.linalg.norm(representatives - row, axis=1) > apart).all():
+            representatives = np.concatenate([representatives, row[None]])
+    return len(representatives)
 
 
-def slot(own: Sequence[Centre], number: int, options: LocalPathOptions) -> Slot:
+def slot(centres: Sequence[Centre], number: int, options: LocalPathOptions) -> Slot:
     """Slot `number` = r k + j: point j of path r, for each image whose centre has that many paths."""
     path, step = divmod(number, options.steps)
     nodes, weights = quadrature(options.rule, options.steps)
-    owners = [image for image, centre in enumerate(own) if path < len(centre.references)]
-    references = [own[image].references for image in owners]
-    starts = [some[number % len(some) if options.compat else path] for some in references]
+    owners = [image for image, centre in enumerate(centres) if path < len(centre.references)]
+    references = [centres[image].references for image in owners]
+    starts = [indices[number % len(indices) if options.compat else path] for indices in references]
     return Slot(
         owners=torch.tensor(owners),
         start=torch.tensor(starts),
-        reference=torch.tensor([some[path] for some in references]),
+        reference=torch.tensor([indices[path] for indices in references]),
         time=float(nodes[step]),
-        weight=tuple(float(own[image].weights[path] * weights[step]) for image in owners),
+        weight=tuple(float(centres[image].weights[path] * weights[step]) for image in owners),
     )
 
 
 def _nearest(group: Group, centres: Sequence[Centre]) -> Generator[Request, Response, tuple[Group, list[Centre]]]:
-    """Each image's centre; and the group, with scores if the logits had to be asked for."""
+    """Each image's centre; and the group, with scores if the logits were evaluated."""
     if len(centres) == 1:
         return group, [centres[0]] * len(group)
     logits = group.logits

@@ -1,4 +1,4 @@
-"""Spectral integrated gradients: a path that brings the singular components of the image in one after the other.
+"""Spectral integrated gradients: a path that adds the singular components of the image one after the other.
 
     A = sum_k (X_{k+1} - X_k) * grad f_y(X_k),   X_k = X(k / K),   k = 0 .. K - 1
     X(a) = x' + U diag(s gate(p)) V^T,   p_i = clip((a - (1 - w) (1 - s_i / s_1)) / w, 0, 1)
@@ -51,8 +51,8 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 class SpectralOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     steps: int = option(32, "steps K of the path, one gradient evaluation each", at_least=1)
-    overlap: float = option(0.4, "share w of the path over which a component comes in", above=0, at_most=1)
-    gate: str = option("linear", "how it comes in", choices=GATES)
+    overlap: float = option(0.4, "share w of the path over which a component is added", above=0, at_most=1)
+    gate: str = option("linear", "how a component is added", choices=GATES)
 
 
 @dataclass(frozen=True)
@@ -89,15 +89,15 @@ class SpectralPath:
 def spectral_ig(group: Group, options: SpectralOptions) -> Steps:
     scores = yield from endpoints(group)
     path = SpectralPath.of(group.difference, options.overlap, options.gate)
-    here = path.at(0.0)
+    position = path.at(0.0)
     total = torch.zeros_like(group.images)
     for first in range(0, options.steps, group.budget):
         points, moves = [], []
         for k in range(first, min(first + group.budget, options.steps)):
             following = path.at((k + 1) / options.steps)
-            points.append(group.baselines + here.to(group.images))
-            moves.append((following - here).to(group.images))
-            here = following
+            points.append(group.baselines + position.to(group.images))
+            moves.append((following - position).to(group.images))
+            position = following
         response = yield Request(torch.cat(points), group.owners(len(points)))
         for move, gradient in zip(moves, gradients_of(response).chunk(len(moves)), strict=True):
             total.addcmul_(move, gradient)

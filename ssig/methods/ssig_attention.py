@@ -30,7 +30,7 @@ from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Steps
 
-# Class and distillation tokens and registers; a network that has more tokens besides its patches has none in squares.
+# Most tokens besides the patches: class and distillation tokens, registers.
 MOST_OTHER_TOKENS = 16
 
 

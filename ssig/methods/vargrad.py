@@ -91,7 +91,7 @@ class Spread:
         groups = self._filled
         if sum(group.count for group in groups) < FEWEST_FOR_ERROR:
             return None
-        without = [self._map([other for other in groups if other is not group]) for group in groups]
+        without = [self._map([rest for rest in groups if rest is not group]) for group in groups]
         return jackknife_error(self._map(groups), without, [group.count for group in groups])
 
     def bias(self) -> None:
@@ -116,12 +116,12 @@ class Spread:
         return without_rounding(whole.squares, whole.mean, whole.count) / (whole.count - self.options.ddof)
 
 
-def merged(one: Welford, other: Welford) -> Welford:
+def merged(first: Welford, second: Welford) -> Welford:
     """The sums of all samples from those of two parts (Chan, Golub, LeVeque 1979)."""
-    whole, apart = Welford(), other.mean - one.mean
-    whole.count = one.count + other.count
-    whole.mean = one.mean + apart * (other.count / whole.count)
-    whole.squares = one.squares + other.squares + apart.square() * (one.count * other.count / whole.count)
+    whole, apart = Welford(), second.mean - first.mean
+    whole.count = first.count + second.count
+    whole.mean = first.mean + apart * (second.count / whole.count)
+    whole.squares = first.squares + second.squares + apart.square() * (first.count * second.count / whole.count)
     return whole
 
 

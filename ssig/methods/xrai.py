@@ -2,7 +2,7 @@
 
     repeat  s = argmax of the mean of A over the new pixels of a segment, of those with 50 new pixels or more;
             the new pixels of s get that mean
-    at last pixels that no segment covered get theirs
+    at last pixels that no segment covered get their mean
 
 Source: Kapishnikov, Bolukbasi, Viégas, Terry, *XRAI: Better Attributions Through Regions* (2019). The segments are
 those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.images.regions`), each dilated by a disk of
@@ -14,7 +14,7 @@ same from any baseline runs once, with all of them. `baseline_score` is still th
 PAIR's settings, with 100 points from each of two baselines that are constant at the least and the greatest value of
 the image, which there is the normalised one.
 
-A segment whose mean is not a number is never taken, so that such pixels remain to the last.
+A segment whose mean is NaN is never taken, so its pixels remain to the end.
 """
 
 from __future__ import annotations
@@ -44,28 +44,30 @@ SCALES = (50.0, 100.0, 150.0, 250.0, 500.0, 1200.0)
 RADIUS = 5
 FEWEST = 50
 
-ONE = "one"
-BASELINES = {"black-white": 2, "extremes": 2, ONE: 1}
+SINGLE = "one"
+BASELINES = {"black-white": 2, "extremes": 2, SINGLE: 1}
 MAX = "max"
 
 
-def known_base(name: str) -> list[str] | None:
-    """The methods whose map can grow if `name` is none of them, else None."""
-    allowed = [known for known in METHODS.names() if known != NAME]
+def check_base(name: str) -> list[str] | None:
+    """None if `name` is a method that XRAI can use as its base, else the names of those."""
+    allowed = [method for method in METHODS.names() if method != NAME]
     return None if name in allowed else allowed
 
 
 @dataclass(frozen=True)
 class XraiOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
-    base: str = option("ig", "the method whose map grows", check=known_base)
-    base_preset: str | None = option(None, "a preset of its other options; by default its defaults")
-    base_readout: str = option(MAX, "channels of its values to the map that grows", choices=(MAX, *READOUTS))
+    base: str = option("ig", "the base method, whose map is grouped into regions", check=check_base)
+    base_preset: str | None = option(None, "a preset of the base method; by default its default options")
+    base_readout: str = option(MAX, "channels of the base method's values to its map", choices=(MAX, *READOUTS))
     baselines: str = option(
-        "black-white", "its constant baselines, whose maps are averaged; one is `baseline`", choices=BASELINES
+        "black-white",
+        "constant baselines, whose maps are averaged; one: only `baseline`",
+        choices=BASELINES,
     )
     samples: int = option(
-        32, "its gradient evaluations from all baselines, where an option of it sets their number", at_least=1
+        32, "gradient evaluations of the base method from all baselines, if it has an option for them", at_least=1
     )
 
     def __post_init__(self) -> None:
@@ -80,29 +82,29 @@ class XraiOptions(CommonOptions):
 
     @property
     def used_baselines(self) -> str:
-        """`baselines`, or one of them where the map is the same from any."""
+        """`baselines`, or a single one if the map is the same from any baseline."""
         spec = METHODS[self.base]
-        return self.baselines if spec.baseline(spec.parse(self.given_options)) else ONE
+        return self.baselines if spec.baseline(spec.parse(self.preset_option)) else SINGLE
 
     @property
-    def given_options(self) -> dict[str, str]:
+    def preset_option(self) -> dict[str, str]:
         return {} if self.base_preset is None else {"preset": self.base_preset}
 
     def base_options(self) -> Any:
         """The options of the base method for one run."""
-        spec, given = METHODS[self.base], self.given_options
+        spec, preset = METHODS[self.base], self.preset_option
         evaluations = self.samples // self.runs
         for field in dataclasses.fields(spec.options):
             if field.name in ("samples", "steps"):
-                options = spec.parse({**given, field.name: evaluations})
-                # Of some methods they are the steps on each of several paths.
+                options = spec.parse({**preset, field.name: evaluations})
+                # In some methods they are the steps on each of several paths.
                 if spec.evaluations(options) == evaluations:
                     return options
-        return spec.parse(given)
+        return spec.parse(preset)
 
 
 def xrai(group: Group, options: XraiOptions) -> Steps:
-    # Segments here and now, by the thread that makes the job, and not on that of the device.
+    # Segments at once, in the caller's thread and not in the device's.
     return _xrai(group, options, [felzenszwalb(picture, SCALES) for picture in pictures(group.images)])
 
 
@@ -111,9 +113,9 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
     group = dataclasses.replace(group, scores=scores[0], baseline_scores=scores[1])
     spec, base_options = METHODS[options.base], options.base_options()
     parts: list[Attribution] = []
-    for one in groups_of(group, options.used_baselines):
-        steps = spec.run(one, base_options)
-        parts.append((yield from steps if one is group else _unshared(steps)))
+    for part_group in groups_of(group, options.used_baselines):
+        steps = spec.run(part_group, base_options)
+        parts.append((yield from steps if part_group is group else _unshared(steps)))
     base = torch.stack([part.values for part in parts]).mean(dim=0)
     flat = base.amax(dim=1) if options.base_readout == MAX else readout(options.base_readout, base)
     pairs = zip(flat.double().cpu().numpy(), segmented, strict=True)
@@ -129,8 +131,8 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
 
 
 def groups_of(group: Group, kind: str) -> list[Group]:
-    """The group with each of the baselines of a kind of `BASELINES`."""
-    if kind == ONE:
+    """The group with each baseline of a kind in `BASELINES`."""
+    if kind == SINGLE:
         return [group]
     images = group.images
     ends = [torch.zeros_like(images), torch.ones_like(images)]
@@ -141,7 +143,7 @@ def groups_of(group: Group, kind: str) -> list[Group]:
 
 
 def _unshared(steps: Steps) -> Steps:
-    """A coroutine whose points are no other method's: their names may be those of points from another baseline."""
+    """A coroutine without keys on its points: points from another baseline may have the same keys."""
     try:
         request = next(steps)
         while True:
@@ -201,7 +203,7 @@ def grown(values: NDArray[np.float64], masks: csr_array) -> NDArray[np.float64]:
 def depends_on_baseline(options: XraiOptions) -> bool:
     """Whether the base method starts from `baseline`."""
     base = METHODS[options.base]
-    return options.baselines == ONE and base.baseline(base.parse(options.given_options))
+    return options.baselines == SINGLE and base.baseline(base.parse(options.preset_option))
 
 
 METHODS.add(

@@ -17,13 +17,14 @@ def split(field: str, text: str) -> tuple[str, dict[str, str]]:
     Raises:
         UsageError: `field`; an option without a value or given twice, or no name.
     """
-    found = re.search(r":(?=\s*[\w-]+=)", text)  # behind the first colon that an option follows are options
-    name, given = (text, "") if found is None else (text[: found.start()], text[found.end() :])
-    starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", given))
-    ends = [*(start.start() for start in starts[1:]), len(given)]
+    colon = re.search(r":(?=\s*[\w-]+=)", text)  # options follow the first colon before OPTION=
+    name, options = (text, "") if colon is None else (text[: colon.start()], text[colon.end() :])
+    starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", options))
+    ends = [*(start.start() for start in starts[1:]), len(options)]
     values: dict[str, str] = {}
     for start, end in zip(starts, ends, strict=False):
-        option, value = start[1], given[start.end() : end]
+        option, value = start[1], options[start.end() : end]
+        # The user forgot the value, or gave the option twice.
         if option in ("name", *values) or not value.strip():
             raise UsageError(field, text, "NAME, or NAME:option=value,option=value, each option once")
         values[option] = value

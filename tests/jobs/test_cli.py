@@ -141,4 +141,4 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     (run / "commits" / "stray.json").write_text("{}")
     failed = cli("audit", run)
     assert failed.code == 1
-    assert "stray.json: an orphan" in failed.out
+    assert "stray.json: unreferenced file" in failed.out

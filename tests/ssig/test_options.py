@@ -50,6 +50,13 @@ def test_errors_name_the_field_and_what_is_allowed(given: dict[str, object], fie
     assert field in str(caught.value)
 
 
+def test_an_unknown_option_gets_its_owner_and_the_nearest_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        build(Example, {"stepz": 3}, where="methods.example")
+    start = "methods.example.stepz: example has no option 'stepz' (value: 3); did you mean steps? allowed: one of "
+    assert str(caught.value).startswith(start)
+
+
 def test_errors_survive_a_process_border() -> None:
     error = UsageError("a.b", 3, ["x", "y"])
     copy = pickle.loads(pickle.dumps(error))

@@ -61,7 +61,7 @@ Look = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """What is drawn, and what is looked at."""
+    """Which points are drawn, and which features are compared."""
 
     features: str = option("penultimate", "what the last linear layer takes, or logits", choices=FEATURES)
     samples: int = option(1, "points of each image that count", at_least=1)
@@ -69,8 +69,8 @@ class AlignmentOptions:
         128, "points of the method that these are chosen from, evenly over all of its points", at_least=1
     )
     dimensions: int = option(64, "features are projected on this many, if they are more", at_least=1)
-    most: int = option(10_000, "images that the numbers of the data set are made from, at most", at_least=2)
-    seed: int = option(0, "of the choice of images", at_least=0)
+    most: int = option(10_000, "most images for the numbers of the data set", at_least=2)
+    seed: int = option(0, "random seed for the choice of images", at_least=0)
 
 
 def alignment(evaluation: Evaluation, options: AlignmentOptions) -> MetricResult:
@@ -78,7 +78,7 @@ def alignment(evaluation: Evaluation, options: AlignmentOptions) -> MetricResult
 
     The vectors hold the image first and then its samples: (1 + samples) d features, (1 + samples) times ln P_r.
     """
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    measured: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     reason = "method takes no gradients at points"
     look = _look(evaluation, options.features)
     if evaluation.explainer is None:
@@ -87,20 +87,20 @@ def alignment(evaluation: Evaluation, options: AlignmentOptions) -> MetricResult
         reason = "the network's features are not at hand"
     else:
         try:
-            found = dict(_measured(evaluation, evaluation.explainer, look, options))
+            measured = dict(_measured(evaluation, evaluation.explainer, look, options))
         except ModelError as error:
             reason = str(error)
     columns = {name: np.full(len(evaluation), np.nan) for name in _COLUMNS}
     vectors = {name: np.full((len(evaluation), 1), np.nan) for name in _COLUMNS}
     for number, (name, distance) in enumerate(zip(_COLUMNS, (relative_distance, spectral_distance), strict=True)):
-        if found:
-            vectors[name] = np.full((len(evaluation), next(iter(found.values()))[number].size), np.nan)
-        for row, pair in found.items():
+        if measured:
+            vectors[name] = np.full((len(evaluation), next(iter(measured.values()))[number].size), np.nan)
+        for row, pair in measured.items():
             columns[name][row] = distance(pair[number][0], pair[number][1:])
             vectors[name][row] = pair[number].ravel()
     return assemble(
         columns=columns,
-        excluded=[{} if row in found else dict.fromkeys(_COLUMNS, reason) for row in range(len(evaluation))],
+        excluded=[{} if row in measured else dict.fromkeys(_COLUMNS, reason) for row in range(len(evaluation))],
         vectors={f"{name}_vector": rows for name, rows in vectors.items()},
     )
 
@@ -126,12 +126,12 @@ def dataset(columns: Mapping[str, np.ndarray], options: AlignmentOptions) -> dic
     # Spectra are computed on the CPU, so they are equal to the bit whatever was in the batch.
     chosen = by_content(spectra[:, 0], options.seed)[: options.most]
     features, spectra = (rows[chosen].astype(np.float64) for rows in (features, spectra))
-    own, drawn = features[:, 0], [features[:, number] for number in range(1, 1 + options.samples)]
-    distances = [kernel_distance(samples, own) for samples in drawn]
+    images, sample_sets = features[:, 0], [features[:, number] for number in range(1, 1 + options.samples)]
+    distances = [kernel_distance(samples, images) for samples in sample_sets]
     return {
         "alignment_kid": float(np.mean([distance for distance, _ in distances])),
         "alignment_kid_error": float(np.mean([error for _, error in distances])),
-        "alignment_frechet": float(np.mean([frechet_distance(samples, own) for samples in drawn])),
+        "alignment_frechet": float(np.mean([frechet_distance(samples, images) for samples in sample_sets])),
         "alignment_spectrum_distance": spectral_distance(spectra[:, 0].mean(axis=0), spectra[:, 1:].mean(axis=0)),
         "alignment_images": float(len(chosen)),
     }
@@ -149,8 +149,8 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> tuple[float, float
             return values
 
         core = kernel(first, first) + kernel(second, second) - kernel(first, second) - kernel(second, first)
-        own = np.arange(count)[rows]
-        core[own - start, own] = 0
+        diagonal = np.arange(count)[rows]
+        core[diagonal - start, diagonal] = 0
         sums[rows] = core.sum(axis=1)
     means = sums / (count - 1)
     return float(means.mean()), float(2 * means.std(ddof=1) / np.sqrt(count))
@@ -159,13 +159,13 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> tuple[float, float
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Frechet distance of the Gaussians with the means and covariances of features (N, d) and (M, d)."""
     shift = first.mean(axis=0) - second.mean(axis=0)
-    one, other = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (first, second))
-    values, vectors = np.linalg.eigh(one)
+    first_covariance, second_covariance = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (first, second))
+    values, vectors = np.linalg.eigh(first_covariance)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     # tr (C_a C_b)^(1/2), by a symmetric matrix of the same eigenvalues: stable where the covariances are singular.
-    cross = np.sqrt(np.linalg.eigvalsh(root @ other @ root).clip(min=0)).sum()
+    cross = np.sqrt(np.linalg.eigvalsh(root @ second_covariance @ root).clip(min=0)).sum()
     # Rounding alone makes it negative.
-    return max(0.0, float(shift @ shift + np.trace(one) + np.trace(other) - 2 * cross))
+    return max(0.0, float(shift @ shift + np.trace(first_covariance) + np.trace(second_covariance) - 2 * cross))
 
 
 def log_spectrum(image: np.ndarray) -> np.ndarray:
@@ -207,9 +207,9 @@ def _measured(
     for row, points in _points(evaluation, explainer, options):
         pending[row] = points
         if len(pending) * len(points) >= evaluation.batch:
-            yield from _seen(pending, look, evaluation.batch, options.dimensions)
+            yield from _features_and_spectra(pending, look, evaluation.batch, options.dimensions)
             pending = {}
-    yield from _seen(pending, look, evaluation.batch, options.dimensions)
+    yield from _features_and_spectra(pending, look, evaluation.batch, options.dimensions)
 
 
 def _points(evaluation: Evaluation, explainer: Explainer, options: AlignmentOptions) -> Iterator[tuple[int, Tensor]]:
@@ -222,17 +222,17 @@ def _points(evaluation: Evaluation, explainer: Explainer, options: AlignmentOpti
             yield row, torch.cat([image, points[torch.from_numpy(places).to(points.device)].to(image)])
 
 
-def _seen(
+def _features_and_spectra(
     pending: Mapping[int, Tensor], look: Look, batch: int, dimensions: int
 ) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
     if not pending:
         return
     parts = torch.split(torch.cat(list(pending.values())), batch)
-    seen = torch.cat([look(part).cpu().double() for part in parts]).numpy()
-    features = seen @ directions(seen.shape[1], dimensions)
-    for (row, points), own in zip(pending.items(), np.split(features, len(pending)), strict=True):
+    activations = torch.cat([look(part).cpu().double() for part in parts]).numpy()
+    features = activations @ directions(activations.shape[1], dimensions)
+    for (row, points), image_features in zip(pending.items(), np.split(features, len(pending)), strict=True):
         spectra = np.stack([log_spectrum(point) for point in points.double().cpu().numpy()])
-        yield row, (own, spectra)
+        yield row, (image_features, spectra)
 
 
 METRICS.add(

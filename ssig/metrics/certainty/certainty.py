@@ -48,7 +48,7 @@ from ssig.registry import METRICS, MetricSpec
 from ssig.types import Evaluation, MetricResult
 
 CORRECTIONS = ("shifts", "miller-madow", "none")
-# Of a side: nearer shifts of a smooth map still lie on what it belongs to.
+# Share of a side: a smooth map shifted by less still overlaps its feature.
 FAR = 0.25
 
 _TOTALS = ("certainty", "certainty_mean", "certainty_bound")
@@ -57,12 +57,12 @@ _BY_FEATURE = tuple(f"certainty_{feature}" for feature in FEATURES)
 
 @dataclass(frozen=True)
 class CertaintyOptions:
-    """How map and features become bins, and what is taken off for chance."""
+    """How map and features become bins, and how chance is subtracted."""
 
     size: int = option(28, "cells of the grid each way; at most the pixels of the input", at_least=2)
     bins: int = option(8, "equal-frequency bins of each rank", at_least=2, at_most=64)
-    reading: str = option("magnitude", "of the map: its magnitude, or signed", choices=READINGS)
-    correction: str = option("shifts", "what is taken off for chance", choices=CORRECTIONS)
+    reading: str = option("magnitude", "what is compared: |map|, or the signed map", choices=READINGS)
+    correction: str = option("shifts", "how the information by chance is subtracted", choices=CORRECTIONS)
 
 
 def certainty(evaluation: Evaluation, options: CertaintyOptions) -> MetricResult:
@@ -76,10 +76,10 @@ def certainty(evaluation: Evaluation, options: CertaintyOptions) -> MetricResult
         if not any(usable):
             continue
         ranked = binned(cells, options.bins)
-        found = [information(binned(one, options.bins), ranked, options) for one in bank[usable]]
-        best = max(found)
-        values = (best, float(np.mean(found)), float(np.exp(best)) / options.bins, *found)
-        names = (*_TOTALS, *(name for name, used in zip(_BY_FEATURE, usable, strict=True) if used))
+        nats = [information(binned(feature, options.bins), ranked, options) for feature in bank[usable]]
+        best = max(nats)
+        values = (best, float(np.mean(nats)), float(np.exp(best)) / options.bins, *nats)
+        names = (*_TOTALS, *(name for name, is_usable in zip(_BY_FEATURE, usable, strict=True) if is_usable))
         for name, value in zip(names, values, strict=True):
             columns[name][row] = value
     return assemble(columns, excluded)
@@ -96,14 +96,14 @@ def information(first: np.ndarray, second: np.ndarray, options: CertaintyOptions
     """Mutual information of two fields of bins (h, w), in nats, without what chance gives."""
     fields = (first, second, first * options.bins + second)
     rows, columns, pairs = (np.bincount(field.ravel()) / first.size for field in fields)
-    found = float(entr(rows).sum() + entr(columns).sum() - entr(pairs).sum())
+    estimate = float(entr(rows).sum() + entr(columns).sum() - entr(pairs).sum())
     if options.correction == "shifts":
         shifted = shifted_information(first, second, options.bins)
-        return found - float(shifted[_far(*shifted.shape)].mean())
+        return estimate - float(shifted[_far(*shifted.shape)].mean())
     if options.correction == "miller-madow":
         occupied = [np.count_nonzero(field) for field in (rows, columns, pairs)]
-        return found - (occupied[2] - occupied[0] - occupied[1] + 1) / (2 * first.size)
-    return found
+        return estimate - (occupied[2] - occupied[0] - occupied[1] + 1) / (2 * first.size)
+    return estimate
 
 
 def shifted_information(first: np.ndarray, second: np.ndarray, bins: int) -> np.ndarray:

@@ -45,23 +45,23 @@ class CertaintyNceOptions:
     """What is stored, and how the critic is fitted."""
 
     size: int = option(28, "cells of the grid each way; at most the pixels of the input", at_least=2)
-    reading: str = option("magnitude", "of the map: its magnitude, or signed", choices=READINGS)
-    most: int = option(2000, "images that the bound is made from, at most", at_least=4)
-    ridge: float = option(0.02, "inverse variance of the prior of beta, against the sum over images", above=0)
-    seed: int = option(0, "of the choice of images and of the halves", at_least=0)
+    reading: str = option("magnitude", "what is compared: |map|, or the signed map", choices=READINGS)
+    most: int = option(2000, "most images for the bound", at_least=4)
+    ridge: float = option(0.02, "inverse variance of the prior of beta, relative to a sum over images", above=0)
+    seed: int = option(0, "random seed for the choice of images and of the halves", at_least=0)
 
 
 @dataclass(frozen=True)
 class Bound:
-    """InfoNCE on images that the critic has not seen.
+    """InfoNCE on images that the critic was not fitted on.
 
     Attributes:
         nats: (N,) `ln N + ln softmax` of each image's own entry; the bound is their mean.
-        found: (N,) bool, whether the image's own entry is its row's largest.
+        is_largest: (N,) bool, whether the image's own entry is its row's largest.
     """
 
     nats: np.ndarray
-    found: np.ndarray
+    is_largest: np.ndarray
 
 
 def certainty_nce(evaluation: Evaluation, options: CertaintyNceOptions) -> MetricResult:
@@ -92,20 +92,20 @@ def standardised(planes: np.ndarray) -> np.ndarray:
 
 
 def dataset(columns: Mapping[str, np.ndarray], options: CertaintyNceOptions) -> dict[str, float]:
-    """The bound in nats, its standard error, its ceiling, and how often the own image is found; NaN of under 4."""
+    """The bound in nats, its standard error, its ceiling, and how often the own entry is largest; NaN for under 4."""
     maps, bank = columns["certainty_nce_vector"], columns["certainty_nce_features_vector"]
     chosen = by_content(bank, options.seed)[: options.most]
     half = len(chosen) // 2
     if half < 2:
         return dict.fromkeys((*_DATASET, "certainty_nce_images"), np.nan)
     halves = [correlations(maps[part], bank[part]) for part in (chosen[:half], chosen[half : 2 * half])]
-    parts = [bound(fitted(seen, options.ridge), unseen) for seen, unseen in (halves, halves[::-1])]
+    parts = [bound(fitted(training, options.ridge), held_out) for training, held_out in (halves, halves[::-1])]
     nats = np.concatenate([part.nats for part in parts])
     return {
         "certainty_nce_nats": float(nats.mean()),
         "certainty_nce_error": float(nats.std(ddof=1) / np.sqrt(len(nats))),
         "certainty_nce_ceiling": float(np.log(half)),
-        "certainty_nce_top1": float(np.concatenate([part.found for part in parts]).mean()),
+        "certainty_nce_top1": float(np.concatenate([part.is_largest for part in parts]).mean()),
         "certainty_nce_images": float(2 * half),
     }
 
@@ -118,25 +118,25 @@ def correlations(maps: np.ndarray, bank: np.ndarray) -> np.ndarray:
     return result
 
 
-def fitted(own: np.ndarray, ridge: float) -> np.ndarray:
+def fitted(correlations: np.ndarray, ridge: float) -> np.ndarray:
     """(F,) `beta` that maximises the bound on correlations (F, N, N), less `ridge |beta|^2 / 2N`."""
-    penalty = ridge / own.shape[1]
+    penalty = ridge / correlations.shape[1]
 
     def loss(beta: np.ndarray) -> tuple[float, np.ndarray]:
-        logs = log_softmax(np.tensordot(beta, own, 1), axis=1)
+        logs = log_softmax(np.tensordot(beta, correlations, 1), axis=1)
         surplus = np.exp(logs) - np.eye(len(logs))
-        gradient = np.tensordot(own, surplus, 2) / len(logs) + penalty * beta
+        gradient = np.tensordot(correlations, surplus, 2) / len(logs) + penalty * beta
         return float(penalty * beta @ beta / 2 - np.trace(logs) / len(logs)), gradient
 
-    beta: np.ndarray = minimize(loss, np.zeros(len(own)), jac=True, method="L-BFGS-B").x
+    beta: np.ndarray = minimize(loss, np.zeros(len(correlations)), jac=True, method="L-BFGS-B").x
     return beta
 
 
-def bound(beta: np.ndarray, unseen: np.ndarray) -> Bound:
+def bound(beta: np.ndarray, correlations: np.ndarray) -> Bound:
     """The bound's terms on correlations (F, N, N)."""
-    logs = log_softmax(np.tensordot(beta, unseen, 1), axis=1)
+    logs = log_softmax(np.tensordot(beta, correlations, 1), axis=1)
     images = np.arange(len(logs))
-    return Bound(nats=np.log(len(logs)) + logs[images, images], found=logs.argmax(axis=1) == images)
+    return Bound(nats=np.log(len(logs)) + logs[images, images], is_largest=logs.argmax(axis=1) == images)
 
 
 METRICS.add(

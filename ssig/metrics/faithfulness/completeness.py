@@ -17,7 +17,7 @@ from ssig.metrics.shared.assemble import NoOptions, assemble
 from ssig.registry import METRICS, MetricSpec
 from ssig.types import Evaluation, MetricResult
 
-_OWN_BASELINE = "each method has a baseline and a score of its own, so that f(x) - f(x') is not the same for all"
+_INCOMPARABLE = "each method has a baseline and a score of its own, so that f(x) - f(x') is not the same for all"
 
 
 def completeness(evaluation: Evaluation, options: NoOptions) -> MetricResult:
@@ -58,7 +58,7 @@ METRICS.add(
         range="[0, inf)",
         reference="Sundararajan et al., Axiomatic Attribution for Deep Networks, ICML 2017",
         forwards=lambda options: 0,
-        incomparable=dict.fromkeys(("completeness", "completeness_relative"), _OWN_BASELINE),
+        incomparable=dict.fromkeys(("completeness", "completeness_relative"), _INCOMPARABLE),
         descriptions={
             "completeness_relative": "distance of the sum of the attributions from f(x) - f(x'), over |f(x) - f(x')|",
         },

@@ -129,9 +129,9 @@ def _curves(evaluation: Evaluation, start: str, finish: str, options: CurveOptio
     key = ("curve", *ends, counts, options.score, tuple(np.flatnonzero(dropped)))
 
     def compute(rows: Tensor, order: Order) -> np.ndarray:
-        kept = ~dropped[rows.numpy()]
+        is_used = ~dropped[rows.numpy()]
         curves = np.full((len(rows), len(counts)), np.nan)
-        curves[kept] = walk(rows[torch.from_numpy(kept)], ranks(evaluation, order))
+        curves[is_used] = walk(rows[torch.from_numpy(is_used)], ranks(evaluation, order))
         return curves
 
     def walk(rows: Tensor, ranked: Tensor) -> np.ndarray:

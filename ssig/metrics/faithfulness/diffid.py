@@ -56,12 +56,12 @@ def diffid_curves(name: str) -> tuple[str, str]:
     return f"{name}_curve", f"{name}_abs_curve"
 
 
-def diffid_descriptions(name: str, kept: str) -> dict[str, str]:
-    """One line for each of these that the definition does not explain; `kept` is what is left of the image."""
+def diffid_descriptions(name: str, value: str) -> dict[str, str]:
+    """One line for each of these that the definition does not explain; `value` is what is left of the image."""
     return {
-        f"{name}_insertion": f"mean over r of the {kept} with the share r of lowest values hidden",
-        f"{name}_deletion": f"mean over r of the {kept} with the share r of highest values hidden",
-        f"{name}_curve": f"{kept} with the lowest hidden minus that with the highest hidden, at r = .1, .2, ..., .9",
+        f"{name}_insertion": f"mean over r of the {value} with the share r of lowest values hidden",
+        f"{name}_deletion": f"mean over r of the {value} with the share r of highest values hidden",
+        f"{name}_curve": f"{value} with the lowest hidden minus that with the highest hidden, at r = .1, .2, ..., .9",
     }
 
 

@@ -39,7 +39,7 @@ def impute(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     unknown = np.full(hidden.size, -1)
     unknown[pixels] = np.arange(len(pixels))
     rows, columns = np.divmod(pixels, hidden.shape[1])
-    total, known = np.zeros(len(pixels)), np.zeros((len(pixels), len(result)))
+    total, right_side = np.zeros(len(pixels)), np.zeros((len(pixels), len(result)))
     entries = []
     for down, right, weight in _NEIGHBOURS:
         inside = (rows + down >= 0) & (rows + down < hidden.shape[0])
@@ -49,13 +49,13 @@ def impute(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         total[equation] += weight
         solved = unknown[neighbour] >= 0
         entries.append((equation[solved], unknown[neighbour[solved]], np.full(solved.sum(), -weight)))
-        known[equation[~solved]] += weight * flat[:, neighbour[~solved]].T
+        right_side[equation[~solved]] += weight * flat[:, neighbour[~solved]].T
     entries.append((np.arange(len(pixels)), np.arange(len(pixels)), total))
     row, column, value = (np.concatenate(parts) for parts in zip(*entries, strict=True))
     system = coo_matrix((value, (row, column))).tocsc()
     # Positive definite: the diagonal needs no pivoting, and the order stays.
     factors = splu(system, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    flat[:, pixels] = factors.solve(known).T
+    flat[:, pixels] = factors.solve(right_side).T
     return result
 
 

@@ -42,7 +42,7 @@ class InfidelityOptions:
     )
     sigma: float = option(0.2, "standard deviation of `gaussian`, in pixel space", above=0)
     side: float = option(0.25, "side of the `square`, as a share of the image's shorter side", above=0, at_most=1)
-    fill: str = option("mean", "x': what a square shows, and of attributions", choices=("mean", "black", "white"))
+    fill: str = option("mean", "x': content of a square, baseline of attributions", choices=("mean", "black", "white"))
     samples: int = option(100, "random perturbations", at_least=1)
     score: str = option("logit", "score whose change is predicted", choices=SCORES)
 
@@ -59,7 +59,7 @@ def infidelity(evaluation: Evaluation, options: InfidelityOptions) -> MetricResu
     def build(image: int, steps: Tensor) -> Tensor:
         return images[image] - torch.stack([change(image, step) for step in steps.tolist()])
 
-    # Any other map of these images is asked about the same perturbations.
+    # Other maps of these images get the same perturbations.
     changed = evaluation.of_images(
         ("infidelity", options),
         lambda: sweep(evaluation, torch.arange(len(evaluation)), options.samples, build, options.score),

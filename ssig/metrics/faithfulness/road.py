@@ -56,7 +56,7 @@ class RoadOptions(OrderOptions):
     percentages: tuple[float, ...] = option(
         (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0),
         "imputed pixels, in per cent of all",
-        check=lambda given: None if all(0 < share < 100 for share in given) else "numbers between 0 and 100",
+        check=lambda values: None if all(0 < share < 100 for share in values) else "numbers between 0 and 100",
     )
     noise: float = option(0.01, "standard deviation of the noise on imputed pixels, in pixel space", at_least=0)
 

@@ -1,9 +1,9 @@
-"""Random sets of pixels: what a map gives them, and what the score loses when they are hidden.
+"""Random sets of pixels: their sums in a map, and the loss of score when they are hidden.
 
     s_j = sum_{p in S_j} a_p,   d_j = f(x) - f(x with the fill at p in S_j),   j = 1 .. m
 
 A metric is the correlation of s and d over the sets. The sets are drawn from the image's own random numbers, so that
-all maps of an image are asked about the same ones. The sums of |a| cost nothing more and give the columns `_abs`.
+all maps of an image get the same sets. The sums of |a| cost nothing more and give the columns `_abs`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Correlation = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class SubsetOptions:
-    """What hides a set of pixels, and what is measured of it."""
+    """The colour of hidden pixels, and the score."""
 
     fill: str = option(
         "mean",
@@ -73,7 +73,7 @@ def remove(evaluation: Evaluation, name: str, count: int, draw: Draw, options: S
         mask = torch.from_numpy(np.stack(hidden)).to(images.device)
         return torch.where(mask[:, None], fills[image], images[image])
 
-    # Any other map of these images is asked about the same sets.
+    # Other maps of these images get the same sets.
     changed = evaluation.of_images(
         (name, options), lambda: sweep(evaluation, torch.arange(len(evaluation)), count, build, options.score)
     )

@@ -1,6 +1,6 @@
-"""Images that show a map's highest pixels and some random ones, what the network says of them and what they tell.
+"""Images that show a map's highest pixels and some random ones, with their scores and their information.
 
-All of them are 8-bit, the image itself too: what is encoded is what the network has to see. The random pixels are an
+All of them are 8-bit, the image itself too: the encoder and the network get the same values. The random pixels are an
 image's own, the same for every map and metric of it.
 """
 
@@ -39,7 +39,7 @@ def _fractions(thresholds: tuple[float, ...]) -> str | None:
 
 @dataclass(frozen=True)
 class PartialOptions(OrderOptions):
-    """Which images are made of a map, and how what they tell is measured."""
+    """Which images are made from a map, and how their information is measured."""
 
     thresholds: tuple[float, ...] = option(THRESHOLDS, "fractions of the pixels that are shown", check=_fractions)
     random_fraction: float = option(0.01, "random pixels that are always shown", at_least=0, at_most=1)
@@ -54,7 +54,7 @@ class PartialOptions(OrderOptions):
         "hidden pixels: interpolated between the others, or those of the blurred image",
         choices=("interpolated", "blurred"),
     )
-    blur_radius: float = option(20.0, "of Pillow's Gaussian blur, where hidden pixels are blurred", above=0)
+    blur_radius: float = option(20.0, "radius of Pillow's Gaussian blur, for `hidden: blurred`", above=0)
     information: str = option(
         "webp", "bytes as lossless WebP, rescaled, or MS-SSIM with the image", choices=("webp", "ms-ssim")
     )
@@ -157,7 +157,7 @@ def reveal(image: np.ndarray, shown: np.ndarray, blurred: np.ndarray | None, enc
         image: (H, W, C) uint8.
         shown: (H, W) bool.
         blurred: (H, W, C) uint8, for the other pixels; None to interpolate them.
-        encode: whether the size is wanted.
+        encode: whether to compute the size.
     """
     partial = interpolate(image, shown) if blurred is None else np.where(shown[..., None], image, blurred)
     return partial, webp_bytes(partial) if encode else 0
@@ -178,15 +178,15 @@ def _remembered(
 ) -> Partial:
     """The images `rows` under the masks (count, H, W) of each, (n, count).
 
-    Metrics that keep different images, as `aic` and `sic` do, find here what another has evaluated.
+    Metrics that include different images, as `aic` and `sic` do, share evaluations.
     """
     once = evaluation.of_images if stage in WHATEVER_THE_MAP else evaluation.shared
-    known: dict[int, np.ndarray] = once(("partial images", stage, options.key), dict)
-    missing = [row for row in rows if row not in known]
+    values_by_row: dict[int, np.ndarray] = once(("partial images", stage, options.key), dict)
+    missing = [row for row in rows if row not in values_by_row]
     every_mask = (mask for row in missing for mask in masks(row))
-    found = _evaluated(evaluation, options, np.repeat(missing, count).astype(np.int64), every_mask)
-    known.update(zip(missing, found.reshape(-1, count, len(Partial._fields)), strict=True))
-    values = np.array([known[row] for row in rows]).reshape(-1, count, len(Partial._fields))
+    evaluated = _evaluated(evaluation, options, np.repeat(missing, count).astype(np.int64), every_mask)
+    values_by_row.update(zip(missing, evaluated.reshape(-1, count, len(Partial._fields)), strict=True))
+    values = np.array([values_by_row[row] for row in rows]).reshape(-1, count, len(Partial._fields))
     return Partial(*np.moveaxis(values, -1, 0))
 
 
@@ -202,13 +202,13 @@ def _evaluated(
 
     results, parts = in_order(reveal, tasks()), [np.empty((0, len(Partial._fields)))]
     for start in range(0, len(rows), evaluation.batch):
-        some = rows[start : start + evaluation.batch]
-        partial, sizes = zip(*islice(results, len(some)), strict=True)
-        parts.append(_asked(evaluation, options, some, np.stack(partial), sizes))
+        batch_rows = rows[start : start + evaluation.batch]
+        partial, sizes = zip(*islice(results, len(batch_rows)), strict=True)
+        parts.append(_evaluated_batch(evaluation, options, batch_rows, np.stack(partial), sizes))
     return np.concatenate(parts)
 
 
-def _asked(
+def _evaluated_batch(
     evaluation: Evaluation, options: PartialOptions, rows: np.ndarray, partial: np.ndarray, sizes: tuple[int, ...]
 ) -> np.ndarray:
     """(n, 3) float64, the fields of `Partial` of partial images (n, H, W, C) of the images `rows`."""

@@ -65,12 +65,14 @@ class PicOptions(PartialOptions):
 
     filter: str = option(
         "score",
-        "images kept: whose own score is at least `min_probability`, or which have that probability and are right",
+        "images included: own score at least `min_probability`, or that probability and a right prediction",
         choices=("score", "confident"),
     )
-    min_probability: float = option(0.8, "of an image that is kept; a right prediction counts as 1", at_most=1)
+    min_probability: float = option(
+        0.8, "least own score of an included image; a right prediction counts as 1", at_most=1
+    )
     monotonous: bool = option(True, "no point is lower than one with fewer pixels")
-    points: int = option(1000, "the curve is taken at so many equal steps of information", at_least=1)
+    points: int = option(1000, "number of equal steps of information on the curve", at_least=1)
 
 
 class End(NamedTuple):
@@ -81,7 +83,7 @@ class End(NamedTuple):
 
 
 class Ends(NamedTuple):
-    """Of each image why it is excluded, if it is, and both ends of its curve otherwise."""
+    """For each image the reason for its exclusion, if any, and both ends of its curve."""
 
     reasons: list[str | None]
     least: list[End]
@@ -94,10 +96,10 @@ def pic(name: str, evaluation: Evaluation, options: PicOptions) -> MetricResult:
 
     def curves_in(rows: Tensor, order: Order) -> np.ndarray:
         curves = np.full((len(rows), options.points + 1), np.nan)
-        kept = {row: position for position, row in enumerate(rows.tolist()) if reasons[row] is None}
-        found = partial_images(evaluation, options, list(kept), order)
-        for row, information, scores in zip(kept, found.information, _scores(name, found), strict=True):
-            curves[kept[row]] = curve(information, scores, least[row], whole[row], options)
+        positions = {row: position for position, row in enumerate(rows.tolist()) if reasons[row] is None}
+        partial = partial_images(evaluation, options, list(positions), order)
+        for row, information, scores in zip(positions, partial.information, _scores(name, partial), strict=True):
+            curves[positions[row]] = curve(information, scores, least[row], whole[row], options)
         return curves
 
     curves = in_orders(evaluation, options, ("pic", name, options), curves_in)
@@ -118,14 +120,14 @@ def curve(information: np.ndarray, scores: np.ndarray, least: End, whole: End, o
         least, whole: the image with none of them, and with all.
         options: the protocol.
     """
-    start, shown = least.information, information
+    start, amounts = least.information, information
     if options.information == "webp":
-        start, shown = 0.0, np.clip((information - start) / (whole.information - start), 0, 1)
+        start, amounts = 0.0, np.clip((information - start) / (whole.information - start), 0, 1)
     height = np.clip((scores - least.score) / (whole.score - least.score), 0, 1)
     if options.monotonous:
         height = np.maximum.accumulate(height)
     # The fixed ends come last: of points with the same information, the last one is that of the curve.
-    x, y = np.array([start, *shown, 0.0, 1.0]), np.array([0.0, *height, 0.0, 1.0])
+    x, y = np.array([start, *amounts, 0.0, 1.0]), np.array([0.0, *height, 0.0, 1.0])
     order = x.argsort(kind="stable")
     result: np.ndarray = np.interp(_axis(options.points + 1), x[order], y[order])
     return result
@@ -184,8 +186,8 @@ def _medians(curves: np.ndarray, counts: np.ndarray) -> np.ndarray:
     ranked = np.take_along_axis(curves.T, order, axis=1)
     kind = np.min_scalar_type(images)
     result = np.empty((len(counts), curves.shape[1]))
-    for draw, taken in enumerate(counts.astype(kind)):
-        up_to = taken[order].cumsum(axis=1, dtype=kind)
+    for draw, multiplicities in enumerate(counts.astype(kind)):
+        up_to = multiplicities[order].cumsum(axis=1, dtype=kind)
         middle = [(up_to <= place).sum(axis=1) for place in ((images - 1) // 2, images // 2)]
         result[draw] = np.mean([ranked[np.arange(len(ranked)), place] for place in middle], axis=0, dtype=np.float64)
     return result
@@ -242,14 +244,14 @@ def _ends(name: str, evaluation: Evaluation, options: PicOptions) -> Ends:
     nothing = [End(np.nan, np.nan)] * len(evaluation)
     if (reason := unfit(evaluation, options)) is not None:
         return Ends([reason] * len(evaluation), nothing, nothing)
-    found = whole_images(evaluation, options, range(len(evaluation)))
-    whole = _each_end(name, found)
+    ends = whole_images(evaluation, options, range(len(evaluation)))
+    whole = _each_end(name, ends)
     reasons = [
-        _not_kept(name, float(probability), bool(predicted), options)
-        for probability, predicted in zip(found.probability[:, 0], found.predicted[:, 0], strict=True)
+        _exclusion(name, float(probability), bool(predicted), options)
+        for probability, predicted in zip(ends.probability[:, 0], ends.predicted[:, 0], strict=True)
     ]
-    least, kept = list(nothing), [row for row, reason in enumerate(reasons) if reason is None]
-    for row, end in zip(kept, _each_end(name, least_images(evaluation, options, kept)), strict=True):
+    least, included = list(nothing), [row for row, reason in enumerate(reasons) if reason is None]
+    for row, end in zip(included, _each_end(name, least_images(evaluation, options, included)), strict=True):
         least[row] = end
         if end.information >= whole[row].information:
             reasons[row] = NO_INFORMATION_LOSS
@@ -258,8 +260,8 @@ def _ends(name: str, evaluation: Evaluation, options: PicOptions) -> Ends:
     return Ends(reasons, least, whole)
 
 
-def _not_kept(name: str, probability: float, predicted: bool, options: PicOptions) -> str | None:
-    """Why an image is not measured, by what the network says of the whole of it."""
+def _exclusion(name: str, probability: float, predicted: bool, options: PicOptions) -> str | None:
+    """Why an image is not measured, by the network's output for the whole image."""
     if not np.isfinite(probability):
         return NOT_FINITE
     confident = options.filter == "confident"

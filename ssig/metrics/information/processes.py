@@ -1,4 +1,4 @@
-"""Work for processors beside the device: a function of many tasks, in the calling thread or on worker processes.
+"""Runs a function for many tasks, in the calling thread or in worker processes.
 
     SSIG_METRIC_PROCESSES    worker processes of this process, 0 for none; without it, none on the CPU, and in an
                              actor that has a GPU one for each core but the one that feeds the device
@@ -44,21 +44,21 @@ def in_order(
     Args:
         function: of a module, so that workers find it; its arguments and result are copied between processes.
         tasks: read no further than 32 ahead of what has been taken, or two for each worker.
-        processes: worker processes; 0 for the calling thread, None for what SSIG_METRIC_PROCESSES says.
+        processes: worker processes; 0 for the calling thread, None for the value of SSIG_METRIC_PROCESSES.
 
     Raises:
-        UsageError: SSIG_METRIC_PROCESSES is no number.
+        UsageError: SSIG_METRIC_PROCESSES is not a number.
         BrokenProcessPool: a worker died; the next call starts new ones.
     """
-    count = processes_wanted() if processes is None else processes
+    count = configured_processes() if processes is None else processes
     return _on_workers(function, tasks, count) if count else starmap(function, tasks)
 
 
-def processes_wanted() -> int:
-    """What SSIG_METRIC_PROCESSES says.
+def configured_processes() -> int:
+    """The value of SSIG_METRIC_PROCESSES.
 
     Raises:
-        UsageError: it is no number.
+        UsageError: it is not a number.
     """
     text = os.environ.get(PROCESSES, "0")
     if not text.isdecimal():
@@ -67,12 +67,12 @@ def processes_wanted() -> int:
 
 
 def beside_a_gpu(cores: int) -> None:
-    """Gives metrics the cores of an actor but one, which feeds the device; what SSIG_METRIC_PROCESSES says stays."""
+    """Gives metrics the cores of an actor but one, which feeds the device; a set SSIG_METRIC_PROCESSES stays."""
     os.environ.setdefault(PROCESSES, str(max(0, cores - 1)))
 
 
 def shutdown() -> None:
-    """Ends all workers; the next call that needs some starts new ones. The end of the process does it as well."""
+    """Ends all workers; the next call that needs some starts new ones. The end of the process ends them as well."""
     while _pools:
         _pools.popitem()[1][1].shutdown(cancel_futures=True)
 
@@ -104,13 +104,13 @@ def _on_workers(function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]
 
 
 def _begin(sources: tuple[Source, ...]) -> None:
-    """Runs first in a worker: its functions may be those of a file, which only this makes known."""
+    """Runs first in a worker: loads the methods and metrics from files, whose functions it may run."""
     _follow_parent()
     activate(sources)
 
 
 def _follow_parent() -> None:
-    """The worker leaves the end of a job to its parent, and does not outlive it."""
+    """Makes the worker ignore interrupts, and end when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

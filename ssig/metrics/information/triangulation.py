@@ -62,8 +62,8 @@ def _covered(triangles: np.ndarray, hidden: np.ndarray) -> Iterator[tuple[np.nda
     cuts = np.flatnonzero(np.diff(heights.cumsum() // _ROWS)) + 1
     for part, tall in zip(np.split(triangles, cuts), np.split(heights, cuts), strict=True):
         corners, at = _pixels(part, tall)
-        wanted = hidden[at[:, 0], at[:, 1]]
-        corners, at = corners[wanted], at[wanted]
+        is_hidden = hidden[at[:, 0], at[:, 1]]
+        corners, at = corners[is_hidden], at[is_hidden]
         # Twice the areas that p makes with two corners each, in whole numbers: all of one sign if p is inside.
         first, second, third = corners[:, 0], corners[:, 1], corners[:, 2]
         areas = np.stack([_cross(at, second, third), _cross(first, at, third), _cross(first, second, at)], axis=1)
@@ -74,8 +74,8 @@ def _covered(triangles: np.ndarray, hidden: np.ndarray) -> Iterator[tuple[np.nda
 
 def _pixels(triangles: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Corners (m, 3, 2) and pixels (m, 2): of each row of each triangle, those between its edges."""
-    which, offset = _spread(heights)
-    corners = triangles[which]
+    triangle, offset = _spread(heights)
+    corners = triangles[triangle]
     row = corners[..., 0].min(axis=1) + offset
     start, end = corners, np.roll(corners, -1, axis=1)
     across, down = (end - start)[..., 1], (end - start)[..., 0]
@@ -85,14 +85,14 @@ def _pixels(triangles: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.
     # Wider by less than a pixel's share of any edge: what is inside is decided in whole numbers.
     left = np.ceil(np.where(meets, column, np.inf).min(axis=1) - 1e-9).astype(np.int64)
     right = np.floor(np.where(meets, column, -np.inf).max(axis=1) + 1e-9).astype(np.int64)
-    which, offset = _spread(np.maximum(right - left + 1, 0))
-    return corners[which], np.stack([row[which], left[which] + offset], axis=1)
+    span, offset = _spread(np.maximum(right - left + 1, 0))
+    return corners[span], np.stack([row[span], left[span] + offset], axis=1)
 
 
 def _spread(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of so many items for each entry: its entry, and its number among them."""
-    which = np.repeat(np.arange(len(lengths)), lengths)
-    return which, np.arange(len(which)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    index = np.repeat(np.arange(len(lengths)), lengths)
+    return index, np.arange(len(index)) - np.repeat(lengths.cumsum() - lengths, lengths)
 
 
 def _cross(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:

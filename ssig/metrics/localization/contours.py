@@ -125,13 +125,13 @@ def _regions(images: Sequence[tuple[np.ndarray, Steps]]) -> list[_Regions]:
         np.add.at(area, regions, areas)
 
     region, has_grown = np.arange(tops.size), np.zeros(tops.size, dtype=bool)
-    # A region is as it was found until it is found again or merges; -1 for those not found before.
+    # The last record of each region, which holds until its next record or a merger; -1 for none.
     latest, count = np.full(tops.size, -1), 0
-    found, over = [], []
+    regions, ended = [], []
     for level in reversed(np.unique(levels[levels > 0]).tolist()):
-        one, other = region[meeting[:, meetings[level]]]
-        apart = one != other
-        gone, into = _merged(set(zip(one[apart].tolist(), other[apart].tolist(), strict=True)))
+        first_region, second_region = region[meeting[:, meetings[level]]]
+        apart = first_region != second_region
+        gone, into = _merged(set(zip(first_region[apart].tolist(), second_region[apart].tolist(), strict=True)))
         if gone.size:
             grow(into, least[:, gone], area[gone])
             region[gone] = into
@@ -143,21 +143,21 @@ def _regions(images: Sequence[tuple[np.ndarray, Steps]]) -> list[_Regions]:
         names = np.flatnonzero(has_grown)
         has_grown[names] = False
         past = latest[np.append(gone, names)]
-        over.append((past, np.full(past.size, level)))
-        found.append((names, np.full(names.size, level), area[names], *least[:, names]))
+        ended.append((past, np.full(past.size, level)))
+        regions.append((names, np.full(names.size, level), area[names], *least[:, names]))
         latest[names] = count + np.arange(names.size)
         count += names.size
 
-    names, high, areas, first, x0, x1, y1 = (np.concatenate(values) for values in zip(*found, strict=True))
-    past, level_past = (np.concatenate(values) for values in zip(*over, strict=True))
+    names, high, areas, first, x0, x1, y1 = (np.concatenate(values) for values in zip(*regions, strict=True))
+    past, level_past = (np.concatenate(values) for values in zip(*ended, strict=True))
     low = np.zeros(count + 1, dtype=np.intp)
     low[past] = level_past
     low = low[:-1]
     boxes = np.stack([x0, first // width, -x1, -y1], axis=1)
     image = tops[names] // size
     return [
-        _Regions(Contours(boxes[mine], low[mine], high[mine]), first[mine], areas[mine])
-        for mine in (image == number for number in range(len(images)))
+        _Regions(Contours(boxes[in_image], low[in_image], high[in_image]), first[in_image], areas[in_image])
+        for in_image in (image == number for number in range(len(images)))
     ]
 
 
@@ -169,9 +169,9 @@ def _peaks(images: Sequence[tuple[np.ndarray, Steps]]) -> tuple[np.ndarray, np.n
         # Levels are made different by the place, so that each climb ends.
         heights = grey.astype(np.intp) * total + np.arange(grey.size).reshape(grey.shape) + number * grey.size
         top = heights.copy()
-        for one, other in steps:
-            np.maximum(top[one], heights[other], out=top[one])
-            np.maximum(top[other], heights[one], out=top[other])
+        for first, second in steps:
+            np.maximum(top[first], heights[second], out=top[first])
+            np.maximum(top[second], heights[first], out=top[second])
         uphill.append(top.ravel() % total)
     peak = np.concatenate(uphill)
     while not np.array_equal(peak, further := peak[peak]):
@@ -184,15 +184,15 @@ def _meetings(images: Sequence[tuple[np.ndarray, Steps]], peaks: np.ndarray) -> 
     """For all neighbours that climb to different peaks (k, H, W): the lower of their levels (n,), the peaks (2, n)."""
     levels, pairs = [], []
     for (grey, steps), peak in zip(images, peaks, strict=True):
-        for one, other in steps:
-            apart = peak[one] != peak[other]
-            levels.append(np.minimum(grey[one], grey[other])[apart])
-            pairs.append(np.stack([peak[one][apart], peak[other][apart]]))
+        for first, second in steps:
+            apart = peak[first] != peak[second]
+            levels.append(np.minimum(grey[first], grey[second])[apart])
+            pairs.append(np.stack([peak[first][apart], peak[second][apart]]))
     return np.concatenate(levels), np.concatenate(pairs, axis=1)
 
 
 def _merged(pairs: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Which names go, and into which of the others each, when the two of each pair become one."""
+    """Merges the two names of each pair: the names that vanish, and the name that each becomes."""
     into: dict[int, int] = {}
 
     def last(name: int) -> int:
@@ -205,9 +205,9 @@ def _merged(pairs: Iterable[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
         return name
 
     for pair in pairs:
-        one, other = last(pair[0]), last(pair[1])
-        if one != other:
-            into[one] = other
+        first, second = last(pair[0]), last(pair[1])
+        if first != second:
+            into[first] = second
     gone = list(into)
     return np.array(gone, dtype=np.intp), np.array([last(name) for name in gone], dtype=np.intp)
 

@@ -24,10 +24,10 @@ from ssig.options import option
 class IouOptions:
     """How the map becomes a region."""
 
-    threshold: str = option("otsu", "of |map|: Otsu's, or tau times its maximum", choices=("otsu", "max"))
+    threshold: str = option("otsu", "threshold on |map|: Otsu's, or tau times the maximum", choices=("otsu", "max"))
     tau: float = option(
         0.2,
-        "share of the maximum, for threshold: max",
+        "share of the maximum, for `threshold: max`",
         at_least=0,
         check=lambda tau: None if tau < 1 else "below 1: no pixel is above the maximum",
     )

@@ -124,16 +124,21 @@ def box_ious(grey: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
         grey: (H, W) uint8 with the value 255.
         boxes: of the object, edges in pixels; at least one.
     """
-    found = contours(grey)
-    every = _best_ious(found.every.boxes, boxes, grey.shape)
-    return np.stack([_best_ious(found.largest, boxes, grey.shape), highest(every, found.every.low, found.every.high)])
+    outlines = contours(grey)
+    every = _best_ious(outlines.every.boxes, boxes, grey.shape)
+    return np.stack(
+        [
+            _best_ious(outlines.largest, boxes, grey.shape),
+            highest(every, outlines.every.low, outlines.every.high),
+        ]
+    )
 
 
-def _best_ious(found: np.ndarray, boxes: Sequence[Box], shape: tuple[int, ...]) -> np.ndarray:
+def _best_ious(candidates: np.ndarray, boxes: Sequence[Box], shape: tuple[int, ...]) -> np.ndarray:
     """(n,) highest IoU of each contour's box (n, 4) with the object's boxes, in an image of shape (height, width)."""
     end = (shape[1] - 1, shape[0] - 1)
     truth = np.array(boxes).astype(np.intp)
-    low, high = found[:, None, :2], np.minimum(found[:, None, 2:] + 1, end)
+    low, high = candidates[:, None, :2], np.minimum(candidates[:, None, 2:] + 1, end)
     truth_low, truth_high = truth[:, :2], np.minimum(truth[:, 2:], end)
     common = _area(np.maximum(low, truth_low), np.minimum(high, truth_high))
     ious: np.ndarray = (common / (_area(low, high) + _area(truth_low, truth_high) - common)).max(axis=1)

@@ -1,4 +1,4 @@
-"""Metrics of a map's magnitude against the area of the object, image by image, with one set of reasons why not.
+"""Metrics of a map's magnitude against the area of the object, image by image, with the same reasons for exclusion.
 
 An image whose object fills the network's input is left out: there is nothing outside to be wrong about, and the
 metrics would be undefined or 1 for any map. So their N falls short of the number of images with an object, and their
@@ -69,7 +69,7 @@ def add_object_metric(
 
 
 def no_object(mask: np.ndarray) -> str:
-    """Why a mask (H, W) bool shows no object to compare with, or the empty string."""
+    """Why a mask (H, W) bool has no object to compare with, or the empty string."""
     if not mask.any():
         return "object is outside the input"
     return "object covers the whole input" if mask.all() else ""

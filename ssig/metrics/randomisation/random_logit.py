@@ -49,8 +49,8 @@ def random_logit(evaluation: Evaluation, options: RandomLogitOptions) -> MetricR
 
 def other_classes(evaluation: Evaluation, classes: int) -> Tensor:
     """(B,) int64, for each image a class other than its target."""
-    drawn = [int(one.generator(0).integers(classes - 1)) for one in evaluation.streams("random_logit")]
-    others = torch.tensor(drawn, dtype=torch.int64)
+    draws = [int(stream.generator(0).integers(classes - 1)) for stream in evaluation.streams("random_logit")]
+    others = torch.tensor(draws, dtype=torch.int64)
     return others + (others >= evaluation.targets.cpu()).long()
 
 

@@ -1,8 +1,8 @@
-"""Networks whose layers are initialised anew, for the metrics that ask whether maps depend on what was learned.
+"""Networks whose layers are initialised anew, for the metrics of whether maps depend on what was learned.
 
 Layers are the submodules that can initialise their own parameters (convolutions, linear layers, norms, ...), in
-reverse order of their definition: from the logits to the input. Each draws from a seed of its own, which hangs on the
-run's seed and the layer's name; so the networks are the same for all images, methods, workers and devices. Norms
+reverse order of their definition: from the logits to the input. Each draws from a seed of its own, which depends on
+the run's seed and the layer's name; so the networks are the same for all images, methods, workers and devices. Norms
 forget their running statistics too. Parameters that no layer can initialise, such as class tokens, stay as they are.
 """
 
@@ -46,9 +46,9 @@ class Randomised:
         tensors = chain(self.trained.parameters(), self.trained.buffers())
         mixed = copy.deepcopy(self.trained, {id(tensor): tensor for tensor in tensors})
         for name in names:
-            layer, other = mixed.get_submodule(name), self.random.get_submodule(name)
-            layer._parameters.update(other._parameters)
-            layer._buffers.update(other._buffers)
+            layer, random_layer = mixed.get_submodule(name), self.random.get_submodule(name)
+            layer._parameters.update(random_layer._parameters)
+            layer._buffers.update(random_layer._buffers)
         return mixed
 
 
@@ -108,5 +108,5 @@ def _randomised(explainer: Explainer, seed: int) -> Randomised | str:
 
 def _initialise(module: Any) -> Callable[[], None] | None:
     """The module's own initialisation; attention keeps it under a private name."""
-    found = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-    return found if callable(found) else None
+    initialise = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+    return initialise if callable(initialise) else None

@@ -28,15 +28,15 @@ COLUMNS = ("max_sensitivity", "max_sensitivity_noise")
 
 @dataclass(frozen=True)
 class MaxSensitivityOptions:
-    """How images are moved."""
+    """How images are changed."""
 
     radius: float = option(0.02, "greatest change of a pixel's channel, in the pixel range [0, 1]", above=0)
     samples: int = option(10, "changed images, one explanation each", at_least=1)
-    noise_floor: bool = option(False, "also explain the image itself so often, with other random draws")
+    noise_floor: bool = option(False, "also explain the unchanged image `samples` times, with other random draws")
 
 
 def max_sensitivity(evaluation: Evaluation, options: MaxSensitivityOptions) -> MetricResult:
-    """The sensitivity, and the noise floor where it is asked for."""
+    """The sensitivity, and the noise floor if the options include it."""
     explainer, size = evaluation.explainer, len(evaluation)
     nothing = np.full(size, np.nan)
     if explainer is None:
@@ -52,13 +52,13 @@ def max_sensitivity(evaluation: Evaluation, options: MaxSensitivityOptions) -> M
     return assemble(columns, [{"max_sensitivity_noise": "not computed (noise_floor: false)"}] * size)
 
 
-def furthest(maps: Tensor, others: Iterable[Tensor]) -> np.ndarray:
+def furthest(maps: Tensor, changed_maps: Iterable[Tensor]) -> np.ndarray:
     """(B,) float64, the greatest relative distance of each map (B, H, W) from the others of its image."""
     norms = maps.double().flatten(1).norm(dim=1)
     norms = torch.where(norms == 0, torch.ones_like(norms), norms)
     greatest = torch.zeros_like(norms)
-    for other in others:
-        distances = (other.double() - maps.double()).flatten(1).norm(dim=1) / norms
+    for changed in changed_maps:
+        distances = (changed.double() - maps.double()).flatten(1).norm(dim=1) / norms
         greatest = torch.maximum(greatest, distances)  # keeps NaN
     return greatest.cpu().numpy()
 
@@ -68,8 +68,10 @@ def perturbed(evaluation: Evaluation, options: MaxSensitivityOptions) -> Iterato
     streams, images = evaluation.streams("max_sensitivity"), evaluation.images
     for sample in range(options.samples):
         moves = [
-            torch.from_numpy(one.generator(sample).uniform(-options.radius, options.radius, tuple(images.shape[1:])))
-            for one in streams
+            torch.from_numpy(
+                stream.generator(sample).uniform(-options.radius, options.radius, tuple(images.shape[1:]))
+            )
+            for stream in streams
         ]
         yield images + torch.stack(moves).to(images)
 

@@ -31,7 +31,7 @@ NO_RANDOMNESS = "maps of two seeds are equal: the method draws nothing"
 
 @dataclass(frozen=True)
 class StabilityOptions:
-    """What must agree."""
+    """What is compared."""
 
     values: str = option("signed", "what is compared: |map|, or the signed map", choices=VALUES)
     top: float = option(0.05, "share of the pixels whose overlap is counted", above=0, at_most=1)
@@ -50,28 +50,28 @@ def stability(evaluation: Evaluation, options: StabilityOptions) -> MetricResult
     pairs = list(zip(first, second, strict=True))
     return assemble(
         {
-            "stability": np.array([spearman(one, other) for one, other in pairs]),
-            "stability_top": np.array([overlap(one, other, options.top) for one, other in pairs]),
+            "stability": np.array([spearman(first, second) for first, second in pairs]),
+            "stability_top": np.array([overlap(first, second, options.top) for first, second in pairs]),
         },
-        [dict.fromkeys(COLUMNS, NO_RANDOMNESS) if equal(one, other) else {} for one, other in pairs],
+        [dict.fromkeys(COLUMNS, NO_RANDOMNESS) if equal(first, second) else {} for first, second in pairs],
     )
 
 
-def equal(one: np.ndarray, other: np.ndarray) -> bool:
+def equal(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether two maps are the same but for rounding."""
-    return bool(np.linalg.norm(one - other) <= EQUAL * np.linalg.norm(other))
+    return bool(np.linalg.norm(first - second) <= EQUAL * np.linalg.norm(second))
 
 
-def overlap(one: np.ndarray, other: np.ndarray, share: float) -> float:
+def overlap(first: np.ndarray, second: np.ndarray, share: float) -> float:
     """The share of the highest pixels of one map that are among the other's too; NaN where a value is not finite.
 
     Pixels that tie for the last places count by the share of them that has one, in each map by itself: two maps that
     are zero where they say nothing do not agree there.
     """
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("nan")
-    count = max(1, round(share * one.size))
-    return float((top(one, count) * top(other, count)).sum() / count)
+    count = max(1, round(share * first.size))
+    return float((top(first, count) * top(second, count)).sum() / count)
 
 
 METRICS.add(

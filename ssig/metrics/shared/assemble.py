@@ -1,4 +1,4 @@
-"""One way to close a metric: a number is NaN exactly where a reason stands, in its column and in its curve."""
+"""Builds the result of a metric: a number is NaN exactly where there is a reason, in its column and its curve."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_FINITE = "not finite: the network's output is not, or a score to divide by i
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a metric that has none."""
+    """For metrics without options."""
 
 
 def assemble(
@@ -37,9 +37,9 @@ def assemble(
             reasons[row].setdefault(column, NOT_FINITE)
 
     def without_excluded(column: str, values: np.ndarray) -> np.ndarray:
-        kept = np.array(values, dtype=np.float64)
-        kept[[row for row, reason in enumerate(reasons) if column in reason]] = np.nan
-        return kept
+        masked = np.array(values, dtype=np.float64)
+        masked[[row for row, reason in enumerate(reasons) if column in reason]] = np.nan
+        return masked
 
     return MetricResult(
         columns={column: without_excluded(column, values) for column, values in columns.items()},

@@ -1,7 +1,7 @@
-"""Which images a measure of the whole data set is made from: chosen by what they hold, not by where they stand.
+"""Chooses images for numbers of the whole data set by their content, not by their place.
 
-Rows come in any order, from any worker. Ordered by a seeded hash of what is stored of the image alone, the same images
-are chosen and split alike for every method.
+Rows come in any order, from any worker. They are ordered by a seeded hash of their image's stored content, so that the
+same images are chosen and split alike for every method.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 
 def by_content(rows: np.ndarray, seed: int) -> np.ndarray:
     """(N,) positions of the rows (N, n) in a random order that depends on the seed and their content alone."""
-    found = _digests(rows, seed)
-    return np.array(sorted(range(len(found)), key=found.__getitem__), dtype=np.int64)
+    digests = _digests(rows, seed)
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
 
 
 def parts_by_content(rows: np.ndarray, seed: int, parts: int) -> np.ndarray:
     """(N,) int in [0, parts), a random part for each of the rows (N, n) that depends on the seed and itself alone."""
-    return np.array([int.from_bytes(one, "little") % parts for one in _digests(rows, seed)], dtype=np.int64)
+    return np.array([int.from_bytes(digest, "little") % parts for digest in _digests(rows, seed)], dtype=np.int64)
 
 
 def _digests(rows: np.ndarray, seed: int) -> list[bytes]:

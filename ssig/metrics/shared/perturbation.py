@@ -1,4 +1,4 @@
-"""Changed images and the network's score of them: what stands in for a pixel, and the streamed evaluation."""
+"""Changed images and their scores: the references that replace pixels, and the streamed evaluation."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def sweep_scores(
         pair = torch.arange(begin, min(begin + evaluation.batch, pairs))
         image, step = rows[pair // steps], pair % steps
         # Image by image, so that an image is broadcast over its steps and not copied for each.
-        points = torch.cat([build(one, step[image == one]) for one in sorted(set(image.tolist()))])
+        points = torch.cat([build(index, step[image == index]) for index in sorted(set(image.tolist()))])
         logits = evaluation.forward(points)
         result[pair] = torch.stack([_score(logits, targets[image], score) for score in scores], dim=1)
     return result.view(len(rows), steps, len(scores)).numpy()

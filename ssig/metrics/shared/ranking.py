@@ -2,8 +2,8 @@
 
     highest first: by (-a, u),   lowest first: by (a, u),   u ~ U(0, 1), one number for each pixel of an image
 
-Pixels of one value have no order of their own. One by their place would favour a side of the image, and change the
-number of a map of few values, such as segments or a mask, by more than methods differ. u comes from the image's own
+Pixels of one value have no order of their own. An order by place would favour a side of the image, and change the
+number of a map with few values, such as segments or a mask, by more than methods differ. u comes from the image's own
 random numbers for `ties`: it is the same for all maps, metrics, batches and devices. So lowest first is not the
 reverse of highest first: of equal pixels the same ones come first in both, and a constant map has one order.
 
@@ -57,13 +57,13 @@ class OrderOptions:
         return 2 if self.orders == "both" else 1
 
     def missing(self, signed: tuple[str, ...], absolute: tuple[str, ...]) -> dict[str, str]:
-        """Column -> reason, for the columns of the order that was not asked for."""
+        """Column -> reason, for the columns of the order that is not computed."""
         columns = {"both": (), "signed": absolute, "absolute": signed}[self.orders]
         return dict.fromkeys(columns, f"order not computed (orders: {self.orders})")
 
 
 class InOrder(NamedTuple):
-    """A quantity (B, ...) in the order of the signed map and in that of its magnitude; NaN where not asked for."""
+    """A quantity (B, ...) in the order of the signed map and in that of its magnitude; NaN where not computed."""
 
     signed: np.ndarray
     absolute: np.ndarray
@@ -116,7 +116,7 @@ def top(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def in_orders(evaluation: Evaluation, options: OrderOptions, key: tuple[Hashable, ...], compute: Ordered) -> InOrder:
-    """`compute` in the orders that the options ask for, shared between metrics that give the same key.
+    """`compute` in the orders of the options, shared between metrics that give the same key.
 
     A map without negative values has one order only: its second result is a copy.
     """

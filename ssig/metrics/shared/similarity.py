@@ -34,7 +34,7 @@ class SimilarityOptions:
     values: str = option("absolute", "what is compared: |map|, or the signed map", choices=VALUES)
     scaling: str = option(
         "min-max",
-        "of each map before SSIM: onto [0, 1], by its greatest magnitude, or not at all",
+        "scaling of each map before SSIM: onto [0, 1], by its greatest magnitude, or none",
         choices=SCALINGS,
     )
 
@@ -64,27 +64,32 @@ def compare(evaluation: Evaluation, others: Tensor, options: SimilarityOptions) 
     """
     pairs = list(zip(read(evaluation.maps, options.values), read(others, options.values), strict=True))
     return (
-        np.array([spearman(one, other) for one, other in pairs]),
-        np.array([ssim(scaled(one, options.scaling), scaled(other, options.scaling)) for one, other in pairs]),
+        np.array([spearman(first, second) for first, second in pairs]),
+        np.array([ssim(scaled(first, options.scaling), scaled(second, options.scaling)) for first, second in pairs]),
     )
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Rank correlation of two maps; 0 where one of them is constant, NaN where a value is not finite."""
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return float("nan")
-    return float(np.nan_to_num(correlation.spearman(one.ravel(), other.ravel())))
+    return float(np.nan_to_num(correlation.spearman(first.ravel(), second.ravel())))
 
 
-def ssim(one: np.ndarray, other: np.ndarray) -> float:
+def ssim(first: np.ndarray, second: np.ndarray) -> float:
     """Structural similarity of two maps; NaN where they are too small, constant alike, or not finite."""
-    both = np.stack([one, other])
-    if min(one.shape) < SSIM_SIZE or not np.isfinite(both).all() or np.ptp(both) == 0:
+    pair = np.stack([first, second])
+    if min(first.shape) < SSIM_SIZE or not np.isfinite(pair).all() or np.ptp(pair) == 0:
         return float("nan")
     similarity: Callable[..., float] = skimage.metrics.structural_similarity
     return float(
         similarity(
-            one, other, gaussian_weights=True, sigma=SSIM_SIGMA, use_sample_covariance=False, data_range=np.ptp(both)
+            first,
+            second,
+            gaussian_weights=True,
+            sigma=SSIM_SIGMA,
+            use_sample_covariance=False,
+            data_range=np.ptp(pair),
         )
     )
 

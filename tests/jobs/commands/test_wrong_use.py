@@ -80,12 +80,22 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
         (["bench", "engine", "--images", "0"], "--images: found '0'; allowed: a whole number, at least 1"),
         (["audit", "run", "--repair=3"], "--repair: found 'a value'; allowed: no value: type `--repair` alone"),
         (["attribute", "--shards", "a", "--out", "b", "--limit", "-3"], "--limit: found -3; allowed: a whole number"),
-        (["attribute", "--shards", "a", "--out", "b", "--method", "ig:stepz=1"], "--method ig:stepz: no such name"),
+        (
+            ["attribute", "--shards", "a", "--out", "b", "--method", "ig:stepz=1"],
+            "--method ig:stepz: ig has no option 'stepz' (value: 1); did you mean steps? allowed: one of ",
+        ),
         (
             ["attribute", "--shards", "a", "--out", "b", "--metric", "deltion"],
             "--metric: found 'deltion'; did",
         ),
-        (["attribute", "--shards", "a", "--out", "b", "--set", "actrs.max=1"], "actrs: no such name"),
+        (
+            ["attribute", "--shards", "a", "--out", "b", "--set", "actrs.max=1"],
+            "actrs: there is no field 'actrs'",
+        ),
+        (
+            ["attribute", "--shards", "a", "--out", "b", "--set", "actors.mx=1"],
+            "actors.mx: actors has no field 'mx' (value: 1)",
+        ),
         (["evaluate", "run"], "--metric: found nothing; allowed: a metric (type --metric NAME;"),
     ],
 )

@@ -262,7 +262,7 @@ def test_the_command_says_what_it_did(run: Path, cli: Cli, finish: Callable[[], 
     assert mended.code == 1
     assert [line for line in mended.out.splitlines() if line.startswith("removed commits/")]
     assert "notes.txt" in mended.out
-    assert mended.out.splitlines()[-1].startswith("not whole yet")
+    assert mended.out.splitlines()[-1].startswith("incomplete")
     (run / "notes.txt").unlink()
     again = json.loads(cli(run, "--repair", "--json").out)
     assert (again["done"], again["sound"]) == ([], False)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.driver.added_metrics import add_metrics
 from pipeline.job.configuration import LONGEST_LABELS, Job, load_evaluation, load_job
-from pipeline.run.trust import import_from_here, owner_of, refuse_foreign_code
+from pipeline.run.trust import import_from_working_folder, owner_of, refuse_foreign_code
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 
@@ -230,7 +230,7 @@ def test_code_that_is_named_never_comes_from_inside_of_the_run(
     monkeypatch.chdir(tmp_path / folder)
     before = list(sys.path)
     monkeypatch.setattr(sys, "path", list(before))
-    import_from_here(run if "://" in run else str(tmp_path / run), "my_networks:tiny")
+    import_from_working_folder(run if "://" in run else str(tmp_path / run), "my_networks:tiny")
     assert sys.path == ([*before, os.getcwd()] if added else before)
 
 

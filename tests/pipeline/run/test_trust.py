@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.trust import import_from_here
+from pipeline.run.trust import import_from_working_folder
 from ssig.errors import UsageError
 
 
@@ -25,7 +25,7 @@ def test_a_module_that_is_hidden_is_named_with_what_hides_it(module: str, is_pac
     file.parent.mkdir(exist_ok=True)
     file.write_text("def tiny(): ...\n")
     with pytest.raises(UsageError) as refused:
-        import_from_here("runs/a", f"{module}:tiny")
+        import_from_working_folder("runs/a", f"{module}:tiny")
     assert refused.value.field == "model.name"
     assert str(file.parent if is_package else file) in refused.value.allowed
     assert f"my_{module}:tiny" in refused.value.allowed
@@ -33,6 +33,6 @@ def test_a_module_that_is_hidden_is_named_with_what_hides_it(module: str, is_pac
 
 def test_other_modules_are_imported_from_here(here: Path) -> None:
     (here / "my_networks.py").write_text("def tiny(): ...\n")
-    import_from_here("runs/a", "my_networks:tiny")
-    import_from_here("runs/a", "pipeline.shards.photographs:write_photographs")  # there is no such file here
+    import_from_working_folder("runs/a", "my_networks:tiny")
+    import_from_working_folder("runs/a", "pipeline.shards.photographs:write_photographs")  # there is no such file here
     assert sys.path[-1] == str(here)

@@ -116,8 +116,8 @@ CASES = {
     "a-web-page": undecodable(b"<html>403 Forbidden</html>", "a web page (HTML)"),
     "a-pointer": undecodable(POINTER, "a Git LFS pointer, not the file: fetch it with git lfs pull"),
     "a-zip": undecodable(b"PK\x03\x04" + bytes(60), "a zip archive"),
-    "a-drawing": undecodable(b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no image; read are JPEG, PNG, WebP"),
-    "an-icon": undecodable(encode(PICTURE, "ICO"), "no image; read are JPEG, PNG, WebP"),
+    "a-drawing": undecodable(b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no image; readable are JPEG, PNG, WebP"),
+    "an-icon": undecodable(encode(PICTURE, "ICO"), "no image; readable are JPEG, PNG, WebP"),
     "floating-point": undecodable(encode(Image.fromarray(PIXELS[..., 0] / np.float32(255)), "TIFF"), "mode F"),
     "32-bit": undecodable(encode(Image.fromarray(PIXELS[..., 0].astype(np.int32) << 16), "TIFF"), "mode I"),
     "another-extension": undecodable({"pic": PNG, "cls": b"0"}, "gif); it has pic, cls"),
@@ -303,4 +303,4 @@ def test_members_that_are_not_documented_are_not_read(tmp_path: Path) -> None:
     names = ("pyd", "pickle", "pkl", "pth", "npy", "npz", "ten", "mp", "msgpack", "cbor", "txt", "gz")
     (sample,) = read(tmp_path, [("a.png", PNG), *((f"a.{name}", b"\x80\x04N.") for name in names)])
     assert (sample.status, sample.boxes_fault, sample.mask_fault) == ("ok", None, None)
-    assert [member.extension for member in reading._used(sample.row)] == ["png"]
+    assert [member.extension for member in reading._members_read(sample.row)] == ["png"]

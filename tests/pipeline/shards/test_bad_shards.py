@@ -194,7 +194,7 @@ CASES = {
         tar([("a.jpg", pickle.dumps(Trap())), ("a.cls", b"0"), *FILES[2:]]),
         [("a", "undecodable"), ("b", "ok")],
         (),
-        "a.jpg: no image; read are JPEG, PNG",
+        "a.jpg: no image; readable are JPEG, PNG",
     ),
     "packed-members": Case(
         tar([("a.jpg.gz", gzip.compress(A)), ("a.cls", b"0"), *FILES[2:]]),

@@ -132,7 +132,7 @@ def test_undecodable_images_name_shard_key_and_member(tmp_path: Path) -> None:
     noise, cut_png, none = read(
         tmp_path, [("noise.jpg", b"noise" * 100), ("cut.png", PNG[: len(PNG) // 2]), ("none.cls", b"1")]
     )
-    assert str(noise.error).startswith("x.tar: noise.jpg: no image; read are JPEG, PNG")
+    assert str(noise.error).startswith("x.tar: noise.jpg: no image; readable are JPEG, PNG")
     assert str(cut_png.error).startswith("x.tar: cut.png: ")
     assert str(none.error).startswith("x.tar: none: no image member (jpg, jpeg, png, ")
     assert str(none.error).endswith("); it has cls")

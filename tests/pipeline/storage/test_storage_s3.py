@@ -133,7 +133,7 @@ def test_a_fault_that_stays_is_an_error_that_names_the_object_and_no_credentials
 def test_a_reply_that_is_short_time_and_again_is_an_error(s3: S3, storage: Storage) -> None:
     storage.put("x", DATA)
     s3.fault = always(is_get, "short")
-    with pytest.raises(OSError, match=f"{storage.root}/x: 1500 of 3000 bytes"):
+    with pytest.raises(OSError, match=f"{storage.root}/x: received 1500 of 3000 bytes"):
         storage.read_range("x", 10, 3000)
 
 

@@ -58,13 +58,13 @@ def test_a_unit_is_done_when_its_commit_is_there(files: UnitFiles, task: Task) -
 
 def test_maps_that_were_left_are_taken_and_damaged_ones_removed(files: UnitFiles, task: Task) -> None:
     table = table_of(task)
-    assert files.left_attributions(task, LABEL, lambda: table.schema) is None
+    assert files.leftover_attributions(task, LABEL, lambda: table.schema) is None
     _, identity = files.publish_attributions(task, LABEL, table)
-    left = files.left_attributions(task, LABEL, lambda: table.schema)
+    left = files.leftover_attributions(task, LABEL, lambda: table.schema)
     assert left is not None
     assert (left[0].equals(table), left[1]) == (True, identity)
     other = pa.schema([*table.schema, pa.field("map", pa.int64())])
-    assert files.left_attributions(task, LABEL, lambda: other) is None
+    assert files.leftover_attributions(task, LABEL, lambda: other) is None
     assert not files.is_attributed(task, LABEL)
 
 
@@ -73,7 +73,7 @@ def test_maps_of_a_sample_that_turned_out_to_kill_are_removed(files: UnitFiles, 
     files.publish_attributions(task, LABEL, table)
     wiser = Task(task.unit, "", task.rows, ("ig",), "second", {task.rows[1].index: Poison("it kills")})
     assert holds_poison(table, wiser.poison)
-    assert files.left_attributions(wiser, LABEL, lambda: table.schema) is None
+    assert files.leftover_attributions(wiser, LABEL, lambda: table.schema) is None
     assert not files.is_attributed(task, LABEL)
 
 
@@ -86,7 +86,7 @@ def test_what_is_committed_is_never_removed(files: UnitFiles, task: Task) -> Non
     with pytest.raises(DamagedTableError, match="another attempt has committed it"):
         files.publish_metrics(task, LABEL, other)
     with pytest.raises(DamagedTableError, match="another attempt has committed it"):
-        files.left_attributions(task, LABEL, lambda: pa.schema([]))
+        files.leftover_attributions(task, LABEL, lambda: pa.schema([]))
 
 
 def test_metrics_of_other_statuses_are_made_anew(files: UnitFiles, task: Task) -> None:

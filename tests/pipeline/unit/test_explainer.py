@@ -54,7 +54,18 @@ def test_a_run_explains_again(
 
 def test_an_actor_holds_the_weights_only_for_metrics_that_may_ask() -> None:
     def label(*metrics: str) -> Label:
-        config = {"method": {"name": "ssig"}, "metrics": {name: {} for name in metrics}}
+        config = {
+            "schema_version": 2,
+            "model_label": "m",
+            "method_label": "ssig",
+            "fingerprint": "f",
+            "model": {"name": "m", "input_size": [8, 8], "target": "label"},
+            "method": {"name": "ssig", "options": {}},
+            "metrics": {name: {} for name in metrics},
+            "maps": "none",
+            "channels": False,
+            "categories": [],
+        }
         return Label("m", "ssig", config)
 
     assert may_change_network(label("roc_auc", "mprt"))

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from ssig.images.regions import REMEMBERED, SEGMENTATIONS, _known, felzenszwalb, means, pictures, remembered, slic
+from ssig.images.regions import (
+    REMEMBERED,
+    SEGMENTATIONS,
+    _labels_by_call,
+    felzenszwalb,
+    means,
+    pictures,
+    remembered,
+    slic,
+)
 
 
 def halves(height: int = 40, width: int = 60) -> np.ndarray:
@@ -76,7 +85,7 @@ def test_no_more_is_remembered_than_two_units() -> None:
     whole = remembered(lambda image: np.zeros(image.shape, dtype=np.uint16))
     for value in range(REMEMBERED + 5):
         whole(np.full((2, 2), float(value)))
-    assert _known.cache_info().currsize == REMEMBERED
+    assert _labels_by_call.cache_info().currsize == REMEMBERED
 
 
 def test_means_keep_the_sum_and_even_out_once() -> None:

@@ -428,10 +428,10 @@ def test_beside_a_gpu_metrics_have_all_cores_but_one(monkeypatch: pytest.MonkeyP
     for cores, expected in ((8, 7), (1, 0)):
         monkeypatch.setattr(os, "environ", {})
         processes.beside_a_gpu(cores)
-        assert processes.processes_wanted() == expected
+        assert processes.configured_processes() == expected
     monkeypatch.setattr(os, "environ", {processes.PROCESSES: "3"})
     processes.beside_a_gpu(8)
-    assert processes.processes_wanted() == 3
+    assert processes.configured_processes() == 3
 
 
 @pytest.mark.parametrize("wrong", [{"thresholds": [0.5, 0.1]}, {"thresholds": [0, 0.5]}, {"thresholds": [1.0]}])
