@@ -117,8 +117,8 @@ def _parsed(spec: MethodSpec, options: dict[str, Any]) -> Any:
         if name not in known:
             near = nearest(name, [*known, *ARGUMENTS])
             allowed = f"the options that `ssig methods {spec.name}` lists" if near else sorted(known)
-            field = f"methods.{spec.name}.{name}"
-            raise UsageError(field, value, allowed, known=[*known, *ARGUMENTS], unknown=name)
+            names, field = [*known, *ARGUMENTS], f"methods.{spec.name}.{name}"
+            raise UsageError(field, value, allowed, known=names, unknown=name, owner=spec.name, kind="option")
     return spec.parse(options)
 
 

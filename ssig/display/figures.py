@@ -61,7 +61,7 @@ class Figure:
     def html(self) -> str:
         """An element without script or network that takes the page's own colours."""
         legends = " &ensp; ".join(_legend(signed) for signed in sorted(self.palettes))
-        below = " ".join(part for part in (legends, escape(self.note)) if part)
+        below = "<br>".join(part for part in (legends, escape(self.note)) if part)
         foot = f'<div style="opacity:.75;font-size:12px">{below}</div>' if below else ""
         rows = "".join(_row(row) for row in self.rows)
         return f'<div style="font:13px/1.45 system-ui,sans-serif;max-width:100%">{rows}{foot}</div>'
