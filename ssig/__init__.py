@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.run.reader import Run
-    from ssig.api import attribute
+    from ssig.api import Measured, Strip, attribute, measure, strip
     from ssig.captum import IntegratedGradients, SuppressionIG
     from ssig.models import Model, load_model
     from ssig.registry import METHODS as METHODS
@@ -27,7 +27,11 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 _HOMES = {
+    "Measured": "ssig.api",
+    "Strip": "ssig.api",
     "attribute": "ssig.api",
+    "measure": "ssig.api",
+    "strip": "ssig.api",
     "IntegratedGradients": "ssig.captum",
     "SuppressionIG": "ssig.captum",
     "Model": "ssig.models",
@@ -92,16 +96,20 @@ def __dir__() -> list[str]:
 __all__ = [
     "Attribution",
     "IntegratedGradients",
+    "Measured",
     "MethodSpec",
     "MetricSpec",
     "Model",
     "ModelError",
     "SsigError",
+    "Strip",
     "SuppressionIG",
     "UsageError",
     "attribute",
     "list_methods",
     "list_metrics",
     "load_model",
+    "measure",
     "open_run",
+    "strip",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ssig.errors import UsageError
@@ -10,22 +9,10 @@ from ssig.errors import UsageError
 
 def choice(option: str, text: str) -> dict[str, Any]:
     """A method or metric from the command line: ``[SOURCE:]NAME[:option=value,…]``, values as in YAML."""
-    from ssig.registry.sources import FILE
+    from ssig.registry.choices import split
 
-    colon = re.search(r":(?=\s*[\w-]+=)", text)  # options follow the first colon before OPTION=
-    name, options = (text, "") if colon is None else (text[: colon.start()], text[colon.end() :])
-    starts = list(re.finditer(r"(?:^|,)\s*([\w-]+)=", options))
-    ends = [*(start.start() for start in starts[1:]), len(options)]
-    values: dict[str, Any] = {}
-    for start, end in zip(starts, ends, strict=False):
-        field, value = start[1], options[start.end() : end]
-        # The user forgot the value, or gave the option twice.
-        if field in ("name", *values) or not value.strip():
-            raise UsageError(option, text, "NAME, or NAME:option=value,option=value, each option once")
-        values[field] = typed(option, field, value, text)
-    if not name or (":" in name and not FILE.fullmatch(name)):
-        raise UsageError(option, text, "NAME, NAME:option=value,option=value, or ./FILE.py:NAME for code of your own")
-    return {"name": name, **values}
+    name, values = split(option, text)
+    return {"name": name, **{field: typed(option, field, value, text) for field, value in values.items()}}
 
 
 def assignment(text: str) -> tuple[str, Any]:

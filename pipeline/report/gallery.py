@@ -5,13 +5,10 @@ The photograph is read from its shard, through the manifest, and cropped as the 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
@@ -22,12 +19,10 @@ from pipeline.run.reader import Run
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import locate
+from ssig.display import SMALLEST, data_uri, overlay, size_for
 from ssig.errors import UsageError
 
 RANKED_BY = ("insertion_deletion_gap", "insertion", "roc_auc")
-PERCENTILE = 99.5
-_SMALLEST = 224  # pixels of the page's pictures; smaller maps are enlarged without smoothing
-DIVERGING, SEQUENTIAL = "RdBu_r", "magma_r"
 
 
 @dataclass(frozen=True)
@@ -81,33 +76,6 @@ def gallery(run: Run, measurements: Measurements) -> Gallery | None:
     return None
 
 
-def overlay(values: np.ndarray, photograph: Image.Image | None, signed: bool, size: tuple[int, int]) -> Image.Image:
-    """A map over the faded grey photograph: the stronger, the more opaque.
-
-    Args:
-        values: (H, W) map, scaled here to its 99.5 percentile of |map|.
-        photograph: what lies beneath, or None for white.
-        signed: diverging colours, symmetric about 0, instead of sequential ones.
-        size: (width, height) of the picture.
-    """
-    limit = float(np.percentile(np.abs(values), PERCENTILE)) or 1.0
-    scaled = np.clip(values / limit, -1, 1)
-    colours = mpl.colormaps[DIVERGING if signed else SEQUENTIAL]((scaled + 1) / 2 if signed else scaled)[..., :3]
-    grey = np.ones(values.shape)
-    if photograph is not None:
-        grey = np.asarray(photograph.convert("L").resize(values.shape[::-1]), dtype=np.float64) / 255
-    opacity = np.sqrt(np.abs(scaled))[..., None]
-    blended = opacity * colours + (1 - opacity) * (0.6 + 0.4 * grey)[..., None]
-    return Image.fromarray(np.round(255 * blended).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-
-
-def data_uri(picture: Image.Image) -> str:
-    """The picture as a PNG in a data URI."""
-    target = io.BytesIO()
-    picture.save(target, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
-
-
 def _chosen(goodness: np.ndarray) -> list[tuple[str, int]]:
     finite = np.flatnonzero(np.isfinite(goodness))
     order = finite[np.argsort(-goodness[finite], kind="stable")]
@@ -122,7 +90,7 @@ def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: in
     stored = [_stored(run, measurements.model, method, expected) for method in measurements.methods]
     row: Mapping[str, Any] = next((row for row, _ in stored if row), {})
     config = run.config[measurements.model, measurements.reference]
-    size = _size(config.get("model", {}).get("input_size", (_SMALLEST, _SMALLEST)))
+    size = size_for(config.get("model", {}).get("input_size", (SMALLEST, SMALLEST)))
     photograph, missing, boxes = _photograph(run, expected, row.get("crop"), size)
     categories = config.get("categories", [])
     return Exhibit(
@@ -143,13 +111,6 @@ def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: in
             for method, value, (_, attributed) in zip(measurements.methods, values[image], stored, strict=True)
         ),
     )
-
-
-def _size(shape: Sequence[int]) -> tuple[int, int]:
-    """(width, height) of the pictures of maps (H, W): a whole multiple, so that pixels stay square."""
-    height, width = shape
-    factor = -(-_SMALLEST // min(height, width))
-    return width * factor, height * factor
 
 
 def _tile(

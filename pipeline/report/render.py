@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import matplotlib as mpl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,9 +19,9 @@ from pipeline.report.curves import Curve, score_label
 from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.figures import figure, strip, swatch
 from pipeline.report.findings import few, grouping_sentence, shortfall
-from pipeline.report.gallery import DIVERGING, PERCENTILE, SEQUENTIAL
 from pipeline.report.measurements import Failure
 from pipeline.run.reader import Run
+from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, gradient
 
 SHOWN_FAILURES = 200
 SHARED_SECONDS = (
@@ -52,8 +51,8 @@ def html(run: Run, report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         figures={model.model: _figures(run, model) for model in report.models},
-        diverging=_gradient(DIVERGING),
-        sequential=_gradient(SEQUENTIAL),
+        diverging=gradient(DIVERGING),
+        sequential=gradient(SEQUENTIAL),
         percentile=PERCENTILE,
         **_constants(),
     )
@@ -168,11 +167,6 @@ def _figures(run: Run, model: ModelReport) -> list[Markup]:
         Markup(figure(group, model.methods, score_label(options.get(metric, {})), metric.capitalize()))
         for metric, group in drawn.items()
     ]
-
-
-def _gradient(name: str) -> str:
-    colours = mpl.colormaps[name]
-    return ", ".join(mpl.colors.to_hex(colours(position / 8)) for position in range(9))
 
 
 def _by_account(accounts: Iterable[Account]) -> list[tuple[list[str], Account]]:

@@ -15,12 +15,9 @@ from pipeline.shards.samples import ManifestRow, Sample, Status
 from pipeline.unit.messages import Task
 from ssig.engine.device import Device
 from ssig.models import Model
-from ssig.models.geometry import mask_to_input, to_input
+from ssig.models.geometry import area_of, mask_to_input, to_input
 from ssig.models.scores import score
-from ssig.types import NO_OBJECT, Attribution, Box, Memo
-
-OUTSIDE = "object is outside the input"
-TOO_SMALL = "object is smaller than a pixel of the input"
+from ssig.types import NO_OBJECT, OUTSIDE, TOO_SMALL, Attribution, Box, Memo
 
 
 @dataclass
@@ -191,8 +188,5 @@ def _object(sample: Sample, outcome: Outcome, boxes: tuple[Box, ...] | str, mode
         return area if area.any() else OUTSIDE
     if isinstance(boxes, str):
         return boxes
-    area = np.zeros(model.input_size, dtype=bool)
-    for box in boxes:
-        x0, y0, x1, y1 = (round(edge) for edge in box)
-        area[y0:y1, x0:x1] = True
+    area = area_of(boxes, model.input_size)
     return area if area.any() else TOO_SMALL

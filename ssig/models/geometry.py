@@ -9,7 +9,7 @@ A `Geometry` needs no weights: its JSON form is enough to compute every crop of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,15 @@ def to_input(box: Box, crop: Box, input_size: tuple[int, int]) -> Box | None:
     x0, x1 = (_mapped(x, crop[0], crop[2], width) for x in (box[0], box[2]))
     y0, y1 = (_mapped(y, crop[1], crop[3], height) for y in (box[1], box[3]))
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def area_of(boxes: Iterable[Box], input_size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool, the pixels of the input inside any of the boxes, whose edges are in its pixels and rounded."""
+    area = np.zeros(input_size, dtype=bool)
+    for box in boxes:
+        x0, y0, x1, y1 = (round(edge) for edge in box)
+        area[y0:y1, x0:x1] = True
+    return area
 
 
 def mask_to_input(mask: np.ndarray, crop: Box, input_size: tuple[int, int]) -> np.ndarray:

@@ -5,6 +5,7 @@ from ssig.types.method import (
     SCORE,
     SCORE_AND_GRADIENT,
     Attribution,
+    Explained,
     Group,
     References,
     Request,
@@ -12,15 +13,29 @@ from ssig.types.method import (
     Steps,
     differs,
 )
-from ssig.types.metric import NO_OBJECT, Box, Evaluation, Explainer, MetricResult, Scored, Scores, evaluation_of
+from ssig.types.metric import (
+    NO_OBJECT,
+    OUTSIDE,
+    TOO_SMALL,
+    Box,
+    Evaluation,
+    Explainer,
+    MetricResult,
+    Scored,
+    Scores,
+    evaluation_of,
+)
 
 __all__ = [
     "NO_OBJECT",
+    "OUTSIDE",
     "SCORE",
     "SCORE_AND_GRADIENT",
+    "TOO_SMALL",
     "Attribution",
     "Box",
     "Evaluation",
+    "Explained",
     "Explainer",
     "Group",
     "Memo",

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from ssig.display import Figure, attributions, show
 from ssig.randomness import Stream
 from ssig.types.memo import Memo
 
@@ -145,8 +148,44 @@ def differs(points: Tensor, others: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Explained:
+    """What an attribution explains, to be shown beside it.
+
+    Attributes:
+        images: (B, C, H, W), those that the network was given.
+        targets: (B,) int64 on the CPU.
+        names: (B,), what each target is called.
+        method: registry name.
+        score: name of the score that is explained.
+    """
+
+    images: Tensor
+    targets: Tensor
+    names: tuple[str, ...]
+    method: str
+    score: str = "logit"
+
+    def rows(self, span: slice) -> Explained:
+        """The same of some of the images."""
+        return replace(self, images=self.images[span], targets=self.targets[span], names=self.names[span])
+
+    @staticmethod
+    def joined(parts: Sequence[Explained | None]) -> Explained | None:
+        """Of consecutive images; None unless all are there and of one method and score."""
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts) or len({(part.method, part.score) for part in known}) != 1:
+            return None
+        return replace(
+            known[0],
+            images=torch.cat([part.images for part in known]),
+            targets=torch.cat([part.targets for part in known]),
+            names=tuple(name for part in known for name in part.names),
+        )
+
+
+@dataclass(frozen=True, repr=False)
 class Attribution:
-    """A method's result for each image of a batch.
+    """A method's result for each image of a batch. A notebook shows it as pictures.
 
     Attributes:
         values: (B, C, H, W), attribution of each pixel and channel; float32, float64 for a float64 network.
@@ -160,6 +199,8 @@ class Attribution:
             None.
         reliability: (B,) in [0, 1], the expected correlation over pixels with a map from equally many other samples
             (Lord, Novick, 1968), or None for deterministic methods. It does not include `bias`, which both maps share.
+        explained: the images and their targets, as `ssig.attribute` attaches them; None for a method that was run by
+            other means.
     """
 
     values: Tensor
@@ -171,22 +212,61 @@ class Attribution:
     gradient_evaluations: Tensor
     bias: Tensor | None = None
     reliability: Tensor | None = None
+    explained: Explained | None = None
 
     def __len__(self) -> int:
         return int(self.map.shape[0])
 
     def rows(self, span: slice) -> Attribution:
         """The attribution of some of the images."""
-        cut: dict[str, Any] = {name: None if value is None else value[span] for name, value in vars(self).items()}
+        cut: dict[str, Any] = {
+            name: value.rows(span) if isinstance(value, Explained) else None if value is None else value[span]
+            for name, value in vars(self).items()
+        }
         return Attribution(**cut)
 
     @staticmethod
     def concatenate(parts: Sequence[Attribution]) -> Attribution:
         """One attribution from those of consecutive images."""
-        joined: dict[str, Any] = {}
+        joined: dict[str, Any] = {"explained": Explained.joined([part.explained for part in parts])}
         for name, first in vars(parts[0]).items():
-            joined[name] = None if first is None else torch.cat([getattr(part, name) for part in parts])
+            if name not in joined:
+                joined[name] = None if first is None else torch.cat([getattr(part, name) for part in parts])
         return Attribution(**joined)
+
+    def figure(self) -> Figure:
+        """Image, map, standard error, score and reliability of the first 8 images; see `ssig.display`."""
+        return attributions.figure(self)
+
+    def _repr_html_(self) -> str:
+        return self.figure().html()
+
+    def __repr__(self) -> str:
+        return attributions.line(self)
+
+    def show(self) -> None:
+        """Shows the figure: below the cell of a notebook, else in a viewer of pictures."""
+        show(self)
+
+    def overlay(self, index: int = 0) -> Image.Image:
+        """The map of image number `index` over its photograph, or over white where the image is not at hand."""
+        return attributions.map_overlay(self, index)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the figure, if the path ends in ``.png``, or all arrays, if it ends in ``.npz``.
+
+        Raises:
+            UsageError: another ending.
+        """
+        return attributions.save(self, path)
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` of all fields, with the dimensions image, channel, y and x.
+
+        Raises:
+            ImportError: xarray is not installed.
+        """
+        return attributions.dataset(self)
 
     @property
     def standard_error_mean(self) -> Tensor | None:

@@ -20,6 +20,8 @@ Box = tuple[float, float, float, float]
 
 # Why an image has no object.
 NO_OBJECT = "no boxes or mask"
+OUTSIDE = "object is outside the input"
+TOO_SMALL = "object is smaller than a pixel of the input"
 
 
 class Explainer(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report.gallery import gallery, overlay
+from pipeline.report.gallery import gallery
 from pipeline.report.measurements import gather
 from pipeline.run.reader import open_run
 
@@ -91,20 +91,3 @@ def test_an_uncommitted_map_is_said_to_be_missing(fake_run):
         path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "another"}))
     for item in shown(fake_run).exhibits:
         assert [tile.missing for tile in item.tiles] == ["", "no map stored"]
-
-
-def test_a_diverging_map_is_symmetric_and_zero_is_the_photograph():
-    values = np.zeros((8, 8))
-    values[0, 0], values[7, 7] = 1.0, -1.0
-    picture = np.asarray(overlay(values, None, signed=True, size=(8, 8))).astype(int)
-    assert (picture[3, 3] == 255).all()
-    red, blue = picture[0, 0], picture[7, 7]
-    assert red[0] > red[2]
-    assert blue[2] > blue[0]
-
-
-def test_an_overlay_does_not_depend_on_the_maps_scale():
-    values = np.random.default_rng(0).normal(size=(16, 16))
-    one, other = (overlay(values * scale, None, signed=True, size=(32, 32)) for scale in (1.0, 1e-6))
-    np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
-    assert np.asarray(overlay(np.zeros((4, 4)), None, signed=False, size=(4, 4))).min() == 255

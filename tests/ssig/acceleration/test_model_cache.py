@@ -155,7 +155,7 @@ def test_plain_callables_and_plain_networks_stay_plain(
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("made ready")
 
-    monkeypatch.setattr("ssig.api.cached_replica", refuse)
+    monkeypatch.setattr("ssig.api.attribution.cached_replica", refuse)
     gradients(model.network, pictures)
     gradients(lambda points: model(points), pictures)
     gradients(model, pictures, ready=False)

@@ -13,28 +13,32 @@ import torch
 from torch import Tensor, nn
 
 from ssig.acceleration.model_cache import cached_replica
+from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, names_of, network_of, settled, targets_of
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, groups, run
 from ssig.engine.replica import Replica, device_of
-from ssig.errors import UsageError
+from ssig.errors import UsageError, nearest
 from ssig.estimators.baselines import UNKNOWN_MEAN
 from ssig.models.independence import independent
 from ssig.models.model import Model
 from ssig.models.scores import SCORES
+from ssig.options import describe
 from ssig.randomness import Stream, content_key, stream
 from ssig.registry import METHODS, MethodSpec
-from ssig.types import Attribution, References
+from ssig.types import Attribution, Explained, References
 
 Key = str | tuple[str, str]
 
 # Smooth interpolation exceeds the range of pixels a little.
 OVERSHOOT = 0.2
+# Of `attribute`, beside the method's options.
+ARGUMENTS = ("method", "targets", "seed", "keys", "score", "baseline", "micro_batch", "references", "ready")
 
 
 def attribute(
     model: Callable[[Tensor], Tensor] | Replica,
-    images: Tensor,
-    targets: Tensor | Sequence[int],
+    images: Images,
+    targets: Targets = PREDICTED,
     method: str | MethodSpec | Callable[..., Tensor] = "ssig",
     *,
     seed: int = 0,
@@ -53,8 +57,10 @@ def attribute(
             (n, classes); a module must be in evaluation mode. Its attribute `mean` (C,), if it has one, is the
             `mean` baseline. A `Replica` of either is used directly. A network of `load_model` is made ready at the
             first call and cached (`ssig.acceleration.model_cache`).
-        images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`.
-        targets: (B,) classes.
+        images: (B, C, H, W) floating point, in [0, 1] for networks of `load_model`; for these also a Pillow image or
+            a list of them, which the network's own geometry resizes and crops.
+        targets: a class for each image, or one for all: numbers, names where the network knows those of its classes
+            (`categories`), or ``predicted``.
         method: a name of `ssig.list_methods()` or of an installed plug-in; ``./FILE.py:NAME``; a `MethodSpec`; or a
             function `f(model, images, targets, baselines, **options) -> maps` (`ssig.extend`).
         seed: random seed.
@@ -68,8 +74,9 @@ def attribute(
         **options: of the method; `ssig methods` lists them.
 
     Returns:
-        The attribution of all images, on the network's device. The same image gets the same random numbers in any
-        batch.
+        The attribution of all images, on the network's device, with the images and targets as `explained` (the tensor
+        itself, which must not be changed while the result is shown). The same image gets the same random numbers in
+        any batch.
 
     Raises:
         UsageError: an unknown method or option, or arguments of the wrong shape.
@@ -77,33 +84,47 @@ def attribute(
     """
     if isinstance(model, Replica) and micro_batch is not None:
         raise UsageError("micro_batch", micro_batch, "nothing, because a replica has its own")
-    images, targets = checked_batch(images, targets)
+    plain = network_of(model)
+    batch = batch_of(images, plain)
+    wanted = targets_of(targets, len(batch), plain)
     if isinstance(model, nn.Module):
-        independent(model, images[:1].to(device_of(model)))
+        independent(model, batch[:1].to(device_of(model)))
     spec = METHODS.entry_of(method)
     if baseline is not None and not isinstance(baseline, Tensor):
         options["baseline"] = baseline
-    parsed = spec.parse(options)
+    parsed = _parsed(spec, options)
     if score not in SCORES:
         raise UsageError("score", score, SCORES)
     reference = None
     if isinstance(baseline, Tensor):
-        reference = expanded(baseline, images, "baseline")
+        reference = expanded(baseline, batch, "baseline")
     if isinstance(model, Model):
-        _warn_of_range(images)
-    streams = _streams(images, keys, seed, spec.name)
+        _warn_of_range(batch)
+    streams = _streams(batch, keys, seed, spec.name)
     if spec.references(parsed) and references is None:
         raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {spec.name}")
-    gradients = len(images) * spec.evaluations(parsed)
-    with _replica(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
-        plain = model.model if isinstance(model, Replica) else model
-        network = plain if spec.network else None
-        arguments = _Arguments(images, targets, streams, score, reference, references, network)
-        return _attribute(replica, spec, parsed, arguments)
+    gradients = len(batch) * spec.evaluations(parsed)
+    with replica_of(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
+        classes = settled(wanted, batch, replica.forward)
+        arguments = _Arguments(batch, classes, streams, score, reference, references, plain if spec.network else None)
+        result = _attribute(replica, spec, parsed, arguments)
+    return replace(result, explained=Explained(batch, classes, names_of(classes, plain), spec.name, score))
+
+
+def _parsed(spec: MethodSpec, options: dict[str, Any]) -> Any:
+    """The method's options; an unknown name may also be a slip of an argument of `attribute`."""
+    known = [*(doc.name for doc in describe(spec.options)), "preset"]
+    for name, value in options.items():
+        if name not in known:
+            near = nearest(name, [*known, *ARGUMENTS])
+            allowed = f"the options that `ssig methods {spec.name}` lists" if near else sorted(known)
+            names, field = [*known, *ARGUMENTS], f"methods.{spec.name}.{name}"
+            raise UsageError(field, value, allowed, known=names, unknown=name, owner=spec.name, kind="option")
+    return spec.parse(options)
 
 
 @contextmanager
-def _replica(
+def replica_of(
     model: Callable[[Tensor], Tensor] | Replica,
     micro_batch: int | None,
     ready: bool,
@@ -159,19 +180,6 @@ def _attribute(replica: Replica, spec: MethodSpec, options: Any, arguments: _Arg
 
     done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
     return Attribution.concatenate([result for _, result in done])
-
-
-def checked_batch(images: Tensor, targets: Tensor | Sequence[int] | int) -> tuple[Tensor, Tensor]:
-    """Images (B, C, H, W) and targets (B,) int64, or a `UsageError` that names the argument."""
-    if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
-        shown = f"{tuple(images.shape)} {images.dtype}"
-        raise UsageError("images", shown, "a floating-point tensor (B, C, H, W) with B at least 1")
-    indices = torch.as_tensor(targets).to("cpu", torch.int64).reshape(-1)
-    if len(indices) == 1:
-        indices = indices.expand(len(images)).clone()
-    if len(indices) != len(images) or bool((indices < 0).any()):
-        raise UsageError("targets", indices.tolist(), f"one class for each of the {len(images)} images, 0 or more")
-    return images.detach(), indices
 
 
 def expanded(values: Tensor, images: Tensor, name: str) -> Tensor:
