@@ -184,8 +184,6 @@ def test_the_library_needs_only_what_the_plain_install_brings() -> None:
     for top, file in third_party("ssig").items():
         brought = plain & {normal(name) for name in distributions.get(top, [])}
         assert brought or top in WEIGHTS | set(OPTIONAL), f"{file}: {top}"
-            f"{file}: {top}"
-        )
 
 
 def test_the_library_works_without_what_the_command_needs() -> None:
