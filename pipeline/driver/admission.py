@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline import fault_points
 from pipeline.driver.frozen import label_config, run_record
 from pipeline.job.configuration import Job
 from pipeline.report.reference import check_reference
@@ -30,6 +29,7 @@ from pipeline.run.records import (
 )
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
+from pipeline.storage import fault_points
 from pipeline.storage.jsontext import as_read, to_json
 from ssig.errors import UsageError
 from ssig.models import Model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline import fault_points
 from pipeline.driver.admission import (
     check_labels,
     check_output,
@@ -24,7 +23,7 @@ from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
 from pipeline.shards.survey import check_readable
-from pipeline.storage import open_storage
+from pipeline.storage import fault_points, open_storage
 
 
 def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline import fault_points
 from pipeline.driver.dispatch import Agenda, Dispatch
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.place import place_of
@@ -18,6 +17,7 @@ from pipeline.run.deletion import forget_given_up
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
+from pipeline.storage import fault_points
 from pipeline.unit.setup import WorkerSetup, sources_of
 from ssig.models import Model, export
 

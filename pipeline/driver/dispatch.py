@@ -14,7 +14,6 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline import fault_points
 from pipeline.driver.ending import Ending
 from pipeline.driver.executor import Event, Executor, RunError
 from pipeline.driver.interruption import draining
@@ -30,6 +29,7 @@ from pipeline.run.lease import Lease
 from pipeline.run.log import RunLog
 from pipeline.run.publishing import clean_staging
 from pipeline.shards.manifest import Manifest
+from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
 from pipeline.unit.messages import Task
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline import fault_points
 from pipeline.driver.progress import Listener, Progress
 from pipeline.report import report_is_current, write_report
 from pipeline.run.directory import RunDirectory
@@ -19,6 +18,7 @@ from pipeline.run.reader import Run
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Status
 from pipeline.shards.survey import Kind
+from pipeline.storage import fault_points
 from ssig.errors import DONE, FAILED_SAMPLES, INTERRUPTED, UNFINISHED, UsageError
 
 NOTES = 3  # shards that are named

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline import fault_points
 from pipeline.run.labels import Label
 from pipeline.run.records import CommitRecord, RefusedError, parsed
+from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 

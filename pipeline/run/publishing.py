@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import fault_points
 from pipeline.shards.samples import ManifestRow
+from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
 from ssig.errors import SsigError
 

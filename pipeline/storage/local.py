@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline import fault_points
+from pipeline.storage import fault_points
 from pipeline.storage.base import Entry
 from ssig.errors import UsageError
 

@@ -12,12 +12,12 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipeline import fault_points
 from pipeline.run.commit import read_commit
 from pipeline.run.labels import Label
 from pipeline.run.layout import commit_name
 from pipeline.run.publishing import DamagedTableError, identity_of, read_table
 from pipeline.shards.samples import Status
+from pipeline.storage import fault_points
 from pipeline.unit.attributor import Advance, Attributor
 from pipeline.unit.committing import Identity, UnitFiles, attributions_name
 from pipeline.unit.inputs import Prepared, Unit

@@ -16,9 +16,8 @@ from typing import cast
 import pyarrow as pa
 from torch import nn
 
-from pipeline import fault_points
 from pipeline.run.labels import Label
-from pipeline.storage import open_storage
+from pipeline.storage import fault_points, open_storage
 from pipeline.unit.attributor import Attributor
 from pipeline.unit.committing import UnitFiles
 from pipeline.unit.inputs import Unit, read_task

@@ -13,12 +13,11 @@ from torch import Tensor
 from ssig.api.attribution import attribute, replica_of
 from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, network_of, settled, targets_of
 from ssig.display import Figure, Panel, Row, limit_of, overlay, save_picture, show, size_for
-from ssig.display import attributions as shown
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.registry import MethodSpec
 from ssig.registry.choices import with_options
-from ssig.types import Attribution
+from ssig.types import Attribution, views
 
 Method = str | MethodSpec | Callable[..., Tensor]
 
@@ -45,7 +44,7 @@ class Strip:
     def figure(self) -> Figure:
         """A row for each of the first 8 images: the image, then a map of each method."""
         first = next(iter(self.attributions.values()))
-        rows = tuple(self._row(index) for index in range(min(len(first), shown.MOST_SHOWN)))
+        rows = tuple(self._row(index) for index in range(min(len(first), views.MOST_SHOWN)))
         signs = frozenset(bool((one.map < 0).any()) for one in self.attributions.values())
         return Figure(rows, signs, _NOTES[self.scale])
 
@@ -69,12 +68,12 @@ class Strip:
         return Path(path)
 
     def _row(self, index: int) -> Row:
-        maps = {name: shown.array(one.map[index]) for name, one in self.attributions.items()}
+        maps = {name: views.array(one.map[index]) for name, one in self.attributions.items()}
         if self.scale == SHARED:
             maps = {name: values / (float(np.abs(values).mean()) or 1.0) for name, values in maps.items()}
         limit = limit_of(np.stack(list(maps.values()))) if self.scale == SHARED else None
         first = next(iter(self.attributions.values()))
-        picture = shown.photograph_of(first, index)
+        picture = views.photograph_of(first, index)
         name = "" if first.explained is None else first.explained.names[index]
         panels = [] if picture is None else [Panel(picture, name or "image")]
         for method, values in maps.items():

@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssig.display import Figure, attributions, show
+from ssig.display import Figure, show
 from ssig.randomness import Stream
+from ssig.types import views
 from ssig.types.memo import Memo
 
 Shared = TypeVar("Shared")
@@ -236,13 +237,13 @@ class Attribution:
 
     def figure(self) -> Figure:
         """Image, map, standard error, score and reliability of the first 8 images; see `ssig.display`."""
-        return attributions.figure(self)
+        return views.figure(self)
 
     def _repr_html_(self) -> str:
         return self.figure().html()
 
     def __repr__(self) -> str:
-        return attributions.line(self)
+        return views.line(self)
 
     def show(self) -> None:
         """Shows the figure: below the cell of a notebook, else in a viewer of pictures."""
@@ -250,7 +251,7 @@ class Attribution:
 
     def overlay(self, index: int = 0) -> Image.Image:
         """The map of image number `index` over its photograph, or over white where the image is not at hand."""
-        return attributions.map_overlay(self, index)
+        return views.map_overlay(self, index)
 
     def save(self, path: str | Path) -> Path:
         """Writes the figure, if the path ends in ``.png``, or all arrays, if it ends in ``.npz``.
@@ -258,7 +259,7 @@ class Attribution:
         Raises:
             UsageError: another ending.
         """
-        return attributions.save(self, path)
+        return views.save(self, path)
 
     def to_xarray(self) -> Any:
         """An `xarray.Dataset` of all fields, with the dimensions image, channel, y and x.
@@ -266,7 +267,7 @@ class Attribution:
         Raises:
             ImportError: xarray is not installed.
         """
-        return attributions.dataset(self)
+        return views.dataset(self)
 
     @property
     def standard_error_mean(self) -> Tensor | None:

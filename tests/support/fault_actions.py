@@ -1,4 +1,4 @@
-"""What tests do at the points of `pipeline.fault_points`: kill, stop, delay or fail a process.
+"""What tests do at the points of `pipeline.storage.fault_points`: kill, stop, delay or fail a process.
 
     SSIG_FAULTS = POINT:ACTION[:key=value]…[;…]        SSIG_FAULTS_FOLDER = a folder that all processes see
 
@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import fault_points
-from pipeline.fault_points import POINTS
+from pipeline.storage import fault_points
+from pipeline.storage.fault_points import POINTS
 
 VARIABLE, FOLDER = "SSIG_FAULTS", "SSIG_FAULTS_FOLDER"
 # Where Ray looks, when a driver starts or joins a cluster, for the environment of the driver's workers.

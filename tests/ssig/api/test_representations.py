@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import ssig
-from ssig.display.attributions import MOST_SHOWN, arrays
 from ssig.types import Attribution
+from ssig.types.views import MOST_SHOWN, arrays
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ssig.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ssig.types import Attribution
+    from ssig.types.method import Attribution
 
 MOST_SHOWN = 8  # images of one figure
 # Fields -> their dimensions in an `xarray.Dataset`.

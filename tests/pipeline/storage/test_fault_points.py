@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fault_points
+from pipeline.storage import fault_points
 
 PIPELINE = Path(fault_points.__file__).parent
 
@@ -41,7 +41,7 @@ def test_a_point_does_what_the_hook_does(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_environment_sets_no_hook(tmp_path: Path) -> None:
     """The variables of the tests' own faults mean nothing to the product."""
-    code = "from pipeline import fault_points; fault_points.point('after-read'); print(fault_points.hook)"
+    code = "from pipeline.storage import fault_points; fault_points.point('after-read'); print(fault_points.hook)"
     environment = {
         "PYTHONPATH": str(PIPELINE.parent),
         "SSIG_FAULTS": "after-read:kill",
