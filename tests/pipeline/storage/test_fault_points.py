@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.storage import fault_points
 
-PIPELINE = Path(fault_points.__file__).parent
+PIPELINE = Path(fault_points.__file__).parents[1]
 
 
 def passed() -> set[str]:
