@@ -17,6 +17,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.browser
+PATIENCE = 120_000  # ms that a page may take where much else is at work
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,7 @@ def page(chromium: str, server: tuple[subprocess.Popen[str], str]) -> Iterator[P
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
@@ -69,6 +72,7 @@ def test_samples_are_found_opened_and_played_by_keys(page: Page, server: tuple[s
     page.select_option("select[name=sort]", "insertion")
     page.select_option("select[name=status]", "ok")
     page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**sort=insertion**")  # until all is loaded, the keys' script included
     expect(page.locator(".card")).to_have_count(5)
     assert "sort=insertion" in page.url
     grid = page.url
