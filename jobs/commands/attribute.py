@@ -190,8 +190,9 @@ def attribute(
 
 
 _HOW_TO_START = (
-    "images and a folder for the results. Type `ssig attribute --shards 'FOLDER/*.tar' --out FOLDER`; or `ssig init`, "
-    "which writes job.yaml, then `ssig attribute job.yaml`; or `ssig demo`, which brings eight photographs"
+    "images and a folder for the results. Type `ssig attribute --images FOLDER --out RUN`, or with shards "
+    "`--shards 'FOLDER/*.tar'`; or `ssig init`, which writes job.yaml, then `ssig attribute job.yaml`; or "
+    "`ssig demo`, which brings eight photographs"
 )
 
 

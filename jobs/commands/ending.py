@@ -58,7 +58,7 @@ def _lines(summary: Summary) -> list[str]:
     if summary.report is not None:
         found += [*lines(entries(_report(summary))), f"report: {link(summary.report)}"]
     if summary.exit_code in (DONE, FAILED_SAMPLES):
-        found.append(f"next: ssig audit {shlex.quote(summary.run)}")
+        found.append(f"next: ssig browse {shlex.quote(summary.run)}")
     else:
         found.append("next: type the same command again; it goes on where this one stopped")
     return found

@@ -177,7 +177,7 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     assert lines[-3:] == [
         "No two methods share a metric, so there is nothing to compare.",
         f"report: {run.as_uri()}/report/index.html",
-        f"next: ssig audit {run}",
+        f"next: ssig browse {run}",
     ]
     again = cli(*arguments)
     assert again.code == 0

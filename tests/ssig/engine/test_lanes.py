@@ -152,13 +152,12 @@ def test_maps_of_a_real_network_are_those_without_lanes(two_threads: None, preci
 
 def test_what_is_faster_is_measured_and_remembered(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model("efficientnet-lite0")
-    evaluate = Replica.evaluate
     now = [0.0]
 
     def timed(cost: dict[bool, float]) -> Callable[..., Response]:
         def evaluated(self: Replica, points: Tensor, *given: object) -> Response:
             now[0] += cost[self.lanes is not None] * len(points)
-            return evaluate(self, points[:1], *given)  # type: ignore[arg-type]
+            return Response(torch.zeros(len(points)), torch.zeros_like(points))
 
         return evaluated
 
