@@ -120,7 +120,7 @@ def test_listings_cut_nothing_on_a_narrow_terminal(cli: Cli, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["attribute"], "job is missing; needed: images and a folder for the results. Type `ssig attribute --shards"),
+        (["attribute"], "job is missing; needed: images and a folder for the results. Type `ssig attribute --images"),
         (["attribute"], "`ssig init`, which writes job.yaml, then `ssig attribute job.yaml`; or `ssig demo`"),
         (["attribute", "--out", "x"], "--shards is missing"),
         (["attribute", "--shards", "missing.tar"], "--out is missing; needed: a folder"),
