@@ -5,35 +5,21 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageFilter
 
-PERCENTILE = 99.5
-DIVERGING, SEQUENTIAL = "RdBu_r", "magma_r"
+from ssig.display import coloured
+
 Box = tuple[float, float, float, float]
 
 
-def limit_of(values: np.ndarray) -> float:
-    """What a map (H, W) is scaled to: the 99.5 percentile of |map|, 1 where that is 0."""
-    return float(np.percentile(np.abs(values), PERCENTILE)) or 1.0
-
-
-def drawn_map(values: np.ndarray, limit: float, photograph: Image.Image | None) -> Image.Image:
-    """A map in colour.
+def map_alone(values: np.ndarray, limit: float) -> Image.Image:
+    """A map (H, W) in colour without its photograph; diverging colours if a value is negative.
 
     Args:
-        values: (H, W). Where one is negative, colours diverge symmetrically about 0.
         limit: the magnitude of the strongest colour.
-        photograph: what lies beneath, faded and grey: the stronger a value, the more opaque. None: the map alone.
     """
-    signed = bool((values < 0).any())
-    scaled = np.clip(values / limit, -1, 1)
-    colours = mpl.colormaps[DIVERGING if signed else SEQUENTIAL]((scaled + 1) / 2 if signed else scaled)[..., :3]
-    if photograph is not None:
-        grey = np.asarray(photograph.convert("L").resize(values.shape[::-1]), dtype=np.float64) / 255
-        opacity = np.sqrt(np.abs(scaled))[..., None]
-        colours = opacity * colours + (1 - opacity) * (0.6 + 0.4 * grey)[..., None]
+    colours = coloured(np.clip(values / limit, -1, 1), bool((values < 0).any()))
     return Image.fromarray(np.round(255 * colours).astype(np.uint8))
 
 

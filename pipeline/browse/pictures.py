@@ -13,13 +13,14 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.browse.database import Database
-from pipeline.browse.drawing import Box, cropped, cropped_box, drawn_map, limit_of, reference_picture, step_of
+from pipeline.browse.drawing import Box, cropped, cropped_box, map_alone, reference_picture, step_of
 from pipeline.browse.series import Collection, Series
 from pipeline.browse.stored import manifest_row, sample_of, stored_row
 from pipeline.report.columns import Source, parsed, sources
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps
 from pipeline.shards.samples import ManifestRow
+from ssig.display import limit_of, overlay
 from ssig.errors import SsigError
 
 _SMALLEST = 224  # pixels of the shorter side of pictures; smaller maps are enlarged without smoothing
@@ -95,12 +96,14 @@ class Pictures:
         limit = limit_of(values)
         if same_scale:
             limit = max(limit, self._once(("limit", sample), lambda: self._limit(sample)))
+        size = picture_size(series)
+        if alone:
+            return map_alone(values, limit).resize(size, Image.Resampling.NEAREST)
         try:
-            photograph = None if alone else self.photograph(series, sample).picture
+            photograph = self.photograph(series, sample).picture
         except MissingError:
             photograph = None
-        drawn = drawn_map(values, limit, photograph)
-        return drawn.resize(picture_size(series), Image.Resampling.NEAREST)
+        return overlay(values, photograph, bool((values < 0).any()), size, limit)
 
     def step(self, series: Series, sample: int, metric: str, step: int) -> Image.Image:
         """A step of insertion or deletion of the pixels of a sample in the order of a map."""
