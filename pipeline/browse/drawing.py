@@ -10,8 +10,6 @@ from PIL import Image, ImageFilter
 
 from ssig.display import coloured
 
-Box = tuple[float, float, float, float]
-
 
 def map_alone(values: np.ndarray, limit: float) -> Image.Image:
     """A map (H, W) in colour without its photograph; diverging colours if a value is negative.
@@ -21,25 +19,6 @@ def map_alone(values: np.ndarray, limit: float) -> Image.Image:
     """
     colours = coloured(np.clip(values / limit, -1, 1), bool((values < 0).any()))
     return Image.fromarray(np.round(255 * colours).astype(np.uint8))
-
-
-def cropped(picture: Image.Image, crop: Sequence[float] | None, size: tuple[int, int]) -> Image.Image:
-    """The part of a picture that the network sees, in `size` (width, height); all of it, fitted, without a crop."""
-    if crop is None:
-        fitted = picture.copy()
-        fitted.thumbnail(size)
-        return fitted
-    bounds = (*picture.size, *picture.size)
-    x0, y0, x1, y1 = (min(max(value, 0.0), float(bound)) for value, bound in zip(crop, bounds, strict=True))
-    return picture.resize(size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
-
-
-def cropped_box(box: Sequence[float], crop: Sequence[float]) -> Box:
-    """(x, y, width, height) of the part of a box inside the crop, as shares of the crop in [0, 1]."""
-    left, top, right, bottom = crop
-    x0, x1 = ((min(max(x, left), right) - left) / (right - left) for x in (box[0], box[2]))
-    y0, y1 = ((min(max(y, top), bottom) - top) / (bottom - top) for y in (box[1], box[3]))
-    return x0, y0, x1 - x0, y1 - y0
 
 
 def step_of(

@@ -13,10 +13,11 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.browse.database import Database
-from pipeline.browse.drawing import Box, cropped, cropped_box, map_alone, reference_picture, step_of
+from pipeline.browse.drawing import map_alone, reference_picture, step_of
 from pipeline.browse.series import Collection, Series
 from pipeline.browse.stored import manifest_row, sample_of, stored_row
 from pipeline.report.columns import Source, parsed, sources
+from pipeline.report.cropping import Box, cropped, cropped_box
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps
 from pipeline.shards.samples import ManifestRow

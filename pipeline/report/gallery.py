@@ -5,7 +5,7 @@ The photograph is read from its shard, through the manifest, and cropped as the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
 
+from pipeline.report.cropping import Box, cropped, cropped_box
 from pipeline.report.measurements import Measurements
 from pipeline.run.maps import decode_maps
 from pipeline.run.reader import Run
@@ -141,7 +142,7 @@ def _stored(
 
 def _photograph(
     run: Run, expected: Mapping[str, Any], crop: list[float] | None, size: tuple[int, int]
-) -> tuple[Image.Image | None, str, tuple[tuple[float, float, float, float], ...]]:
+) -> tuple[Image.Image | None, str, tuple[Box, ...]]:
     """The cropped photograph and its boxes in picture units, or None and why there is none."""
     shards = {shard["name"]: shard for shard in run.document.get("dataset", {}).get("shards", [])}
     shard = shards.get(expected["shard"])
@@ -154,7 +155,9 @@ def _photograph(
         return None, f"the shard cannot be read: {error}", ()
     if sample.image is None:
         return None, str(sample.error), ()
-    return _cropped(sample.image, crop, size), "", tuple(_box(box, crop, size) for box in sample.boxes or ())
+    shares = [cropped_box(box, crop) for box in sample.boxes or ()]
+    boxes = tuple((size[0] * x, size[1] * y, size[0] * width, size[1] * height) for x, y, width, height in shares)
+    return cropped(sample.image, crop, size), "", boxes
 
 
 def _sample(shard: Mapping[str, Any], row: ManifestRow) -> Sample:
@@ -170,20 +173,6 @@ def _sample(shard: Mapping[str, Any], row: ManifestRow) -> Sample:
         raise UsageError("dataset.shards", shard["url"], "the shard as it was when the run began")
     (sample,) = read_unit(storage, [row])
     return sample
-
-
-def _cropped(picture: Image.Image, crop: list[float], size: tuple[int, int]) -> Image.Image:
-    bounds = (*picture.size, *picture.size)
-    x0, y0, x1, y1 = (min(max(value, 0.0), float(bound)) for value, bound in zip(crop, bounds, strict=True))
-    return picture.resize(size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
-
-
-def _box(box: Sequence[float], crop: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """(x, y, width, height) of the part of a box inside the crop, in picture units."""
-    left, top, right, bottom = crop
-    horizontal = [size[0] * (min(max(x, left), right) - left) / (right - left) for x in (box[0], box[2])]
-    vertical = [size[1] * (min(max(y, top), bottom) - top) / (bottom - top) for y in (box[1], box[3])]
-    return horizontal[0], vertical[0], horizontal[1] - horizontal[0], vertical[1] - vertical[0]
 
 
 def _name(categories: list[str], number: int | None) -> str:
