@@ -15,7 +15,7 @@ FEATURES = ("penultimate", "logits")
 
 def paper(
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder to write the figures, argument.json and argument.md to.")
+        Path, typer.Option(metavar="FOLDER", help="Folder to write the figures, claims.json and claims.md to.")
     ],
     shards: Annotated[
         list[str] | None,

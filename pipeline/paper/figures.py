@@ -40,7 +40,7 @@ def write(record: Mapping[str, Any], folder: Path) -> list[Path]:
             for suffix, about in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
                 files.append(folder / f"{name}.{suffix}")
                 canvas.savefig(files[-1], format=suffix, metadata=about, dpi=_PIXELS_PER_INCH, facecolor="white")
-    texts = {"argument.json": to_json(record, indent=1, readable=True), "argument.md": page(record)}
+    texts = {"claims.json": to_json(record, indent=1, readable=True), "claims.md": page(record)}
     for name, text in texts.items():
         files.append(folder / name)
         files[-1].write_text(text + "\n", encoding="utf-8")

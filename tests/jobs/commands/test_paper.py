@@ -52,7 +52,7 @@ def test_everything_is_compared_and_written(run: Callable[..., Result], tmp_path
     assert result.code == 0
     record = json.loads(result.out)
     folder = tmp_path / "out"
-    assert json.loads((folder / "argument.json").read_text()) == record
+    assert json.loads((folder / "claims.json").read_text()) == record
     assert record["images"] == 8
     assert record["failed"] == {"undecodable": 1}
     for name in ("certainty", "alignment", "saturation"):
@@ -61,7 +61,7 @@ def test_everything_is_compared_and_written(run: Callable[..., Result], tmp_path
     assert_certainty(record)
     assert_alignment(record)
     assert_saturation(record)
-    text = (folder / "argument.md").read_text()
+    text = (folder / "claims.md").read_text()
     assert text.strip() == page(record)
     assert "8 images are few" in text
     # Every row of a table has as many cells as its header.
