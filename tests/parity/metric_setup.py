@@ -83,7 +83,7 @@ class Method:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self._made = Memo()
+        self._memo = Memo()
 
     def maps(
         self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
@@ -93,8 +93,8 @@ class Method:
     def fresh_network(self) -> nn.Module | None:
         return copy.deepcopy(self.network)
 
-    def kept(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        return self._made(key, make)
+    def cache(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        return self._memo(key, make)
 
     def samples(self, row: int, count: int) -> Tensor | None:
         return None
