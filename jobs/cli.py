@@ -22,6 +22,7 @@ from jobs.bench.app import app as bench
 from jobs.commands import completion
 from jobs.commands.attribute import Run, attribute, demo, evaluate
 from jobs.commands.browse import browse
+from jobs.commands.export import export
 from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
@@ -124,6 +125,7 @@ def report(
 
 
 app.command(rich_help_panel=LOOK)(browse)
+app.command(rich_help_panel=LOOK)(export)
 
 
 @app.command(rich_help_panel=LOOK)

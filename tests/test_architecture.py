@@ -46,6 +46,14 @@ RAY_FILES = {
     "pipeline/driver/telemetry.py",
     "jobs/commands/submit.py",
 }
+# The rooms of `pipeline` by floor: each imports from lower floors alone.
+FLOORS = (
+    {"storage"},
+    {"shards"},
+    {"run"},
+    {"job", "unit", "checks", "report"},
+    {"driver", "paper", "browse", "export"},
+)
 # Imported where it is asked for, with an error that says what to install where it is missing -> its extra.
 OPTIONAL = {"xarray": "notebook"}
 # Weights only: found by a name that is put together at run time.
@@ -100,6 +108,32 @@ def violations(root: Path) -> list[str]:
 
 def test_every_import_points_down() -> None:
     assert violations(ROOT) == []
+
+
+def room_violations(root: Path) -> list[str]:
+    """Every import of a room of `pipeline` by one that is not above it."""
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    found = []
+    for file, names in sources(root, "pipeline"):
+        importer = file.split("/")[1]
+        for line, name in names:
+            imported = name.split(".")[1] if name.startswith("pipeline.") else importer
+            if imported != importer and floor_of[imported] >= floor_of[importer]:
+                found.append(f"{file}:{line}: {importer} may not import {imported}")
+    return found
+
+
+def test_every_room_imports_from_lower_floors_alone() -> None:
+    assert room_violations(ROOT) == []
+    rooms = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
+    assert {room for floor in FLOORS for room in floor} == rooms
+
+
+def test_an_import_of_a_neighbour_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline" / "export" / "planted.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("from pipeline.browse.view import View\nfrom pipeline.run.reader import Run\n")
+    assert room_violations(tmp_path) == ["pipeline/export/planted.py:1: export may not import browse"]
 
 
 def test_the_doors_are_opened_only_when_they_are_used() -> None:

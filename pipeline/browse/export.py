@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from pipeline.browse.pictures import Pictures
 from pipeline.browse.selection import Selected
 from pipeline.browse.series import Series
-from pipeline.browse.stored import members_of
+from pipeline.run.stored import members_of
 
 _BLOCK = 512
 _LEADING = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would take such a text for a formula

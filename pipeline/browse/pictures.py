@@ -15,11 +15,11 @@ from PIL import Image
 from pipeline.browse.database import Database
 from pipeline.browse.drawing import map_alone, reference_picture, step_of
 from pipeline.browse.series import Collection, Series
-from pipeline.browse.stored import manifest_row, sample_of, stored_row
 from pipeline.report.columns import Source, parsed, sources
 from pipeline.report.cropping import Box, cropped, cropped_box
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps
+from pipeline.run.stored import manifest_row, sample_of, stored_row
 from pipeline.shards.samples import ManifestRow
 from ssig.display import limit_of, overlay
 from ssig.errors import SsigError

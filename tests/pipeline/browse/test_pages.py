@@ -225,7 +225,7 @@ def test_what_is_not_there_is_not_found(client: TestClient, address: str) -> Non
 
 
 def test_a_shard_that_changed_is_not_read(tmp_path: Path) -> None:
-    from pipeline.browse.stored import shard_of
+    from pipeline.run.stored import shard_of
     from ssig.errors import UsageError
 
     run = small_run(tmp_path, [{"name": "gradient"}])

@@ -1,0 +1,69 @@
+"""Every command of the page about exports does what the page says, and wrong use is one line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from command_line import Cli, command_line  # noqa: E402
+from report_runs import write_run  # noqa: E402
+
+PAGE = (ROOT / "docs" / "how-to" / "export.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.removeprefix("ssig ")
+    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("ssig ")
+]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return command_line(monkeypatch, capsys)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the run that the page names."""
+    write_run(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "run").rename(tmp_path / "runs" / "photos")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_page_writes_what_it_says(cli: Cli, folder: Path, line: str) -> None:
+    before = sorted((folder / "runs").rglob("*"))
+    done = cli(*shlex.split(line))
+    assert done.code == 0, done.err
+    wrote = [Path(text.removeprefix("wrote: ")) for text in done.out.splitlines() if text.startswith("wrote: ")]
+    assert wrote
+    assert all(path.exists() for path in wrote)
+    assert "warning: N = 22 of 24 images" in done.err
+    assert sorted((folder / "runs").rglob("*")) == before
+    assert cli(*shlex.split(line)).code == 0  # the same again
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("runs/photos --as parqet --to out", "--as: found 'parqet'; did you mean parquet"),
+        ("runs/photos --as csv", "--to is missing; needed: a folder.*--as csv --to FOLDER"),
+        ("runs/none --as csv --to out", "run: found .*a run directory"),
+        ("runs/photos --as csv --to runs/photos", "--to: found .*a new folder, or an empty one"),
+        ("runs/photos --as csv --to s3://bucket/out", "--to: found .*a folder on this machine"),
+    ],
+)
+def test_wrong_use_is_one_line(cli: Cli, folder: Path, line: str, message: str) -> None:
+    done = cli("export", *shlex.split(line))
+    assert done.code == 2
+    assert re.search(message, done.err.splitlines()[-1])
+    assert not (folder / "out").exists()
