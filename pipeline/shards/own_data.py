@@ -96,9 +96,9 @@ def gather(data: OwnData, *, labelled: bool = True) -> Gathered:
     notes: list[str] = []
     labels: dict[Path, str | int | None]
     if data.labels is not None:
-        found = read_labels(data.labels, names)
-        labels = dict(found.of)
-        notes.append(found.note)
+        classes = read_labels(data.labels, names)
+        labels = dict(classes.of)
+        notes.append(classes.note)
     else:
         labels, note = _folder_classes(data.folder, names.images, labelled=labelled)
         notes.append(note)
@@ -234,15 +234,15 @@ def _gathered_parquet(data: OwnData, *, labelled: bool) -> Gathered:
 def source_files(data: OwnData) -> list[tuple[str, Path, str]]:
     """Every file that the data come from: its field, its path, and its name in the record of the packing."""
     if not data.folder.is_dir() or _is_parquet(data):
-        found = [(IMAGES, path, path.name) for path in parquet_files(data.images)]
-        if not found:
+        files = [(IMAGES, path, path.name) for path in parquet_files(data.images)]
+        if not files:
             raise UsageError(IMAGES, data.images, "a folder of images, or Parquet files of a Hugging Face dataset")
     else:
-        found = [(IMAGES, path, path.relative_to(data.folder).as_posix()) for path in images_of(data)]
-    found += [(field, path, path.name) for field, path in ((LABELS, data.labels), (BOXES, data.boxes)) if path]
+        files = [(IMAGES, path, path.relative_to(data.folder).as_posix()) for path in images_of(data)]
+    files += [(field, path, path.name) for field, path in ((LABELS, data.labels), (BOXES, data.boxes)) if path]
     if data.masks is not None:
         if not data.masks.is_dir():
             raise UsageError(MASKS, str(data.masks), "a folder of PNG files")
         masks = files_below(data.masks, MASKS, ("png",))
-        found += [(MASKS, path, path.relative_to(data.masks).as_posix()) for path in masks]
-    return found
+        files += [(MASKS, path, path.relative_to(data.masks).as_posix()) for path in masks]
+    return files

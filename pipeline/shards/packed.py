@@ -65,14 +65,14 @@ def look(data: OwnData) -> Files:
     Raises:
         UsageError: a file or folder that is not there or cannot be read.
     """
-    found: Files = {}
+    files: Files = {}
     for field, path, name in source_files(data):
         try:
             stat = path.stat()
         except OSError as error:
             raise unreadable(path, error, field) from error
-        found[field, name] = stat.st_size, stat.st_mtime_ns
-    return found
+        files[field, name] = stat.st_size, stat.st_mtime_ns
+    return files
 
 
 def read_record(storage: Storage) -> Packed | None:

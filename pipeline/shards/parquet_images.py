@@ -38,12 +38,12 @@ def parquet_files(source: str) -> list[Path]:
     """The Parquet files that a file, a folder or a pattern names, in order; none where it names something else."""
     path = Path(source)
     if path.is_file():
-        found = [path]
+        files = [path]
     elif path.is_dir():
-        found = sorted(path.rglob(f"*{ENDING}"))
+        files = sorted(path.rglob(f"*{ENDING}"))
     else:
-        found = sorted(map(Path, glob.glob(source, recursive=True)))
-    return [one for one in found if one.suffix == ENDING and one.is_file()]
+        files = sorted(map(Path, glob.glob(source, recursive=True)))
+    return [file for file in files if file.suffix == ENDING and file.is_file()]
 
 
 def parquet_items(files: Sequence[Path], *, labelled: bool) -> tuple[list[Item], tuple[str, ...]]:
