@@ -20,12 +20,16 @@ from pipeline.report.comparison import (
     mean_estimates,
 )
 from pipeline.report.curves import Curve, mean_curves
+from pipeline.report.distributions import Distribution, distributions
+from pipeline.report.effects import Effect, effects
 from pipeline.report.effort import Cost, Effort, costs, efforts
 from pipeline.report.findings import cautions, chance_alert, classes_of, correction, shortfalls, summary
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.measurements import Failure, Measurements, gather, quarantine_rows
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
+from pipeline.report.reference import is_control
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
+from pipeline.report.tradeoffs import Tradeoff, tradeoffs
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.run.reader import Run
 from pipeline.shards.samples import Status
@@ -76,6 +80,7 @@ class ModelReport:
         shortfalls: of intervals of skewed columns.
         correction: what stands behind the verdicts.
         incomparable: column -> why methods are not ranked by it.
+        controls: the methods that explain nothing.
     """
 
     model: str
@@ -93,11 +98,15 @@ class ModelReport:
     shortfalls: str
     correction: str
     incomparable: dict[str, str]
+    controls: tuple[str, ...]
     leads: list[Lead]
+    effects: list[Effect]
+    distributions: list[Distribution]
     groupings: tuple[Grouping, ...]
     accounts: list[Account]
     curves: list[Curve]
     efforts: list[Effort]
+    tradeoffs: list[Tradeoff]
     wholes: list[Whole]
     costs: list[Cost]
     gallery: Gallery | None
@@ -197,6 +206,8 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
     quality = _quality(measurements)
     config = run.config[measurements.model, measurements.reference]
     alert = chance_alert(quality.accuracy, classes_of(config))
+    spent = efforts(run, measurements)
+    controls = tuple(method for method in measurements.methods if is_control(run, measurements.model, method))
     return ModelReport(
         model=measurements.model,
         methods=measurements.methods,
@@ -213,11 +224,15 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         shortfalls=shortfalls([*headlines, *further], comparison.means),
         correction=correction(comparison),
         incomparable={column.name: column.incomparable for column in (*headlines, *further) if column.incomparable},
+        controls=controls,
         leads=list(comparison.leads.values()),
+        effects=effects(measurements, comparison.leads, controls),
+        distributions=distributions(measurements),
         groupings=comparison.groupings,
         accounts=accounts(measurements),
         curves=mean_curves(run, measurements),
-        efforts=efforts(run, measurements),
+        efforts=spent,
+        tradeoffs=tradeoffs(headlines, comparison.means, spent),
         wholes=whole_numbers(run, measurements),
         costs=costs(run, measurements),
         gallery=gallery(run, measurements),

@@ -16,12 +16,14 @@ from pipeline.report.columns import Column
 from pipeline.report.comparison import Grouping
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve
+from pipeline.report.distributions import MOST_MARKS
 from pipeline.report.effort import DEFINITIONS, PHASES
-from pipeline.report.figures import strip, swatch
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.measurements import Failure
 from pipeline.report.outline import Outline
 from pipeline.report.pictures import pictures
+from pipeline.report.styles import custom_properties, swatch
+from pipeline.report.svg import strip
 from pipeline.run.reader import Run
 from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, gradient
 
@@ -53,7 +55,9 @@ def html(run: Run, report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         outline=Outline(),
-        pictures={model.model: pictures(run, model) for model in report.models},
+        pictures={model.model: pictures(run, model, number) for number, model in enumerate(report.models, 1)},
+        custom_properties=custom_properties(),
+        most_marks=MOST_MARKS,
         diverging=gradient(DIVERGING),
         sequential=gradient(SEQUENTIAL),
         percentile=PERCENTILE,
