@@ -25,13 +25,14 @@ from pipeline.report.findings import cautions, chance_alert, classes_of, correct
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.measurements import Failure, Measurements, gather, quarantine_rows
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
+from pipeline.report.reference import is_control
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.run.reader import Run
 from pipeline.shards.samples import Status
 from ssig.registry import FAMILIES
 
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 _STATISTICS = {
     "confidence": CONFIDENCE,
     "alpha": ALPHA,
@@ -70,6 +71,7 @@ class ModelReport:
     """Everything about one model.
 
     Attributes:
+        controls: the methods that explain nothing.
         alerts: what may be wrong with the network or the labels, one sentence each.
         network_input: what the network is given.
         cautions: what the few images behind some columns do not allow.
@@ -81,6 +83,7 @@ class ModelReport:
     model: str
     methods: tuple[str, ...]
     reference: str
+    controls: tuple[str, ...]
     alerts: list[str]
     network_input: str
     images: int
@@ -201,6 +204,7 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         model=measurements.model,
         methods=measurements.methods,
         reference=measurements.reference,
+        controls=tuple(method for method in measurements.methods if is_control(run, measurements.model, method)),
         alerts=[*([alert] if alert else []), *network_warnings(config)],
         network_input=network_input(config),
         images=max(statuses.get(Status.OK, 0) for statuses in measurements.statuses.values()),
@@ -236,7 +240,18 @@ def _quality(measurements: Measurements) -> Quality:
 
 def _model_json(model: ModelReport) -> dict[str, Any]:
     fields = (
-        *("model", "methods", "reference", "alerts", "network_input", "images", "quality", "summary", "cautions"),
+        *(
+            "model",
+            "methods",
+            "reference",
+            "controls",
+            "alerts",
+            "network_input",
+            "images",
+            "quality",
+            "summary",
+            "cautions",
+        ),
         *("shortfalls", "correction", "incomparable", "leads", "groupings", "accounts", "efforts", "wholes", "costs"),
     )
     shown = model.gallery
