@@ -35,7 +35,7 @@ from pipeline.run.reader import Run
 from pipeline.shards.samples import Status
 from ssig.registry import FAMILIES
 
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 _STATISTICS = {
     "confidence": CONFIDENCE,
     "alpha": ALPHA,
@@ -74,18 +74,19 @@ class ModelReport:
     """Everything about one model.
 
     Attributes:
+        controls: the methods that explain nothing.
         alerts: what may be wrong with the network or the labels, one sentence each.
         network_input: what the network is given.
         cautions: what the few images behind some columns do not allow.
         shortfalls: of intervals of skewed columns.
         correction: what stands behind the verdicts.
         incomparable: column -> why methods are not ranked by it.
-        controls: the methods that explain nothing.
     """
 
     model: str
     methods: tuple[str, ...]
     reference: str
+    controls: tuple[str, ...]
     alerts: list[str]
     network_input: str
     images: int
@@ -98,7 +99,6 @@ class ModelReport:
     shortfalls: str
     correction: str
     incomparable: dict[str, str]
-    controls: tuple[str, ...]
     leads: list[Lead]
     effects: list[Effect]
     distributions: list[Distribution]
@@ -212,6 +212,7 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         model=measurements.model,
         methods=measurements.methods,
         reference=measurements.reference,
+        controls=controls,
         alerts=[*([alert] if alert else []), *network_warnings(config)],
         network_input=network_input(config),
         images=max(statuses.get(Status.OK, 0) for statuses in measurements.statuses.values()),
@@ -224,7 +225,6 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         shortfalls=shortfalls([*headlines, *further], comparison.means),
         correction=correction(comparison),
         incomparable={column.name: column.incomparable for column in (*headlines, *further) if column.incomparable},
-        controls=controls,
         leads=list(comparison.leads.values()),
         effects=effects(measurements, comparison.leads, controls),
         distributions=distributions(measurements),
@@ -251,7 +251,18 @@ def _quality(measurements: Measurements) -> Quality:
 
 def _model_json(model: ModelReport) -> dict[str, Any]:
     fields = (
-        *("model", "methods", "reference", "alerts", "network_input", "images", "quality", "summary", "cautions"),
+        *(
+            "model",
+            "methods",
+            "reference",
+            "controls",
+            "alerts",
+            "network_input",
+            "images",
+            "quality",
+            "summary",
+            "cautions",
+        ),
         *("shortfalls", "correction", "incomparable", "leads", "groupings", "accounts", "efforts", "wholes", "costs"),
     )
     shown = model.gallery

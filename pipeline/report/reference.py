@@ -65,7 +65,7 @@ def report_record(storage: Storage) -> dict[str, object]:
 
 
 def is_control(run: Run, model: str, label: str) -> bool:
-    """Whether a method explains nothing and only shows what an uninformative map scores."""
+    """Whether a method explains nothing: what a number means is read against it."""
     method = run.config[model, label].get("method", {})
     if "origin" in method:
         return bool(method.get("control"))
