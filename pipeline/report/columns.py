@@ -12,6 +12,7 @@ from pipeline.run.described import known_metric
 from pipeline.run.reader import Run
 from ssig.errors import UsageError
 from ssig.registry import FAMILIES, METRICS, MetricSpec
+from ssig.registry.titles import title
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Column:
         family: one of `ssig.registry.FAMILIES`.
         share: whether the metric says that it is 0 or 1 for each image.
         incomparable: why methods cannot be ranked by it, although it has a direction; empty where they can.
+        title: the name that people use; empty for `name`.
+        definition: one line; empty where this version does not know the metric.
     """
 
     name: str
@@ -54,6 +57,13 @@ class Column:
     family: str = FAMILIES[0]
     share: bool = False
     incomparable: str = ""
+    title: str = ""
+    definition: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Its name for people."""
+        return self.title or self.name
 
     @property
     def metric(self) -> str:
@@ -140,10 +150,20 @@ def metric_columns(run: Run, model: str) -> tuple[Column, ...]:
                 family=FAMILIES[0] if spec is None else spec.family,
                 share=spec is not None and column in spec.shares,
                 incomparable="" if spec is None else spec.incomparable.get(column, ""),
+                title=title(column) + (f" ({source.evaluation})" if again else ""),
+                definition="" if spec is None else described(spec, column),
             )
             for position, (column, direction) in enumerate(directions.items())
         )
     return tuple(columns)
+
+
+def described(spec: MetricSpec, name: str) -> str:
+    """One line about a column or a number of the data set; empty where there is none."""
+    try:
+        return spec.description(name)
+    except KeyError:
+        return ""
 
 
 def headed(columns: Sequence[Column], values: np.ndarray) -> tuple[Column, ...]:

@@ -20,18 +20,22 @@ from pipeline.report.comparison import (
     mean_estimates,
 )
 from pipeline.report.curves import Curve, mean_curves
+from pipeline.report.distributions import Distribution, distributions
+from pipeline.report.effects import Effect, effects
 from pipeline.report.effort import Cost, Effort, costs, efforts
 from pipeline.report.findings import cautions, chance_alert, classes_of, correction, shortfalls, summary
 from pipeline.report.gallery import Gallery, gallery
 from pipeline.report.measurements import Failure, Measurements, gather, quarantine_rows
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
+from pipeline.report.reference import is_control
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
+from pipeline.report.tradeoffs import Tradeoff, tradeoffs
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.run.reader import Run
 from pipeline.shards.samples import Status
 from ssig.registry import FAMILIES
 
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 _STATISTICS = {
     "confidence": CONFIDENCE,
     "alpha": ALPHA,
@@ -70,6 +74,7 @@ class ModelReport:
     """Everything about one model.
 
     Attributes:
+        controls: the methods that explain nothing.
         alerts: what may be wrong with the network or the labels, one sentence each.
         network_input: what the network is given.
         cautions: what the few images behind some columns do not allow.
@@ -81,6 +86,7 @@ class ModelReport:
     model: str
     methods: tuple[str, ...]
     reference: str
+    controls: tuple[str, ...]
     alerts: list[str]
     network_input: str
     images: int
@@ -94,10 +100,13 @@ class ModelReport:
     correction: str
     incomparable: dict[str, str]
     leads: list[Lead]
+    effects: list[Effect]
+    distributions: list[Distribution]
     groupings: tuple[Grouping, ...]
     accounts: list[Account]
     curves: list[Curve]
     efforts: list[Effort]
+    tradeoffs: list[Tradeoff]
     wholes: list[Whole]
     costs: list[Cost]
     gallery: Gallery | None
@@ -197,10 +206,13 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
     quality = _quality(measurements)
     config = run.config[measurements.model, measurements.reference]
     alert = chance_alert(quality.accuracy, classes_of(config))
+    spent = efforts(run, measurements)
+    controls = tuple(method for method in measurements.methods if is_control(run, measurements.model, method))
     return ModelReport(
         model=measurements.model,
         methods=measurements.methods,
         reference=measurements.reference,
+        controls=controls,
         alerts=[*([alert] if alert else []), *network_warnings(config)],
         network_input=network_input(config),
         images=max(statuses.get(Status.OK, 0) for statuses in measurements.statuses.values()),
@@ -214,10 +226,13 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         correction=correction(comparison),
         incomparable={column.name: column.incomparable for column in (*headlines, *further) if column.incomparable},
         leads=list(comparison.leads.values()),
+        effects=effects(measurements, comparison.leads, controls),
+        distributions=distributions(measurements),
         groupings=comparison.groupings,
         accounts=accounts(measurements),
         curves=mean_curves(run, measurements),
-        efforts=efforts(run, measurements),
+        efforts=spent,
+        tradeoffs=tradeoffs(headlines, comparison.means, spent),
         wholes=whole_numbers(run, measurements),
         costs=costs(run, measurements),
         gallery=gallery(run, measurements),
@@ -236,7 +251,18 @@ def _quality(measurements: Measurements) -> Quality:
 
 def _model_json(model: ModelReport) -> dict[str, Any]:
     fields = (
-        *("model", "methods", "reference", "alerts", "network_input", "images", "quality", "summary", "cautions"),
+        *(
+            "model",
+            "methods",
+            "reference",
+            "controls",
+            "alerts",
+            "network_input",
+            "images",
+            "quality",
+            "summary",
+            "cautions",
+        ),
         *("shortfalls", "correction", "incomparable", "leads", "groupings", "accounts", "efforts", "wholes", "costs"),
     )
     shown = model.gallery

@@ -28,7 +28,7 @@ def reference_method(run: Run, model: str, requested: str | None = None) -> str:
     labels = ordered_methods(run, model)
     if requested in labels:
         return str(requested)
-    return next((label for label in labels if not _is_control(run, model, label)), labels[0])
+    return next((label for label in labels if not is_control(run, model, label)), labels[0])
 
 
 def requested_reference(run: Run, requested: str | None) -> str | None:
@@ -64,7 +64,8 @@ def report_record(storage: Storage) -> dict[str, object]:
     return record if isinstance(record, dict) else {}
 
 
-def _is_control(run: Run, model: str, label: str) -> bool:
+def is_control(run: Run, model: str, label: str) -> bool:
+    """Whether a method explains nothing: what a number means is read against it."""
     method = run.config[model, label].get("method", {})
     if "origin" in method:
         return bool(method.get("control"))

@@ -15,11 +15,15 @@ from pipeline.report.accounts import Account
 from pipeline.report.columns import Column
 from pipeline.report.comparison import Grouping
 from pipeline.report.contents import ModelReport, Report
-from pipeline.report.curves import Curve, score_label
+from pipeline.report.curves import Curve
+from pipeline.report.distributions import MOST_MARKS
 from pipeline.report.effort import DEFINITIONS, PHASES
-from pipeline.report.figures import figure, strip, swatch
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.measurements import Failure
+from pipeline.report.outline import Outline
+from pipeline.report.pictures import pictures
+from pipeline.report.styles import custom_properties, swatch
+from pipeline.report.svg import strip
 from pipeline.run.reader import Run
 from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, gradient
 
@@ -50,7 +54,10 @@ def html(run: Run, report: Report) -> str:
     environment = _environment(autoescape=True)
     return environment.get_template("report.html").render(
         report=report,
-        figures={model.model: _figures(run, model) for model in report.models},
+        outline=Outline(),
+        pictures={model.model: pictures(run, model, number) for number, model in enumerate(report.models, 1)},
+        custom_properties=custom_properties(),
+        most_marks=MOST_MARKS,
         diverging=gradient(DIVERGING),
         sequential=gradient(SEQUENTIAL),
         percentile=PERCENTILE,
@@ -156,17 +163,6 @@ def _letters(grouping: Grouping, method: str) -> Markup:
 
 def _letter(number: int) -> str:
     return chr(ord("a") + number) if number < 26 else f"a{number - 25}"
-
-
-def _figures(run: Run, model: ModelReport) -> list[Markup]:
-    drawn: dict[str, list[Curve]] = {}
-    for curve in model.curves:
-        drawn.setdefault(curve.metric, []).append(curve)
-    options = run.config[model.model, model.reference].get("metrics", {})
-    return [
-        Markup(figure(group, model.methods, score_label(options.get(metric, {})), metric.capitalize()))
-        for metric, group in drawn.items()
-    ]
 
 
 def _by_account(accounts: Iterable[Account]) -> list[tuple[list[str], Account]]:

@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.columns import Source, parsed, sources
+from pipeline.report.columns import Source, described, parsed, sources
 from pipeline.report.comparison import Estimate
 from pipeline.report.measurements import Measurements, lists
 from pipeline.report.statistics import CONFIDENCE
 from pipeline.run.reader import Run
 from ssig.randomness import Stream
 from ssig.registry import MetricSpec
+from ssig.registry.titles import title
 
 # Drawing curves again takes time in proportion to their size, so that large data get fewer draws, and none beyond some
 # 8,000 curves of 1,000 points in both orders: the report is made each time that a run stops.
@@ -53,6 +54,8 @@ class Whole:
         estimates: method -> the number, None where there is none, its interval, and how many images it is made of.
         differences: method -> that of the method minus that of the reference, for all others.
         bias: what makes it too high or too low, in a sentence; empty where nothing does.
+        title: the name that people use.
+        definition: one line.
     """
 
     name: str
@@ -62,6 +65,13 @@ class Whole:
     estimates: dict[str, Estimate]
     differences: dict[str, Estimate]
     bias: str = ""
+    title: str = ""
+    definition: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Its name for people."""
+        return self.title or self.name
 
     @property
     def paired(self) -> bool:
@@ -178,6 +188,8 @@ def _whole(
         direction=spec.dataset_columns[name],
         family=spec.family,
         bias=BIASES.get(name, ""),
+        title=title(name) + (f" ({source.evaluation})" if shown != name else ""),
+        definition=described(spec, name),
         estimates={
             method: _estimate(*_of(method_numbers, name), images) for method, method_numbers in numbers.items()
         },

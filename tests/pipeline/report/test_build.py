@@ -87,18 +87,18 @@ def test_the_page_fetches_nothing(finished_run):
     assert not re.search(r"url\((?!#)", text)
 
 
-def test_coverage_comes_first_and_provenance_last(finished_run):
+def test_the_findings_come_first_and_provenance_last(finished_run):
     page = reported(finished_run)[0]
     order = [
-        "Coverage",
-        "Model quality",
         "What this run shows",
         "Methods compared",
         "Paired difference to ssig",
-        "Images kept and excluded",
         "Insertion and deletion curves",
         "Sampling error, completeness and cost",
         "Gallery",
+        "Model quality",
+        "Images kept and excluded",
+        "Coverage",
         "Provenance",
         "To repeat this run",
     ]

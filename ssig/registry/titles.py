@@ -1,0 +1,102 @@
+"""The names that people use for metrics, for pages, figures and tables of a paper."""
+
+from __future__ import annotations
+
+import re
+
+# Column, or number of the whole data set -> its name. A column in the order of |map| (`…_abs`) is named after its own.
+TITLES = {
+    "insertion": "Insertion AUC",
+    "deletion": "Deletion AUC",
+    "insertion_deletion_gap": "Insertion − deletion gap",
+    "insertion_score": "Insertion score",
+    "insertion_score_normalised": "Insertion score, normalised",
+    "diffid": "DiffID",
+    "diffid_insertion": "DiffID, insertion",
+    "diffid_deletion": "DiffID, deletion",
+    "diffid_accuracy": "DiffID accuracy",
+    "diffid_accuracy_insertion": "DiffID accuracy, insertion",
+    "diffid_accuracy_deletion": "DiffID accuracy, deletion",
+    "diffid_element": "DiffID by channel value",
+    "diffid_element_insertion": "DiffID by channel value, insertion",
+    "diffid_element_deletion": "DiffID by channel value, deletion",
+    "road_gap": "ROAD gap",
+    "road_morf": "ROAD, most relevant first",
+    "road_lerf": "ROAD, least relevant first",
+    "road_accuracy_gap": "ROAD accuracy gap",
+    "road_accuracy_morf": "ROAD accuracy, most relevant first",
+    "road_accuracy_lerf": "ROAD accuracy, least relevant first",
+    "pixel_flipping": "Pixel flipping AUC",
+    "sensitivity_n": "Sensitivity-n",
+    "infidelity_normalised": "Infidelity, normalised",
+    "infidelity": "Infidelity",
+    "faithfulness_correlation": "Faithfulness correlation",
+    "mufidelity": "μFidelity",
+    "completeness": "Completeness residual",
+    "completeness_relative": "Completeness residual, relative",
+    "aic": "AIC",
+    "aic_mean": "AIC, mean curve",
+    "aic_median": "AIC, median curve",
+    "sic": "SIC",
+    "sic_median": "SIC, median curve",
+    "sic_mean": "SIC, mean curve",
+    "roc_auc": "ROC AUC",
+    "average_precision": "Average precision",
+    "pointing": "Pointing game",
+    "energy": "Energy pointing game",
+    "energy_chance": "Energy of a random map",
+    "relevance_rank": "Relevance rank accuracy",
+    "iou": "IoU",
+    "max_box_iou_v1": "Box IoU v1",
+    "max_box_iou_v2": "Box IoU v2",
+    "max_box_acc_v1_held_out": "MaxBoxAcc, held out",
+    "max_box_acc_v2_held_out": "MaxBoxAccV2, held out",
+    "max_box_acc_v1": "MaxBoxAcc",
+    "max_box_acc_v2": "MaxBoxAccV2",
+    "mask_mse": "Mask MSE",
+    "mask_mae": "Mask MAE",
+    "gini": "Gini index",
+    "entropy": "Entropy",
+    "effective_support": "Effective support",
+    "max_sensitivity": "Max-sensitivity",
+    "max_sensitivity_noise": "Max-sensitivity to new draws",
+    "stability": "Test-retest stability",
+    "stability_top": "Test-retest stability, top pixels",
+    "mprt": "Parameter randomisation (MPRT)",
+    "mprt_ssim": "Parameter randomisation (MPRT), SSIM",
+    "emprt": "Parameter randomisation (eMPRT)",
+    "random_logit": "Random logit",
+    "random_logit_ssim": "Random logit, SSIM",
+    "certainty": "Certainty",
+    "certainty_mean": "Certainty, mean of features",
+    "certainty_bound": "Certainty bound",
+    "certainty_edges_1": "Certainty of edges, scale 1",
+    "certainty_edges_2": "Certainty of edges, scale 2",
+    "certainty_edges_4": "Certainty of edges, scale 4",
+    "certainty_luminance": "Certainty of luminance",
+    "certainty_colour": "Certainty of colour",
+    "certainty_nce": "Feature correlation",
+    "certainty_nce_features": "Feature correlation, mean",
+    "certainty_nce_nats": "InfoNCE",
+    "certainty_nce_error": "InfoNCE, standard error",
+    "certainty_nce_ceiling": "InfoNCE, ceiling",
+    "certainty_nce_top1": "InfoNCE, top-1",
+    "certainty_nce_images": "InfoNCE, images",
+    "alignment": "Sample alignment",
+    "alignment_spectrum": "Sample alignment, spectrum",
+    "alignment_kid": "KID of samples",
+    "alignment_kid_error": "KID of samples, standard error",
+    "alignment_frechet": "Fréchet distance of samples",
+    "alignment_spectrum_distance": "Spectrum distance of samples",
+    "alignment_images": "Sample alignment, images",
+}
+
+
+def title(column: str) -> str:
+    """The name of a column for people; the column's own words where it has none, as for metrics of other packages."""
+    if column in TITLES:
+        return TITLES[column]
+    signed = re.sub(r"_abs(?=_|$)", "", column)
+    if signed in TITLES:
+        return f"{TITLES[signed]}, by |map|"
+    return column.replace("_", " ")
