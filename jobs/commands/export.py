@@ -13,6 +13,9 @@ from ssig.errors import DONE, NOTHING, UsageError
 FORMATS = {
     "parquet": "one tidy table",
     "csv": "the same as CSV",
+    "latex": "the tables of the report",
+    "figures": "the figures of the report as PDF and SVG",
+    "fiftyone": "a data set for FiftyOne, with the photographs",
 }
 TABLES = ("parquet", "csv")
 
@@ -24,6 +27,10 @@ def export(
     wide: Annotated[
         bool, typer.Option("--wide", help="Tables: one row per sample, a column per number (default: a row each).")
     ] = False,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option("--sample", metavar="KEY", help="Figures: also the maps of this sample; may be repeated."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another export in this folder.")] = False,
 ) -> int:
     """Write a run for other tools: as a table.
@@ -34,6 +41,8 @@ def export(
         raise UsageError("--as", form, FORMATS)
     if wide and form not in TABLES:
         raise UsageError("--wide", form, f"only beside --as {' or '.join(TABLES)}")
+    if samples and form != "figures":
+        raise UsageError("--sample", form, "only beside --as figures")
     if to is None:
         raise UsageError("--to", NOTHING, f"a folder to write to; type `ssig export {run} --as {form} --to FOLDER`")
     from pipeline.run.presence import require_run
@@ -45,7 +54,7 @@ def export(
     )
     from pipeline.export.writing import export as write
 
-    files = write(opened(run), to, Wanted(form, wide), tell, overwrite=overwrite)
+    files = write(opened(run), to, Wanted(form, wide, tuple(samples or ())), tell, overwrite=overwrite)
     for file in files:
         print(f"wrote: {file}")
     return DONE

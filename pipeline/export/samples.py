@@ -58,36 +58,52 @@ def labels_of(run: Run) -> list[tuple[str, str]]:
     return [(model, method) for model in models for method in ordered_methods(run, model)]
 
 
-def units_of(run: Run, model: str, method: str, numbers: Sequence[Number]) -> Iterator[Unit]:
-    """The units of a model and method that are done, in order of the manifest.
+class Units:
+    """The units of a model and method that are done.
 
     Args:
         numbers: of the model; those that the method lacks are left out.
 
-    Raises:
-        UsageError: a file is not there or cannot be read.
+    Attributes:
+        numbers: those that the method has, in order.
+        commits: unit -> its commit, in order of the manifest.
     """
-    own = measured(run, model, method, numbers)
-    added = {
-        evaluation.name: {commit.unit: commit for commit in evaluation.commits}
-        for evaluation in evaluations_of(run, model, method)
-    }
-    for commit in run.committed(model, method):
-        kind = METRICS if commit.file(METRICS) else ATTRIBUTIONS
-        name = commit.file(kind)
-        if name is None:
-            continue
-        of_run = [number.stored for number in own if number.evaluation is None]
-        table = run.read(name, [*_STORED, "excluded", *of_run])
+
+    def __init__(self, run: Run, model: str, method: str, numbers: Sequence[Number]) -> None:
+        self._run, self._labels = run, (model, method)
+        self.numbers = measured(run, model, method, numbers)
+        self.commits = {commit.unit: commit for commit in run.committed(model, method)}
+        self._added = {
+            evaluation.name: {commit.unit: commit for commit in evaluation.commits}
+            for evaluation in evaluations_of(run, model, method)
+        }
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (unit for name in self.commits if (unit := self.read(name)) is not None)
+
+    def read(self, name: str) -> Unit | None:
+        """A unit; None where it is not done.
+
+        Raises:
+            UsageError: a file is not there or cannot be read.
+        """
+        commit = self.commits.get(name)
+        if commit is None:
+            return None
+        file = commit.file(METRICS) or commit.file(ATTRIBUTIONS)
+        if file is None:
+            return None
+        of_run = [number.stored for number in self.numbers if number.evaluation is None]
+        table = self._run.read(file, [*_STORED, "excluded", *of_run])
         places = {place: row for row, place in enumerate(_places(table))}
-        values = {number.name: np.full(len(table), np.nan) for number in own}
+        values = {number.name: np.full(len(table), np.nan) for number in self.numbers}
         reasons: list[dict[str, str]] = [{} for _ in range(len(table))]
-        _add(table, own, None, places, values, reasons)
-        for evaluation, commits in added.items():
-            evaluated = _evaluated(run, commits.get(commit.unit), own, evaluation)
+        _add(table, self.numbers, None, places, values, reasons)
+        for evaluation, commits in self._added.items():
+            evaluated = _evaluated(self._run, commits.get(name), self.numbers, evaluation)
             if evaluated is not None:
-                _add(evaluated, own, evaluation, places, values, reasons)
-        yield Unit(own, _identity(run, model, method, table), values, reasons)
+                _add(evaluated, self.numbers, evaluation, places, values, reasons)
+        return Unit(self.numbers, _identity(self._run, *self._labels, table), values, reasons)
 
 
 def wide(unit: Unit, schema: pa.Schema) -> pa.Table:

@@ -25,7 +25,7 @@ from pipeline.export.columns import (
     numbers_of,
     wide_schema,
 )
-from pipeline.export.samples import labels_of, long, units_of, wide
+from pipeline.export.samples import Units, labels_of, long, wide
 from pipeline.report.columns import metric_of, sources
 from pipeline.run.reader import Run
 from pipeline.storage.fields import DESCRIPTION
@@ -53,7 +53,7 @@ def write_table(run: Run, folder: Path, kind: str, *, in_rows: bool = False) -> 
     tables = (
         wide(unit, schema) if in_rows else long(unit)
         for model, method in labels_of(run)
-        for unit in units_of(run, model, method, numbers[model])
+        for unit in Units(run, model, method, numbers[model])
     )
     write = {"parquet": _write_parquet, "csv": _write_csv}[kind]
     rows = write(folder / f"{TABLE}.{kind}", schema, _groups(tables))

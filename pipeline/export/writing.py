@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.export.coverage import warnings
+from pipeline.export.fiftyone import write_fiftyone
+from pipeline.export.figures import samples_named, write_figures
+from pipeline.export.latex import write_latex
 from pipeline.export.table import write_table
+from pipeline.report.contents import contents
+from pipeline.report.reference import requested_reference
 from pipeline.run.reader import Run, open_run
 from pipeline.storage.folders import RECORD, check_folder, whole_folder
 from ssig.errors import UsageError
@@ -69,5 +74,24 @@ def _table(run: Run, folder: Path, wanted: Wanted, tell: Tell) -> None:
     tell(f"{rows:,} rows")
 
 
-_WRITERS: Mapping[str, Callable[[Run, Path, Wanted, Tell], None]] = {"parquet": _table, "csv": _table}
+def _latex(run: Run, folder: Path, wanted: Wanted, tell: Tell) -> None:
+    write_latex(contents(run, requested_reference(run, None)), folder)
+
+
+def _figures(run: Run, folder: Path, wanted: Wanted, tell: Tell) -> None:
+    chosen = samples_named(run, wanted.samples)
+    write_figures(run, contents(run, requested_reference(run, None)), chosen, folder)
+
+
+def _fiftyone(run: Run, folder: Path, wanted: Wanted, tell: Tell) -> None:
+    write_fiftyone(run, folder, tell)
+
+
+_WRITERS: Mapping[str, Callable[[Run, Path, Wanted, Tell], None]] = {
+    "parquet": _table,
+    "csv": _table,
+    "latex": _latex,
+    "figures": _figures,
+    "fiftyone": _fiftyone,
+}
 FORMS = tuple(_WRITERS)

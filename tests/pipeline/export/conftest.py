@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import Method, write_run
+from report_runs import HOSTILE_LABEL, Method, write_run
 
-LABEL = r"ig_50 & #1 {x}~\%^$"
 METHODS = (
     Method("ssig", "ssig", 0.0, signed=False, random=True),
-    Method(LABEL, "ig", 0.3, signed=True, random=False),
+    Method(HOSTILE_LABEL, "ig", 0.3, signed=True, random=False),
 )
 
 
