@@ -16,14 +16,19 @@ FORMATS = {
     "latex": "the tables of the report",
     "figures": "the figures of the report as PDF and SVG",
     "fiftyone": "a data set for FiftyOne, with the photographs",
+    "mlflow": "an experiment of MLflow",
+    "wandb": "a project of Weights & Biases",
 }
 TABLES = ("parquet", "csv")
+TRACKERS = ("mlflow", "wandb")
 
 
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")],
     form: Annotated[str, typer.Option("--as", metavar="FORMAT", help=f"Format: {', '.join(FORMATS)}.")],
-    to: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder to write to.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder to write to; tracking URI of MLflow.")
+    ] = None,
     wide: Annotated[
         bool, typer.Option("--wide", help="Tables: one row per sample, a column per number (default: a row each).")
     ] = False,
@@ -31,33 +36,54 @@ def export(
         list[str] | None,
         typer.Option("--sample", metavar="KEY", help="Figures: also the maps of this sample; may be repeated."),
     ] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="NAME", help="MLflow, W&B: experiment or project (default: ssig).")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another export in this folder.")] = False,
 ) -> int:
-    """Write a run for other tools: as a table.
+    """Write a run for other tools: tables, LaTeX, figures, FiftyOne, MLflow, W&B.
 
-    The run is not changed. The folder appears whole at the end.
+    The run is not changed. A folder appears whole at the end.
     """
-    if form not in FORMATS:
-        raise UsageError("--as", form, FORMATS)
-    if wide and form not in TABLES:
-        raise UsageError("--wide", form, f"only beside --as {' or '.join(TABLES)}")
-    if samples and form != "figures":
-        raise UsageError("--sample", form, "only beside --as figures")
-    if to is None:
-        raise UsageError("--to", NOTHING, f"a folder to write to; type `ssig export {run} --as {form} --to FOLDER`")
+    _check(run, form, to, wide=wide, samples=samples, project=project)
     from pipeline.run.presence import require_run
 
     require_run(run)
+    if form in TRACKERS:
+        from pipeline.export import trackers  # imports torch
+        from pipeline.export.writing import opened_with_warnings
+
+        trackers.package(form)
+        where = trackers.log(
+            opened_with_warnings(run, tell), form, to, project or trackers.PROJECT, tell, again=overwrite
+        )
+        print(f"wrote: {where}")
+        return DONE
     from pipeline.export.writing import (
         Wanted,  # imports torch
         opened,
     )
     from pipeline.export.writing import export as write
 
-    files = write(opened(run), to, Wanted(form, wide, tuple(samples or ())), tell, overwrite=overwrite)
-    for file in files:
+    assert to is not None
+    for file in write(opened(run), to, Wanted(form, wide, tuple(samples or ())), tell, overwrite=overwrite):
         print(f"wrote: {file}")
     return DONE
+
+
+def _check(run: str, form: str, to: str | None, *, wide: bool, samples: list[str] | None, project: str | None) -> None:
+    """Refuses options that do not belong together, before anything is imported."""
+    if form not in FORMATS:
+        raise UsageError("--as", form, FORMATS)
+    for option, given, forms in (
+        ("--wide", wide, TABLES),
+        ("--sample", samples, ("figures",)),
+        ("--project", project, TRACKERS),
+    ):
+        if given and form not in forms:
+            raise UsageError(option, given, f"only beside --as {' or '.join(forms)}")
+    if to is None and form not in TRACKERS:
+        raise UsageError("--to", NOTHING, f"a folder to write to; type `ssig export {run} --as {form} --to FOLDER`")
 
 
 def tell(line: str) -> None:

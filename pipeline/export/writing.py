@@ -48,6 +48,14 @@ def opened(path: str) -> Run:
     return run
 
 
+def opened_with_warnings(path: str, tell: Tell) -> Run:
+    """The same; what the run lacks is told."""
+    run = opened(path)
+    for line in warnings(run):
+        tell(f"warning: {line}")
+    return run
+
+
 def export(run: Run, to: str, wanted: Wanted, tell: Tell, *, overwrite: bool = False) -> list[Path]:
     """Writes a folder and returns what it holds.
 
