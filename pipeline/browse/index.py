@@ -27,6 +27,7 @@ from pipeline.run.records import CommitRecord
 from pipeline.run.schema import SHARED
 
 VERSION = 1  # counts the changes of its tables
+_MEMORY = "512MB"  # of DuckDB while it builds; what does not fit goes to a file beside the index
 _SUFFIX = ".duckdb"
 _PATTERN = frozenset("*?[")  # which DuckDB expands in a path
 _ABOUT = ("status", "error", "predicted", "target", "probability", "width", "height", "crop")
@@ -66,7 +67,7 @@ def ready_index(collection: Collection, folder: Path) -> Index:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as building:
         made = Path(building) / "index"
-        with duckdb.connect(str(made)) as connection:
+        with duckdb.connect(str(made), config={"memory_limit": _MEMORY}) as connection:
             _fill(connection, collection)
         made.replace(path)
     for other in folder.glob(f"{runs}-*{_SUFFIX}"):

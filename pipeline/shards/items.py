@@ -12,11 +12,9 @@ from typing import NoReturn
 from PIL import Image
 
 from pipeline.shards.images import FORMATS, IMAGE_EXTENSIONS
-from pipeline.shards.names import is_left_behind
+from pipeline.shards.names import IMAGES, is_left_behind
 from pipeline.shards.tar_scan import why_unusable
 from ssig.errors import UsageError
-
-IMAGES = "dataset.images"
 
 
 @dataclass(frozen=True)

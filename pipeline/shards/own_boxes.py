@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.shards.items import Names, size_of
+from pipeline.shards.names import BOXES
 from ssig.errors import UsageError
-
-BOXES = "dataset.boxes"
 
 _FORM = 'COCO annotations: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}]}'
 _OVER = 1.0  # pixel that a box may reach over the edge, by rounding

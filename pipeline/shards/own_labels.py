@@ -16,9 +16,8 @@ from pathlib import Path
 
 from pipeline.shards.images import IMAGE_EXTENSIONS
 from pipeline.shards.items import Names
+from pipeline.shards.names import LABELS
 from ssig.errors import UsageError
-
-LABELS = "dataset.labels"
 
 _TRIED = 100  # rows by which the column of the images is found
 _SHOWN = 3

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.shards.items import Names, files_below, size_of
+from pipeline.shards.names import MASKS
 from ssig.errors import UsageError
-
-MASKS = "dataset.masks"
 
 _ENDING = "_mask"
 

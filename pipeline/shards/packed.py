@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.classes import FILE as CLASSES
-from pipeline.shards.items import IMAGES, unreadable
-from pipeline.shards.names import SOURCE
+from pipeline.shards.items import unreadable
+from pipeline.shards.names import IMAGES, SOURCE
 from pipeline.shards.own_data import OwnData, source_files
 from pipeline.shards.pack import SHARD_SIZE, shard_name
-from pipeline.shards.parquet_images import parquet_files
+from pipeline.shards.presence import parquet_files
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
