@@ -27,6 +27,7 @@ from pipeline.report.drawing import (
     beside,
     panel,
     points_of,
+    printable,
     shortened,
     spread,
 )
@@ -108,7 +109,7 @@ def curve_figure(drawn: Sequence[Curve], styles: Styles, banded: Sequence[str], 
     axes.set_ylim(_curve_range(drawn, banded))
     axes.grid(axis="y", color=RULE, linewidth=0.7)
     axes.set_xlabel("fraction of pixels changed")
-    axes.set_ylabel(label)
+    axes.set_ylabel(printable(label))
     for position, curve in enumerate(drawn):
         style, points = styles[curve.method], len(curve.mean)
         if curve.method in banded:
