@@ -16,6 +16,7 @@ from pipeline.report.columns import Column
 from pipeline.report.comparison import Grouping
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve
+from pipeline.report.descriptions import photograph_text, tile_text
 from pipeline.report.distributions import MOST_MARKS
 from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.findings import few, grouping_sentence, shortfall
@@ -25,7 +26,8 @@ from pipeline.report.pictures import pictures
 from pipeline.report.styles import custom_properties, swatch
 from pipeline.report.svg import strip
 from pipeline.run.reader import Run
-from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, gradient
+from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, SMOOTHING, gradient
+from ssig.registry.titles import title
 
 SHOWN_FAILURES = 200
 SHARED_SECONDS = (
@@ -61,6 +63,7 @@ def html(run: Run, report: Report) -> str:
         diverging=gradient(DIVERGING),
         sequential=gradient(SEQUENTIAL),
         percentile=PERCENTILE,
+        smoothing=SMOOTHING,
         **_constants(),
     )
 
@@ -96,6 +99,8 @@ def _environment(**settings: Any) -> Environment:
         "images": _images,
         "p_value": numbers.p_value,
         "grouping_sentence": grouping_sentence,
+        "metric_title": title,
+        "photograph_text": photograph_text,
         "letters": _letters,
         "rank": _rank,
         "counts": _counts,
@@ -105,6 +110,7 @@ def _environment(**settings: Any) -> Environment:
         "shortfall": shortfall,
         "strip": strip,
         "swatch": swatch,
+        "tile_text": tile_text,
         "text": lambda value: numbers.NONE if value is None else str(value),
         "verbatim": lambda value: Markup(str(value).replace("```", "'''")),
         "who": _who,
