@@ -40,7 +40,8 @@ class Definition:
 
 def definitions(run: Run, model: str, columns: Sequence[Column], wholes: Sequence[Whole]) -> list[Definition]:
     """The definitions of a model's columns and numbers of the data set, in their order."""
-    return [_definition(run, model, column) for column in (*columns, *wholes)]
+    shown: list[Column | Whole] = [*columns, *wholes]
+    return [_definition(run, model, column) for column in shown]
 
 
 def merged(models: Iterable[Sequence[Definition]]) -> list[Definition]:
