@@ -23,6 +23,8 @@ from pipeline.report.comparison import (
 )
 from pipeline.report.curves import Curve, mean_curves
 from pipeline.report.definitions import Definition, definitions
+from pipeline.report.distributions import Distribution, distributions
+from pipeline.report.effects import Effect, effects
 from pipeline.report.effort import Cost, Effort, costs, efforts
 from pipeline.report.findings import cautions, chance_alert, classes_of, correction, shortfalls, summary
 from pipeline.report.gallery import Gallery, gallery
@@ -30,6 +32,7 @@ from pipeline.report.measurements import Failure, Measurements, gather, quaranti
 from pipeline.report.provenance import Provenance, data, network_input, network_warnings, provenance, versions
 from pipeline.report.reference import is_control
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
+from pipeline.report.tradeoffs import Tradeoff, tradeoffs
 from pipeline.report.verdict import verdict
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.run.reader import Run
@@ -94,10 +97,13 @@ class ModelReport:
     correction: str
     incomparable: dict[str, str]
     leads: list[Lead]
+    effects: list[Effect]
+    distributions: list[Distribution]
     groupings: tuple[Grouping, ...]
     accounts: list[Account]
     curves: list[Curve]
     efforts: list[Effort]
+    tradeoffs: list[Tradeoff]
     wholes: list[Whole]
     costs: list[Cost]
     classes: Classes | None
@@ -198,11 +204,13 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
     config = run.config[measurements.model, measurements.reference]
     wholes = whole_numbers(run, measurements)
     alert = chance_alert(quality.accuracy, classes_of(config))
+    spent = efforts(run, measurements)
+    controls = tuple(method for method in measurements.methods if is_control(run, measurements.model, method))
     return ModelReport(
         model=measurements.model,
         methods=measurements.methods,
         reference=measurements.reference,
-        controls=tuple(method for method in measurements.methods if is_control(run, measurements.model, method)),
+        controls=controls,
         alerts=[*([alert] if alert else []), *network_warnings(config)],
         network_input=network_input(config),
         images=max(statuses.get(Status.OK, 0) for statuses in measurements.statuses.values()),
@@ -217,10 +225,13 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         correction=correction(comparison),
         incomparable={column.name: column.incomparable for column in (*headlines, *further) if column.incomparable},
         leads=list(comparison.leads.values()),
+        effects=effects(measurements, comparison.leads, controls),
+        distributions=distributions(measurements),
         groupings=comparison.groupings,
         accounts=accounts(measurements),
         curves=mean_curves(run, measurements),
-        efforts=efforts(run, measurements),
+        efforts=spent,
+        tradeoffs=tradeoffs(headlines, comparison.means, spent),
         wholes=wholes,
         costs=costs(run, measurements),
         classes=class_means(measurements, config.get("categories", [])),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from pipeline.report.contents import ModelReport
 from pipeline.report.curves import Curve, score_label
-from pipeline.report.figures import figure
+from pipeline.report.descriptions import BETTER, curves_text, distribution_text, forest_text, tradeoff_text
+from pipeline.report.drawing import styled
+from pipeline.report.effects import Effect
+from pipeline.report.figures import curve_figure, distribution_figure, forest_figure, tradeoff_figure
+from pipeline.report.styles import LineStyle, line_styles
+from pipeline.report.svg import element
 from pipeline.run.reader import Run
+
+Styles = Mapping[str, LineStyle]
 
 
 @dataclass(frozen=True)
@@ -17,23 +25,89 @@ class Pictures:
     """The figures of one model, as SVG elements.
 
     Attributes:
+        styles: how each method is drawn, in figures and tables.
+        forest: the methods ahead and their nearest rivals; empty where no two methods are compared.
         curves: one figure per metric with curves.
+        distributions: one figure per metric.
+        tradeoffs: one figure per metric.
+        prefix: begins every id of the model's pictures.
     """
 
+    styles: dict[str, LineStyle]
+    forest: Markup
     curves: list[Markup]
+    distributions: list[Markup]
+    tradeoffs: list[Markup]
+    prefix: str
 
 
-def pictures(run: Run, model: ModelReport) -> Pictures:
-    """Draws every figure of a model."""
-    return Pictures(curves=_curves(run, model))
+def pictures(run: Run, model: ModelReport, number: int) -> Pictures:
+    """Draws every figure of a model, the `number`-th of the page."""
+    styles = line_styles(model.methods, model.controls)
+    prefix = f"figure-{number}"
+    with styled():
+        return Pictures(
+            styles=styles,
+            forest=_forest(model, styles, prefix),
+            curves=_curves(run, model, styles, prefix),
+            distributions=_distributions(model, styles, prefix),
+            tradeoffs=_tradeoffs(model, styles, prefix),
+            prefix=prefix,
+        )
 
 
-def _curves(run: Run, model: ModelReport) -> list[Markup]:
-    drawn: dict[str, list[Curve]] = {}
+def _forest(model: ModelReport, styles: Styles, prefix: str) -> Markup:
+    if not model.effects:
+        return Markup("")
+    title = "The method ahead compared with its nearest rival, by metric"
+    return element(forest_figure(model.effects, styles), f"{prefix}-forest", title, forest_text(model.effects))
+
+
+def _curves(run: Run, model: ModelReport, styles: Styles, prefix: str) -> list[Markup]:
+    by_metric: dict[str, list[Curve]] = {}
     for curve in model.curves:
-        drawn.setdefault(curve.metric, []).append(curve)
+        by_metric.setdefault(curve.metric, []).append(curve)
     options = run.config[model.model, model.reference].get("metrics", {})
     return [
-        Markup(figure(group, model.methods, score_label(options.get(metric, {})), metric.capitalize()))
-        for metric, group in drawn.items()
+        element(
+            curve_figure(
+                drawn, styles, foremost(drawn, model.effects), (metric, score_label(options.get(metric, {})))
+            ),
+            f"{prefix}-curve-{position}",
+            f"{metric} curves",
+            curves_text(drawn),
+        )
+        for position, (metric, drawn) in enumerate(by_metric.items())
+    ]
+
+
+def foremost(drawn: Sequence[Curve], effects: Sequence[Effect]) -> tuple[str, ...]:
+    """The method ahead in the metric of these curves and its nearest rival; the first two methods where none is."""
+    for effect in effects:
+        if effect.column.metric == drawn[0].metric and effect.ahead is not None and effect.rival is not None:
+            return effect.ahead, effect.rival
+    return tuple(curve.method for curve in drawn[:2])
+
+
+def _distributions(model: ModelReport, styles: Styles, prefix: str) -> list[Markup]:
+    return [
+        element(
+            distribution_figure(distribution, model.methods, styles),
+            f"{prefix}-distribution-{position}",
+            f"{distribution.column.shown} of single images{BETTER[distribution.column.direction]}",
+            distribution_text(distribution),
+        )
+        for position, distribution in enumerate(model.distributions)
+    ]
+
+
+def _tradeoffs(model: ModelReport, styles: Styles, prefix: str) -> list[Markup]:
+    return [
+        element(
+            tradeoff_figure(tradeoff, styles),
+            f"{prefix}-tradeoff-{position}",
+            f"Cost against {tradeoff.column.shown}{BETTER[tradeoff.column.direction]}",
+            tradeoff_text(tradeoff),
+        )
+        for position, tradeoff in enumerate(model.tradeoffs)
     ]

@@ -21,13 +21,15 @@ from pipeline.report.comparison import Grouping
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve
 from pipeline.report.definitions import anchor, merged
+from pipeline.report.distributions import MOST_MARKS
 from pipeline.report.effort import DEFINITIONS, PHASES
-from pipeline.report.figures import strip, swatch
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.measurements import Failure
 from pipeline.report.outline import Outline
 from pipeline.report.pictures import pictures
 from pipeline.report.statistics import FEWEST
+from pipeline.report.styles import custom_properties, swatch
+from pipeline.report.svg import strip
 from pipeline.run.reader import Run
 from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, gradient
 
@@ -68,7 +70,9 @@ def html(run: Run, report: Report) -> str:
         sections_of_a_model=SECTIONS_OF_A_MODEL,
         sections_of_a_run=SECTIONS_OF_A_RUN,
         definitions=merged(model.definitions for model in report.models),
-        pictures={model.model: pictures(run, model) for model in report.models},
+        pictures={model.model: pictures(run, model, number) for number, model in enumerate(report.models, 1)},
+        custom_properties=custom_properties(),
+        most_marks=MOST_MARKS,
         diverging=gradient(DIVERGING),
         sequential=gradient(SEQUENTIAL),
         percentile=PERCENTILE,
