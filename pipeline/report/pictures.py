@@ -77,11 +77,10 @@ def _curves(run: Run, model: ModelReport, styles: Styles, prefix: str) -> list[M
     for curve in model.curves:
         by_metric.setdefault(curve.metric, []).append(curve)
     options = run.config[model.model, model.reference].get("metrics", {})
+    labels = {metric: score_label(options.get(metric, {})) for metric in by_metric}
     return [
         element(
-            curve_figure(
-                drawn, styles, foremost(drawn, model.effects), (metric, score_label(options.get(metric, {})))
-            ),
+            curve_figure(drawn, styles, foremost(drawn, model.effects), (metric.capitalize(), labels[metric])),
             f"{prefix}-curve-{position}",
             f"{metric} curves",
             curves_text(drawn),
