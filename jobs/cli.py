@@ -114,13 +114,15 @@ def report(
     ] = None,
 ) -> int:
     """Write the report of a run again."""
-    from jobs.commands.ending import link
+    from jobs.commands.ending import link, report_of
+    from jobs.commands.leaderboard import verdicts
     from pipeline.run.presence import require_run
 
     require_run(run)
     from pipeline.report import build_report  # imports torch
 
-    print(f"report: {link(build_report(run, reference))}")
+    page = build_report(run, reference)
+    print(*verdicts(report_of(run)), f"report: {link(page)}", sep="\n")
     return DONE
 
 

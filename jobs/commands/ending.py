@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.commands.leaderboard import entries, lines
+from jobs.commands.leaderboard import entries, verdicts
 from jobs.commands.printing import counts, print_json
 from ssig.errors import DONE, FAILED_SAMPLES
 
@@ -39,7 +39,7 @@ def record(summary: Summary) -> dict[str, Any]:
         "given_up": dict(summary.given_up),
         "shard_faults": summary.shard_faults,
         "notes": list(summary.notes),
-        "leaderboard": entries(_report(summary)),
+        "leaderboard": [] if summary.report is None else entries(report_of(summary.run)),
     }
 
 
@@ -56,7 +56,7 @@ def _lines(summary: Summary) -> list[str]:
     if summary.shard_faults:
         found.append(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
     if summary.report is not None:
-        found += [*lines(entries(_report(summary))), f"report: {link(summary.report)}"]
+        found += [*verdicts(report_of(summary.run)), f"report: {link(summary.report)}"]
     if summary.exit_code in (DONE, FAILED_SAMPLES):
         found.append(f"next: ssig browse {shlex.quote(summary.run)}")
     else:
@@ -72,11 +72,10 @@ def _headline(summary: Summary) -> str:
     return f"{size}: incomplete, {summary.units_done} of {summary.units_to_do} units done"
 
 
-def _report(summary: Summary) -> Mapping[str, Any]:
-    if summary.report is None:
-        return {"models": []}
+def report_of(run: str) -> Mapping[str, Any]:
+    """The `report.json` of a run."""
     from pipeline.run.layout import REPORT_RECORD
     from pipeline.storage import open_storage
 
-    report: Mapping[str, Any] = json.loads(open_storage(summary.run).read(REPORT_RECORD))
-    return report
+    record: Mapping[str, Any] = json.loads(open_storage(run).read(REPORT_RECORD))
+    return record

@@ -1,8 +1,8 @@
-"""What the report says about who leads, in a few lines for the terminal. It says no more than the report's tests."""
+"""What the report says about who leads, for the terminal and for programs: the report's own sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 MOST_LINES = 3
@@ -27,37 +27,10 @@ def entries(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """At most three lines: a line for each leader, or one sentence where no method leads."""
-    if not found:
-        return ["No two methods share a metric, so there is nothing to compare."]
-    led: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for entry in found:
-        if entry["leader"] is not None:
-            led.setdefault((entry["model"], entry["leader"]), []).append(entry)
-    if not led:
-        metrics = len({entry["metric"] for entry in found})
-        on = f"any of the {metrics} metrics" if metrics > 1 else found[0]["metric"]
-        return [f"No method leads on {on} ({_images(found)})."]
-    several = len({entry["model"] for entry in found}) > 1
-    told = [
-        f"{f'{model}: ' if several else ''}{method} leads on {_listed(metrics)} ({_images(metrics)})"
-        for (model, method), metrics in led.items()
-    ]
-    left = len(found) - sum(map(len, led.values()))
-    rest = [f"no method leads on {left} more metrics"] if left else []
-    most = MOST_LINES - len(rest)
-    if len(told) > most:
-        more = len(told) - most + 1
-        told = [*told[: most - 1], f"{more} more methods lead on some metric: see the report"]
-    return [*told, *rest]
-
-
-def _listed(metrics: Sequence[Mapping[str, Any]]) -> str:
-    names = [entry["metric"] for entry in metrics]
-    return ", ".join(names) if len(names) <= MOST_LINES else f"{len(names)} metrics, such as {names[0]}"
-
-
-def _images(found: Sequence[Mapping[str, Any]]) -> str:
-    fewest, most = min(entry["images"][0] for entry in found), max(entry["images"][1] for entry in found)
-    return f"N = {fewest:,}" if fewest == most else f"N = {fewest:,} to {most:,}"
+def verdicts(report: Mapping[str, Any]) -> list[str]:
+    """The report's first sentence of each model, at most `MOST_LINES` lines."""
+    models = report["models"]
+    told = [f"{model['model']}: {model['verdict']}" if len(models) > 1 else model["verdict"] for model in models]
+    if len(told) <= MOST_LINES:
+        return told
+    return [*told[: MOST_LINES - 1], f"{len(told) - MOST_LINES + 1} more models: see the report"]

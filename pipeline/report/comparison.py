@@ -78,7 +78,7 @@ class Lead:
         rival: the method that `ahead` beats least surely.
         difference: `ahead` minus `rival`, on the images that both have.
         p: that `ahead` beats each other method, corrected over the columns; None where nothing was tested.
-        reason: why nobody leads; empty where somebody does.
+        reason: why no method leads; empty where one does.
         fewest, most: images that two methods have in common, of all pairs.
         ranks: of each method that has the column.
     """
@@ -296,7 +296,7 @@ def _lead(measurements: Measurements, index: int, column_lead: ColumnLead, p: fl
 def _why_nobody(
     reason: str, ahead: str | None, rival: str | None, difference: Estimate | None, p: float, most: int
 ) -> str:
-    """Why nobody leads a column; empty where `ahead` does."""
+    """Why no method leads a column; empty where `ahead` does."""
     if reason == "circle":
         return "no method is ahead of all others: they have numbers for different images"
     if ahead is None or difference is None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.accounts import Account, accounts
+from pipeline.report.attributed import Coverage, coverage_of, coverage_sentence
+from pipeline.report.classes import SHOWN_CLASSES, Classes, class_means
 from pipeline.report.columns import Column
 from pipeline.report.comparison import (
     Comparison,
@@ -20,6 +22,7 @@ from pipeline.report.comparison import (
     mean_estimates,
 )
 from pipeline.report.curves import Curve, mean_curves
+from pipeline.report.definitions import Definition, definitions
 from pipeline.report.distributions import Distribution, distributions
 from pipeline.report.effects import Effect, effects
 from pipeline.report.effort import Cost, Effort, costs, efforts
@@ -30,6 +33,7 @@ from pipeline.report.provenance import Provenance, data, network_input, network_
 from pipeline.report.reference import is_control
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 from pipeline.report.tradeoffs import Tradeoff, tradeoffs
+from pipeline.report.verdict import verdict
 from pipeline.report.whole import Whole, whole_numbers
 from pipeline.run.reader import Run
 from pipeline.shards.samples import Status
@@ -51,17 +55,6 @@ _STATISTICS = {
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """What became of every expected sample under one model and method: expected = sum of statuses + not done."""
-
-    model: str
-    method: str
-    expected: int
-    statuses: dict[str, int]
-    not_done: int
-
-
-@dataclass(frozen=True)
 class Quality:
     """How well the model does on the images that were attributed."""
 
@@ -77,10 +70,13 @@ class ModelReport:
         controls: the methods that explain nothing.
         alerts: what may be wrong with the network or the labels, one sentence each.
         network_input: what the network is given.
+        verdict: who leads, in one sentence.
         cautions: what the few images behind some columns do not allow.
         shortfalls: of intervals of skewed columns.
         correction: what stands behind the verdicts.
         incomparable: column -> why methods are not ranked by it.
+        classes: means by class; None where no image has a label.
+        definitions: of every column that is shown.
     """
 
     model: str
@@ -94,6 +90,7 @@ class ModelReport:
     comparison: Comparison
     headlines: list[Column]
     further: list[Column]
+    verdict: str
     summary: str
     cautions: list[str]
     shortfalls: str
@@ -109,6 +106,8 @@ class ModelReport:
     tradeoffs: list[Tradeoff]
     wholes: list[Whole]
     costs: list[Cost]
+    classes: Classes | None
+    definitions: list[Definition]
     gallery: Gallery | None
     provenance: Provenance
 
@@ -146,6 +145,11 @@ class Report:
         """Whether every expected sample has its numbers, under every model and method."""
         return all(row.statuses.get(Status.OK, 0) == row.expected for row in self.coverage)
 
+    @property
+    def coverage_sentence(self) -> str:
+        """How many of the expected samples were attributed, and what became of the others."""
+        return coverage_sentence(self.coverage)
+
 
 def contents(run: Run, reference: str | None = None) -> Report:
     """Everything that the report of `run` says, with methods compared with `reference` where a model has it."""
@@ -154,7 +158,7 @@ def contents(run: Run, reference: str | None = None) -> Report:
     models: list[ModelReport] = []
     for model in dict.fromkeys(model for model, _ in run.config):
         measurements = gather(run, model, reference)
-        coverage += [_coverage(measurements, method) for method in measurements.methods]
+        coverage += [coverage_of(measurements, method) for method in measurements.methods]
         failures += measurements.failures
         models.append(_model(run, measurements, reference))
     statuses = {status for row in coverage for status in row.statuses}
@@ -185,18 +189,11 @@ def as_json(report: Report) -> dict[str, Any]:
         "statistics": _STATISTICS,
         **{
             name: _plain(getattr(report, name))
-            for name in ("root", "expected", "complete", "coverage", "failures", "quarantine")
+            for name in ("root", "expected", "complete", "coverage_sentence", "coverage", "failures", "quarantine")
         },
         "models": [_model_json(model) for model in report.models],
         **{name: _plain(getattr(report, name)) for name in ("data", "shards", "versions")},
     }
-
-
-def _coverage(measurements: Measurements, method: str) -> Coverage:
-    statuses = measurements.statuses[method]
-    return Coverage(
-        measurements.model, method, measurements.expected, dict(statuses), measurements.expected - statuses.total()
-    )
 
 
 def _model(run: Run, measurements: Measurements, requested: str | None) -> ModelReport:
@@ -205,6 +202,7 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
     further = [measurements.columns[index] for index in measurements.further]
     quality = _quality(measurements)
     config = run.config[measurements.model, measurements.reference]
+    wholes = whole_numbers(run, measurements)
     alert = chance_alert(quality.accuracy, classes_of(config))
     spent = efforts(run, measurements)
     controls = tuple(method for method in measurements.methods if is_control(run, measurements.model, method))
@@ -220,6 +218,7 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         comparison=comparison,
         headlines=headlines,
         further=further,
+        verdict=verdict(comparison),
         summary=summary(comparison),
         cautions=cautions(headlines, comparison.means),
         shortfalls=shortfalls([*headlines, *further], comparison.means),
@@ -233,8 +232,10 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
         curves=mean_curves(run, measurements),
         efforts=spent,
         tradeoffs=tradeoffs(headlines, comparison.means, spent),
-        wholes=whole_numbers(run, measurements),
+        wholes=wholes,
         costs=costs(run, measurements),
+        classes=class_means(measurements, config.get("categories", [])),
+        definitions=definitions(run, measurements.model, [*headlines, *further], wholes),
         gallery=gallery(run, measurements),
         provenance=provenance(run, measurements.model, requested),
     )
@@ -251,19 +252,9 @@ def _quality(measurements: Measurements) -> Quality:
 
 def _model_json(model: ModelReport) -> dict[str, Any]:
     fields = (
-        *(
-            "model",
-            "methods",
-            "reference",
-            "controls",
-            "alerts",
-            "network_input",
-            "images",
-            "quality",
-            "summary",
-            "cautions",
-        ),
-        *("shortfalls", "correction", "incomparable", "leads", "groupings", "accounts", "efforts", "wholes", "costs"),
+        *("model", "methods", "reference", "controls", "alerts", "network_input", "images", "quality", "verdict"),
+        *("summary", "cautions", "shortfalls", "correction", "incomparable", "leads", "effects", "groupings"),
+        *("accounts", "efforts", "wholes", "costs", "definitions"),
     )
     shown = model.gallery
     return {
@@ -271,6 +262,7 @@ def _model_json(model: ModelReport) -> dict[str, Any]:
         "columns": _plain([*model.headlines, *model.further]),
         "means": _plain(model.comparison.means),
         "differences": _plain(model.comparison.differences),
+        "classes": None if model.classes is None else _classes_json(model.classes),
         "curves": _plain(model.curves),
         "gallery": None
         if shown is None
@@ -283,6 +275,11 @@ def _model_json(model: ModelReport) -> dict[str, Any]:
         },
         "provenance": _plain(model.provenance),
     }
+
+
+def _classes_json(classes: Classes) -> dict[str, Any]:
+    """The classes that the page shows; `tables/classes.csv` has all."""
+    return {"count": classes.count, "largest": classes.largest, "rows": _plain(classes.rows[:SHOWN_CLASSES])}
 
 
 def _plain(value: Any) -> Any:

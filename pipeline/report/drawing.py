@@ -1,12 +1,13 @@
 """What all figures share: fonts and greys, axes placed in points, and labels that do not overlap.
 
-Figures are plain matplotlib figures in the light scheme, so they can be saved as PDF or SVG. `pipeline.report.svg` turns
-them into elements of the page.
+Figures are plain matplotlib figures in the light scheme, so they can be saved as PDF or SVG. `pipeline.report.svg`
+turns them into elements of the page.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from matplotlib.transforms import Affine2D, Transform
 
 WIDTH = 360.0  # points; the page shows one point as about one pixel on a telephone
 INK, SOFT, FAINT, RULE = "#1f1f1d", "#63635f", "#a9a9a3", "#deded9"  # text, lesser text, lines, grids
-TITLE, TEXT, SMALL = 11.0, 9.5, 8.5  # sizes of text, in points
+TITLE, TEXT, SMALL = 12.0, 10.5, 9.5  # sizes of text, in points
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's own typeface
     "svg.hashsalt": "ssig",
@@ -42,7 +43,9 @@ _LONGEST = 18  # letters of a name beside a line
 @contextmanager
 def styled() -> Iterator[None]:
     """The settings under which figures are drawn and saved."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # Text is shown in the reader's typeface, which may have what matplotlib's own lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
@@ -62,7 +65,7 @@ def panel(height: float, margins: tuple[float, float, float, float], title: str)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.tick_params(length=3, width=0.8)
-    figure.text(0, height - TITLE, title, size=TITLE, weight="bold", transform=points_of(figure))
+    figure.text(0, height - TITLE, printable(title), size=TITLE, weight="bold", transform=points_of(figure))
     return figure, axes
 
 
@@ -71,10 +74,15 @@ def points_of(figure: Figure) -> Transform:
     return Affine2D().scale(1 / 72) + figure.dpi_scale_trans
 
 
+def printable(text: str) -> str:
+    """A text without the characters that no SVG may hold."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def shortened(name: str, longest: int = _LONGEST) -> str:
-    """A name that fits beside a line, without characters that no SVG may hold."""
-    printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    return printable if len(printable) <= longest else printable[: longest - 1] + "…"
+    """A printable name that fits beside a line."""
+    shown = printable(name)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -15,7 +15,7 @@ from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 
 FEW = 100
 CLAIM = 1000
-SHOWN_REASONS = 6  # why nobody leads; more stand in the table alone
+SHOWN_REASONS = 6  # why no method leads; more stand in the table alone
 _SPACE = "\N{NO-BREAK SPACE}"
 
 
@@ -27,7 +27,7 @@ def few(count: int) -> str:
 def cautions(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
     """What the number of images behind each column allows one to say, one sentence for those that are alike."""
     fewest = {
-        column.name: min(counts)
+        column.shown: min(counts)
         for column in columns
         if (counts := [row[column.name].count for row in means.values() if row[column.name].count])
     }
@@ -42,7 +42,7 @@ def _caution(count: int) -> str:
     if count < FEWEST:
         return f"fewer than {FEWEST} images, so no verdict is given."
     if count < FEW:
-        return f"fewer than {FEW} images. Read these numbers as hints, not as results."
+        return f"too few images for conclusions (at least {FEW} recommended)."
     if count < CLAIM:
         return f"fewer than the {CLAIM:,} images that a claim about methods should rest on."
     return ""
@@ -57,7 +57,7 @@ def _rests_on(level: Mapping[int, Sequence[str]], columns: int) -> str:
 def shortfalls(columns: Sequence[Column], means: Mapping[str, Mapping[str, Estimate]]) -> str:
     """For which columns intervals hold the mean less often than they promise, since the numbers are skewed."""
     coverages = {
-        column.name: [share for row in means.values() if (share := row[column.name].coverage) is not None]
+        column.shown: [share for row in means.values() if (share := row[column.name].coverage) is not None]
         for column in columns
     }
     reached = {name: min(shares) for name, shares in coverages.items() if shares}
@@ -80,16 +80,16 @@ def shortfall(estimate: Estimate) -> str:
 
 
 def summary(comparison: Comparison) -> str:
-    """One paragraph: who leads which metric, on which nobody leads and why, and how the reference compares."""
+    """One paragraph: who leads which metric, on which no method leads and why, and how the reference compares."""
     leads = list(comparison.leads.values())
     if not leads:
         return "No two methods share a metric by which they can be compared, so there is nothing to compare."
     sentences = [text for method in comparison.methods if (text := _leading(method, leads))]
     open_ = [lead for lead in leads if lead.leader is None]
     if len(open_) == len(leads) > 1:
-        sentences.append(f"Nobody leads on any of the {len(leads)} metrics ({_range(leads)}).")
+        sentences.append(f"No method leads on any of the {len(leads)} metrics ({_range(leads)}).")
     elif open_:
-        sentences.append(f"Nobody leads on {_with_images(open_)}.")
+        sentences.append(f"No method leads on {_with_images(open_)}.")
     reasons = _reasons(open_)
     if len(reasons) <= SHOWN_REASONS:
         sentences += [f"On {listed(names)}, {reason}." for reason, names in reasons.items()]
@@ -175,7 +175,7 @@ def _leading(method: str, leads: Sequence[Lead]) -> str:
 
 
 def _with_images(leads: Sequence[Lead]) -> str:
-    return listed(f"{lead.column.name} ({_range([lead])})" for lead in leads)
+    return listed(f"{lead.column.shown} ({_range([lead])})" for lead in leads)
 
 
 def _range(leads: Sequence[Lead]) -> str:
@@ -186,7 +186,7 @@ def _range(leads: Sequence[Lead]) -> str:
 def _reasons(leads: Sequence[Lead]) -> dict[str, list[str]]:
     reasons: dict[str, list[str]] = {}
     for lead in leads:
-        reasons.setdefault(lead.reason, []).append(lead.column.name)
+        reasons.setdefault(lead.reason, []).append(lead.column.shown)
     return reasons
 
 

@@ -11,6 +11,7 @@ def number(value: float | None) -> str:
     """A mean or another measured number."""
     if value is None:
         return NONE
+    value += 0.0  # -0.0 becomes 0.0
     size = abs(value)
     if size >= 1000:
         text = f"{value:,.0f}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,21 +14,32 @@ from markupsafe import Markup
 
 from pipeline.report import numbers
 from pipeline.report.accounts import Account
+from pipeline.report.attributed import coverage_groups
+from pipeline.report.classes import SHOWN_CLASSES
 from pipeline.report.columns import Column
 from pipeline.report.comparison import Grouping
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve
+from pipeline.report.definitions import anchor, merged
+from pipeline.report.descriptions import photograph_text, tile_text
 from pipeline.report.distributions import MOST_MARKS
 from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.measurements import Failure
 from pipeline.report.outline import Outline
 from pipeline.report.pictures import pictures
+from pipeline.report.statistics import FEWEST
 from pipeline.report.styles import custom_properties, swatch
 from pipeline.report.svg import strip
 from pipeline.run.reader import Run
-from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, gradient
+from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, SMOOTHING, gradient
+from ssig.registry.titles import title
 
+SECTIONS_OF_A_MODEL = (
+    *("findings", "ranks", "comparison", "distributions", "curves", "gallery", "tradeoff", "effort", "classes"),
+    *("whole", "quality", "accounts"),
+)
+SECTIONS_OF_A_RUN = ("coverage", "provenance", "definitions")
 SHOWN_FAILURES = 200
 SHARED_SECONDS = (
     "Shared work is charged to the first method or metric that needs it: what depends on the image alone (blurred "
@@ -50,17 +63,22 @@ _NUMBERED = re.compile(r"^(\d+)([.)])(?!\S)")
 
 
 def html(run: Run, report: Report) -> str:
-    """The page: one file, without script or network."""
+    """The page: one file that fetches nothing. It reads without its script, which sorts and filters tables."""
     environment = _environment(autoescape=True)
     return environment.get_template("report.html").render(
         report=report,
         outline=Outline(),
+        script=_script(environment),
+        sections_of_a_model=SECTIONS_OF_A_MODEL,
+        sections_of_a_run=SECTIONS_OF_A_RUN,
+        definitions=merged(model.definitions for model in report.models),
         pictures={model.model: pictures(run, model, number) for number, model in enumerate(report.models, 1)},
         custom_properties=custom_properties(),
         most_marks=MOST_MARKS,
         diverging=gradient(DIVERGING),
         sequential=gradient(SEQUENTIAL),
         percentile=PERCENTILE,
+        smoothing=SMOOTHING,
         **_constants(),
     )
 
@@ -69,7 +87,11 @@ def markdown(report: Report) -> str:
     """The same numbers without pictures."""
     environment = _environment(autoescape=False, finalize=_markdown_text)
     return environment.get_template("report.md").render(
-        report=report, bold=Markup("**"), comma=Markup(", "), **_constants()
+        report=report,
+        definitions=merged(model.definitions for model in report.models),
+        bold=Markup("**"),
+        comma=Markup(", "),
+        **_constants(),
     )
 
 
@@ -89,13 +111,17 @@ def _environment(**settings: Any) -> Environment:
                 *("number", "signed", "interval", "percent", "percent_interval", "integer", "count_number", "size"),
             )
         },
+        "anchor": anchor,
         "arrow": lambda direction: Markup(_ARROWS.get(direction, "")),
         "breakable": _breakable,
         "by_account": _by_account,
+        "coverage_groups": coverage_groups,
         "few": lambda count: Markup(f" ({few(count)})" if few(count) else ""),
         "images": _images,
         "p_value": numbers.p_value,
         "grouping_sentence": grouping_sentence,
+        "metric_title": title,
+        "photograph_text": photograph_text,
         "letters": _letters,
         "rank": _rank,
         "counts": _counts,
@@ -105,6 +131,7 @@ def _environment(**settings: Any) -> Environment:
         "shortfall": shortfall,
         "strip": strip,
         "swatch": swatch,
+        "tile_text": tile_text,
         "text": lambda value: numbers.NONE if value is None else str(value),
         "verbatim": lambda value: Markup(str(value).replace("```", "'''")),
         "who": _who,
@@ -113,11 +140,34 @@ def _environment(**settings: Any) -> Environment:
     return environment
 
 
+@dataclass(frozen=True)
+class Script:
+    """A script of the page.
+
+    Attributes:
+        text: what stands between its tags.
+        source: its hash, by which the page's policy allows it.
+    """
+
+    text: Markup
+    source: Markup
+
+
+def _script(environment: Environment) -> Script:
+    if environment.loader is None:
+        raise RuntimeError("the templates have no loader")
+    text = environment.loader.get_source(environment, "tables.js")[0]
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Script(Markup(text), Markup(f"sha256-{digest}"))
+
+
 def _constants() -> dict[str, Any]:
     return {
         "shown_failures": SHOWN_FAILURES,
         "phases": PHASES,
-        "definitions": DEFINITIONS,
+        "shown_classes": SHOWN_CLASSES,
+        "fewest": FEWEST,
+        "effort_definitions": DEFINITIONS,
         "shared_seconds": SHARED_SECONDS,
         "whole_note": WHOLE_NOTE,
     }

@@ -104,9 +104,9 @@ def swatch(style: LineStyle) -> Markup:
     marker = MARKERS.get(style.marker) or CONTROL_MARKERS[style.marker]
     fill = colour if style.marker in MARKERS else "none"
     return Markup(
-        '<svg class="swatch" viewBox="0 0 26 10" aria-hidden="true">'
-        f'<path d="M0 5H26" style="stroke:{colour}" stroke-width="2" stroke-dasharray="{_svg_dash(style.dash)}"/>'
-        f'<path d="{marker}" transform="translate(13 5)" style="stroke:{colour};fill:{fill}" stroke-width="1"/></svg>'
+        '<svg class="swatch" viewBox="0 0 36 10" aria-hidden="true">'
+        f'<path d="M0 5H36" style="stroke:{colour}" stroke-width="2" stroke-dasharray="{_svg_dash(style.dash)}"/>'
+        f'<path d="{marker}" transform="translate(18 5)" style="stroke:{colour};fill:{fill}" stroke-width="1"/></svg>'
     )
 
 

@@ -14,14 +14,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pipeline.report.comparison import Estimate
-from pipeline.report.drawing import FAINT, INK, RULE, SOFT, STYLE, shortened
+from pipeline.report.drawing import FAINT, INK, RULE, SOFT, STYLE, printable
 from pipeline.report.styles import GREY, TONES, LineStyle
 
 # A colour of a figure -> what it is on the page, in either scheme.
 PAGE_COLOURS: Mapping[str, str] = {
     **{tone.light: f"var({tone.variable})" for tone in (*TONES, GREY)},
     **{INK: "currentColor", STYLE["axes.edgecolor"]: "var(--soft)"},
-    **{SOFT: "var(--soft)", FAINT: "var(--faint)", RULE: "var(--line)", "#ffffff": "var(--page)"},
+    **{SOFT: "var(--soft)", FAINT: "var(--faint)", RULE: "var(--line)", "#ffffff": "var(--paper)"},
 }
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _FONT = re.compile(r"font-family:[^;]*; ?")
@@ -48,7 +48,7 @@ def element(figure: Figure, prefix: str, title: str, description: str) -> Markup
     root = ElementTree.Element("svg", {"class": "figure", "viewBox": drawn.attrib["viewBox"], "role": "img"})
     root.attrib |= {"aria-labelledby": " ".join(about), "stroke-linejoin": "round", "stroke-linecap": "butt"}
     for name, (tag, words) in about.items():
-        ElementTree.SubElement(root, tag, {"id": name}).text = shortened(words, len(words))
+        ElementTree.SubElement(root, tag, {"id": name}).text = printable(words)
     root.extend(_cleaned(drawn, ids))
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 

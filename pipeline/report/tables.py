@@ -96,6 +96,13 @@ def _exclusions(model: ModelReport) -> Iterator[tuple[object, ...]]:
                 yield model.model, row.column, method, row.kept, row.excluded, reason, count
 
 
+def _classes(model: ModelReport) -> Iterator[tuple[object, ...]]:
+    for row in () if model.classes is None else model.classes.rows:
+        for method, means in row.means.items():
+            for column, item in means.items():
+                yield (model.model, row.number, row.name, method, column, *_numbers(item))
+
+
 def _curves(model: ModelReport) -> Iterator[tuple[object, ...]]:
     for curve in model.curves:
         for point in zip(curve.fraction, curve.mean, curve.low, curve.high, strict=True):
@@ -149,6 +156,7 @@ _OF_MODELS: dict[str, tuple[Sequence[str], Callable[[ModelReport], Iterator[tupl
         _groups,
     ),
     "exclusions.csv": (("model", "column", "method", "kept", "excluded", "reason", "count"), _exclusions),
+    "classes.csv": (("model", "class", "class_name", "method", "column", *_ESTIMATE), _classes),
     "curves.csv": (("model", "column", "method", "fraction", *_ESTIMATE), _curves),
     "data_set.csv": (("model", "method", "name", "direction", "value", *_ESTIMATE[1:], *_PAIRED), _wholes),
     "costs.csv": (("model", "metric", "forwards", "explanations", "method", "seconds"), _costs),

@@ -1,8 +1,9 @@
 """The metrics, one file each: a pure function of a batch's maps and its entry in `METRICS`.
 
-To add one: write the file, equation first, import it here, and name its columns in `ssig/registry/titles.py`. The shortest models: `energy.py` for a measure of a
-map against an object (`add_object_metric`), `gini.py` for one of the map alone (`add_magnitude_metric`), and
-`completeness.py` for the general form, `(Evaluation, options) -> MetricResult` with `METRICS.add(MetricSpec(...))`.
+To add one: write the file, equation first, import it here, and name its columns in `ssig/registry/titles.py`. The
+shortest models: `energy.py` for a measure of a map against an object (`add_object_metric`), `gini.py` for one of the
+map alone (`add_magnitude_metric`), and `completeness.py` for the general form, `(Evaluation, options) -> MetricResult`
+with `METRICS.add(MetricSpec(...))`.
 """
 
 from __future__ import annotations

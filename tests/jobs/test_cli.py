@@ -175,7 +175,7 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     lines = first.out.splitlines()
     assert lines[0] == "6 images x 1 method: complete"
     assert lines[-3:] == [
-        "No two methods share a metric, so there is nothing to compare.",
+        "No verdict: ssig is the only method, so there is nothing to compare it with.",
         f"report: {run.as_uri()}/report/index.html",
         f"next: ssig browse {run}",
     ]

@@ -66,7 +66,7 @@ def test_a_leader_beats_every_other_method_and_not_the_second_mean_alone() -> No
     assert {lead.ahead, lead.rival} == {"A", "C"}
     assert "does not beat" in lead.reason
     text = summary(comparison)
-    assert "Nobody leads on higher (N = 50 to 100)." in text
+    assert "No method leads on higher (N = 50 to 100)." in text
     assert f"On higher, {lead.ahead} does not beat {lead.rival}." in text
 
 
@@ -91,7 +91,7 @@ def test_a_tie_is_nobodys_lead() -> None:
     assert (lead.difference.low, lead.difference.mean, lead.difference.high) == (0, 0, 0)
     assert lead.ranks == {"ssig": Rank(1, 2), "ig": Rank(1, 2)}
     text = summary(comparison)
-    assert text.startswith("Nobody leads on higher (N = 100).")
+    assert text.startswith("No method leads on higher (N = 100).")
     assert "have the same mean" in text
 
 
@@ -121,7 +121,7 @@ def test_methods_without_a_common_image_have_no_leader() -> None:
     values[:50, 0], values[50:, 1] = np.nan, np.nan
     comparison = compared(values, ("A", "B"))
     assert comparison.leads["higher"].leader is None
-    assert summary(comparison).startswith("Nobody leads on higher (N = 0).")
+    assert summary(comparison).startswith("No method leads on higher (N = 0).")
 
 
 def test_differences_use_the_images_that_both_have() -> None:
@@ -224,7 +224,7 @@ def test_the_summary_does_not_call_noise_a_lead() -> None:
     values[:, 1] = 1e-4 + 0.5 * (-1.0) ** np.arange(100)[:, None]
     comparison = compared(values, ("ssig", "ig"), many(3))
     text = summary(comparison)
-    assert "Nobody leads on any of the 3 metrics (N = 100)." in text
+    assert "No method leads on any of the 3 metrics (N = 100)." in text
     assert "On m0, m1 and m2, ig does not beat ssig." in text
     assert "3 are undecided" in text
 

@@ -1,15 +1,11 @@
-"""Mean curves, their bands and their drawing."""
+"""Mean curves and their intervals."""
 
 from __future__ import annotations
-
-import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 
-from pipeline.report.comparison import Estimate
 from pipeline.report.curves import mean_curves
-from pipeline.report.figures import COLOURS, figure, strip, style, swatch
 from pipeline.report.measurements import gather, lists
 from pipeline.run.reader import open_run
 
@@ -40,27 +36,3 @@ def test_the_axis_is_the_fraction_of_pixels_of_the_metric(drawn):
     fraction = drawn[1][0].fraction
     # 28 steps of 16 x 16 pixels: whole pixels, from none to all.
     assert fraction == [step * 256 // 28 / 256 for step in range(29)]
-
-
-def test_a_figure_is_one_svg_without_names_from_the_data(drawn):
-    group = drawn[1][:2]
-    text = figure(group, ("ssig", "ig/50"), "target probability", "Insertion")
-    root = ElementTree.fromstring(text)
-    assert root.tag.endswith("svg")
-    assert "ig/50" not in text
-    assert "target probability" in text
-    assert text == figure(group, ("ssig", "ig/50"), "target probability", "Insertion")
-
-
-def test_every_method_has_a_look_of_its_own():
-    looks = {(style(position)[0], style(position)[2]) for position in range(4 * len(COLOURS))}
-    assert len(looks) == 4 * len(COLOURS)
-    assert style(1)[0] in swatch(1)
-
-
-def test_a_strip_is_symmetric_about_zero():
-    drawn = strip(Estimate(0.0, -1.0, 1.0, 9), 1.0, 0)
-    assert 'x1="4.0"' in drawn
-    assert 'x2="116.0"' in drawn
-    assert strip(Estimate(None, None, None, 0), 1.0, 0) == ""
-    assert strip(Estimate(0.0, 0.0, 0.0, 9), 0.0, 0) == ""

@@ -49,7 +49,7 @@ def test_the_caution_is_of_each_number_and_not_of_the_run() -> None:
     ("images", "words", "mark"),
     [
         (9, "no verdict", "too few"),
-        (99, "hints, not as results", "few"),
+        (99, "too few images for conclusions", "few"),
         (999, "fewer than the 1,000", ""),
         (1000, "", ""),
     ],
@@ -64,9 +64,9 @@ def test_few_images_are_said_to_be_few(images: int, words: str, mark: str) -> No
 def test_columns_with_as_many_images_are_named_together() -> None:
     one, other = Estimate(0.5, 0.4, 0.6, 24), Estimate(0.5, 0.4, 0.6, 20)
     alike = {"ssig": {"higher": one, "lower": one}}
-    assert cautions([UP, DOWN], alike)[0].startswith("N = 24 for every metric: fewer than 100 images.")
+    assert cautions([UP, DOWN], alike)[0].startswith("N = 24 for every metric: too few images for")
     unlike = {"ssig": {"higher": one, "lower": one}, "ig": {"higher": one, "lower": other}}
-    assert cautions([UP, DOWN], unlike)[0].startswith("N = 20 for lower; N = 24 for higher: fewer than 100")
+    assert cautions([UP, DOWN], unlike)[0].startswith("N = 20 for lower; N = 24 for higher: too few")
 
 
 def test_skewed_columns_state_the_coverage_that_was_reached() -> None:
@@ -94,8 +94,8 @@ def test_each_number_stands_beside_its_images(fake_run: Any) -> None:
     assert "N 20 (few)" in page
     assert "N 20 (few)" in prose
     assert model["cautions"] == [
-        "N = 20 for roc_auc; N = 22 for insertion, deletion, insertion_deletion_gap, completeness and pointing: "
-        "fewer than 100 images. Read these numbers as hints, not as results."
+        "N = 20 for ROC AUC; N = 22 for Insertion AUC, Deletion AUC, Insertion − deletion gap, Completeness residual "
+        "and Pointing game: too few images for conclusions (at least 100 recommended)."
     ]
 
 
@@ -110,7 +110,7 @@ def test_the_verdicts_stand_beside_their_correction(fake_run: Any) -> None:
     assert (
         leads["roc_auc"]["reason"] == "ig/50 does not beat ssig" or "ssig does not beat" in leads["roc_auc"]["reason"]
     )
-    assert "Nobody leads on roc_auc (N = 20) and pointing (N = 22)." in model["summary"]
+    assert "No method leads on ROC AUC (N = 20) and Pointing game (N = 22)." in model["summary"]
     difference = model["differences"]["ig/50"]["insertion"]
     assert difference["verdict"] == "better"
     assert difference["p"] < 0.001
@@ -125,7 +125,7 @@ def test_what_methods_are_not_ranked_by_is_said(fake_run: Any, monkeypatch: pyte
     monkeypatch.setitem(METRICS._entries, "insertion", spec)
     page, prose, model = texts(fake_run.path)
     for text in (page, prose):
-        assert "Methods are not ranked by insertion: each method has a scale of its own." in text
+        assert "Methods are not ranked by Insertion AUC: each method has a scale of its own." in text
     assert "insertion" not in {lead["column"]["name"] for lead in model["leads"]}
     assert model["differences"]["ig/50"]["insertion"]["verdict"] == ""
 

@@ -13,6 +13,7 @@ from pipeline.report.comparison import Estimate
     [
         (None, "–"),
         (0.0, "0.000"),
+        (-0.0, "0.000"),
         (0.51234, "0.512"),
         (-0.5, "\N{MINUS SIGN}0.500"),
         (0.0002, "0.0002"),

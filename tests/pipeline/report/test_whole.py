@@ -77,7 +77,7 @@ def test_what_was_not_computed_has_no_number(
     assert not wholes["max_box_acc_v1_held_out"].bias
     for name in ("index.html", "report.md"):
         text = (run / "report" / name).read_text().replace("\\_", "_")
-        assert "max_box_acc_v1: the best threshold is chosen on the same images" in text
+        assert "MaxBoxAcc: the best threshold is chosen on the same images" in text
         assert "no verdict is made of them" in text
 
     # The mean of curves is linear in them, so its area is the mean of the areas.

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from colour_vision import DEUTERANOPIA, lightness, linear
 
 from ssig.display import DIVERGING, SEQUENTIAL, coloured, gradient
-
-# Linear RGB as a deuteranope sees it: Machado, Oliveira, Fernandes (2009), severity 1.
-DEUTERANOPIA = np.array(
-    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
-)
-
-
-def linear(colours: np.ndarray) -> np.ndarray:
-    return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-
-
-def lightness(colours: np.ndarray) -> np.ndarray:
-    """CIE L* of linear RGB (..., 3)."""
-    luminance = np.clip(colours @ np.array([0.2126, 0.7152, 0.0722]), 0, 1)
-    return np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
 
 
 def test_magnitudes_get_darker_to_every_reader():
