@@ -11,12 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.figures import COLOURS, STYLE
+from pipeline.report.drawing import STYLE
 from pipeline.report.numbers import NONE
 from pipeline.report.numbers import number as plain
+from pipeline.report.styles import GREY, TONES
 from pipeline.storage.jsontext import to_json
 
-KINDS = {"suppression": COLOURS[0], "noise": COLOURS[1], "rival": COLOURS[2], "control": "#8a8a86"}
+COLOURS = [tone.light for tone in TONES]
+KINDS = {"suppression": COLOURS[0], "noise": COLOURS[1], "rival": COLOURS[2], "control": GREY.light}
 LAW_STYLES: Mapping[str, tuple[str, Any, str]] = {
     "noise": (COLOURS[1], "-", "o"),
     "uniform": (COLOURS[0], "-", "s"),

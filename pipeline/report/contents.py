@@ -253,8 +253,8 @@ def _quality(measurements: Measurements) -> Quality:
 def _model_json(model: ModelReport) -> dict[str, Any]:
     fields = (
         *("model", "methods", "reference", "controls", "alerts", "network_input", "images", "quality", "verdict"),
-        *("summary", "cautions", "shortfalls", "correction", "incomparable", "leads", "groupings", "accounts"),
-        *("efforts", "wholes", "costs", "definitions"),
+        *("summary", "cautions", "shortfalls", "correction", "incomparable", "leads", "effects", "groupings"),
+        *("accounts", "efforts", "wholes", "costs", "definitions"),
     )
     shown = model.gallery
     return {

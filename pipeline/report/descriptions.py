@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipeline.report.curves import Curve
 from pipeline.report.distributions import Distribution
 from pipeline.report.effects import Effect
+from pipeline.report.gallery import Exhibit, Tile
 from pipeline.report.numbers import integer, interval, number
 from pipeline.report.tradeoffs import Tradeoff
 
@@ -57,3 +58,14 @@ def tradeoff_text(tradeoff: Tradeoff) -> str:
         for method, cost in tradeoff.costs.items()
     ]
     return f"{tradeoff.unit.capitalize()}: {'; '.join(parts)}. On the Pareto front: {', '.join(tradeoff.front)}."
+
+
+def photograph_text(item: Exhibit) -> str:
+    """Which photograph it is."""
+    return f"Photograph {item.key}: labelled {item.label}, predicted {item.predicted}."
+
+
+def tile_text(tile: Tile, item: Exhibit, metric: str) -> str:
+    """Which map of which image it is, and its number in the metric that ranks the gallery."""
+    kind = "signed map" if tile.signed else "map of magnitudes"
+    return f"{tile.method}: {kind} of {item.key} for {item.target}; {metric} {number(tile.value)}."

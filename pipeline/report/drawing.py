@@ -19,7 +19,7 @@ from matplotlib.transforms import Affine2D, Transform
 
 WIDTH = 360.0  # points; the page shows one point as about one pixel on a telephone
 INK, SOFT, FAINT, RULE = "#1f1f1d", "#63635f", "#a9a9a3", "#deded9"  # text, lesser text, lines, grids
-TITLE, TEXT, SMALL = 11.0, 9.5, 8.5  # sizes of text, in points
+TITLE, TEXT, SMALL = 12.0, 10.5, 9.5  # sizes of text, in points
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's own typeface
     "svg.hashsalt": "ssig",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,15 +40,15 @@ from pipeline.report.tradeoffs import Tradeoff
 Styles = Mapping[str, LineStyle]
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
-_EFFECT_ROW, _SPREAD_ROW = 36.0, 17.0  # points
-_LABEL_GAP = 12.0
+_EFFECT_ROW, _SPREAD_ROW = 38.0, 18.0  # points
+_LABEL_GAP = 13.0
 _WIDEST_EFFECT = 3.0  # standard deviations; marks of controls beyond the axis become arrows
 
 
 def forest_figure(effects: Sequence[Effect], styles: Styles) -> Figure:
     """The method ahead compared with its nearest rival, one row per metric, on one scale; to the right is better."""
-    height = 62.0 + _EFFECT_ROW * len(effects)
-    figure, axes = panel(height, (6, 6, 26, 34), "Ahead and nearest rival")
+    height = 66.0 + _EFFECT_ROW * len(effects)
+    figure, axes = panel(height, (6, 6, 28, 36), "Ahead and nearest rival")
     reach = _reach(effects)
     axes.set_xlim(-0.35 * reach, reach)
     axes.set_ylim(len(effects), 0)
@@ -104,7 +105,7 @@ def curve_figure(drawn: Sequence[Curve], styles: Styles, banded: Sequence[str], 
     """
     title, label = texts
     height = max(250.0, 70.0 + _LABEL_GAP * len(drawn))
-    figure, axes = panel(height, (38, 104, 26, 34), title)
+    figure, axes = panel(height, (42, 112, 28, 36), title)
     axes.set_xlim(0, 1)
     axes.set_ylim(_curve_range(drawn, banded))
     axes.grid(axis="y", color=RULE, linewidth=0.7)
@@ -148,7 +149,7 @@ def _name_ends(figure: Figure, axes: Axes, curves: Mapping[str, Curve], styles: 
     points = points_of(figure)
     for method, end, place in zip(order, ends, spread(ends, _LABEL_GAP, bottom - 8, top + 4), strict=True):
         style = styles[method]
-        connector = {"color": style.colour, "linewidth": 0.6, "transform": points, "clip_on": False}
+        connector: dict[str, Any] = {"color": style.colour, "linewidth": 0.6, "transform": points, "clip_on": False}
         axes.plot([right, right + 12], [end, place], **connector)
         line = {**connector, "linewidth": 1.6, "linestyle": style.dash}
         axes.plot([right + 12, right + 34], [place, place], **line)
@@ -165,8 +166,8 @@ def distribution_figure(distribution: Distribution, methods: Sequence[str], styl
         styles: of the methods.
     """
     column = distribution.column
-    height = 52.0 + _SPREAD_ROW * len(methods)
-    figure, axes = panel(height, (98, 34, 24, 20), f"{shortened(column.shown, 44)}{ARROWS[column.direction]}")
+    height = 56.0 + _SPREAD_ROW * len(methods)
+    figure, axes = panel(height, (106, 34, 28, 20), f"{shortened(column.shown, 44)}{ARROWS[column.direction]}")
     low, high = _distribution_range(list(distribution.spreads.values()))
     axes.set_xlim(low, high)
     axes.set_ylim(len(methods) - 0.4, -0.6)
@@ -212,7 +213,7 @@ def tradeoff_figure(tradeoff: Tradeoff, styles: Styles) -> Figure:
     """Cost on a logarithmic axis against the mean of one metric with its interval; a line joins the Pareto front."""
     column = tradeoff.column
     title = f"{shortened(column.shown, 44)}{ARROWS[column.direction]}"
-    figure, axes = panel(230.0, (38, 14, 26, 34), title)
+    figure, axes = panel(230.0, (42, 14, 28, 36), title)
     least, most = min(tradeoff.costs.values()), max(tradeoff.costs.values())
     axes.set_xscale("log")
     axes.set_xlim(least / 1.8, most * 2.4)  # room for a name right of the dearest
@@ -228,7 +229,7 @@ def tradeoff_figure(tradeoff: Tradeoff, styles: Styles) -> Figure:
         estimate, style = tradeoff.means[method], styles[method]
         if estimate.low is not None and estimate.high is not None:
             axes.plot([cost, cost], [estimate.low, estimate.high], color=style.colour, linewidth=1.2)
-        axes.plot(cost, estimate.mean, style.marker, color=style.colour, markersize=7)
+        axes.plot(cost, _ends(estimate)[1], style.marker, color=style.colour, markersize=7)
     _name_points(figure, axes, tradeoff, styles)
     return figure
 
@@ -265,7 +266,7 @@ def _mean_range(tradeoff: Tradeoff) -> tuple[float, float]:
     means = [estimate.mean for estimate in tradeoff.means.values() if estimate.mean is not None]
     ends = [end for estimate in tradeoff.means.values() for end in (estimate.low, estimate.high) if end is not None]
     low, high = min(means), max(means)
-    room = (high - low) or 1.0
+    room = 2 * (high - low) or 1.0
     bottom, top = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
     edge = 0.08 * ((top - bottom) or 1.0)
     return bottom - edge, top + edge

@@ -1,11 +1,12 @@
 """Photographs with their maps: the best, the median and the worst image of the reference method under one metric.
 
-The photograph is read from its shard, through the manifest, and cropped as the network saw it.
+The photograph is read from its shard, through the manifest, and cropped as the network saw it. The page holds it once
+in colour and once in pale grey. Each map lies on white, and is multiplied with the grey where both are shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +21,17 @@ from pipeline.run.reader import Run
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Member, Sample, Status
 from pipeline.storage import locate
-from ssig.display import SMALLEST, data_uri, overlay, size_for
+from ssig.display import SMALLEST, data_uri, faded, size_for, smoothed_map
 from ssig.errors import UsageError
 
+QUALITY = 80  # of WebP
+THUMBNAILS = 5  # maps on the first screen
 RANKED_BY = ("insertion_deletion_gap", "insertion", "roc_auc")
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One method's map of an image, as a PNG data URI; None with the reason where there is no map."""
+    """One method's map of an image on white, as a data URI; None with the reason where there is no map."""
 
     method: str
     value: float | None
@@ -39,7 +42,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One image of the gallery. `boxes` are (x, y, width, height) in pictures of `size` (width, height)."""
+    """One image of the gallery.
+
+    Attributes:
+        rank: ``best``, ``median`` or ``worst``.
+        photograph: as the network sees it, as a data URI; None with the reason in `missing`.
+        backdrop: the same in pale grey.
+        size: (width, height) of its pictures.
+        boxes: (x, y, width, height) in its pictures.
+        tiles: one for each method, in order.
+    """
 
     rank: str
     shard: str
@@ -50,10 +62,17 @@ class Exhibit:
     target: str
     probability: float | None
     photograph: str | None
+    backdrop: str | None
     missing: str
     size: tuple[int, int]
     boxes: tuple[tuple[float, float, float, float], ...]
     tiles: tuple[Tile, ...]
+
+    @property
+    def columns(self) -> int:
+        """How many of its pictures stand side by side, so that no picture is alone in the last row if that can be."""
+        pictures = 1 + len(self.tiles)
+        return next((columns for columns in (4, 3) if pictures % columns != 1), 4)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,16 @@ class Gallery:
 
     column: str
     exhibits: tuple[Exhibit, ...]
+
+    @property
+    def typical(self) -> Exhibit:
+        """The median image, or the only one."""
+        return next((item for item in self.exhibits if item.rank == "median"), self.exhibits[0])
+
+    def shown(self, controls: Sequence[str]) -> list[tuple[int, Tile]]:
+        """The maps of the typical image that the first screen shows, with their numbers from 1; controls go last."""
+        tiles = [(number, tile) for number, tile in enumerate(self.typical.tiles, 1) if tile.picture]
+        return sorted(tiles, key=lambda pair: pair[1].method in controls)[:THUMBNAILS]
 
 
 def gallery(run: Run, measurements: Measurements) -> Gallery | None:
@@ -103,25 +132,24 @@ def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: in
         predicted=_name(categories, row.get("predicted")),
         target=_name(categories, row.get("target")),
         probability=row.get("probability"),
-        photograph=None if photograph is None else data_uri(photograph),
+        photograph=None if photograph is None else data_uri(photograph, "WEBP", QUALITY),
+        backdrop=None if photograph is None else data_uri(faded(photograph), "WEBP", QUALITY),
         missing=missing,
         size=size,
         boxes=boxes,
         tiles=tuple(
-            _tile(method, float(value), attributed, photograph, size)
+            _tile(method, float(value), attributed, size)
             for method, value, (_, attributed) in zip(measurements.methods, values[image], stored, strict=True)
         ),
     )
 
 
-def _tile(
-    method: str, value: float, values: np.ndarray | None, photograph: Image.Image | None, size: tuple[int, int]
-) -> Tile:
+def _tile(method: str, value: float, values: np.ndarray | None, size: tuple[int, int]) -> Tile:
     number = value if np.isfinite(value) else None
     if values is None:
         return Tile(method, number, None, False, "no map stored")
     signed = bool((values < 0).any())
-    return Tile(method, number, data_uri(overlay(values, photograph, signed, size)), signed)
+    return Tile(method, number, data_uri(smoothed_map(values, signed, size), "WEBP", QUALITY), signed)
 
 
 def _stored(

@@ -30,7 +30,7 @@ class Pictures:
         curves: one figure per metric with curves.
         distributions: one figure per metric.
         tradeoffs: one figure per metric.
-        prefix: begins every id of the model's pictures.
+        number: of the model on the page, from 1.
     """
 
     styles: dict[str, LineStyle]
@@ -38,13 +38,18 @@ class Pictures:
     curves: list[Markup]
     distributions: list[Markup]
     tradeoffs: list[Markup]
-    prefix: str
+    number: int
+
+    @property
+    def prefix(self) -> str:
+        """What every id of the model's pictures begins with."""
+        return _prefix(self.number)
 
 
 def pictures(run: Run, model: ModelReport, number: int) -> Pictures:
     """Draws every figure of a model, the `number`-th of the page."""
     styles = line_styles(model.methods, model.controls)
-    prefix = f"figure-{number}"
+    prefix = _prefix(number)
     with styled():
         return Pictures(
             styles=styles,
@@ -52,8 +57,12 @@ def pictures(run: Run, model: ModelReport, number: int) -> Pictures:
             curves=_curves(run, model, styles, prefix),
             distributions=_distributions(model, styles, prefix),
             tradeoffs=_tradeoffs(model, styles, prefix),
-            prefix=prefix,
+            number=number,
         )
+
+
+def _prefix(number: int) -> str:
+    return f"figure-{number}"
 
 
 def _forest(model: ModelReport, styles: Styles, prefix: str) -> Markup:
@@ -68,11 +77,10 @@ def _curves(run: Run, model: ModelReport, styles: Styles, prefix: str) -> list[M
     for curve in model.curves:
         by_metric.setdefault(curve.metric, []).append(curve)
     options = run.config[model.model, model.reference].get("metrics", {})
+    labels = {metric: score_label(options.get(metric, {})) for metric in by_metric}
     return [
         element(
-            curve_figure(
-                drawn, styles, foremost(drawn, model.effects), (metric, score_label(options.get(metric, {})))
-            ),
+            curve_figure(drawn, styles, foremost(drawn, model.effects), (metric.capitalize(), labels[metric])),
             f"{prefix}-curve-{position}",
             f"{metric} curves",
             curves_text(drawn),

@@ -21,6 +21,7 @@ from pipeline.report.comparison import Grouping
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve
 from pipeline.report.definitions import anchor, merged
+from pipeline.report.descriptions import photograph_text, tile_text
 from pipeline.report.distributions import MOST_MARKS
 from pipeline.report.effort import DEFINITIONS, PHASES
 from pipeline.report.findings import few, grouping_sentence, shortfall
@@ -31,7 +32,8 @@ from pipeline.report.statistics import FEWEST
 from pipeline.report.styles import custom_properties, swatch
 from pipeline.report.svg import strip
 from pipeline.run.reader import Run
-from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, gradient
+from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, SMOOTHING, gradient
+from ssig.registry.titles import title
 
 SECTIONS_OF_A_MODEL = (
     *("findings", "ranks", "comparison", "distributions", "curves", "gallery", "tradeoff", "effort", "classes"),
@@ -76,6 +78,7 @@ def html(run: Run, report: Report) -> str:
         diverging=gradient(DIVERGING),
         sequential=gradient(SEQUENTIAL),
         percentile=PERCENTILE,
+        smoothing=SMOOTHING,
         **_constants(),
     )
 
@@ -117,6 +120,8 @@ def _environment(**settings: Any) -> Environment:
         "images": _images,
         "p_value": numbers.p_value,
         "grouping_sentence": grouping_sentence,
+        "metric_title": title,
+        "photograph_text": photograph_text,
         "letters": _letters,
         "rank": _rank,
         "counts": _counts,
@@ -126,6 +131,7 @@ def _environment(**settings: Any) -> Environment:
         "shortfall": shortfall,
         "strip": strip,
         "swatch": swatch,
+        "tile_text": tile_text,
         "text": lambda value: numbers.NONE if value is None else str(value),
         "verbatim": lambda value: Markup(str(value).replace("```", "'''")),
         "who": _who,

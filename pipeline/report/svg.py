@@ -21,7 +21,7 @@ from pipeline.report.styles import GREY, TONES, LineStyle
 PAGE_COLOURS: Mapping[str, str] = {
     **{tone.light: f"var({tone.variable})" for tone in (*TONES, GREY)},
     **{INK: "currentColor", STYLE["axes.edgecolor"]: "var(--soft)"},
-    **{SOFT: "var(--soft)", FAINT: "var(--faint)", RULE: "var(--line)", "#ffffff": "var(--page, #fff)"},
+    **{SOFT: "var(--soft)", FAINT: "var(--faint)", RULE: "var(--line)", "#ffffff": "var(--paper)"},
 }
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _FONT = re.compile(r"font-family:[^;]*; ?")

@@ -1,7 +1,7 @@
 """Maps as pictures, with NumPy and Pillow alone: palettes, overlays, and figures as HTML and PNG."""
 
 from ssig.display.figures import SMALLEST, Displayed, Figure, Panel, Row, save_picture, show, size_for
-from ssig.display.overlays import PERCENTILE, data_uri, limit_of, overlay, photograph
+from ssig.display.overlays import PERCENTILE, SMOOTHING, data_uri, faded, limit_of, overlay, photograph, smoothed_map
 from ssig.display.palettes import DIVERGING, SEQUENTIAL, coloured, gradient
 
 __all__ = [
@@ -9,12 +9,14 @@ __all__ = [
     "PERCENTILE",
     "SEQUENTIAL",
     "SMALLEST",
+    "SMOOTHING",
     "Displayed",
     "Figure",
     "Panel",
     "Row",
     "coloured",
     "data_uri",
+    "faded",
     "gradient",
     "limit_of",
     "overlay",
@@ -22,4 +24,5 @@ __all__ = [
     "save_picture",
     "show",
     "size_for",
+    "smoothed_map",
 ]

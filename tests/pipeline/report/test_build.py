@@ -74,8 +74,8 @@ def test_the_page_stands_alone(finished_run):
     page, _, _ = reported(finished_run)
     assert page.open == []
     assert page.tags.count("script") == 1
-    assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
-    assert len([link for link in page.links if link.startswith("data:")]) == 9
+    assert all(link.startswith(("data:image/webp;base64,", "#")) for link in page.links)
+    assert len([link for link in page.links if link.startswith("data:")]) == 12
 
 
 def test_the_page_fetches_nothing(finished_run):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.report.descriptions import photograph_text, tile_text
 from pipeline.report.gallery import gallery
 from pipeline.report.measurements import gather
 from pipeline.run.reader import open_run
@@ -19,6 +20,7 @@ MODEL = "small & quick"
 
 
 def pixels(uri: str) -> np.ndarray:
+    assert uri.startswith("data:image/webp;base64,")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 
 
@@ -48,6 +50,10 @@ def test_the_photograph_is_the_crop_and_its_box_lies_on_the_object(finished_run)
         ((x, y, width, height),) = item.boxes
         inside = picture[int(y) + 6 : int(y + height) - 6, int(x) + 6 : int(x + width) - 6]
         assert inside.mean() > picture.mean() + 30
+        backdrop = pixels(item.backdrop).astype(int)
+        assert backdrop.shape == picture.shape
+        assert np.ptp(backdrop, axis=2).max() < 8
+        assert backdrop.min() > 140
 
 
 def test_names_come_from_the_categories(finished_run):
@@ -66,7 +72,7 @@ def test_an_unreadable_shard_is_said_in_place_of_the_photograph(fake_run):
     for path in fake_run.path.parent.glob("*.tar"):
         path.unlink()
     for item in shown(fake_run).exhibits:
-        assert item.photograph is None
+        assert item.photograph is item.backdrop is None
         assert "shard cannot be read" in item.missing
         assert all(tile.picture for tile in item.tiles)
 
@@ -91,3 +97,29 @@ def test_an_uncommitted_map_is_said_to_be_missing(fake_run):
         path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "another"}))
     for item in shown(fake_run).exhibits:
         assert [tile.missing for tile in item.tiles] == ["", "no map stored"]
+
+
+def test_the_first_screen_shows_maps_of_the_median_image_controls_last(finished_run):
+    found = shown(finished_run)
+    assert found.typical.rank == "median"
+    assert [(number, tile.method) for number, tile in found.shown([])] == [(1, "ssig"), (2, "ig/50")]
+    assert [(number, tile.method) for number, tile in found.shown(["ssig"])] == [(2, "ig/50"), (1, "ssig")]
+    item = found.typical
+    many = replace(found, exhibits=(replace(item, tiles=(replace(item.tiles[0], picture=None), *item.tiles * 5)),))
+    assert [number for number, _ in many.shown([])] == [2, 3, 4, 5, 6]
+
+
+def test_no_picture_stands_alone_in_the_last_row(finished_run):
+    item = shown(finished_run).typical
+    for maps in range(1, 32):
+        columns = replace(item, tiles=item.tiles[:1] * maps).columns
+        assert columns in (3, 4)
+        assert (1 + maps) % columns != 1 or maps % 12 == 0
+
+
+def test_pictures_are_described(finished_run):
+    item = shown(finished_run).exhibits[0]
+    assert photograph_text(item) == f"Photograph {item.key}: labelled {item.label}, predicted {item.predicted}."
+    texts = [tile_text(tile, item, "Insertion AUC") for tile in item.tiles]
+    assert texts[0].startswith(f"ssig: map of magnitudes of {item.key} for {item.target}; Insertion AUC 0.")
+    assert texts[1].startswith(f"ig/50: signed map of {item.key}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pipeline.report.styles import CONTROL_MARKERS, GREY, MARKERS, TONES, custom
 from ssig.registry import METHODS
 
 SCHEMES = ("light", "dark")
-PAGES = {"light": "#ffffff", "dark": "#1b1b1a"}
+STYLE_SHEET = Path(__file__).resolve().parents[3] / "pipeline/report/templates/style.css"
 EYES = {"any": np.eye(3), "deuteranope": DEUTERANOPIA, "protanope": PROTANOPIA}
 
 
@@ -38,7 +39,9 @@ def test_the_first_six_methods_differ_in_colour_and_marker_and_neighbours_in_das
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_lines_stand_out_from_the_page(scheme: str) -> None:
-    assert min(contrast(getattr(tone, scheme), PAGES[scheme]) for tone in (*TONES, GREY)) >= 3
+    paper = re.findall(r"--paper: #([0-9a-f]{3,6})", STYLE_SHEET.read_text())[SCHEMES.index(scheme)]
+    page = "#" + (paper if len(paper) == 6 else "".join(2 * digit for digit in paper))
+    assert min(contrast(getattr(tone, scheme), page) for tone in (*TONES, GREY)) >= 3
 
 
 def test_no_two_methods_look_alike() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssig.display import data_uri, limit_of, overlay, photograph
+from ssig.display import SMOOTHING, data_uri, faded, limit_of, overlay, photograph, smoothed_map
+from ssig.display.overlays import smoothed
 
 
 def test_a_diverging_map_is_symmetric_and_zero_is_the_photograph():
@@ -68,3 +69,41 @@ def test_a_data_uri_is_the_picture(kind):
     head, _, text = data_uri(picture, kind).partition(",")
     assert head == f"data:image/{kind.lower()};base64"
     assert Image.open(io.BytesIO(base64.b64decode(text))).size == (9, 7)
+
+
+def test_webp_of_less_quality_is_smaller():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    assert len(data_uri(picture, "WEBP", 40)) < len(data_uri(picture, "WEBP", 90))
+
+
+def test_smoothing_keeps_a_constant_map_and_spreads_a_point():
+    np.testing.assert_allclose(smoothed(np.full((150, 200), 3.0)), 3.0)
+    point = np.zeros((300, 300))
+    point[150, 150] = 1.0
+    values = smoothed(point)
+    assert values.sum() == pytest.approx(1)
+    spread = np.sqrt((values * (np.arange(300) - 150) ** 2).sum())
+    assert spread == pytest.approx(SMOOTHING * 300, rel=0.01)
+
+
+def test_a_small_map_is_not_smoothed():
+    values = np.random.default_rng(0).normal(size=(14, 14))
+    np.testing.assert_allclose(smoothed(values), values, atol=1e-6)
+
+
+def test_a_smoothed_map_lies_on_white_and_weak_magnitudes_are_nearly_white():
+    assert np.asarray(smoothed_map(np.zeros((8, 8)), True, (16, 16))).min() == 255
+    values = np.full((64, 64), 0.2)
+    values[:32] = 1.0
+    picture = np.asarray(smoothed_map(values, False, (64, 64))).astype(int)
+    assert picture.shape == (64, 64, 3)
+    assert picture[60, 32].min() > 200
+    assert picture[3, 32].max() < 80
+
+
+def test_a_faded_photograph_is_pale_and_grey():
+    photograph = Image.fromarray(np.array([[[0, 0, 0], [255, 0, 0]], [[255, 255, 255], [0, 0, 255]]], np.uint8))
+    pale = np.asarray(faded(photograph))
+    assert pale.shape == (2, 2)
+    assert pale.min() == pale[0, 0] == 153
+    assert pale.max() == pale[1, 0] == 255
