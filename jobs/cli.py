@@ -22,6 +22,7 @@ from jobs.bench.app import app as bench
 from jobs.commands import completion
 from jobs.commands.attribute import Run, attribute, demo, evaluate
 from jobs.commands.browse import browse
+from jobs.commands.compare import compare
 from jobs.commands.export import export
 from jobs.commands.init import init
 from jobs.commands.pack import pack
@@ -127,6 +128,7 @@ def report(
 
 
 app.command(rich_help_panel=LOOK)(browse)
+app.command(rich_help_panel=LOOK)(compare)
 app.command(rich_help_panel=LOOK)(export)
 
 

@@ -52,7 +52,7 @@ FLOORS = (
     {"shards"},
     {"run"},
     {"job", "unit", "checks", "report"},
-    {"driver", "paper", "browse", "export"},
+    {"driver", "paper", "browse", "export", "compare"},
 )
 # Imported where it is asked for, with an error that says what to install where it is missing -> its extra.
 OPTIONAL = {"xarray": "notebook"}

@@ -146,7 +146,7 @@ def _metrics(model: ModelReport, method: str) -> Iterator[tuple[str, float]]:
     if effort is not None:
         if effort.gradient_evaluations is not None:
             yield "gradient_evaluations", effort.gradient_evaluations
-        yield from ((f"seconds/{phase}", seconds) for phase, seconds in effort.seconds.items() if seconds is not None)
+        yield from ((f"seconds/{phase}", seconds) for phase, seconds in effort.seconds.items())
 
 
 @contextmanager

@@ -68,6 +68,8 @@ main()
         (["evaluate", "run", "--metric", "deletion"], 2),
         (["report", "run"], 2),
         (["export", "--help"], 0),
+        (["compare", "--help"], 0),
+        (["compare", "run", "other"], 2),
         (["export", "run", "--as", "csv", "--to", "out"], 2),
         (["export", "run", "--as", "cvs"], 2),
         (["status", "run"], 2),

@@ -21,5 +21,6 @@ def _loaded() -> Any:
 
 
 _source = _loaded()
-Method, MODEL, photographs, write_run = _source.Method, _source.MODEL, _source.photographs, _source.write_run
+Method, METHODS, MODEL = _source.Method, _source.METHODS, _source.MODEL
+photographs, write_run = _source.photographs, _source.write_run
 HOSTILE_LABEL = r"ig_50 & #1 {x}~\%^$"

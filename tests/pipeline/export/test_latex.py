@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,15 @@ def test_no_bold_where_no_method_leads(tmp_path: Path) -> None:
     report = contents(open_run(written.path))
     assert not [lead for lead in report.models[0].leads if lead.leader]
     assert r"\textbf" not in "".join(path.read_text() for path in write_latex(report, tmp_path))
+
+
+def test_two_models_have_files_of_their_own(report: Report, tmp_path: Path) -> None:
+    two = replace(report, models=[report.models[0], replace(report.models[0], model="other")])
+    names = [path.name for path in write_latex(two, tmp_path)]
+    assert names[:2] == ["means-1-small-quick.tex", "differences-1-small-quick.tex"]
+    assert "means-2-other.tex" in names
+    labels = re.findall(r"\\label\{(.*?)\}", "".join((tmp_path / name).read_text() for name in names))
+    assert len(labels) == len(set(labels))
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""`ssig compare`: two runs on the samples that both have."""
