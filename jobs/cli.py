@@ -28,7 +28,7 @@ from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
 from jobs.commands.printing import counts, print_json, print_table
-from jobs.commands.wrong_use import Group, refused
+from jobs.commands.wrong_use import Group, StoppedError, refused
 from jobs.surroundings import prepare
 from ssig import __version__
 from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, one_line
@@ -92,6 +92,8 @@ def _complain(problem: object, code: int) -> int:
 
 
 def _exit_code(error: SsigError) -> int:
+    if isinstance(error, StoppedError):
+        return INTERRUPTED
     if isinstance(error, (UsageError, ModelError)):
         return USAGE
     from pipeline.run.lease import LeaseHeldError  # these import torch

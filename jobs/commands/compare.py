@@ -66,7 +66,7 @@ def lines(comparison: Comparison) -> list[str]:
     """The comparison in lines of at most 80 letters; paths and addresses aside."""
     a, b = comparison.sides
     told = [f"A: {a.root}", f"B: {b.root}", *_wrapped(comparison.summary)]
-    told += [line for note in comparison.common.notes for line in _wrapped(f"note: {note}")]
+    told += [line for note in comparison.notes for line in _wrapped(f"note: {note}")]
     told += ["", *table(comparison.headlines), ""] if comparison.headlines else []
     sentences = [
         f"{each.name}: {_short(each.first)} in A, {_short(each.second)} in B ({', '.join(each.methods)})"

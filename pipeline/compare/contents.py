@@ -61,6 +61,7 @@ class Comparison:
     Attributes:
         sides: A and B.
         common: the samples.
+        notes: what to know before the numbers are read, a sentence each.
         rows: the differences, B minus A.
         lacking: what only one run has, a phrase each.
         options: in which options equal labels differ.
@@ -72,6 +73,7 @@ class Comparison:
 
     sides: tuple[Side, Side]
     common: Common
+    notes: list[str]
     rows: list[Row]
     lacking: list[str]
     options: list[Option]
@@ -104,6 +106,8 @@ class Comparison:
             return f"Nothing was tested ({count}): a verdict needs {FEWEST} images that both runs have."
         verdicts = [row.difference.verdict for row in self.rows]
         better, worse = verdicts.count("better"), verdicts.count("worse")
+        if not better + worse:
+            return f"None of {self.tested} comparisons tells the two runs apart ({count})."
         return (
             f"B is better in {better} and worse in {worse} of {self.tested} comparisons; "
             f"{self.tested - better - worse} are undecided ({count})."
@@ -147,6 +151,7 @@ def compare(
     comparison = Comparison(
         sides=sides,
         common=common,
+        notes=[*common.notes, *_cautions(first, second, paired, alike.compared)],
         rows=rows,
         lacking=[*lacking, *only],
         options=options_of(first, second, paired),
@@ -156,6 +161,27 @@ def compare(
         changed=alike.most_changed[:SHOWN_SAMPLES],
     )
     return comparison, (first, second)
+
+
+def _cautions(first: Run, second: Run, paired: Sequence[Pair], compared: Sequence[Likeness]) -> list[str]:
+    """What a difference may come from besides the maps."""
+    notes = []
+    networks = [
+        {run.config[label].get("model", {}).get("weights_hash") for label in labels}
+        for run, labels in (
+            (first, [(pair.first_model, pair.method) for pair in paired]),
+            (second, [(pair.second_model, pair.method) for pair in paired]),
+        )
+    ]
+    if networks[0] != networks[1]:
+        notes.append(
+            "The networks differ, and metrics such as insertion are measured on each network itself: a difference may "
+            "come from the network as well as from the maps."
+        )
+    other = sum(not each.same_target for each in compared)
+    if other:
+        notes.append(f"{other:,} of the {len(compared):,} pairs of maps explain different classes.")
+    return notes
 
 
 def _side(name: str, run: Run) -> Side:
@@ -193,8 +219,8 @@ def as_json(comparison: Comparison, runs: tuple[Run, Run]) -> dict[str, Any]:
             "images": len(comparison.common.first),
             "matched_by_key_alone": comparison.common.by_key,
             "only_in": dict(zip("AB", comparison.common.only, strict=True)),
-            "notes": list(comparison.common.notes),
         },
+        "notes": comparison.notes,
         "summary": comparison.summary,
         "statistics": comparison.correction,
         "differences": [row_record(row) for row in comparison.rows],

@@ -7,7 +7,7 @@ corrected over all of them (Holm).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,11 +163,20 @@ def options_of(first: Run, second: Run, pairs: Sequence[Pair]) -> list[Option]:
     """In which options the configurations of equal labels differ, in order of name."""
     found: dict[tuple[str, str, str], tuple[Any, Any, list[str]]] = {}
     for pair in pairs:
-        old, new = (
-            {name: value for name, value in frozen_part(config).items() if name not in _ELSEWHERE}
-            for config in (first.config[pair.first_model, pair.method], second.config[pair.second_model, pair.method])
-        )
+        configs = first.config[pair.first_model, pair.method], second.config[pair.second_model, pair.method]
+        shared = configs[0].get("metrics", {}).keys() & configs[1].get("metrics", {}).keys()
+        old, new = (_of_shared_metrics(config, shared) for config in configs)
         for name, before, after in differences(old, new):
             entry = found.setdefault((name, repr(before), repr(after)), (before, after, []))
             entry[2].append(pair.method)
     return [Option(name, a, b, tuple(methods)) for (name, _, _), (a, b, methods) in sorted(found.items())]
+
+
+def _of_shared_metrics(config: Mapping[str, Any], shared: Collection[str]) -> dict[str, Any]:
+    """What a configuration freezes, of metrics those that both runs have: others are listed by their numbers."""
+    frozen = {name: value for name, value in frozen_part(config).items() if name not in _ELSEWHERE}
+    revisions = dict(frozen.get("revisions", {}))
+    for owner in (frozen, revisions):
+        if "metrics" in owner:
+            owner["metrics"] = {name: value for name, value in owner["metrics"].items() if name in shared}
+    return {**frozen, "revisions": revisions}

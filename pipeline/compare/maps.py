@@ -26,12 +26,14 @@ class Likeness:
         position: of the sample among the common ones.
         rank_correlation: Spearman's, over pixels; None where one map is constant.
         cosine: of the angle between the maps; None where one is 0.
+        same_target: whether both explain one class.
     """
 
     pair: Pair
     position: int
     rank_correlation: float | None
     cosine: float | None
+    same_target: bool
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def _compared(first: Run, second: Run, pair: Pair, common: Common, chosen: np.nd
         else:
             assert stored[0].values is not None
             assert stored[1].values is not None
-            yield Likeness(pair, position, *alike(stored[0].values, stored[1].values))
+            same = stored[0].about.get("target") == stored[1].about.get("target")
+            yield Likeness(pair, position, *alike(stored[0].values, stored[1].values), same)
 
 
 def expected(run: Run, row: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _environment() -> Environment:
         "signed": numbers.signed,
         "interval": numbers.interval,
         "integer": numbers.integer,
-        "p_value": numbers.p_value,
+        "p_value": lambda p: numbers.p_value(p).removeprefix("= "),
         "few": few,
         "arrow": lambda direction: _ARROWS.get(direction, ""),
         "strip": strip,

@@ -77,7 +77,7 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
         (["audit"], "RUN is missing; needed: run directory: a path, s3:// or gs://; type `ssig audit RUN`"),
         (
             ["audit", "run", "more"],
-            "ssig audit: found 'more'; allowed: what the first lines of `ssig audit --help` show",
+            "found 'more'; allowed: what the first lines of `ssig audit --help` show",
         ),
         (["attribute", "--limit", "abc"], "--limit: found 'abc'; allowed: a whole number"),
         (["bench", "engine", "--images", "0"], "--images: found '0'; allowed: a whole number, at least 1"),

@@ -107,3 +107,36 @@ def test_numbers_that_were_measured_otherwise_get_no_verdict(
     assert rows["ig/50", "deletion"].difference.verdict == "better"
     records = as_json(comparison, runs)["differences"]
     assert [record["not_tested"] for record in records if record["column"] == "insertion"] == [row.not_tested] * 2
+
+
+def test_a_metric_of_one_run_alone_is_listed_and_no_option(
+    two_runs: tuple[Path, Path], changed_run: Callable[..., Path]
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        del config["metrics"]["completeness"]
+
+    path = changed_run(change)
+    comparison = compare((str(two_runs[0]), str(path)), most=0)[0]
+    assert comparison.options == []
+    assert "small & quick: completeness only in A" in comparison.lacking
+
+
+def test_other_networks_and_classes_are_said_beforehand(
+    two_runs: tuple[Path, Path], changed_run: Callable[..., Path], comparison: Comparison
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["model"]["weights_hash"] = "f" * 16
+
+    path = changed_run(change)
+    other = compare((str(two_runs[0]), str(path)), most=2)[0]
+    assert comparison.notes == []
+    assert other.notes[0].startswith("The networks differ")
+
+
+def test_where_nothing_differs_that_is_the_sentence(two_runs: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "again"
+    shutil.copytree(two_runs[0], path)
+    comparison = compare((str(two_runs[0]), str(path)), most=4)[0]
+    assert comparison.summary.startswith(f"None of {comparison.tested} comparisons tells the two runs apart (24 ")
+    assert comparison.tested > 0
+    assert {each.quantiles for each in comparison.maps} == {(1.0, 1.0, 1.0)}

@@ -40,7 +40,7 @@ def test_what_lies_beside_the_images_must_be_there(
     field: str, beside: tuple[str | None, str | None, str | None], tmp_path: Path
 ) -> None:
     require_data(str(tmp_path), None, None, None)
-    with pytest.raises(UsageError, match=f"dataset.{field}: found 'gone"):
+    with pytest.raises(UsageError, match=rf"dataset\.{field}: found 'gone"):
         require_data(str(tmp_path), *beside)
-    with pytest.raises(UsageError, match="dataset.images: found"):
+    with pytest.raises(UsageError, match=r"dataset\.images: found"):
         require_data(str(tmp_path / "gone"), None, None, None)
