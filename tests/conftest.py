@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,17 @@ def dev_shards() -> list[Path]:
     if not shards:
         pytest.skip(f"no development shards in {folder} (SSIG_DEV_SHARDS)")
     return shards
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a browser; without one the tests are skipped, or fail if ``SSIG_TEST_BROWSER`` is ``required``."""
+    paths = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not paths and os.environ.get("SSIG_TEST_BROWSER") == "required":
+        pytest.fail("no chromium and no google-chrome in PATH")
+    if not paths:
+        pytest.skip("no chromium and no google-chrome in PATH")
+    return paths[0]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,17 +18,6 @@ ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.browser
 PATIENCE = 120_000  # ms that a page may take where much else is at work
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """The path of a browser; without one the tests are skipped, or fail if ``SSIG_TEST_BROWSER`` is ``required``."""
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not found and os.environ.get("SSIG_TEST_BROWSER") == "required":
-        pytest.fail("no chromium and no google-chrome in PATH")
-    if not found:
-        pytest.skip("no chromium and no google-chrome in PATH")
-    return found[0]
 
 
 @pytest.fixture(scope="module")

@@ -390,3 +390,15 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
     fake = write_run(tmp_path_factory.mktemp("finished"))
     build_report(str(fake.path))
     return fake
+
+
+@pytest.fixture(scope="session")
+def wide_run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    """The report of nine methods, two of them controls, on 42 images of three classes."""
+    names = ("ssig", "ssig-signed", "ig", "gradient", "smoothgrad", "guided-ig", "blur-ig", "random", "sobel")
+    methods = [
+        Method(name, name, 0.02 * number, signed=number % 2 == 1, random=False) for number, name in enumerate(names)
+    ]
+    fake = write_run(tmp_path_factory.mktemp("wide"), photographs(42), methods)
+    build_report(str(fake.path))
+    return fake
