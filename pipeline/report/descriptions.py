@@ -9,6 +9,7 @@ from pipeline.report.distributions import Distribution
 from pipeline.report.effects import Effect
 from pipeline.report.gallery import Exhibit, Tile
 from pipeline.report.numbers import integer, interval, number
+from pipeline.report.statistics import FEWEST
 from pipeline.report.tradeoffs import Tradeoff
 
 BETTER = {"higher": ", higher is better", "lower": ", lower is better", "none": ""}
@@ -22,7 +23,7 @@ def forest_text(effects: Sequence[Effect]) -> str:
 def _effect_text(effect: Effect) -> str:
     name = f"{effect.column.shown}{BETTER[effect.column.direction]}, N {integer(effect.count)}"
     if effect.ahead is None:
-        return f"{name}: no method is ahead."
+        return f"{name}: {'no method is ahead' if effect.count >= FEWEST else 'too few images'}."
     words = "leads" if effect.separated else "is ahead of, but not separated from,"
     by = ""
     if effect.mean is not None:

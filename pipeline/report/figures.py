@@ -34,6 +34,7 @@ from pipeline.report.drawing import (
 )
 from pipeline.report.effects import Effect
 from pipeline.report.numbers import integer
+from pipeline.report.statistics import FEWEST
 from pipeline.report.styles import GREY, LineStyle
 from pipeline.report.tradeoffs import Tradeoff
 
@@ -41,6 +42,7 @@ Styles = Mapping[str, LineStyle]
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 _EFFECT_ROW, _SPREAD_ROW = 38.0, 18.0  # points
+_EFFECT_LETTERS = 57  # of a metric and two methods, in one row
 _LABEL_GAP = 13.0
 _WIDEST_EFFECT = 3.0  # standard deviations; marks of controls beyond the axis become arrows
 
@@ -52,7 +54,6 @@ def forest_figure(effects: Sequence[Effect], styles: Styles) -> Figure:
     reach = _reach(effects)
     axes.set_xlim(-0.35 * reach, reach)
     axes.set_ylim(len(effects), 0)
-    axes.axvline(0, color=SOFT, linewidth=0.8)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
     axes.set_xlabel("standard deviations of the paired difference; right of 0 is better")
@@ -64,15 +65,17 @@ def forest_figure(effects: Sequence[Effect], styles: Styles) -> Figure:
 
 def _effect_row(axes: Axes, effect: Effect, row: int, styles: Styles) -> None:
     name = f"{shortened(effect.column.shown, 34)}{ARROWS[effect.column.direction]}"
-    pair = "no method is ahead"
+    pair = "no method is ahead" if effect.count >= FEWEST else "too few images"
     if effect.ahead is not None and effect.rival is not None:
         words = "leads" if effect.separated else "ahead of"
-        pair = f"{shortened(effect.ahead, 14)} {words} {shortened(effect.rival, 14)}"
+        longest = max(10, (_EFFECT_LETTERS - len(name)) // 2)
+        pair = f"{shortened(effect.ahead, longest)} {words} {shortened(effect.rival, longest)}"
     across = axes.get_yaxis_transform()
     axes.text(0, row + 0.3, name, size=TEXT, va="center", transform=across)
     note = f"{pair}, N {integer(effect.count)}"
     axes.text(1, row + 0.3, note, size=SMALL, va="center", ha="right", color=SOFT, transform=across)
     height, right = row + 0.72, axes.get_xlim()[1]
+    axes.plot([0, 0], [row + 0.48, row + 0.96], color=SOFT, linewidth=0.8)
     for control, distance in effect.controls.items():
         beyond = distance > right
         marker = ">" if beyond else styles[control].marker
@@ -213,7 +216,7 @@ def tradeoff_figure(tradeoff: Tradeoff, styles: Styles) -> Figure:
     """Cost on a logarithmic axis against the mean of one metric with its interval; a line joins the Pareto front."""
     column = tradeoff.column
     title = f"{shortened(column.shown, 44)}{ARROWS[column.direction]}"
-    figure, axes = panel(230.0, (42, 14, 28, 36), title)
+    figure, axes = panel(230.0 + 8 * max(0, len(tradeoff.costs) - 8), (42, 14, 28, 36), title)
     least, most = min(tradeoff.costs.values()), max(tradeoff.costs.values())
     axes.set_xscale("log")
     axes.set_xlim(least / 1.8, most * 2.4)  # room for a name right of the dearest
@@ -262,14 +265,10 @@ def _ends(estimate: Estimate) -> tuple[float, float, float]:
 
 
 def _mean_range(tradeoff: Tradeoff) -> tuple[float, float]:
-    """All means, and their intervals as far as they do not press these flat."""
-    means = [estimate.mean for estimate in tradeoff.means.values() if estimate.mean is not None]
-    ends = [end for estimate in tradeoff.means.values() for end in (estimate.low, estimate.high) if end is not None]
-    low, high = min(means), max(means)
-    room = 2 * (high - low) or 1.0
-    bottom, top = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
-    edge = 0.08 * ((top - bottom) or 1.0)
-    return bottom - edge, top + edge
+    """All intervals, with an edge."""
+    ends = [end for estimate in tradeoff.means.values() for end in _ends(estimate)]
+    edge = 0.06 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - edge, max(ends) + edge
 
 
 def _ticks(low: float, high: float) -> list[float]:

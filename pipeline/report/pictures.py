@@ -26,7 +26,7 @@ class Pictures:
 
     Attributes:
         styles: how each method is drawn, in figures and tables.
-        forest: the methods ahead and their nearest rivals; empty where no two methods are compared.
+        forest: the methods ahead and their nearest rivals; empty where none is known.
         curves: one figure per metric with curves.
         distributions: one figure per metric.
         tradeoffs: one figure per metric.
@@ -66,7 +66,7 @@ def _prefix(number: int) -> str:
 
 
 def _forest(model: ModelReport, styles: Styles, prefix: str) -> Markup:
-    if not model.effects:
+    if all(effect.mean is None for effect in model.effects):
         return Markup("")
     title = "The method ahead compared with its nearest rival, by metric"
     return element(forest_figure(model.effects, styles), f"{prefix}-forest", title, forest_text(model.effects))
