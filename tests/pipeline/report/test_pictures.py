@@ -18,7 +18,7 @@ class Elements(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str], tuple[str, ...]]] = []
+        self.listed: list[tuple[str, dict[str, str], tuple[str, ...]]] = []
         self.inside: list[str] = []
         self.feed(text)
 
@@ -28,7 +28,7 @@ class Elements(HTMLParser):
             self.inside.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, {name: value or "" for name, value in attrs}, tuple(self.inside)))
+        self.listed.append((tag, {name: value or "" for name, value in attrs}, tuple(self.inside)))
 
     def handle_endtag(self, tag: str) -> None:
         self.inside.pop()
@@ -36,7 +36,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def elements(finished_run: Any) -> list[tuple[str, dict[str, str], tuple[str, ...]]]:
-    return Elements((finished_run.path / "report" / "index.html").read_text()).found
+    return Elements((finished_run.path / "report" / "index.html").read_text()).listed
 
 
 def test_ids_are_unique_and_references_lead_somewhere(elements) -> None:
@@ -49,9 +49,9 @@ def test_ids_are_unique_and_references_lead_somewhere(elements) -> None:
 
 
 def test_every_picture_has_a_name_or_is_hidden_from_readers_of_text(elements) -> None:
-    pictures_ = [attributes for tag, attributes, _ in elements if tag == "svg"]
-    assert len(pictures_) > 20
-    for attributes in pictures_:
+    svgs = [attributes for tag, attributes, _ in elements if tag == "svg"]
+    assert len(svgs) > 20
+    for attributes in svgs:
         named = attributes.get("role") == "img" and (attributes.get("aria-label") or attributes.get("aria-labelledby"))
         assert named or attributes.get("aria-hidden") == "true"
 
@@ -68,8 +68,11 @@ def test_the_page_holds_each_photograph_and_map_once(elements) -> None:
 def test_pictures_of_two_models_share_no_id(finished_run) -> None:
     run = open_run(finished_run.path)
     (model,) = contents(run).models
-    drawn = [pictures(run, model, number) for number in (1, 2)]
-    pages = [Elements("".join([one.forest, *one.curves, *one.distributions, *one.tradeoffs])).found for one in drawn]
+    pages = []
+    for number in (1, 2):
+        drawn = pictures(run, model, number)
+        text = "".join([drawn.forest, *drawn.curves, *drawn.distributions, *drawn.tradeoffs])
+        pages.append(Elements(text).listed)
     first, second = ({attributes["id"] for _, attributes, _ in page if "id" in attributes} for page in pages)
     assert first
     assert not first & second
