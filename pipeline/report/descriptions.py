@@ -9,6 +9,7 @@ from pipeline.report.distributions import Distribution
 from pipeline.report.effects import Effect
 from pipeline.report.gallery import Exhibit, Tile
 from pipeline.report.numbers import integer, interval, number
+from pipeline.report.statistics import FEWEST
 from pipeline.report.tradeoffs import Tradeoff
 
 BETTER = {"higher": ", higher is better", "lower": ", lower is better", "none": ""}
@@ -22,7 +23,7 @@ def forest_text(effects: Sequence[Effect]) -> str:
 def _effect_text(effect: Effect) -> str:
     name = f"{effect.column.shown}{BETTER[effect.column.direction]}, N {integer(effect.count)}"
     if effect.ahead is None:
-        return f"{name}: no method is ahead."
+        return f"{name}: {'no method is ahead' if effect.count >= FEWEST else 'too few images'}."
     words = "leads" if effect.separated else "is ahead of, but not separated from,"
     by = ""
     if effect.mean is not None:
@@ -30,13 +31,13 @@ def _effect_text(effect: Effect) -> str:
     return f"{name}: {effect.ahead} {words} {effect.rival}{by}."
 
 
-def curves_text(drawn: Sequence[Curve]) -> str:
+def curves_text(curves: Sequence[Curve]) -> str:
     """Where each curve is when half of the pixels have changed."""
     middles = []
-    for curve in drawn:
+    for curve in curves:
         nearest = min(range(len(curve.fraction)), key=lambda point: abs(curve.fraction[point] - 0.5))
         middles.append(f"{curve.method} {number(curve.mean[nearest])}")
-    counts = sorted({curve.count for curve in drawn})
+    counts = sorted({curve.count for curve in curves})
     images = integer(counts[0]) if len(counts) == 1 else f"{integer(counts[0])} to {integer(counts[-1])}"
     return f"Mean curves of {images} images. With half of the pixels changed: {', '.join(middles)}."
 

@@ -30,10 +30,11 @@ from pipeline.report.drawing import (
     points_of,
     printable,
     shortened,
-    spread,
+    spaced,
 )
 from pipeline.report.effects import Effect
 from pipeline.report.numbers import integer
+from pipeline.report.statistics import FEWEST
 from pipeline.report.styles import GREY, LineStyle
 from pipeline.report.tradeoffs import Tradeoff
 
@@ -41,6 +42,7 @@ Styles = Mapping[str, LineStyle]
 
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 _EFFECT_ROW, _SPREAD_ROW = 38.0, 18.0  # points
+_EFFECT_LETTERS = 57  # of a metric and two methods, in one row
 _LABEL_GAP = 13.0
 _WIDEST_EFFECT = 3.0  # standard deviations; marks of controls beyond the axis become arrows
 
@@ -52,7 +54,6 @@ def forest_figure(effects: Sequence[Effect], styles: Styles) -> Figure:
     reach = _reach(effects)
     axes.set_xlim(-0.35 * reach, reach)
     axes.set_ylim(len(effects), 0)
-    axes.axvline(0, color=SOFT, linewidth=0.8)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
     axes.set_xlabel("standard deviations of the paired difference; right of 0 is better")
@@ -64,15 +65,17 @@ def forest_figure(effects: Sequence[Effect], styles: Styles) -> Figure:
 
 def _effect_row(axes: Axes, effect: Effect, row: int, styles: Styles) -> None:
     name = f"{shortened(effect.column.shown, 34)}{ARROWS[effect.column.direction]}"
-    pair = "no method is ahead"
+    pair = "no method is ahead" if effect.count >= FEWEST else "too few images"
     if effect.ahead is not None and effect.rival is not None:
         words = "leads" if effect.separated else "ahead of"
-        pair = f"{shortened(effect.ahead, 14)} {words} {shortened(effect.rival, 14)}"
+        longest = max(10, (_EFFECT_LETTERS - len(name)) // 2)
+        pair = f"{shortened(effect.ahead, longest)} {words} {shortened(effect.rival, longest)}"
     across = axes.get_yaxis_transform()
     axes.text(0, row + 0.3, name, size=TEXT, va="center", transform=across)
     note = f"{pair}, N {integer(effect.count)}"
     axes.text(1, row + 0.3, note, size=SMALL, va="center", ha="right", color=SOFT, transform=across)
     height, right = row + 0.72, axes.get_xlim()[1]
+    axes.plot([0, 0], [row + 0.48, row + 0.96], color=SOFT, linewidth=0.8)
     for control, distance in effect.controls.items():
         beyond = distance > right
         marker = ">" if beyond else styles[control].marker
@@ -94,24 +97,24 @@ def _reach(effects: Sequence[Effect]) -> float:
     return 1.08 * max([abs(end) for end in ends], default=1.0)
 
 
-def curve_figure(drawn: Sequence[Curve], styles: Styles, banded: Sequence[str], texts: tuple[str, str]) -> Figure:
+def curve_figure(curves: Sequence[Curve], styles: Styles, banded: Sequence[str], texts: tuple[str, str]) -> Figure:
     """The curves of one metric, each named at its end.
 
     Args:
-        drawn: one for each method.
+        curves: one for each method.
         styles: of the methods.
         banded: the methods whose pointwise intervals are shown as bands.
         texts: the title, and what the vertical axis shows.
     """
     title, label = texts
-    height = max(250.0, 70.0 + _LABEL_GAP * len(drawn))
+    height = max(250.0, 70.0 + _LABEL_GAP * len(curves))
     figure, axes = panel(height, (42, 112, 28, 36), title)
     axes.set_xlim(0, 1)
-    axes.set_ylim(_curve_range(drawn, banded))
+    axes.set_ylim(_curve_range(curves, banded))
     axes.grid(axis="y", color=RULE, linewidth=0.7)
     axes.set_xlabel("fraction of pixels changed")
     axes.set_ylabel(printable(label))
-    for position, curve in enumerate(drawn):
+    for position, curve in enumerate(curves):
         style, points = styles[curve.method], len(curve.mean)
         if curve.method in banded:
             band = axes.fill_between(curve.fraction, curve.low, curve.high, linewidth=0.6)
@@ -124,17 +127,17 @@ def curve_figure(drawn: Sequence[Curve], styles: Styles, banded: Sequence[str], 
             linewidth=1.6,
             marker=style.marker,
             markersize=4.5,
-            markevery=(step * position // len(drawn), step),
+            markevery=(step * position // len(curves), step),
         )
-    _name_ends(figure, axes, {curve.method: curve for curve in drawn}, styles)
+    _name_ends(figure, axes, {curve.method: curve for curve in curves}, styles)
     return figure
 
 
-def _curve_range(drawn: Sequence[Curve], banded: Sequence[str]) -> tuple[float, float]:
+def _curve_range(curves: Sequence[Curve], banded: Sequence[str]) -> tuple[float, float]:
     """All means, and the bands as far as they do not press these flat."""
-    low, high = (end(value for curve in drawn for value in curve.mean) for end in (min, max))
+    low, high = (end(value for curve in curves for value in curve.mean) for end in (min, max))
     room = 0.5 * ((high - low) or 1.0)
-    bands = [bound for curve in drawn if curve.method in banded for bound in (*curve.low, *curve.high)]
+    bands = [bound for curve in curves if curve.method in banded for bound in (*curve.low, *curve.high)]
     bottom, top = min([low, *bands]), max([high, *bands])
     return max(bottom, low - room) - 0.06 * room, min(top, high + room) + 0.06 * room
 
@@ -147,7 +150,7 @@ def _name_ends(figure: Figure, axes: Axes, curves: Mapping[str, Curve], styles: 
     right, bottom, top = box.x1 * WIDTH, box.y0 * height, box.y1 * height
     ends = [bottom + (top - bottom) * (curves[method].mean[-1] - low) / (high - low) for method in order]
     points = points_of(figure)
-    for method, end, place in zip(order, ends, spread(ends, _LABEL_GAP, bottom - 8, top + 4), strict=True):
+    for method, end, place in zip(order, ends, spaced(ends, _LABEL_GAP, bottom - 8, top + 4), strict=True):
         style = styles[method]
         connector: dict[str, Any] = {"color": style.colour, "linewidth": 0.6, "transform": points, "clip_on": False}
         axes.plot([right, right + 12], [end, place], **connector)
@@ -177,33 +180,33 @@ def distribution_figure(distribution: Distribution, methods: Sequence[str], styl
     axes.grid(axis="x", color=RULE, linewidth=0.7)
     across = axes.get_yaxis_transform()
     for row, method in enumerate(methods):
-        shown = distribution.spreads.get(method)
+        spread = distribution.spreads.get(method)
         axes.text(
-            1.02, row, integer(shown.count if shown else 0), size=SMALL, va="center", color=SOFT, transform=across
+            1.02, row, integer(spread.count if spread else 0), size=SMALL, va="center", color=SOFT, transform=across
         )
-        if shown is not None:
-            _spread_row(axes, shown, row, styles[method])
+        if spread is not None:
+            _spread_row(axes, spread, row, styles[method])
     axes.text(1.02, -0.85, "N", size=SMALL, va="center", color=SOFT, transform=across)
     return figure
 
 
-def _spread_row(axes: Axes, shown: Spread, row: int, style: LineStyle) -> None:
-    least, lower, median, upper, most = shown.quantiles
+def _spread_row(axes: Axes, spread: Spread, row: int, style: LineStyle) -> None:
+    least, lower, median, upper, most = spread.quantiles
     axes.plot([least, most], [row, row], color=style.colour, linewidth=1, solid_capstyle="butt")
     axes.plot([lower, upper], [row, row], color=style.colour, linewidth=4.5, solid_capstyle="butt", alpha=0.4)
-    if shown.values:
+    if spread.values:
         # One path for all ticks: an element for each would be many times larger.
-        corners = [(value, row + end) for value in shown.values for end in (-0.36, -0.2)]
-        codes = [Path.MOVETO, Path.LINETO] * len(shown.values)
+        corners = [(value, row + end) for value in spread.values for end in (-0.36, -0.2)]
+        codes = [Path.MOVETO, Path.LINETO] * len(spread.values)
         axes.add_patch(PathPatch(Path(corners, codes), edgecolor=style.colour, facecolor="none", linewidth=0.7))
     axes.plot(median, row, style.marker, color=style.colour, markersize=6.5)
 
 
 def _distribution_range(spreads: Sequence[Spread]) -> tuple[float, float]:
     """From the least to the largest number, as long as single images do not press the others flat."""
-    low, high = min(shown.quantiles[0] for shown in spreads), max(shown.quantiles[-1] for shown in spreads)
+    low, high = min(spread.quantiles[0] for spread in spreads), max(spread.quantiles[-1] for spread in spreads)
     room = 0.25 * ((high - low) or 1.0)
-    ends = [end for shown in spreads if shown.values for end in (shown.values[0], shown.values[-1])]
+    ends = [end for spread in spreads if spread.values for end in (spread.values[0], spread.values[-1])]
     bottom, top = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
     edge = 0.03 * ((top - bottom) or 1.0)
     return bottom - edge, top + edge
@@ -213,7 +216,7 @@ def tradeoff_figure(tradeoff: Tradeoff, styles: Styles) -> Figure:
     """Cost on a logarithmic axis against the mean of one metric with its interval; a line joins the Pareto front."""
     column = tradeoff.column
     title = f"{shortened(column.shown, 44)}{ARROWS[column.direction]}"
-    figure, axes = panel(230.0, (42, 14, 28, 36), title)
+    figure, axes = panel(230.0 + 8 * max(0, len(tradeoff.costs) - 8), (42, 14, 28, 36), title)
     least, most = min(tradeoff.costs.values()), max(tradeoff.costs.values())
     axes.set_xscale("log")
     axes.set_xlim(least / 1.8, most * 2.4)  # room for a name right of the dearest
@@ -262,14 +265,10 @@ def _ends(estimate: Estimate) -> tuple[float, float, float]:
 
 
 def _mean_range(tradeoff: Tradeoff) -> tuple[float, float]:
-    """All means, and their intervals as far as they do not press these flat."""
-    means = [estimate.mean for estimate in tradeoff.means.values() if estimate.mean is not None]
-    ends = [end for estimate in tradeoff.means.values() for end in (estimate.low, estimate.high) if end is not None]
-    low, high = min(means), max(means)
-    room = 2 * (high - low) or 1.0
-    bottom, top = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
-    edge = 0.08 * ((top - bottom) or 1.0)
-    return bottom - edge, top + edge
+    """All intervals, with an edge."""
+    ends = [end for estimate in tradeoff.means.values() for end in _ends(estimate)]
+    edge = 0.06 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - edge, max(ends) + edge
 
 
 def _ticks(low: float, high: float) -> list[float]:
