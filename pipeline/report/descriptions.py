@@ -31,13 +31,13 @@ def _effect_text(effect: Effect) -> str:
     return f"{name}: {effect.ahead} {words} {effect.rival}{by}."
 
 
-def curves_text(drawn: Sequence[Curve]) -> str:
+def curves_text(curves: Sequence[Curve]) -> str:
     """Where each curve is when half of the pixels have changed."""
     middles = []
-    for curve in drawn:
+    for curve in curves:
         nearest = min(range(len(curve.fraction)), key=lambda point: abs(curve.fraction[point] - 0.5))
         middles.append(f"{curve.method} {number(curve.mean[nearest])}")
-    counts = sorted({curve.count for curve in drawn})
+    counts = sorted({curve.count for curve in curves})
     images = integer(counts[0]) if len(counts) == 1 else f"{integer(counts[0])} to {integer(counts[-1])}"
     return f"Mean curves of {images} images. With half of the pixels changed: {', '.join(middles)}."
 

@@ -85,7 +85,7 @@ def shortened(name: str, longest: int = _LONGEST) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spaced(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Places at least `gap` apart, in the order of `wanted`, as near to these as can be.
 
     Args:
@@ -147,8 +147,8 @@ def _crowding(box: Box, point: tuple[float, float], drawn: Sequence[Sequence[Box
     )
 
 
-def _touch(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _touch(box: Box, other: Box) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _within(box: Box, bounds: Box) -> bool:

@@ -30,7 +30,7 @@ from pipeline.report.drawing import (
     points_of,
     printable,
     shortened,
-    spread,
+    spaced,
 )
 from pipeline.report.effects import Effect
 from pipeline.report.numbers import integer
@@ -97,24 +97,24 @@ def _reach(effects: Sequence[Effect]) -> float:
     return 1.08 * max([abs(end) for end in ends], default=1.0)
 
 
-def curve_figure(drawn: Sequence[Curve], styles: Styles, banded: Sequence[str], texts: tuple[str, str]) -> Figure:
+def curve_figure(curves: Sequence[Curve], styles: Styles, banded: Sequence[str], texts: tuple[str, str]) -> Figure:
     """The curves of one metric, each named at its end.
 
     Args:
-        drawn: one for each method.
+        curves: one for each method.
         styles: of the methods.
         banded: the methods whose pointwise intervals are shown as bands.
         texts: the title, and what the vertical axis shows.
     """
     title, label = texts
-    height = max(250.0, 70.0 + _LABEL_GAP * len(drawn))
+    height = max(250.0, 70.0 + _LABEL_GAP * len(curves))
     figure, axes = panel(height, (42, 112, 28, 36), title)
     axes.set_xlim(0, 1)
-    axes.set_ylim(_curve_range(drawn, banded))
+    axes.set_ylim(_curve_range(curves, banded))
     axes.grid(axis="y", color=RULE, linewidth=0.7)
     axes.set_xlabel("fraction of pixels changed")
     axes.set_ylabel(printable(label))
-    for position, curve in enumerate(drawn):
+    for position, curve in enumerate(curves):
         style, points = styles[curve.method], len(curve.mean)
         if curve.method in banded:
             band = axes.fill_between(curve.fraction, curve.low, curve.high, linewidth=0.6)
@@ -127,17 +127,17 @@ def curve_figure(drawn: Sequence[Curve], styles: Styles, banded: Sequence[str], 
             linewidth=1.6,
             marker=style.marker,
             markersize=4.5,
-            markevery=(step * position // len(drawn), step),
+            markevery=(step * position // len(curves), step),
         )
-    _name_ends(figure, axes, {curve.method: curve for curve in drawn}, styles)
+    _name_ends(figure, axes, {curve.method: curve for curve in curves}, styles)
     return figure
 
 
-def _curve_range(drawn: Sequence[Curve], banded: Sequence[str]) -> tuple[float, float]:
+def _curve_range(curves: Sequence[Curve], banded: Sequence[str]) -> tuple[float, float]:
     """All means, and the bands as far as they do not press these flat."""
-    low, high = (end(value for curve in drawn for value in curve.mean) for end in (min, max))
+    low, high = (end(value for curve in curves for value in curve.mean) for end in (min, max))
     room = 0.5 * ((high - low) or 1.0)
-    bands = [bound for curve in drawn if curve.method in banded for bound in (*curve.low, *curve.high)]
+    bands = [bound for curve in curves if curve.method in banded for bound in (*curve.low, *curve.high)]
     bottom, top = min([low, *bands]), max([high, *bands])
     return max(bottom, low - room) - 0.06 * room, min(top, high + room) + 0.06 * room
 
@@ -150,7 +150,7 @@ def _name_ends(figure: Figure, axes: Axes, curves: Mapping[str, Curve], styles: 
     right, bottom, top = box.x1 * WIDTH, box.y0 * height, box.y1 * height
     ends = [bottom + (top - bottom) * (curves[method].mean[-1] - low) / (high - low) for method in order]
     points = points_of(figure)
-    for method, end, place in zip(order, ends, spread(ends, _LABEL_GAP, bottom - 8, top + 4), strict=True):
+    for method, end, place in zip(order, ends, spaced(ends, _LABEL_GAP, bottom - 8, top + 4), strict=True):
         style = styles[method]
         connector: dict[str, Any] = {"color": style.colour, "linewidth": 0.6, "transform": points, "clip_on": False}
         axes.plot([right, right + 12], [end, place], **connector)
@@ -180,33 +180,33 @@ def distribution_figure(distribution: Distribution, methods: Sequence[str], styl
     axes.grid(axis="x", color=RULE, linewidth=0.7)
     across = axes.get_yaxis_transform()
     for row, method in enumerate(methods):
-        shown = distribution.spreads.get(method)
+        spread = distribution.spreads.get(method)
         axes.text(
-            1.02, row, integer(shown.count if shown else 0), size=SMALL, va="center", color=SOFT, transform=across
+            1.02, row, integer(spread.count if spread else 0), size=SMALL, va="center", color=SOFT, transform=across
         )
-        if shown is not None:
-            _spread_row(axes, shown, row, styles[method])
+        if spread is not None:
+            _spread_row(axes, spread, row, styles[method])
     axes.text(1.02, -0.85, "N", size=SMALL, va="center", color=SOFT, transform=across)
     return figure
 
 
-def _spread_row(axes: Axes, shown: Spread, row: int, style: LineStyle) -> None:
-    least, lower, median, upper, most = shown.quantiles
+def _spread_row(axes: Axes, spread: Spread, row: int, style: LineStyle) -> None:
+    least, lower, median, upper, most = spread.quantiles
     axes.plot([least, most], [row, row], color=style.colour, linewidth=1, solid_capstyle="butt")
     axes.plot([lower, upper], [row, row], color=style.colour, linewidth=4.5, solid_capstyle="butt", alpha=0.4)
-    if shown.values:
+    if spread.values:
         # One path for all ticks: an element for each would be many times larger.
-        corners = [(value, row + end) for value in shown.values for end in (-0.36, -0.2)]
-        codes = [Path.MOVETO, Path.LINETO] * len(shown.values)
+        corners = [(value, row + end) for value in spread.values for end in (-0.36, -0.2)]
+        codes = [Path.MOVETO, Path.LINETO] * len(spread.values)
         axes.add_patch(PathPatch(Path(corners, codes), edgecolor=style.colour, facecolor="none", linewidth=0.7))
     axes.plot(median, row, style.marker, color=style.colour, markersize=6.5)
 
 
 def _distribution_range(spreads: Sequence[Spread]) -> tuple[float, float]:
     """From the least to the largest number, as long as single images do not press the others flat."""
-    low, high = min(shown.quantiles[0] for shown in spreads), max(shown.quantiles[-1] for shown in spreads)
+    low, high = min(spread.quantiles[0] for spread in spreads), max(spread.quantiles[-1] for spread in spreads)
     room = 0.25 * ((high - low) or 1.0)
-    ends = [end for shown in spreads if shown.values for end in (shown.values[0], shown.values[-1])]
+    ends = [end for spread in spreads if spread.values for end in (spread.values[0], spread.values[-1])]
     bottom, top = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
     edge = 0.03 * ((top - bottom) or 1.0)
     return bottom - edge, top + edge

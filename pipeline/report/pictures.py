@@ -80,21 +80,21 @@ def _curves(run: Run, model: ModelReport, styles: Styles, prefix: str) -> list[M
     labels = {metric: score_label(options.get(metric, {})) for metric in by_metric}
     return [
         element(
-            curve_figure(drawn, styles, foremost(drawn, model.effects), (metric.capitalize(), labels[metric])),
+            curve_figure(curves, styles, foremost(curves, model.effects), (metric.capitalize(), labels[metric])),
             f"{prefix}-curve-{position}",
             f"{metric} curves",
-            curves_text(drawn),
+            curves_text(curves),
         )
-        for position, (metric, drawn) in enumerate(by_metric.items())
+        for position, (metric, curves) in enumerate(by_metric.items())
     ]
 
 
-def foremost(drawn: Sequence[Curve], effects: Sequence[Effect]) -> tuple[str, ...]:
+def foremost(curves: Sequence[Curve], effects: Sequence[Effect]) -> tuple[str, ...]:
     """The method ahead in the metric of these curves and its nearest rival; the first two methods where none is."""
     for effect in effects:
-        if effect.column.metric == drawn[0].metric and effect.ahead is not None and effect.rival is not None:
+        if effect.column.metric == curves[0].metric and effect.ahead is not None and effect.rival is not None:
             return effect.ahead, effect.rival
-    return tuple(curve.method for curve in drawn[:2])
+    return tuple(curve.method for curve in curves[:2])
 
 
 def _distributions(model: ModelReport, styles: Styles, prefix: str) -> list[Markup]:

@@ -36,8 +36,8 @@ def tradeoffs(
 ) -> list[Tradeoff]:
     """One for each column of which two methods or more have a mean and a cost."""
     unit, costs = _costs(efforts)
-    found = [_tradeoff(column, means, unit, costs) for column in columns if column.compared]
-    return [tradeoff for tradeoff in found if len(tradeoff.costs) > 1]
+    candidates = [_tradeoff(column, means, unit, costs) for column in columns if column.compared]
+    return [tradeoff for tradeoff in candidates if len(tradeoff.costs) > 1]
 
 
 def _costs(efforts: Sequence[Effort]) -> tuple[str, dict[str, float]]:

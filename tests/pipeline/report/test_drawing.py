@@ -8,25 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.drawing import beside, shortened, spread
+from pipeline.report.drawing import beside, shortened, spaced
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12).map(sorted))
 def test_labels_lie_apart_in_order_and_inside(wanted: list[float]) -> None:
-    places = spread(wanted, 8, 0, 100)
+    places = spaced(wanted, 8, 0, 100)
     assert all(after - before >= 8 - 1e-6 for before, after in pairwise(places))
     assert places[0] >= -1e-6
     assert places[-1] <= 100 + 1e-6
 
 
 def test_labels_with_room_stay_where_they_are() -> None:
-    assert spread([10, 30, 60], 8, 0, 100) == [10, 30, 60]
-    assert spread([50, 50], 8, 0, 100) == pytest.approx([46, 54])
-    assert spread([], 8, 0, 100) == []
+    assert spaced([10, 30, 60], 8, 0, 100) == [10, 30, 60]
+    assert spaced([50, 50], 8, 0, 100) == pytest.approx([46, 54])
+    assert spaced([], 8, 0, 100) == []
 
 
 def test_without_room_labels_begin_at_the_bottom_and_keep_their_gap() -> None:
-    assert spread([1, 2, 3], 8, 0, 10) == [0, 8, 16]
+    assert spaced([1, 2, 3], 8, 0, 10) == [0, 8, 16]
 
 
 def test_labels_of_points_touch_neither_each_other_nor_points() -> None:

@@ -36,7 +36,7 @@ def curve(method: str, end: float) -> Curve:
 def drawn() -> dict[str, tuple]:
     """Every figure with its description."""
     measurements = measured(shifted([0.5, 0.45, 0.0]), (UP,), METHODS)
-    found = effects(measurements, compare(measurements).leads, ["random"])
+    measured_effects = effects(measurements, compare(measurements).leads, ["random"])
     (distribution,) = distributions(measurements)
     curves = [curve(method, 1.0) for method in METHODS]
     means = {method: Estimate(0.1 * n, 0.1 * n - 0.1, 0.1 * n + 0.1, 24) for n, method in enumerate(METHODS, 1)}
@@ -44,7 +44,7 @@ def drawn() -> dict[str, tuple]:
     tradeoff = Tradeoff(UP, SECONDS, costs, means, ("random",))
     with styled():
         return {
-            "forest": (forest_figure(found, STYLES), forest_text(found)),
+            "forest": (forest_figure(measured_effects, STYLES), forest_text(measured_effects)),
             "curve": (curve_figure(curves, STYLES, METHODS[:2], (HOSTILE, HOSTILE)), curves_text(curves)),
             "distribution": (distribution_figure(distribution, METHODS, STYLES), distribution_text(distribution)),
             "tradeoff": (tradeoff_figure(tradeoff, STYLES), tradeoff_text(tradeoff)),
@@ -132,11 +132,11 @@ def test_a_leader_is_filled_and_what_is_not_separated_is_hollow() -> None:
     hollow = "fill: var(--paper)"
     for shift, expected in ((0.3, False), (-0.01, True)):
         measurements = measured(shifted([0.0, shift]), (DOWN,), ("ssig", "ig"))
-        found = effects(measurements, compare(measurements).leads, [])
+        measured_effects = effects(measurements, compare(measurements).leads, [])
         with styled():
-            text = element(forest_figure(found, line_styles(("ssig", "ig"))), "f", "", "")
+            text = element(forest_figure(measured_effects, line_styles(("ssig", "ig"))), "f", "", "")
         assert (hollow in text) == expected
-        assert ("leads" in forest_text(found)) != expected
+        assert ("leads" in forest_text(measured_effects)) != expected
 
 
 def test_a_strip_is_symmetric_about_zero() -> None:
