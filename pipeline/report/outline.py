@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from markupsafe import Markup
 
 
 @dataclass(frozen=True)
 class Heading:
-    """One heading: `level` 2 to 6, its text, and the anchor that links lead to."""
+    """One heading.
+
+    Attributes:
+        level: 2 to 6.
+        title: its text, without the owner.
+        anchor: what links lead to.
+        owner: whose part of the page it is in; empty where it is of the whole page.
+    """
 
     level: int
     title: str
     anchor: str
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,12 @@ class Outline:
         """The outline of a part of the page, whose headings go into the same list."""
         return Outline(owner, number, self.headings)
 
+    @property
+    def sections(self) -> list[tuple[str, list[Heading]]]:
+        """The headings of level 2, with their owners."""
+        sections = [heading for heading in self.headings if heading.level == 2]
+        return [(owner, list(owned)) for owner, owned in groupby(sections, key=lambda heading: heading.owner)]
+
     def anchor(self, name: str) -> str:
         """The anchor of `name` in this part of the page."""
         return name if self.number == 1 else f"{name}-{self.number}"
@@ -50,5 +65,5 @@ class Outline:
             raise ValueError(f"two headings have the anchor {anchor}")
         if level > 1 + (self.headings[-1].level if self.headings else 1):
             raise ValueError(f"the heading {anchor} skips a level")
-        self.headings.append(Heading(level, shown, anchor))
+        self.headings.append(Heading(level, title, anchor, self.owner))
         return Markup('<h{0} id="{1}"><a href="#{1}">{2}</a></h{0}>').format(level, anchor, shown)

@@ -27,7 +27,7 @@ def verdict(comparison: Comparison) -> str:
         return "No verdict: no two methods share a metric by which they can be compared."
     if not comparison.raced:
         most = max(lead.most for lead in leads)
-        return f"No verdict: it needs {FEWEST} images that two methods have in common; here two share {most} at most."
+        return f"No verdict: it takes {FEWEST} images that two methods share, and no two share more than {most}."
     led = {method: [lead for lead in leads if lead.leader == method] for method in comparison.methods}
     led = {method: ahead for method, ahead in led.items() if ahead}
     if not led:

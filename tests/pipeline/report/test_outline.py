@@ -18,13 +18,19 @@ def test_sections_of_several_models_have_names_and_anchors_of_their_own() -> Non
     outline = Outline()
     for number, owner in enumerate(("small", "large"), 1):
         part = outline.of(owner, number)
-        part.heading(2, "Ranks", "ranks")
+        assert f">{owner}: Ranks</a>" in part.heading(2, "Ranks", "ranks")
         part.heading(3, "Faithfulness", "faithfulness")
     assert [(heading.title, heading.anchor) for heading in outline.headings] == [
-        ("small: Ranks", "ranks"),
+        ("Ranks", "ranks"),
         ("Faithfulness", "faithfulness"),
-        ("large: Ranks", "ranks-2"),
+        ("Ranks", "ranks-2"),
         ("Faithfulness", "faithfulness-2"),
+    ]
+    outline.heading(2, "Coverage", "coverage")
+    assert [(owner, [heading.title for heading in owned]) for owner, owned in outline.sections] == [
+        ("small", ["Ranks"]),
+        ("large", ["Ranks"]),
+        ("", ["Coverage"]),
     ]
 
 

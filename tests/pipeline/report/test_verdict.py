@@ -73,7 +73,7 @@ def test_methods_stand_in_the_users_order_and_few_of_them() -> None:
 
 def test_without_a_test_there_is_no_verdict() -> None:
     assert verdict(compared(lead(0, None, "a", count=8), raced=0)) == (
-        "No verdict: it needs 10 images that two methods have in common; here two share 8 at most."
+        "No verdict: it takes 10 images that two methods share, and no two share more than 8."
     )
     assert verdict(compared()) == "No verdict: no two methods share a metric by which they can be compared."
 
