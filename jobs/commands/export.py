@@ -30,7 +30,7 @@ def export(
         str | None, typer.Option(metavar="FOLDER", help="Folder to write to; tracking URI of MLflow.")
     ] = None,
     wide: Annotated[
-        bool, typer.Option("--wide", help="Tables: one row per sample, a column per number (default: a row each).")
+        bool, typer.Option("--wide", help="Tables: one row per sample, with a column per number.")
     ] = False,
     samples: Annotated[
         list[str] | None,

@@ -39,9 +39,10 @@ from pipeline.storage.jsontext import to_json
 from ssig.display import limit_of
 from ssig.errors import UsageError
 
+_GROUND_TRUTH = "ground_truth"
+# Column -> name of the field, and what it holds; of several models each has its own.
 _CLASSES = {
-    "ground_truth": ("label", "class that the shard gives"),
-    "prediction": ("predicted", "class of the highest logit"),
+    "predicted": ("prediction", "class of the highest logit"),
     "target": ("target", "class that is explained; its confidence is the softmax probability"),
 }
 _OBJECTS = "objects"
@@ -49,11 +50,12 @@ _OBJECTS = "objects"
 
 @dataclass
 class _Series:
-    """A model and method: its units and the names of its fields."""
+    """A model and method: its units and the names of its fields; `classes` are those of its model, by column."""
 
     model: str
     method: str
     name: str
+    classes: dict[str, str]
     units: Units
     signed: bool = False
     scalars: dict[str, Number] = field(default_factory=dict)
@@ -96,11 +98,18 @@ def _series(run: Run) -> list[_Series]:
     labels = labels_of(run)
     several = len({model for model, _ in labels}) > 1
     found: list[_Series] = []
-    names = {*_CLASSES, _OBJECTS, "key", "shard", "index", "status"}
+    names = {_GROUND_TRUTH, _OBJECTS, "key", "shard", "index", "status"}
+    classes = {
+        model: {
+            column: _unused(fields.field_name(f"{model} {name}" if several else name), names)
+            for column, (name, _) in _CLASSES.items()
+        }
+        for model in dict.fromkeys(model for model, _ in labels)
+    }
     for model, method in labels:
         units = Units(run, model, method, numbers_of(run, model))
         name = _unused(fields.field_name(f"{model} {method}" if several else method), names)
-        one = _Series(model, method, name, units)
+        one = _Series(model, method, name, classes[model], units)
         for number in units.numbers:
             if number.source.metric != ATTRIBUTION and not number.name.startswith("seconds_"):
                 one.scalars[_unused(fields.field_name(f"{name} {number.name}"), names)] = number
@@ -160,7 +169,7 @@ def _records(
         for position, about in enumerate(abouts):
             record = records.get(about["index"])
             if record is not None:
-                _add_classes(record, about)
+                _add_classes(record, about, one.classes)
                 for name, number in one.scalars.items():
                     value = float(unit.values[number.name][position])
                     record[name] = value if np.isfinite(value) else None
@@ -200,15 +209,15 @@ def _size_of(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _add_classes(record: fields.Document, about: Mapping[str, Any]) -> None:
-    """Status and classes, of the first method that has them."""
+def _add_classes(record: fields.Document, about: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Status and classes, of the first method that has them; `names`: column -> field, of the method's model."""
     if record["status"] == "not done":
         record["status"] = about["status"]
         record["tags"] = [] if about["status"] == Status.OK else [about["status"]]
-    for name, (column, _) in _CLASSES.items():
+    for column, name in {"label": _GROUND_TRUTH, **names}.items():
         if about[column] is not None and name not in record:
             label = about[f"{column}_name"] or f"class {about[column]}"
-            confidence = about["probability"] if about[column] == about["target"] and name != "ground_truth" else None
+            confidence = about["probability"] if about[column] == about["target"] and column != "label" else None
             record[name] = fields.classification(f"{record['_id']['$oid']}/{name}", label, confidence)
 
 
@@ -262,8 +271,13 @@ def _described(series: Sequence[_Series]) -> Iterator[fields.Document]:
     yield fields.field("shard", "StringField", "file name of the shard")
     yield fields.field("index", "IntField", "number of the sample in its shard, from 0")
     yield fields.field("status", "StringField", "ok, or what went wrong with the sample")
-    for name, (_, description) in _CLASSES.items():
-        yield fields.label_field(name, "Classification", description)
+    yield fields.label_field(_GROUND_TRUTH, "Classification", "class that the shard gives")
+    described: set[str] = set()
+    for one in series:
+        for column, name in one.classes.items():
+            if name not in described:
+                described.add(name)
+                yield fields.label_field(name, "Classification", f"{_CLASSES[column][1]} ({one.model})")
     yield fields.label_field(_OBJECTS, "Detections", "boxes of the object")
     for one in series:
         towards = f"map of {one.method} ({one.model}): what speaks for the target"

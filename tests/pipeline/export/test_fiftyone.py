@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_runs import do_units
 
 from pipeline.export import fiftyone
 from pipeline.export.fiftyone import placed
@@ -126,6 +127,23 @@ def test_where_there_is_no_room_nothing_is_written(
     with pytest.raises(UsageError, match="a disk with"):
         export(opened(str(written_run.path)), str(tmp_path / "out"), Wanted("fiftyone"), lines.append)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_models_have_predictions_of_their_own(
+    make_shard: Any, make_job: Any, tmp_path: Path, lines: list[str]
+) -> None:
+    shard = make_shard(count=2)
+    for model in ("networks:tiny", "networks:raises_on_white"):
+        run = do_units(make_job(shard, model__name=model, methods=["gradient"], metrics=["completeness"]))
+    export(opened(str(run)), str(tmp_path / "out"), Wanted("fiftyone"), lines.append)
+    sample = json.loads((tmp_path / "out" / "samples.json").read_text())["samples"][0]
+    names = {name for name in sample if name.endswith(("_prediction", "_target"))}
+    models = ("tiny", "raises_on_white")
+    assert names == {f"networks_{model}_{kind}" for model in models for kind in ("prediction", "target")}
+    declared = json.loads((tmp_path / "out" / "metadata.json").read_text())["sample_fields"]
+    fields = [each["name"] for each in declared]
+    assert names <= set(fields)
+    assert len(set(fields)) == len(fields)
 
 
 @pytest.mark.parametrize(("text", "name"), [("ig-50", "ig_50"), ("50", "x_50"), ("$x.y", "x_y"), ("é", "x")])
