@@ -65,9 +65,9 @@ def compare(
 def lines(comparison: Comparison) -> list[str]:
     """The comparison in lines of at most 80 letters; paths and addresses aside."""
     a, b = comparison.sides
-    told = [f"A: {a.root}", f"B: {b.root}", *_wrapped(comparison.summary)]
-    told += [line for note in comparison.notes for line in _wrapped(f"note: {note}")]
-    told += ["", *table(comparison.headlines), ""] if comparison.headlines else []
+    printed = [f"A: {a.root}", f"B: {b.root}", *_wrapped(comparison.summary)]
+    printed += [line for note in comparison.notes for line in _wrapped(f"note: {note}")]
+    printed += ["", *table(comparison.headlines), ""] if comparison.headlines else []
     sentences = [
         f"{each.name}: {_short(each.first)} in A, {_short(each.second)} in B ({', '.join(each.methods)})"
         for each in comparison.options
@@ -79,7 +79,7 @@ def lines(comparison: Comparison) -> list[str]:
         for each in comparison.maps
         if each.quantiles is not None
     ]
-    return [*told, *(line for sentence in sentences for line in _wrapped(sentence))]
+    return [*printed, *(line for sentence in sentences for line in _wrapped(sentence))]
 
 
 def _wrapped(sentence: str) -> list[str]:
@@ -90,11 +90,11 @@ def table(rows: Sequence[Row]) -> list[str]:
     """Differences in columns that fit 80 letters."""
     from pipeline.report import numbers
 
-    told = []
+    cells_of_rows = []
     for row in rows:
         difference = row.difference
         verdict = difference.verdict or ("not told apart" if difference.p is not None else "not tested")
-        told.append(
+        cells_of_rows.append(
             (
                 row.pair.method,
                 row.column.name,
@@ -106,7 +106,7 @@ def table(rows: Sequence[Row]) -> list[str]:
             )
         )
     header = ("method", "number", "A", "B", "B - A", "N", "B is")
-    return list(_aligned([header, *told])) if told else []
+    return list(_aligned([header, *cells_of_rows])) if cells_of_rows else []
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

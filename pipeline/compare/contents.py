@@ -193,13 +193,15 @@ def _side(name: str, run: Run) -> Side:
 
 
 def _maps(pair: Pair, compared: Sequence[Likeness]) -> Maps | None:
-    own = [each for each in compared if each.pair == pair]
-    if not own:
+    of_pair = [likeness for likeness in compared if likeness.pair == pair]
+    if not of_pair:
         return None
-    ranks = [each.rank_correlation for each in own if each.rank_correlation is not None]
-    cosines = [each.cosine for each in own if each.cosine is not None]
+    ranks = [likeness.rank_correlation for likeness in of_pair if likeness.rank_correlation is not None]
+    cosines = [likeness.cosine for likeness in of_pair if likeness.cosine is not None]
     low, middle, high = np.quantile(ranks, [0.05, 0.5, 0.95]).tolist() if ranks else (0.0, 0.0, 0.0)
-    return Maps(pair, len(own), (low, middle, high) if ranks else None, float(np.median(cosines)) if cosines else None)
+    return Maps(
+        pair, len(of_pair), (low, middle, high) if ranks else None, float(np.median(cosines)) if cosines else None
+    )
 
 
 def as_json(comparison: Comparison, runs: tuple[Run, Run]) -> dict[str, Any]:

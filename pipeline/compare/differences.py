@@ -138,12 +138,12 @@ def _measured_otherwise(first: Run, second: Run, models: tuple[str, str]) -> dic
         {column.name: column.source.title for column in metric_columns(run, model)}
         for run, model in zip((first, second), models, strict=True)
     ]
-    found = {}
+    reasons = {}
     for name in titles[0].keys() & titles[1].keys():
         changed = differences(settings[0][titles[0][name]], settings[1][titles[1][name]])
         if changed:
-            found[name] = f"measured with other options: {', '.join(field for field, _, _ in changed)}"
-    return found
+            reasons[name] = f"measured with other options: {', '.join(field for field, _, _ in changed)}"
+    return reasons
 
 
 def _settings(run: Run, model: str) -> dict[str, Any]:
@@ -161,15 +161,15 @@ def _settings(run: Run, model: str) -> dict[str, Any]:
 
 def options_of(first: Run, second: Run, pairs: Sequence[Pair]) -> list[Option]:
     """In which options the configurations of equal labels differ, in order of name."""
-    found: dict[tuple[str, str, str], tuple[Any, Any, list[str]]] = {}
+    options: dict[tuple[str, str, str], tuple[Any, Any, list[str]]] = {}
     for pair in pairs:
         configs = first.config[pair.first_model, pair.method], second.config[pair.second_model, pair.method]
         shared = configs[0].get("metrics", {}).keys() & configs[1].get("metrics", {}).keys()
         old, new = (_of_shared_metrics(config, shared) for config in configs)
         for name, before, after in differences(old, new):
-            entry = found.setdefault((name, repr(before), repr(after)), (before, after, []))
-            entry[2].append(pair.method)
-    return [Option(name, a, b, tuple(methods)) for (name, _, _), (a, b, methods) in sorted(found.items())]
+            methods_of = options.setdefault((name, repr(before), repr(after)), (before, after, []))
+            methods_of[2].append(pair.method)
+    return [Option(name, a, b, tuple(methods)) for (name, _, _), (a, b, methods) in sorted(options.items())]
 
 
 def _of_shared_metrics(config: Mapping[str, Any], shared: Collection[str]) -> dict[str, Any]:

@@ -58,37 +58,37 @@ def common_samples(first: Run, second: Run) -> Common:
         raise UsageError("RUN_B", second.root, "another run than RUN_A")
     rows = [run.manifest.select(["shard", "index", "key", "members"]).to_pylist() for run in (first, second)]
     places = [{(row["shard"], row["index"], row["key"]): number for number, row in enumerate(each)} for each in rows]
-    found = [(number, places[1][place]) for place, number in places[0].items() if place in places[1]]
-    for a, b in found:
+    matched = [(number, places[1][place]) for place, number in places[0].items() if place in places[1]]
+    for a, b in matched:
         _refuse_other_image(rows[0][a], rows[1][b], second.root)
-    by_place = len(found)
-    found += _by_key(rows, found, second.root)
-    if not found:
+    by_place = len(matched)
+    matched += _by_key(rows, matched, second.root)
+    if not matched:
         allowed = f"a run on samples of {first.root}; the two have no sample with the same key"
         raise UsageError("RUN_B", second.root, allowed)
-    found.sort()
-    only = (len(rows[0]) - len(found), len(rows[1]) - len(found))
-    by_key = len(found) - by_place
-    numbers = np.array(found, dtype=np.int64)
+    matched.sort()
+    only = (len(rows[0]) - len(matched), len(rows[1]) - len(matched))
+    by_key = len(matched) - by_place
+    numbers = np.array(matched, dtype=np.int64)
     return Common(by_key, numbers[:, 0], numbers[:, 1], only, tuple(_notes(first, second, by_key)))
 
 
 def _by_key(
-    rows: Sequence[Sequence[Mapping[str, Any]]], found: Sequence[tuple[int, int]], root: str
+    rows: Sequence[Sequence[Mapping[str, Any]]], matched: Sequence[tuple[int, int]], root: str
 ) -> list[tuple[int, int]]:
     """The samples that are not matched yet and have a key that is alone in either run.
 
     Where nothing is matched yet, another image under such a key is refused; else it is another sample.
     """
-    matched = [{pair[side] for pair in found} for side in (0, 1)]
+    taken = [{pair[side] for pair in matched} for side in (0, 1)]
     keys = []
-    for each, done in zip(rows, matched, strict=True):
+    for each, done in zip(rows, taken, strict=True):
         counts = Counter(row["key"] for row in each)
         keys.append(
             {row["key"]: number for number, row in enumerate(each) if counts[row["key"]] == 1 and number not in done}
         )
     pairs_by_key = [(number, keys[1][key]) for key, number in keys[0].items() if key in keys[1]]
-    if not found:
+    if not matched:
         for a, b in pairs_by_key:
             _refuse_other_image(rows[0][a], rows[1][b], root)
     return [(a, b) for a, b in pairs_by_key if _image_size(rows[0][a]) == _image_size(rows[1][b])]
@@ -134,14 +134,14 @@ def pairs(first: Run, second: Run) -> tuple[list[Pair], list[str]]:
     together = [(model, model) for model in models[0] if model in models[1]]
     if not together and len(models[0]) == len(models[1]) == 1:
         together = [(models[0][0], models[1][0])]
-    found: list[Pair] = []
+    matching: list[Pair] = []
     lacking: list[str] = []
     for a, b in together:
         of_second = ordered_methods(second, b)
-        found += [Pair(a, b, method) for method in ordered_methods(first, a) if method in of_second]
+        matching += [Pair(a, b, method) for method in ordered_methods(first, a) if method in of_second]
     for run, name, position in ((first, "A", 0), (second, "B", 1)):
-        paired = {((pair.first_model, pair.second_model)[position], pair.method) for pair in found}
+        paired = {((pair.first_model, pair.second_model)[position], pair.method) for pair in matching}
         lacking += [
             f"{model} / {method}: only in {name}" for model, method in run.config if (model, method) not in paired
         ]
-    return found, lacking
+    return matching, lacking

@@ -150,9 +150,9 @@ def _number(run: Run, model: str, column: Column, options: Mapping[str, Any]) ->
 
 def measured(run: Run, model: str, method: str, numbers: Iterable[Number]) -> list[Number]:
     """The numbers that a method has: those of its own metrics and evaluations."""
-    own = {Source(ATTRIBUTION), *(Source(name) for name in run.config[model, method].get("metrics", {}))}
-    own |= {Source(name, added.name) for added in evaluations_of(run, model, method) for name in added.metrics}
-    return [number for number in numbers if number.source in own]
+    its_sources = {Source(ATTRIBUTION), *(Source(name) for name in run.config[model, method].get("metrics", {}))}
+    its_sources |= {Source(name, added.name) for added in evaluations_of(run, model, method) for name in added.metrics}
+    return [number for number in numbers if number.source in its_sources]
 
 
 def evaluations_of(run: Run, model: str, method: str) -> list[Evaluation]:
@@ -169,10 +169,10 @@ def wide_schema(every: Iterable[Sequence[Number]]) -> pa.Schema:
     for numbers in every:
         for number in numbers:
             described = number.field
-            known = fields.setdefault(number.name, described)
-            if known.metadata != described.metadata:
-                shared = dict(known.metadata.items() & described.metadata.items())
-                fields[number.name] = known.with_metadata(shared)
+            shared_field = fields.setdefault(number.name, described)
+            if shared_field.metadata != described.metadata:
+                equal = dict(shared_field.metadata.items() & described.metadata.items())
+                fields[number.name] = shared_field.with_metadata(equal)
     return pa.schema([*IDENTITY, EXCLUDED, *fields.values()])
 
 

@@ -97,7 +97,7 @@ def write_fiftyone(run: Run, folder: Path, tell: Callable[[str], None]) -> None:
 def _series(run: Run) -> list[_Series]:
     labels = labels_of(run)
     several = len({model for model, _ in labels}) > 1
-    found: list[_Series] = []
+    every_series: list[_Series] = []
     names = {_GROUND_TRUTH, _OBJECTS, "key", "shard", "index", "status"}
     classes = {
         model: {
@@ -109,12 +109,12 @@ def _series(run: Run) -> list[_Series]:
     for model, method in labels:
         units = Units(run, model, method, numbers_of(run, model))
         name = _unused(fields.field_name(f"{model} {method}" if several else method), names)
-        one = _Series(model, method, name, classes[model], units)
+        series = _Series(model, method, name, classes[model], units)
         for number in units.numbers:
             if number.source.metric != ATTRIBUTION and not number.name.startswith("seconds_"):
-                one.scalars[_unused(fields.field_name(f"{name} {number.name}"), names)] = number
-        found.append(one)
-    return found
+                series.scalars[_unused(fields.field_name(f"{name} {number.name}"), names)] = number
+        every_series.append(series)
+    return every_series
 
 
 def _unused(name: str, names: set[str]) -> str:
@@ -158,22 +158,22 @@ def _units(run: Run, series: Sequence[_Series], folder: Path) -> Iterator[list[f
 
 
 def _records(
-    run: Run, series: Sequence[_Series], rows: Sequence[Mapping[str, Any]], folder: Path
+    run: Run, every_series: Sequence[_Series], rows: Sequence[Mapping[str, Any]], folder: Path
 ) -> list[fields.Document | None]:
     records = {row["index"]: _record(run, manifest_row(row, as_ok=True), folder) for row in rows}
-    for one in series:
-        unit = one.units.read(rows[0]["unit"])
+    for series in every_series:
+        unit = series.units.read(rows[0]["unit"])
         if unit is None:
             continue
         abouts = unit.identity.to_pylist()
         for position, about in enumerate(abouts):
             record = records.get(about["index"])
             if record is not None:
-                _add_classes(record, about, one.classes)
-                for name, number in one.scalars.items():
+                _add_classes(record, about, series.classes)
+                for name, number in series.scalars.items():
                     value = float(unit.values[number.name][position])
                     record[name] = value if np.isfinite(value) else None
-        _add_maps(run, one, rows[0]["unit"], records, folder)
+        _add_maps(run, series, rows[0]["unit"], records, folder)
     return list(records.values())
 
 
@@ -265,7 +265,7 @@ def placed(shares: np.ndarray, crop: Sequence[float], size: tuple[int, int]) -> 
     return whole
 
 
-def _described(series: Sequence[_Series]) -> Iterator[fields.Document]:
+def _described(every_series: Sequence[_Series]) -> Iterator[fields.Document]:
     """The records of all fields that samples have of their own."""
     yield fields.field("key", "StringField", "key of the sample in its shard")
     yield fields.field("shard", "StringField", "file name of the shard")
@@ -273,17 +273,19 @@ def _described(series: Sequence[_Series]) -> Iterator[fields.Document]:
     yield fields.field("status", "StringField", "ok, or what went wrong with the sample")
     yield fields.label_field(_GROUND_TRUTH, "Classification", "class that the shard gives")
     described: set[str] = set()
-    for one in series:
-        for column, name in one.classes.items():
+    for series in every_series:
+        for column, name in series.classes.items():
             if name not in described:
                 described.add(name)
-                yield fields.label_field(name, "Classification", f"{_CLASSES[column][1]} ({one.model})")
+                yield fields.label_field(name, "Classification", f"{_CLASSES[column][1]} ({series.model})")
     yield fields.label_field(_OBJECTS, "Detections", "boxes of the object")
-    for one in series:
-        towards = f"map of {one.method} ({one.model}): what speaks for the target"
-        yield fields.label_field(one.name, "Heatmap", towards if one.signed else f"map of {one.method} ({one.model})")
-        if one.signed:
-            against = f"map of {one.method} ({one.model}): what speaks against the target"
-            yield fields.label_field(f"{one.name}_against", "Heatmap", against)
-        for name, number in one.scalars.items():
-            yield fields.field(name, "FloatField", f"{number.name} of {one.method}: {number.description}")
+    for series in every_series:
+        towards = f"map of {series.method} ({series.model}): what speaks for the target"
+        yield fields.label_field(
+            series.name, "Heatmap", towards if series.signed else f"map of {series.method} ({series.model})"
+        )
+        if series.signed:
+            against = f"map of {series.method} ({series.model}): what speaks against the target"
+            yield fields.label_field(f"{series.name}_against", "Heatmap", against)
+        for name, number in series.scalars.items():
+            yield fields.field(name, "FloatField", f"{number.name} of {series.method}: {number.description}")

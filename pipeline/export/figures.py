@@ -59,13 +59,13 @@ def samples_named(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
         UsageError: there is no such sample, or several.
     """
     manifest = run.manifest.to_pylist() if names else []
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_name: dict[str, list[dict[str, Any]]] = {}
     for row in manifest:
         for name in (row["key"], f"{row['shard']}:{row['key']}"):
-            found.setdefault(name, []).append(row)
+            by_name.setdefault(name, []).append(row)
     chosen = []
     for name in names:
-        rows = found.get(name, [])
+        rows = by_name.get(name, [])
         if not rows:
             raise UsageError(
                 "--sample", name, "the key of a sample, or SHARD:KEY", known=[row["key"] for row in manifest]

@@ -32,7 +32,7 @@ _WHOLE = "run"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrackedMethod:
     """A model and method.
 
     Attributes:
@@ -55,12 +55,12 @@ class Logged:
     Attributes:
         name: of the run.
         identity: the same for equal runs and references.
-        entries: one for each model and method.
+        methods: one for each model and method.
     """
 
     name: str
     identity: str
-    entries: Sequence[Entry]
+    methods: Sequence[TrackedMethod]
 
 
 def package(name: str) -> Any:
@@ -95,7 +95,7 @@ def log(run: Run, tracker: str, to: str | None, project: str, tell: Callable[[st
     module = package(tracker)
     report = contents(run, requested_reference(run, None))
     name = PurePosixPath(run.root.rstrip("/")).name or "run"
-    logged = Logged(name, f"{report.digest[:32]}-{report.reference or ''}", list(_entries(run, report)))
+    logged = Logged(name, f"{report.digest[:32]}-{report.reference or ''}", list(_methods(run, report)))
     with tempfile.TemporaryDirectory(prefix="ssig-") as folder, _refusals(tracker):
         files = Path(folder)
         write_report_files(run, report, files)
@@ -113,7 +113,7 @@ def write_report_files(run: Run, report: Report, folder: Path) -> None:
         (folder / "tables" / name).write_text(text, encoding="utf-8")
 
 
-def _entries(run: Run, report: Report) -> Iterator[Entry]:
+def _methods(run: Run, report: Report) -> Iterator[TrackedMethod]:
     for model in report.models:
         for method in model.methods:
             config = run.config[model.model, method]
@@ -126,7 +126,7 @@ def _entries(run: Run, report: Report) -> Iterator[Entry]:
             }
             name = method if len(report.models) == 1 else f"{model.model} / {method}"
             leads = tuple(lead.column.name for lead in model.leads if lead.leader == method)
-            yield Entry(name, parameters, dict(_metrics(model, method)), leads)
+            yield TrackedMethod(name, parameters, dict(_metrics(model, method)), leads)
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:
@@ -178,8 +178,8 @@ def _log_mlflow(
     parent = client.create_run(number, run_name=logged.name, tags=tags).info.run_id
     try:
         client.log_artifacts(parent, str(files), "report")
-        for entry in logged.entries:
-            _log_mlflow_entry(client, mlflow.entities, number, parent, entry, logged.identity)
+        for method in logged.methods:
+            _log_mlflow_method(client, mlflow.entities, number, parent, method, logged.identity)
     except BaseException:
         client.set_terminated(parent, "FAILED")
         raise
@@ -189,13 +189,15 @@ def _log_mlflow(
     return f"{where}, run {parent}"
 
 
-def _log_mlflow_entry(client: Any, entities: Any, number: str, parent: str, entry: Entry, identity: str) -> None:
-    tags = {_DIGEST: identity, _PART: "method", "mlflow.parentRunId": parent, "ssig.leads": ", ".join(entry.leads)}
-    run = client.create_run(number, run_name=entry.name, tags=tags).info
-    for chunk in _parts(entry.parameters, _MOST_PARAMETERS):
+def _log_mlflow_method(
+    client: Any, entities: Any, number: str, parent: str, method: TrackedMethod, identity: str
+) -> None:
+    tags = {_DIGEST: identity, _PART: "method", "mlflow.parentRunId": parent, "ssig.leads": ", ".join(method.leads)}
+    run = client.create_run(number, run_name=method.name, tags=tags).info
+    for chunk in _parts(method.parameters, _MOST_PARAMETERS):
         parameters = [entities.Param(_name(name), _shortened(value)) for name, value in chunk]
         client.log_batch(run.run_id, params=parameters)
-    for some in _parts(entry.metrics, _MOST_METRICS):
+    for some in _parts(method.metrics, _MOST_METRICS):
         metrics = [entities.Metric(_name(name), value, run.start_time, 0) for name, value in some]
         client.log_batch(run.run_id, metrics=metrics)
     client.set_terminated(run.run_id)
@@ -210,11 +212,11 @@ def _log_wandb(
     settings = wandb.Settings(quiet=True)
     if to is not None:
         Path(to).mkdir(parents=True, exist_ok=True)
-    for position, entry in enumerate(logged.entries, 1):
+    for position, method in enumerate(logged.methods, 1):
         identity = f"{logged.identity[:24]}-{position}"
-        with wandb.init(id=identity, name=entry.name, job_type="method", settings=settings, **shared) as run:
-            run.config.update(dict(entry.parameters), allow_val_change=True)
-            run.summary.update({**entry.metrics, "leads": list(entry.leads)})
+        with wandb.init(id=identity, name=method.name, job_type="method", settings=settings, **shared) as run:
+            run.config.update(dict(method.parameters), allow_val_change=True)
+            run.summary.update({**method.metrics, "leads": list(method.leads)})
     identity = f"{logged.identity[:24]}-0"
     with wandb.init(id=identity, name=logged.name, job_type="report", settings=settings, **shared) as run:
         artifact = wandb.Artifact(f"report-{_name(logged.name).replace(' ', '-')}", type="report")

@@ -50,12 +50,12 @@ def test_every_command_of_the_page_runs_in_80_columns(cli: Cli, folder: Path) ->
     for line in COMMANDS:
         done = cli(*shlex.split(line))
         assert done.code == 0, done.err
-        told = [
+        printed = [
             text for text in done.out.splitlines() if not text.startswith(("A: ", "B: ", "wrote: ", "then open: "))
         ]
-        assert max(map(len, told)) <= 80
+        assert max(map(len, printed)) <= 80
         assert "B is better in 3 and worse in 0 of" in done.out
-        assert "next: ssig browse runs/before runs/after" in told
+        assert "next: ssig browse runs/before runs/after" in printed
         wrote = [Path(text.removeprefix("wrote: ")) for text in done.out.splitlines() if text.startswith("wrote: ")]
         assert len(wrote) == (4 if "--out" in line else 0)
         assert all(path.exists() for path in wrote)

@@ -43,8 +43,8 @@ def test_the_most_changed_come_first(two_runs: tuple[Path, Path]) -> None:
             StoredMaps(run, each.pair.first_model, each.pair.method).read(expected(run, each.position)).values
             for run in (first, second)
         ]
-        told = spearmanr(*(values.ravel() for values in stored if values is not None)).statistic
-        assert each.rank_correlation == pytest.approx(told, abs=1e-6)
+        correlation = spearmanr(*(values.ravel() for values in stored if values is not None)).statistic
+        assert each.rank_correlation == pytest.approx(correlation, abs=1e-6)
 
 
 def test_a_seed_chooses_the_same_samples_again(two_runs: tuple[Path, Path]) -> None:

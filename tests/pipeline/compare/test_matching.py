@@ -66,13 +66,13 @@ def test_a_shard_with_other_contents_is_named(two_runs: tuple[Path, Path], tmp_p
 
 
 def test_methods_of_one_label_belong_together(two_runs: tuple[Path, Path]) -> None:
-    found, lacking = pairs(*map(open_run, two_runs))
-    assert [(pair.first_model, pair.method) for pair in found] == [(MODEL, "ssig"), (MODEL, "ig/50")]
+    matching, lacking = pairs(*map(open_run, two_runs))
+    assert [(pair.first_model, pair.method) for pair in matching] == [(MODEL, "ssig"), (MODEL, "ig/50")]
     assert lacking == [f"{MODEL} / <b>new</b>: only in B"]
 
 
 def test_two_checkpoints_belong_together_where_each_run_has_one_model(two_runs: tuple[Path, Path]) -> None:
     first, second = map(open_run, two_runs)
     second.config = {("another", method): config for (_, method), config in second.config.items()}
-    found, _ = pairs(first, second)
-    assert {pair.model for pair in found} == {f"{MODEL} and another"}
+    matching, _ = pairs(first, second)
+    assert {pair.model for pair in matching} == {f"{MODEL} and another"}

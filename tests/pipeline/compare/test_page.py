@@ -63,10 +63,14 @@ def test_page_record_and_table_hold_the_same_numbers(folder: Path) -> None:
     with (folder / "differences.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(record["differences"])
-    for row, told in zip(rows, record["differences"], strict=True):
-        assert (row["method"], row["column"], row["verdict"]) == (told["method"], told["column"], told["verdict"])
-        assert float(row["difference"]) == pytest.approx(told["difference"])
-        assert numbers.signed(told["difference"]) in page
+    for row, recorded in zip(rows, record["differences"], strict=True):
+        assert (row["method"], row["column"], row["verdict"]) == (
+            recorded["method"],
+            recorded["column"],
+            recorded["verdict"],
+        )
+        assert float(row["difference"]) == pytest.approx(recorded["difference"])
+        assert numbers.signed(recorded["difference"]) in page
     assert record["summary"] in page
     assert record["common"] == {"images": 24, "matched_by_key_alone": 0, "only_in": {"A": 0, "B": 0}}
 
@@ -87,11 +91,11 @@ def browser() -> Iterator[Any]:
 
     from playwright.sync_api import sync_playwright
 
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if not found:
+    paths = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    if not paths:
         pytest.skip("no chromium and no google-chrome in PATH")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=paths[0], args=["--no-sandbox"])
         yield browser
         browser.close()
 

@@ -19,14 +19,14 @@ from ssig.errors import UsageError
 
 
 @pytest.fixture(scope="module")
-def told() -> list[str]:
+def printed() -> list[str]:
     return []
 
 
 @pytest.fixture(scope="module")
-def folder(written_run: Any, tmp_path_factory: pytest.TempPathFactory, told: list[str]) -> Path:
+def folder(written_run: Any, tmp_path_factory: pytest.TempPathFactory, printed: list[str]) -> Path:
     to = tmp_path_factory.mktemp("fiftyone") / "out"
-    files = export(opened(str(written_run.path)), str(to), Wanted("fiftyone"), told.append)
+    files = export(opened(str(written_run.path)), str(to), Wanted("fiftyone"), printed.append)
     assert [path.name for path in files] == ["data", "fields", "metadata.json", "samples.json"]
     return to
 
@@ -67,11 +67,11 @@ def test_every_field_is_declared_with_its_class(folder: Path, samples: list[dict
 
 
 def test_photographs_are_copied_as_the_shards_hold_them(
-    written_run: Any, folder: Path, samples: list[dict[str, Any]], told: list[str]
+    written_run: Any, folder: Path, samples: list[dict[str, Any]], printed: list[str]
 ) -> None:
-    for sample, known in zip(samples, written_run.samples, strict=True):
-        assert (folder / sample["filepath"]).read_bytes() == known.jpeg
-    assert any(line.startswith("copies 24 photographs") and "are free" in line for line in told)
+    for sample, written in zip(samples, written_run.samples, strict=True):
+        assert (folder / sample["filepath"]).read_bytes() == written.jpeg
+    assert any(line.startswith("copies 24 photographs") and "are free" in line for line in printed)
 
 
 def test_classes_status_and_boxes(written_run: Any, samples: list[dict[str, Any]]) -> None:

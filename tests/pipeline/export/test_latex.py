@@ -29,7 +29,7 @@ def report(written_run: Any) -> Report:
 
 def unbalanced(text: str) -> list[str]:
     """What of a LaTeX text does not close: braces, environments, and dollar signs; comments are left out."""
-    found, open_ = [], []
+    unopened, open_ = [], []
     text = re.sub(r"(?<!\\)%.*", "", text)
     for match in re.finditer(r"\\(?:begin|end)\{(\w+)\}|\\.|[{}$]", text, re.DOTALL):
         token = match[0]
@@ -40,19 +40,19 @@ def unbalanced(text: str) -> list[str]:
         elif token in "}$" or token.startswith("\\end"):
             wanted = match[1] or {"}": "{", "$": "$"}[token]
             if not open_ or open_.pop() != wanted:
-                found.append(token)
-    return [*found, *open_]
+                unopened.append(token)
+    return [*unopened, *open_]
 
 
 @pytest.mark.parametrize("text", [HOSTILE, LABEL, "", "-", "---", "'''", "{{{", "$$", "\\\\", "a\x00b"])
 def test_text_is_set_as_it_is(text: str) -> None:
-    told = escaped(text)
-    assert unbalanced(told) == []
-    bare = re.sub(r"\\(?:text\w+|ldots)\{\}|\$(?:-|\\\w+)\$|\\[{}$&#%_]|\{[`\[\]*]\}", "", told)
+    latex = escaped(text)
+    assert unbalanced(latex) == []
+    bare = re.sub(r"\\(?:text\w+|ldots)\{\}|\$(?:-|\\\w+)\$|\\[{}$&#%_]|\{[`\[\]*]\}", "", latex)
     assert not set(bare.replace("{}", "")) & set('\\{}$&#%_^~[]*`"<>|') - {"~"}
-    assert "''" not in told
-    assert told.isprintable()
-    assert all(ord(sign) < 0x180 for sign in told)
+    assert "''" not in latex
+    assert latex.isprintable()
+    assert all(ord(sign) < 0x180 for sign in latex)
 
 
 def test_hyphens_stay_hyphens_and_dashes_dashes() -> None:

@@ -107,8 +107,8 @@ def test_a_run_of_an_earlier_version_with_an_evaluation(earlier_run: Path, tmp_p
     for method in ("ig", "ssig"):
         rows = run.evaluation("gini").to_pandas()
         expected = rows[(rows["method"] == method)].sort_values(["shard", "index"])["gini"]
-        told = added[(added["method"] == method) & (added["column"] == "gini")].sort_values(["shard", "index"])
-        np.testing.assert_allclose(told["value"], expected.astype(float), rtol=1e-6)
+        added_rows = added[(added["method"] == method) & (added["column"] == "gini")].sort_values(["shard", "index"])
+        np.testing.assert_allclose(added_rows["value"], expected.astype(float), rtol=1e-6)
 
 
 def test_a_run_that_is_not_done_is_exported_with_a_warning(

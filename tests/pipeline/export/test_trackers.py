@@ -55,8 +55,8 @@ def test_mlflow_gets_a_run_with_the_report_and_one_for_each_method(
         assert entry.data.params["method.samples"] == "32"
         assert entry.data.params["metrics.insertion.steps"] == "28"
         estimate = model.comparison.means[method]["insertion"]
-        told = [entry.data.metrics[f"insertion/{end}"] for end in ("mean", "low", "high", "n")]
-        assert told == pytest.approx([estimate.mean, estimate.low, estimate.high, estimate.count])
+        logged_numbers = [entry.data.metrics[f"insertion/{end}"] for end in ("mean", "low", "high", "n")]
+        assert logged_numbers == pytest.approx([estimate.mean, estimate.low, estimate.high, estimate.count])
 
 
 def test_mlflow_gets_a_run_once(mlflow: Any, written_run: Any, tmp_path: Path, lines: list[str]) -> None:

@@ -59,17 +59,17 @@ def test_something_else_is_replaced_only_if_that_is_asked_for(tmp_path: Path) ->
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_of_the_user_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
-    own = tmp_path / "own"
-    own.mkdir()
-    assert check_folder("--to", own, ABOUT) == own  # empty
-    (own / "notes.txt").write_text("mine")
+    mine = tmp_path / "own"
+    mine.mkdir()
+    assert check_folder("--to", mine, ABOUT) == mine  # empty
+    (mine / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"notes\.txt"):
-        check_folder("--to", own, ABOUT, overwrite=overwrite)
+        check_folder("--to", mine, ABOUT, overwrite=overwrite)
     path = written(tmp_path / "out")
     (path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"move notes\.txt"):
         check_folder("--to", path, ABOUT, overwrite=overwrite)
     with pytest.raises(UsageError, match="there is a file"):
-        check_folder("--to", own / "notes.txt", ABOUT, overwrite=overwrite)
+        check_folder("--to", mine / "notes.txt", ABOUT, overwrite=overwrite)
     with pytest.raises(UsageError, match="on this machine"):
         check_folder("--to", "s3://bucket/out", ABOUT, overwrite=overwrite)
