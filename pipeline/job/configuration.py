@@ -162,9 +162,13 @@ class Job(Frozen):
     dataset: Dataset = Field(default_factory=lambda: Dataset.model_validate({}))
     model: ModelChoice = Field(default_factory=lambda: ModelChoice.model_validate({}))
     methods: tuple[Annotated[MethodChoice, BeforeValidator(named)], ...] = Field(
-        default_factory=lambda: (MethodChoice(name="ssig"),), min_length=1
+        default_factory=lambda: (MethodChoice(name="ssig"),),
+        min_length=1,
+        description="methods with their options, each under its name or a label: {name: ig, steps: 64, label: ig-64}",
     )
-    metrics: tuple[Annotated[MetricChoice, BeforeValidator(named)], ...] = ()
+    metrics: tuple[Annotated[MetricChoice, BeforeValidator(named)], ...] = Field(
+        (), description="metrics with their options: {name: insertion, steps: 64}"
+    )
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
     report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
