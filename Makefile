@@ -45,7 +45,7 @@ audit-dependencies: install ## look the pinned versions up in an index of known 
 	fi
 
 docs: install ## build the pages into site/: open site/index.html, or `python3 -m http.server -d site` with the search
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict  # the notice is about a later major version
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # the notice is about a later major version
 
 format: install ## mend formatting, what the linter can mend, the catalogue, and the generated pages
 	$(BIN)/ruff check --fix .

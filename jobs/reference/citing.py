@@ -22,9 +22,9 @@ def citing() -> str:
         "`CITATION.cff`",
         f"{record['message'].rstrip('.')}. [Methods](reference/methods.md) names the paper of each method, "
         "[Metrics](reference/metrics.md) that of each metric.",
-        "\n\n".join(["```bibtex", *entries, "```"]).replace("```bibtex\n\n", "```bibtex\n").replace("\n\n```", "\n```"),
-        "State the version (`ssig --version`), the network and its weights, the options of methods and metrics, and the "
-        "number of images. `report.json` in the run has all of them.",
+        "\n".join(["```bibtex", "\n\n".join(entries), "```"]),
+        "State the version (`ssig --version`), the network and its weights, the options of methods and metrics, and "
+        "the number of images. `report.json` in the run has all of them.",
     )
 
 

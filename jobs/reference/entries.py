@@ -23,18 +23,19 @@ def methods() -> str:
     overview = table(
         ("method", "gradients", "complete", "paper"),
         (
-            (f"[`{record['name']}`](#{record['name']})", _count(record["gradients"]), record["complete"], record["paper"])
+            (_link(record), _count(record["gradients"]), record["complete"], plain(record["paper"]))
             for record in chosen
         ),
     )
     return page(
         "Methods",
         "`ssig/methods/`",
-        "`ssig methods` prints this list, and `ssig methods NAME` one entry with its options. An option is typed behind "
-        "the name: `--method ig:steps=64`. In a job file: `{name: ig, steps: 64}`.",
-        "`x` is the image, `x'` the baseline, `f` the explained score of the target, `grad f` its gradient. *Gradients* "
-        "is the number of gradient evaluations for one image by default. *Complete* methods promise that the "
-        "attributions sum to `f(x) - f(x')`. Controls explain nothing: read the numbers of the others against theirs.",
+        "`ssig methods` prints this list, and `ssig methods NAME` one entry with its options. An option is typed "
+        "behind the name: `--method ig:steps=64`. In a job file: `{name: ig, steps: 64}`.",
+        "`x` is the image, `x'` the baseline, `f` the explained score of the target, `grad f` its gradient. "
+        "*Gradients* is the number of gradient evaluations for one image by default. *Complete* methods promise "
+        "that the attributions sum to `f(x) - f(x')`. Controls explain nothing: read the "
+        "numbers of the others against theirs.",
         overview,
         "## Options of most methods",
         _option_table(shared),
@@ -43,7 +44,9 @@ def methods() -> str:
         "sample k of K, `rho_k = (k + 1/2) / K`. The exact law of the paper is not public, so it is a family of named "
         "choices.",
         table(("`sampler`", "law"), ((code(name), plain(law)) for name, law in SAMPLERS.items())),
-        table(("`spectrum`", "mask of the sampler `frequency`"), ((code(n), plain(law)) for n, law in SPECTRA.items())),
+        table(
+            ("`spectrum`", "mask of the sampler `frequency`"), ((code(n), plain(law)) for n, law in SPECTRA.items())
+        ),
         *(_method(record, shared) for record in chosen),
     )
 
@@ -55,7 +58,7 @@ def metrics() -> str:
         ("metric", "family", "better", "network evaluations", "further explanations"),
         (
             (
-                f"[`{record['name']}`](#{record['name']})",
+                _link(record),
                 record["family"],
                 record["better"],
                 _count(record["forwards"]),
@@ -67,8 +70,8 @@ def metrics() -> str:
     return page(
         "Metrics",
         "`ssig/metrics/`",
-        "`ssig metrics` prints this list, and `ssig metrics NAME` one entry with its options. An option is typed behind "
-        "the name: `--metric insertion:steps=64`. In a job file: `{name: insertion, steps: 64}`.",
+        "`ssig metrics` prints this list, and `ssig metrics NAME` one entry with its options. An option is typed "
+        "behind the name: `--metric insertion:steps=64`. In a job file: `{name: insertion, steps: 64}`.",
         "Metrics are computed from the maps as they are stored. *Network evaluations* is the number of forward passes "
         "for one map by default, *further explanations* how often the method explains the image again. The first "
         "column of a metric is its headline. Columns that end in `_abs` use the order of the map's magnitudes.",
@@ -166,6 +169,11 @@ def _shared(chosen: Sequence[Record]) -> list[OptionDoc]:
     """The options that more than half of all entries have with the same default."""
     counts = Counter(option for record in chosen for option in options_of(record))
     return [option for option, count in counts.items() if 2 * count > len(chosen)]
+
+
+def _link(record: Record) -> str:
+    """The name of an entry, as a link to its section."""
+    return f"[`{record['name']}`](#{record['name']})"
 
 
 def _count(number: int | None) -> str:

@@ -24,9 +24,10 @@ def job_file() -> str:
     return page(
         "Job file",
         "`pipeline/job/configuration.py` and `job.example.yaml`",
-        "A job file is YAML 1.2: labels are taken as typed, and a key that is given twice is refused. `ssig init` writes "
-        "one to begin with. Relative paths start from the folder of the file. Any field can be given on the command "
-        "line, where it overrides the file: `--set unit_size=32`, `--set actors.max=4`. A required field has no default.",
+        "A job file is YAML 1.2: labels are taken as typed, and a key that is given twice is refused. `ssig init` "
+        "writes one to begin with. Relative paths start from the folder of the file. Any field can be given on the "
+        "command line, where it overrides the file: `--set unit_size=32`, `--set actors.max=4`. A required field has "
+        "no default.",
         _fields("", top),
         *_sections(Job, ""),
         "## A whole file",
@@ -65,7 +66,7 @@ def _fields(prefix: str, fields: list[tuple[str, FieldInfo]]) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    value: Any = field.get_default(call_default_factory=True)  # type: ignore[call-overload]
+    value: Any = field.get_default(call_default_factory=True)
     if isinstance(value, tuple):
         return f"[{', '.join(getattr(item, 'name', str(item)) for item in value)}]"
     return text(value)

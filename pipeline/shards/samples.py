@@ -25,7 +25,7 @@ class Status(StrEnum):
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> Status:
+    def __new__(cls, value: str, meaning: str = "") -> Status:
         status = str.__new__(cls, value)
         status._value_ = value
         status.meaning = meaning

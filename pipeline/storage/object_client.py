@@ -54,7 +54,7 @@ def _bound(default: float, doc: str) -> Any:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait and how often to try again: each field is the variable SSIG_STORAGE_ and its name in capitals."""
+    """How long to wait and how often to try again; `variable` is the environment variable of a field."""
 
     connect_seconds: float = _bound(5, "seconds until a connection stands")
     silence_seconds: float = _bound(
