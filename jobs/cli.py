@@ -226,6 +226,9 @@ def submit(
 
     The exit code is that of the job.
     """
+    from jobs.commands.upload import job_for_cluster
+
+    job_for_cluster(job, working_dir)  # refuses a wrong job before Ray is imported
     from jobs.commands.submit import submit as send
 
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)

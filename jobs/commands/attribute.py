@@ -185,7 +185,7 @@ def attribute(
     if job is None:
         _require_options(overrides)
     with named_as_typed({**typed_options, **_kinds(overrides, job)}):
-        checked = load_job(job, overrides, check_early=_refuse_missing_shards)
+        checked = load_job(job, overrides, check_early=_refuse_missing_data)
         return _attribute(checked, retry_failed=retry_failed, quiet=quiet, as_json=as_json)
 
 
@@ -227,13 +227,21 @@ def _attribute(job: Job, *, retry_failed: bool = False, quiet: bool = False, as_
     return conclude(summary, quiet=quiet, as_json=as_json)
 
 
-def _refuse_missing_shards(job: Job) -> None:
-    """Refuses shards on a disk that are not there. Object stores are asked later: that takes long."""
+def _refuse_missing_data(job: Job) -> None:
+    """Refuses shards or images on a disk that are not there. Object stores are asked later: that takes long."""
+    from pipeline.run.layout import SHARDS
+    from pipeline.shards.names import SOURCE
     from pipeline.shards.patterns import expand
+    from pipeline.shards.presence import require_data
     from pipeline.storage.base import is_url
 
     if job.dataset.shards and not any(is_url(pattern) for pattern in job.dataset.shards):
         expand(job.dataset.shards, Path.cwd())
+    data = job.dataset
+    packed = data.shards_out or f"{job.output.path}/{SHARDS}"
+    # Images that were packed before are compared with their record, later.
+    if data.images is not None and not is_url(packed) and not Path(packed, SOURCE).exists():
+        require_data(data.images, data.labels, data.boxes, data.masks)
 
 
 def _check_own_metrics(metrics: list[dict[str, Any]]) -> None:

@@ -24,6 +24,10 @@ def browse(
 
     The pages are for this machine alone. The printed address holds a token; Ctrl-C ends the server.
     """
+    from pipeline.run.presence import require_run
+
+    for run in runs:
+        require_run(run)
     try:
         from pipeline.browse.server import served
     except ModuleNotFoundError as error:

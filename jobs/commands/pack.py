@@ -48,11 +48,14 @@ def pack(
     ] = None,
 ) -> int:
     """Pack images into WebDataset shards."""
-    from pipeline.shards.own_data import OwnData
-    from pipeline.shards.pack import pack as pack_images
+    from pipeline.shards.presence import require_data
 
-    data = OwnData.at(source, labels, boxes, masks)
     with named_as_typed(_OPTIONS):
+        require_data(source, labels, boxes, masks)
+        from pipeline.shards.own_data import OwnData
+        from pipeline.shards.pack import pack as pack_images
+
+        data = OwnData.at(source, labels, boxes, masks)
         shards = pack_images(
             data,
             os.path.expanduser(out),

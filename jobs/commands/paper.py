@@ -43,6 +43,12 @@ def paper(
 
     They are certainty by method, alignment by sampler and saturation by strength.
     """
+    for option, value, allowed in (("--target", target, TARGETS), ("--features", features, FEATURES)):
+        if value not in allowed:
+            raise UsageError(option, value, allowed)
+    from pipeline.shards.patterns import expand
+
+    paths = expand(shards, Path.cwd()) if shards else []
     from rich.console import Console
 
     from jobs.bench.networks import development_shards
@@ -52,17 +58,13 @@ def paper(
     from pipeline.paper.figures import write
     from pipeline.paper.measure import Settings, measure
     from pipeline.run.trust import import_from_working_folder
-    from pipeline.shards.patterns import expand
     from pipeline.shards.photographs import write_photographs
     from ssig.acceleration.ready_replica import ready_replica
     from ssig.engine.device import Device
     from ssig.models.sources import runs_code
 
-    for option, value, allowed in (("--target", target, TARGETS), ("--features", features, FEATURES)):
-        if value not in allowed:
-            raise UsageError(option, value, allowed)
     out = out.expanduser()
-    paths = expand(shards, Path.cwd()) if shards else development_shards()
+    paths = paths or development_shards()
     if not paths:
         out.mkdir(parents=True, exist_ok=True)
         paths = [str(write_photographs(out))]

@@ -79,9 +79,9 @@ class Database:
         """The same, each row by the names of its columns."""
         with self._cursor() as cursor, self._told():
             _check(cursor, sql)
-            found = cursor.execute(sql, dict(parameters or {}))
-            names = [column[0] for column in found.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+            result = cursor.execute(sql, dict(parameters or {}))
+            names = [column[0] for column in result.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def check(self, sql: str) -> None:
         """Refuses all but the text of one `SELECT`, without executing it.

@@ -27,6 +27,7 @@ from pipeline.run.records import CommitRecord
 from pipeline.run.schema import SHARED
 
 VERSION = 1  # counts the changes of its tables
+_MEMORY = "512MB"  # of DuckDB while it builds; what does not fit goes to a file beside the index
 _SUFFIX = ".duckdb"
 _PATTERN = frozenset("*?[")  # which DuckDB expands in a path
 _ABOUT = ("status", "error", "predicted", "target", "probability", "width", "height", "crop")
@@ -66,7 +67,7 @@ def ready_index(collection: Collection, folder: Path) -> Index:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as building:
         made = Path(building) / "index"
-        with duckdb.connect(str(made)) as connection:
+        with duckdb.connect(str(made), config={"memory_limit": _MEMORY}) as connection:
             _fill(connection, collection)
         made.replace(path)
     for other in folder.glob(f"{runs}-*{_SUFFIX}"):
@@ -113,21 +114,21 @@ def _add_series(connection: duckdb.DuckDBPyConnection, series: Series) -> None:
     """One table with a row for each committed row; what an evaluation measured later stands beside it."""
     kind = METRICS if any(commit.file(METRICS) for commit in series.commits.values()) else ATTRIBUTIONS
     commits = list(series.commits.values())
-    found = _rows(connection, series, commits, kind)
-    own = {column.name: column.stored for column in series.columns if column.source.evaluation is None}
+    stored_columns = _rows(connection, series, commits, kind)
+    measured = {column.name: column.stored for column in series.columns if column.source.evaluation is None}
     shared = {name: name if kind == METRICS else stored for name, stored in SHARED.items()}
     # Typed by name, so that a series without a row has the same columns.
-    about = ", ".join(f"rows.{name}" if name in found else f"NULL AS {name}" for name in _ABOUT)
-    numbers = {name: stored for name, stored in {**shared, **own}.items() if stored in found}
-    joined = 'rows JOIN samples USING (shard, "index", key)' if found else "samples WHERE false"
+    about = ", ".join(f"rows.{name}" if name in stored_columns else f"NULL AS {name}" for name in _ABOUT)
+    numbers = {name: stored for name, stored in {**shared, **measured}.items() if stored in stored_columns}
+    joined = 'rows JOIN samples USING (shard, "index", key)' if stored_columns else "samples WHERE false"
     chosen = [f"CAST(rows.{quoted(stored)} AS FLOAT) AS {quoted(name)}" for name, stored in numbers.items()]
-    about = about if found else _EMPTY
+    about = about if stored_columns else _EMPTY
     for evaluation in series.run.evaluations:
         if (evaluation.model, evaluation.method) != (series.model, series.method):
             continue
         alias = quoted(f"evaluation {evaluation.name}")
         added = _rows(connection, series, evaluation.commits, EVALUATIONS, evaluation.name)
-        if not added or not found:
+        if not added or not stored_columns:
             continue
         joined += f' LEFT JOIN {alias} ON {alias}.shard = samples.shard AND {alias}."index" = samples."index"'
         chosen += [

@@ -127,13 +127,13 @@ class Pages:
 
     def sample(self, view: View, shard: str, index: int) -> str | None:
         """The page of one sample; None where there is no such sample."""
-        found = self._database.records(
+        rows = self._database.records(
             'SELECT * FROM samples WHERE shard = $shard AND "index" = $index ORDER BY id LIMIT 1',
             {"shard": shard, "index": index},
         )
-        if not found:
+        if not rows:
             return None
-        sample, problems = found[0], list(view.problems)
+        sample, problems = rows[0], list(view.problems)
         series = self._collection.by_name[view.method]
         place, before, after = None, None, None
         count = 0
@@ -171,8 +171,8 @@ class Pages:
 
     def _numbers(self, series: Series, sample: int) -> dict[str, Any]:
         """The row of a sample in a series; empty where it has none."""
-        found = self._database.records(f"SELECT * FROM {series.table} WHERE id = $id", {"id": sample})
-        return found[0] if found else {}
+        rows = self._database.records(f"SELECT * FROM {series.table} WHERE id = $id", {"id": sample})
+        return rows[0] if rows else {}
 
     def _tile(self, view: View, series: Series, sample: int) -> Tile:
         row = self._numbers(series, sample)
@@ -197,14 +197,14 @@ class Pages:
             stored = self._pictures.curves(series, sample, [playing.column for playing in playings.values()])
         except MissingError:
             return {}
-        found = {}
+        curves = {}
         for metric, playing in playings.items():
             scores = stored.get(playing.column)
             if scores and np.isfinite(np.array(scores, dtype=float)).all():
-                known = len(playing.counts) == len(scores)
-                fractions = [count / playing.counts[-1] for count in playing.counts] if known else None
-                found[metric] = (fractions or np.linspace(0, 1, len(scores)).tolist(), list(scores))
-        return found
+                complete = len(playing.counts) == len(scores)
+                fractions = [count / playing.counts[-1] for count in playing.counts] if complete else None
+                curves[metric] = (fractions or np.linspace(0, 1, len(scores)).tolist(), list(scores))
+        return curves
 
     def _plot(self, metric: str, curves: dict[int, dict[str, tuple[list[float], list[float]]]]) -> Plot | None:
         drawn = {number: found[metric] for number, found in curves.items() if metric in found}
@@ -238,9 +238,9 @@ class Pages:
             playing = playing_of(series, metric)
             if playing is not None:
                 scores = curves.get(metric, ([], []))[1]
-                known = scores if len(scores) == len(playing.counts) else []
+                shown = scores if len(scores) == len(playing.counts) else []
                 address = picture_address("step", series, sample, metric=metric)
-                players.append(Player(metric, address, len(playing.counts) - 1, known))
+                players.append(Player(metric, address, len(playing.counts) - 1, shown))
         return players
 
     def _addresses(self, view: View, *samples: int | None) -> list[str | None]:

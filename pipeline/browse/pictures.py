@@ -129,8 +129,8 @@ class Pictures:
     def curves(self, series: Series, sample: int, columns: Sequence[str]) -> dict[str, list[float]]:
         """The curves of a sample by column, those that it has."""
         row, record = self._row(series, sample, "metrics", columns)
-        found = row.to_pylist()[0] if record and row.num_rows else {}
-        return {name: found[name] for name in columns if found.get(name)}
+        values = row.to_pylist()[0] if record and row.num_rows else {}
+        return {name: values[name] for name in columns if values.get(name)}
 
     def _once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         with self._lock:
@@ -147,12 +147,12 @@ class Pictures:
         return made
 
     def _record(self, run_number: int, sample: int) -> Mapping[str, Any] | None:
-        found = self._database.records(
+        records = self._database.records(
             'SELECT unit, shard, "index", key, label, status, error, members '
             f"FROM manifest_{run_number} JOIN samples USING (id) WHERE id = $id",
             {"id": sample},
         )
-        return found[0] if found else None
+        return records[0] if records else None
 
     def _row(
         self, series: Series, sample: int, kind: str, columns: Sequence[str]
@@ -176,30 +176,30 @@ class Pictures:
 
     def _limit(self, sample: int) -> float:
         """The largest limit of the maps of a sample."""
-        found = [0.0]
+        limits = [0.0]
         for series in self._collection.series:
             if series.has_maps:
                 try:
-                    found.append(limit_of(self._values(series, sample)))
+                    limits.append(limit_of(self._values(series, sample)))
                 except MissingError:
                     continue
-        return max(found)
+        return max(limits)
 
     def _photograph(self, series: Series, sample: int) -> Photograph:
         row = self.expected(series.run_number, sample)
         if row is None:
             raise MissingError("the run does not expect this sample")
         try:
-            found = sample_of(series.run, row)
+            sample_read = sample_of(series.run, row)
         except (OSError, ValueError) as error:
             raise MissingError(f"the shard cannot be read: {error}") from error
-        if found.image is None:
-            raise MissingError(str(found.error))
+        if sample_read.image is None:
+            raise MissingError(str(sample_read.error))
         crops = self._database.rows(f"SELECT crop FROM {series.table} WHERE id = $id", {"id": sample})
         crop = crops[0][0] if crops else None
-        boxes = () if crop is None else tuple(cropped_box(box, crop) for box in found.boxes or ())
+        boxes = () if crop is None else tuple(cropped_box(box, crop) for box in sample_read.boxes or ())
         visible = tuple(box for box in boxes if box[2] > 0 and box[3] > 0)
-        return Photograph(cropped(found.image, crop, picture_size(series)), visible)
+        return Photograph(cropped(sample_read.image, crop, picture_size(series)), visible)
 
 
 def picture_size(series: Series) -> tuple[int, int]:
@@ -214,10 +214,10 @@ def playing_of(series: Series, metric: str) -> Playing | None:
     options = sources(series.run, series.model).get(Source(metric))
     if metric not in PLAYED or options is None:
         return None
-    known = parsed(series.run, series.model, Source(metric), options)
-    if known is None or known[1] is None:
+    parsed_options = parsed(series.run, series.model, Source(metric), options)
+    if parsed_options is None or parsed_options[1] is None:
         return None
-    settings, (width, height) = known[1], series.size
+    settings, (width, height) = parsed_options[1], series.size
     absolute = getattr(settings, "orders", "") == "absolute"
     return Playing(
         counts=tuple(settings.counts(width * height)),

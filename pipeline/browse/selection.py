@@ -127,8 +127,8 @@ class Selection:
 
     def _stored(self, series: Series) -> list[str]:
         """The columns that a series has in the index."""
-        known = columns_of(series)
-        return [name for name in self._database.columns(series.table) if name in known]
+        columns = columns_of(series)
+        return [name for name in self._database.columns(series.table) if name in columns]
 
     def _values(self) -> tuple[str, str]:
         """What the view is sorted by, under the method and the one that it is compared with."""
@@ -153,14 +153,14 @@ class Selection:
             yield f"status = {self._given(view.status)}"
         if view.prediction:
             yield '"right"' if view.prediction == "right" else 'NOT "right"'
-        for one in view.ranges:
-            if one.column not in self._columns:
+        for bounds in view.ranges:
+            if bounds.column not in self._columns:
                 yield "false"
                 continue
-            if one.low is not None:
-                yield f"{quoted(one.column)} >= {self._given(one.low)}"
-            if one.high is not None:
-                yield f"{quoted(one.column)} <= {self._given(one.high)}"
+            if bounds.low is not None:
+                yield f"{quoted(bounds.column)} >= {self._given(bounds.low)}"
+            if bounds.high is not None:
+                yield f"{quoted(bounds.column)} <= {self._given(bounds.high)}"
         if view.sql:
             _check_condition(self._database, view.sql)
             yield f"(\n{view.sql}\n)"

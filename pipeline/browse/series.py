@@ -49,8 +49,8 @@ class Series:
     @property
     def categories(self) -> Sequence[str]:
         """The network's names of its classes, in order; empty where the run records none."""
-        found: Sequence[str] = self.run.config[self.model, self.method].get("categories") or ()
-        return found
+        categories: Sequence[str] = self.run.config[self.model, self.method].get("categories") or ()
+        return categories
 
     @property
     def size(self) -> tuple[int, int]:

@@ -28,12 +28,14 @@ def stored_row(run: Run, name: str, shard: str, index: int, columns: Sequence[st
         OSError, pyarrow.ArrowInvalid: the file cannot be read.
     """
     with run.storage.open(name) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
-        known = [column for column in dict.fromkeys(["shard", "index", *columns]) if column in file.schema_arrow.names]
-        empty = file.schema_arrow.empty_table().select(known)
+        stored_columns = [
+            column for column in dict.fromkeys(["shard", "index", *columns]) if column in file.schema_arrow.names
+        ]
+        empty = file.schema_arrow.empty_table().select(stored_columns)
         for group in range(file.num_row_groups):
             if not _may_hold(file.metadata.row_group(group), index):
                 continue
-            table = file.read_row_group(group, known)
+            table = file.read_row_group(group, stored_columns)
             table = table.filter(pc.and_(pc.equal(table["index"], index), pc.equal(table["shard"], shard)))
             if table.num_rows:
                 return table

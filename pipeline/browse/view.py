@@ -135,16 +135,16 @@ def _ranges(parameters: Sequence[tuple[str, str]], columns: Sequence[str], probl
     for name, value in parameters:
         if name in lists:
             lists[name].append(value[:_LONGEST])
-    found = []
+    ranges = []
     for column, low, high in zip(lists["column"], lists["low"], lists["high"], strict=False):
         bounds = [_number({"bound": text}, "bound", float, problems) for text in (low, high)]
         if not column or bounds == [None, None]:
             continue
         if column in columns:
-            found.append(Range(column, *bounds))
+            ranges.append(Range(column, *bounds))
         else:
             problems.append(f"There is no column {column!r}.")
-    return tuple(found[:20])
+    return tuple(ranges[:20])
 
 
 def _number(given: Mapping[str, str], name: str, kind: Callable[[str], Value], problems: list[str]) -> Value | None:

@@ -28,6 +28,7 @@ class Reporter:
         self._listener = listener
         self._counters = counters
         self._shown = 0.0
+        self._rows_shown = 0.0
 
     def begin(self, works: Sequence[Work]) -> None:
         """Notes what there is to do."""
@@ -49,7 +50,8 @@ class Reporter:
         self._counters.committed(done.statuses)
 
     def failed(self, kind: str) -> None:
-        """Notes that an order failed."""
+        """Notes that an order failed, so that its maps are to be computed again."""
+        self._rows_shown = 0.0
         self._counters.failed(kind)
 
     def tell(self, message: str) -> None:
@@ -68,7 +70,9 @@ class Reporter:
             member.name: "starting" if member.info is None else f"{len(member.in_flight)} in flight"
             for member in executor.members
         }
-        self.progress.rows_under_way = executor.under_way()
+        # An actor counts a unit no longer once it is committed, which is before the driver hears of it.
+        self.progress.rows_under_way = max(executor.under_way(), self._rows_shown - self.progress.rows_done)
+        self._rows_shown = self.progress.rows_computed
         self._counters.state(sum(member.info is not None for member in executor.members), in_flight)
         self._listener(self.progress, None)
 

@@ -76,14 +76,14 @@ def numbers_of(names: Sequence[str], categories: Sequence[str]) -> dict[str, int
     for number, category in enumerate(categories):
         for name in _names_of(category, number if len(categories) == ilsvrc.CLASSES else None):
             called.setdefault(name, []).append(number)
-    found: dict[str, int | None] = {}
+    matches: dict[str, int | None] = {}
     for name in names:
         likely = {number for alias in _names_of(name, None) for number in called.get(alias, [])}
         if name.isdecimal() and int(name) < len(categories):
             likely.add(int(name))
         same = [number for number in likely if _same(name, categories[number], number, len(categories))]
-        found[name] = exact.get(name, same[0] if len(same) == 1 else None)
-    return found
+        matches[name] = exact.get(name, same[0] if len(same) == 1 else None)
+    return matches
 
 
 def _read_classes(folder: str) -> tuple[str, ...] | None:

@@ -12,11 +12,9 @@ from typing import NoReturn
 from PIL import Image
 
 from pipeline.shards.images import FORMATS, IMAGE_EXTENSIONS
-from pipeline.shards.names import is_left_behind
+from pipeline.shards.names import IMAGES, is_left_behind
 from pipeline.shards.tar_scan import why_unusable
 from ssig.errors import UsageError
-
-IMAGES = "dataset.images"
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def key_of(image: Path, folder: Path) -> str:
 def files_below(folder: Path, field: str = IMAGES, endings: Sequence[str] = IMAGE_EXTENSIONS) -> list[Path]:
     """The files below `folder`, but for hidden ones and what systems leave beside them (``Thumbs.db``); a file of
     another ending is refused, lest it be an image left out."""
-    found: list[Path] = []
+    paths: list[Path] = []
 
     def refuse(error: OSError) -> NoReturn:  # a walk would pass over a folder together with all that is in it
         allowed = f"folders that can be read ({error.strerror})"
@@ -76,8 +74,8 @@ def files_below(folder: Path, field: str = IMAGES, endings: Sequence[str] = IMAG
             path = Path(parent, name)
             if path.suffix.lower().removeprefix(".") not in endings:
                 raise UsageError(field, ascii(str(path)), "images only: " + ", ".join(endings))
-            found.append(path)
-    return found
+            paths.append(path)
+    return paths
 
 
 def is_hidden(name: str) -> bool:

@@ -8,6 +8,9 @@ MANIFEST_FILE = "manifest.parquet"
 CLASSES = "classes.json"  # beside the shards: the names of their classes
 SOURCE = "source.parquet"  # beside packed shards: what was packed
 
+PARQUET = ".parquet"
+IMAGES, LABELS, BOXES, MASKS = (f"dataset.{name}" for name in ("images", "labels", "boxes", "masks"))
+
 # What desktops, file servers, notebooks and old tar programs leave beside people's files.
 _LEAVINGS = re.compile(
     r"(^|/)(\._[^/]*|\.DS_Store|Icon\r|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.directory|\.gitkeep|\.gitignore|\.keep"

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.shards.items import Names, size_of
+from pipeline.shards.names import BOXES
 from ssig.errors import UsageError
-
-BOXES = "dataset.boxes"
 
 _FORM = 'COCO annotations: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "bbox"}]}'
 _OVER = 1.0  # pixel that a box may reach over the edge, by rounding
@@ -50,7 +49,7 @@ def read_boxes(path: Path, names: Names, labels: Mapping[Path, str | int | None]
         raise UsageError(BOXES, problem, f"file_name that are paths of images, such as {example}")
     categories = {category["id"]: str(category.get("name")) for category in record.get("categories", [])}
     of_class = set(categories.values()) & {label for label in labels.values() if isinstance(label, str)}
-    found: dict[Path, list[list[float]]] = {}
+    boxes_of: dict[Path, list[list[float]]] = {}
     left_out = 0
     for number, entry in enumerate(record["annotations"]):
         image = images.get(entry.get("image_id"))
@@ -61,10 +60,10 @@ def read_boxes(path: Path, names: Names, labels: Mapping[Path, str | int | None]
             left_out += 1
             continue
         box = _box(f"{path}: annotation {entry.get('id', number)}", entry.get("bbox"))
-        found.setdefault(image, []).append(box)
-    for image, boxes in found.items():
+        boxes_of.setdefault(image, []).append(box)
+    for image, boxes in boxes_of.items():
         _check_inside(path, names, image, boxes)
-    return Boxes(found, _note(path, found, len(names.images), absent, left_out))
+    return Boxes(boxes_of, _note(path, boxes_of, len(names.images), absent, left_out))
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -76,8 +75,8 @@ def _record(path: Path) -> dict[str, Any]:
         raise UsageError(BOXES, str(path), _FORM) from None
     lists = [record.get(name) for name in ("images", "annotations")] if isinstance(record, dict) else [None]
     optional = record.get("categories", []) if isinstance(record, dict) else []
-    for one in (*lists, optional):
-        if not isinstance(one, list) or not all(isinstance(entry, dict) for entry in one):
+    for rows in (*lists, optional):
+        if not isinstance(rows, list) or not all(isinstance(entry, dict) for entry in rows):
             raise UsageError(BOXES, str(path), _FORM)
     if not all("id" in entry for entry in (*record["images"], *optional)):
         raise UsageError(BOXES, f"{path}: an image or category without id", _FORM)
@@ -92,18 +91,18 @@ def _images(path: Path, record: Mapping[str, Any], names: Names) -> tuple[dict[A
         name = entry.get("file_name")
         if not isinstance(name, str):
             raise UsageError(BOXES, f"{path}: image {entry['id']} without file_name", _FORM)
-        found = names.find(name)
-        if len(found) > 1:
-            shown = " and ".join(names.shown(image) for image in found[:2])
+        matches = names.find(name)
+        if len(matches) > 1:
+            shown = " and ".join(names.shown(image) for image in matches[:2])
             raise UsageError(BOXES, f"{path}: {name!r} is {shown}", "file_name that name one image each")
-        absent += not found
-        if found:
-            images[entry["id"]] = found[0]
+        absent += not matches
+        if matches:
+            images[entry["id"]] = matches[0]
     return images, absent
 
 
 def _box(where: str, box: object) -> list[float]:
-    numbers = [one for one in box if isinstance(one, int | float)] if isinstance(box, list) else []
+    numbers = [number for number in box if isinstance(number, int | float)] if isinstance(box, list) else []
     if not isinstance(box, list) or not len(box) == len(numbers) == 4 or not all(map(math.isfinite, numbers)):
         raise UsageError(BOXES, f"{where}: bbox {box}", "four numbers: [x, y, width, height]")
     x, y, width, height = numbers
@@ -124,9 +123,9 @@ def _check_inside(path: Path, names: Names, image: Path, boxes: Sequence[Sequenc
             raise UsageError(BOXES, found, allowed)
 
 
-def _note(path: Path, found: Mapping[Path, Sequence[object]], images: int, absent: int, left_out: int) -> str:
-    count = sum(map(len, found.values()))
-    note = f"{path.name}: {count} boxes for {len(found)} of {images} images"
+def _note(path: Path, boxes_of: Mapping[Path, Sequence[object]], images: int, absent: int, left_out: int) -> str:
+    count = sum(map(len, boxes_of.values()))
+    note = f"{path.name}: {count} boxes for {len(boxes_of)} of {images} images"
     if left_out:
         note += f"; {left_out} boxes of other classes than their image's are left out"
     if absent:

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.shards.classes import are_numbers, numbers_of
-from pipeline.shards.items import IMAGES, Item, Names, check_keys, files_below, from_file, is_hidden
-from pipeline.shards.own_boxes import BOXES, read_boxes
-from pipeline.shards.own_labels import LABELS, read_labels
-from pipeline.shards.own_masks import MASKS, read_masks
-from pipeline.shards.parquet_images import parquet_files, parquet_items
+from pipeline.shards.items import Item, Names, check_keys, files_below, from_file, is_hidden
+from pipeline.shards.names import BOXES, IMAGES, LABELS, MASKS
+from pipeline.shards.own_boxes import read_boxes
+from pipeline.shards.own_labels import read_labels
+from pipeline.shards.own_masks import read_masks
+from pipeline.shards.parquet_images import parquet_items
+from pipeline.shards.presence import SOURCES, parquet_files
 from ssig.errors import UsageError, nearest
 
 _WNID = re.compile(r"n\d{8}")
@@ -96,9 +98,9 @@ def gather(data: OwnData, *, labelled: bool = True) -> Gathered:
     notes: list[str] = []
     labels: dict[Path, str | int | None]
     if data.labels is not None:
-        found = read_labels(data.labels, names)
-        labels = dict(found.of)
-        notes.append(found.note)
+        classes = read_labels(data.labels, names)
+        labels = dict(classes.of)
+        notes.append(classes.note)
     else:
         labels, note = _folder_classes(data.folder, names.images, labelled=labelled)
         notes.append(note)
@@ -128,7 +130,7 @@ def images_of(data: OwnData) -> list[Path]:
         UsageError: field ``dataset.images``: there is no such folder, or it has no images.
     """
     if not data.folder.is_dir():
-        raise UsageError(IMAGES, data.images, "a folder of images, or Parquet files of a Hugging Face dataset")
+        raise UsageError(IMAGES, data.images, SOURCES)
     images = files_below(data.folder)
     if not images:
         raise UsageError(IMAGES, f"{data.images}: no images", "a folder of images (jpg, png, …)")
@@ -217,7 +219,7 @@ def _is_parquet(data: OwnData) -> bool:
 def _gathered_parquet(data: OwnData, *, labelled: bool) -> Gathered:
     files = parquet_files(data.images)
     if not files:
-        raise UsageError(IMAGES, data.images, "a folder of images, or Parquet files of a Hugging Face dataset")
+        raise UsageError(IMAGES, data.images, SOURCES)
     for field, given in ((LABELS, data.labels), (BOXES, data.boxes), (MASKS, data.masks)):
         if given is not None:
             allowed = "a folder of images with it; Parquet files have a column label, and no boxes or masks are read"
@@ -234,15 +236,15 @@ def _gathered_parquet(data: OwnData, *, labelled: bool) -> Gathered:
 def source_files(data: OwnData) -> list[tuple[str, Path, str]]:
     """Every file that the data come from: its field, its path, and its name in the record of the packing."""
     if not data.folder.is_dir() or _is_parquet(data):
-        found = [(IMAGES, path, path.name) for path in parquet_files(data.images)]
-        if not found:
-            raise UsageError(IMAGES, data.images, "a folder of images, or Parquet files of a Hugging Face dataset")
+        files = [(IMAGES, path, path.name) for path in parquet_files(data.images)]
+        if not files:
+            raise UsageError(IMAGES, data.images, SOURCES)
     else:
-        found = [(IMAGES, path, path.relative_to(data.folder).as_posix()) for path in images_of(data)]
-    found += [(field, path, path.name) for field, path in ((LABELS, data.labels), (BOXES, data.boxes)) if path]
+        files = [(IMAGES, path, path.relative_to(data.folder).as_posix()) for path in images_of(data)]
+    files += [(field, path, path.name) for field, path in ((LABELS, data.labels), (BOXES, data.boxes)) if path]
     if data.masks is not None:
         if not data.masks.is_dir():
             raise UsageError(MASKS, str(data.masks), "a folder of PNG files")
         masks = files_below(data.masks, MASKS, ("png",))
-        found += [(MASKS, path, path.relative_to(data.masks).as_posix()) for path in masks]
-    return found
+        files += [(MASKS, path, path.relative_to(data.masks).as_posix()) for path in masks]
+    return files

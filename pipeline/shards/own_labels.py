@@ -16,9 +16,8 @@ from pathlib import Path
 
 from pipeline.shards.images import IMAGE_EXTENSIONS
 from pipeline.shards.items import Names
+from pipeline.shards.names import LABELS
 from ssig.errors import UsageError
-
-LABELS = "dataset.labels"
 
 _TRIED = 100  # rows by which the column of the images is found
 _SHOWN = 3
@@ -54,21 +53,21 @@ def read_labels(path: Path, names: Names) -> Labels:
             image of two classes, or an empty class.
     """
     table = _table(path, names)
-    found: dict[Path, str] = {}
+    class_of: dict[Path, str] = {}
     for line, row in table.rows:
         image = _image(path, line, row[table.image], names)
         label = row[table.label].strip()
         if not label:
             raise UsageError(LABELS, f"{path}:{line}: no class", "a class in each row; fill it in, or delete the row")
-        if found.setdefault(image, label) != label:
-            classes = [found[image], label]
+        if class_of.setdefault(image, label) != label:
+            classes = [class_of[image], label]
             raise UsageError(LABELS, f"{path}:{line}: {names.shown(image)} is {classes}", "one class for each image")
-    missing = [image for image in names.images if image not in found]
+    missing = [image for image in names.images if image not in class_of]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         allowed = "a row for each image: add the row, or move the image away"
         raise UsageError(LABELS, f"{path}: no row for {names.shown(missing[0])}{more}", allowed)
-    of, are_numbers = _classes(path, found)
+    of, are_numbers = _classes(path, class_of)
     return Labels(of, _note(path, table, of, are_numbers=are_numbers))
 
 
@@ -132,26 +131,26 @@ def _has_ending(text: str) -> bool:
 
 
 def _image(path: Path, line: int, text: str, names: Names) -> Path:
-    found = names.find(text)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        shown = " and ".join(names.shown(image) for image in found[:2])
+    images = names.find(text)
+    if len(images) == 1:
+        return images[0]
+    if images:
+        shown = " and ".join(names.shown(image) for image in images[:2])
         raise UsageError(LABELS, f"{path}:{line}: {text!r} is {shown}", "paths that name one image each")
     allowed = f"rows of images in {names.folder}; delete the row, or add the image"
     raise UsageError(LABELS, f"{path}:{line}: no image {text!r}", allowed)
 
 
-def _classes(path: Path, found: dict[Path, str]) -> tuple[dict[Path, str | int], bool]:
-    numbers = {image: _NUMBER.fullmatch(label) for image, label in found.items()}
+def _classes(path: Path, class_of: dict[Path, str]) -> tuple[dict[Path, str | int], bool]:
+    numbers = {image: _NUMBER.fullmatch(label) for image, label in class_of.items()}
     if all(numbers.values()):
         return {image: int(number[1]) for image, number in numbers.items() if number is not None}, True
-    if any(re.fullmatch(r"-\d+", label) for label in found.values()) and all(
-        re.fullmatch(r"-?\d+", label) for label in found.values()
+    if any(re.fullmatch(r"-\d+", label) for label in class_of.values()) and all(
+        re.fullmatch(r"-?\d+", label) for label in class_of.values()
     ):
-        lowest = min(found.values(), key=int)
+        lowest = min(class_of.values(), key=int)
         raise UsageError(LABELS, f"{path}: class {lowest}", "class numbers from 0, or names of classes")
-    return dict(found), False
+    return dict(class_of), False
 
 
 def _note(path: Path, table: _Table, classes: dict[Path, str | int], *, are_numbers: bool) -> str:

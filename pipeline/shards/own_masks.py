@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.shards.items import Names, files_below, size_of
+from pipeline.shards.names import MASKS
 from ssig.errors import UsageError
-
-MASKS = "dataset.masks"
 
 _ENDING = "_mask"
 
@@ -32,28 +31,28 @@ def read_masks(folder: Path, names: Names) -> Masks:
     """
     if not folder.is_dir():
         raise UsageError(MASKS, str(folder), "a folder of PNG files")
-    found: dict[Path, Path] = {}
+    mask_of: dict[Path, Path] = {}
     for mask in files_below(folder, MASKS, ("png",)):
         image = _image(mask, folder, names)
-        if found.setdefault(image, mask) != mask:
-            raise UsageError(MASKS, [str(found[image]), str(mask)], "one mask for each image")
+        if mask_of.setdefault(image, mask) != mask:
+            raise UsageError(MASKS, [str(mask_of[image]), str(mask)], "one mask for each image")
         sizes = size_of(image, MASKS), size_of(mask, MASKS)
         if sizes[0] != sizes[1]:
             (width, height), (mask_width, mask_height) = sizes
             shown = f"{mask}: {mask_width} x {mask_height} pixels; its image has {width} x {height}"
             raise UsageError(MASKS, shown, "masks of the size of their images")
-    if not found:
+    if not mask_of:
         raise UsageError(MASKS, f"{folder}: no files", "a folder with a PNG for each image that has a mask")
-    return Masks(found, f"{folder.name}: masks for {len(found)} of {len(names.images)} images")
+    return Masks(mask_of, f"{folder.name}: masks for {len(mask_of)} of {len(names.images)} images")
 
 
 def _image(mask: Path, folder: Path, names: Names) -> Path:
     name = mask.relative_to(folder).with_suffix("").as_posix()
-    found = names.find(name) or names.find(name.removesuffix(_ENDING))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        shown = " and ".join(names.shown(image) for image in found[:2])
+    images = names.find(name) or names.find(name.removesuffix(_ENDING))
+    if len(images) == 1:
+        return images[0]
+    if images:
+        shown = " and ".join(names.shown(image) for image in images[:2])
         raise UsageError(MASKS, f"{mask}: a mask of {shown}", "the folders of the images among the masks, too")
     example = Path(names.shown(names.images[0])).with_suffix(".png").as_posix()
     raise UsageError(

@@ -29,7 +29,8 @@ from typing import BinaryIO
 from pipeline.shards import foreign
 from pipeline.shards.classes import FILE as CLASSES_FILE
 from pipeline.shards.images import MASK
-from pipeline.shards.items import IMAGES, Item, check_keys, files_below, from_file, unreadable
+from pipeline.shards.items import Item, check_keys, files_below, from_file, unreadable
+from pipeline.shards.names import IMAGES
 from pipeline.shards.own_data import Gathered, OwnData, gather, numbered
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage, is_object_url, sha256

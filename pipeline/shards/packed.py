@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.classes import FILE as CLASSES
-from pipeline.shards.items import IMAGES, unreadable
-from pipeline.shards.names import SOURCE
+from pipeline.shards.items import unreadable
+from pipeline.shards.names import IMAGES, SOURCE
 from pipeline.shards.own_data import OwnData, source_files
 from pipeline.shards.pack import SHARD_SIZE, shard_name
-from pipeline.shards.parquet_images import parquet_files
+from pipeline.shards.presence import parquet_files
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
@@ -65,14 +65,14 @@ def look(data: OwnData) -> Files:
     Raises:
         UsageError: a file or folder that is not there or cannot be read.
     """
-    found: Files = {}
+    files: Files = {}
     for field, path, name in source_files(data):
         try:
             stat = path.stat()
         except OSError as error:
             raise unreadable(path, error, field) from error
-        found[field, name] = stat.st_size, stat.st_mtime_ns
-    return found
+        files[field, name] = stat.st_size, stat.st_mtime_ns
+    return files
 
 
 def read_record(storage: Storage) -> Packed | None:

@@ -8,7 +8,6 @@ https://huggingface.co/docs/datasets/about_dataset_features
 from __future__ import annotations
 
 import functools
-import glob
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ import pyarrow.parquet as pq
 
 from pipeline.shards.foreign import HEAD_BYTES, no_image
 from pipeline.shards.images import FORMAT_NAMES, IMAGE_EXTENSIONS
-from pipeline.shards.items import IMAGES, Item
+from pipeline.shards.items import Item
+from pipeline.shards.names import IMAGES
 from ssig.errors import UsageError
 
-ENDING = ".parquet"
 _LABEL_COLUMNS = ("label", "labels")
 _KINDS = (
     (b"\xff\xd8\xff", ".jpg"),
@@ -32,18 +31,6 @@ _KINDS = (
     (b"II*\x00", ".tif"),
     (b"MM\x00*", ".tif"),
 )
-
-
-def parquet_files(source: str) -> list[Path]:
-    """The Parquet files that a file, a folder or a pattern names, in order; none where it names something else."""
-    path = Path(source)
-    if path.is_file():
-        found = [path]
-    elif path.is_dir():
-        found = sorted(path.rglob(f"*{ENDING}"))
-    else:
-        found = sorted(map(Path, glob.glob(source, recursive=True)))
-    return [one for one in found if one.suffix == ENDING and one.is_file()]
 
 
 def parquet_items(files: Sequence[Path], *, labelled: bool) -> tuple[list[Item], tuple[str, ...]]:

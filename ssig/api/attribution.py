@@ -113,12 +113,12 @@ def attribute(
 
 def _parsed(spec: MethodSpec, options: dict[str, Any]) -> Any:
     """The method's options; an unknown name may also be a slip of an argument of `attribute`."""
-    known = [*(doc.name for doc in describe(spec.options)), "preset"]
+    own_options = [*(doc.name for doc in describe(spec.options)), "preset"]
     for name, value in options.items():
-        if name not in known:
-            near = nearest(name, [*known, *ARGUMENTS])
-            allowed = f"the options that `ssig methods {spec.name}` lists" if near else sorted(known)
-            names, field = [*known, *ARGUMENTS], f"methods.{spec.name}.{name}"
+        if name not in own_options:
+            near = nearest(name, [*own_options, *ARGUMENTS])
+            allowed = f"the options that `ssig methods {spec.name}` lists" if near else sorted(own_options)
+            names, field = [*own_options, *ARGUMENTS], f"methods.{spec.name}.{name}"
             raise UsageError(field, value, allowed, known=names, unknown=name, owner=spec.name, kind="option")
     return spec.parse(options)
 

@@ -68,12 +68,12 @@ def targets_of(targets: object, count: int, network: object) -> list[int | None]
         UsageError: another number of classes, a negative one, or a name that no class has.
     """
     given = _listed(targets)
-    found = [_target(target, network) for target in given]
-    if len(found) == 1:
-        found *= count
-    if len(found) != count or any(target is not None and target < 0 for target in found):
+    classes = [_target(target, network) for target in given]
+    if len(classes) == 1:
+        classes *= count
+    if len(classes) != count or any(target is not None and target < 0 for target in classes):
         raise UsageError("targets", given, f"one class for each of the {count} images, 0 or more")
-    return found
+    return classes
 
 
 def settled(targets: Sequence[int | None], images: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
@@ -82,7 +82,8 @@ def settled(targets: Sequence[int | None], images: Tensor, forward: Callable[[Te
         return torch.tensor(targets, dtype=torch.int64)
     predicted = forward(images).argmax(dim=1).tolist()
     return torch.tensor(
-        [own if target is None else target for target, own in zip(targets, predicted, strict=True)], dtype=torch.int64
+        [class_ if target is None else target for target, class_ in zip(targets, predicted, strict=True)],
+        dtype=torch.int64,
     )
 
 

@@ -159,9 +159,9 @@ def _metric(metric: Metric) -> tuple[MetricSpec, Any]:
 
 def _maps(given: object, images: Tensor) -> Tensor:
     """(B, H, W) float32 on the CPU."""
-    found = given.map if isinstance(given, Attribution) else given
+    values = given.map if isinstance(given, Attribution) else given
     try:
-        maps = torch.as_tensor(found).detach().to("cpu", torch.float32)
+        maps = torch.as_tensor(values).detach().to("cpu", torch.float32)
     except (TypeError, ValueError, RuntimeError):
         raise UsageError("map", type(given).__name__, "an Attribution, a tensor or an array") from None
     maps = maps.unsqueeze(0) if maps.ndim == 2 else maps
@@ -215,14 +215,14 @@ def _placed(
 def _boxes(given: Any, crop: Box, size: tuple[int, int]) -> tuple[Box, ...] | str:
     if not given:
         return NO_OBJECT
-    found = []
+    edges = []
     for box in given:
         try:
             x0, y0, x1, y1 = (float(edge) for edge in box)
         except (TypeError, ValueError):
             raise UsageError("boxes", box, "four edges (x0, y0, x1, y1)") from None
-        found.append(to_input((x0, y0, x1, y1), crop, size))
-    return tuple(box for box in found if box is not None) or OUTSIDE
+        edges.append(to_input((x0, y0, x1, y1), crop, size))
+    return tuple(box for box in edges if box is not None) or OUTSIDE
 
 
 def _one(given: Any, index: int, count: int, field: str, alone: Callable[[Any], bool]) -> Any:

@@ -114,8 +114,8 @@ def strip(
     wanted = targets_of(targets, len(batch), network)
     with replica_of(model, None, True, 0, None) as replica:
         classes = settled(wanted, batch, replica.forward)
-    found = {}
+    attributions = {}
     for name, method in zip(names, given, strict=True):
         plain, options = with_options("methods", method) if isinstance(method, str) else (method, {})
-        found[name] = attribute(model, batch, classes, plain, **{**arguments, **options})
-    return Strip(found, scale)
+        attributions[name] = attribute(model, batch, classes, plain, **{**arguments, **options})
+    return Strip(attributions, scale)

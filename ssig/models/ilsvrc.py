@@ -7,8 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from torchvision.models import ResNet18_Weights
-
 WNID = re.compile(r"n\d{8}")
 CLASSES = 1000
 
@@ -37,6 +35,8 @@ def number_of(wnid: str) -> int | None:
 
 @functools.cache
 def _torchvision() -> tuple[str, ...]:
+    from torchvision.models import ResNet18_Weights
+
     return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 

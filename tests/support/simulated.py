@@ -50,6 +50,7 @@ class SimulatedExecutor:
         starts: Callable[[int], bool] = lambda number: True,
     ) -> None:
         self.counters: Counters = Recorded()
+        self.maps_under_way = 0.0
         self.room = room
         self.sent: list[tuple[str, Task, Order]] = []
         self.shares_files = True
@@ -103,7 +104,7 @@ class SimulatedExecutor:
         return []
 
     def under_way(self) -> float:
-        return 0.0
+        return self.maps_under_way
 
     def places(self, size: Shape) -> int:
         return self.room

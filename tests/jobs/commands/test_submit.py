@@ -21,7 +21,8 @@ import pytest
 import yaml
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 
-from jobs.commands.submit import exit_code, job_for_cluster, submit
+from jobs.commands.submit import exit_code, submit
+from jobs.commands.upload import job_for_cluster
 from ssig.errors import UsageError
 
 TOKEN = "0123456789abcdef" * 4

@@ -220,7 +220,7 @@ def test_the_tests_of_the_example_pass(installed: Path) -> None:
 def test_a_job_is_submitted_with_its_files(tmp_path: Path) -> None:
     import yaml
 
-    from jobs.commands.submit import code_files, job_for_cluster
+    from jobs.commands.upload import code_files, job_for_cluster
 
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "mine.py").write_text(

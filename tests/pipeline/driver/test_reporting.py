@@ -38,6 +38,35 @@ def test_what_each_actor_does_is_shown() -> None:
     assert told == [None, "something"]
 
 
+def test_maps_that_are_computed_do_not_vanish_before_their_unit_is_done() -> None:
+    progress = Progress()
+    reporter = Reporter(lambda progress, message: None, progress, Recorded())
+    works = [Work("a", ("ig", "ssig"), 3), Work("b", ("ig",), 2)]
+    reporter.begin(works)
+    executor = SimulatedExecutor()
+    executor.maps_under_way = 6.0
+    reporter.show(executor, 1)
+    executor.maps_under_way = 0.0  # the unit is committed, and the driver has not heard of it
+    reporter.show(executor, 1)
+    assert progress.rows_computed == 6
+    reporter.done(Order(works[0]), Done("a", "1", {"ig": {"ok": 3}, "ssig": {"ok": 3}}, 0.1))
+    reporter.show(executor, 0)
+    assert progress.rows_computed == 6
+
+
+def test_maps_of_a_unit_that_failed_are_counted_no_longer() -> None:
+    progress = Progress()
+    reporter = Reporter(lambda progress, message: None, progress, Recorded())
+    reporter.begin([Work("a", ("ig", "ssig"), 3)])
+    executor = SimulatedExecutor()
+    executor.maps_under_way = 4.0
+    reporter.show(executor, 1)
+    executor.maps_under_way = 0.0
+    reporter.failed("died")
+    reporter.show(executor, 1)
+    assert progress.rows_computed == 0
+
+
 def test_actors_are_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(reporting.time, "monotonic", lambda: now)

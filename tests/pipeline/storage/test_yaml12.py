@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.commands.choices import assignment, choice, scalar
-from jobs.commands.submit import job_for_cluster
+from jobs.commands.upload import job_for_cluster
 from pipeline.job.configuration import TEXTS, load_job
 from pipeline.storage.yaml12 import YAMLError, dump, load
 from ssig.errors import UsageError
