@@ -67,6 +67,8 @@ def _fields(prefix: str, fields: list[tuple[str, FieldInfo]]) -> str:
 
 def _default(field: FieldInfo) -> str:
     value: Any = field.get_default(call_default_factory=True)
+    if value == () and "not empty" in allowed_in(field.annotation, field.metadata):
+        return ""
     if isinstance(value, tuple):
         return f"[{', '.join(getattr(item, 'name', str(item)) for item in value)}]"
     return text(value)
