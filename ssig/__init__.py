@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from ssig.errors import ModelError, SsigError, UsageError
+from ssig.errors import ModelError, SsigError, UsageError, nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,8 @@ try:
 except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
+# What other libraries call it -> its name here.
+_ELSEWHERE = {"evaluate": "measure", "explain": "attribute", "metrics": "list_metrics", "methods": "list_methods"}
 _HOMES = {
     "Measured": "ssig.api",
     "Strip": "ssig.api",
@@ -86,7 +88,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return value
-    raise AttributeError(f"module 'ssig' has no attribute {name!r}")
+    similar = nearest(name, __all__)
+    suggestion = _ELSEWHERE.get(name, similar[0] if similar else None)
+    hint = f"; did you mean ssig.{suggestion}?" if suggestion else ""
+    raise AttributeError(f"module 'ssig' has no attribute {name!r}{hint}")
 
 
 def __dir__() -> list[str]:

@@ -232,11 +232,11 @@ def _refuse_missing_data(job: Job) -> None:
     from pipeline.run.layout import SHARDS
     from pipeline.shards.names import SOURCE
     from pipeline.shards.patterns import expand
-    from pipeline.shards.presence import require_data
+    from pipeline.shards.presence import require_data, require_shards
     from pipeline.storage.base import is_url
 
     if job.dataset.shards and not any(is_url(pattern) for pattern in job.dataset.shards):
-        expand(job.dataset.shards, Path.cwd())
+        require_shards(expand(job.dataset.shards, Path.cwd()))
     data = job.dataset
     packed = data.shards_out or f"{job.output.path}/{SHARDS}"
     # Images that were packed before are compared with their record, later.

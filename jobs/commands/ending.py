@@ -65,7 +65,8 @@ def _lines(summary: Summary) -> list[str]:
 
 
 def _headline(summary: Summary) -> str:
-    size = f"{summary.expected} images x {len(summary.statuses)} labels"
+    methods = len(summary.statuses)
+    size = f"{summary.expected} images x {methods} method{'' if methods == 1 else 's'}"
     if summary.exit_code in (DONE, FAILED_SAMPLES):
         return f"{size}: complete" + ("" if summary.units_to_do else " before; nothing was left to do")
     return f"{size}: incomplete, {summary.units_done} of {summary.units_to_do} units done"

@@ -66,7 +66,11 @@ def refused(error: TyperException) -> UsageError:
             return UsageError(name, "a value", f"no value: type `{name}` alone")
         return UsageError(name, NOTHING, f"a value: type `{name} VALUE`; `--help` says which")
     extra = re.search(r" \((.*)\)$", error.message, re.DOTALL)
-    return UsageError(command, extra[1] if extra else "a wrong command line", f"what `{command} --help` shows")
+    if extra is None:
+        return UsageError(command, "a wrong command line", f"what `{command} --help` shows")
+    quotes = "; put a pattern in quotes, or the shell replaces it by the files that match: 'FOLDER/*.tar'"
+    allowed = f"what the first lines of `{command} --help` show" + (quotes if "--shards" in _options(context) else "")
+    return UsageError(command, extra[1], allowed)
 
 
 @contextmanager

@@ -258,7 +258,8 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
         arrow = MANIFEST.with_metadata(metadata).serialize().to_pybytes()
         writer.add_key_value_metadata({**metadata, "ARROW:schema": base64.b64encode(arrow)})
     if count == 0:
-        reasons = "; ".join(f"{record.shard}: {record.reason}" for record in quarantine[:3])
+        first, *others = [f"{record.shard}: {record.reason}" for record in quarantine] or ["no samples"]
+        reasons = first + (f" (and {len(others)} more)" if others else "")
         raise UsageError("dataset.shards", reasons, "at least one shard with a readable sample")
     return Manifest(file, "the shards")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.shards.foreign import HEAD_BYTES, no_shard
 from pipeline.shards.names import BOXES, IMAGES, LABELS, MASKS, PARQUET
 from ssig.errors import UsageError
 
@@ -38,3 +40,23 @@ def require_data(images: str, labels: str | None, boxes: str | None, masks: str 
             raise UsageError(field, path, f"{allowed} that exists")
     if masks is not None and not Path(masks).expanduser().is_dir():
         raise UsageError(MASKS, masks, "a folder of PNG files")
+
+
+def require_shards(paths: Sequence[str]) -> None:
+    """Refuses local files of which none is a shard, such as images. Files that cannot be read are reported later.
+
+    Raises:
+        UsageError: field ``dataset.shards``; it says what the first file is.
+    """
+    reasons = []
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                reason = no_shard(file.read(HEAD_BYTES))
+        except OSError:
+            return
+        if reason is None:
+            return
+        reasons.append(reason)
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    raise UsageError("dataset.shards", f"{paths[0]}: {reasons[0]}{more}", "tar archives")

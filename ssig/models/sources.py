@@ -25,7 +25,7 @@ from ssig.errors import ModelError, UsageError, nearest
 from ssig.models import callables, checkpoint
 from ssig.models.hub import fetching
 from ssig.models.preparation import Prepared, Stated, by_timm, by_transforms, combined, overridden
-from ssig.models.weight_files import SUFFIXES
+from ssig.models.weight_files import SUFFIXES, is_weight_file
 from ssig.registry.sources import FileSource, plugin
 from ssig.registry.sources import Source as Foreign
 
@@ -276,6 +276,8 @@ def imported(name: str) -> Any:
 
 def unknown_name(name: str) -> UsageError:
     """The error for an unknown name, with the closest names."""
+    if is_weight_file(name):
+        return UsageError("model.name", name, f"a network; name the file beside it: --model NETWORK --weights {name}")
     prefix, colon, rest = name.rpartition(":")
     full: dict[str, list[str]] = {}
     for candidate in _all_names():

@@ -162,7 +162,7 @@ def preset_values(
     return {**presets[preset], **values}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MethodSpec:
     """A method of the registry.
 
@@ -201,6 +201,9 @@ class MethodSpec:
     control: bool = False
     revision: int = 0
 
+    def __repr__(self) -> str:
+        return f"<method {self.name}: {self.equation}; {self.paper}>"
+
     def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
         return with_preset(self.options, self.presets, arguments, f"methods.{self.name}")
@@ -210,7 +213,7 @@ class MethodSpec:
 FAMILIES = ("faithfulness", "information", "localization", "complexity", "robustness", "randomisation", "certainty")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MetricSpec:
     """A metric of the registry.
 
@@ -260,6 +263,9 @@ class MetricSpec:
     incomparable: Mapping[str, str] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
     revision: int = 0
+
+    def __repr__(self) -> str:
+        return f"<metric {self.name}: {self.definition}; {self.reference}>"
 
     def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""

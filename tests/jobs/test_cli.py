@@ -173,7 +173,7 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     first = cli(*arguments)
     assert first.code == 0, first.err
     lines = first.out.splitlines()
-    assert lines[0] == "6 images x 1 labels: complete"
+    assert lines[0] == "6 images x 1 method: complete"
     assert lines[-3:] == [
         "No two methods share a metric, so there is nothing to compare.",
         f"report: {run.as_uri()}/report/index.html",
@@ -181,7 +181,7 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     ]
     again = cli(*arguments)
     assert again.code == 0
-    assert again.out.splitlines()[0] == "6 images x 1 labels: complete before; nothing was left to do"
+    assert again.out.splitlines()[0] == "6 images x 1 method: complete before; nothing was left to do"
     assert cli(*arguments, "--quiet") == (0, "", "")
     outcome = json.loads(cli(*arguments, "--json").out)
     assert outcome["counts"] == {"ssig": {"ok": 6}}

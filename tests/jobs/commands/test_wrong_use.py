@@ -75,7 +75,10 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
         (["statsu"], "command: found 'statsu'; did you mean status? allowed: the commands that `ssig --help` lists"),
         (["bench", "engin"], "did you mean engine? allowed: the commands that `ssig bench --help` lists"),
         (["audit"], "RUN is missing; needed: run directory: a path, s3:// or gs://; type `ssig audit RUN`"),
-        (["audit", "run", "more"], "ssig audit: found 'more'; allowed: what `ssig audit --help` shows"),
+        (
+            ["audit", "run", "more"],
+            "found 'more'; allowed: what the first lines of `ssig audit --help` show",
+        ),
         (["attribute", "--limit", "abc"], "--limit: found 'abc'; allowed: a whole number"),
         (["bench", "engine", "--images", "0"], "--images: found '0'; allowed: a whole number, at least 1"),
         (["audit", "run", "--repair=3"], "--repair: found 'a value'; allowed: no value: type `--repair` alone"),
