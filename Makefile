@@ -44,7 +44,7 @@ audit-dependencies: install ## look the pinned versions up in an index of known 
 		echo 'pip-audit is not installed: dependencies not audited'; \
 	fi
 
-docs: install ## build the pages into site/: open site/index.html, or `python3 -m http.server -d site` with the search
+docs: install ## build the pages of docs/ as a site into site/ (look at it: python3 -m http.server -d site)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # the notice is about a later major version
 
 format: install ## mend formatting, what the linter can mend, the catalogue, and the generated pages
