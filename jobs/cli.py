@@ -81,6 +81,11 @@ def main() -> None:
         if TRACEBACK in os.environ:
             raise
         code = _complain(f"unexpected {one_line(error)} (set {TRACEBACK}=1 to see where)", UNFINISHED)
+    if code == INTERRUPTED and "ray" in sys.modules:
+        # Ray's own end crashes the process if Ray was interrupted while it started.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code or DONE)
 
 
