@@ -207,9 +207,20 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     assert "stray.json: unexpected file" in failed.out
 
 
+# Ray's own end, where it was interrupted while it started, crashes the process as this one does.
+SLOW = """
+import atexit, os, ray, time
+
+def network():
+    atexit.register(os.abort)
+    print("slow")
+    time.sleep(600)
+"""
+
+
 def test_a_command_that_is_interrupted_early_says_how_to_go_on(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", members(0, 1))
-    (tmp_path / "slow.py").write_text("import time\n\ndef network():\n    print('slow')\n    time.sleep(600)\n")
+    (tmp_path / "slow.py").write_text(SLOW)
     words = ["--shards", str(shard), "--model", "./slow.py:network", "--method", "gradient", "--out", "run"]
     with subprocess.Popen(
         [sys.executable, "-m", "ssig", "attribute", *words],

@@ -7,6 +7,7 @@ import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,11 @@ def test_wrong_use_is_one_line(cli: Cli, folder: Path, line: str, message: str) 
     assert done.code == 2
     assert re.search(message, done.err.splitlines()[-1])
     assert not (folder / "out").exists()
+
+
+def test_the_snippet_of_the_page_reads_the_table(cli: Cli, folder: Path) -> None:
+    (snippet,) = [text for text in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "pandas" in text]
+    assert cli(*shlex.split(COMMANDS[0])).code == 0
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    assert set(names["frame"]["status"]) == {"ok", "undecodable", "no_label"}
