@@ -26,7 +26,7 @@ from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
 from jobs.commands.printing import counts, print_json, print_table
-from jobs.commands.wrong_use import Group, refused
+from jobs.commands.wrong_use import Group, StoppedError, refused
 from jobs.surroundings import prepare
 from ssig import __version__
 from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, one_line
@@ -81,6 +81,11 @@ def main() -> None:
         if TRACEBACK in os.environ:
             raise
         code = _complain(f"unexpected {one_line(error)} (set {TRACEBACK}=1 to see where)", UNFINISHED)
+    if code == INTERRUPTED and "ray" in sys.modules:
+        # Ray's own end crashes the process if Ray was interrupted while it started.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code or DONE)
 
 
@@ -90,6 +95,8 @@ def _complain(problem: object, code: int) -> int:
 
 
 def _exit_code(error: SsigError) -> int:
+    if isinstance(error, StoppedError):
+        return INTERRUPTED
     if isinstance(error, (UsageError, ModelError)):
         return USAGE
     from pipeline.run.lease import LeaseHeldError  # these import torch

@@ -49,19 +49,23 @@ def link(path: str) -> str:
 
 
 def _lines(summary: Summary) -> list[str]:
-    found = [_headline(summary)]
-    found += [f"  {label}: {summary.expected} samples expected, {counts(s)}" for label, s in summary.statuses.items()]
-    found += [f"  unit {unit} is left undone: {reason}" for unit, reason in summary.given_up.items()]
-    found += [f"  {note}" for note in summary.notes]
+    printed = [_headline(summary)]
+    printed += [
+        f"  {label}: {summary.expected} samples expected, {counts(s)}" for label, s in summary.statuses.items()
+    ]
+    printed += [f"  unit {unit} is left undone: {reason}" for unit, reason in summary.given_up.items()]
+    printed += [f"  {note}" for note in summary.notes]
     if summary.shard_faults:
-        found.append(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
+        printed.append(f"  {summary.shard_faults} faults in shards; see {summary.run}/quarantine")
+    complete = summary.exit_code in (DONE, FAILED_SAMPLES)
     if summary.report is not None:
-        found += [*verdicts(report_of(summary.run)), f"report: {link(summary.report)}"]
-    if summary.exit_code in (DONE, FAILED_SAMPLES):
-        found.append(f"next: ssig browse {shlex.quote(summary.run)}")
+        report = report_of(summary.run)
+        printed += [*(verdicts(report) if complete or entries(report) else []), f"report: {link(summary.report)}"]
+    if complete:
+        printed.append(f"next: ssig browse {shlex.quote(summary.run)}")
     else:
-        found.append("next: type the same command again; it goes on where this one stopped")
-    return found
+        printed.append("next: type the same command again; it goes on where this one stopped")
+    return printed
 
 
 def _headline(summary: Summary) -> str:

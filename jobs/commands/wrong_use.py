@@ -12,8 +12,12 @@ from typing import Any
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from ssig.errors import NOTHING, UsageError
+from ssig.errors import NOTHING, SsigError, UsageError
 from ssig.options import in_words
+
+
+class StoppedError(SsigError):
+    """A command that was interrupted before it could say what became of its work."""
 
 
 class Group(TyperGroup):
@@ -35,6 +39,12 @@ class Group(TyperGroup):
                     for name, command in commands
                 ]
                 formatter.write_dl(rows)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would exit without a word
+            raise StoppedError("interrupted; to go on, type the same command again") from None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or ["--help"])

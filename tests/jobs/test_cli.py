@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -202,3 +205,36 @@ def test_a_job_from_start_to_audit(cli: Cli, tmp_path: Path) -> None:
     failed = cli("audit", run)
     assert failed.code == 1
     assert "stray.json: unexpected file" in failed.out
+
+
+# Ray's own end, where it was interrupted while it started, crashes the process as this one does.
+SLOW = """
+import atexit, os, ray, time
+
+def network():
+    atexit.register(os.abort)
+    print("slow")
+    time.sleep(600)
+"""
+
+
+def test_a_command_that_is_interrupted_early_says_how_to_go_on(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", members(0, 1))
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ["--shards", str(shard), "--model", "./slow.py:network", "--method", "gradient", "--out", "run"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "ssig", "attribute", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SUPPORT.parents[1]), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell without job control starts processes that ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "slow\n"
+        process.send_signal(signal.SIGINT)
+        last = process.stderr.read().splitlines()[-1]
+    assert (process.returncode, last) == (130, "error: interrupted; to go on, type the same command again")
