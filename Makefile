@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all chaos check audit-dependencies format clean
+.PHONY: help install demo test test-all chaos check audit-dependencies docs format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -44,11 +44,14 @@ audit-dependencies: install ## look the pinned versions up in an index of known 
 		echo 'pip-audit is not installed: dependencies not audited'; \
 	fi
 
-format: install ## mend formatting, what the linter can mend, the catalogue, and the generated tables of the pages
+docs: install ## build the pages of docs/ as a site into site/ (look at it: python3 -m http.server -d site)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # the notice is about a later major version
+
+format: install ## mend formatting, what the linter can mend, the catalogue, and the generated pages
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m jobs.commands.catalogue
-	$(BIN)/python -m jobs.commands.listing README.md docs/run-format.md
+	$(BIN)/python -m jobs.reference
 
 clean: ## remove .venv and caches; runs stay
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,4 @@
-"""The command line `ssig …`: parses, calls the pipeline, prints, and sets the exit code.
-
-    0  done                 2  wrong use: nothing was computed      130  interrupted, can be resumed
-    1  could not finish     3  finished, some samples failed
+"""The command line `ssig …`: parses, calls the pipeline, prints, and sets the exit code (`ssig.errors.EXIT_CODES`).
 
 Each command imports what it needs when it runs, so that `--help` and wrong use answer at once.
 """
@@ -29,9 +26,8 @@ from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, StoppedError, refused
 from jobs.surroundings import prepare
 from ssig import __version__
+from ssig.environment import TRACEBACK
 from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, one_line
-
-TRACEBACK = "SSIG_TRACEBACK"
 
 app = typer.Typer(
     name="ssig",

@@ -55,9 +55,15 @@ def _last_frame(text: str) -> int | None:
     return frames[-1] if frames else None
 
 
-# Exit codes of the commands: everything is done; the run could not finish; wrong use, nothing was started; finished,
-# but some samples failed or are in quarantine; interrupted, can be resumed.
+# Exit codes of the commands.
 DONE, UNFINISHED, USAGE, FAILED_SAMPLES, INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_CODES = {
+    DONE: "Done: every image has its result.",
+    UNFINISHED: "Incomplete. Run the same command to resume. `ssig audit`: a result is missing, doubled or damaged.",
+    USAGE: "Wrong use: nothing was computed. The message says what to type.",
+    FAILED_SAMPLES: "Finished, but some samples failed or a shard is damaged. Rows and records say which and why.",
+    INTERRUPTED: "Interrupted. Run the same command to resume.",
+}
 
 
 class SsigError(Exception):

@@ -1,39 +1,72 @@
-"""The README, and what is generated of other pages, say what is true."""
+"""The README is one page, and what the pages name is there."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from jobs.commands.listing import METHODS, METRICS, rewritten, table
-
-README = Path(__file__).resolve().parents[1] / "README.md"
-
-
-def test_its_tables_are_those_of_the_registries() -> None:
-    page = README.read_text(encoding="utf-8")
-    assert table(METHODS) in page
-    assert table(METRICS) in page
-    assert rewritten(page) == page
-
-
-def test_the_tables_of_columns_are_those_of_the_schemas() -> None:
-    page = (README.parent / "docs" / "run-format.md").read_text(encoding="utf-8")
-    assert page.count("<!-- columns ") == 3
-    assert rewritten(page) == page
-    assert rewritten(page.replace("| `probability` |", "| `chance` |")) == page
-
-
-ROOT = README.parent
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 PAGES = sorted(path for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md") for path in ROOT.glob(pattern))
+LINES = 120
+PICTURE_BYTES = 60_000
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def test_it_is_one_page() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= LINES
+
+
+def test_it_says_what_a_newcomer_needs() -> None:
+    """Two commands of a fresh clone, those of a user, three of the command, six lines of Python with their picture."""
+    page = README.read_text(encoding="utf-8")
+    console = "\n".join(re.findall(r"```console\n(.*?)```", page, re.DOTALL))
+    assert re.search(r"^make demo\b", console, re.MULTILINE)
+    assert re.search(r"^make test\b", console, re.MULTILINE)
+    assert "pip install '.[run,weights]' && ssig demo --open" in console
+    assert len(re.findall(r"^ssig ", console, re.MULTILINE)) == 3
+    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len([line for line in python.splitlines() if line]) == 6
+    assert "docs/strip.webp" in links(page)
+    assert (ROOT / "docs" / "strip.webp").stat().st_size <= PICTURE_BYTES
+
+
+def test_it_says_where_the_method_loses() -> None:
+    """The numbers on the first page are those of the results."""
+    page = README.read_text(encoding="utf-8")
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    (losses,) = re.findall(r"^## Where SSIG leads, and where it loses\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    numbers = re.findall(r"(?<![\d.])\.\d{3}\b", losses)
+    assert len(numbers) >= 10
+    assert [number for number in numbers if number not in results] == []
+    rows = {line.split("|")[1].strip(" `"): line for line in results.splitlines() if line.startswith("| `")}
+    gap = {name: float(line.split("|")[4].strip(" *")) for name, line in rows.items() if line.count("|") == 9}
+    assert all(gap["ssig"] < gap[rival] for rival in ("guided-ig", "ig", "smoothgrad"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_and_every_file_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    assert [link for link in links if link and not (page.parent / link).exists()] == []
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    paths = [link.partition("#")[0] for link in links(prose) if "://" not in link]
+    assert [path for path in paths if path and not (page.parent / path).exists()] == []
     named = re.findall(r"`((?:ssig|pipeline|jobs|tests|docs|examples)/[\w./-]+)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_one_command_makes_its_links_absolute(tmp_path: Path) -> None:
+    """The command stands in CONTRIBUTING.md, for the day that the project has a web address."""
+    copy = tmp_path / "README.md"
+    copy.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^sed .*$", contributing, re.MULTILINE)
+    subprocess.run(shlex.split(command.replace("ADDRESS", "https://host.example/ssig")), cwd=tmp_path, check=True)
+    before, after = links(README.read_text(encoding="utf-8")), links(copy.read_text(encoding="utf-8"))
+    assert after == [link if "://" in link else f"https://host.example/ssig/blob/main/{link}" for link in before]

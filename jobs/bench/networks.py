@@ -26,6 +26,7 @@ from pipeline.shards.photographs import PHOTOGRAPHS
 from pipeline.shards.reading import read_unit
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.replica import Replica
+from ssig.environment import DEVELOPMENT_SHARDS
 from ssig.errors import UsageError
 from ssig.models import Model, load_model
 
@@ -34,7 +35,6 @@ NETWORKS: dict[str, tuple[str, str | None]] = {
     "resnet50": ("timm:resnet50", "random"),
     "vit-b16": ("timm:vit_base_patch16_224", "random"),
 }
-DEVELOPMENT_SHARDS = "SSIG_DEV_SHARDS"
 UNIT_SIZE = 64
 
 

@@ -52,7 +52,7 @@ seed: 0
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="Job file to write.")] = Path("job.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Job file to write.")] = Path("job.yaml"),
 ) -> int:
     """Write a job file with comments, to fill in."""
     file = file.expanduser()

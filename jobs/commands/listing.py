@@ -1,15 +1,9 @@
-"""The listings of methods and metrics: for the terminal, as JSON, and as the Markdown tables of the README.
-
-`python -m jobs.commands.listing README.md` writes the tables into the file, between comments that name them.
-"""
+"""The listings of methods and metrics: for the terminal, as JSON, and as Markdown tables."""
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jobs.commands.printing import print_entries, print_json, print_table, text
@@ -88,45 +82,14 @@ def _plugin_record(plugin: Plugin) -> dict[str, object]:
     return {"name": plugin.name, "package": plugin.package, "version": plugin.version, "options": [], "presets": {}}
 
 
-def table(listing: Listing, chosen: Iterable[Record] | None = None) -> str:
-    """Records as a Markdown table; by default all of ssig's own."""
+def table(listing: Listing, chosen: Iterable[Record]) -> str:
+    """Records as a Markdown table."""
     head = (listing.kind, *listing.columns)
     lines: list[tuple[str, ...]] = [head, ("---",) * len(head)]
-    for record in records(listing.kind).values() if chosen is None else chosen:
+    for record in chosen:
         cells = (text(record[column]).replace("|", "\\|") for column in listing.columns)
         lines.append((f"`{record['name']}`", *cells))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def rewritten(page: str) -> str:
-    """The page with new tables between `<!-- methods -->`, `<!-- metrics -->` or `<!-- columns TABLE -->` and the
-    next `<!-- end -->`."""
-    for listing in (METHODS, METRICS):
-        fence = re.compile(rf"(<!-- {listing.kind}s -->\n).*?(<!-- end -->)", re.DOTALL)
-        body = table(listing)
-        page = fence.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", page)  # type: ignore[misc]
-    return re.sub(
-        r"(<!-- columns (\w+) -->\n).*?(<!-- end -->)",
-        lambda match: f"{match[1]}{_columns(match[2])}\n{match[3]}",
-        page,
-        flags=re.DOTALL,
-    )
-
-
-def _columns(name: str) -> str:
-    """A Markdown table of the columns of a run's table; for metrics, only the columns that all metrics share."""
-    from pipeline.run.schema import attributions_schema, descriptions, metrics_schema
-    from pipeline.shards.manifest_table import MANIFEST
-
-    maps = attributions_schema((3, 224, 224), "float16", channels=True)
-    schema = {"manifest": MANIFEST, "attributions": maps, "metrics": metrics_schema([])}[name]
-    texts = descriptions(schema)
-    lines = [f"| {name} | type | holds |", "| --- | --- | --- |"]
-    for field in schema:
-        kind = str(field.type).removeprefix("extension<arrow.").split("[")[0].split("<struct")[0]
-        text_of = texts[field.name].replace("|", "\\|")
-        lines.append(f"| `{field.name}` | {kind} | {text_of} |")
-    return "\n".join(lines)
 
 
 def _entry(listing: Listing, record: Record) -> tuple[str, str, Mapping[str, object]]:
@@ -143,8 +106,3 @@ def _print_whole(record: Record) -> None:
     presets: Mapping[str, Any] = record["presets"]
     for title, values in presets.items():
         print(f"preset {title}: {text(values)}")
-
-
-if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        Path(argument).write_text(rewritten(Path(argument).read_text(encoding="utf-8")), encoding="utf-8")

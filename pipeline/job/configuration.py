@@ -84,9 +84,11 @@ class ModelChoice(Frozen):
     )
     label: str | None = Field(None, min_length=1, description="name in the results; by default the model's name")
     mean: tuple[_Real, _Real, _Real] | None = Field(
-        None, description="of the normalisation, per channel of images in [0, 1]; by default the network's own"
+        None, description="mean of the normalisation, per channel of images in [0, 1]; by default the network's own"
     )
-    std: tuple[_Positive, _Positive, _Positive] | None = Field(None, description="of the normalisation, likewise")
+    std: tuple[_Positive, _Positive, _Positive] | None = Field(
+        None, description="standard deviation of the normalisation, likewise"
+    )
     input: Annotated[InputChoice | None, BeforeValidator(_sized)] = Field(
         None, description="size, resize, interpolation and crop of images; by default the network's own"
     )
@@ -162,13 +164,17 @@ class Job(Frozen):
     dataset: Dataset = Field(default_factory=lambda: Dataset.model_validate({}))
     model: ModelChoice = Field(default_factory=lambda: ModelChoice.model_validate({}))
     methods: tuple[Annotated[MethodChoice, BeforeValidator(named)], ...] = Field(
-        default_factory=lambda: (MethodChoice(name="ssig"),), min_length=1
+        default_factory=lambda: (MethodChoice(name="ssig"),),
+        min_length=1,
+        description="methods with their options, each under its name or a label: {name: ig, steps: 64, label: ig-64}",
     )
-    metrics: tuple[Annotated[MetricChoice, BeforeValidator(named)], ...] = ()
+    metrics: tuple[Annotated[MetricChoice, BeforeValidator(named)], ...] = Field(
+        (), description="metrics with their options: {name: insertion, steps: 64}"
+    )
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
     report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
-    unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples of a unit: what is committed at once")
+    unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples that are committed at once")
     seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="random seed")
 
     @property

@@ -18,7 +18,9 @@ class Dataset(Frozen):
     """What is attributed."""
 
     shards: tuple[str, ...] = Field(
-        (), min_length=1, description="WebDataset shards: paths or URLs, brace and glob patterns"
+        (),
+        min_length=1,
+        description="WebDataset shards: paths or URLs, brace and glob patterns; needed where there are no images",
     )
     images: str | None = Field(
         None,

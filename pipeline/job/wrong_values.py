@@ -37,7 +37,7 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
     if kind == _MISSING and isinstance(location[-1], int):  # a list that is too short
         kind, location = "too_short", location[:-1]
     path, annotation, bounds = _field(model, location)
-    allowed, names = _allowed(annotation, bounds), _choices(annotation)
+    allowed, names = allowed_in(annotation, bounds), _choices(annotation)
     unknown, owner = None, ""
     if kind == _UNKNOWN:
         unknown, owner = str(location[-1]), ".".join(path)
@@ -47,7 +47,7 @@ def usage_error(error: ValidationError, model: type[BaseModel], file: str | None
     elif kind == _MISSING:
         needed = _needed(annotation)
         path, value, names = [*path, *needed], NOTHING, []
-        allowed = _allowed(*_field(model, [*location, *needed])[1:])
+        allowed = allowed_in(*_field(model, [*location, *needed])[1:])
     elif kind == _WRONG_KEY or location[-1] == _KEY:
         allowed, names = "names that are text", []
     where = ".".join(path)
@@ -100,8 +100,8 @@ def _needed(annotation: Any) -> list[str]:
     return []
 
 
-def _allowed(annotation: Any, bounds: Sequence[Any]) -> str:
-    """What an annotation allows, in words."""
+def allowed_in(annotation: Any, bounds: Sequence[Any]) -> str:
+    """What an annotation and its bounds allow, in words."""
     words = [_words(kind, inner) for kind, inner in _with_bounds(annotation, bounds)]
     words.sort(key=lambda word: word == "null")
     return (", or " if any("," in word for word in words) else " or ").join(dict.fromkeys(words))
@@ -133,7 +133,7 @@ def _list(items: Sequence[Any], bounds: Sequence[Any]) -> str:
     if _is_model(_kinds(items[0])[0]):
         few = "a list such as [NAME, {name: NAME, OPTION: VALUE}]"
     else:
-        first, comma, ending = _allowed(items[0], ()).partition(",")
+        first, comma, ending = allowed_in(items[0], ()).partition(",")
         count = "" if items[-1] is ... else f"{len(items)} "
         few = f"a list of {count}{_PLURALS.get(first, first)}{comma}{ending}"
     return few + (", not empty" if _bound(bounds, "min_length") else "")
@@ -173,6 +173,11 @@ def _with_bounds(annotation: Any, bounds: Sequence[Any]) -> list[tuple[Any, Sequ
 
 def _bound(bounds: Sequence[Any], name: str) -> Any:
     return next((value for bound in bounds if (value := getattr(bound, name, None)) is not None), None)
+
+
+def models_of(annotation: Any) -> list[type[BaseModel]]:
+    """The models among the alternatives of an annotation; none for a list of them."""
+    return [kind for kind in _kinds(annotation) if _is_model(kind)]
 
 
 def _is_model(kind: Any) -> bool:

@@ -10,21 +10,26 @@ from PIL import Image
 
 
 class Status(StrEnum):
-    """What became of a sample. All but `ok` carry an error and null numbers.
+    """What became of a sample. All but `ok` carry an error and null numbers."""
 
-    `bad_boxes` stands in old runs alone: boxes that cannot be used now cost the metrics that need them.
-    """
+    OK = "ok", "the map was made"
+    UNDECODABLE = "undecodable", "the image cannot be read"
+    NO_LABEL = "no_label", "the shard gives no class, and the job explains the label"
+    BAD_LABEL = "bad_label", "the class is not a whole number, or the network does not have it"
+    BAD_BOXES = "bad_boxes", "only in old runs: the boxes cannot be used; now only the metrics that need them are null"
+    NONFINITE = "nonfinite", "the network or the map has a number that is not finite"
+    TRUNCATED = "truncated", "the shard ends within the sample"
+    DUPLICATE = "duplicate", "the shard has a second file of the same name"
+    TIMEOUT = "timeout", "the sample held up its worker"
+    QUARANTINED = "quarantined", "the sample broke its worker"
 
-    OK = "ok"
-    UNDECODABLE = "undecodable"
-    NO_LABEL = "no_label"
-    BAD_LABEL = "bad_label"
-    BAD_BOXES = "bad_boxes"
-    NONFINITE = "nonfinite"
-    TRUNCATED = "truncated"
-    DUPLICATE = "duplicate"
-    TIMEOUT = "timeout"
-    QUARANTINED = "quarantined"
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Status:
+        status = str.__new__(cls, value)
+        status._value_ = value
+        status.meaning = meaning
+        return status
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,7 @@
 A request that fails for the moment (5xx such as 503 SlowDown, 429, a connection refused or dropped, a timeout) is sent
 again after a pause that doubles from 0.1 to 15 s, with jitter; obstore does it for reads and plain puts,
 `ObjectStorage` for the others. What fails for good is an `OSError` that names the object, so that the
-unit it stopped is tried again and, at last, left undone. The environment sets the bounds:
-
-    SSIG_STORAGE_CONNECT_SECONDS     5    until a connection stands
-    SSIG_STORAGE_SILENCE_SECONDS    60    until the next bytes of a reply come; sending an object counts as silence
-    SSIG_STORAGE_REQUEST_SECONDS   300    of one request, from its first byte to the last of its reply
-    SSIG_STORAGE_RETRIES            10    of one request
-    SSIG_STORAGE_RETRY_SECONDS     180    from the first sending of a request, after which it is not sent again
+unit it stopped is tried again and, at last, left undone. The environment sets the bounds: see `Patience`.
 
 Credentials, region and endpoint come from the environment too, as obstore documents it (`AWS_…`, `GOOGLE_…`), never
 from a URL; no error message repeats them.
@@ -25,7 +19,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +32,12 @@ from obstore.exceptions import (
 )
 from obstore.store import MemoryStore, from_url
 
+from ssig.environment import STORAGE_PREFIX
 from ssig.errors import UsageError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-PREFIX = "SSIG_STORAGE_"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0  # seconds
 _LONGEST_TEXT = 500  # characters of an error
 _CONNECTION = (
@@ -54,15 +48,21 @@ _CONNECTION = (
 _SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
+def _bound(default: float, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
 @dataclass(frozen=True)
 class Patience:
-    """The bounds above; each field is the variable of its name in capitals."""
+    """How long to wait and how often to try again; `variable` is the environment variable of a field."""
 
-    connect_seconds: float = 5
-    silence_seconds: float = 60
-    request_seconds: float = 300
-    retries: int = 10
-    retry_seconds: float = 180
+    connect_seconds: float = _bound(5, "seconds until a connection stands")
+    silence_seconds: float = _bound(
+        60, "seconds until the next bytes of a reply come; sending an object counts as silence"
+    )
+    request_seconds: float = _bound(300, "seconds of one request, from its first byte to the last of its reply")
+    retries: int = _bound(10, "times that one request is sent again")
+    retry_seconds: float = _bound(180, "seconds from the first sending of a request, after which it is not sent again")
 
     @classmethod
     def from_environment(cls) -> Patience:
@@ -72,11 +72,16 @@ class Patience:
             UsageError: a variable is no number.
         """
         bounds = {
-            field.name: _number(variable, os.environ[variable], float if field.type == "float" else int)
-            for field in fields(cls)
-            if (variable := PREFIX + field.name.upper()) in os.environ
+            bound.name: _number(variable, os.environ[variable], float if bound.type == "float" else int)
+            for bound in fields(cls)
+            if (variable := cls.variable(bound.name)) in os.environ
         }
         return cls(**bounds)
+
+    @staticmethod
+    def variable(name: str) -> str:
+        """The environment variable of a field."""
+        return STORAGE_PREFIX + name.upper()
 
     def pauses(self) -> Iterator[float]:
         """Seconds to wait before each further try, with full jitter; none is left once `retry_seconds` are over."""

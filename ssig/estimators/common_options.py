@@ -13,7 +13,7 @@ from ssig.estimators.baselines import BASELINES
 from ssig.estimators.integrands import INTEGRANDS, READOUTS, default_readout
 from ssig.estimators.integration import integrate
 from ssig.estimators.quadrature import RULES, smallest
-from ssig.estimators.samplers import SAMPLER_NAMES, SPECTRA, Sampler, sampler
+from ssig.estimators.samplers import SAMPLERS, SPECTRA, Sampler, sampler
 from ssig.images.postprocess import REGIONS
 from ssig.models.scores import SCORES
 from ssig.options import option
@@ -37,7 +37,7 @@ class CommonOptions:
 
 def check_sampler(name: str) -> tuple[str, ...] | None:
     """None if `name` is a sampler, else the names of the samplers."""
-    return None if sampler(name) else SAMPLER_NAMES
+    return None if sampler(name) else tuple(SAMPLERS)
 
 
 def samples_option(default: int = 32) -> int:
@@ -98,7 +98,7 @@ class SamplerOptions(CommonOptions):
     sampler: str = sampler_option("uniform")
     low: float = option(0.0, "least factor of uniform samplers", at_least=0, at_most=1)
     high: float = option(1.0, "greatest factor of uniform samplers", at_least=0, at_most=1)
-    spectrum: str = option("bins", "mask of the frequency sampler", choices=SPECTRA)
+    spectrum: str = option("bins", "mask of the frequency sampler", choices=tuple(SPECTRA))
     sigma: float = option(0.15, "noise, as a fraction of the image's range", above=0)
     rule: str = option("midpoint", "quadrature of the line sampler", choices=RULES)
 
@@ -121,7 +121,7 @@ class SamplerOptions(CommonOptions):
             rule=self.rule,
         )
         if law is None:
-            raise UsageError("sampler", self.sampler, SAMPLER_NAMES)
+            raise UsageError("sampler", self.sampler, SAMPLERS)
         return law
 
 

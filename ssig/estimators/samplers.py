@@ -1,18 +1,5 @@
 """Sample distributions `q(x̂ | x)`. Suppression samplers draw a mask `m` in [0, 1] and return `x̂ = x' + m * (x - x')`.
-
-    identity         x̂ = x
-    line             m = a_k of a quadrature rule, no randomness; weights w_k
-    uniform          m ~ U(low, high) per pixel, shared by the channels
-    uniform-channel  m ~ U(low, high) per pixel and channel
-    bernoulli        m ~ Bernoulli(rho_k) per pixel, rho_k = (k + 1/2) / K
-    patch-n          m ~ Bernoulli(rho_k) on a grid of n x n cells, nearest upsampled
-    smooth-n         m ~ Bernoulli(rho_k) on a grid of n x n cells, bilinearly upsampled
-    frequency        Fourier coefficients of x - x' times a mask shared by the channels; no clamp:
-      bins           each coefficient kept with probability rho_k
-      gains          each coefficient times U(0, 1)
-      rings          16 radial log-spaced bands, each kept with probability rho_k
-      low-pass       coefficients below a cutoff that rises with rho_k, log-spaced; no randomness
-    noise            x̂ = x + sigma (max x - min x) eps, eps ~ N(0, 1), no clamp: the rival law, not suppression
+`SAMPLERS` and `SPECTRA` give the law of each; `rho_k = (k + 1/2) / K` for sample k of K.
 
 Source: Luo, McDermott, O'Riordan, *Sampling Matters in Explanations* (2025) for suppression; the exact law is not
 public, so it is a family of named choices.
@@ -35,20 +22,27 @@ from ssig.estimators.transfer import to_device
 from ssig.types import Group
 
 Kind = Literal["independent", "stratified", "deterministic"]
-SPECTRA = ("bins", "gains", "rings", "low-pass")
 RINGS = 16
 GOLDEN = (math.sqrt(5) - 1) / 2
-SAMPLER_NAMES = (
-    "identity",
-    "line",
-    "uniform",
-    "uniform-channel",
-    "bernoulli",
-    "patch-N",
-    "smooth-N",
-    "frequency",
-    "noise",
-)
+# Name -> the law of its samples. `N` is a number.
+SAMPLERS = {
+    "identity": "x̂ = x",
+    "line": "m = a_k of the quadrature `rule`, with its weights w_k; no randomness",
+    "uniform": "m ~ U(`low`, `high`) per pixel, shared by the channels",
+    "uniform-channel": "m ~ U(`low`, `high`) per pixel and channel",
+    "bernoulli": "m ~ Bernoulli(rho_k) per pixel",
+    "patch-N": "m ~ Bernoulli(rho_k) on a grid of N x N cells, nearest upsampled",
+    "smooth-N": "m ~ Bernoulli(rho_k) on a grid of N x N cells, bilinearly upsampled",
+    "frequency": "Fourier coefficients of x - x' times a mask shared by the channels, as `spectrum` says; no clamp",
+    "noise": "x̂ = x + `sigma` (max x - min x) eps, eps ~ N(0, 1), no clamp: the rival law, not suppression",
+}
+# Spectrum of the frequency sampler -> its mask.
+SPECTRA = {
+    "bins": "each coefficient kept with probability rho_k",
+    "gains": "each coefficient times U(0, 1)",
+    "rings": f"{RINGS} radial log-spaced bands, each kept with probability rho_k",
+    "low-pass": "coefficients below a cutoff that rises with rho_k, log-spaced; no randomness",
+}
 
 
 class Sampler(Protocol):
@@ -225,7 +219,7 @@ def sampler(
     sigma: float = 0.15,
     rule: str = "midpoint",
 ) -> Sampler | None:
-    """The sampler called `name` (`SAMPLER_NAMES`, with a number for N), or None if there is none."""
+    """The sampler called `name` (`SAMPLERS`, with a number for N), or None if there is none."""
     if name == "identity":
         return Identity()
     if name == "line":

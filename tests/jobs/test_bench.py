@@ -27,6 +27,7 @@ from jobs.bench.networks import Case, pictures
 from jobs.bench.peers import GRADIENTS, Setting, call_model
 from jobs.commands.printing import PROSE, text
 from ssig import attribute
+from ssig.environment import DEVELOPMENT_SHARDS
 from ssig.errors import UsageError
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -141,11 +142,11 @@ def test_the_adapter_gives_the_gradient_of_the_logit() -> None:
 def test_pictures_come_from_shards_in_their_order_or_are_photographs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(networks.DEVELOPMENT_SHARDS, raising=False)
+    monkeypatch.delenv(DEVELOPMENT_SHARDS, raising=False)
     assert "scikit-image" in pictures(2).source
     shard = write_tar(tmp_path / "a.tar", members(0, 3))
     assert [image.size for image in pictures(2, [str(shard)]).images] == [(48, 40)] * 2
-    monkeypatch.setenv(networks.DEVELOPMENT_SHARDS, str(tmp_path))
+    monkeypatch.setenv(DEVELOPMENT_SHARDS, str(tmp_path))
     assert "a.tar" in pictures(3).source
     with pytest.raises(UsageError, match="at most 3"):
         pictures(4)
@@ -211,7 +212,7 @@ def test_adaptive_names_its_criteria(cli: Cli, tiny: str) -> None:
 def test_wrong_use_is_one_line_and_exit_2(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, arguments: list[object], message: str
 ) -> None:
-    monkeypatch.delenv(networks.DEVELOPMENT_SHARDS, raising=False)
+    monkeypatch.delenv(DEVELOPMENT_SHARDS, raising=False)
     if "pair" in arguments:
         pytest.importorskip("saliency")
     result = cli("engine", *arguments)

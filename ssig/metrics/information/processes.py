@@ -1,7 +1,6 @@
 """Runs a function for many tasks, in the calling thread or in worker processes.
 
-    SSIG_METRIC_PROCESSES    worker processes of this process, 0 for none; without it, none on the CPU, and in an
-                             actor that has a GPU one for each core but the one that feeds the device
+SSIG_METRIC_PROCESSES sets how many (`ssig.environment`).
 
 Workers are spawned when they are first needed, a few seconds each, then serve every later call, and end with the
 process that started them, however it ends. As always with spawned processes, a script that is run needs its
@@ -22,13 +21,13 @@ from itertools import starmap
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
+from ssig.environment import METRIC_PROCESSES
 from ssig.errors import UsageError
 from ssig.registry import METHODS, METRICS, Source
 from ssig.registry.sources import activate
 
 Result = TypeVar("Result")
 
-PROCESSES = "SSIG_METRIC_PROCESSES"
 # Tasks whose results may wait for the caller, so that workers go on while it is busy with the device.
 _AHEAD = 32
 
@@ -60,15 +59,15 @@ def configured_processes() -> int:
     Raises:
         UsageError: it is not a number.
     """
-    text = os.environ.get(PROCESSES, "0")
+    text = os.environ.get(METRIC_PROCESSES, "0")
     if not text.isdecimal():
-        raise UsageError(PROCESSES, text, "a number of worker processes, 0 for none")
+        raise UsageError(METRIC_PROCESSES, text, "a number of worker processes, 0 for none")
     return int(text)
 
 
 def beside_a_gpu(cores: int) -> None:
     """Gives metrics the cores of an actor but one, which feeds the device; a set SSIG_METRIC_PROCESSES stays."""
-    os.environ.setdefault(PROCESSES, str(max(0, cores - 1)))
+    os.environ.setdefault(METRIC_PROCESSES, str(max(0, cores - 1)))
 
 
 def shutdown() -> None:

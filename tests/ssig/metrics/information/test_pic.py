@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from jobs.bench.peers import package, pair_pic
+from ssig.environment import METRIC_PROCESSES
 from ssig.errors import UsageError
 from ssig.metrics.information import partial_images, pic, processes
 from ssig.metrics.information.image_information import MS_SSIM_SIDE, ms_ssim, ssim, webp_bytes
@@ -396,7 +397,7 @@ def test_workers_give_the_same_in_order(
     given: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch, workers: None
 ) -> None:
     here = compute("sic", given())
-    monkeypatch.setenv(processes.PROCESSES, "1")
+    monkeypatch.setenv(METRIC_PROCESSES, "1")
     there = compute("sic", given())
     assert np.array_equal(here.curves["sic_curve"], there.curves["sic_curve"])
     assert list(processes.in_order(divmod, ((number, 7) for number in range(100)))) == [
@@ -419,7 +420,7 @@ def workers() -> Iterator[None]:
 
 @pytest.mark.parametrize("text", ["-1", "many", ""])
 def test_a_number_of_processes_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(processes.PROCESSES, text)
+    monkeypatch.setenv(METRIC_PROCESSES, text)
     with pytest.raises(UsageError):
         processes.in_order(divmod, [])
 
@@ -429,7 +430,7 @@ def test_beside_a_gpu_metrics_have_all_cores_but_one(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(os, "environ", {})
         processes.beside_a_gpu(cores)
         assert processes.configured_processes() == expected
-    monkeypatch.setattr(os, "environ", {processes.PROCESSES: "3"})
+    monkeypatch.setattr(os, "environ", {METRIC_PROCESSES: "3"})
     processes.beside_a_gpu(8)
     assert processes.configured_processes() == 3
 

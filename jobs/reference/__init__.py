@@ -1,0 +1,1 @@
+"""The pages that are made from what the code knows: `python -m jobs.reference` writes them into `docs/`."""
