@@ -52,7 +52,7 @@ FLOORS = (
     {"shards"},
     {"run"},
     {"job", "unit", "checks", "report"},
-    {"driver", "paper", "browse", "export", "compare"},
+    {"driver", "paper", "browse"},
 )
 # Imported where it is asked for, with an error that says what to install where it is missing -> its extra.
 OPTIONAL = {"xarray": "notebook"}
@@ -129,11 +129,22 @@ def test_every_room_imports_from_lower_floors_alone() -> None:
     assert {room for floor in FLOORS for room in floor} == rooms
 
 
+def test_the_report_of_one_run_needs_neither_exports_nor_comparisons() -> None:
+    """`report.export` and `report.compare` import the report, and not each other."""
+    report = ROOT / "pipeline" / "report"
+    inner = {"export", "compare"}
+    for path in report.rglob("*.py"):
+        home = path.relative_to(report).parts[0]
+        for line, name in imports(path.read_text(encoding="utf-8"), ("pipeline", "report")):
+            room = name.removeprefix("pipeline.report.").split(".")[0]
+            assert not name.startswith("pipeline.report.") or room not in inner - {home}, f"{path}:{line}"
+
+
 def test_an_import_of_a_neighbour_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "pipeline" / "export" / "planted.py"
+    path = tmp_path / "pipeline" / "paper" / "planted.py"
     path.parent.mkdir(parents=True)
     path.write_text("from pipeline.browse.view import View\nfrom pipeline.run.reader import Run\n")
-    assert room_violations(tmp_path) == ["pipeline/export/planted.py:1: export may not import browse"]
+    assert room_violations(tmp_path) == ["pipeline/paper/planted.py:1: paper may not import browse"]
 
 
 def test_the_doors_are_opened_only_when_they_are_used() -> None:

@@ -15,8 +15,8 @@ import typer
 from ssig.errors import DONE
 
 if TYPE_CHECKING:
-    from pipeline.compare.contents import Comparison
-    from pipeline.compare.differences import Row
+    from pipeline.report.compare.contents import Comparison
+    from pipeline.report.compare.differences import Row
 
 WIDTH = 80
 
@@ -40,9 +40,9 @@ def compare(
 
     require_run(first)
     require_run(second)
-    from pipeline.compare.contents import as_json as record_of  # imports torch
-    from pipeline.compare.contents import compare as compared
-    from pipeline.compare.writing import about_of, write
+    from pipeline.report.compare.contents import as_json as record_of  # imports torch
+    from pipeline.report.compare.contents import compare as compared
+    from pipeline.report.compare.writing import about_of, write
     from pipeline.storage.folders import check_folder
 
     about = about_of((first, second), maps, seed)

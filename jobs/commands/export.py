@@ -50,8 +50,8 @@ def export(
 
     require_run(run)
     if form in TRACKERS:
-        from pipeline.export import trackers  # imports torch
-        from pipeline.export.writing import opened_with_warnings
+        from pipeline.report.export import trackers  # imports torch
+        from pipeline.report.export.writing import opened_with_warnings
 
         trackers.package(form)
         where = trackers.log(
@@ -59,11 +59,11 @@ def export(
         )
         print(f"wrote: {where}")
         return DONE
-    from pipeline.export.writing import (
+    from pipeline.report.export.writing import (
         Wanted,  # imports torch
         opened,
     )
-    from pipeline.export.writing import export as write
+    from pipeline.report.export.writing import export as write
 
     assert to is not None
     for file in write(opened(run), to, Wanted(form, wide, tuple(samples or ())), tell, overwrite=overwrite):

@@ -57,7 +57,7 @@ def coverage_sentence(rows: Sequence[Coverage]) -> str:
     if len({row.model for row in rows}) > 1:
         whom = "each method of each model"
     if fewest == expected:
-        return f"All {images} were attributed by {whom}."
+        return f"All {images} were attributed by {whom}." if expected != 1 else f"The image was attributed by {whom}."
     reasons = ", ".join(dict.fromkeys(name for row in rows for name in row.others))
     if fewest == most:
         others = rows[0].others if all(row.others == rows[0].others for row in rows) else {}

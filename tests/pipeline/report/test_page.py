@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -11,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from colour_vision import contrast
 
 from pipeline.report import build_report
+from pipeline.report.definitions import anchor
+
+STYLE_SHEET = Path(__file__).resolve().parents[3] / "pipeline/report/templates/style.css"
 
 
 class Outline(HTMLParser):
@@ -56,8 +61,6 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def two_models(finished_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run with a second model, which has the same numbers."""
-    import json
-
     folder = tmp_path_factory.mktemp("two") / "run"
     shutil.copytree(finished_run.path, folder)
     for path in list((folder / "config").iterdir()):
@@ -124,3 +127,21 @@ def test_every_shown_column_is_defined_with_its_source(finished_run: Any) -> Non
     assert '<dt id="metric-insertion">Insertion AUC <code>insertion</code></dt>' in defined
     assert "Petsiuk et al., RISE, BMVC 2018" in defined
     assert '<a class="metric" href="#metric-insertion" title="area under the target score' in text
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_its_ground(scheme: int) -> None:
+    def colour(name: str) -> str:
+        digits: str = re.findall(rf"--{name}: #([0-9a-f]+);", STYLE_SHEET.read_text())[scheme]
+        return "#" + (digits if len(digits) == 6 else "".join(2 * digit for digit in digits))
+
+    grounds = [colour(name) for name in ("paper", "wash")]
+    assert min(contrast(colour(text), ground) for text in ("ink", "soft", "link") for ground in grounds) >= 4.5
+    assert contrast(colour("mark"), colour("paper")) >= 3
+
+
+def test_anchors_of_definitions_need_no_escape_and_differ() -> None:
+    names = ["roc_auc", "roc_auc@more", "roc_auc more", "a-b", 'a"b', "<a>"]
+    anchors = [anchor(name) for name in names]
+    assert all(re.fullmatch(r"metric-[A-Za-z0-9_-]+", text) for text in anchors)
+    assert len(set(anchors)) == len(names)

@@ -46,6 +46,14 @@ def test_few_and_very_many_images_have_students_interval(images: int) -> None:
     np.testing.assert_allclose(found.mean, values.mean(axis=0), **EQUAL)
 
 
+def test_without_the_bootstrap_every_number_of_images_has_students_interval() -> None:
+    values = normal(50, 3) ** 2
+    spans = intervals(values, bootstrap=False)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(CONFIDENCE)
+    np.testing.assert_allclose(spans.low, expected.low, **EQUAL)
+    np.testing.assert_allclose(spans.high, expected.high, **EQUAL)
+
+
 def test_between_them_the_bootstraps_quantiles_are_those_of_a_plain_loop() -> None:
     values = np.random.default_rng(1).exponential(size=40)
     generator = np.random.default_rng(2)

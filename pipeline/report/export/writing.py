@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.export.coverage import warnings
-from pipeline.export.fiftyone import write_fiftyone
-from pipeline.export.figures import samples_named, write_figures
-from pipeline.export.latex import write_latex
-from pipeline.export.table import write_table
 from pipeline.report.contents import contents
+from pipeline.report.export.coverage import warnings
+from pipeline.report.export.fiftyone import write_fiftyone
+from pipeline.report.export.figures import samples_named, write_figures
+from pipeline.report.export.latex import write_latex
+from pipeline.report.export.table import write_table
 from pipeline.report.reference import requested_reference
 from pipeline.run.reader import Run, open_run
 from pipeline.storage.folders import RECORD, check_folder, whole_folder

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from small_runs import do_units
 
-from pipeline.export import fiftyone
-from pipeline.export.fiftyone import placed
-from pipeline.export.fiftyone_fields import field_name, object_id
-from pipeline.export.writing import Wanted, export, opened
+from pipeline.report.export import fiftyone
+from pipeline.report.export.fiftyone import placed
+from pipeline.report.export.fiftyone_fields import field_name, object_id
+from pipeline.report.export.writing import Wanted, export, opened
 from ssig.errors import UsageError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from report_runs import MODEL, photographs, write_run
 
-from pipeline.compare.matching import common_samples, pairs
+from pipeline.report.compare.matching import common_samples, pairs
 from pipeline.run.reader import open_run
 from ssig.errors import UsageError
 

@@ -13,9 +13,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, sync_playwright
 
-from pipeline.compare.contents import compare
-from pipeline.compare.writing import about_of, write
 from pipeline.report import numbers
+from pipeline.report.compare.contents import compare
+from pipeline.report.compare.writing import about_of, write
 
 COMMAND = "ssig browse 'a <b>' c"
 

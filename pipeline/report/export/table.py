@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.export.columns import (
+from pipeline.report.columns import metric_of, sources
+from pipeline.report.export.columns import (
     OPTIONS,
     UNIT,
     Number,
@@ -25,8 +26,7 @@ from pipeline.export.columns import (
     numbers_of,
     wide_schema,
 )
-from pipeline.export.samples import Units, labels_of, long, wide
-from pipeline.report.columns import metric_of, sources
+from pipeline.report.export.samples import Units, labels_of, long, wide
 from pipeline.run.reader import Run
 from pipeline.storage.fields import DESCRIPTION
 

@@ -29,4 +29,4 @@ def lines() -> list[str]:
 @pytest.fixture(scope="session")
 def earlier_run() -> Path:
     """A run of ssig 0.1.0 with an evaluation."""
-    return Path(__file__).resolve().parents[2] / "data" / "run-0.1.0"
+    return Path(__file__).resolve().parents[3] / "data" / "run-0.1.0"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from pipeline.compare.matching import Common, Pair
+from pipeline.report.compare.matching import Common, Pair
 from pipeline.report.exhibits import StoredMap, StoredMaps
 from pipeline.run.reader import Run
 from ssig.randomness import Stream

@@ -8,10 +8,10 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from pipeline.compare.contents import Comparison
-from pipeline.compare.differences import Row
-from pipeline.compare.maps import Likeness, expected
 from pipeline.report import numbers
+from pipeline.report.compare.contents import Comparison
+from pipeline.report.compare.differences import Row
+from pipeline.report.compare.maps import Likeness, expected
 from pipeline.report.exhibits import StoredMap, StoredMaps, photograph_of
 from pipeline.report.findings import few
 from pipeline.report.outline import Outline
@@ -73,7 +73,7 @@ def html(comparison: Comparison, runs: tuple[Run, Run], command: str) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("pipeline.compare"), PackageLoader("pipeline.report")]),
+        loader=ChoiceLoader([PackageLoader("pipeline.report.compare"), PackageLoader("pipeline.report")]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

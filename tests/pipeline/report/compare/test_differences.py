@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.compare.contents import Comparison, as_json, compare
+from pipeline.report.compare.contents import Comparison, as_json, compare
 from pipeline.run.reader import open_run
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.compare.differences import Option, Row, options_of, rows_of
-from pipeline.compare.maps import MOST, Likeness, expected, likenesses
-from pipeline.compare.matching import Common, Pair, common_samples, pairs
+from pipeline.report.compare.differences import Option, Row, options_of, rows_of
+from pipeline.report.compare.maps import MOST, Likeness, expected, likenesses
+from pipeline.report.compare.matching import Common, Pair, common_samples, pairs
 from pipeline.report.comparison import Estimate
 from pipeline.report.statistics import ALPHA, FEWEST
 from pipeline.run.reader import Run, open_run

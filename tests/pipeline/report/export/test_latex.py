@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from report_runs import HOSTILE_LABEL as LABEL
 
-from pipeline.export.latex import PREVIEW, escaped, write_latex
 from pipeline.report import numbers
 from pipeline.report.contents import Report, contents
+from pipeline.report.export.latex import PREVIEW, escaped, write_latex
 from pipeline.run.reader import open_run
 
 HOSTILE = (

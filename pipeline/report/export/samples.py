@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.export.columns import (
+from pipeline.report.export.columns import (
     EXCLUDED,
     IDENTITY,
     NUMBERS,

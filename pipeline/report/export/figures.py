@@ -9,13 +9,13 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.export.names import slug
-from pipeline.export.samples import class_name
 from pipeline.report import descriptions
 from pipeline.report.contents import ModelReport, Report
 from pipeline.report.curves import Curve, score_label
 from pipeline.report.drawing import SMALL, SOFT, TEXT, shortened, styled
 from pipeline.report.exhibits import StoredMaps, photograph_of
+from pipeline.report.export.names import slug
+from pipeline.report.export.samples import class_name
 from pipeline.report.figures import curve_figure, distribution_figure, forest_figure, tradeoff_figure
 from pipeline.report.numbers import number
 from pipeline.report.pictures import foremost

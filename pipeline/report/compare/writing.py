@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.contents import Comparison, as_json, row_record
-from pipeline.compare.page import html
+from pipeline.report.compare.contents import Comparison, as_json, row_record
+from pipeline.report.compare.page import html
 from pipeline.run.reader import Run
 from pipeline.storage.folders import RECORD, whole_folder
 from pipeline.storage.jsontext import to_json

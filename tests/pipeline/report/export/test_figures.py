@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from small_runs import do_units
 
-from pipeline.export.figures import samples_named, strip_figure
-from pipeline.export.writing import Wanted, export, opened
 from pipeline.report.exhibits import StoredMaps
+from pipeline.report.export.figures import samples_named, strip_figure
+from pipeline.report.export.writing import Wanted, export, opened
 from pipeline.run.reader import open_run
 from ssig.errors import UsageError
 
@@ -86,7 +86,7 @@ def test_a_key_of_two_samples_is_refused_with_both(make_shard: Any, make_job: An
 
 
 def test_many_maps_are_laid_out_in_rows_of_equal_length() -> None:
-    from pipeline.export.figures import _tiled
+    from pipeline.report.export.figures import _tiled
 
     tiles: Any = [(f"m{number}", Image.new("RGB", (8, 8)), "") for number in range(11)]
     places = [axes.get_position() for axes in _tiled(tiles, "words", (8, 8)).axes]

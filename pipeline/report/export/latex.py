@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.export.names import slug
 from pipeline.report import numbers
 from pipeline.report.columns import Column
 from pipeline.report.comparison import Difference, Estimate
 from pipeline.report.contents import ModelReport, Report
+from pipeline.report.export.names import slug
 from pipeline.report.statistics import ALPHA, CONFIDENCE
 from pipeline.report.whole import Whole
 

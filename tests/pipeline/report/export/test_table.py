@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from small_runs import do_units
 
-from pipeline.export import table as tables
-from pipeline.export.columns import OPTIONS
-from pipeline.export.writing import Wanted, export, opened
 from pipeline.report.contents import contents
+from pipeline.report.export import table as tables
+from pipeline.report.export.columns import OPTIONS
+from pipeline.report.export.writing import Wanted, export, opened
 from pipeline.run.reader import open_run
 
 

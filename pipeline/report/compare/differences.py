@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.compare.matching import Common, Pair
 from pipeline.report.columns import Column, metric_columns, sources
+from pipeline.report.compare.matching import Common, Pair
 from pipeline.report.comparison import Difference, Estimate, mean_estimates, number_or_none
 from pipeline.report.measurements import Measurements, gather
 from pipeline.report.statistics import ALPHA, holm, paired

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline.compare.maps import alike, expected, likenesses
-from pipeline.compare.matching import common_samples, pairs
+from pipeline.report.compare.maps import alike, expected, likenesses
+from pipeline.report.compare.matching import common_samples, pairs
 from pipeline.report.exhibits import StoredMaps
 from pipeline.run.reader import open_run
 

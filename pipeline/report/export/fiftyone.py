@@ -23,10 +23,10 @@ import numpy as np
 import pyarrow.compute as pc
 from PIL import Image
 
-from pipeline.export import fiftyone_fields as fields
-from pipeline.export.columns import ATTRIBUTION, Number, numbers_of
-from pipeline.export.names import slug
-from pipeline.export.samples import Units, labels_of
+from pipeline.report.export import fiftyone_fields as fields
+from pipeline.report.export.columns import ATTRIBUTION, Number, numbers_of
+from pipeline.report.export.names import slug
+from pipeline.report.export.samples import Units, labels_of
 from pipeline.report.numbers import size as size_text
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.export.trackers import log, package
-from pipeline.export.writing import opened
 from pipeline.report.contents import contents
+from pipeline.report.export.trackers import log, package
+from pipeline.report.export.writing import opened
 from pipeline.run.reader import open_run
 from ssig.errors import UsageError
 
@@ -73,7 +73,9 @@ def test_mlflow_gets_a_run_once(mlflow: Any, written_run: Any, tmp_path: Path, l
 def test_wandb_offline_gets_a_run_for_each_method(written_run: Any, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     code = (
-        "import sys\nfrom pipeline.export.trackers import log\nfrom pipeline.export.writing import opened\n"
+        "import sys\n"
+        "from pipeline.report.export.trackers import log\n"
+        "from pipeline.report.export.writing import opened\n"
         "print(log(opened(sys.argv[1]), 'wandb', sys.argv[2], 'maps', print, again=False))\n"
     )
     done = subprocess.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pipeline.export.samples import labels_of
+from pipeline.report.export.samples import labels_of
 from pipeline.run.reader import Run
 from pipeline.shards.samples import Status
 
