@@ -67,7 +67,7 @@ def _effect_row(axes: Axes, effect: Effect, row: int, styles: Styles) -> None:
     name = f"{shortened(effect.column.shown, 34)}{ARROWS[effect.column.direction]}"
     pair = "no method is ahead" if effect.count >= FEWEST else "too few images"
     if effect.ahead is not None and effect.rival is not None:
-        words = "leads" if effect.separated else "ahead of"
+        words = "leads, then" if effect.separated else "ahead of"
         longest = max(10, (_EFFECT_LETTERS - len(name)) // 2)
         pair = f"{shortened(effect.ahead, longest)} {words} {shortened(effect.rival, longest)}"
     across = axes.get_yaxis_transform()

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browse_site import MARK, small_run
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -50,6 +52,28 @@ def page(chromium: str, server: tuple[subprocess.Popen[str], str]) -> Iterator[P
         yield page
         browser.close()
     assert [text for text in said if "404" not in text] == []  # the photograph that is no image
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_no_violation(
+    chromium: str, server: tuple[subprocess.Popen[str], str], width: int, scheme: Literal["light", "dark"]
+) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        viewport: Any = {"width": width, "height": 900}
+        # Axe is a script of its own, which the pages' policy forbids.
+        page = browser.new_page(viewport=viewport, color_scheme=scheme, bypass_csp=True)
+        page.set_default_timeout(PATIENCE)
+        page.goto(server[1])
+        for place in ("grid", "sample"):
+            violations = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+            assert [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in violations] == [], place
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            if place == "grid":
+                page.locator("main a[href*=sample]").first.click()
+                page.wait_for_url("**/sample?**")
+        browser.close()
 
 
 def test_samples_are_found_opened_and_played_by_keys(page: Page, server: tuple[subprocess.Popen[str], str]) -> None:
