@@ -27,7 +27,6 @@ from jobs.commands.paper import paper
 from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, StoppedError, refused
 from jobs.surroundings import prepare
-from ssig import __version__
 from ssig.environment import TRACEBACK
 from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, one_line
 
@@ -45,6 +44,8 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file.")]
 
 def _print_version(requested: bool) -> None:
     if requested:
+        from ssig import __version__
+
         print(f"ssig {__version__}")
         raise typer.Exit
 

@@ -4,7 +4,6 @@ Names are imported at first use, because importing torch, timm and torchvision t
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ssig.errors import ModelError, SsigError, UsageError, nearest
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
     from ssig.registry import METRICS as METRICS
     from ssig.registry import MethodSpec, MetricSpec
     from ssig.types import Attribution
-
-try:
-    __version__ = version("ssig")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
 
 # What other libraries call it -> its name here.
 _ELSEWHERE = {"evaluate": "measure", "explain": "attribute", "metrics": "list_metrics", "methods": "list_methods"}
@@ -84,7 +78,19 @@ def open_run(path: "str | Path") -> "Run":
     return opened(path)
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # takes a tenth of the start of a command
+
+    try:
+        return version("ssig")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value = globals()[name] = _version()
+        return value
     if name in _HOMES:
         value = globals()[name] = getattr(import_module(_HOMES[name]), name)
         return value

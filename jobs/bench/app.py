@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from jobs.commands.printing import PROSE, print_json, text
 from jobs.commands.wrong_use import Group
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(name="bench", cls=Group, help="Measure speed, memory and accuracy.", rich_markup_mode=None)
 
@@ -169,6 +170,8 @@ def _measure(context: typer.Context) -> int:
     Returns:
         1 if the record is not `ok`, else 0.
     """
+    from rich.console import Console
+
     options = {name: value for name, value in context.params.items() if value not in (None, [], ())}
     as_json = options.pop("as_json")
     with Console(stderr=True).status(f"measuring: {context.info_name}"):
@@ -182,6 +185,8 @@ def _measure(context: typer.Context) -> int:
 
 def show(record: Mapping[str, Any], console: Console) -> None:
     """Prints a record: a table for each list of mappings, a line for everything else."""
+    from rich.table import Table
+
     for key, value in record.items():
         if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
             table = Table(*value[0], box=None, pad_edge=False, header_style="bold")

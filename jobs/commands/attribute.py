@@ -158,8 +158,6 @@ def attribute(
     as_json: AsJson = False,
 ) -> int:
     """Run a job, or resume one that was stopped."""
-    from pipeline.job.configuration import load_job
-
     values: dict[str, Any] = {
         "dataset.shards": shards,
         "dataset.images": images,
@@ -184,6 +182,8 @@ def attribute(
     overrides |= dict(assignment(text) for text in field or [])
     if job is None:
         _require_options(overrides)
+    from pipeline.job.configuration import load_job
+
     with named_as_typed({**typed_options, **_kinds(overrides, job)}):
         checked = load_job(job, overrides, check_early=_refuse_missing_data)
         return _attribute(checked, retry_failed=retry_failed, quiet=quiet, as_json=as_json)

@@ -1,13 +1,10 @@
-"""What the commands print: tables for a person, JSON for a program."""
+"""What the commands print: tables for a person, JSON for a program. Rich is imported where something is drawn."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.storage.jsontext import to_json
 
@@ -46,6 +43,9 @@ def text(value: object, style: Style = YAML) -> str:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in header:
         table.add_column(column, no_wrap=column == header[0])
@@ -56,6 +56,9 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_entries(entries: Iterable[tuple[str, str, Mapping[str, object]]]) -> None:
     """Prints entries of a name, a sentence and facts. They can be read at any width, unlike a table."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column()

@@ -158,10 +158,14 @@ def plugins(
     names: set[str] = set()
     for package in importlib.metadata.distributions():
         try:
+            # Most packages have no such group, and reading the metadata of all takes a quarter of a second.
+            if group_of(kind) not in (package.read_text("entry_points.txt") or ""):
+                continue
             name, version = package.metadata["Name"], package.version
             # If two versions are installed, Python imports the first on the path.
-            points = () if name.lower() in names else package.entry_points.select(group=group_of(kind))
+            shadowed = name.lower() in names or importlib.metadata.version(name) != version
             names.add(name.lower())
+            points = () if shadowed else package.entry_points.select(group=group_of(kind))
             entries += [PluginSource(kind, point.name, name, version, point.value) for point in points]
         except Exception as error:  # foreign metadata may be invalid in any way
             if unreadable is not None:
