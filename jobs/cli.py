@@ -27,8 +27,9 @@ from jobs.commands.paper import paper
 from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, StoppedError, refused
 from jobs.surroundings import prepare
-from ssig.environment import TRACEBACK
 from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, one_line
+
+TRACEBACK = "SSIG_TRACEBACK"
 
 app = typer.Typer(
     name="ssig",

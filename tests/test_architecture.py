@@ -129,6 +129,14 @@ def test_every_room_imports_from_lower_floors_alone() -> None:
     assert {room for floor in FLOORS for room in floor} == rooms
 
 
+@pytest.mark.parametrize(("package", "most"), [("pipeline", 10), ("ssig", 18), ("ssig/metrics", 10)])
+def test_a_package_has_few_rooms(package: str, most: int) -> None:
+    """A room is a package or a module directly below."""
+    inside = (ROOT / package).iterdir()
+    rooms = [path.stem for path in inside if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert len(set(rooms) - {"__init__"}) <= most, sorted(rooms)
+
+
 def test_the_report_of_one_run_needs_neither_exports_nor_comparisons() -> None:
     """`report.export` and `report.compare` import the report, and not each other."""
     report = ROOT / "pipeline" / "report"

@@ -18,12 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.networks import development_shards
+from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from pipeline.driver.attribute import attribute
 from pipeline.driver.executor import RunError
 from pipeline.job.configuration import load_job
 from pipeline.unit.memory import memory
-from ssig.environment import DEVELOPMENT_SHARDS
 from ssig.errors import DONE, FAILED_SAMPLES, UsageError
 
 MOST_GROWTH_BYTES = 1_200_000_000

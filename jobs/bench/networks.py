@@ -26,7 +26,6 @@ from pipeline.shards.photographs import PHOTOGRAPHS
 from pipeline.shards.reading import read_unit
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.replica import Replica
-from ssig.environment import DEVELOPMENT_SHARDS
 from ssig.errors import UsageError
 from ssig.models import Model, load_model
 
@@ -36,6 +35,7 @@ NETWORKS: dict[str, tuple[str, str | None]] = {
     "vit-b16": ("timm:vit_base_patch16_224", "random"),
 }
 UNIT_SIZE = 64
+DEVELOPMENT_SHARDS = "SSIG_DEV_SHARDS"
 
 
 @dataclass(frozen=True)

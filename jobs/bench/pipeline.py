@@ -20,10 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.networks import development_shards
+from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
 from jobs.bench.timing import machine, summary
 from pipeline.driver.jemalloc import preloaded
-from ssig.environment import DEVELOPMENT_SHARDS
 from ssig.errors import UsageError
 
 # Seconds that the bare loop runs for; longer than the caches and clocks of a processor take to settle.

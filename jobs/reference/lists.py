@@ -6,12 +6,12 @@ from dataclasses import fields
 
 import pyarrow as pa
 
+from jobs.reference.environment import VARIABLES
 from jobs.reference.markdown import code, page, plain, table
 from pipeline.run.schema import attributions_schema, descriptions, metrics_schema
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.samples import Status
 from pipeline.storage.object_client import Patience
-from ssig.environment import VARIABLES
 from ssig.errors import EXIT_CODES
 
 
@@ -65,7 +65,7 @@ def environment() -> str:
         parts += [f"## {group}", table(("variable", "default", "what it does"), rows)]
     return page(
         "Environment variables",
-        "`ssig/environment.py` and `pipeline/storage/object_client.py`",
+        "`jobs/reference/environment.py` and `pipeline/storage/object_client.py`",
         "Options and job files decide what a job computes. These variables decide how it works on a machine.",
         *parts,
     )

@@ -32,12 +32,12 @@ from obstore.exceptions import (
 )
 from obstore.store import MemoryStore, from_url
 
-from ssig.environment import STORAGE_PREFIX
 from ssig.errors import UsageError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+STORAGE_PREFIX = "SSIG_STORAGE_"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0  # seconds
 _LONGEST_TEXT = 500  # characters of an error
 _CONNECTION = (

@@ -23,11 +23,10 @@ from jobs.bench.engine import (
     relative_difference,
     settings,
 )
-from jobs.bench.networks import Case, pictures
+from jobs.bench.networks import DEVELOPMENT_SHARDS, Case, pictures
 from jobs.bench.peers import GRADIENTS, Setting, call_model
 from jobs.commands.printing import PROSE, text
 from ssig import attribute
-from ssig.environment import DEVELOPMENT_SHARDS
 from ssig.errors import UsageError
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.reference.environment import VARIABLES
 from jobs.reference.markdown import plain, table
 from jobs.reference.pages import FOLDER, PAGES
-from ssig.environment import STORAGE_PREFIX, VARIABLES
+from pipeline.storage.object_client import STORAGE_PREFIX
 from ssig.registry.catalogue import METHOD, METRIC, options_of, records
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,6 @@
 """Runs a function for many tasks, in the calling thread or in worker processes.
 
-SSIG_METRIC_PROCESSES sets how many (`ssig.environment`).
+SSIG_METRIC_PROCESSES sets how many.
 
 Workers are spawned when they are first needed, a few seconds each, then serve every later call, and end with the
 process that started them, however it ends. As always with spawned processes, a script that is run needs its
@@ -21,12 +21,12 @@ from itertools import starmap
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
-from ssig.environment import METRIC_PROCESSES
 from ssig.errors import UsageError
 from ssig.registry import METHODS, METRICS, Source
 from ssig.registry.sources import activate
 
 Result = TypeVar("Result")
+METRIC_PROCESSES = "SSIG_METRIC_PROCESSES"
 
 # Tasks whose results may wait for the caller, so that workers go on while it is busy with the device.
 _AHEAD = 32

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from jobs.bench.peers import package, pair_pic
-from ssig.environment import METRIC_PROCESSES
 from ssig.errors import UsageError
 from ssig.metrics.information import partial_images, pic, processes
 from ssig.metrics.information.image_information import MS_SSIM_SIDE, ms_ssim, ssim, webp_bytes
 from ssig.metrics.information.partial_images import THRESHOLDS, counts, eight_bit, random_pixels
 from ssig.metrics.information.pic import End, PicOptions, curve
+from ssig.metrics.information.processes import METRIC_PROCESSES
 from ssig.metrics.information.triangulation import interpolate
 from ssig.metrics.shared.ranking import Order
 from ssig.registry import METRICS

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TRACEBACK = "SSIG_TRACEBACK"
-METRIC_PROCESSES = "SSIG_METRIC_PROCESSES"
-DEVELOPMENT_SHARDS = "SSIG_DEV_SHARDS"
-STORAGE_PREFIX = "SSIG_STORAGE_"
+from jobs.bench.networks import DEVELOPMENT_SHARDS
+from jobs.cli import TRACEBACK
+from ssig.metrics.information.processes import METRIC_PROCESSES
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Variable:
     doc: str
 
 
-# The variables of STORAGE_PREFIX stand with their defaults in `pipeline.storage.object_client.Patience`.
+# Those with `STORAGE_PREFIX` stand with their defaults in `pipeline.storage.object_client.Patience`.
 VARIABLES: dict[str, tuple[Variable, ...]] = {
     "ssig": (
         Variable(TRACEBACK, "unset", "any value: an unexpected error shows where it happened"),
