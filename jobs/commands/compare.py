@@ -32,9 +32,9 @@ def compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another comparison in this folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Compare two runs on the samples that both have: two checkpoints, or two configurations.
+    """Compare two runs on the samples that both have.
 
-    Differences are B minus A.
+    They may be of two checkpoints or of two configurations. Differences are B minus A.
     """
     from pipeline.run.presence import require_run
 

@@ -41,7 +41,7 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another export in this folder.")] = False,
 ) -> int:
-    """Write a run for other tools: tables, LaTeX, figures, FiftyOne, MLflow, W&B.
+    """Write tables, figures or data sets for other tools.
 
     The run is not changed. A folder appears whole at the end.
     """

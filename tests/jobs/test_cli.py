@@ -49,6 +49,7 @@ def test_help_is_in_groups_with_the_first_steps_first(cli: Cli) -> None:
     assert titles == ["Options:", "Start here:", "Look at a run:", "List:", "More:"]
     listed = cli("--help").out.partition("Start here:")[2].splitlines()
     assert [line.split()[0] for line in listed[1:4]] == ["demo", "init", "attribute"]
+    assert [line for line in listed if line.endswith("...")] == []  # summaries that are cut
 
 
 @pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS), ["bench"], ["bench", "engine"]])
