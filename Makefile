@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all chaos check audit-dependencies docs format clean
+.PHONY: help install demo test test-all examples chaos check audit-dependencies docs format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -25,6 +25,9 @@ test: install ## run the tests but the slow ones
 
 test-all: install ## run all tests
 	$(BIN)/python -m pytest -m ''
+
+examples: install ## run the notebooks and all that the documents show
+	$(BIN)/python -m pytest -m '' tests/test_notebooks.py tests/test_document_examples.py
 
 SEED ?= 1
 chaos: install ## disturb a run over real images at random: make chaos SEED=7
