@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.commands.printing import PROSE, print_json, text
-from jobs.commands.wrong_use import Group
+from jobs.commands.wrong_use import Group, named_as_typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,7 +174,8 @@ def _measure(context: typer.Context) -> int:
 
     options = {name: value for name, value in context.params.items() if value not in (None, [], ())}
     as_json = options.pop("as_json")
-    with Console(stderr=True).status(f"measuring: {context.info_name}"):
+    named = named_as_typed({"dataset.shards": "--shards"})
+    with named, Console(stderr=True).status(f"measuring: {context.info_name}"):
         record = import_module(f"jobs.bench.{context.info_name}").measure(**options)
     if as_json:
         print_json(record)

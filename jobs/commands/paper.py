@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from jobs.commands.wrong_use import named_as_typed
 from ssig.errors import UsageError
 
 TARGETS = ("predicted", "label")
@@ -48,7 +49,8 @@ def paper(
             raise UsageError(option, value, allowed)
     from pipeline.shards.patterns import expand
 
-    paths = expand(shards, Path.cwd()) if shards else []
+    with named_as_typed({"dataset.shards": "--shards"}):
+        paths = expand(shards, Path.cwd()) if shards else []
     from rich.console import Console
 
     from jobs.bench.networks import development_shards

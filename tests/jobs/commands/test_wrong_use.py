@@ -81,6 +81,8 @@ def test_a_slip_in_an_option_gets_the_option(cli: Cli, words: tuple[str, ...]) -
         ),
         (["attribute", "--limit", "abc"], "--limit: found 'abc'; allowed: a whole number"),
         (["bench", "engine", "--images", "0"], "--images: found '0'; allowed: a whole number, at least 1"),
+        (["bench", "engine", "--shards", "none.tar"], "--shards: found '"),
+        (["paper", "--shards", "none.tar", "--out", "x"], "--shards: found '"),
         (["audit", "run", "--repair=3"], "--repair: found 'a value'; allowed: no value: type `--repair` alone"),
         (["attribute", "--shards", "a", "--out", "b", "--limit", "-3"], "--limit: found -3; allowed: a whole number"),
         (
