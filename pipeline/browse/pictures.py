@@ -16,10 +16,11 @@ from pipeline.browse.database import Database
 from pipeline.browse.drawing import map_alone, reference_picture, step_of
 from pipeline.browse.series import Collection, Series
 from pipeline.report.columns import Source, parsed, sources
-from pipeline.report.cropping import Box, cropped, cropped_box
+from pipeline.report.cropping import Box
+from pipeline.report.exhibits import photograph_of
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps
-from pipeline.run.stored import manifest_row, sample_of, stored_row
+from pipeline.run.stored import manifest_row, stored_row
 from pipeline.shards.samples import ManifestRow
 from ssig.display import limit_of, overlay
 from ssig.errors import SsigError
@@ -186,20 +187,14 @@ class Pictures:
         return max(limits)
 
     def _photograph(self, series: Series, sample: int) -> Photograph:
-        row = self.expected(series.run_number, sample)
-        if row is None:
+        record = self._record(series.run_number, sample)
+        if record is None:
             raise MissingError("the run does not expect this sample")
-        try:
-            sample_read = sample_of(series.run, row)
-        except (OSError, ValueError) as error:
-            raise MissingError(f"the shard cannot be read: {error}") from error
-        if sample_read.image is None:
-            raise MissingError(str(sample_read.error))
         crops = self._database.rows(f"SELECT crop FROM {series.table} WHERE id = $id", {"id": sample})
-        crop = crops[0][0] if crops else None
-        boxes = () if crop is None else tuple(cropped_box(box, crop) for box in sample_read.boxes or ())
-        visible = tuple(box for box in boxes if box[2] > 0 and box[3] > 0)
-        return Photograph(cropped(sample_read.image, crop, picture_size(series)), visible)
+        shown = photograph_of(series.run, record, crops[0][0] if crops else None, picture_size(series))
+        if shown.picture is None:
+            raise MissingError(shown.missing)
+        return Photograph(shown.picture, shown.boxes)
 
 
 def picture_size(series: Series) -> tuple[int, int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline.report.cropping import cropped
+from pipeline.report.cropping import Box, cropped, cropped_box
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps
 from pipeline.run.reader import Run
@@ -60,19 +60,35 @@ class StoredMaps:
         return StoredMap(np.nan_to_num(decode_maps(row)[0]) if has_map else None, about)
 
 
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph as the network saw it.
+
+    Attributes:
+        picture: None where it cannot be had; `missing` then says why.
+        boxes: the parts of its boxes that the network saw, as shares of the picture.
+    """
+
+    picture: Image.Image | None
+    missing: str = ""
+    boxes: tuple[Box, ...] = ()
+
+
 def photograph_of(
-    run: Run, expected: Mapping[str, Any], crop: list[float] | None, size: tuple[int, int]
-) -> tuple[Image.Image | None, str]:
-    """The photograph of a sample as the network saw it, in `size` (width, height), or None and why there is none.
+    run: Run, expected: Mapping[str, Any], crop: Sequence[float] | None, size: tuple[int, int]
+) -> Photograph:
+    """The photograph of a sample, in `size` (width, height).
 
     Args:
         expected: its row of the manifest.
-        crop: the part that the network saw, in pixels of the original image; None for all of it.
+        crop: the part that the network saw, in pixels of the original image; None for all of it, without boxes.
     """
     try:
         sample = sample_of(run, manifest_row(expected, as_ok=True))
     except (OSError, ValueError) as error:
-        return None, f"the shard cannot be read: {error}"
+        return Photograph(None, f"the shard cannot be read: {error}")
     if sample.image is None:
-        return None, str(sample.error)
-    return cropped(sample.image, crop, size), ""
+        return Photograph(None, str(sample.error))
+    boxes = () if crop is None else tuple(cropped_box(box, crop) for box in sample.boxes or ())
+    visible = tuple(box for box in boxes if box[2] > 0 and box[3] > 0)
+    return Photograph(cropped(sample.image, crop, size), boxes=visible)

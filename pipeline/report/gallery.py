@@ -11,21 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-from PIL import Image
 
-from pipeline.report.cropping import Box, cropped, cropped_box
+from pipeline.report.exhibits import Photograph, StoredMaps, photograph_of
 from pipeline.report.measurements import Measurements
-from pipeline.run.maps import decode_maps
 from pipeline.run.reader import Run
-from pipeline.shards.reading import read_unit
-from pipeline.shards.samples import ManifestRow, Member, Sample, Status
-from pipeline.storage import locate
 from ssig.display import SMALLEST, data_uri, faded, size_for, smoothed_map
-from ssig.errors import UsageError
 
 QUALITY = 80  # of WebP
 THUMBNAILS = 5  # maps on the first screen
+_UNKNOWN = Photograph(None, "the run does not say where the photograph is")
 RANKED_BY = ("insertion_deletion_gap", "insertion", "roc_auc")
 
 
@@ -117,11 +111,12 @@ def _chosen(goodness: np.ndarray) -> list[tuple[str, int]]:
 
 def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: int, rank: str) -> Exhibit:
     expected = run.manifest.slice(image, 1).to_pylist()[0]
-    stored = [_stored(run, measurements.model, method, expected) for method in measurements.methods]
-    row: Mapping[str, Any] = next((row for row, _ in stored if row), {})
+    stored = [StoredMaps(run, measurements.model, method).read(expected) for method in measurements.methods]
+    row: Mapping[str, Any] = next((each.about for each in stored if each.about), {})
     config = run.config[measurements.model, measurements.reference]
     size = size_for(config.get("model", {}).get("input_size", (SMALLEST, SMALLEST)))
-    photograph, missing, boxes = _photograph(run, expected, row.get("crop"), size)
+    photograph = _UNKNOWN if row.get("crop") is None else photograph_of(run, expected, row["crop"], size)
+    picture = photograph.picture
     categories = config.get("categories", [])
     return Exhibit(
         rank=rank,
@@ -132,14 +127,16 @@ def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: in
         predicted=_name(categories, row.get("predicted")),
         target=_name(categories, row.get("target")),
         probability=row.get("probability"),
-        photograph=None if photograph is None else data_uri(photograph, "WEBP", QUALITY),
-        backdrop=None if photograph is None else data_uri(faded(photograph), "WEBP", QUALITY),
-        missing=missing,
+        photograph=None if picture is None else data_uri(picture, "WEBP", QUALITY),
+        backdrop=None if picture is None else data_uri(faded(picture), "WEBP", QUALITY),
+        missing=photograph.missing,
         size=size,
-        boxes=boxes,
+        boxes=tuple(
+            (size[0] * x, size[1] * y, size[0] * width, size[1] * height) for x, y, width, height in photograph.boxes
+        ),
         tiles=tuple(
-            _tile(method, float(value), attributed, size)
-            for method, value, (_, attributed) in zip(measurements.methods, values[image], stored, strict=True)
+            _tile(method, float(value), each.values, size)
+            for method, value, each in zip(measurements.methods, values[image], stored, strict=True)
         ),
     )
 
@@ -150,57 +147,6 @@ def _tile(method: str, value: float, values: np.ndarray | None, size: tuple[int,
         return Tile(method, number, None, False, "no map stored")
     signed = bool((values < 0).any())
     return Tile(method, number, data_uri(smoothed_map(values, signed, size), "WEBP", QUALITY), signed)
-
-
-def _stored(
-    run: Run, model: str, method: str, expected: Mapping[str, Any]
-) -> tuple[dict[str, Any], np.ndarray | None]:
-    """The attributions row of a sample without its tensors, and its (H, W) map; empty and None where there is none."""
-    commit = next((commit for commit in run.committed(model, method) if commit.unit == expected["unit"]), None)
-    name = commit.file("attributions") if commit else None
-    if name is None:
-        return {}, None
-    columns = ["index", "label", "predicted", "target", "probability", "crop", "map", "map_scale"]
-    table = run.read(name, columns)
-    table = table.filter(pc.equal(table["index"], expected["index"]))
-    has_map = "map" in table.column_names and table.num_rows == 1 and table["map_scale"].null_count == 0
-    rows = table.drop([column for column in ("map", "map_scale") if column in table.column_names]).to_pylist()
-    return (rows[0] if rows else {}), (decode_maps(table)[0] if has_map else None)
-
-
-def _photograph(
-    run: Run, expected: Mapping[str, Any], crop: list[float] | None, size: tuple[int, int]
-) -> tuple[Image.Image | None, str, tuple[Box, ...]]:
-    """The cropped photograph and its boxes in picture units, or None and why there is none."""
-    shards = {shard["name"]: shard for shard in run.document.get("dataset", {}).get("shards", [])}
-    shard = shards.get(expected["shard"])
-    if shard is None or crop is None:
-        return None, "the run does not say where the photograph is", ()
-    members = tuple(Member(**member) for member in expected["members"])
-    try:
-        sample = _sample(shard, ManifestRow(**{**expected, "status": Status.OK, "members": members}))
-    except (OSError, ValueError) as error:
-        return None, f"the shard cannot be read: {error}", ()
-    if sample.image is None:
-        return None, str(sample.error), ()
-    shares = [cropped_box(box, crop) for box in sample.boxes or ()]
-    boxes = tuple((size[0] * x, size[1] * y, size[0] * width, size[1] * height) for x, y, width, height in shares)
-    return cropped(sample.image, crop, size), "", boxes
-
-
-def _sample(shard: Mapping[str, Any], row: ManifestRow) -> Sample:
-    """A sample as the run read it, within the same limits.
-
-    Raises:
-        UsageError: the shard is not the one that was attributed.
-        OSError: it cannot be read.
-    """
-    storage, name = locate(str(shard["url"]))
-    entry = storage.entry(name)
-    if entry is None or entry.size != shard.get("size", entry.size):
-        raise UsageError("dataset.shards", shard["url"], "the shard as it was when the run began")
-    (sample,) = read_unit(storage, [row])
-    return sample
 
 
 def _name(categories: list[str], number: int | None) -> str:

@@ -117,17 +117,14 @@ def _changed(each: Likeness, comparison: Comparison, runs: tuple[Run, Run]) -> C
         StoredMaps(run, model, each.pair.method).read(row) for run, model, row in zip(runs, models, rows, strict=True)
     ]
     size = size_for(stored[0].values.shape if stored[0].values is not None else (1, 1))
-    photograph, missing = photograph_of(runs[0], rows[0], stored[0].about.get("crop"), size)
-    shown = [Shown(None if photograph is None else data_uri(photograph, "WEBP"), "photograph", missing)]
+    photograph = photograph_of(runs[0], rows[0], stored[0].about.get("crop"), size)
+    picture = photograph.picture
+    shown = [Shown(None if picture is None else data_uri(picture, "WEBP"), "photograph", photograph.missing)]
     for side, run, model, stored_map in zip(comparison.sides, runs, models, stored, strict=True):
-        picture = None
+        drawn = None
         if stored_map.values is not None:
-            picture = data_uri(
-                overlay(stored_map.values, photograph, bool((stored_map.values < 0).any()), size), "WEBP"
-            )
-        shown.append(
-            Shown(picture, f"{side.name}: {side.shown}", _classes(run, (model, each.pair.method), stored_map))
-        )
+            drawn = data_uri(overlay(stored_map.values, picture, bool((stored_map.values < 0).any()), size), "WEBP")
+        shown.append(Shown(drawn, f"{side.name}: {side.shown}", _classes(run, (model, each.pair.method), stored_map)))
     about = {name: rows[0][name] for name in ("key", "shard", "index")}
     pictures = shown[0], shown[1], shown[2]
     return Changed(

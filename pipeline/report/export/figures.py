@@ -107,12 +107,12 @@ def strip_figure(run: Run, model: str, expected: Mapping[str, Any]) -> tuple[Fig
     size = size_for(config.get("model", {}).get("input_size", (1, 1)))
     stored = {method: StoredMaps(run, model, method).read(expected) for method in ordered_methods(run, model)}
     about = next((each.about for each in stored.values() if each.about.get("status") == "ok"), {})
-    photograph, missing = photograph_of(run, expected, about.get("crop"), size)
-    tiles: list[tuple[str, Image.Image | None, str]] = [("photograph", photograph, missing)]
+    photograph = photograph_of(run, expected, about.get("crop"), size)
+    tiles: list[tuple[str, Image.Image | None, str]] = [("photograph", photograph.picture, photograph.missing)]
     for method, each in stored.items():
         picture = None
         if each.values is not None:
-            picture = overlay(each.values, photograph, bool((each.values < 0).any()), size)
+            picture = overlay(each.values, photograph.picture, bool((each.values < 0).any()), size)
         tiles.append((method, picture, "no map stored"))
     categories = config.get("categories") or ()
     target = class_name(categories, about.get("target")) or f"class {about.get('target', '?')}"
