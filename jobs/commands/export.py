@@ -49,24 +49,19 @@ def export(
     from pipeline.run.presence import require_run
 
     require_run(run)
+    from pipeline.report.export import writing  # imports torch
+
     if form in TRACKERS:
-        from pipeline.report.export import trackers  # imports torch
-        from pipeline.report.export.writing import opened_with_warnings
+        from pipeline.report.export import trackers
 
         trackers.package(form)
-        where = trackers.log(
-            opened_with_warnings(run, tell), form, to, project or trackers.PROJECT, tell, again=overwrite
-        )
+        warned = writing.opened_with_warnings(run, tell)
+        where = trackers.log(warned, form, to, project or trackers.PROJECT, tell, again=overwrite)
         print(f"wrote: {where}")
         return DONE
-    from pipeline.report.export.writing import (
-        Wanted,  # imports torch
-        opened,
-    )
-    from pipeline.report.export.writing import export as write
-
     assert to is not None
-    for file in write(opened(run), to, Wanted(form, wide, tuple(samples or ())), tell, overwrite=overwrite):
+    wanted = writing.Wanted(form, wide, tuple(samples or ()))
+    for file in writing.export(writing.opened(run), to, wanted, tell, overwrite=overwrite):
         print(f"wrote: {file}")
     return DONE
 

@@ -15,17 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from command_line import Cli, command_line  # noqa: E402
+from documents import shell_commands  # noqa: E402
 from report_runs import METHODS, Method, write_run  # noqa: E402
 
 from pipeline.browse.series import Collection  # noqa: E402
 from pipeline.browse.view import parse_view  # noqa: E402
 
-PAGE = (ROOT / "docs" / "how-to" / "compare.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.removeprefix("ssig ")
-    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    for line in block.splitlines()
-]
+COMMANDS = [command.removeprefix("ssig ") for command in shell_commands(ROOT / "docs" / "how-to" / "compare.md")]
 
 
 @pytest.fixture

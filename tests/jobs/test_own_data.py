@@ -14,15 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from command_line import Cli, command_line  # noqa: E402
+from documents import shell_commands  # noqa: E402
 from PIL import Image  # noqa: E402
 from tests_shards import jpeg  # noqa: E402
 
-PAGE = (ROOT / "docs" / "how-to" / "own-data.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.removeprefix("ssig ")
-    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
-    for line in block.splitlines()
-]
+COMMANDS = [command.removeprefix("ssig ") for command in shell_commands(ROOT / "docs" / "how-to" / "own-data.md")]
 
 
 @pytest.fixture

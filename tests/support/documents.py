@@ -76,6 +76,11 @@ def blocks(*pages: Path) -> list[Block]:
     return [block for block in found if block.language in EXECUTABLE]
 
 
+def shell_commands(page: Path) -> list[str]:
+    """The commands of a page, in order."""
+    return [command for block in blocks(page) if block.language in SHELL for command in block.commands]
+
+
 def reason(page: str, unit: str) -> str | None:
     """Why a unit of a page is not run; None if it is to be run."""
     return next(
