@@ -1,4 +1,4 @@
-"""Maps as pictures, with NumPy and Pillow alone: palettes, overlays, and figures as HTML and PNG."""
+"""Maps as pictures, with NumPy, SciPy and Pillow, without torch: palettes, overlays, and figures as HTML and PNG."""
 
 from ssig.display.figures import SMALLEST, Displayed, Figure, Panel, Row, save_picture, show, size_for
 from ssig.display.overlays import PERCENTILE, SMOOTHING, data_uri, faded, limit_of, overlay, photograph, smoothed_map

@@ -8,6 +8,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from ssig.display.palettes import coloured
 
@@ -29,18 +30,8 @@ def limit_of(values: NDArray[np.floating]) -> float:
 
 def smoothed(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """(H, W): a map (H, W) under a Gaussian of `SMOOTHING`, so that scattered points can be seen."""
-    deviation = SMOOTHING * min(values.shape)
-    rows, columns = (_gaussian(size, deviation) for size in values.shape)
-    result: NDArray[np.float64] = rows @ np.asarray(values, dtype=np.float64) @ columns.T
+    result: NDArray[np.float64] = gaussian_filter(np.asarray(values, dtype=np.float64), SMOOTHING * min(values.shape))
     return result
-
-
-def _gaussian(size: int, deviation: float) -> NDArray[np.float64]:
-    """(size, size): weights of each place for each place, each row of sum 1."""
-    places = np.arange(size)
-    weights: NDArray[np.float64] = np.exp(-0.5 * ((places[:, None] - places) / deviation) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
 
 
 def smoothed_map(values: NDArray[np.floating], signed: bool, size: tuple[int, int]) -> Image.Image:
