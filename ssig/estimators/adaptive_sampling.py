@@ -58,20 +58,22 @@ def integrate_until(
     group = replace(group, scores=scores[0], baseline_scores=scores[1])
     error = error_of(sampler, integrand_name, readout_name)
     halves = Jackknife(partial(readout, readout_name))
-    left, count = torch.arange(len(group)), 0  # the images still being sampled, and their numbers of samples
+    left = torch.arange(len(group))  # the images still being sampled
     finished: dict[int, Attribution] = {}
+    drawn, begun = _next_drawn(0, group.budget, most), None
     while len(left):
-        check = _next_check(count)
-        drawn = range(count, min(count + group.budget, check, most))
-        points = [sampler.point(group, k, None) for k in drawn]
-        response = yield Request(torch.cat(points), torch.cat([left] * len(drawn)))
-        for k, point, gradient in zip(drawn, points, gradients_of(response).chunk(len(drawn)), strict=True):
+        points = sampler.points(group, drawn, None, begun)
+        count, current = drawn.stop, drawn
+        drawn = _next_drawn(count, group.budget, most)
+        begun = sampler.begun(group, drawn) if len(drawn) else None
+        response = yield Request(points, torch.cat([left] * len(current)))
+        parts = (tensor.chunk(len(current)) for tensor in (points, gradients_of(response)))
+        for k, point, gradient in zip(current, *parts, strict=True):
             values = integrand(integrand_name, gradient, point, group.images, group.baselines)
             value_map = readout(readout_name, values)
             halves.add(k, values, value_map)
             error.add(k, values, value_map)
-        count = drawn.stop
-        if count not in (check, most):
+        if count not in (_next_check(current.start), most):
             continue
         so_far = attribution(
             halves.mean(),
@@ -93,6 +95,11 @@ def integrate_until(
         error.keep(keep)
         halves.keep(keep)
     return Attribution.concatenate([finished[image] for image in range(len(finished))])
+
+
+def _next_drawn(count: int, budget: int, most: int) -> range:
+    """The samples of the next request after `count`."""
+    return range(count, min(count + budget, _next_check(count), most))
 
 
 def _next_check(count: int) -> int:

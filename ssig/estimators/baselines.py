@@ -9,12 +9,11 @@ a list   one value per channel
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ssig.errors import UsageError
-from ssig.estimators.transfer import to_device
+from ssig.estimators.draws import uniforms
 from ssig.images.blur import gaussian_blur
 from ssig.randomness import BASELINE_SAMPLE, Stream
 
@@ -50,8 +49,7 @@ def baselines(kind: str | tuple[float, ...], images: Tensor, mean: Tensor, strea
     if kind == "blur":
         return gaussian_blur(images, BLUR_SIGMA, BLUR_KERNEL)
     if kind == "uniform":
-        draws = [s.generator(BASELINE_SAMPLE).random(tuple(images.shape[1:]), dtype=np.float32) for s in streams]
-        return to_device(draws, images)
+        return uniforms(streams, [BASELINE_SAMPLE], tuple(images.shape[1:]), images)[0].to(images.dtype)
     raise UsageError("baseline", kind, BASELINES)
 
 

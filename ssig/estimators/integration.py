@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssig.estimators.integrands import NONNEGATIVE, RESIDUAL, aligned_readout, integrand, is_linear, readout
 from ssig.estimators.moments import Jackknife, NoError, StandardError, WeightedSum, Welford
-from ssig.estimators.samplers import Line, Sampler
+from ssig.estimators.samplers import Line, Sampler, requests
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
 
 Endpoints = Generator[Request, Response, tuple[Tensor, Tensor]]
@@ -37,14 +37,12 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
     # `x - x'` is the same for all samples: if no single sample is needed, multiply the sum by it once.
     factored = integrand_name == "gradient" and isinstance(error, NoError)
     sample_readout = "sum" if readout_name == "sum-abs" and integrand_name in NONNEGATIVE else readout_name
-    for first in range(0, samples, group.budget):
-        drawn = range(first, min(first + group.budget, samples))
-        points = [sampler.point(group, k, samples) for k in drawn]
+    for drawn, points in requests(group, sampler, samples):
         # Other methods may walk the same straight path.
         on_line = ("line", tuple(sampler.alpha(k, samples) for k in drawn)) if isinstance(sampler, Line) else None
-        response = yield Request(torch.cat(points), group.owners(len(drawn)), key=on_line)
-        gradients = gradients_of(response).chunk(len(drawn))
-        for k, point, gradient in zip(drawn, points, gradients, strict=True):
+        response = yield Request(points, group.owners(len(drawn)), key=on_line)
+        parts = (tensor.chunk(len(drawn)) for tensor in (points, gradients_of(response)))
+        for k, point, gradient in zip(drawn, *parts, strict=True):
             if factored:
                 total.add(sampler.weight(k, samples), gradient)
                 continue

@@ -10,18 +10,34 @@ endpoints       a_k = k / (n - 1), all with weight 1 / n (the rule of the PAIR i
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 RULES = ("gauss-legendre", "left", "right", "midpoint", "trapezoid", "endpoints")
 
 
+# Rules that are kept: a method asks for its rule at every node.
+KEPT = 64
+
+
+@lru_cache(KEPT)
 def quadrature(rule: str, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes in [0, 1], ascending, and their weights, both (points,) float64.
+    """Nodes in [0, 1], ascending, and their weights, both (points,) float64 and read-only; computed once.
 
     Args:
         rule: one of `RULES`.
         points: at least 1; at least 2 for `trapezoid` and `endpoints`.
+
+    Raises:
+        ValueError: fewer points than the rule is defined for, or an unknown rule.
     """
+    nodes, weights = _computed(rule, points)
+    nodes.flags.writeable = weights.flags.writeable = False
+    return nodes, weights
+
+
+def _computed(rule: str, points: int) -> tuple[np.ndarray, np.ndarray]:
     if points < smallest(rule):
         raise ValueError(f"rule {rule!r} needs at least {smallest(rule)} points, not {points}")
     steps = np.arange(points, dtype=np.float64)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import lru_cache
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ssig.estimators.draws import Normals, uniforms
 from ssig.estimators.quadrature import quadrature
-from ssig.estimators.transfer import to_device
+from ssig.estimators.transfer import sent
 from ssig.types import Group
 
 Kind = Literal["independent", "stratified", "deterministic"]
@@ -46,7 +49,7 @@ SPECTRA = {
 
 
 class Sampler(Protocol):
-    """Draws sample number `k` of `samples` for every image of a group.
+    """Draws samples for every image of a group.
 
     `kind` is how samples relate: independent and identically distributed, stratified over `k`, or deterministic. The
     standard error is estimated accordingly.
@@ -55,37 +58,61 @@ class Sampler(Protocol):
     @property
     def kind(self) -> Kind: ...
 
+    def begun(self, group: Group, drawn: Sequence[int]) -> Normals | None:
+        """Begins to draw what `points` will need, if that takes long and the device computes meanwhile."""
+
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
+        """Samples `drawn` of each image, (S * B, C, H, W), image index fastest.
+
+        Args:
+            group: the images, baselines and streams.
+            drawn: numbers k of samples.
+            samples: of how many; None if their number is open.
+            begun: of the same samples, for this group or for one that had its images too.
+        """
+
     def point(self, group: Group, k: int, samples: int | None) -> Tensor:
-        """Sample `k` of each image, (B, C, H, W), of `samples`, or of an open number if None."""
+        """Sample `k` of each image, (B, C, H, W)."""
 
     def weight(self, k: int, samples: int) -> float:
         """Weight of sample `k`; the weights of all samples sum to 1."""
 
 
-class _EqualWeights:
+class _Law:
+    """What most samplers share: equal weights, and nothing that takes long to draw."""
+
+    def begun(self, group: Group, drawn: Sequence[int]) -> Normals | None:
+        return None
+
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
+        return self.points(group, range(k, k + 1), samples)
+
     def weight(self, k: int, samples: int) -> float:
         return 1 / samples
 
 
 @dataclass(frozen=True)
-class Identity(_EqualWeights):
+class Identity(_Law):
     kind: Kind = "deterministic"
 
-    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
-        return group.images
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
+        return torch.cat([group.images] * len(drawn))
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(_Law):
     """The straight path from baseline to image, at the nodes of a quadrature rule."""
 
     rule: str = "midpoint"
     kind: Kind = "deterministic"
 
-    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
         if samples is None:
             raise ValueError("a quadrature rule has a number of nodes")
-        return group.baselines + self.alpha(k, samples) * group.difference
+        return torch.cat([group.baselines + self.alpha(k, samples) * group.difference for k in drawn])
 
     def alpha(self, k: int, samples: int) -> float:
         """Where on the path node `k` is."""
@@ -96,42 +123,41 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Uniform(_EqualWeights):
+class Uniform(_Law):
     low: float = 0.0
     high: float = 1.0
     per_channel: bool = False
     kind: Kind = "independent"
 
-    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
         channels, height, width = group.images.shape[1:]
         shape = (channels if self.per_channel else 1, height, width)
-        draws = [s.generator(k).random(shape, dtype=np.float32) for s in group.streams]
-        mask = to_device(draws, group.images)
-        return _suppressed(group, self.low + (self.high - self.low) * mask)
+        masks = uniforms(group.streams, drawn, shape, group.images).to(group.images.dtype)
+        return _suppressed(group, self.low + (self.high - self.low) * masks)
 
 
 @dataclass(frozen=True)
-class Cells(_EqualWeights):
+class Cells(_Law):
     """Bernoulli masks with stratified keep probability: of single pixels (`cells` 0) or on a grid of cells x cells."""
 
     cells: int = 0
     smooth: bool = False
     kind: Kind = "stratified"
 
-    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
         size = tuple(group.images.shape[-2:])
         shape = (1, self.cells, self.cells) if self.cells else (1, *size)
-        draws = [s.generator(k).random(shape, dtype=np.float32) < stratum(k, samples) for s in group.streams]
-        mask = to_device(draws, group.images)
-        if self.cells and self.smooth:
-            mask = interpolate(mask, size=size, mode="bilinear", align_corners=False)
-        elif self.cells:
-            mask = interpolate(mask, size=size, mode="nearest-exact")
-        return _suppressed(group, mask)
+        masks = kept(uniforms(group.streams, drawn, shape, group.images), drawn, samples).to(group.images.dtype)
+        if self.cells:
+            how: dict[str, Any] = (
+                {"mode": "bilinear", "align_corners": False} if self.smooth else {"mode": "nearest-exact"}
+            )
+            masks = interpolate(masks.flatten(0, 1), size=size, **how).view(len(drawn), len(group), 1, *size)
+        return _suppressed(group, masks)
 
 
 @dataclass(frozen=True)
-class Frequency(_EqualWeights):
+class Frequency(_Law):
     """Random spectra: real 2-D Fourier coefficients of `x - x'` times a mask that the channels share."""
 
     spectrum: str = "bins"
@@ -141,41 +167,59 @@ class Frequency(_EqualWeights):
         kinds: dict[str, Kind] = {"gains": "independent", "low-pass": "deterministic"}
         return kinds.get(self.spectrum, "stratified")
 
-    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
         size = (int(group.images.shape[-2]), int(group.images.shape[-1]))
-        masks = [self._mask(s.generator(k), stratum(k, samples), size) for s in group.streams]
-        coefficients = torch.fft.rfft2(group.difference) * to_device(masks, group.images).unsqueeze(1)
-        masked: Tensor = torch.fft.irfft2(coefficients, s=size)
-        return group.baselines + masked
+        masks = self.masks(group, drawn, samples, size).to(group.images.dtype)
+        suppressed: Tensor = torch.fft.irfft2(group.spectrum * masks.unsqueeze(2), s=size)
+        return suppressed.add_(group.baselines).flatten(0, 1)
 
-    def _mask(self, generator: np.random.Generator, rho: float, size: tuple[int, int]) -> np.ndarray:
-        radii = frequency_radii(size)
-        lowest, highest = radii[radii > 0].min(initial=np.inf), radii.max()
+    def masks(self, group: Group, drawn: Sequence[int], samples: int | None, size: tuple[int, int]) -> Tensor:
+        """Of the coefficients of images of `size`, (S, B, H, W // 2 + 1); (S, 1, H, W // 2 + 1) without randomness."""
+        images = group.images
         if self.spectrum == "low-pass":
-            cutoff = lowest * (highest / lowest) ** rho if highest > 0 else 0.0
-            below: np.ndarray = (radii <= cutoff).astype(np.float32)
-            return below
+            cutoffs = torch.tensor([cutoff(size, stratum(k, samples)) for k in drawn], dtype=torch.float64)
+            below = torch.from_numpy(np.array(frequency_radii(size))) <= cutoffs.view(-1, 1, 1)
+            return sent(below, images).unsqueeze(1)
         if self.spectrum == "rings":
-            chosen_rings = generator.random(RINGS, dtype=np.float32) < rho
-            ringed: np.ndarray = chosen_rings[rings(radii)].astype(np.float32)
-            return ringed
-        draws = generator.random(radii.shape, dtype=np.float32)
-        mask = draws if self.spectrum == "gains" else (draws < rho).astype(np.float32)
-        return hermitian(mask, size)
+            bands = kept(uniforms(group.streams, drawn, (RINGS,), images), drawn, samples)
+            return bands[..., bands_on(size, images.device)]
+        draws = uniforms(group.streams, drawn, frequency_radii(size).shape, images)
+        return hermitian(draws if self.spectrum == "gains" else kept(draws, drawn, samples), size)
 
 
 @dataclass(frozen=True)
-class Noise(_EqualWeights):
+class Noise(_Law):
     """Gaussian noise of `sigma` times the range of each image."""
 
     sigma: float = 0.15
     kind: Kind = "independent"
 
-    def point(self, group: Group, k: int, samples: int | None) -> Tensor:
-        shape = tuple(group.images.shape[1:])
-        draws = [s.generator(k).standard_normal(shape, dtype=np.float32) for s in group.streams]
-        spread = group.images.amax(dim=(1, 2, 3), keepdim=True) - group.images.amin(dim=(1, 2, 3), keepdim=True)
-        return group.images + self.sigma * spread * to_device(draws, group.images)
+    def begun(self, group: Group, drawn: Sequence[int]) -> Normals | None:
+        return None if group.images.device.type == "cpu" else self._normals(group, drawn)
+
+    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
+        normals = (begun or self._normals(group, drawn)).take(group.streams).to(group.images.dtype)
+        return normals.mul_(self.sigma * group.spread).add_(group.images).flatten(0, 1)
+
+    def _normals(self, group: Group, drawn: Sequence[int]) -> Normals:
+        return Normals(group.streams, drawn, tuple(group.images.shape[1:]), group.images)
+
+
+def requests(group: Group, sampler: Sampler, samples: int) -> Iterator[tuple[range, Tensor]]:
+    """The samples and the points of each request; those of the next request are drawn while the device computes."""
+    spans = [range(first, min(first + group.budget, samples)) for first in range(0, samples, group.budget)]
+    begun = None
+    for number, drawn in enumerate(spans):
+        points = sampler.points(group, drawn, samples, begun)
+        begun = sampler.begun(group, spans[number + 1]) if number + 1 < len(spans) else None
+        yield drawn, points
+
+
+def kept(draws: Tensor, drawn: Sequence[int], samples: int | None) -> Tensor:
+    """Which of the numbers (S, ...) are below the stratum of their sample, bool."""
+    # As float32, to which NumPy and torch round a number that they compare with float32.
+    strata = torch.tensor([stratum(k, samples) for k in drawn], dtype=torch.float32)
+    return draws < sent(strata, draws).view(-1, *[1] * (draws.ndim - 1))
 
 
 def stratum(k: int, samples: int | None) -> float:
@@ -183,10 +227,28 @@ def stratum(k: int, samples: int | None) -> float:
     return (k + 0.5) * GOLDEN % 1 if samples is None else (k + 0.5) / samples
 
 
+@lru_cache(8)
 def frequency_radii(size: tuple[int, int]) -> np.ndarray:
-    """Radial frequency of each `rfft2` coefficient of an image of `size` (H, W): cycles per pixel, (H, W // 2 + 1)."""
+    """Radial frequency of each `rfft2` coefficient of an image of `size` (H, W): cycles per pixel, (H, W // 2 + 1).
+
+    Computed once and read-only.
+    """
     radii: np.ndarray = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :])
+    radii.flags.writeable = False
     return radii
+
+
+def cutoff(size: tuple[int, int], rho: float) -> float:
+    """The radial frequency up to which `low-pass` keeps coefficients."""
+    lowest, highest = _ends(size)
+    return lowest * (highest / lowest) ** rho if highest > 0 else 0.0
+
+
+@lru_cache(8)
+def _ends(size: tuple[int, int]) -> tuple[float, float]:
+    """The least radial frequency above 0, and the greatest."""
+    radii = frequency_radii(size)
+    return float(radii[radii > 0].min(initial=np.inf)), float(radii.max())
 
 
 def rings(radii: np.ndarray) -> np.ndarray:
@@ -197,17 +259,22 @@ def rings(radii: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, radii, side="right") - 1, 0, RINGS - 1)
 
 
-def hermitian(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`mask` with equal entries at opposite frequencies.
+@lru_cache(8)
+def bands_on(size: tuple[int, int], device: torch.device) -> Tensor:
+    """`rings` of an image of `size`, (H, W // 2 + 1) int64 on a device; computed once."""
+    return torch.from_numpy(rings(frequency_radii(size))).to(device)
+
+
+def hermitian(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (..., H, W // 2 + 1) with equal entries at opposite frequencies; changed in place.
 
     In the columns of frequency 0 and 1/2 both of a conjugate pair are stored, and the inverse transform of a real
     image would average them: a coefficient would count half. The lower half decides for both.
     """
     height, width = size
-    rows = np.arange(height // 2 + 1, height)
     for column in [0] if width % 2 else [0, width // 2]:
-        mask[rows, column] = mask[height - rows, column]
-    return mask
+        masks[..., height // 2 + 1 :, column] = masks[..., 1 : height - height // 2, column].flip(-1)
+    return masks
 
 
 def sampler(
@@ -237,5 +304,6 @@ def sampler(
     return None
 
 
-def _suppressed(group: Group, mask: Tensor) -> Tensor:
-    return group.baselines + mask * group.difference
+def _suppressed(group: Group, masks: Tensor) -> Tensor:
+    """`x' + m (x - x')` of masks (S, B, 1 or C, H, W), as (S * B, C, H, W)."""
+    return (masks * group.difference).add_(group.baselines).flatten(0, 1)

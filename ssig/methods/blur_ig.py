@@ -28,6 +28,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, pairwise
 
 import numpy as np
@@ -115,8 +116,10 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     return rows @ images @ columns
 
 
+# The rows and the columns of a square image have one matrix.
+@lru_cache(8)
 def blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """The blur of a line of `size` pixels, (size, size) and symmetric."""
+    """The blur of a line of `size` pixels, (size, size) and symmetric; not to be written to."""
     radius = int(TRUNCATE * sigma + 0.5)
     if radius == 0:
         return np.eye(size)

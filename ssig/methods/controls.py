@@ -16,15 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.draws import uniforms
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
-from ssig.estimators.transfer import to_device
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
@@ -45,7 +44,7 @@ class CentreOptions(ControlOptions):
 def random(group: Group, options: ControlOptions) -> Tensor:
     """(B, 1, H, W) uniform draws from each image's own stream."""
     size = (1, *group.images.shape[-2:])
-    return to_device([stream.generator(0).random(size, dtype=np.float32) for stream in group.streams], group.images)
+    return uniforms(group.streams, [0], size, group.images)[0].to(group.images.dtype)
 
 
 def sobel(group: Group, options: ControlOptions) -> Tensor:

@@ -29,7 +29,7 @@ from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of, scores_of
 from ssig.estimators.moments import WeightedSum
-from ssig.estimators.samplers import Line
+from ssig.estimators.samplers import Line, requests
 from ssig.methods.guided_ig import GuidedOptions, guided_ig
 from ssig.methods.ssig_path import PathOptions, onsets, suppression_path
 from ssig.options import option
@@ -150,9 +150,7 @@ def straight_path(
 ) -> Generator[Request, Response, None]:
     """The line from baselines to images, at the nodes of a quadrature rule; methods that also walk it can share it."""
     line = Line(rule)
-    for first in range(0, steps, group.budget):
-        drawn = range(first, min(first + group.budget, steps))
-        points = torch.cat([line.point(group, k, steps) for k in drawn])
+    for drawn, points in requests(group, line, steps):
         key = ("line", tuple(line.alpha(k, steps) for k in drawn))
         yield Request(points, group.owners(len(drawn)), want=want, key=key)
 

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ssig.errors import UsageError
 from ssig.estimators.common_options import CommonOptions
+from ssig.estimators.draws import uniforms
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of
 from ssig.estimators.moments import WeightedSum
-from ssig.estimators.transfer import to_device
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Request, Steps
@@ -78,8 +77,7 @@ def ssig_path(group: Group, options: PathOptions) -> Steps:
 def onsets(group: Group, path: int) -> Tensor:
     """`s_p` of one path for each image, (B, 1, H, W)."""
     size = (1, *group.images.shape[-2:])
-    draws = [stream.generator(path).random(size, dtype=np.float32) for stream in group.streams]
-    return to_device(draws, group.images)
+    return uniforms(group.streams, [path], size, group.images)[0].to(group.images.dtype)
 
 
 METHODS.add(

@@ -26,7 +26,7 @@ from ssig.estimators.common_options import CommonOptions, samples_option
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints, gradients_of
 from ssig.estimators.moments import GROUPS, Welford, correlation, jackknife_error, stepped_up
-from ssig.estimators.samplers import Noise
+from ssig.estimators.samplers import Noise, requests
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Request, Steps
@@ -50,11 +50,8 @@ class VarGradOptions(CommonOptions):
 
 def vargrad(group: Group, options: VarGradOptions) -> Steps:
     scores = yield from endpoints(group)
-    noise = Noise(options.sigma)
     spread = Spread(options)
-    for first in range(0, options.samples, group.budget):
-        drawn = range(first, min(first + group.budget, options.samples))
-        points = torch.cat([noise.point(group, k, options.samples) for k in drawn])
+    for drawn, points in requests(group, Noise(options.sigma), options.samples):
         response = yield Request(points, group.owners(len(drawn)))
         for k, gradient in zip(drawn, gradients_of(response).chunk(len(drawn)), strict=True):
             spread.add(k, gradient, gradient)

@@ -122,6 +122,17 @@ class Group:
         return self.images - self.baselines
 
     @cached_property
+    def spectrum(self) -> Tensor:
+        """The real 2-D Fourier transform of `difference`, (B, C, H, W // 2 + 1) complex."""
+        spectrum: Tensor = torch.fft.rfft2(self.difference)
+        return spectrum
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """max x - min x of each image, (B, 1, 1, 1)."""
+        return self.images.amax(dim=(1, 2, 3), keepdim=True) - self.images.amin(dim=(1, 2, 3), keepdim=True)
+
+    @cached_property
     def moved(self) -> Tensor:
         """(B,) bool on the images' device, whether the image differs from its baseline."""
         return differs(self.images, self.baselines)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
+from ssig.estimators.integration import integrate
 from ssig.estimators.quadrature import RULES, quadrature, smallest
+from ssig.estimators.samplers import Line
+from ssig.randomness import Stream
+from ssig.testing import example_images
+from ssig.types import Group, Response
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -21,6 +29,27 @@ def test_weights_sum_to_one_and_nodes_ascend_in_the_unit_interval(rule: str, poi
     assert (nodes >= 0).all()
     assert (nodes <= 1).all()
     assert (np.diff(nodes) > 0).all()
+
+
+def test_a_rule_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = example_images()
+    group = Group(images, torch.zeros_like(images), tuple(Stream(key) for key in range(len(images))), budget=4)
+    calls = []
+    nodes_of = np.polynomial.legendre.leggauss
+    monkeypatch.setattr(np.polynomial.legendre, "leggauss", lambda points: calls.append(points) or nodes_of(points))
+    steps = integrate(group, Line("gauss-legendre"), samples=37, integrand_name="gradient", readout_name="sum")
+    request = next(steps)
+    for _ in range(math.ceil(37 / 4)):
+        request = steps.send(Response(scores=torch.zeros(len(request.points)), gradients=request.points))
+    with pytest.raises(StopIteration):
+        steps.send(Response(gradients=request.points))
+    assert calls == [37]
+
+
+def test_a_kept_rule_cannot_be_written_to() -> None:
+    for values in quadrature("midpoint", 3):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 0
 
 
 def test_gauss_legendre_is_exact_to_degree_two_n_minus_one() -> None:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ssig.estimators.samplers import RINGS, Frequency, Noise, frequency_radii, rings, sampler
+from ssig.estimators.samplers import (
+    RINGS,
+    SPECTRA,
+    Frequency,
+    Noise,
+    Sampler,
+    _ends,
+    bands_on,
+    frequency_radii,
+    requests,
+    rings,
+    sampler,
+)
 from ssig.randomness import stream
 from ssig.types import Group
 
@@ -17,6 +32,18 @@ NAMES = ["identity", "line", "uniform", "uniform-channel", "bernoulli", "patch-3
 def group_of(images: Tensor, baseline: float = 0.25) -> Group:
     streams = tuple(stream(0, "s.tar", str(index), "ssig") for index in range(len(images)))
     return Group(images, torch.full_like(images, baseline), streams)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[str]:
+    """The calls of a module's function from now on."""
+    calls, function = [], getattr(module, name)
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        calls.append(name)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(module, name, counting)
+    return calls
 
 
 def mask_of(images: Tensor, name: str, k: int, samples: int) -> Tensor:
@@ -107,11 +134,11 @@ def test_each_coefficient_is_scaled_by_its_own_mask(spectrum: str, size: tuple[i
     images = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     group = group_of(images)
     law = Frequency(spectrum)
-    mask = law._mask(group.streams[0].generator(1), 0.375, size)
+    mask = law.masks(group, [1], 4, size)[0, 0].to(torch.float64)
     got = torch.fft.rfft2(law.point(group, 1, 4) - group.baselines)[0, 0]
-    assert torch.allclose(got, torch.fft.rfft2(group.difference)[0, 0] * torch.from_numpy(mask), atol=1e-10)
+    assert torch.allclose(got, torch.fft.rfft2(group.difference)[0, 0] * mask, atol=1e-10)
     if spectrum == "bins":
-        assert set(np.unique(mask)) <= {0.0, 1.0}
+        assert set(mask.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_rings_are_log_spaced_and_all_used() -> None:
@@ -128,6 +155,41 @@ def test_low_pass_has_no_randomness_and_keeps_more_as_the_stratum_rises(images: 
     group = group_of(images)
     errors = [float((law.point(group, k, 4) - images).square().sum()) for k in range(4)]
     assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("law", [*map(sampler, NAMES), *map(Frequency, SPECTRA)])
+def test_samples_of_one_request_are_those_drawn_alone(images: Tensor, law: Sampler) -> None:
+    group = group_of(images)
+    together = law.points(group, range(2, 5), 7).chunk(3)
+    assert all(torch.equal(points, law.point(group, k, 7)) for k, points in zip(range(2, 5), together, strict=True))
+
+
+def test_each_request_has_its_samples_and_its_points(images: Tensor) -> None:
+    group = replace(group_of(images), budget=3)
+    law = Noise()
+    asked = list(requests(group, law, 8))
+    assert [list(drawn) for drawn, _ in asked] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert torch.equal(torch.cat([points for _, points in asked]), law.points(group, range(8), 8))
+
+
+def test_a_group_is_transformed_once(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = counted(monkeypatch, torch.fft, "rfft2")
+    for _ in requests(group_of(images), Frequency(), 6):
+        pass
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("spectrum", ["rings", "low-pass"])
+def test_what_depends_on_the_size_alone_is_computed_once(
+    images: Tensor, spectrum: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kept_by_size in (frequency_radii, bands_on, _ends):
+        kept_by_size.cache_clear()
+    radii, edges = counted(monkeypatch, np, "hypot"), counted(monkeypatch, np, "geomspace")
+    for _ in requests(group_of(images), Frequency(spectrum), 6):
+        pass
+    assert len(radii) == 1
+    assert len(edges) == (spectrum == "rings")
 
 
 def test_unknown_samplers_are_none() -> None:
