@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -131,11 +132,32 @@ def split_half_error(first: Tensor, second: Tensor) -> Tensor:
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """(B,) float64, Spearman's correlation of maps (B, H, W); 0 where one of them is constant or not finite."""
-    from scipy.stats import rankdata  # half a second to import; only this criterion needs it
-
-    ranks = [torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1)) for maps in (first, second)]
-    centred: list[Tensor] = [values - values.mean(dim=1, keepdim=True) for values in ranks]
+    centred: list[Tensor] = []
+    for maps in (first, second):
+        ranked = ranks(maps.flatten(1))
+        centred.append(ranked - ranked.mean(dim=1, keepdim=True))
     scale: Tensor = centred[0].norm(dim=1) * centred[1].norm(dim=1)
     defined = scale > 0  # NaN has no rank
     correlation = (centred[0] * centred[1]).sum(dim=1) / torch.where(defined, scale, 1)
-    return torch.where(defined, correlation, 0).to(first.device)
+    return torch.where(defined, correlation, 0)
+
+
+def ranks(values: Tensor) -> Tensor:
+    """(B, n) float64, the rank of each value in its row from 1 on, equal values sharing the mean of their ranks.
+
+    A row with a NaN has NaN alone. The ranks are those of SciPy's `rankdata`, on any device.
+    """
+    # NumPy's sort takes two thirds of the time of torch's on a CPU.
+    order = (
+        values.argsort(dim=1) if values.device.type != "cpu" else torch.from_numpy(np.argsort(values.numpy(), axis=1))
+    )
+    ascending = values.gather(1, order)
+    differ = ascending[:, 1:] != ascending[:, :-1]
+    end = differ.new_ones(len(values), 1)
+    place, count = torch.arange(values.shape[1], device=values.device), values.shape[1]
+    # Of each value in ascending order, the first and the last place of those that equal it.
+    first = torch.where(torch.cat([end, differ], dim=1), place, 0).cummax(dim=1).values
+    last = torch.where(torch.cat([differ, end], dim=1), place, count).flip(1).cummin(dim=1).values.flip(1)
+    shared = (first + last).double() / 2 + 1
+    ranked = torch.empty_like(shared).scatter_(1, order, shared)
+    return torch.where(values.isnan().any(dim=1, keepdim=True), torch.nan, ranked)

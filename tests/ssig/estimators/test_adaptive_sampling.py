@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from hypothesis import example, given
+from hypothesis import strategies as st
+from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
 import ssig
 from ssig import attribute
 from ssig.errors import UsageError
-from ssig.estimators.adaptive_sampling import rank_correlation, split_half_error
+from ssig.estimators.adaptive_sampling import rank_correlation, ranks, split_half_error
 from ssig.estimators.samplers import Uniform, stratum
 from ssig.randomness import stream
 from ssig.types import Group
@@ -150,3 +154,24 @@ def test_what_cannot_be_sampled_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         attribute(cnn, images, targets, "ssig", **options)
+
+
+# Few values, so that many are equal.
+ROWS = st.integers(1, 40).flatmap(
+    lambda count: st.lists(
+        st.lists(
+            st.sampled_from([-math.inf, -1.5, -0.0, 0.0, 1e-45, 0.5, 2.0, math.inf]) | st.floats(width=32),
+            min_size=count,
+            max_size=count,
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+
+
+@given(ROWS)
+@example([[math.nan, 1.0], [1.0, 1.0]])
+def test_ranks_are_those_of_scipy(rows: list[list[float]]) -> None:
+    for values in (np.array(rows, dtype=np.float32), np.array(rows)):
+        assert np.array_equal(ranks(torch.from_numpy(values)), rankdata(values, axis=1), equal_nan=True)
