@@ -164,6 +164,17 @@ def pipeline(
     return _measure(context)
 
 
+@app.command()
+def host(
+    context: typer.Context,
+    rounds: Rounds = 3,
+    size: Annotated[int, typer.Option(metavar="N", min=8, help="Height and width of the images.")] = 224,
+    as_json: AsJson = False,
+) -> int:
+    """Measure what each method costs the thread that feeds the device."""
+    return _measure(context)
+
+
 def _measure(context: typer.Context) -> int:
     """Runs `measure` of the command's module with the options that were given and prints its record.
 
