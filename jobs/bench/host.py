@@ -132,7 +132,8 @@ def images_of(row: Row, size: int, generator: torch.Generator, options: Any) -> 
 
 def driven(steps: Any, answered: Callable[[Request], Response]) -> tuple[Attribution, float]:
     """A coroutine's result, and the processor time of this thread inside of it."""
-    seconds, response = 0.0, None
+    seconds = 0.0
+    response: Response | None = None
     while True:
         started = time.thread_time()
         try:
@@ -141,7 +142,9 @@ def driven(steps: Any, answered: Callable[[Request], Response]) -> tuple[Attribu
             result: Attribution = stop.value
             return result, seconds + time.thread_time() - started
         seconds += time.thread_time() - started
-        response = answered(request)
+        if request.until is not None:
+            request.until.result()
+        response = answered(request) if request.until is None else None
 
 
 def answer(request: Request, gradients: torch.Tensor) -> Response:

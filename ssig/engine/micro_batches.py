@@ -11,6 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Generator, Hashable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +23,8 @@ from ssig.types import Attribution, Request, Response
 
 # Groups that run at once; each holds its images and a few running sums of their size.
 MOST_GROUPS = 4
+# Seconds that the thread waits at most for jobs which all wait, until it looks for further ones.
+PAUSE = 0.005
 
 Tag = TypeVar("Tag")
 
@@ -66,6 +69,11 @@ class _Running(Generic[Tag]):
     def pending(self) -> int:
         return len(self.request.points) - self.sent
 
+    @property
+    def ready(self) -> bool:
+        """Whether the job waits for nothing but the network."""
+        return self.request.until is None or self.request.until.done()
+
     def take(self, count: int) -> tuple[Tensor, Tensor]:
         """The next `count` points and their targets."""
         span = slice(self.sent, self.sent + count)
@@ -93,21 +101,29 @@ class Engine(Generic[Tag]):
     @property
     def hungry(self) -> bool:
         """Whether another job would make the next micro-batch fuller."""
-        return len(self._running) < MOST_GROUPS and self._full_kind() is None
+        return sum(state.ready for state in self._running) < MOST_GROUPS and self._full_kind() is None
 
     def add(self, job: Job[Tag]) -> list[Finished[Tag]]:
         """Starts a job; it may finish without a request."""
         return self._advance(job, [], 0.0)
 
     def step(self) -> list[Finished[Tag]]:
-        """Evaluates one micro-batch; returns the jobs that this finished."""
-        self._evaluate(self._full_kind() or self._largest_kind())
+        """Evaluates one micro-batch; returns the jobs that this finished. Waits a moment if all jobs do."""
+        states = self._full_kind() or self._largest_kind()
+        if states:
+            self._evaluate(states)
+        else:
+            wait(
+                [state.request.until for state in self._running if state.request.until is not None],
+                PAUSE,
+                FIRST_COMPLETED,
+            )
         finished: list[Finished[Tag]] = []
         running, self._running = self._running, []
         for state in running:
             if state.error is not None:
                 finished.append(Finished(state.job, None, state.error, state.seconds))
-            elif state.pending:
+            elif state.pending or not state.ready:
                 self._running.append(state)
             else:
                 finished += self._advance(state.job, state.parts, state.seconds)
@@ -124,7 +140,7 @@ class Engine(Generic[Tag]):
         try:
             # Joining takes memory too: without memory, the job fails and not the thread.
             request = job.steps.send(join(parts)) if parts else next(job.steps)
-            if len(request.points) == 0:
+            if len(request.points) == 0 and request.until is None:
                 raise ValueError("a method made a request without points")
         except StopIteration as stop:
             return [Finished(job, stop.value, None, seconds + time.perf_counter() - started)]
@@ -137,7 +153,8 @@ class Engine(Generic[Tag]):
         """The jobs by kind of request, forward requests first: a caller waits for each of them."""
         kinds: dict[tuple[Hashable, ...], list[_Running[Tag]]] = defaultdict(list)
         for state in self._running:
-            kinds[state.kind].append(state)
+            if state.pending:
+                kinds[state.kind].append(state)
         return sorted(kinds.values(), key=lambda states: "gradient" in states[0].request.want)
 
     def _full_kind(self) -> list[_Running[Tag]] | None:
@@ -145,8 +162,8 @@ class Engine(Generic[Tag]):
         size = self.replica.micro_batch
         return next((states for states in self._by_kind() if _pending(states) >= size), None)
 
-    def _largest_kind(self) -> list[_Running[Tag]]:
-        return max(self._by_kind(), key=_pending)
+    def _largest_kind(self) -> list[_Running[Tag]] | None:
+        return max(self._by_kind(), key=_pending, default=None)
 
     def _evaluate(self, states: list[_Running[Tag]]) -> None:
         """Evaluates one micro-batch of the pending points of jobs of one kind, oldest first."""

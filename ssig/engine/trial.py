@@ -97,6 +97,10 @@ def _run(spec: MethodSpec, options: Any, group: Group, replica: Replica) -> None
     try:
         request = next(steps)
         while True:
+            if request.until is not None:
+                request.until.result()
+                request = next(steps)
+                continue
             kind = request.want, request.layer, request.targets is not None and request.targets.ndim == 2
             if kind not in answers:
                 try:

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from ssig.errors import one_line
 from ssig.estimators import philox
-from ssig.estimators.drawing_threads import begin
 from ssig.estimators.transfer import buffer, sent
 from ssig.randomness import Stream
+from ssig.types.beside import begin
 
 LOG = logging.getLogger(__name__)
 

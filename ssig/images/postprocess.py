@@ -10,14 +10,16 @@ residual. The map's standard error becomes None: that of a mean of pixels is not
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import Future
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ssig.images.blur import convolve
-from ssig.images.regions import SEGMENTATIONS, Labels, means, pictures
+from ssig.images.regions import SEGMENTATIONS, Image, Labels, means, pictures
 from ssig.types import Attribution, Steps
+from ssig.types.beside import beside, waited
 
 NONE = "none"
 REGIONS = (NONE, *SEGMENTATIONS)
@@ -27,7 +29,8 @@ TRUNCATE = 4.0
 def finishing(steps: Steps, images: Tensor, smoothing: float, regions: str) -> Steps:
     """A method's coroutine with smoothed or averaged maps.
 
-    Images are segmented at once, in the caller's thread, and not in the device's thread, where the coroutine ends.
+    Images are segmented at once, in the caller's thread or beside it, and not in the device's thread, where the
+    coroutine ends.
 
     Args:
         steps: the coroutine.
@@ -37,12 +40,18 @@ def finishing(steps: Steps, images: Tensor, smoothing: float, regions: str) -> S
     """
     if smoothing == 0 and regions == NONE:
         return steps
-    segmented = None if regions == NONE else [SEGMENTATIONS[regions](picture)[0] for picture in pictures(images)]
-    return _finishing(steps, smoothing, segmented)
+    labels = None if regions == NONE else beside(_segmented, regions, pictures(images), like=images)
+    return _finishing(steps, smoothing, labels)
 
 
-def _finishing(steps: Steps, smoothing: float, segmented: list[Labels] | None) -> Steps:
-    return finished((yield from steps), smoothing, segmented)
+def _segmented(regions: str, images: list[Image]) -> list[Labels]:
+    return [SEGMENTATIONS[regions](image)[0] for image in images]
+
+
+def _finishing(steps: Steps, smoothing: float, labels: Future[list[Labels]] | None) -> Steps:
+    attribution = yield from steps
+    segmented = None if labels is None else (yield from waited(labels))
+    return finished(attribution, smoothing, segmented)
 
 
 def finished(attribution: Attribution, smoothing: float, segmented: list[Labels] | None) -> Attribution:

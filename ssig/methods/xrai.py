@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,11 @@ from ssig.errors import UsageError
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints
-from ssig.images.regions import Labels, felzenszwalb, pictures
+from ssig.images.regions import Image, Labels, felzenszwalb, pictures
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Attribution, Group, Steps
+from ssig.types.beside import beside, waited
 
 NAME = "xrai"
 SCALES = (50.0, 100.0, 150.0, 250.0, 500.0, 1200.0)
@@ -104,11 +106,16 @@ class XraiOptions(CommonOptions):
 
 
 def xrai(group: Group, options: XraiOptions) -> Steps:
-    # Segments at once, in the caller's thread and not in the device's.
-    return _xrai(group, options, [felzenszwalb(picture, SCALES) for picture in pictures(group.images)])
+    # Segments at once, in the caller's thread or beside it, and not in the device's.
+    return _xrai(group, options, beside(segmented, pictures(group.images), like=group.images))
 
 
-def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> Steps:
+def segmented(images: Sequence[Image]) -> list[Labels]:
+    """The labels of images (H, W, C) at all scales, (S, H, W) each."""
+    return [felzenszwalb(image, SCALES) for image in images]
+
+
+def _xrai(group: Group, options: XraiOptions, labels: Future[list[Labels]]) -> Steps:
     scores = yield from endpoints(group)
     group = dataclasses.replace(group, scores=scores[0], baseline_scores=scores[1])
     spec, base_options = METHODS[options.base], options.base_options()
@@ -118,8 +125,8 @@ def _xrai(group: Group, options: XraiOptions, segmented: Sequence[Labels]) -> St
         parts.append((yield from steps if part_group is group else _unshared(steps)))
     base = torch.stack([part.values for part in parts]).mean(dim=0)
     flat = base.amax(dim=1) if options.base_readout == MAX else readout(options.base_readout, base)
-    pairs = zip(flat.double().cpu().numpy(), segmented, strict=True)
-    maps = np.stack([grown(values, masks(labels)) for values, labels in pairs])
+    segments = yield from waited(labels)
+    maps = yield from waited(beside(region_maps, flat.double().cpu().numpy(), segments, like=base))
     return attribution(
         torch.from_numpy(maps).to(base).unsqueeze(1).expand_as(base) / base.shape[1],
         options.readout,
@@ -152,6 +159,13 @@ def _unshared(steps: Steps) -> Steps:
     except StopIteration as stop:
         result: Attribution = stop.value
         return result
+
+
+def region_maps(values: NDArray[np.float64], labels: Sequence[Labels]) -> NDArray[np.float64]:
+    """The maps (B, H, W) of base attributions (B, H, W), by the labels (S, H, W) of each image."""
+    return np.stack(
+        [grown(image_values, masks(at_scales)) for image_values, at_scales in zip(values, labels, strict=True)]
+    )
 
 
 def masks(labels: Labels) -> csr_array:

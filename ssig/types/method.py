@@ -8,6 +8,7 @@ device, precision and memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,8 @@ class Request:
         layer: name of a submodule, or one of the names of `ssig.engine.layers`; then ``gradient`` is taken at its
             output, which is returned as `activations`, with or without gradients.
         key: name of the points, if another method on the same group may request the same points; else None.
+        until: in a request without points, a future that the method waits for (`ssig.types.beside.waited`); it gets
+            no response.
     """
 
     points: Tensor
@@ -50,6 +53,7 @@ class Request:
     want: frozenset[str] = SCORE_AND_GRADIENT
     layer: str | None = None
     key: Hashable | None = None
+    until: Future[Any] | None = None
 
 
 @dataclass(frozen=True)

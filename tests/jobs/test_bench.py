@@ -189,6 +189,14 @@ def test_adaptive_compares_the_samples_drawn_with_a_fixed_number(
     assert record["images within the tolerance"] == 1
 
 
+def test_host_gives_what_each_method_costs(cli: Cli) -> None:
+    record = json.loads(cli("host", "--rounds", 1, "--size", 32, "--json").out)
+    assert {"smoothgrad", "ssig", "ig", "xrai"} <= {row["method"] for row in record["rows"]}
+    for row in record["rows"]:
+        assert row["device thread, ms"] > 0
+        assert row["gradients"] == {"random": 0, "ig": row["gradients"]}.get(row["method"], row["images"] * 32)
+
+
 def test_adaptive_names_its_criteria(cli: Cli, tiny: str) -> None:
     result = cli("adaptive", "--network", tiny, "--criterion", "pearson")
     assert result.code == 2

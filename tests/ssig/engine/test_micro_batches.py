@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ssig.engine.jobs import group_of, method_job
-from ssig.engine.micro_batches import Engine, Job, run
+from ssig.engine.micro_batches import MOST_GROUPS, Engine, Job, run
 from ssig.engine.replica import Replica
 from ssig.errors import ModelError
 from ssig.randomness import stream
 from ssig.registry import METHODS
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
+from ssig.types.beside import begin, waited
 
 
 class Recorder(nn.Module):
@@ -167,3 +170,24 @@ def test_an_answer_that_cannot_be_joined_fails_its_job_and_no_more(
 def ask_once(group: Group) -> Steps:
     yield Request(group.images, group.owners(), want=SCORE)
     return stub(group)
+
+
+def test_other_jobs_go_on_while_some_wait_for_the_host(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
+    computed = threading.Event()
+    future = begin(computed.wait, 60)
+
+    def computing() -> Generator[Request, Response, None]:
+        yield Request(images, torch.arange(len(images)))
+        computed.set()
+
+    many: list[Job[str]] = [Job("waits", waited(future), targets) for _ in range(MOST_GROUPS + 1)]
+    ended: list[tuple[str, Any]] = [
+        (job.tag, result) for job, result in run(Replica(cnn), [*many, Job("computes", computing(), targets)])
+    ]
+    # Those that wait keep nobody out, and end once what they wait for is done.
+    assert ended == [("computes", None), *[("waits", True)] * len(many)]
+
+
+def test_an_error_of_the_host_ends_the_job_that_waits(cnn: nn.Module, targets: Tensor) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(run(Replica(cnn), [Job("waits", waited(begin(lambda: 1 / 0)), targets)]))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
-from ssig.estimators import draws
-from ssig.estimators.drawing_threads import begin
 from ssig.estimators.draws import Normals, prove, uniforms, uniforms_on
 from ssig.estimators.philox import philox
 from ssig.randomness import BASELINE_SAMPLE, Stream
@@ -84,20 +81,3 @@ def test_normals_do_not_depend_on_the_threads(samples: list[int]) -> None:
 def test_normals_of_images_that_are_left() -> None:
     drawn = Normals(STREAMS, [5], SHAPE, HERE).take((STREAMS[2], STREAMS[0]))
     assert torch.equal(drawn[0], torch.stack([normal(STREAMS[2], 5), normal(STREAMS[0], 5)]))
-
-
-def test_an_error_of_a_thread_reaches_the_caller() -> None:
-    with pytest.raises(ZeroDivisionError):
-        begin(lambda: 1 / 0).result()
-
-
-def test_a_child_of_a_fork_draws_too() -> None:
-    begin(draws._fill, []).result()
-    child = os.fork()
-    if child == 0:
-        try:
-            begin(draws._fill, []).result(timeout=30)
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
