@@ -4,8 +4,9 @@
     caller         making the job, on the thread that asks for it
     process        all threads together
 
-each per gradient, the least of some rounds, with one thread. The ceiling is the number of gradients a second that one
-device thread can ask for, however fast the device. On a GPU part of this arithmetic is the device's.
+each per gradient, the least of some rounds, with one thread on the CPU, where all arithmetic is the host's. The second
+table has the random numbers of one image in one sample: drawn by NumPy on the calling thread, and what is left to this
+thread where a device has the numbers (tensors without numbers, torch's `meta`, stand for it; a launch is to be added).
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import torch
 
 from jobs.bench.timing import machine
 from ssig.engine.jobs import group_of, method_job
+from ssig.estimators.draws import Normals, uniforms
 from ssig.randomness import stream
 from ssig.registry import METHODS
 from ssig.types import Attribution, Group, Request, Response
 
 SIZE = 224
 CLASSES = 1000
+IMAGES, BUDGET = 4, 4
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Row:
 
     method: str
     options: dict[str, Any] = field(default_factory=dict)
-    images: int = 4
-    budget: int = 4
+    images: int = IMAGES
+    budget: int = BUDGET
 
 
 ROWS = (
@@ -71,6 +74,14 @@ def measure(rounds: int = 3, rows: Sequence[Row] = ROWS, size: int = SIZE) -> di
     try:
         return {
             "rows": [line(row, [run(row, size, number) for number in range(rounds)]) for row in rows],
+            "draws": [
+                draws(kind, shape, rounds)
+                for kind, shape in (
+                    ("normals", (3, size, size)),
+                    ("uniforms", (1, size, size)),
+                    ("uniforms", (3, size, size)),
+                )
+            ],
             **machine(),
         }
     finally:
@@ -101,7 +112,6 @@ def line(row: Row, runs: Sequence[Seconds]) -> dict[str, Any]:
         "device thread, ms": round(device, 3),
         "caller, ms": round(caller, 3),
         "process, ms": round(process, 3),
-        "ceiling, 1/s": round(1000 / device),
     }
 
 
@@ -118,6 +128,29 @@ def run(row: Row, size: int, number: int) -> Seconds:
     result, device = driven(steps, lambda request: answer(request, answers))
     process = time.process_time() - process
     return Seconds(device, caller, process, int(result.gradient_evaluations.sum()))
+
+
+def draws(kind: str, shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """The least processor time of the calling thread for some draws, in milliseconds per image and sample."""
+    streams = tuple(stream(0, "bench", str(index), "draws") for index in range(IMAGES))
+    samples = range(BUDGET)
+
+    def numbers(device: str) -> float:
+        like = torch.empty(0, device=device)
+        started = time.thread_time()
+        if kind == "normals":
+            Normals(streams, samples, shape, like).take(streams)
+        else:
+            uniforms(streams, samples, shape, like)
+        return 1000 * (time.thread_time() - started) / (len(streams) * len(samples))
+
+    here, there = (min(numbers(device) for _ in range(rounds)) for device in ("cpu", "meta"))
+    return {
+        "draws": kind,
+        "shape": "x".join(map(str, shape)),
+        "calling thread draws, ms": round(here, 3),
+        "device has them, ms": round(there, 4),
+    }
 
 
 def images_of(row: Row, size: int, generator: torch.Generator, options: Any) -> Group:
@@ -151,7 +184,7 @@ def answer(request: Request, gradients: torch.Tensor) -> Response:
     """What a network without cost returns: the first of some gradients."""
     count = len(request.points)
     return Response(
-        scores=torch.zeros(count) if "score" in request.want else None,
+        scores=gradients.new_zeros(count) if "score" in request.want else None,
         gradients=gradients[:count] if "gradient" in request.want else None,
-        logits=torch.zeros(count, CLASSES) if "logits" in request.want else None,
+        logits=gradients.new_zeros(count, CLASSES) if "logits" in request.want else None,
     )

@@ -58,6 +58,8 @@ def uniforms(streams: Sequence[Stream], samples: Sequence[int], shape: tuple[int
 @lru_cache
 def uniforms_on(device: torch.device) -> Uniforms:
     """How a device draws: the kernel, if it is CUDA and draws there what NumPy draws, else torch operations."""
+    if device.type == "meta":
+        return _no_numbers
     if device.type != "cuda":
         return philox.philox
     try:
@@ -68,6 +70,11 @@ def uniforms_on(device: torch.device) -> Uniforms:
         LOG.warning("uniforms are drawn by torch operations, without a Triton kernel: %s", one_line(error))
         return philox.philox
     return kernel
+
+
+def _no_numbers(keys: Tensor, samples: Tensor, count: int) -> Tensor:
+    """What tensors without numbers need."""
+    return torch.empty((len(samples), len(keys), count), dtype=torch.float32, device=keys.device)
 
 
 def prove(form: Uniforms, device: torch.device) -> None:

@@ -45,7 +45,7 @@ def test_the_default_type_of_torch_does_not_matter() -> None:
 
 
 def test_a_device_without_cuda_draws_in_torch_operations() -> None:
-    assert uniforms_on(torch.device("meta")) is philox
+    assert uniforms_on(torch.device("mps")) is philox
     prove(philox, torch.device("cpu"))
 
 
@@ -58,6 +58,10 @@ def test_a_kernel_that_fails_is_replaced_and_said_once(caplog: pytest.LogCapture
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "uniforms are drawn by torch operations, without a Triton kernel"
     ]
+
+
+def test_tensors_without_numbers_get_none() -> None:
+    assert uniforms(STREAMS, [0, 1], SHAPE, HERE.to("meta")).shape == (2, 3, *SHAPE)
 
 
 def test_a_form_that_draws_other_numbers_is_refused() -> None:
