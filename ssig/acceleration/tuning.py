@@ -111,8 +111,6 @@ def tune(
             break
         size *= 2
     _compare(evaluate, rates, timer, end)
-    if out_of_memory is not None:  # only here, after the error has released its tensors
-        torch.cuda.empty_cache()
     return Tuned(_best(rates), rates, out_of_memory)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.engine.arithmetic import arithmetic
+from ssig.engine.graphs import Graphs
 from ssig.engine.lanes import Lanes
 from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
@@ -46,6 +47,7 @@ class Replica:
 
     Attributes:
         lanes: of the network, or None to evaluate each micro-batch as a whole; may be set between calls.
+        graphs: recordings of passes without a layer, or None; may be set between calls.
         takes_batches: whether the network takes two points at once; None if unknown.
 
     Raises:
@@ -67,6 +69,7 @@ class Replica:
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
         self.layout = layout
         self.lanes: Lanes | None = None
+        self.graphs: Graphs | None = None
         # A user's callable runs in the arithmetic that the user has set.
         self.precision = model.precision if isinstance(model, Model) else None
         self.takes_batches: bool | None = None
@@ -99,6 +102,8 @@ class Replica:
             try:
                 parts.append(self._evaluate(points[done:stop], targets[done:stop], score_name, want, layer))
             except torch.OutOfMemoryError:
+                if self.graphs is not None and self.graphs.give_up():
+                    continue
                 if stop - done == 1:
                     raise
                 self.micro_batch = (stop - done) // 2
@@ -165,30 +170,49 @@ class Replica:
         want: frozenset[str],
         layer: str | None,
     ) -> Response:
-        if "gradient" not in want:
-            with torch.no_grad(), captured(network, layer, points) as outputs:
-                logits = self._logits(network, points, targets)
-                scores = score(logits, targets, score_name) if "score" in want else None
-            return Response(
-                scores=scores,
-                logits=logits if "logits" in want else None,
-                activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
-            )
-        if self.precision != "fp16":
-            return self._differentiated(network, points, targets, score_name, want, layer)
-        response = self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
+        highest = HIGHEST if self.precision == "fp16" and "gradient" in want else None
+
+        def once(points: Tensor, targets: Tensor) -> Response:
+            if "gradient" not in want:
+                return self._undifferentiated(network, points, targets, score_name, want, layer)
+            return self._differentiated(network, points, targets, score_name, want, layer, highest)
+
+        if self.graphs is None or layer is not None:
+            response = once(points, targets)
+        else:
+            response = self.graphs.evaluate(once, points, targets, (score_name, want), self.micro_batch)
+        if highest is None:
+            return response
         if self._compiled:
             response = _copied(response)
         scores, gradients = response.scores, response.gradients
         if scores is None or gradients is None:
             raise RuntimeError("a response lacks the requested gradients")
-        for highest in LOWER:
+        for height in LOWER:
             again = scores.isfinite() & ~finite(gradients)
             if not bool(again.any()):
                 break
-            lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, highest)
+            lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, height)
             gradients[again] = cast(Tensor, lower.gradients)
         return response
+
+    def _undifferentiated(
+        self,
+        network: Network,
+        points: Tensor,
+        targets: Tensor,
+        score_name: str,
+        want: frozenset[str],
+        layer: str | None,
+    ) -> Response:
+        with torch.no_grad(), captured(network, layer, points) as outputs:
+            logits = self._logits(network, points, targets)
+            scores = score(logits, targets, score_name) if "score" in want else None
+        return Response(
+            scores=scores,
+            logits=logits if "logits" in want else None,
+            activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
+        )
 
     def _differentiated(
         self,
