@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
-from ssig.acceleration.accelerator import elapsed, release_memory, synchronise
+from ssig.acceleration.accelerator import elapsed, physical_name, release_memory, synchronise, usable_gib
 from ssig.acceleration.allocator import keep_memory, return_memory
 from ssig.acceleration.choice import Stopwatch
 from ssig.acceleration.cuda_graphs import TOLERANCES, CudaRecorder
@@ -68,12 +68,10 @@ def ready_replica(
         replica.lanes = lanes
         return replica
     name = f"{model.name} {model.weights_hash[:12]} {compile}"
-    key = TuningKey(name, _device(model.device), model.precision, model.input_size)
-    setting = sizes.get(key) if sizes is not None else None
-    if setting is None:
-        setting = fastest(replica, lanes, noise, timer)
-        if sizes is not None:
-            sizes.put(key, setting)
+    key = TuningKey(name, _kind(model.device), model.precision, model.input_size)
+    setting = (sizes or TuningCache()).find(
+        key, physical_name(model.device), lambda: fastest(replica, lanes, noise, timer)
+    )
     replica.micro_batch, replica.lanes = setting.micro_batch, lanes if setting.lanes > 1 else None
     return replica
 
@@ -157,10 +155,10 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
     return max(rated, key=lambda pair: pair[0])[1]
 
 
-def _device(device: torch.device) -> str:
-    """The device in a `TuningKey`: its kind, the threads, and the version of torch."""
+def _kind(device: torch.device) -> str:
+    """The device in a `TuningKey`: its kind, its usable memory or its threads, and the version of torch."""
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
+        name = f"{torch.cuda.get_device_name(device)}, {usable_gib(device)}"
     else:
         name = f"{torch.backends.cpu.get_cpu_capability()} CPU, {torch.get_num_threads()} threads"
     return f"{name}, torch {torch.__version__}"

@@ -9,14 +9,15 @@ point (`ssig.engine.scaling`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssig.engine.arithmetic import arithmetic
-from ssig.engine.graphs import Graphs
+from ssig.engine.graphs import Compute, Graphs
 from ssig.engine.lanes import Lanes
 from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
@@ -140,8 +141,23 @@ class Replica:
             if self._compiled and layer is not None:  # a compiled network does not call the hooks of its submodules
                 with torch.compiler.set_stance("force_eager"):
                     return compute(self.model, points, targets)
-            response = compute(self.model, points, targets)
+            if self._scales(want):  # the pass is a part of the evaluation, and recorded there
+                response = compute(self.model, points, targets)
+            else:
+                response = self._replayed(partial(compute, self.model), points, targets, (score_name, want), layer)
             return _copied(response) if self._compiled else response
+
+    def _scales(self, want: frozenset[str]) -> bool:
+        """Whether gradients are those of multiples of the scores, computed again where they overflow."""
+        return self.precision == "fp16" and "gradient" in want
+
+    def _replayed(
+        self, compute: Compute, points: Tensor, targets: Tensor, kind: Hashable, layer: str | None
+    ) -> Response:
+        """The answers of a pass, from a recording where that is faster."""
+        if self.graphs is None or layer is not None:
+            return compute(points, targets)
+        return self.graphs.evaluate(compute, points, targets, kind, self.micro_batch)
 
     def _check_batches(self, point: Tensor, error: Exception) -> None:
         """Raises a `ModelError` if the network takes a point (1, C, H, W), but not the same one twice."""
@@ -170,49 +186,34 @@ class Replica:
         want: frozenset[str],
         layer: str | None,
     ) -> Response:
-        highest = HIGHEST if self.precision == "fp16" and "gradient" in want else None
+        if "gradient" not in want:
+            with torch.no_grad(), captured(network, layer, points) as outputs:
+                logits = self._logits(network, points, targets)
+                scores = score(logits, targets, score_name) if "score" in want else None
+            return Response(
+                scores=scores,
+                logits=logits if "logits" in want else None,
+                activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
+            )
+        if not self._scales(want):
+            return self._differentiated(network, points, targets, score_name, want, layer)
 
-        def once(points: Tensor, targets: Tensor) -> Response:
-            if "gradient" not in want:
-                return self._undifferentiated(network, points, targets, score_name, want, layer)
-            return self._differentiated(network, points, targets, score_name, want, layer, highest)
+        def scaled(points: Tensor, targets: Tensor) -> Response:
+            return self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
 
-        if self.graphs is None or layer is not None:
-            response = once(points, targets)
-        else:
-            response = self.graphs.evaluate(once, points, targets, (score_name, want), self.micro_batch)
-        if highest is None:
-            return response
+        response = self._replayed(scaled, points, targets, (score_name, want), layer)
         if self._compiled:
             response = _copied(response)
         scores, gradients = response.scores, response.gradients
         if scores is None or gradients is None:
             raise RuntimeError("a response lacks the requested gradients")
-        for height in LOWER:
+        for highest in LOWER:
             again = scores.isfinite() & ~finite(gradients)
             if not bool(again.any()):
                 break
-            lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, height)
+            lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, highest)
             gradients[again] = cast(Tensor, lower.gradients)
         return response
-
-    def _undifferentiated(
-        self,
-        network: Network,
-        points: Tensor,
-        targets: Tensor,
-        score_name: str,
-        want: frozenset[str],
-        layer: str | None,
-    ) -> Response:
-        with torch.no_grad(), captured(network, layer, points) as outputs:
-            logits = self._logits(network, points, targets)
-            scores = score(logits, targets, score_name) if "score" in want else None
-        return Response(
-            scores=scores,
-            logits=logits if "logits" in want else None,
-            activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
-        )
 
     def _differentiated(
         self,

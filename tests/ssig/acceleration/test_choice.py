@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -65,8 +65,8 @@ def network() -> nn.Module:
 
 
 @pytest.fixture
-def example() -> Iterator[Tensor]:
-    yield torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+def example() -> Tensor:
+    return torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("slow", [(), (1,), (2,), (3,), (1, 2, 3)])

@@ -118,9 +118,7 @@ def test_a_size_is_measured_once_for_equal_circumstances(lite0: Model) -> None:
     assert ready_replica(lite0, micro_batch=3, sizes=sizes, timer=stopped).micro_batch == 3
 
 
-def test_without_a_gpu_cuda_graphs_are_left_out_with_a_warning(
-    lite0: Model, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_gpu_cuda_graphs_are_left_out_with_a_warning(lite0: Model, caplog: pytest.LogCaptureFixture) -> None:
     replica = ready_replica(lite0, micro_batch=2, compile="cuda-graphs")
     assert replica.graphs is None
     assert not replica._compiled
