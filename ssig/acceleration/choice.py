@@ -59,15 +59,15 @@ class Race:
         network: will be changed.
         forward: of the network, under the autocast of its use.
         point: (1, C, H, W), repeated for a micro-batch.
-        count: of points at once.
-        seconds: as in `Stopwatch`.
+        stopwatch: of the device.
+        batches: whether the network takes more than one point at once.
     """
 
     def __init__(
-        self, network: nn.Module, forward: Forward, point: Tensor, count: int, seconds: Callable[[Call], float]
+        self, network: nn.Module, forward: Forward, point: Tensor, stopwatch: Stopwatch, batches: bool
     ) -> None:
         self._network, self._forward, self._point = network, forward, point
-        self._count, self._seconds = count, seconds
+        self._seconds, self._count = stopwatch.seconds, stopwatch.points if batches else 1
 
     def layout(self) -> torch.memory_format:
         """Channels last if that is not slower, else the usual layout."""

@@ -100,8 +100,7 @@ def optimised(
         precision: of the evaluations; with ``bf16`` or ``fp16`` the copy must run under the same autocast.
         keep: names of submodules whose outputs must not change: no batch norm outside is folded into them.
         compile: ``default`` for `torch.compile`. Gradients at a submodule's output then work only under
-            ``torch.compiler.set_stance("force_eager")``. ``cuda-graphs`` changes nothing here: passes are recorded
-            when the network is used (`ssig.engine.graphs`).
+            ``torch.compiler.set_stance("force_eager")``. ``cuda-graphs`` is for the replica (`ssig.engine.graphs`).
         stopwatch: times the choices on the device; None keeps every change that gives the same answers.
 
     Raises:
@@ -119,10 +118,9 @@ def optimised(
         except ModelError as error:
             return Optimised(network, batches=_batches(network, points), left_out=(f"optimisation: {error}",))
         batches = _batches(copied, points)
-        race = None
-        if stopwatch is not None:
-            points_at_once = stopwatch.points if batches else 1
-            race = Race(copied, _under_autocast(copied, dtype), points[0], points_at_once, stopwatch.seconds)
+        race = (
+            None if stopwatch is None else Race(copied, _under_autocast(copied, dtype), points[0], stopwatch, batches)
+        )
         layout, reason = _layout(copied, points, batches, race)
         left_out = [] if reason is None else [f"channels-last layout: {reason}"]
         changes = exact_changes(copied, points, keep, layout, in_place=not compiles)

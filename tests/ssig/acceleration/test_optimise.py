@@ -436,6 +436,7 @@ def test_compiled_code_serves_all_threads_and_sizes() -> None:
     from torch._dynamo.utils import counters
 
     torch.compiler.reset()
+    counters.clear()
     network = optimised(built(Small), noise(1, 3, 6, 8), compile="default").network
     compiled = counters["stats"]["unique_graphs"]
     found: list[tuple[Tensor, Tensor]] = []
