@@ -118,9 +118,8 @@ def optimised(
         except ModelError as error:
             return Optimised(network, batches=_batches(network, points), left_out=(f"optimisation: {error}",))
         batches = _batches(copied, points)
-        race = (
-            None if stopwatch is None else Race(copied, _under_autocast(copied, dtype), points[0], stopwatch, batches)
-        )
+        forward = _under_autocast(copied, dtype)
+        race = None if stopwatch is None else Race(copied, forward, points[0], stopwatch, batches)
         layout, reason = _layout(copied, points, batches, race)
         left_out = [] if reason is None else [f"channels-last layout: {reason}"]
         changes = exact_changes(copied, points, keep, layout, in_place=not compiles)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -282,6 +287,25 @@ def test_in_fp16_the_second_try_of_a_gradient_is_no_part_of_a_recording(
         ask(replica, 4)
     assert tape.recorded == [(4, 3, 16, 16)]
     assert tape.replays > 1
+
+
+def test_a_pass_neither_waits_for_a_device_nor_copies_from_the_host() -> None:
+    """On the pretend device, where a GPU's recording would fail; but for networks that do so themselves."""
+    support = Path(__file__).resolve().parents[2] / "support"
+    path = os.pathsep.join((str(support.parents[1]), str(support)))
+    done = subprocess.run(
+        [sys.executable, str(support / "recorded_on_pretend_device.py")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    faults = json.loads(done.stdout)
+    assert "waits for" in faults.pop("Waits")
+    assert "copies from the host" in faults.pop("Copies")
+    assert len(faults) == 21
+    assert not any(faults.values()), faults
 
 
 class Timed(CudaRecorder):
