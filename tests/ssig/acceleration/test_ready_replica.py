@@ -130,11 +130,10 @@ def test_without_a_gpu_cuda_graphs_are_left_out_with_a_warning(lite0: Model, cap
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_on_a_gpu_recorded_passes_give_the_maps_of_the_plain_network(photographs: Tensor, precision: str) -> None:
-    """Tuned with recordings, then used on the device's thread; the last micro-batches are not full."""
+    """Tuned with recordings; the last micro-batches are not full."""
     plain = load_model("efficientnet-lite0", device="cuda")
-    replica = ready_replica(
-        load_model("efficientnet-lite0", device="cuda", precision=precision), compile="cuda-graphs"
-    )
+    model = load_model("efficientnet-lite0", device="cuda", precision=precision)
+    replica = ready_replica(model, compile="cuda-graphs")
     expected = attribute(plain, photographs, [281, 967], "ssig", samples=37, ready=False).map.cpu()
     found = attribute(replica, photographs, [281, 967], "ssig", samples=37).map.cpu()
     assert spearman(found, expected) >= (0.999 if precision == "fp32" else 0.95)

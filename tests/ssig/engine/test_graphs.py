@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.acceleration.cuda_graphs import TOLERANCES, CudaRecorder
+from ssig.acceleration.ready_replica import fastest
 from ssig.engine.device import Device
 from ssig.engine.graphs import Compute, Graphs, Seconds, padded
 from ssig.engine.replica import Replica
@@ -262,6 +263,20 @@ def test_the_thread_that_replays_has_recorded(network: nn.Module) -> None:
     device.close()
     assert thread != threading.get_ident()
     assert tape.replays > 0
+
+
+def test_tuning_records_each_size_and_keeps_none(network: nn.Module) -> None:
+    tape, ticks = Tape(), iter(range(10**6))
+    replica = replica_of(network, tape)
+    setting = fastest(replica, None, torch.rand(1, 3, 16, 16), lambda: float(next(ticks)))
+    sizes = [shape[0] for shape in tape.recorded]
+    assert sizes == sorted(set(sizes))
+    assert setting.micro_batch in sizes
+    tape.recorded.clear()
+    replica.micro_batch = setting.micro_batch
+    for _ in range(2):
+        ask(replica, setting.micro_batch)
+    assert [shape[0] for shape in tape.recorded] == [setting.micro_batch]
 
 
 def model_of(network: nn.Module, precision: str) -> Model:
