@@ -4,7 +4,8 @@
     stream of sample k = Philox(key, counter = k in the top word)
 
 The counter's top word is the sample index, so streams of different samples cannot overlap and 64 samples extend
-32. All draws are made by NumPy on the CPU. No global generator is read or written.
+32. The generators are NumPy's; `ssig.estimators.draws` draws their float32 uniforms on any device, bit for bit. No
+global generator is read or written.
 """
 
 from __future__ import annotations
