@@ -115,7 +115,7 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
         replica.evaluate(points, torch.zeros(size, dtype=torch.int64), "logit", SCORE_AND_GRADIENT)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if replica.micro_batch < size:  # halved by the replica
+        if replica.size(SCORE_AND_GRADIENT) < size:  # halved by the replica
             raise torch.OutOfMemoryError
 
     candidates = [lanes, None] if lanes is not None else [None]
