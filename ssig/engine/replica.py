@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from ssig.engine.accelerators import forget, is_accelerator, mark, release_memory, to_device, to_host
 from ssig.engine.arithmetic import arithmetic
+from ssig.engine.graphs import Compute, Graphs
 from ssig.engine.lanes import Lanes
 from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
@@ -52,6 +54,7 @@ class Replica:
 
     Attributes:
         lanes: of the network, or None to evaluate each micro-batch as a whole; may be set between calls.
+        graphs: recordings of passes without a layer, or None; may be set between calls.
         takes_batches: whether the network takes two points at once; None if unknown.
 
     Raises:
@@ -75,6 +78,7 @@ class Replica:
         self._halved: dict[tuple[str | None, frozenset[str]], int] = {}
         self.layout = layout
         self.lanes: Lanes | None = None
+        self.graphs: Graphs | None = None
         # A user's callable runs in the arithmetic that the user has set.
         self.precision = model.precision if isinstance(model, Model) else None
         self.takes_batches: bool | None = None
@@ -143,6 +147,8 @@ class Replica:
                 done = stop
                 continue
             except torch.OutOfMemoryError as error:
+                if self.graphs is not None and self.graphs.give_up():
+                    continue
                 if stop - done == 1:
                     raise
                 forget(error)
@@ -181,7 +187,10 @@ class Replica:
 
             if self.lanes is not None and len(points) > 1:  # all threads are for a single point
                 return join(self.lanes.map(compute, points, targets))
-            response = compute(self.model, points, targets)
+            if self._scales(want):  # the pass is a part of the evaluation, and recorded there
+                response = compute(self.model, points, targets)
+            else:
+                response = self._replayed(partial(compute, self.model), points, targets, (score_name, want), layer)
             return _copied(response) if self._compiled and layer is None and not self._late else response
 
     @contextmanager
@@ -191,6 +200,18 @@ class Replica:
         eager = torch.compiler.set_stance("force_eager") if self._compiled and layer is not None else nullcontext()
         with arithmetic(self.precision), eager:
             yield
+
+    def _scales(self, want: frozenset[str]) -> bool:
+        """Whether gradients are those of multiples of the scores, computed again where they overflow."""
+        return self.precision == "fp16" and "gradient" in want
+
+    def _replayed(
+        self, compute: Compute, points: Tensor, targets: Tensor, kind: tuple[str, frozenset[str]], layer: str | None
+    ) -> Response:
+        """The answers of a pass of one kind (score, wanted outputs), from a recording where that is faster."""
+        if self.graphs is None or layer is not None:
+            return compute(points, targets)
+        return self.graphs.evaluate(compute, points, targets, kind, self.size(kind[1]))
 
     def _check_batches(self, point: Tensor, error: Exception) -> None:
         """Raises a `ModelError` if the network takes a point (1, C, H, W), but not the same one twice."""
@@ -228,9 +249,13 @@ class Replica:
                 logits=logits if "logits" in want else None,
                 activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
             )
-        if self.precision != "fp16":
+        if not self._scales(want):
             return self._differentiated(network, points, targets, score_name, want, layer)
-        response = self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
+
+        def scaled(points: Tensor, targets: Tensor) -> Response:
+            return self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
+
+        response = self._replayed(scaled, points, targets, (score_name, want), layer)
         if self._compiled:
             response = _copied(response)
         scores, gradients = response.scores, response.gradients
