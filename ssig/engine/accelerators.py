@@ -17,6 +17,9 @@ from torch import Tensor
 
 from ssig.errors import UsageError
 
+# Bytes: 400 images of 224 x 224.
+MOST_PAGE_LOCKED = 2**28
+
 
 def is_accelerator(device: torch.device) -> bool:
     """Whether the device has a memory and a queue of its own."""
@@ -95,8 +98,11 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def page_locked(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor, copied to page-locked memory if a copy of it to the device would wait otherwise."""
-    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.is_pinned():
+    """A tensor, copied to page-locked memory if a copy of it to the device would wait otherwise.
+
+    A tensor larger than `MOST_PAGE_LOCKED` is returned as it is: torch keeps such memory for as long as the process.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > MOST_PAGE_LOCKED or tensor.is_pinned():
         return tensor
     return _page_locked(tensor.shape, tensor.dtype, device).copy_(tensor)
 

@@ -84,7 +84,8 @@ class MethodExplainer:
 
         attributed = self.device.outcomes if network is None else partial(outcomes, replica)
         maps = list(in_spans(len(images), replica.micro_batch, replica.device, job_of, attributed))
-        mark(replica.device).wait()  # for the maps of another network, which are copied meanwhile
+        if network is not None:  # the run's device has waited for its own
+            mark(replica.device).wait()
         return torch.cat(maps)
 
     def fresh_network(self) -> nn.Module | None:
