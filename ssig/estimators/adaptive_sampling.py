@@ -64,8 +64,7 @@ def integrate_until(
     drawn, begun = _next_drawn(0, group.budget, most), None
     while len(left):
         points = sampler.points(group, drawn, None, begun)
-        count, current = drawn.stop, drawn
-        drawn = _next_drawn(count, group.budget, most)
+        count, current, drawn = drawn.stop, drawn, _next_drawn(drawn.stop, group.budget, most)
         begun = sampler.begun(group, drawn) if len(drawn) else None
         response = yield Request(points, torch.cat([left] * len(current)))
         parts = (tensor.chunk(len(current)) for tensor in (points, gradients_of(response)))
@@ -90,8 +89,7 @@ def integrate_until(
         for row in enough.nonzero().flatten().tolist():
             finished[int(left[row])] = so_far.rows(slice(row, row + 1))
         keep = (~enough).nonzero().flatten()
-        left = left[keep.cpu()]
-        group = group.rows(keep)
+        left, group = left[keep.cpu()], group.rows(keep)
         scores = scores[0][keep], scores[1][keep]
         error.keep(keep)
         halves.keep(keep)
