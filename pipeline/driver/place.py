@@ -51,19 +51,22 @@ def _this_process(actors: Actors) -> Iterator[Place]:
     import torch
 
     from pipeline.driver.local import LocalExecutor
+    from pipeline.unit.placement import device_for
     from pipeline.unit.setup import set_up
 
     threads = torch.get_num_threads()
-    size = local_shape(actors, has_gpu=torch.cuda.is_available(), threads=threads)
+    asked = actors.num_gpus != "auto" and actors.num_gpus > 0
+    device = device_for(actors.device, has_gpu=asked or (actors.num_gpus == "auto" and torch.cuda.is_available()))
+    size = local_shape(actors, on_gpu=device != "cpu", threads=threads)
     torch.set_num_threads(size.threads)
     try:
 
         def executor(setup: WorkerSetup) -> Executor:
             def create() -> Worker:
                 setup.activate()
-                return set_up(setup, on_gpu=size.num_gpus > 0)
+                return set_up(setup, on_gpu=device != "cpu")
 
-            return LocalExecutor(create)
+            return LocalExecutor(create, setup.known)
 
         yield Place(size, executor)
     finally:

@@ -163,14 +163,14 @@ def actors(**given: Any) -> Actors:
 
 
 def test_one_process_has_one_worker() -> None:
-    alone = local_shape(actors(max=8), has_gpu=False, threads=3)
+    alone = local_shape(actors(max=8), on_gpu=False, threads=3)
     assert (alone.num_gpus, alone.num_cpus, alone.most, alone.wait) == (0, 3, 1, None)
-    assert local_shape(actors(num_cpus=2), has_gpu=True, threads=3).num_gpus == 1
-    assert local_shape(actors(num_gpus=0, num_cpus=2), has_gpu=True, threads=3).num_gpus == 0
+    assert local_shape(actors(num_cpus=2), on_gpu=True, threads=3).num_gpus == 1
+    assert local_shape(actors(num_gpus=0, num_cpus=2), on_gpu=True, threads=3).num_gpus == 0
     with pytest.raises(UsageError, match=r"actors\.min.*actors\.executor=ray for more"):
-        local_shape(actors(min=2), has_gpu=True, threads=3)
-    with pytest.raises(UsageError, match=r"actors\.num_gpus.*CUDA cannot be used"):
-        local_shape(actors(num_gpus=1), has_gpu=False, threads=3)
+        local_shape(actors(min=2), on_gpu=True, threads=3)
+    with pytest.raises(UsageError, match=r"actors\.num_gpus: found 0; allowed: more than 0 with actors\.device=cuda"):
+        local_shape(actors(num_gpus=0, device="cuda"), on_gpu=True, threads=3)
 
 
 def test_a_run_without_ray_resumes_and_takes_metrics(make_shard: Make, make_job: Make) -> None:
