@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pipeline.driver.executor import Executor
+from pipeline.driver.needs_ray import require_ray
 from pipeline.driver.resources import Shape, local_shape, shape
 from pipeline.job.configuration import Actors
 from pipeline.unit.setup import WorkerSetup
@@ -36,13 +37,17 @@ def place_of(actors: Actors, phase: Callable[[str], None]) -> AbstractContextMan
 
 @contextmanager
 def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
+    require_ray("actors.executor", actors.executor, "local (type --in-process, or --set actors.executor=local)")
     # Imported here, so that a command that needs no Ray never loads it.
     from pipeline.driver.pool import pool_of
     from pipeline.driver.ray_cluster import cluster
+    from pipeline.unit.placement import device_for
 
     phase("starting Ray")
     with cluster() as joined:
         size = shape(actors, joined.nodes, joined.grows)
+        if not joined.grows:  # all actors are on this machine
+            device_for(actors.device, has_gpu=size.num_gpus > 0)
         yield Place(size, partial(pool_of, size=size))
 
 

@@ -41,10 +41,10 @@ def cuda_fault() -> str | None:
     """Why CUDA cannot be used in this process; None if it can."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} is built without CUDA: install a build of torch with CUDA"
+    if torch.cuda.is_available():
+        return None
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
-        if torch.cuda.is_available():
-            return None
     except Exception as error:  # torch raises RuntimeError, AssertionError or AcceleratorError
         return f"torch says: {message_line(str(error)).partition('. ')[0].rstrip('.')}{_hidden()}"
     return f"no GPU is visible to this process{_hidden()}"

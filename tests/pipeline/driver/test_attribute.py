@@ -89,7 +89,9 @@ def test_a_changed_option_lives_beside_the_old_under_its_own_label(make_shard: M
     assert set(both.statuses) == {"ig", "ig-5"}
 
 
-@pytest.mark.parametrize("overrides", [{"actors__max": 2}, {"unit_size": 3}, {"actors__num_gpus": 1}])
+@pytest.mark.parametrize(
+    "overrides", [{"actors__max": 2}, {"unit_size": 3}, {"actors__num_gpus": 1, "actors__device": "cpu"}]
+)
 def test_layout_changes_no_number(make_shard: Make, make_job: Make, tmp_path: Path, overrides: dict[str, Any]) -> None:
     shard = make_shard(count=9)
     columns = "method, key, label, predicted, status, insertion, deletion, roc_auc, probability"
@@ -249,7 +251,8 @@ def test_a_report_that_cannot_be_made_is_no_wrong_use(make_shard: Make, make_job
         ({"model__name": "timm:resnet1"}, UsageError, "resnet18"),
         ({"model__name": "timm:resnet18"}, ModelError, "resnet18"),
         ({"model__target": 8}, UsageError, "below 8"),
-        ({"actors__num_gpus": 5}, UsageError, "at most 4"),
+        ({"actors__num_gpus": 1}, UsageError, r"actors\.device: .*CUDA cannot be used on"),
+        ({"actors__num_gpus": 1, "actors__min": 5}, UsageError, "at most 2: more do not fit"),
         ({"actors__min": 3}, UsageError, "at most 2"),
         ({"dataset__shards": ["missing.tar"]}, UsageError, r"missing\.tar"),
     ],

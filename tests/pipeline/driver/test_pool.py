@@ -18,10 +18,11 @@ from pipeline.driver.executor import Event
 from pipeline.driver.pool import Pool
 from pipeline.driver.progress import Progress, silent
 from pipeline.driver.resources import Shape
-from pipeline.driver.schedule import Work
+from pipeline.driver.schedule import Failure, Order, Work
 from pipeline.run.lease import Lease
 from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
+from pipeline.unit.messages import DeviceFailedError, Done, Task
 from pipeline.unit.setup import WorkerSetup
 
 Make = Callable[..., Any]
@@ -52,6 +53,37 @@ def test_an_idle_actor_that_dies_is_lost_at_once() -> None:
     assert (event.kind, event.member) == ("lost", first)
     assert pool.members == [second]
     pool.stop()
+
+
+class Sick(SimulatedActor):
+    """Its device fails with the first unit."""
+
+    def process(self, task: Task) -> Done:
+        raise DeviceFailedError(f"GPU 0 of here failed: {task.unit}")
+
+    def probe(self, task: Task) -> None:
+        raise DeviceFailedError("GPU 0 of here computes wrongly", begun=False)
+
+
+def given(unit: str, probe: range | None = None) -> tuple[Order, Task]:
+    return Order(Work(unit, ("ig",), 1), probe=probe), Task(unit, "", (), ("ig",), "a")
+
+
+@pytest.mark.parametrize(("probe", "kind"), [(None, Failure.DEVICE), (range(1), Failure.UNFIT)])
+def test_an_actor_whose_device_failed_is_lost_with_all_that_it_had(probe: range | None, kind: Failure) -> None:
+    remote = remote_class(Sick, num_cpus=0, num_gpus=0)
+    pool = Pool(lambda: remote.remote(0.001))
+    actor = pool.start()
+    heard(pool)
+    for unit in ("first", "second"):
+        pool.send(actor, *given(unit, probe))
+    lost, *failed = heard(pool)
+    assert (lost.kind, pool.members) == ("lost", [])
+    assert lost.reason.startswith("DeviceFailedError: GPU 0 of here")
+    assert [(event.failure, event.order is not None and event.order.work.unit) for event in failed] == [
+        (kind, "first"),
+        (kind, "second"),
+    ]
 
 
 @pytest.mark.slow
