@@ -55,7 +55,6 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
     cores = sum(node.get("CPU", 0) for node in nodes)
     wants_gpu = actors.device != "cpu" and (gpus > 0 or actors.device == "cuda")
     num_gpus = float(wants_gpu) if actors.num_gpus == "auto" else actors.num_gpus
-    _refuse_no_gpu(actors)
     num_cpus = _share(nodes, num_gpus, actors) if actors.num_cpus == "auto" else actors.num_cpus
     fit = places(nodes, num_gpus, num_cpus)
     if grows and actors.max != "auto" and actors.num_gpus != "auto":
@@ -85,19 +84,12 @@ def local_shape(actors: Actors, *, on_gpu: bool, threads: int) -> Shape:
         threads: CPU threads that it computes with by default.
 
     Raises:
-        UsageError: the job asks for what one process does not have, or contradicts itself.
+        UsageError: the job asks for what one process does not have.
     """
     if actors.min > 1:
         raise UsageError("actors.min", actors.min, "1 with actors.executor=local; --set actors.executor=ray for more")
-    _refuse_no_gpu(actors)
     num_gpus = float(on_gpu) if actors.num_gpus == "auto" else actors.num_gpus
     return Shape(num_gpus, threads if actors.num_cpus == "auto" else actors.num_cpus, 1, 1)
-
-
-def _refuse_no_gpu(actors: Actors) -> None:
-    """Refuses a job that wants to compute on a GPU and to have none."""
-    if actors.device == "cuda" and actors.num_gpus == 0:
-        raise UsageError("actors.num_gpus", 0, "more than 0 with actors.device=cuda, or type --set actors.device=cpu")
 
 
 def places(nodes: Sequence[Mapping[str, float]], num_gpus: float, num_cpus: float) -> int:

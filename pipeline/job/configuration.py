@@ -365,11 +365,14 @@ def _check_choices(job: Job, check_early: Callable[[Job], None]) -> None:
 
 
 def _check_gpus(actors: Actors) -> None:
-    """Refuses actors of several GPUs, all but one of which would be idle."""
+    """Refuses actors of several GPUs, all but one of which would be idle, and of none that compute on one."""
+    if actors.device == "cuda" and actors.num_gpus == 0:
+        raise UsageError("actors.num_gpus", 0, "above 0 with actors.device=cuda, or type --set actors.device=cpu")
     if actors.num_gpus != "auto" and actors.num_gpus > 1:
         several = f"--set actors.num_gpus=1 --set actors.max={math.ceil(actors.num_gpus)}"
         allowed = f"at most 1: an actor computes on one GPU; to use several, type {several}"
-        raise UsageError("actors.num_gpus", actors.num_gpus, allowed)
+        found = actors.num_gpus
+        raise UsageError("actors.num_gpus", int(found) if found.is_integer() else found, allowed)
 
 
 def _check_label(field: str, label: str) -> None:

@@ -78,9 +78,7 @@ def test_without_ray_and_without_the_option_it_says_what_to_type(
 
 @pytest.mark.parametrize("command", ["attribute", "evaluate"])
 def test_an_executor_that_contradicts_the_option_is_refused(ssig: Cli, tmp_path: Path, command: str) -> None:
-    given = (
-        (tmp_path, "--metric", "gini") if command == "evaluate" else ("--images", tmp_path)
-    )
+    given = (tmp_path, "--metric", "gini") if command == "evaluate" else ("--images", tmp_path)
     result = ssig(command, *given, "--in-process", "--set", "actors.executor=ray")
     assert result.code == 2
     assert "local with --in-process: leave out one of them" in result.err
