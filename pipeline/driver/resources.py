@@ -62,6 +62,8 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
             raise UsageError("actors.max", actors.max, f"at least actors.min ({actors.min})")
         return Shape(num_gpus, num_cpus, actors.min, actors.max, actors.wait)
     later = f"; {TO_WAIT}" if grows else ""
+    if num_gpus > gpus and actors.num_gpus == "auto":
+        raise UsageError("actors.device", actors.device, f"cpu or auto: the cluster has no GPU{later}")
     if num_gpus > gpus:
         raise UsageError("actors.num_gpus", num_gpus, f"at most {gpus:g}, the GPUs of the cluster{later}")
     if num_cpus > cores:

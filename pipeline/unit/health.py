@@ -118,7 +118,7 @@ def known_point(model: Model) -> KnownPoint:
 def difference(found: Tensor, expected: Tensor) -> float:
     """The norm of the difference over the norm of `expected`, of equal shapes; 0 where `expected` is 0."""
     norm = expected.double().norm()
-    return float((found.double().cpu() - expected.double()).norm() / norm) if norm > 0 else 0.0
+    return float((found.cpu().double() - expected.double()).norm() / norm) if norm > 0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from pipeline.driver.schedule import Failure, Order, Work
 from pipeline.run.lease import Lease
 from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
-from pipeline.unit.messages import DeviceFailedError, Done, Task
+from pipeline.unit.messages import DeviceFailedError, Done, NoCudaError, Task
 from pipeline.unit.setup import WorkerSetup
 
 Make = Callable[..., Any]
@@ -85,6 +85,28 @@ def test_an_actor_whose_device_failed_is_lost_with_all_that_it_had() -> None:
     failures = {event.order.work.unit: event.failure for event in found if event.order is not None}
     assert failures == {"one": Failure.DEVICE, "other": Failure.DEVICE, "alone": Failure.UNFIT}
     assert all("GPU 0 of here" in event.reason for event in found)
+
+
+class WithoutCuda(SimulatedActor):
+    def ready(self) -> dict[str, Any]:
+        raise NoCudaError("actors.device", "auto", "cpu")
+
+
+def test_a_node_without_cuda_ends_the_command_only_where_no_other_is_ready() -> None:
+    able, unable = (remote_class(kind, num_cpus=0, num_gpus=0) for kind in (SimulatedActor, WithoutCuda))
+    kinds = [unable, able, unable]
+    pool = Pool(lambda: kinds.pop(0).remote(0.001))
+    pool.start()
+    with pytest.raises(NoCudaError):
+        heard(pool)
+    pool.stop()
+    ready = pool.start()
+    assert [event.kind for event in heard(pool)] == ["ready"]
+    pool.start()
+    (event,) = heard(pool)
+    assert (event.kind, pool.members) == ("lost", [ready])
+    assert "actors.device" in event.reason
+    pool.stop()
 
 
 @pytest.mark.slow
