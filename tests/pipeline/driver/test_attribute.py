@@ -267,7 +267,11 @@ def test_a_report_that_cannot_be_made_is_no_wrong_use(make_shard: Make, make_job
         ({"model__name": "timm:resnet18"}, ModelError, "resnet18"),
         ({"model__target": 8}, UsageError, "below 8"),
         ({"actors__num_gpus": 1}, UsageError, r"actors\.device: .*CUDA cannot be used on"),
-        ({"actors__device": "cuda"}, UsageError, r"actors\.device: .*CUDA cannot be used on"),
+        (
+            {"actors__device": "cuda", "actors__num_gpus": "auto"},
+            UsageError,
+            r"actors\.device: .*CUDA cannot be used on",
+        ),
         ({"actors__device": "cuda", "actors__num_gpus": 0}, UsageError, r"actors\.num_gpus: found 0; .*=cpu$"),
         ({"dataset__shards": ["missing.tar"]}, UsageError, r"missing\.tar"),
     ],
