@@ -22,6 +22,7 @@ from ssig.errors import ModelError, UsageError
 Make = Callable[..., Any]
 
 ON_RAY = {"actors__executor": "ray"}
+RAY_MARKS = (pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"))
 
 
 @pytest.fixture
@@ -95,16 +96,19 @@ def test_a_changed_option_lives_beside_the_old_under_its_own_label(make_shard: M
     assert set(both.statuses) == {"ig", "ig-5"}
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
-    "overrides", [{"actors__max": 2}, {"unit_size": 3}, {"actors__num_gpus": 1, "actors__device": "cpu"}]
+    "overrides",
+    [
+        pytest.param({**ON_RAY, "actors__max": 2}, marks=RAY_MARKS),
+        pytest.param({**ON_RAY, "actors__num_gpus": 1, "actors__device": "cpu"}, marks=RAY_MARKS),
+        {"unit_size": 3},
+    ],
 )
 def test_layout_changes_no_number(make_shard: Make, make_job: Make, tmp_path: Path, overrides: dict[str, Any]) -> None:
     shard = make_shard(count=9)
     columns = "method, key, label, predicted, status, insertion, deletion, roc_auc, probability"
     expected = attribute(make_job(shard))  # in this process
-    found = attribute(make_job(shard, output__path=str(tmp_path / "other"), **ON_RAY, **overrides))
+    found = attribute(make_job(shard, output__path=str(tmp_path / "other"), **overrides))
     assert found.exit_code == 0
     for one, other in zip(rows_of(Path(expected.run), columns), rows_of(Path(found.run), columns), strict=True):
         assert one[:5] == other[:5]
@@ -150,15 +154,17 @@ def test_faults_in_data_are_rows_and_records(make_shard: Make, make_job: Make, t
     assert all(sum(counts.values()) == result.expected for counts in result.statuses.values())
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("network", ["raises_on_white", "dies_on_white"])
-def test_a_poison_image_is_bisected_down_to(make_shard: Make, make_job: Make, tmp_path: Path, network: str) -> None:
+@pytest.mark.parametrize(
+    ("network", "executor"), [("raises_on_white", "local"), pytest.param("dies_on_white", "ray", marks=RAY_MARKS)]
+)
+def test_a_poison_image_is_bisected_down_to(
+    make_shard: Make, make_job: Make, tmp_path: Path, network: str, executor: str
+) -> None:
     from tests_shards import members
 
     shard = make_shard(files=members(0, 4, white=1))
     given = {"model__name": f"networks:{network}", "methods": ["gradient"], "unit_size": 2}
-    summary = attribute(make_job(shard, **given, **ON_RAY))
+    summary = attribute(make_job(shard, **given, actors__executor=executor))
     assert summary.exit_code == 3
     assert summary.statuses == {"gradient": {"ok": 3, "quarantined": 1}}
     (bad,) = [row for row in rows_of(tmp_path / "run", "key, status, error") if row[1] != "ok"]
