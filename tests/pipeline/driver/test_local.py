@@ -194,6 +194,17 @@ def test_faults_in_data_are_rows(make_shard: Make, make_job: Make) -> None:
     assert (found.exit_code, found.statuses) == (3, {"gradient": {"ok": 3, "nonfinite": 1}})
 
 
+def test_an_error_of_the_device_ends_the_run_which_can_be_resumed_elsewhere(make_shard: Make, make_job: Make) -> None:
+    """Nothing can be computed on it in the same process, and no image is to blame for that."""
+    given = {"model__name": "networks:breaks_the_device_on_white", "methods": ["gradient"], "metrics": []}
+    job = make_job(make_shard(files=members(0, 8, white=5)), actors__executor="local", **given)
+    with pytest.raises(RunError, match=r"failed: AcceleratorError: CUDA error: device-side assert.*--in-process"):
+        attribute(job)
+    found = audit(job.output.path)
+    assert found.statuses["networks:breaks_the_device_on_white / gradient"].keys() <= {"ok"}
+    assert not list(Path(job.output.path).glob("quarantine/*"))
+
+
 def test_a_network_that_fails_everywhere_ends_the_run(make_shard: Make, make_job: Make) -> None:
     network = "networks:raises_on_photographs"
     with pytest.raises(RunError, match="this network is broken"):
