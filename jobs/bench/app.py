@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.bench.gpu.command import gpu
 from jobs.commands.printing import PROSE, print_json, text
 from jobs.commands.wrong_use import Group, named_as_typed
 
@@ -162,6 +163,9 @@ def pipeline(
 ) -> int:
     """Compare the speed of a whole job with the engine alone."""
     return _measure(context)
+
+
+app.command()(gpu)
 
 
 def _measure(context: typer.Context) -> int:

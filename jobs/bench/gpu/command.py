@@ -1,0 +1,80 @@
+"""The command `ssig bench gpu`, also started as `python -m jobs.bench.gpu`. It imports torch when it runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssig.errors import DONE, UNFINISHED, UsageError
+
+if TYPE_CHECKING:
+    from jobs.bench.gpu.session import Session
+
+CARD = "gpu.md"
+# After the last measurement was begun; then the process ends with what it has.
+GRACE = 15.0
+
+
+def gpu(
+    tiny: Annotated[bool, typer.Option("--tiny", help="Run everything with toy sizes, also without a GPU.")] = False,
+    seconds: Annotated[float, typer.Option(metavar="N", min=1, help="Seconds that it may take.")] = 340.0,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for gpu.json and gpu.md.")] = Path("gpu"),
+    only: Annotated[str | None, typer.Option(metavar="A,B", help="Run only these sections.")] = None,
+) -> int:
+    """Check and measure ssig on one GPU.
+
+    Maps, metrics and draws are compared with those of the CPU; speed is compared with the bare gradient loop and
+    Captum. The exit code is 1 if a measurement failed.
+    """
+    import torch
+
+    from jobs.bench.gpu.session import Session, chosen
+
+    sections = chosen(only)
+    if not tiny and not torch.cuda.is_available():
+        raise UsageError("ssig bench gpu", "no CUDA device", "a machine with one, or --tiny to run toys on the CPU")
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    session = Session(device, tiny=tiny, seconds=seconds, out=out)
+    session.record |= {"tiny": tiny, "limit": seconds, "torch": torch.__version__}
+    guard = threading.Timer(seconds + GRACE, lambda: _cut_off(session))
+    guard.daemon = True
+    guard.start()
+    try:
+        session.run(sections)
+    finally:
+        guard.cancel()
+        page = finish(session)
+    print(page)
+    print(f"record: {out / 'gpu.json'}")
+    return UNFINISHED if _errors(session) else DONE
+
+
+def finish(session: Session) -> str:
+    """Saves the record and its card; returns the card."""
+    from jobs.bench.gpu.card import card
+
+    session.record["elapsed"] = round(session.elapsed, 1)
+    session.save()
+    page = card(session.record)
+    if session.out is not None:
+        (session.out / CARD).write_text(page, encoding="utf-8")
+    return page
+
+
+def _cut_off(session: Session) -> None:
+    """Ends the process, whatever its main thread waits for, with what was measured so far."""
+    session.record["cut off"] = True
+    print(finish(session), flush=True)
+    os._exit(UNFINISHED)
+
+
+def _errors(session: Session) -> bool:
+    from jobs.bench.gpu.session import ERROR
+
+    return any(
+        isinstance(row, dict) and ERROR in row for rows in session.record["sections"].values() for row in rows.values()
+    )
