@@ -48,7 +48,7 @@ def cases(session: Session) -> Iterator[Case]:
         yield f"draws {law}", partial(_draws, session, law)
     for name in METRICS.names():
         yield f"metric {name}", partial(_metric, session, name)
-    for name in METHODS.names():
+    for name in session.pick(METHODS.names(), METHODS.names()[:3]):
         yield f"float32 {name}", partial(_method, session, name, torch.float32)
     for precision in ("fp32", "tf32"):
         here, there = _real(session, precision)
@@ -61,7 +61,7 @@ def _method(session: Session, name: str, dtype: torch.dtype) -> dict[str, Any]:
     plain = toy(attention=name == ATTENTION).to(dtype)
     here = Replica(plain, micro_batch=7)
     there = Replica(copy.deepcopy(plain).to(session.device), micro_batch=5)
-    options = few(name)
+    options = few(name, session.pick(8, 4))
     expected = explained(here, images, targets, name, **options)
     return differences(explained(there, images.to(session.device), targets, name, **options), expected)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from jobs.bench.gpu.session import Session
 
 CARD = "gpu.md"
+# Importing torch on a new machine counts too.
+STARTED = time.monotonic()
 # After the last measurement was begun; then the process ends with what it has.
 GRACE = 15.0
 
@@ -38,7 +41,7 @@ def gpu(
     if not tiny and not torch.cuda.is_available():
         raise UsageError("ssig bench gpu", "no CUDA device", "a machine with one, or --tiny to run toys on the CPU")
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    session = Session(device, tiny=tiny, seconds=seconds, out=out)
+    session = Session(device, tiny=tiny, seconds=seconds, out=out, started=STARTED)
     session.record |= {"tiny": tiny, "limit": seconds, "torch": torch.__version__}
     guard = threading.Timer(seconds + GRACE, lambda: _cut_off(session))
     guard.daemon = True

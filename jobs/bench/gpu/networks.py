@@ -22,7 +22,7 @@ NETWORKS: dict[str, tuple[tuple[str, str | None], ...]] = {
     "lite0": (("efficientnet-lite0", None), ("timm:tf_efficientnet_lite0", "random")),
 }
 TUNING_SECONDS = 2.5
-TOY_SIDE, CLASSES = 32, 10
+TOY_SIDE, CLASSES = 24, 10
 
 
 class Toy(nn.Module):

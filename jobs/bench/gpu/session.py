@@ -70,6 +70,7 @@ class Session:
         out: folder of the record; None to save nothing.
         say: prints a line.
         record: all results so far.
+        started: when the call began, by `time.monotonic`.
     """
 
     device: torch.device
@@ -78,7 +79,7 @@ class Session:
     out: Path | None = None
     say: Callable[[str], None] = print
     record: dict[str, Any] = field(default_factory=lambda: {"sections": {}, "seconds": {}})
-    _started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     _stop: float = float("inf")
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -88,7 +89,7 @@ class Session:
 
     @property
     def elapsed(self) -> float:
-        return time.monotonic() - self._started
+        return time.monotonic() - self.started
 
     def left(self) -> float:
         """Seconds left of the section and of the call."""
