@@ -1,4 +1,4 @@
-"""The command `ssig bench gpu`, also started as `python -m jobs.bench.gpu`. It imports torch when it runs."""
+"""The command `ssig bench gpu`, also started as `python -m jobs.bench.gpu`. It needs neither typer nor rich."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from ssig.errors import DONE, UNFINISHED, UsageError
 
@@ -18,20 +16,22 @@ if TYPE_CHECKING:
 CARD = "gpu.md"
 # Importing torch on a new machine counts too.
 STARTED = time.monotonic()
+SECONDS = 340.0
 # After the last measurement was begun; then the process ends with what it has.
 GRACE = 15.0
 
 
-def gpu(
-    tiny: Annotated[bool, typer.Option("--tiny", help="Run everything with toy sizes, also without a GPU.")] = False,
-    seconds: Annotated[float, typer.Option(metavar="N", min=1, help="Seconds that it may take.")] = 340.0,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for gpu.json and gpu.md.")] = Path("gpu"),
-    only: Annotated[str | None, typer.Option(metavar="A,B", help="Run only these sections.")] = None,
-) -> int:
-    """Check and measure ssig on one GPU.
+def run(tiny: bool, seconds: float, out: Path, only: str | None) -> int:
+    """Runs the sections and prints the card; the exit code is 1 if a measurement failed.
 
-    Maps, metrics and draws are compared with those of the CPU; speed is compared with the bare gradient loop and
-    Captum. The exit code is 1 if a measurement failed.
+    Args:
+        tiny: whether all sizes are toys, also without a GPU.
+        seconds: that it may take.
+        out: folder for the record and the card.
+        only: sections, with commas; None for all.
+
+    Raises:
+        UsageError: there is no such section, or no CUDA device.
     """
     import torch
 
@@ -43,7 +43,7 @@ def gpu(
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     session = Session(device, tiny=tiny, seconds=seconds, out=out, started=STARTED)
     session.record |= {"tiny": tiny, "limit": seconds, "torch": torch.__version__}
-    guard = threading.Timer(seconds + GRACE, lambda: _cut_off(session))
+    guard = threading.Timer(max(0.0, session.left()) + GRACE, lambda: _cut_off(session))
     guard.daemon = True
     guard.start()
     try:
