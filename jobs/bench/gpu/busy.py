@@ -66,7 +66,7 @@ class Work:
         if not self.metrics:
             return
         evaluation = evaluation_of(
-            self.images,
+            self.images.to(self.device.replica.device),
             maps,
             targets,
             self.device.forward,

@@ -1,4 +1,4 @@
-"""CUDA graphs, captured by hand: gradients a second of the network as loaded, launched and replayed."""
+"""CUDA graphs: gradients a second of the network as loaded, launched and replayed, and of the engine with them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from jobs.bench.gpu.compare import relative
-from jobs.bench.gpu.networks import network, pictures, repeated
+from jobs.bench.gpu.networks import network, pictures, repeated, replica
 from jobs.bench.gpu.session import LEFT_OUT, Case, Session
 from jobs.bench.gpu.timing import rate
+from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import Model
+from ssig.types import SCORE_AND_GRADIENT
 
 SIZES = (1, 8, 32, 128)
 NETWORKS = ("resnet50", "lite0", "vit-b16")
@@ -28,6 +30,8 @@ def cases(session: Session) -> Iterator[Case]:
     for name in NETWORKS:
         for size in SIZES:
             yield f"{name} fp16, {size} points", partial(_row, session, name, size)
+    for name in NETWORKS:
+        yield f"{name} fp16, the engine", partial(_engine, session, name)
 
 
 def _row(session: Session, name: str, size: int) -> dict[str, Any]:
@@ -39,6 +43,19 @@ def _row(session: Session, name: str, size: int) -> dict[str, Any]:
     replayed = rate(session, graph.replay, size, 0.2)
     difference = relative(answer, gradients(model, points))
     return {"launched": launched, "replayed": replayed, "gain": replayed / launched, "difference": difference}
+
+
+def _engine(session: Session, name: str) -> dict[str, Any]:
+    """The bare loop of ready replicas without and with graphs, at one micro-batch."""
+    plain = replica(session, name, "fp16")
+    recorded = ready_replica(network(session, name, "fp16"), micro_batch=plain.micro_batch, compile="cuda-graphs")
+    points = repeated(pictures(8, network(session, name).input_size), plain.micro_batch).to(session.device)
+    targets = torch.zeros(len(points), dtype=torch.int64)
+    speeds = [
+        rate(session, partial(one.evaluate, points, targets, "logit", SCORE_AND_GRADIENT), len(points), 0.3)
+        for one in (plain, recorded)
+    ]
+    return {"launched": speeds[0], "replayed": speeds[1], "gain": speeds[1] / speeds[0]}
 
 
 def captured(model: Model, points: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:

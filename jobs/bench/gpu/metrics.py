@@ -1,4 +1,4 @@
-"""Maps a second of the metrics that evaluate the network, measured as in a run: maps and images as they are read."""
+"""Maps a second of the metrics that evaluate the network, as in a run: images on the device, maps on the host."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cases(session: Session) -> Iterator[Case]:
 
         def evaluation(rows: int) -> Evaluation:
             return evaluation_of(
-                images[:rows],
+                images[:rows].to(device.replica.device),
                 maps[:rows],
                 logits[:rows].argmax(dim=1),
                 device.forward,
