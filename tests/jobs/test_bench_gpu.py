@@ -17,11 +17,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.bench.gpu import busy, card, session
+from jobs.bench.gpu import busy, card, equality, session
 from jobs.bench.gpu.agreement import SAMPLERS
 from jobs.bench.gpu.bundle import MOST_BYTES, BundleError, files_of, write
 from jobs.bench.gpu.compare import few, relative
+from jobs.bench.gpu.networks import toy
 from jobs.bench.gpu.session import ERROR, LEFT_OUT, SECTIONS, Case, Section, Session, chosen
+from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.registry import METHODS, METRICS
 
@@ -350,3 +352,25 @@ def test_the_bundle_compares_every_method(machine: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "out" / "gpu.json").read_text())["sections"]["agreement"]
     assert {name for name in METHODS.names() if rows[f"float64 {name}"]["map"] > card.FLOAT64} == set()
+
+
+class OfItsBatch(torch.nn.Module):
+    """A network whose last digits depend on how many points it is given."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.network, self.gain = toy(), gain
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(points) * (1 + self.gain * len(points))
+        return logits
+
+
+@pytest.mark.parametrize(("gain", "within"), [(0.0, 1.0), (1e-6, 1.0), (1e-3, 0.0)])
+def test_maps_that_depend_on_their_batch_are_seen(gain: float, within: float) -> None:
+    call = quiet(tiny=True)
+    call.cached(("replica", "resnet50", "fp32"), lambda: Replica(OfItsBatch(gain).eval(), micro_batch=8))
+    found = equality.distances(call, "resnet50", "fp32", "ig")
+    assert found["share within 1e-4"] == within
+    assert (found["100%"] > 1e-7) == (gain > 0)
+    assert found["maps"] == 2

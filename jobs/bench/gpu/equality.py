@@ -42,7 +42,7 @@ def distances(session: Session, name: str, precision: str, method: str) -> dict[
     options = few(method, session.pick(16, 4))
     first = explained(ready, images, targets, method, keys=named, **options).map
     before = ready.micro_batch
-    ready.micro_batch = min(before, session.pick(OTHER, 3))
+    ready.micro_batch = OTHER if before > OTHER else max(1, before - 1)
     try:
         second = explained(ready, images[::2], targets[::2], method, keys=named[::2], **options).map
     finally:
