@@ -151,11 +151,16 @@ class Dispatch:
         """Gives every actor a unit before any gets a second one to read ahead, so that none is idle at the end."""
         for member in sorted(self._executor.members, key=lambda member: len(member.in_flight)):
             while member.room > 0 and (not member.in_flight or self._waiting > self._unemployed):
-                order = self.schedule.next(idle=not member.in_flight)
+                order = self.schedule.next(not member.in_flight, member.gpu, self._gpus)
                 if order is None:
                     break
-                self._executor.send(member, order, self._task(order))
+                self._executor.send(member, order, self._task(order, checked=order.alone and member.gpu is not None))
                 fault_points.point("after-order", order.work.unit)
+
+    @property
+    def _gpus(self) -> Set[str]:
+        """The GPUs of the actors that are ready."""
+        return {member.gpu for member in self._executor.members if member.gpu is not None}
 
     @property
     def _undone(self) -> int:
@@ -177,7 +182,7 @@ class Dispatch:
         """Whether a signal ended the actors too: no event will come, and every call of Ray would block."""
         return self._interrupted.is_set() and self._executor.is_gone()
 
-    def _task(self, order: Order) -> Task:
+    def _task(self, order: Order, checked: bool) -> Task:
         work = order.work
         rows = tuple(self._agenda.manifest.rows(work.unit))
         self.orders += 1
@@ -188,6 +193,7 @@ class Dispatch:
             labels=work.labels,
             attempt=f"{self.attempt}-{self.orders}",
             poison={rows[position].index: why for position, why in work.poison.items()},
+            checked=checked,
         )
 
     def _handle(self, event: Event) -> None:
@@ -208,6 +214,7 @@ class Dispatch:
 
     def _handle_loss(self, event: Event) -> None:
         self._log.write("actor lost", actor=event.member.name, reason=event.reason)
+        self._scaling.lost(event.member.gpu)
         if event.member.info is None:
             try:
                 self._scaling.failed_to_start(event.reason)
@@ -217,7 +224,10 @@ class Dispatch:
         self._reporter.tell(f"{event.member.name} is lost: {event.reason}")
 
     def _handle_done(self, event: Event, order: Order) -> None:
-        self.schedule.succeeded(order)
+        before = set(order.work.poison)
+        self.schedule.succeeded(order, event.member.gpu)
+        self._scaling.proved(event.member.gpu)
+        self._record_poison(order, before)
         done = event.done
         if done is None or order.probe is not None:
             return
@@ -238,10 +248,14 @@ class Dispatch:
         unit = order.work.unit
         self._log.write("unit failed", actor=event.member.name, unit=unit, kind=event.failure, reason=event.reason)
         self._reporter.failed(event.failure)
-        before = len(order.work.poison)
-        self.schedule.failed(order, event.failure, event.reason)
-        if len(order.work.poison) > before:
-            self._outcomes.quarantined(order, event.reason)
+        before = set(order.work.poison)
+        self.schedule.failed(order, event.failure, event.reason, event.member.gpu)
+        self._record_poison(order, before)
         if unit in self.schedule.given_up:
             self._outcomes.given_up(order, self.schedule.given_up[unit])
         self._reporter.tell(f"unit {unit} failed: {event.reason}")
+
+    def _record_poison(self, order: Order, before: Set[int]) -> None:
+        """Records the samples of a unit that have become poison."""
+        for position in sorted(order.work.poison.keys() - before):
+            self._outcomes.quarantined(order.work, position)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Failure, Order
 from pipeline.run.publishing import DamagedTableError
-from pipeline.unit.messages import Done, Task
+from pipeline.unit.messages import DeviceFailedError, Done, Task
 from ssig.errors import SsigError
 
 # Units that a worker has in hand: one on the device, one that is read or written meanwhile.
@@ -38,6 +38,11 @@ class Member:
     def forget(self, call: Any) -> None:
         """Removes an order that has been answered."""
         del self.in_flight[call], self.since[call]
+
+    @property
+    def gpu(self) -> str | None:
+        """Names the GPU that it computes on; None for the CPU, and while it starts."""
+        return None if self.info is None else self.info.get("gpu")
 
     @property
     def room(self) -> int:
@@ -132,7 +137,9 @@ class Executor(Protocol):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Whether a unit failed because of storage, so that no sample is to blame, or because something raised."""
+    """Whether a unit failed because of storage or a device, so that no sample is to blame, or something raised."""
+    if isinstance(error, DeviceFailedError):
+        return Failure.DEVICE if error.begun else Failure.UNFIT
     return Failure.STORAGE if isinstance(error, (OSError, DamagedTableError)) else Failure.RAISED
 
 
