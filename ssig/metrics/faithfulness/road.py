@@ -93,10 +93,10 @@ def _games(evaluation: Evaluation, rows: Tensor, order: Order, options: RoadOpti
     counts = options.counts(evaluation.maps.shape[-2:].numel())
     hidden_first = [ranks(evaluation, order, lowest).cpu() for lowest in (False, True)]
 
-    def build(image: int, steps: Tensor) -> Tensor:
+    def build(image: int, steps: range) -> Tensor:
         original = evaluation.images[image].cpu().double().numpy()
         points = []
-        for game, share in zip((steps // shares).tolist(), (steps % shares).tolist(), strict=True):
+        for game, share in (divmod(step, shares) for step in steps):
             hidden = (hidden_first[game][image] < counts[share]).numpy()
             noise = options.noise * streams[image].generator(share).standard_normal(original.shape)
             points.append(torch.from_numpy(impute(original, hidden) + noise * hidden))
