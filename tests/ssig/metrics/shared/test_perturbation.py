@@ -107,8 +107,8 @@ def test_a_sweep_builds_every_step_of_every_image_once_and_in_full_batches(
     assert built == [(row, step) for row in rows.tolist() for step in range(steps)]
     assert all(size == batch_size for size in network.calls[:-1])
     assert sum(network.calls) == len(built)
-    logits = network(torch.cat([build(row, range(step, step + 1)) for row, step in built]))
-    targets = evaluation.targets[[row for row, _ in built]]
+    logits = network(torch.cat([build(row, range(step, step + 1)) for row, step in list(built)]))
+    targets = evaluation.targets[rows.repeat_interleave(steps)]
     expected = torch.stack(
         [
             logits.gather(1, targets[:, None])[:, 0],
