@@ -17,12 +17,12 @@ from ssig.acceleration.ready_replica import ready_replica
 from ssig.models import load_model
 
 
-def do_units(job: Job, limit: int | None = None) -> Path:
-    """Plans a job as the driver does, works its first `limit` units off and returns the run's folder."""
+def do_units(job: Job, limit: int | None = None, device: str = "cpu") -> Path:
+    """Plans a job as the driver does, works its first `limit` units off on a device and returns the run's folder."""
     directory = RunDirectory(open_storage(job.output.path))
     shards = expand(job.dataset.shards, Path.cwd())
     manifest = check_output(job, directory, shards) or record_run(job, directory, shards)
-    model = load_model(job.model.name, job.model.weights, **job.model.input_options)
+    model = load_model(job.model.name, job.model.weights, device=device, **job.model.input_options)
     labels = check_labels(directory, job_labels(job, manifest.hash, model))
     record_labels(directory, labels)
     replica = ready_replica(model, micro_batch=4)
