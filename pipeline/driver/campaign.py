@@ -84,6 +84,7 @@ class Campaign:
             seed=self.seed,
             micro_batch=None if self.actors.micro_batch == "auto" else self.actors.micro_batch,
             compile=self.actors.compile,
+            gpu_share=size.num_gpus,
             threads=size.threads,
             path=tuple(sys.path),
             sources=sources_of(labels),

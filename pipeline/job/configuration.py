@@ -139,7 +139,8 @@ class Actors(Frozen):
     )
     micro_batch: _Count | Literal["auto"] = Field("auto", description="points evaluated at once")
     compile: Literal["none", "default", "cuda-graphs"] = Field(
-        "none", description="whether torch.compile makes the network, and whether it records CUDA graphs"
+        "none",
+        description="default: torch.compile makes the network; cuda-graphs: a GPU records passes where that is faster",
     )
     unit_timeout: Annotated[_Real, Field(gt=0)] | Literal["auto"] | None = Field(
         "auto",

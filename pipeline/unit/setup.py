@@ -14,9 +14,10 @@ import torch
 
 from pipeline.run.labels import Label
 from pipeline.unit.beside_device import decoders, take_turns_quickly
-from pipeline.unit.caches import cache_folder, remember_sizes, stored_sizes
+from pipeline.unit.caches import StoredSizes, cache_folder
 from pipeline.unit.memory import memory
 from pipeline.unit.worker import Worker, may_change_network
+from ssig.acceleration.accelerator import keep_to_share
 from ssig.acceleration.optimise import Compile
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.metrics.information.processes import beside_a_gpu
@@ -36,6 +37,7 @@ class WorkerSetup:
         seed: of the run.
         micro_batch: points evaluated at once, or None for the fastest.
         compile: how the network is compiled (`ssig.acceleration.optimise`).
+        gpu_share: the part of its GPU that the worker may use; 0 without a GPU.
         threads: CPU threads of the worker.
         path: the driver's import path, where a `module:callable` network may lie.
         sources: of the methods and metrics that are not ssig's own.
@@ -47,6 +49,7 @@ class WorkerSetup:
     seed: int
     micro_batch: int | None = None
     compile: Compile = "none"
+    gpu_share: float = 1.0
     threads: int = 1
     path: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
@@ -72,11 +75,14 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
         beside_a_gpu(setup.threads)
         take_turns_quickly()
     model = restore(setup.state, device=device)
-    sizes = stored_sizes(cache_folder())
+    keep_to_share(model.device, setup.gpu_share)
     replica = ready_replica(
-        model, micro_batch=setup.micro_batch, compile=setup.compile, keep=layers(setup.labels), sizes=sizes
+        model,
+        micro_batch=setup.micro_batch,
+        compile=setup.compile,
+        keep=layers(setup.labels),
+        sizes=StoredSizes(cache_folder()),
     )
-    remember_sizes(cache_folder(), sizes)
     pa.array(
         [""]
     )  # Arrow looks for pandas with its first array: half a second, now rather than while the device waits

@@ -89,12 +89,12 @@ def exact_changes(
     except Exception as error:  # a network that cannot run in float64 is not changed
         LOG.info("%s cannot be verified in float64: %s", type(network).__name__, error)
         return []
-    changes: list[Change] = [partial(_avoid_copy, name=name) for name in copying]
+    changes: list[Change] = [partial(avoid_copy, name=name) for name in copying]
     changes += [
         partial(fold, layer_name=layer, norm_name=norm) for layer, norm in pairs if not _crosses(layer, norm, keep)
     ]
     changes += [
-        partial(_put_aligned, name=name, size=next(iter(layer_sizes)), layout=torch.contiguous_format)
+        partial(put_aligned, name=name, size=next(iter(layer_sizes)), layout=torch.contiguous_format)
         for name, layer_sizes in sizes.items()
         if len(layer_sizes) == 1
     ]
@@ -104,8 +104,8 @@ def exact_changes(
 
 def _in_layout(change: Change, layout: torch.memory_format) -> Change:
     """The same change for a network with weights in `layout`."""
-    if isinstance(change, partial) and change.func is _put_aligned:
-        return partial(_put_aligned, **{**change.keywords, "layout": layout})
+    if isinstance(change, partial) and change.func is put_aligned:
+        return partial(put_aligned, **{**change.keywords, "layout": layout})
     return change
 
 
@@ -144,7 +144,7 @@ def _watched(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, set
             handle.remove()
 
 
-def _avoid_copy(network: nn.Module, name: str) -> Undo:
+def avoid_copy(network: nn.Module, name: str) -> Undo:
     module: Any = network.get_submodule(name)
     if isinstance(module, nn.Hardtanh):
         return put(network, name, InPlaceClamp(module))
@@ -156,7 +156,7 @@ def _avoid_copy(network: nn.Module, name: str) -> Undo:
     return undo
 
 
-def _put_aligned(network: nn.Module, name: str, size: Size, layout: torch.memory_format) -> Undo:
+def put_aligned(network: nn.Module, name: str, size: Size, layout: torch.memory_format) -> Undo:
     return put(network, name, AlignedConv(cast(Any, network.get_submodule(name)), size, layout))
 
 

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from ssig.acceleration.accelerator import synchronise
 from ssig.acceleration.allocator import keep_memory, usual_memory
 from ssig.acceleration.ready_replica import LEAST_IN_LANE, TUNING_SECONDS, fastest, prepared
 from ssig.acceleration.tuning import Setting
@@ -76,8 +77,7 @@ class _Ready:
         for _ in range(2):  # the first call includes one-time work
             started = timer()
             self._replica.evaluate(*inputs, "logit", SCORE_AND_GRADIENT)
-            if self._replica.device.type == "cuda":
-                torch.cuda.synchronize(self._replica.device)
+            synchronise(self._replica.device)
             seconds = min(seconds, timer() - started)
         return self._spent + seconds * points / count > TUNING_SECONDS
 

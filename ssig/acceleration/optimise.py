@@ -9,6 +9,9 @@ with it. It is tried, and a network that fails keeps its layout.
 Autocast casts frozen weights in every call, because its cache holds only weights that require gradients. Here they
 are stored in low precision once, if logits stay bit-equal. On the CPU, linear layers, and in bf16 some convolutions,
 take a faster form (`ssig.acceleration.packing`).
+
+What is faster depends on the device. Given a `Stopwatch`, the layout and the changes that need not be faster are also
+timed, and left out where they are slower.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ssig.acceleration.changes import Change, Undo, apply_valid, forward_of, is_plain, put
-from ssig.acceleration.exact import LAYERS, NORMS, exact_changes, fold
+from ssig.acceleration.choice import Race, Stopwatch
+from ssig.acceleration.exact import LAYERS, NORMS, avoid_copy, exact_changes, fold, put_aligned
 from ssig.acceleration.operators import AlignedConv
 from ssig.acceleration.packing import packed
 from ssig.acceleration.proof import Forward, all_answers, answers, close, holds, proof_points
@@ -42,9 +46,14 @@ PACKABLE: set[Callable[..., Any]] = {nn.Conv2d.forward, nn.Linear.forward}
 LOW_PRECISION_TOLERANCE = 1e-2
 # For sums in another order and their effect at kinks; confused pixels differ by more than 1.
 LAYOUT_TOLERANCE = 0.1
+# Compiled code in low precision rounds at other places.
+COMPILED_TOLERANCE = 0.5
+
+# What makes the changes that a device may be slower with. They are timed after all others are made.
+OPTIONAL = (avoid_copy, put_aligned)
 
 Compile = Literal["none", "default", "cuda-graphs"]
-COMPILE_MODES: dict[Compile, str | None] = {"none": None, "default": "default", "cuda-graphs": "reduce-overhead"}
+COMPILE_KINDS: tuple[Compile, ...] = get_args(Compile)
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,7 @@ def optimised(
     precision: str = "fp32",
     keep: Collection[str] = (),
     compile: Compile = "none",
+    stopwatch: Stopwatch | None = None,
 ) -> Optimised:
     """A copy of `network` for input gradients; the network itself is not changed.
 
@@ -89,44 +99,63 @@ def optimised(
             are made from it (`ssig.acceleration.proof`): the network must treat other pixel values alike.
         precision: of the evaluations; with ``bf16`` or ``fp16`` the copy must run under the same autocast.
         keep: names of submodules whose outputs must not change: no batch norm outside is folded into them.
-        compile: ``default`` for `torch.compile`, ``cuda-graphs`` for its mode that records CUDA graphs. Gradients at
-            a submodule's output then work only under ``torch.compiler.set_stance("force_eager")``.
+        compile: ``default`` for `torch.compile`. Gradients at a submodule's output then work only under
+            ``torch.compiler.set_stance("force_eager")``. ``cuda-graphs`` is for the replica (`ssig.engine.graphs`).
+        stopwatch: times the choices on the device; None keeps every change that gives the same answers.
 
     Raises:
         UsageError: an unknown precision or kind of compilation.
         ModelError: `torch.compile` failed.
     """
     check_precision(precision)
-    if compile not in COMPILE_MODES:
-        raise UsageError("model.compile", compile, COMPILE_MODES)
+    if compile not in COMPILE_KINDS:
+        raise UsageError("model.compile", compile, COMPILE_KINDS)
     points = proof_points(example[:1].detach())
-    dtype, mode = PRECISIONS[precision], COMPILE_MODES[compile]
+    dtype, compiles = PRECISIONS[precision], compile == "default"
     with arithmetic(precision):
         try:
             copied = _frozen(copy_of(network))
         except ModelError as error:
             return Optimised(network, batches=_batches(network, points), left_out=(f"optimisation: {error}",))
         batches = _batches(copied, points)
-        layout, reason = _layout(copied, points, batches)
-        changes = exact_changes(copied, points, keep, layout, in_place=mode is None)
-        for change in changes:
-            change(copied)
-        copied.to(memory_format=layout)
+        forward = _under_autocast(copied, dtype)
+        race = None if stopwatch is None else Race(copied, forward, points[0], stopwatch, batches)
+        layout, reason = _layout(copied, points, batches, race)
+        left_out = [] if reason is None else [f"channels-last layout: {reason}"]
+        changes = exact_changes(copied, points, keep, layout, in_place=not compiles)
+        _apply(copied, changes, layout, race)
         if dtype is not None:
             _lower(copied, points, dtype)
-        if mode is None:
-            _pack(copied, points, dtype, PACKABLE if layout == torch.channels_last else {nn.Linear.forward})
+        if compiles:
+            left_out += _compile(copied, points, dtype, batches)
         else:
-            _compile(copied, points[0], dtype, mode)
+            _pack(copied, points, dtype, PACKABLE if layout == torch.channels_last else {nn.Linear.forward})
     return Optimised(
         network=copied,
-        folded=sum(isinstance(change, partial) and change.func is fold for change in changes),
+        folded=sum(_makes(fold, change) for change in changes),
         left=sum(forward_of(module) in NORMS for module in copied.modules()),
         lowered=sum(parameter.dtype == dtype for parameter in copied.parameters()),
         layout=layout,
         batches=batches,
-        left_out=() if reason is None else (f"channels-last layout: {reason}",),
+        left_out=tuple(left_out),
     )
+
+
+def _makes(function: Callable[..., Undo], change: Change) -> bool:
+    return isinstance(change, partial) and change.func is function
+
+
+def _apply(network: nn.Module, changes: Sequence[Change], layout: torch.memory_format, race: Race | None) -> None:
+    """Makes changes and brings the network into a layout; leaves out optional changes that are slower in a race."""
+    optional = OPTIONAL if race is not None else ()
+    for change in changes:
+        if not any(_makes(function, change) for function in optional):
+            change(network)
+    network.to(memory_format=layout)
+    for function in optional:
+        group = [change for change in changes if _makes(function, change)]
+        if race is not None and group and not race.apply(group, layout):
+            LOG.info("%s runs without %s, which is slower on this device", type(network).__name__, function.__name__)
 
 
 def _frozen(network: nn.Module) -> nn.Module:
@@ -154,8 +183,10 @@ def _batches(network: nn.Module, points: Sequence[Tensor]) -> bool:
             return False
 
 
-def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tuple[torch.memory_format, str | None]:
-    """Brings the network into the fastest layout that it can use; returns it, and why if it is not the faster one."""
+def _layout(
+    network: nn.Module, points: Sequence[Tensor], batches: bool, race: Race | None
+) -> tuple[torch.memory_format, str | None]:
+    """Brings the network into the fastest layout that it can use; returns it, and why it cannot use channels last."""
     usual, fast = torch.contiguous_format, torch.channels_last
     network.to(memory_format=usual)
     if not any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in network.modules()):
@@ -177,7 +208,7 @@ def _layout(network: nn.Module, points: Sequence[Tensor], batches: bool) -> tupl
     except Exception as error:
         reason = message_line(str(error))
     if reason is None:
-        return fast, None
+        return fast if race is None else race.layout(), None
     network.to(memory_format=usual)
     return usual, reason
 
@@ -274,10 +305,27 @@ def _store(network: nn.Module, name: str, dtype: torch.dtype) -> Undo:
     return undo
 
 
-def _compile(network: nn.Module, points: Tensor, dtype: torch.dtype | None, mode: str) -> None:
-    """Compiles the network in place, so that its submodules keep their names, and calls it once."""
-    network.compile(mode=mode)
+def _compile(network: nn.Module, points: Sequence[Tensor], dtype: torch.dtype | None, batches: bool) -> list[str]:
+    """Compiles the network in place, so that its submodules keep their names; returns why it was not, a sentence each.
+
+    Compiled code belongs to the process, so all threads use it. It is made for one point, and then for any number
+    from two: both are compared with the network here, before any work.
+    """
+    forward = _under_autocast(network, dtype)
+    tried = [points[0], *([torch.cat(list(points[:2])), torch.cat(list(points))] if batches else [])]
     try:
-        answers(_under_autocast(network, dtype), points)
+        expected = all_answers(forward, tried)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # the network raises it again when it is used
+        return []
+    network.compile()
+    try:
+        if holds(forward, tried, expected, LAYOUT_TOLERANCE if dtype is None else COMPILED_TOLERANCE):
+            return []
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         raise ModelError(f"torch.compile failed on {type(network).__name__}: {one_line(error)}") from error
+    network._compiled_call_impl = None
+    return ["compilation: the network gives other values"]

@@ -9,11 +9,15 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
+from ssig.acceleration.accelerator import elapsed, physical_name, release_memory, synchronise, usable_gib
 from ssig.acceleration.allocator import keep_memory, return_memory
+from ssig.acceleration.choice import Stopwatch
+from ssig.acceleration.cuda_graphs import TOLERANCES, CudaRecorder
 from ssig.acceleration.optimise import Compile, optimised
 from ssig.acceleration.tuning import Setting, TuningCache, TuningKey, tune
+from ssig.engine.graphs import Graphs
 from ssig.engine.lanes import Lanes, lanes_for
-from ssig.engine.replica import Replica
+from ssig.engine.replica import GPU_MICRO_BATCH, Replica
 from ssig.errors import ModelError, UsageError
 from ssig.models import Model
 from ssig.types import SCORE_AND_GRADIENT
@@ -45,7 +49,8 @@ def ready_replica(
         model: the network; it is not changed.
         micro_batch: points evaluated at once, on the CPU in as many lanes as there are threads; by default the
             fastest, from `sizes` or by a measurement.
-        compile: kind of `torch.compile`, or ``none`` (`ssig.acceleration.optimise`).
+        compile: ``none``, ``default`` for `torch.compile`, or ``cuda-graphs`` for recorded passes on a GPU
+            (`ssig.engine.graphs`); on the CPU ``cuda-graphs`` is ``none``, and a warning says so.
         keep: submodules whose outputs must not change (`ssig.acceleration.optimise`).
         sizes: settings found before; a new setting is added.
         timer: a clock, in seconds.
@@ -55,17 +60,18 @@ def ready_replica(
         ModelError: the network cannot be compiled.
         torch.OutOfMemoryError: a single point does not fit the device.
     """
+    if compile == "cuda-graphs" and model.device.type != "cuda":
+        LOG.warning("%s runs without CUDA graphs (actors.compile: cuda-graphs): they need a GPU", model.name)
+        compile = "none"
     replica, lanes, noise = prepared(model, micro_batch=micro_batch, compile=compile, keep=keep)
     if micro_batch is not None or not replica.takes_batches:
         replica.lanes = lanes
         return replica
     name = f"{model.name} {model.weights_hash[:12]} {compile}"
-    key = TuningKey(name, _device(model.device), model.precision, model.input_size)
-    setting = sizes.get(key) if sizes is not None else None
-    if setting is None:
-        setting = fastest(replica, lanes, noise, timer)
-        if sizes is not None:
-            sizes.put(key, setting)
+    key = TuningKey(name, _kind(model.device), model.precision, model.input_size)
+    setting = (sizes or TuningCache()).find(
+        key, physical_name(model.device), lambda: fastest(replica, lanes, noise, timer)
+    )
     replica.micro_batch, replica.lanes = setting.micro_batch, lanes if setting.lanes > 1 else None
     return replica
 
@@ -83,7 +89,12 @@ def prepared(
     generator = torch.Generator().manual_seed(SEED)
     noise = torch.rand(1, len(model.mean), *model.input_size, generator=generator)
     noise = noise.to(model.device, model.mean.dtype)
-    fast = optimised(model, noise, precision=model.precision, keep=keep, compile=compile)
+    stopwatch = None
+    if model.device.type == "cuda":
+        stopwatch = Stopwatch(
+            points=micro_batch or GPU_MICRO_BATCH, seconds=lambda call: elapsed(model.device, call).finished
+        )
+    fast = optimised(model, noise, precision=model.precision, keep=keep, compile=compile, stopwatch=stopwatch)
     for sentence in fast.left_out:
         LOG.warning("%s runs without %s", model.name, sentence)
     batches = fast.batches and not model.one_at_a_time
@@ -94,6 +105,8 @@ def prepared(
         micro_batch = 1
     replica = Replica(fast.network, device=model.device, micro_batch=micro_batch, layout=fast.layout)
     replica.takes_batches = batches
+    if compile == "cuda-graphs":
+        replica.graphs = Graphs(CudaRecorder(model.device), TOLERANCES[model.precision])
     threads = torch.get_num_threads()
     count = lanes_for(threads) if model.device.type == "cpu" and compile == "none" and batches else 1
     lanes = None
@@ -113,8 +126,7 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
         replica.micro_batch = size
         points = noise.expand(size, -1, -1, -1)
         replica.evaluate(points, torch.zeros(size, dtype=torch.int64), "logit", SCORE_AND_GRADIENT)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronise(device)
         if replica.micro_batch < size:  # halved by the replica
             raise torch.OutOfMemoryError
 
@@ -133,16 +145,20 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
             largest=largest,
             first=count,
         )
+        if tuned.out_of_memory is not None:  # only here, after the error has released its tensors
+            release_memory(device)
         rated.append((tuned.rate * (1 if candidate is None else FAVOUR), Setting(tuned.micro_batch, count)))
+    if replica.graphs is not None:
+        replica.graphs.clear()  # recorded again on the thread that uses them, at one size
     if device.type == "cpu":
         return_memory()  # after trying several sizes
     return max(rated, key=lambda pair: pair[0])[1]
 
 
-def _device(device: torch.device) -> str:
-    """The device in a `TuningKey`: its kind, the threads, and the version of torch."""
+def _kind(device: torch.device) -> str:
+    """The device in a `TuningKey`: its kind, its usable memory or its threads, and the version of torch."""
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
+        name = f"{torch.cuda.get_device_name(device)}, {usable_gib(device)}"
     else:
         name = f"{torch.backends.cpu.get_cpu_capability()} CPU, {torch.get_num_threads()} threads"
     return f"{name}, torch {torch.__version__}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -111,8 +112,6 @@ def tune(
             break
         size *= 2
     _compare(evaluate, rates, timer, end)
-    if out_of_memory is not None:  # only here, after the error has released its tensors
-        torch.cuda.empty_cache()
     return Tuned(_best(rates), rates, out_of_memory)
 
 
@@ -160,7 +159,7 @@ class TuningKey:
 
     Attributes:
         network: name of the network, and how it was optimised.
-        device: kind of the device, and for a CPU the number of threads.
+        device: kind of the device, with its memory and share or its number of threads.
         precision: one of `ssig.models.model.PRECISIONS`.
         input_size: (H, W).
     """
@@ -182,6 +181,32 @@ class TuningCache:
 
     def put(self, key: TuningKey, setting: Setting) -> None:
         self._settings[key] = setting
+
+    def add(self, others: TuningCache) -> None:
+        """Takes over all settings of another cache."""
+        self._settings.update(others._settings)
+
+    def find(self, key: TuningKey, device: str | None, measure: Callable[[], Setting]) -> Setting:
+        """The setting of a key; measured if it is not known.
+
+        Args:
+            key: its circumstances.
+            device: name of the physical device that no two processes measure on at once; None if they may.
+            measure: finds the setting.
+        """
+        setting = self.get(key)
+        if setting is not None:
+            return setting
+        with self.alone(device):
+            setting = self.get(key)  # the process that had the device may have found it
+            if setting is None:
+                setting = measure()
+                self.put(key, setting)
+        return setting
+
+    def alone(self, device: str | None) -> AbstractContextManager[None]:
+        """The right to measure on a device, for the body; a cache in memory has no other processes."""
+        return nullcontext()
 
     def dump(self) -> list[dict[str, Any]]:
         """A JSON-compatible record for each setting."""

@@ -9,13 +9,15 @@ point (`ssig.engine.scaling`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ssig.engine.arithmetic import arithmetic
+from ssig.engine.graphs import Compute, Graphs
 from ssig.engine.lanes import Lanes
 from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
@@ -46,6 +48,7 @@ class Replica:
 
     Attributes:
         lanes: of the network, or None to evaluate each micro-batch as a whole; may be set between calls.
+        graphs: recordings of passes without a layer, or None; may be set between calls.
         takes_batches: whether the network takes two points at once; None if unknown.
 
     Raises:
@@ -67,6 +70,7 @@ class Replica:
         self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
         self.layout = layout
         self.lanes: Lanes | None = None
+        self.graphs: Graphs | None = None
         # A user's callable runs in the arithmetic that the user has set.
         self.precision = model.precision if isinstance(model, Model) else None
         self.takes_batches: bool | None = None
@@ -99,6 +103,8 @@ class Replica:
             try:
                 parts.append(self._evaluate(points[done:stop], targets[done:stop], score_name, want, layer))
             except torch.OutOfMemoryError:
+                if self.graphs is not None and self.graphs.give_up():
+                    continue
                 if stop - done == 1:
                     raise
                 self.micro_batch = (stop - done) // 2
@@ -135,8 +141,23 @@ class Replica:
             if self._compiled and layer is not None:  # a compiled network does not call the hooks of its submodules
                 with torch.compiler.set_stance("force_eager"):
                     return compute(self.model, points, targets)
-            response = compute(self.model, points, targets)
+            if self._scales(want):  # the pass is a part of the evaluation, and recorded there
+                response = compute(self.model, points, targets)
+            else:
+                response = self._replayed(partial(compute, self.model), points, targets, (score_name, want), layer)
             return _copied(response) if self._compiled else response
+
+    def _scales(self, want: frozenset[str]) -> bool:
+        """Whether gradients are those of multiples of the scores, computed again where they overflow."""
+        return self.precision == "fp16" and "gradient" in want
+
+    def _replayed(
+        self, compute: Compute, points: Tensor, targets: Tensor, kind: Hashable, layer: str | None
+    ) -> Response:
+        """The answers of a pass, from a recording where that is faster."""
+        if self.graphs is None or layer is not None:
+            return compute(points, targets)
+        return self.graphs.evaluate(compute, points, targets, kind, self.micro_batch)
 
     def _check_batches(self, point: Tensor, error: Exception) -> None:
         """Raises a `ModelError` if the network takes a point (1, C, H, W), but not the same one twice."""
@@ -174,9 +195,13 @@ class Replica:
                 logits=logits if "logits" in want else None,
                 activations=None if layer is None else side_by_side(layer, seen(layer, outputs)).to(points.dtype),
             )
-        if self.precision != "fp16":
+        if not self._scales(want):
             return self._differentiated(network, points, targets, score_name, want, layer)
-        response = self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
+
+        def scaled(points: Tensor, targets: Tensor) -> Response:
+            return self._differentiated(network, points, targets, score_name, want, layer, HIGHEST)
+
+        response = self._replayed(scaled, points, targets, (score_name, want), layer)
         if self._compiled:
             response = _copied(response)
         scores, gradients = response.scores, response.gradients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from types import MethodType
 
@@ -428,6 +429,31 @@ def test_compiled_networks_give_the_same() -> None:
         logits = result.network(points.requires_grad_())
         (gradient,) = torch.autograd.grad(logits.sum(), outputs)
     assert gradient.shape == (2, 6, 6, 8)
+
+
+@pytest.mark.slow
+def test_compiled_code_serves_all_threads_and_sizes() -> None:
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    network = optimised(built(Small), noise(1, 3, 6, 8), compile="default").network
+    compiled = counters["stats"]["unique_graphs"]
+    found: list[tuple[Tensor, Tensor]] = []
+    points = noise(5, 3, 6, 8, seed=1)
+    thread = threading.Thread(target=lambda: found.extend(logits_and_gradient(network, points[:n]) for n in (1, 4, 5)))
+    thread.start()
+    thread.join()
+    assert counters["stats"]["unique_graphs"] == compiled == 2
+    expected = logits_and_gradient(built(Small), points)
+    for one, other in zip(found[-1], expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_compiled_code_with_other_answers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, "compile", lambda network: network.head.weight.data.neg_())
+    result = optimised(built(Small), noise(1, 3, 6, 8), compile="default")
+    assert result.left_out == ("compilation: the network gives other values",)
 
 
 @pytest.mark.slow

@@ -116,3 +116,24 @@ def test_a_size_is_measured_once_for_equal_circumstances(lite0: Model) -> None:
     stopped: Callable[[], float] = lambda: pytest.fail("measured again")  # noqa: E731
     assert ready_replica(lite0, sizes=sizes, timer=stopped).micro_batch == first.micro_batch
     assert ready_replica(lite0, micro_batch=3, sizes=sizes, timer=stopped).micro_batch == 3
+
+
+def test_without_a_gpu_cuda_graphs_are_left_out_with_a_warning(lite0: Model, caplog: pytest.LogCaptureFixture) -> None:
+    replica = ready_replica(lite0, micro_batch=2, compile="cuda-graphs")
+    assert replica.graphs is None
+    assert not replica._compiled
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "efficientnet-lite0 runs without CUDA graphs (actors.compile: cuda-graphs): they need a GPU"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_on_a_gpu_recorded_passes_give_the_maps_of_the_plain_network(photographs: Tensor, precision: str) -> None:
+    """Tuned with recordings; the last micro-batches are not full."""
+    plain = load_model("efficientnet-lite0", device="cuda")
+    model = load_model("efficientnet-lite0", device="cuda", precision=precision)
+    replica = ready_replica(model, compile="cuda-graphs")
+    expected = attribute(plain, photographs, [281, 967], "ssig", samples=37, ready=False).map.cpu()
+    found = attribute(replica, photographs, [281, 967], "ssig", samples=37).map.cpu()
+    assert spearman(found, expected) >= (0.999 if precision == "fp32" else 0.95)
