@@ -2,15 +2,16 @@
 
 The thread that feeds a device asks for Python's lock after every operation of the network. A thread that computes in
 Python gives the lock up after the switch interval only, 5 ms unless it is set. A network of 7 small layers on a CPU,
-gradients of 4 points at a time, points/s (`ssig bench host-metrics`; two shared cores, medians of three rounds):
+gradients of 4 points at a time, points/s (`ssig bench host-metrics`; two cores with other work, medians of three
+rounds, two runs):
 
-    interval            5 ms   1 ms   .5 ms   .1 ms   alone
-    beside pure Python   241    557     960   1,604   2,934
-    beside NumPy       1,513  1,698   1,955   1,691   5,356
-    rounds/s of the first thread  8,059  5,793  7,658  10,042
+    interval                 5 ms         1 ms          .5 ms         .1 ms          alone
+    beside pure Python       241, 817     557, 1,192    960, 1,325    1,604, 1,369   2,934, 3,183
+    beside NumPy             1,513, 1,541 1,698, 1,222  1,955, 1,251  1,691, 1,407   5,356, 3,483
+    rounds/s in Python       8,059,11,945 5,793, 9,342  7,658, 9,078  10,042, 8,116
 
-On one core, where the device's thread and the other share the processor, .1 ms costs NumPy's thread a sixth: so a
-worker without a device of its own keeps Python's interval.
+On one core, which both threads share, .1 ms cost the network beside NumPy three tenths (1,023 to 731) and NumPy a
+sixth, so a worker that computes on the CPU keeps Python's interval. Unproved: no GPU was at hand.
 """
 
 from __future__ import annotations
