@@ -244,6 +244,9 @@ def submit(
     from jobs.commands.upload import job_for_cluster
 
     job_for_cluster(job, working_dir)  # refuses a wrong job before Ray is imported
+    from pipeline.driver.needs_ray import require_ray
+
+    require_ray("submit", str(job), "ssig attribute JOB.yaml --in-process")
     from jobs.commands.submit import submit as send
 
     return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)

@@ -19,6 +19,8 @@ NEEDED = (
     *("typer", "rich", "pydantic", "yaml", "braceexpand", "pyarrow", "webdataset", "obstore", "duckdb", "jinja2"),
     *("markupsafe", "matplotlib", "ray"),
 )
+# What only some commands need, which say so themselves.
+WHERE_WANTED = {"ray"}
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def hidden() -> str | None:
 def missing() -> str | None:
     """What is not installed that the command needs, and what to type; None if all is there."""
     absent = [name for name in NEEDED if name not in sys.modules and find_spec(name) is None]
-    if not absent:
+    if not set(absent) - WHERE_WANTED:
         return None
     named = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more packages" if len(absent) > 3 else "")
     return f"the command ssig needs {named}: type pip install '.[run]' in the source folder of ssig"

@@ -32,6 +32,14 @@ Masks = Annotated[
     str | None, typer.Option(metavar="DIR", help="Masks of the objects: PNG files with the names of the images.")
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")]
+InProcess = Annotated[
+    bool,
+    typer.Option(
+        "--in-process",
+        help="Compute in this process, without Ray: for a debugger, a notebook, or a machine where Ray cannot be. An "
+        "image that kills the process ends the command.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -86,6 +94,7 @@ _OPTIONS = {
     "metrics": "--metric",
     "output.path": "--out",
     "seed": "--seed",
+    "actors.executor": "--in-process",
 }
 
 
@@ -153,6 +162,7 @@ def attribute(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any other field of a job file, such as actors.max=4."),
     ] = None,
+    in_process: InProcess = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed images again.")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -175,11 +185,12 @@ def attribute(
         "metrics": metric and [choice("--metric", text) for text in metric],
         "output.path": out,
         "seed": seed,
+        "actors.executor": "local" if in_process else None,
     }
     overrides = {name: value for name, value in values.items() if value is not None}
     typed_options = {name: _OPTIONS[name] for name in overrides}
     typed_options["out"] = "--out" if shards_out is None else "--shards-out"
-    overrides |= dict(assignment(text) for text in field or [])
+    overrides |= _assigned(field, in_process)
     if job is None:
         _require_options(overrides)
     from pipeline.job.configuration import load_job
@@ -187,6 +198,20 @@ def attribute(
     with named_as_typed({**typed_options, **_kinds(overrides, job)}):
         checked = load_job(job, overrides, check_early=_refuse_missing_data)
         return _attribute(checked, retry_failed=retry_failed, quiet=quiet, as_json=as_json)
+
+
+def _assigned(field: list[str] | None, in_process: bool) -> dict[str, Any]:
+    """The fields that `--set` gives.
+
+    Raises:
+        UsageError: one of them contradicts `--in-process`.
+    """
+    assigned = dict(assignment(text) for text in field or [])
+    if in_process and assigned.get("actors.executor", "local") != "local":
+        raise UsageError(
+            "actors.executor", assigned["actors.executor"], "local with --in-process: leave out one of them"
+        )
+    return assigned
 
 
 _HOW_TO_START = (
@@ -282,6 +307,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Any field of actors, such as actors.max=4."),
     ] = None,
+    in_process: InProcess = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -298,7 +324,8 @@ def evaluate(
         "model": model,
         "name": name,
         "trust": trust,
-        **dict(assignment(text) for text in field or []),
+        "actors.executor": "local" if in_process else None,
+        **_assigned(field, in_process),
     }
     values = {name: value for name, value in values.items() if value is not None}
     options = {field: f"--{field.rstrip('s')}" for field in ("methods", "metrics", "metric", "model", "name")}

@@ -6,10 +6,13 @@ units are read or written while another is on the device.
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -18,12 +21,18 @@ from ray.exceptions import RayError, RayTaskError
 from pipeline.driver.executor import calls_at_once
 from pipeline.driver.jemalloc import preloaded
 from pipeline.storage import open_storage
-from pipeline.unit.messages import Done, Task
+from pipeline.unit.health import Health, is_device_error
+from pipeline.unit.messages import DeviceFailedError, Done, Task
+from pipeline.unit.placement import device_for
 from pipeline.unit.setup import WorkerSetup, described, set_up
-from ssig.errors import UsageError, message_line, one_line
+from ssig.errors import SsigError, UsageError, message_line, one_line
 
 # Concurrency groups: for calls that are answered during other work, and for the call that never returns.
 STATUS, WATCH = "status", "watch"
+# After an error of its device an actor ends by itself after so many seconds, if the driver does not end it before.
+END_SECONDS = 30.0
+
+Result = TypeVar("Result")
 
 
 class AttributionActor:
@@ -35,27 +44,42 @@ class AttributionActor:
 
     def __init__(self, setup: WorkerSetup) -> None:
         sys.path.extend(entry for entry in setup.path if entry not in sys.path)
-        self.refused: UsageError | None = None
+        self.refused: SsigError | None = None
+        self.gpus = [str(gpu) for gpu in ray.get_gpu_ids()]
+        self.run = setup.run
         try:
             setup.activate()
-        except UsageError as error:
+            on_gpu = device_for(setup.device, has_gpu=bool(self.gpus)) != "cpu"
+            torch.set_num_threads(setup.threads)
+            self._set_up(setup, on_gpu)
+        except (UsageError, DeviceFailedError) as error:
             self.refused = error
-            return
-        torch.set_num_threads(setup.threads)
-        # Logical GPUs on a machine without CUDA compute on the CPU.
-        self.worker = set_up(setup, on_gpu=bool(ray.get_gpu_ids()) and torch.cuda.is_available())
-        self.run = setup.run
+
+    def _set_up(self, setup: WorkerSetup, on_gpu: bool) -> None:
+        """Makes the worker, and checks its device."""
+        name = f"GPU {', '.join(self.gpus)} of {socket.gethostname()}" if self.gpus else socket.gethostname()
+        try:
+            self.worker = set_up(setup, on_gpu=on_gpu)
+        except Exception as error:
+            if is_device_error(error):
+                raise DeviceFailedError(f"{name} failed: {one_line(error)}", begun=False) from None
+            raise
+        self.health = Health(self.worker.device, setup.known, name)
+        self.health.check()
 
     def ready(self) -> dict[str, Any]:
         """Where this actor is; returns when the replica is loaded.
 
         Raises:
-            UsageError: code that the job names differs from the driver's, or does not run.
+            UsageError: code that the job names differs from the driver's, or does not run; or CUDA is asked for and
+                cannot be used here.
+            DeviceFailedError: the device does not compute what the CPU does.
         """
         if self.refused is not None:
             raise self.refused
         node = ray.get_runtime_context().get_node_id()
-        return {**described(self.worker), "node": node, "gpus": [str(gpu) for gpu in ray.get_gpu_ids()]}
+        gpu = f"GPU {', '.join(self.gpus)} of node {node}" if self.gpus else None
+        return {**described(self.worker), "node": node, "gpus": self.gpus, "gpu": gpu}
 
     def sees(self, name: str) -> bool:
         """Whether a file that the driver has just written is here too."""
@@ -70,10 +94,21 @@ class AttributionActor:
         threading.Event().wait()
 
     def process(self, task: Task) -> Done:
-        return self.worker.process(task)
+        return self._guarded(self.worker.process, task)
 
     def probe(self, task: Task) -> None:
-        self.worker.probe(task)
+        self._guarded(self.worker.probe, task)
+
+    def _guarded(self, do: Callable[[Task], Result], task: Task) -> Result:
+        """Does a task; once the device has failed, this process ends."""
+        try:
+            return self.health.guarded(do, task)
+        except DeviceFailedError:
+            # The driver ends this process when it reads the answer; should the driver have ended, nobody does.
+            timer = threading.Timer(END_SECONDS, os._exit, (1,))
+            timer.daemon = True
+            timer.start()
+            raise
 
 
 def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:

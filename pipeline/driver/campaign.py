@@ -18,6 +18,7 @@ from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.storage import fault_points
+from pipeline.unit.health import known_point
 from pipeline.unit.setup import WorkerSetup, sources_of
 from ssig.models import Model, export
 
@@ -88,6 +89,8 @@ class Campaign:
             threads=size.threads,
             path=tuple(sys.path),
             sources=sources_of(labels),
+            device=self.actors.device,
+            known=known_point(self.model) if size.num_gpus else None,
         )
 
     def _tell_phase(self, phase: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.driver.ending import Ending
-from pipeline.driver.executor import Event, Executor, RunError
+from pipeline.driver.executor import Event, Executor, Member, RunError
 from pipeline.driver.interruption import draining
 from pipeline.driver.outcomes import Outcomes
 from pipeline.driver.progress import Listener, Progress
@@ -153,10 +153,19 @@ class Dispatch:
             for member in self._executor.members:
                 has_turn = len(member.in_flight) == depth and member.room > 0
                 if has_turn and (not member.in_flight or self._waiting > self._unemployed):
-                    order = self.schedule.next(idle=not member.in_flight)
-                    if order is not None:
-                        self._executor.send(member, order, self._task(order))
-                        fault_points.point("after-order", order.work.unit)
+                    self._give(member)
+
+    def _give(self, member: Member) -> None:
+        """Sends the next order to an actor, if there is one for it."""
+        order = self.schedule.next(not member.in_flight, member.gpu, self._gpus)
+        if order is not None:
+            self._executor.send(member, order, self._task(order, checked=order.alone and member.gpu is not None))
+            fault_points.point("after-order", order.work.unit)
+
+    @property
+    def _gpus(self) -> Set[str]:
+        """The GPUs of the actors that are ready."""
+        return {member.gpu for member in self._executor.members if member.gpu is not None}
 
     @property
     def _undone(self) -> int:
@@ -178,7 +187,7 @@ class Dispatch:
         """Whether a signal ended the actors too: no event will come, and every call of Ray would block."""
         return self._interrupted.is_set() and self._executor.is_gone()
 
-    def _task(self, order: Order) -> Task:
+    def _task(self, order: Order, checked: bool) -> Task:
         work = order.work
         rows = tuple(self._agenda.manifest.rows(work.unit))
         self.orders += 1
@@ -189,6 +198,7 @@ class Dispatch:
             labels=work.labels,
             attempt=f"{self.attempt}-{self.orders}",
             poison={rows[position].index: why for position, why in work.poison.items()},
+            checked=checked,
         )
 
     def _handle(self, event: Event) -> None:
@@ -209,6 +219,7 @@ class Dispatch:
 
     def _handle_loss(self, event: Event) -> None:
         self._log.write("actor lost", actor=event.member.name, reason=event.reason)
+        self._scaling.lost(event.member.gpu)
         if event.member.info is None:
             try:
                 self._scaling.failed_to_start(event.reason)
@@ -218,7 +229,10 @@ class Dispatch:
         self._reporter.tell(f"{event.member.name} is lost: {event.reason}")
 
     def _handle_done(self, event: Event, order: Order) -> None:
-        self.schedule.succeeded(order)
+        before = set(order.work.poison)
+        self.schedule.succeeded(order, event.member.gpu)
+        self._scaling.proved(event.member.gpu)
+        self._record_poison(order, before)
         done = event.done
         if done is None or order.probe is not None:
             return
@@ -239,10 +253,14 @@ class Dispatch:
         unit = order.work.unit
         self._log.write("unit failed", actor=event.member.name, unit=unit, kind=event.failure, reason=event.reason)
         self._reporter.failed(event.failure)
-        before = len(order.work.poison)
-        self.schedule.failed(order, event.failure, event.reason)
-        if len(order.work.poison) > before:
-            self._outcomes.quarantined(order, event.reason)
+        before = set(order.work.poison)
+        self.schedule.failed(order, event.failure, event.reason, event.member.gpu)
+        self._record_poison(order, before)
         if unit in self.schedule.given_up:
             self._outcomes.given_up(order, self.schedule.given_up[unit])
         self._reporter.tell(f"unit {unit} failed: {event.reason}")
+
+    def _record_poison(self, order: Order, before: Set[int]) -> None:
+        """Records the samples of a unit that have become poison."""
+        for position in sorted(order.work.poison.keys() - before):
+            self._outcomes.quarantined(order.work, position)

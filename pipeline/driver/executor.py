@@ -16,7 +16,7 @@ from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Failure, Order
 from pipeline.run.publishing import DamagedTableError
 from pipeline.unit.beside_device import UNITS_ON_A_CPU, UNITS_ON_A_GPU
-from pipeline.unit.messages import Done, Task
+from pipeline.unit.messages import DeviceFailedError, Done, Task
 from ssig.errors import SsigError
 
 
@@ -43,9 +43,15 @@ class Member:
         del self.in_flight[call], self.since[call]
 
     @property
+    def gpu(self) -> str | None:
+        """Names the GPU that it computes on; None for the CPU, and while it starts."""
+        return None if self.info is None else self.info.get("gpu")
+
+    @property
     def most_calls(self) -> int:
         """How many orders it takes at once."""
-        return calls_at_once(on_gpu=str((self.info or {}).get("device", "")).startswith("cuda"))
+        device = "" if self.info is None else str(self.info.get("device"))
+        return calls_at_once(on_gpu=self.gpu is not None or device.startswith("cuda"))
 
     @property
     def room(self) -> int:
@@ -140,7 +146,9 @@ class Executor(Protocol):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Whether a unit failed because of storage, so that no sample is to blame, or because something raised."""
+    """Whether a unit failed because of storage or a device, so that no sample is to blame, or something raised."""
+    if isinstance(error, DeviceFailedError):
+        return Failure.DEVICE if error.begun else Failure.UNFIT
     return Failure.STORAGE if isinstance(error, (OSError, DamagedTableError)) else Failure.RAISED
 
 

@@ -1,13 +1,15 @@
 """Units done in this process: the protocol of a run without Ray.
 
 A worker has a few threads, so that units are read or written while another is on the device. A sample that kills
-its process ends the command, which can be resumed, and a unit that hangs keeps its thread.
+its process ends the command, which can be resumed, and a unit that hangs keeps its thread. An error of the GPU ends
+the command too, since nothing can be computed on it in the same process.
 """
 
 from __future__ import annotations
 
 import itertools
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +21,7 @@ from pipeline.driver.executor import (
     Event,
     Member,
     NoCounters,
+    RunError,
     failure_of,
     loss,
     overdue,
@@ -26,13 +29,18 @@ from pipeline.driver.executor import (
 )
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Failure, Order
-from pipeline.unit.messages import Done, Task
+from pipeline.unit.health import Health, KnownPoint
+from pipeline.unit.messages import DeviceFailedError, Done, Task
 from pipeline.unit.setup import described
 from pipeline.unit.worker import Worker
 from ssig.errors import UsageError, one_line
 
 # How long threads may take to end once their worker is stopped.
 STOP_SECONDS = 10.0
+RESUME = (
+    "a GPU that failed cannot be used again by the same process: run the same command to resume, or leave out "
+    "--in-process, so that a process for each GPU can be replaced"
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class LocalMember(Member):
     """A worker of this process, with its threads; None among the calls ends one of them."""
 
     worker: Worker | None = None
+    health: Health | None = None
     calls: queue.SimpleQueue[_Call | None] = field(default_factory=queue.SimpleQueue)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -67,10 +76,12 @@ class LocalExecutor:
 
     Args:
         create: makes one worker; called in a new thread.
+        known: for the self-check of its GPU; None for no such check.
     """
 
-    def __init__(self, create: Callable[[], Worker]) -> None:
+    def __init__(self, create: Callable[[], Worker], known: KnownPoint | None = None) -> None:
         self._create = create
+        self._known = known
         self._members: list[LocalMember] = []
         self._answers: queue.SimpleQueue[tuple[LocalMember, _Answer]] = queue.SimpleQueue()
         self._numbers = itertools.count()
@@ -101,6 +112,7 @@ class LocalExecutor:
 
         Raises:
             UsageError: a worker cannot start, nor could any other.
+            RunError: the GPU failed.
         """
         events: list[Event] = []
         deadline = time.monotonic() + seconds
@@ -158,6 +170,8 @@ class LocalExecutor:
         """Makes a worker."""
         try:
             member.worker = self._create()
+            member.health = Health(member.worker.device, self._known, f"the GPU of {socket.gethostname()}")
+            member.health.check()
         # Any error: the driver would wait for ever for one that is not reported.
         except BaseException as error:
             self._answers.put((member, _Answer(None, error=error)))
@@ -166,14 +180,14 @@ class LocalExecutor:
 
     def _work(self, member: LocalMember) -> None:
         """Does the calls of a worker, one after the other."""
-        worker = member.worker
-        while worker is not None and (call := member.calls.get()) is not None:
+        worker, health = member.worker, member.health
+        while worker is not None and health is not None and (call := member.calls.get()) is not None:
             done = None
             try:
                 if call.order.probe is None:
-                    done = worker.process(call.task)
+                    done = health.guarded(worker.process, call.task)
                 else:
-                    worker.probe(call.task)
+                    health.guarded(worker.probe, call.task)
             except BaseException as error:  # see `_set_up`
                 self._answers.put((member, _Answer(call, error=error)))
             else:
@@ -181,7 +195,9 @@ class LocalExecutor:
 
     def _event(self, member: LocalMember, answer: _Answer) -> list[Event]:
         call, error = answer.call, answer.error
-        if call is None and member.worker is not None:
+        if isinstance(error, DeviceFailedError):
+            raise RunError(f"{error}; {RESUME}")
+        if call is None and error is None and member.worker is not None:
             member.info = described(member.worker)
             for _ in range(member.most_calls):
                 self._thread(member, self._work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pipeline.driver.schedule import Order
+from pipeline.driver.schedule import Order, Work
 from pipeline.run.layout import given_up_name, poison_name
 from pipeline.run.log import RunLog
 from pipeline.shards.manifest import Manifest
@@ -27,21 +27,19 @@ class Outcomes:
         self._log = log
         self._tell = tell
 
-    def quarantined(self, order: Order, reason: str) -> None:
-        """Records a sample that was found to kill, break or hold up its worker: the one that was probed."""
-        if order.probe is None:
-            return
-        row = self._manifest.rows(order.work.unit)[order.probe[0]]
+    def quarantined(self, work: Work, position: int) -> None:
+        """Records a sample that was found to kill, break or hold up its worker, by its position in the unit."""
+        row = self._manifest.rows(work.unit)[position]
         record = {
             "shard": row.shard,
             "kind": "poison",
             "key": row.key,
             "offset": row.members[0].offset if row.members else None,
-            "reason": reason,
-            "attempts": order.work.failures,
+            "reason": work.poison[position].reason,
+            "attempts": work.failures,
         }
         self._log.write("sample quarantined", **record)
-        self._record(poison_name(order.work.unit, row.index), record)
+        self._record(poison_name(work.unit, row.index), record)
 
     def given_up(self, order: Order, why: str) -> None:
         """Records a unit that stays undone; the summary says so too."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pipeline.driver.executor import Executor
+from pipeline.driver.needs_ray import require_ray
 from pipeline.driver.resources import Shape, local_shape, shape
 from pipeline.job.configuration import Actors
 from pipeline.unit.setup import WorkerSetup
@@ -36,13 +37,17 @@ def place_of(actors: Actors, phase: Callable[[str], None]) -> AbstractContextMan
 
 @contextmanager
 def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
+    require_ray("actors.executor", actors.executor, "local (type --in-process, or --set actors.executor=local)")
     # Imported here, so that a command that needs no Ray never loads it.
     from pipeline.driver.pool import pool_of
     from pipeline.driver.ray_cluster import cluster
+    from pipeline.unit.placement import device_for
 
     phase("starting Ray")
     with cluster() as joined:
         size = shape(actors, joined.nodes, joined.grows)
+        if not joined.grows:  # all actors are on this machine
+            device_for(actors.device, has_gpu=size.num_gpus > 0)
         yield Place(size, partial(pool_of, size=size))
 
 
@@ -51,19 +56,22 @@ def _this_process(actors: Actors) -> Iterator[Place]:
     import torch
 
     from pipeline.driver.local import LocalExecutor
+    from pipeline.unit.placement import device_for
     from pipeline.unit.setup import set_up
 
     threads = torch.get_num_threads()
-    size = local_shape(actors, has_gpu=torch.cuda.is_available(), threads=threads)
+    asked = actors.num_gpus != "auto" and actors.num_gpus > 0
+    device = device_for(actors.device, has_gpu=asked or (actors.num_gpus == "auto" and torch.cuda.is_available()))
+    size = local_shape(actors, on_gpu=device != "cpu", threads=threads)
     torch.set_num_threads(size.threads)
     try:
 
         def executor(setup: WorkerSetup) -> Executor:
             def create() -> Worker:
                 setup.activate()
-                return set_up(setup, on_gpu=size.num_gpus > 0)
+                return set_up(setup, on_gpu=device != "cpu")
 
-            return LocalExecutor(create)
+            return LocalExecutor(create, setup.known)
 
         yield Place(size, executor)
     finally:

@@ -20,7 +20,7 @@ from pipeline.driver.ray_cluster import is_gone, nodes
 from pipeline.driver.resources import Shape, places
 from pipeline.driver.schedule import Failure, Order
 from pipeline.driver.telemetry import Telemetry
-from pipeline.unit.messages import Task
+from pipeline.unit.messages import NoCudaError, Task
 from pipeline.unit.setup import WorkerSetup
 from ssig.errors import UsageError
 
@@ -147,11 +147,16 @@ class Pool:
             cause = error.cause if isinstance(error.cause, Exception) else error
             reason = reason_of(error)
             if order is None and isinstance(cause, UsageError):
+                if isinstance(cause, NoCudaError) and any(member.info is not None for member in self._actors):
+                    return self._lose(actor, reason)  # a node that is unlike the others ends no run
                 raise cause from None
             if order is None:
                 return self._lose(actor, reason)
+            kind = failure_of(cause)
+            if kind in (Failure.DEVICE, Failure.UNFIT):  # its later units would fail too
+                return self._lose(actor, reason, kind)
             actor.forget(ref)
-            return [Event("failed", actor, order, None, failure_of(cause), reason)]
+            return [Event("failed", actor, order, None, kind, reason)]
         except RayError as error:  # its answer was lost with its node, or memory ran out there
             return self._lose(actor, reason_of(error))
         if order is None:

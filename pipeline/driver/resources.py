@@ -53,7 +53,8 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
     """
     gpus = sum(node.get("GPU", 0) for node in nodes)
     cores = sum(node.get("CPU", 0) for node in nodes)
-    num_gpus = (1.0 if gpus else 0.0) if actors.num_gpus == "auto" else actors.num_gpus
+    wants_gpu = actors.device != "cpu" and (gpus > 0 or actors.device == "cuda")
+    num_gpus = float(wants_gpu) if actors.num_gpus == "auto" else actors.num_gpus
     num_cpus = _share(nodes, num_gpus, actors) if actors.num_cpus == "auto" else actors.num_cpus
     fit = places(nodes, num_gpus, num_cpus)
     if grows and actors.max != "auto" and actors.num_gpus != "auto":
@@ -61,6 +62,8 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
             raise UsageError("actors.max", actors.max, f"at least actors.min ({actors.min})")
         return Shape(num_gpus, num_cpus, actors.min, actors.max, actors.wait)
     later = f"; {TO_WAIT}" if grows else ""
+    if num_gpus > gpus and actors.num_gpus == "auto":
+        raise UsageError("actors.device", actors.device, f"cpu or auto: the cluster has no GPU{later}")
     if num_gpus > gpus:
         raise UsageError("actors.num_gpus", num_gpus, f"at most {gpus:g}, the GPUs of the cluster{later}")
     if num_cpus > cores:
@@ -74,12 +77,12 @@ def shape(actors: Actors, nodes: Sequence[Mapping[str, float]], grows: bool = Fa
     return Shape(num_gpus, num_cpus, actors.min, most)
 
 
-def local_shape(actors: Actors, *, has_gpu: bool, threads: int) -> Shape:
+def local_shape(actors: Actors, *, on_gpu: bool, threads: int) -> Shape:
     """The one worker of a command without Ray.
 
     Args:
         actors: the job's wishes.
-        has_gpu: whether this process can use CUDA.
+        on_gpu: whether it computes on a GPU.
         threads: CPU threads that it computes with by default.
 
     Raises:
@@ -87,11 +90,7 @@ def local_shape(actors: Actors, *, has_gpu: bool, threads: int) -> Shape:
     """
     if actors.min > 1:
         raise UsageError("actors.min", actors.min, "1 with actors.executor=local; --set actors.executor=ray for more")
-    most = int(has_gpu)
-    if actors.num_gpus != "auto" and actors.num_gpus > most:
-        lacking = "" if has_gpu else " (CUDA cannot be used in this process)"
-        raise UsageError("actors.num_gpus", actors.num_gpus, f"at most {most} with actors.executor=local{lacking}")
-    num_gpus = float(most) if actors.num_gpus == "auto" else actors.num_gpus
+    num_gpus = float(on_gpu) if actors.num_gpus == "auto" else actors.num_gpus
     return Shape(num_gpus, threads if actors.num_cpus == "auto" else actors.num_cpus, 1, 1)
 
 

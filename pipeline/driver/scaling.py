@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 
 from pipeline.driver.executor import Executor, RunError
 from pipeline.driver.progress import Progress
@@ -32,6 +33,7 @@ class Scaling:
         self._failed_starts = 0
         self._resized = 0.0
         self._placeless_since: float | None = None
+        self._losses: Counter[str] = Counter()
 
     def resize(self, undone: int) -> None:
         """Starts the actors that are lacking; now and then, and less often after failed starts.
@@ -40,7 +42,8 @@ class Scaling:
             undone: units that are not done.
         """
         now = time.monotonic()
-        pause = RESIZE_SECONDS * 2 ** min(self._failed_starts, MOST_DOUBLINGS)
+        setbacks = max([self._failed_starts, *(losses - 1 for losses in self._losses.values())])
+        pause = RESIZE_SECONDS * 2 ** min(setbacks, MOST_DOUBLINGS)
         if self._executor.members and now - self._resized < pause:
             return
         self._resized = now
@@ -81,6 +84,16 @@ class Scaling:
     def started(self) -> None:
         """Notes that an actor is ready."""
         self._failed_starts = 0
+
+    def lost(self, gpu: str | None) -> None:
+        """Notes that an actor on a GPU was lost: one that is lost over and over is tried less and less often."""
+        if gpu is not None:
+            self._losses[gpu] += 1
+
+    def proved(self, gpu: str | None) -> None:
+        """Notes that an order was done on a GPU."""
+        if gpu is not None:
+            self._losses.pop(gpu, None)
 
     def failed_to_start(self, reason: str) -> None:
         """Notes that an actor ended before it was ready.

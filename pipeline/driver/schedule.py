@@ -5,6 +5,13 @@ is bisected: halves of its samples are probed, without writing, until the failin
 the network and the rest commits. A sample must fail twice alone, since a machine may be lost during a probe.
 A unit that fails because of storage is tried again and then left undone, since no sample is to blame.
 
+A GPU can fail too, for one process or for good, and then fails with every sample. So where actors have GPUs:
+
+- An order that goes alone is preceded by a self-check of the actor. If that fails, nothing counts against a sample.
+- It goes to a device whose last order was done, else to another device than the one where its unit failed last.
+- Samples with which the process or the device ended are blamed. They are kept from the network once another sample
+  of the unit was done after them. If none is, the unit is given up.
+
 State is kept for units that are waiting, in flight or failing; for samples only while their unit is bisected.
 """
 
@@ -21,16 +28,28 @@ from typing import Literal
 from pipeline.shards.samples import Poison, Status
 
 MOST_FAILURES = 3
+# Failed self-checks before orders of one unit.
+MOST_UNFIT = 5
+# Samples of a unit that are blamed, while none of the unit's was done, before the device is suspected.
+MOST_BLAMED = 3
+# Units in a row that are given up so before the run is.
+MOST_SUSPICIONS = 3
 TIMEOUT_FACTOR, LEAST_TIMEOUT_SECONDS = 20, 600.0
 
 
 class Failure(StrEnum):
-    """Why an order failed."""
+    """Why an order failed: `device`, the accelerator failed; `unfit`, the self-check before the order did."""
 
     DIED = "died"
+    DEVICE = "device"
+    UNFIT = "unfit"
     RAISED = "raised"
     TIMEOUT = "timeout"
     STORAGE = "storage"
+
+
+# With these, a device may be to blame in place of the samples.
+_ENDS = frozenset({Failure.DIED, Failure.DEVICE, Failure.TIMEOUT})
 
 
 @dataclass(eq=False, slots=True)
@@ -45,6 +64,10 @@ class Work:
         accused: positions of samples that failed once alone.
         suspects: runs of positions still to be probed; None when the unit is not being bisected.
         was_bisected: whether it has been.
+        failed_on: the device on which it failed last; None for the CPU.
+        unfit: how often the self-check before an order failed.
+        blamed: like `poison`, but the device may be to blame.
+        sound: position of a sample that was done alone or with others in the bisection.
     """
 
     unit: str
@@ -56,6 +79,10 @@ class Work:
     accused: set[int] = field(default_factory=set)
     suspects: list[range] | None = None
     was_bisected: bool = False
+    failed_on: str | None = None
+    unfit: int = 0
+    blamed: dict[int, Poison] = field(default_factory=dict)
+    sound: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +104,8 @@ class Schedule:
     Attributes:
         given_up: units that stay undone, with the reason.
         done: how many units are done.
-        hopeless: set when every sample of two units failed and none was ever done: the fault is not in the data.
+        hopeless: set when every sample of two units failed and none was ever done, or when devices do no sample of
+            several units in a row: the fault is not in the data.
     """
 
     def __init__(self, works: Iterable[Work], proven: Set[str] = frozenset()) -> None:
@@ -86,25 +114,41 @@ class Schedule:
         self._proven = proven
         self._in_flight = 0
         self._all_poison = 0
+        self._suspicions = 0
+        self._failing: set[str] = set()
         self.given_up: dict[str, str] = {}
         self.done = 0
         self.hopeless: str | None = None
 
-    def next(self, idle: bool) -> Order | None:
+    def next(self, idle: bool, device: str | None = None, devices: Set[str] = frozenset()) -> Order | None:
         """The next order for an actor, or None.
 
         Orders that must go alone come first, to an actor that is idle; while they wait, no others are handed
         out, so that a fault of the network or the machine shows before the whole data set has been tried.
+
+        Args:
+            idle: whether the actor has nothing in flight.
+            device: the actor's GPU; None for the CPU.
+            devices: the GPUs of all actors that are ready.
         """
         if self._again:
-            if not idle:
+            order = next((order for order in self._again if self._suits(order.work, device, devices)), None)
+            if not idle or order is None:
                 return None
+            self._again.remove(order)
             self._in_flight += 1
-            return self._again.popleft()
+            return order
         if not self._fresh:
             return None
         self._in_flight += 1
         return Order(self._fresh.popleft())
+
+    def _suits(self, work: Work, device: str | None, devices: Set[str]) -> bool:
+        """Whether an order of a unit that failed may go to a device, or should wait for a better one."""
+        if device is None:
+            return True
+        good = devices - self._failing or devices - {work.failed_on}
+        return device in good or not good
 
     @property
     def finished(self) -> bool:
@@ -115,18 +159,32 @@ class Schedule:
     def in_flight(self) -> int:
         return self._in_flight
 
-    def succeeded(self, order: Order) -> None:
+    def succeeded(self, order: Order, device: str | None = None) -> None:
+        """Takes in that an order was done, on a device; None for the CPU."""
         self._in_flight -= 1
+        self._suspicions = 0
+        if device is not None:
+            self._failing.discard(device)
         work = order.work
         if order.probe is None:
             self.done += 1
         else:
+            work.sound = order.probe[0]
+            work.poison |= work.blamed
+            work.blamed.clear()
             self._bisect(work)
 
-    def failed(self, order: Order, kind: Failure, reason: str) -> None:
+    def failed(self, order: Order, kind: Failure, reason: str, device: str | None = None) -> None:
+        """Takes in that an order failed, on a device; None for the CPU."""
         self._in_flight -= 1
         work = order.work
         work.reason = reason
+        if device is not None and kind is not Failure.STORAGE:
+            self._failing.add(device)
+            work.failed_on = device
+        if kind is Failure.UNFIT:
+            self._put_off(order)
+            return
         if order.probe is not None and kind is not Failure.STORAGE:
             self._narrow(work, order.probe, kind, reason)
             return
@@ -142,21 +200,59 @@ class Schedule:
         else:
             self._again.append(Order(work, alone=True))
 
+    def _put_off(self, order: Order) -> None:
+        """Hands an order that was not begun out again."""
+        work = order.work
+        work.unfit += 1
+        if work.unfit > MOST_UNFIT:
+            self._give_up_on_devices(work, f"no device was fit for it {work.unfit} times")
+        else:
+            self._again.append(order)
+
+    def _give_up_on_devices(self, work: Work, why: str) -> None:
+        """Leaves a unit undone because devices fail, whatever its samples."""
+        self.given_up[work.unit] = f"{why}, last: {work.reason}"
+        self._suspicions += 1
+        if self._suspicions >= MOST_SUSPICIONS:
+            self.hopeless = (
+                f"{self._suspicions} units in a row could not be done by any device, and nothing was done between "
+                f"them: {work.reason}; see what nvidia-smi and dmesg say of the GPU, then type the same command to "
+                "resume"
+            )
+
     def _narrow(self, work: Work, probed: range, kind: Failure, reason: str) -> None:
         suspects = work.suspects if work.suspects is not None else []
-        if len(probed) > 1:
+        if probed[0] == work.sound:
+            work.unfit += 1
+            work.accused -= work.blamed.keys()
+            suspects.extend(range(position, position + 1) for position in work.blamed)
+            work.blamed.clear()
+        elif len(probed) > 1:
             suspects.extend(_halves(probed))
         elif probed[0] not in work.accused:
             work.accused.add(probed[0])
             suspects.append(probed)
         else:
             status = Status.TIMEOUT if kind is Failure.TIMEOUT else Status.QUARANTINED
-            work.poison[probed[0]] = Poison(reason, status)
+            may_be_the_device = work.failed_on is not None and kind in _ENDS
+            (work.blamed if may_be_the_device else work.poison)[probed[0]] = Poison(reason, status)
+            if may_be_the_device:
+                suspects.reverse()  # next, the largest part: if it is done, the device is not to blame
         work.suspects = suspects
-        self._bisect(work)
+        if work.unfit > MOST_UNFIT:
+            self._give_up_on_devices(work, f"no device was fit for it {work.unfit} times")
+        else:
+            self._bisect(work)
 
     def _bisect(self, work: Work) -> None:
         """Probes the next suspects of a unit, or hands it out with its poison known."""
+        if work.blamed and work.sound is not None:
+            self._again.append(Order(work, alone=True, probe=range(work.sound, work.sound + 1)))
+            return
+        if work.blamed and (not work.suspects or len(work.blamed) >= MOST_BLAMED):
+            count = len(work.blamed)
+            self._give_up_on_devices(work, f"{count} of its samples failed alone, and none of them could be done")
+            return
         if work.suspects:
             self._again.append(Order(work, alone=True, probe=work.suspects.pop()))
             return

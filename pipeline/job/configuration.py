@@ -7,6 +7,7 @@ overrides against the working directory.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -126,11 +127,18 @@ class Actors(Frozen):
     executor: Literal["ray", "local"] = Field(
         "ray",
         description="ray: actors on the Ray cluster that RAY_ADDRESS names, or on one of this command's own; local: "
-        "one worker in this process, without Ray",
+        "one worker in this process, without Ray (--in-process); an image that kills it ends the command",
     )
     min: int = Field(1, ge=1, strict=True, description="fewest actors to wait for")
     max: _Count | Literal["auto"] = Field("auto", description="most actors")
-    num_gpus: Annotated[_Real, Field(ge=0)] | Literal["auto"] = Field("auto", description="GPUs of each actor")
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto",
+        description="auto: cuda for an actor that has a GPU, and the job is refused where CUDA cannot be used there; "
+        "cuda: a GPU is demanded; cpu: computes on the CPU, even where Ray sets a GPU aside",
+    )
+    num_gpus: Annotated[_Real, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="GPUs of each actor: 1, 0, or a fraction, so that actors share a GPU"
+    )
     num_cpus: Annotated[_Real, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
     wait: Annotated[_Real, Field(ge=0)] = Field(
         600.0,
@@ -216,6 +224,7 @@ def load_evaluation(fields: Mapping[str, Any]) -> EvaluationJob:
         job = EvaluationJob.model_validate(values)
     except ValidationError as error:
         raise usage_error(error, EvaluationJob, None) from None
+    _check_gpus(job.actors)
     find_metrics(job.metrics)
     _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
@@ -258,6 +267,7 @@ def load_job(
         job = Job.model_validate(values)
     except ValidationError as error:
         raise usage_error(error, Job, None if path is None else path.name) from None
+    _check_gpus(job.actors)
     check_dataset(job.dataset, None if path is None else path.name)
     if path is not None and not {"model", "model.name"} & fields.keys():
         advice = f"if you trust it, name it yourself: --model {job.model.name}"
@@ -353,6 +363,17 @@ def _check_choices(job: Job, check_early: Callable[[Job], None]) -> None:
     check_early(job)
     find_methods(job.methods)
     find_metrics(job.metrics)
+
+
+def _check_gpus(actors: Actors) -> None:
+    """Refuses actors of several GPUs, all but one of which would be idle, and of none that compute on one."""
+    if actors.device == "cuda" and actors.num_gpus == 0:
+        raise UsageError("actors.num_gpus", 0, "above 0 with actors.device=cuda, or type --set actors.device=cpu")
+    if actors.num_gpus != "auto" and actors.num_gpus > 1:
+        several = f"--set actors.num_gpus=1 --set actors.max={math.ceil(actors.num_gpus)}"
+        allowed = f"at most 1: an actor computes on one GPU; to use several, type {several}"
+        found = actors.num_gpus
+        raise UsageError("actors.num_gpus", int(found) if found.is_integer() else found, allowed)
 
 
 def _check_label(field: str, label: str) -> None:

@@ -24,6 +24,7 @@ from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Status
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
+from pipeline.unit.health import is_device_error
 from ssig.engine.device import Device
 from ssig.errors import UsageError
 from ssig.models import Model
@@ -108,6 +109,8 @@ class ReferencePool:
         except _NOT_THE_IMAGE:
             raise
         except Exception as error:
+            if is_device_error(error):
+                raise
             if len(images) == 1:
                 return [f"{type(error).__name__}: {error}"]
         else:

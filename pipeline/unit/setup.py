@@ -15,7 +15,9 @@ import torch
 from pipeline.run.labels import Label
 from pipeline.unit.beside_device import decoders, take_turns_quickly
 from pipeline.unit.caches import StoredSizes, cache_folder
+from pipeline.unit.health import KnownPoint
 from pipeline.unit.memory import memory
+from pipeline.unit.placement import Wish
 from pipeline.unit.worker import Worker, may_change_network
 from ssig.acceleration.accelerator import keep_to_share
 from ssig.acceleration.optimise import Compile
@@ -41,6 +43,8 @@ class WorkerSetup:
         threads: CPU threads of the worker.
         path: the driver's import path, where a `module:callable` network may lie.
         sources: of the methods and metrics that are not ssig's own.
+        device: `actors.device`.
+        known: what the CPU computes at a known point, for the self-check of a device; None for no such check.
     """
 
     state: ModelState
@@ -53,6 +57,8 @@ class WorkerSetup:
     threads: int = 1
     path: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    device: Wish = "auto"
+    known: KnownPoint | None = None
 
     def activate(self) -> None:
         """Resolves the code that is not ssig's own: methods, metrics and the network.

@@ -80,6 +80,45 @@ def test_one_image_fails_and_no_other(
         assert mine == pytest.approx(theirs, abs=1e-3)
 
 
+ON_GPUS = {"actors__num_gpus": 1, "actors__device": "cpu"}
+
+
+@pytest.mark.parametrize("network", ["dies_on_white", "breaks_the_device_on_white"])
+def test_on_gpus_one_image_fails_and_no_other(poisoned: Disturbed, healthy: Path, network: str) -> None:
+    job = {"model__name": f"networks:{network}", "methods": ["gradient"], **ON_GPUS}
+    assert poisoned.do(drive, **job) == 3, poisoned.messages()
+    found = outcomes(poisoned.run)
+    assert [key for key, (status, _) in found.items() if status != "ok"] == [WHITE_KEY]
+    assert found[WHITE_KEY][0] == "quarantined"
+    assert audit(str(poisoned.run)).problems == []
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_a_gpu_that_fails_for_good_in_one_process_costs_no_image(disturbed: Disturbed, actors: int) -> None:
+    import ray
+
+    disturbed.environment = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    job = {"model__name": "networks:fails_once_sick", "model__label": "networks:tiny", **ON_GPUS}
+    given = "after-read:sicken:about=000000-000002-000004"
+    code = disturbed.do(drive, given, **{**job, "actors__max": actors})
+    assert code == 0, disturbed.messages()
+    assert "GPU " in disturbed.messages()
+    assert "failed: AcceleratorError: CUDA error: an illegal memory access" in disturbed.messages()
+    assert not list(disturbed.run.glob("quarantine/*"))
+    disturbed.check("a GPU fails for good in one process", "after-read", injected=1)
+
+
+def test_a_gpu_that_computes_wrongly_is_refused(disturbed: Disturbed) -> None:
+    import ray
+
+    disturbed.environment = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    with_gpu = disturbed.do(drive, model__name="networks:computes_wrongly_in_actors", **ON_GPUS)
+    assert with_gpu == 1, disturbed.messages()
+    assert "3 actors in a row failed to start: " in disturbed.messages()
+    assert "computes wrongly: 50% of difference from the CPU in the logits" in disturbed.messages()
+    assert not list(disturbed.run.glob("attributions"))
+
+
 def test_an_actor_that_stands_still_is_killed(disturbed: Disturbed) -> None:
     import ray
 

@@ -32,6 +32,8 @@ from pipeline.storage import fault_points
 from pipeline.storage.fault_points import POINTS
 
 VARIABLE, FOLDER = "SSIG_FAULTS", "SSIG_FAULTS_FOLDER"
+# Set in a process whose device has failed.
+SICK = "SSIG_TEST_DEVICE_FAILED"
 # Where Ray looks, when a driver starts or joins a cluster, for the environment of the driver's workers.
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -173,6 +175,11 @@ def _raise(fault: Fault, folder: Path) -> None:
     raise RuntimeError(f"on purpose, {fault.point}")
 
 
+def _sicken(fault: Fault, folder: Path) -> None:
+    """From now on the network `fails_once_sick` fails in this process, as it does after an illegal access on a GPU."""
+    os.environ[SICK] = "1"
+
+
 ACTIONS: dict[str, Callable[[Fault, Path], None]] = {
     "kill": lambda fault, folder: _kill(os.getpid()),
     "kill-driver": _signal_driver(signal.SIGKILL),
@@ -186,6 +193,7 @@ ACTIONS: dict[str, Callable[[Fault, Path], None]] = {
     "io-error": _fail(errno.EIO),
     "raise": _raise,
     "clock": _set_clock,
+    "sicken": _sicken,
     "note": lambda fault, folder: None,
 }
 

@@ -113,6 +113,49 @@ def gives_nan_on_white() -> nn.Module:
         return Nan().eval()
 
 
+def breaks_the_device_on_white() -> nn.Module:
+    """As an assert on the device does: whatever the process computes afterwards fails too."""
+
+    class Asserts(Tiny):
+        is_broken = False
+
+        def forward(self, points: Tensor) -> Tensor:
+            self.is_broken |= bool((points.flatten(1).mean(dim=1) > 0.98).any())
+            if self.is_broken:
+                raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+            return super().forward(points)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Asserts().eval()
+
+
+def fails_once_sick() -> nn.Module:
+    """Fails for ever in a process in which the fault `sicken` has fired."""
+
+    class Sick(Tiny):
+        def forward(self, points: Tensor) -> Tensor:
+            if "SSIG_TEST_DEVICE_FAILED" in os.environ:
+                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+            return super().forward(points)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Sick().eval()
+
+
+def computes_wrongly_in_actors() -> nn.Module:
+    """A sick GPU that raises nothing."""
+
+    class Wrong(Tiny):
+        def forward(self, points: Tensor) -> Tensor:
+            return super().forward(points) * (1.5 if "default_worker" in sys.argv[0] else 1)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Wrong().eval()
+
+
 def raises_on_photographs() -> nn.Module:
     """Broken, but not on points that are made up: pixels of stored images are whole numbers of 1/255."""
 

@@ -41,6 +41,7 @@ class SimulatedExecutor:
         answer: how an order goes; by default it is done.
         room: how many workers have a place.
         starts: whether a worker that is started becomes ready; by default each does.
+        gpus: how many GPUs there are, one for each worker in turn.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class SimulatedExecutor:
         answer: Answer = lambda member, order, task: None,
         room: int = 1,
         starts: Callable[[int], bool] = lambda number: True,
+        gpus: int = 0,
     ) -> None:
+        self._gpus = gpus
         self.counters: Counters = Recorded()
         self.maps_under_way = 0.0
         self.room = room
@@ -80,7 +83,9 @@ class SimulatedExecutor:
         events: list[Event] = []
         for member in [member for member in self._members if member.info is None]:
             if self._starts(int(member.name.removeprefix("actor-"))):
-                member.info = {"host": "elsewhere", "pid": 1}
+                number = int(member.name.removeprefix("actor-"))
+                gpu = f"GPU {number % self._gpus}" if self._gpus else None
+                member.info = {"host": "elsewhere", "pid": 1, "gpu": gpu}
                 events.append(Event("ready", member))
             else:
                 self.lose(member)

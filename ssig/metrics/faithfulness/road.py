@@ -7,9 +7,10 @@
 Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022. The score is the
 target's probability, and in the columns `road_accuracy` whether the target is predicted: `road_gap` is the gap of
 probabilities, `road_accuracy_gap` that of accuracies, which papers table as "GAP". Imputed pixels solve the
-linear system of `imputation.py` (on a device by `device_imputation.py`) and get noise N(0, sigma^2) in pixel space, the same at each p for both games and for
-every map of an image; so turning a map round changes only the sign, and a random map scores about 0. The authors'
-code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by noise, one for the whole data set.
+linear system of `imputation.py` (on a device by `device_imputation.py`) and get noise N(0, sigma^2) in pixel space,
+the same at each p for both games and for every map of an image; so turning a map round changes only the sign, and a
+random map scores about 0. The authors' code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by
+noise, one for the whole data set.
 """
 
 from __future__ import annotations

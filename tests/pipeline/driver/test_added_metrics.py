@@ -43,8 +43,14 @@ Make = Callable[..., Any]
 INSERTION = {"name": "insertion", "steps": 4}
 
 
+@pytest.fixture
+def make_job(make_job: Make) -> Make:
+    """A job that is done in this process."""
+    return lambda *shards, **overrides: make_job(*shards, **{"actors__executor": "local", **overrides})
+
+
 def evaluation(*metrics: Any, **fields: Any) -> Any:
-    small = {"actors.num_cpus": 1, "actors.num_gpus": 0, "actors.max": 1, "actors.micro_batch": 4}
+    small = {"actors.executor": "local", "actors.num_cpus": 1, "actors.num_gpus": 0, "actors.micro_batch": 4}
     return load_evaluation({"metrics": list(metrics), **small, **fields})
 
 
@@ -57,8 +63,6 @@ def times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_added_metrics_are_those_of_the_run(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     shard, run = make_shard(count=6), tmp_path / "run"
     attribute(make_job(shard, metrics=["roc_auc"], output__path=str(run)))
@@ -127,8 +131,6 @@ def test_added_metrics_are_those_of_the_run(make_shard: Make, make_job: Make, tm
     assert audit(str(run)).ok
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_only_what_is_committed_is_evaluated(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     run = tmp_path / "run"
     attribute(make_job(make_shard(count=6), metrics=[]))
@@ -146,8 +148,6 @@ def test_only_what_is_committed_is_evaluated(make_shard: Make, make_job: Make, t
     assert [reason for reason, _ in account["reasons"]] == ["unit not done"]
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_an_evaluation_of_another_model_is_no_obstacle_to_doing_units_again(make_shard: Make, make_job: Make) -> None:
     shard = make_shard(files=members(0, 4, white=1))
     settings = {"methods": ["gradient"], "metrics": []}
@@ -277,7 +277,7 @@ def test_completeness_is_that_of_the_run(make_shard: Make, make_job: Make, work_
     shard, run = make_shard(count=6), tmp_path / "run"
     work_off(make_job(shard, metrics=[], output__path=str(run)))
     work_off(make_job(shard, metrics=["completeness"], output__path=str(tmp_path / "whole")))
-    assert add_metrics(str(run), evaluation("completeness")).exit_code == 0
+    assert add_metrics(str(run), evaluation("completeness", **{"actors.executor": "ray"})).exit_code == 0
     columns = "method, shard, index, completeness, completeness_relative, excluded"
     later, own = (
         duckdb.sql(f"select {columns} from '{files}' order by 1, 2, 3").fetchall()

@@ -1,4 +1,4 @@
-"""Whole jobs through Ray actors: resume, additions, refusals, faults in data and networks."""
+"""Whole jobs: resume, additions, refusals, faults in data and networks; with Ray actors where these matter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ from ssig.errors import ModelError, UsageError
 
 Make = Callable[..., Any]
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+ON_RAY = {"actors__executor": "ray"}
+RAY_MARKS = (pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"))
+
+
+@pytest.fixture
+def make_job(make_job: Make) -> Make:
+    """A job that is done in this process, unless it says otherwise."""
+    return lambda *shards, **overrides: make_job(*shards, **{"actors__executor": "local", **overrides})
 
 
 def snapshot(run: Path) -> dict[str, tuple[int, bytes]]:
@@ -89,11 +96,18 @@ def test_a_changed_option_lives_beside_the_old_under_its_own_label(make_shard: M
     assert set(both.statuses) == {"ig", "ig-5"}
 
 
-@pytest.mark.parametrize("overrides", [{"actors__max": 2}, {"unit_size": 3}, {"actors__num_gpus": 1}])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param({**ON_RAY, "actors__max": 2}, marks=RAY_MARKS),
+        pytest.param({**ON_RAY, "actors__num_gpus": 1, "actors__device": "cpu"}, marks=RAY_MARKS),
+        {"unit_size": 3},
+    ],
+)
 def test_layout_changes_no_number(make_shard: Make, make_job: Make, tmp_path: Path, overrides: dict[str, Any]) -> None:
     shard = make_shard(count=9)
     columns = "method, key, label, predicted, status, insertion, deletion, roc_auc, probability"
-    expected = attribute(make_job(shard))
+    expected = attribute(make_job(shard))  # in this process
     found = attribute(make_job(shard, output__path=str(tmp_path / "other"), **overrides))
     assert found.exit_code == 0
     for one, other in zip(rows_of(Path(expected.run), columns), rows_of(Path(found.run), columns), strict=True):
@@ -140,19 +154,24 @@ def test_faults_in_data_are_rows_and_records(make_shard: Make, make_job: Make, t
     assert all(sum(counts.values()) == result.expected for counts in result.statuses.values())
 
 
-@pytest.mark.parametrize("network", ["raises_on_white", "dies_on_white"])
-def test_a_poison_image_is_bisected_down_to(make_shard: Make, make_job: Make, tmp_path: Path, network: str) -> None:
+@pytest.mark.parametrize(
+    ("network", "executor"), [("raises_on_white", "local"), pytest.param("dies_on_white", "ray", marks=RAY_MARKS)]
+)
+def test_a_poison_image_is_bisected_down_to(
+    make_shard: Make, make_job: Make, tmp_path: Path, network: str, executor: str
+) -> None:
     from tests_shards import members
 
-    shard = make_shard(files=members(0, 8, white=5))
-    summary = attribute(make_job(shard, model__name=f"networks:{network}", methods=["gradient"]))
+    shard = make_shard(files=members(0, 4, white=1))
+    given = {"model__name": f"networks:{network}", "methods": ["gradient"], "unit_size": 2}
+    summary = attribute(make_job(shard, **given, actors__executor=executor))
     assert summary.exit_code == 3
-    assert summary.statuses == {"gradient": {"ok": 7, "quarantined": 1}}
+    assert summary.statuses == {"gradient": {"ok": 3, "quarantined": 1}}
     (bad,) = [row for row in rows_of(tmp_path / "run", "key, status, error") if row[1] != "ok"]
-    assert bad[0] == "image0005"
+    assert bad[0] == "image0001"
     assert "too bright" in bad[2] or "died" in bad[2]
     (record,) = [json.loads(path.read_text()) for path in (tmp_path / "run" / "quarantine").iterdir()]
-    assert (record["key"], record["kind"]) == ("image0005", "poison")
+    assert (record["key"], record["kind"]) == ("image0001", "poison")
     assert audit(str(tmp_path / "run")).ok
     assert status(str(tmp_path / "run")).quarantined == 1
 
@@ -207,8 +226,12 @@ def test_a_method_that_cannot_run_leaves_a_run_as_it_is(make_shard: Make, make_j
     assert snapshot(tmp_path / "run") == before
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_actors_that_cannot_start_say_why_in_message_and_log(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
-    job = make_job(make_shard(count=4), model__name="networks:only_in_the_driver", methods=["gradient"], metrics=[])
+    job = make_job(
+        make_shard(count=4), model__name="networks:only_in_the_driver", methods=["gradient"], metrics=[], **ON_RAY
+    )
     with pytest.raises(RunError, match=r"3 actors in a row failed to start: ModelError: .*not in this process"):
         attribute(job)
     (log,) = (tmp_path / "run" / "logs").glob("*.jsonl")
@@ -249,8 +272,13 @@ def test_a_report_that_cannot_be_made_is_no_wrong_use(make_shard: Make, make_job
         ({"model__name": "timm:resnet1"}, UsageError, "resnet18"),
         ({"model__name": "timm:resnet18"}, ModelError, "resnet18"),
         ({"model__target": 8}, UsageError, "below 8"),
-        ({"actors__num_gpus": 5}, UsageError, "at most 4"),
-        ({"actors__min": 3}, UsageError, "at most 2"),
+        ({"actors__num_gpus": 1}, UsageError, r"actors\.device: .*CUDA cannot be used on"),
+        (
+            {"actors__device": "cuda", "actors__num_gpus": "auto"},
+            UsageError,
+            r"actors\.device: .*CUDA cannot be used on",
+        ),
+        ({"actors__device": "cuda", "actors__num_gpus": 0}, UsageError, r"actors\.num_gpus: found 0; .*=cpu$"),
         ({"dataset__shards": ["missing.tar"]}, UsageError, r"missing\.tar"),
     ],
 )
@@ -259,6 +287,23 @@ def test_what_cannot_work_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(error, match=message):
         attribute(make_job(make_shard(), **overrides))
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"actors__num_gpus": 1}, r"actors\.device: .*CUDA cannot be used on"),
+        ({"actors__min": 3}, "at most 2"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_refused_before_any_work(
+    make_shard: Make, make_job: Make, tmp_path: Path, overrides: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        attribute(make_job(make_shard(), **ON_RAY, **overrides))
     assert not (tmp_path / "run" / "run.json").exists()
 
 
@@ -282,6 +327,8 @@ def test_a_missing_label_matters_only_where_it_is_the_target(make_shard: Make, m
     assert Counter(target for (target,) in rows_of(tmp_path / "c", "target")) == {3: 6}
 
 
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
 def test_all_json_of_a_run_is_what_a_strict_parser_reads(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     """Where the cluster alone bounds the actors, their number is no number: the log says it in a word."""
 
@@ -289,7 +336,7 @@ def test_all_json_of_a_run_is_what_a_strict_parser_reads(make_shard: Make, make_
         raise ValueError(name)
 
     files = [*members(0, 2, white=1), ("image0009.jpg", b"no image"), ("image0009.cls", b"1")]
-    job = make_job(make_shard(files=files), model__name="networks:gives_nan_on_white", actors__max="auto")
+    job = make_job(make_shard(files=files), model__name="networks:gives_nan_on_white", actors__max="auto", **ON_RAY)
     run = Path(attribute(job).run)
     found = [path for path in run.rglob("*") if path.suffix in (".json", ".jsonl")]
     assert {path.relative_to(run).parts[0] for path in found} >= {"run.json", "config", "commits", "report", "logs"}

@@ -124,7 +124,7 @@ def test_workers_take_units_by_turns_so_that_all_have_as_many_at_the_end(driver:
 
     def on_gpu() -> Member:
         member = start()
-        member.info = {"device": "cuda"}
+        member.info = {"gpu": "GPU-1"}
         return member
 
     executor.start = on_gpu  # type: ignore[method-assign]
@@ -180,6 +180,45 @@ def test_a_worker_that_is_lost_is_charged_with_what_it_had(
     assert [task.unit for _, task, _ in executor.sent].count(lost[0]) == 2
     assert executor.started == 2
     assert any("actor-1 is lost: killed" in message for message in one.told.messages)
+
+
+def test_what_a_gpu_failed_is_tried_alone_on_another_after_a_self_check(
+    driver: MakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.driver.scaling.RESIZE_SECONDS", 0.0)
+    failed: list[tuple[str | None, str]] = []
+
+    def answer(member: Member, order: Order, task: Task) -> list[Event] | None:
+        if failed:
+            return None
+        failed.append((member.gpu, task.unit))
+        executor.lose(member)
+        return [
+            Event("lost", member, reason="it failed"),
+            Event("failed", member, order, None, Failure.DEVICE, "it failed"),
+        ]
+
+    executor = SimulatedExecutor(answer, gpus=2)
+    one = driver(executor)
+    loop = one.run()
+    assert (loop.ending.done, loop.ending.given_up, one.records) == (4, {}, {})
+    ((gpu, unit),) = failed
+    (again,) = [(name, task, order) for name, task, order in executor.sent if order.alone]
+    assert (again[1].unit, again[1].checked) == (unit, True)
+    assert f"GPU {int(again[0].removeprefix('actor-')) % 2}" != gpu
+    assert sum(task.checked for _, task, _ in executor.sent) == 1
+
+
+def test_samples_that_break_gpus_are_recorded_once_they_are_sure(driver: MakeDriver) -> None:
+    def answer(member: Member, order: Order, task: Task) -> list[Event] | None:
+        deadly = any(row.index == 3 for row in task.rows) and 3 not in task.poison
+        return [Event("failed", member, order, None, Failure.DIED, "it died")] if deadly else None
+
+    one = driver(SimulatedExecutor(answer, gpus=2))
+    assert one.run().ending.done == 4
+    assert [(name, record["key"], record["reason"]) for name, record in one.records.items()] == [
+        ("poison-000000-000002-000004-000003.json", "image0003", "it died")
+    ]
 
 
 def test_a_network_that_fails_for_every_sample_ends_the_run(driver: MakeDriver) -> None:

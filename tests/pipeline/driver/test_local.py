@@ -163,14 +163,13 @@ def actors(**given: Any) -> Actors:
 
 
 def test_one_process_has_one_worker() -> None:
-    alone = local_shape(actors(max=8), has_gpu=False, threads=3)
+    alone = local_shape(actors(max=8), on_gpu=False, threads=3)
     assert (alone.num_gpus, alone.num_cpus, alone.most, alone.wait) == (0, 3, 1, None)
-    assert local_shape(actors(num_cpus=2), has_gpu=True, threads=3).num_gpus == 1
-    assert local_shape(actors(num_gpus=0, num_cpus=2), has_gpu=True, threads=3).num_gpus == 0
+    assert local_shape(actors(num_cpus=2), on_gpu=True, threads=3).num_gpus == 1
+    assert local_shape(actors(num_gpus=0, num_cpus=2), on_gpu=True, threads=3).num_gpus == 0
     with pytest.raises(UsageError, match=r"actors\.min.*actors\.executor=ray for more"):
-        local_shape(actors(min=2), has_gpu=True, threads=3)
-    with pytest.raises(UsageError, match=r"actors\.num_gpus.*CUDA cannot be used"):
-        local_shape(actors(num_gpus=1), has_gpu=False, threads=3)
+        local_shape(actors(min=2), on_gpu=True, threads=3)
+    assert local_shape(actors(num_gpus=1), on_gpu=False, threads=3).num_gpus == 1  # asked for, and not used
 
 
 def test_a_run_without_ray_resumes_and_takes_metrics(make_shard: Make, make_job: Make) -> None:
@@ -193,6 +192,17 @@ def test_faults_in_data_are_rows(make_shard: Make, make_job: Make) -> None:
     network = "networks:gives_nan_on_white"
     found = attribute(make_job(shard, model__name=network, methods=["gradient"], actors__executor="local"))
     assert (found.exit_code, found.statuses) == (3, {"gradient": {"ok": 3, "nonfinite": 1}})
+
+
+def test_an_error_of_the_device_ends_the_run_which_can_be_resumed_elsewhere(make_shard: Make, make_job: Make) -> None:
+    """Nothing can be computed on it in the same process, and no image is to blame for that."""
+    given = {"model__name": "networks:breaks_the_device_on_white", "methods": ["gradient"], "metrics": []}
+    job = make_job(make_shard(files=members(0, 8, white=5)), actors__executor="local", **given)
+    with pytest.raises(RunError, match=r"failed: AcceleratorError: CUDA error: device-side assert.*--in-process"):
+        attribute(job)
+    found = audit(job.output.path)
+    assert found.statuses["networks:breaks_the_device_on_white / gradient"].keys() <= {"ok"}
+    assert not list(Path(job.output.path).glob("quarantine/*"))
 
 
 def test_a_network_that_fails_everywhere_ends_the_run(make_shard: Make, make_job: Make) -> None:

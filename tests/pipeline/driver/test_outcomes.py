@@ -13,6 +13,7 @@ from pipeline.driver.outcomes import Outcomes
 from pipeline.driver.schedule import Order, Work
 from pipeline.run.log import RunLog
 from pipeline.shards import manifest as manifests
+from pipeline.shards.samples import Poison
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 
@@ -36,15 +37,12 @@ def record(storage: Storage, name: str) -> dict[str, Any]:
     return found
 
 
-def test_a_sample_is_named_by_the_position_that_was_probed(
-    storage: Storage, outcomes: tuple[Outcomes, list[str]]
-) -> None:
-    outcomes[0].quarantined(Order(Work(UNIT, ("ig",), 2), probe=range(1, 2)), "it kills")
+def test_a_sample_is_named_by_its_position_in_the_unit(storage: Storage, outcomes: tuple[Outcomes, list[str]]) -> None:
+    outcomes[0].quarantined(Work(UNIT, ("ig",), 2, poison={1: Poison("it kills")}), 1)
     found = record(storage, f"poison-{UNIT}-000003")
     assert (found["shard"], found["kind"], found["key"]) == ("a.tar", "poison", "image0003")
     assert found["offset"] > 0
-    outcomes[0].quarantined(Order(Work(UNIT, ("ig",), 2)), "no sample was probed")
-    assert len(list(storage.list("quarantine"))) == 1
+    assert found["reason"] == "it kills"
 
 
 def test_a_unit_that_stays_undone_says_why(storage: Storage, outcomes: tuple[Outcomes, list[str]]) -> None:

@@ -72,12 +72,10 @@ def test_a_finished_run_is_read_once(make_shard: Make, make_job: Make, work_off:
         assert set(reads.values()) == {1}
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_a_run_that_goes_on_is_read_once(
     make_shard: Make, make_job: Make, work_off: Make, reads: Counter[str]
 ) -> None:
-    job = make_job(make_shard(count=8), **SMALL)
+    job = make_job(make_shard(count=8), actors__executor="local", **SMALL)
     run = work_off(job, limit=2)
     reads.clear()
     summary = attribute(job)

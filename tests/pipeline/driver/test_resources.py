@@ -27,6 +27,9 @@ HEAD_AND_GPUS = [{"CPU": 8.0}, *GPU_NODES]
         ({"num_cpus": 1}, LAPTOP, Shape(0, 1, 1, math.inf)),
         ({}, GPU_NODES, Shape(1, 8, 1, math.inf)),
         ({}, HEAD_AND_GPUS, Shape(1, 8, 1, math.inf)),
+        ({"device": "cuda"}, GPU_NODES, Shape(1, 8, 1, math.inf)),
+        ({"device": "cpu"}, [{"CPU": 2.0, "GPU": 1.0}], Shape(0, 1, 1, math.inf)),
+        ({"device": "cpu", "num_gpus": 1}, GPU_NODES, Shape(1, 8, 1, math.inf)),
         ({"num_gpus": 0.5}, GPU_NODES, Shape(0.5, 4, 1, math.inf)),
         ({"num_gpus": 0, "num_cpus": 4}, GPU_NODES, Shape(0, 4, 1, math.inf)),
         ({"min": 2, "max": 3}, GPU_NODES, Shape(1, 8, 2, 3)),
@@ -42,6 +45,7 @@ def test_shapes(wishes: dict[str, Any], nodes: list[dict[str, float]], expected:
     ("wishes", "field", "allowed"),
     [
         ({"num_gpus": 1}, "actors.num_gpus", "at most 0"),
+        ({"device": "cuda"}, "actors.device", "cpu or auto: the cluster has no GPU"),
         ({"num_cpus": 3}, "actors.num_cpus", "at most 2"),
         ({"num_cpus": 1, "min": 3}, "actors.min", "at most 2"),
         ({"num_cpus": 1, "min": 2, "max": 1}, "actors.max", "at least actors.min"),

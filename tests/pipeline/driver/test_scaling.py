@@ -91,3 +91,20 @@ def test_a_place_is_waited_for_and_named(monkeypatch: pytest.MonkeyPatch) -> Non
     now += 61
     with pytest.raises(RunError, match=r"waited 60 s \(actors.wait\) for a node with 2 CPUs and 1 GPU"):
         pool.await_place()
+
+
+def test_a_gpu_that_is_lost_over_and_over_is_tried_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(scaling.time, "monotonic", lambda: now)
+    executor = SimulatedExecutor()
+    pool = scaled(executor, 2)
+    pool.resize(9)
+    for _ in range(3):
+        pool.lost("GPU 0")
+    executor.lose(executor.members[0])
+    now += 2 * scaling.RESIZE_SECONDS
+    pool.resize(9)
+    assert len(executor.members) == 1
+    pool.proved("GPU 0")
+    pool.resize(9)
+    assert len(executor.members) == 2

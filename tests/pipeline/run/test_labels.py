@@ -61,8 +61,6 @@ def test_a_network_is_recorded_with_all_that_changes_its_results(
     assert model["stated"] == {}
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_an_evaluation_loads_the_network_with_what_the_job_states(
     make_shard: Make, make_job: Make, work_off: Make
 ) -> None:
@@ -72,7 +70,7 @@ def test_an_evaluation_loads_the_network_with_what_the_job_states(
     assert config["model"]["mean"] == pytest.approx([0.4, 0.5, 0.6])
     assert config["model"]["geometry"]["mode"] == "squash"
     assert "job" in config["input_source"]
-    small = {"actors.num_cpus": 1, "actors.num_gpus": 0, "actors.max": 1}
+    small = {"actors.executor": "local", "actors.num_gpus": 0}
     assert add_metrics(str(run), load_evaluation({"metrics": ["gini"], **small})).exit_code == 0
     (job,) = provenance(open_run(run), "networks:tiny").jobs
     assert {name: yaml.safe_load(job)["model"][name] for name in ("mean", "input")} == config["model"]["stated"]

@@ -34,8 +34,8 @@ def test_a_gpu_is_kept_busy_while_metrics_are_computed(on_device: float, on_host
 
 
 def test_a_worker_takes_more_units_where_it_computes_on_a_gpu() -> None:
-    places = {device: Member("actor-1", info={"device": device}).room for device in ("cpu", "cuda", "cuda:1")}
-    assert places == {"cpu": 2, "cuda": UNITS_ON_A_GPU, "cuda:1": UNITS_ON_A_GPU}
+    rooms = [Member("actor-1", info=info).room for info in ({"device": "cpu"}, {"device": "cuda:0"}, {"gpu": "GPU-1"})]
+    assert rooms == [2, UNITS_ON_A_GPU, UNITS_ON_A_GPU]
     assert Member("actor-1").room == 0
     assert calls_at_once(on_gpu=True) == UNITS_ON_A_GPU
     assert calls_at_once(on_gpu=False) == 2
