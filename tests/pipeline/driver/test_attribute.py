@@ -22,13 +22,19 @@ from ssig.errors import ModelError, UsageError
 Make = Callable[..., Any]
 
 ON_RAY = {"actors__executor": "ray"}
-RAY_MARKS = (pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"))
 
 
 @pytest.fixture
 def make_job(make_job: Make) -> Make:
     """A job that is done in this process, unless it says otherwise."""
     return lambda *shards, **overrides: make_job(*shards, **{"actors__executor": "local", **overrides})
+
+
+@pytest.fixture(autouse=True)
+def cluster_where_marked(request: pytest.FixtureRequest) -> None:
+    """The cluster, for the cases of a test that need Ray."""
+    if request.node.get_closest_marker("ray") is not None:
+        request.getfixturevalue("ray_cluster")
 
 
 def snapshot(run: Path) -> dict[str, tuple[int, bytes]]:
@@ -99,8 +105,8 @@ def test_a_changed_option_lives_beside_the_old_under_its_own_label(make_shard: M
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param({**ON_RAY, "actors__max": 2}, marks=RAY_MARKS),
-        pytest.param({**ON_RAY, "actors__num_gpus": 1, "actors__device": "cpu"}, marks=RAY_MARKS),
+        pytest.param({**ON_RAY, "actors__max": 2}, marks=pytest.mark.ray),
+        pytest.param({**ON_RAY, "actors__num_gpus": 1, "actors__device": "cpu"}, marks=pytest.mark.ray),
         {"unit_size": 3},
     ],
 )
@@ -155,7 +161,8 @@ def test_faults_in_data_are_rows_and_records(make_shard: Make, make_job: Make, t
 
 
 @pytest.mark.parametrize(
-    ("network", "executor"), [("raises_on_white", "local"), pytest.param("dies_on_white", "ray", marks=RAY_MARKS)]
+    ("network", "executor"),
+    [("raises_on_white", "local"), pytest.param("dies_on_white", "ray", marks=pytest.mark.ray)],
 )
 def test_a_poison_image_is_bisected_down_to(
     make_shard: Make, make_job: Make, tmp_path: Path, network: str, executor: str
