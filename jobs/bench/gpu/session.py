@@ -148,8 +148,9 @@ class Session:
         try:
             for case, measure in _cases(name, self):
                 if self.left() <= 0:
-                    rows[case] = {LEFT_OUT: "no time is left"}
-                    continue
+                    # What follows would still be prepared, so the section ends here.
+                    rows[case] = {LEFT_OUT: "no time is left, nor for what follows in this section"}
+                    break
                 rows[case] = self._measured(measure)
                 self.save()
         except Exception as error:  # while the section prepares its measurements
