@@ -43,7 +43,7 @@ class Section:
 # In order of importance, since the time may run out.
 SECTIONS = (
     Section("environment", 0, 15),
-    Section("agreement", 10, 50),
+    Section("agreement", 10, 60),
     Section("rates", 20, 130),
     Section("busy", 10, 25),
     Section("equality", 10, 25),
