@@ -22,13 +22,18 @@ from ssig.errors import ModelError, UsageError
 Make = Callable[..., Any]
 
 ON_RAY = {"actors__executor": "ray"}
-RAY_MARKS = (pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"))
 
 
 @pytest.fixture
-def make_job(make_job: Make) -> Make:
-    """A job that is done in this process, unless it says otherwise."""
-    return lambda *shards, **overrides: make_job(*shards, **{"actors__executor": "local", **overrides})
+def make_job(make_job: Make, request: pytest.FixtureRequest) -> Make:
+    """A job that is done in this process, or with `ON_RAY` on the tests' cluster."""
+
+    def make(*shards: Path, **overrides: Any) -> Any:
+        if overrides.get("actors__executor") == "ray":
+            request.getfixturevalue("ray_cluster")
+        return make_job(*shards, **{"actors__executor": "local", **overrides})
+
+    return make
 
 
 def snapshot(run: Path) -> dict[str, tuple[int, bytes]]:
@@ -99,8 +104,8 @@ def test_a_changed_option_lives_beside_the_old_under_its_own_label(make_shard: M
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param({**ON_RAY, "actors__max": 2}, marks=RAY_MARKS),
-        pytest.param({**ON_RAY, "actors__num_gpus": 1, "actors__device": "cpu"}, marks=RAY_MARKS),
+        pytest.param({**ON_RAY, "actors__max": 2}, marks=pytest.mark.ray),
+        pytest.param({**ON_RAY, "actors__num_gpus": 1, "actors__device": "cpu"}, marks=pytest.mark.ray),
         {"unit_size": 3},
     ],
 )
@@ -155,7 +160,8 @@ def test_faults_in_data_are_rows_and_records(make_shard: Make, make_job: Make, t
 
 
 @pytest.mark.parametrize(
-    ("network", "executor"), [("raises_on_white", "local"), pytest.param("dies_on_white", "ray", marks=RAY_MARKS)]
+    ("network", "executor"),
+    [("raises_on_white", "local"), pytest.param("dies_on_white", "ray", marks=pytest.mark.ray)],
 )
 def test_a_poison_image_is_bisected_down_to(
     make_shard: Make, make_job: Make, tmp_path: Path, network: str, executor: str
@@ -227,7 +233,6 @@ def test_a_method_that_cannot_run_leaves_a_run_as_it_is(make_shard: Make, make_j
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_actors_that_cannot_start_say_why_in_message_and_log(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     job = make_job(
         make_shard(count=4), model__name="networks:only_in_the_driver", methods=["gradient"], metrics=[], **ON_RAY
@@ -291,7 +296,6 @@ def test_what_cannot_work_is_refused_before_any_work(
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -328,7 +332,6 @@ def test_a_missing_label_matters_only_where_it_is_the_target(make_shard: Make, m
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_all_json_of_a_run_is_what_a_strict_parser_reads(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     """Where the cluster alone bounds the actors, their number is no number: the log says it in a word."""
 
