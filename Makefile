@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all examples chaos check audit-dependencies docs format clean
+.PHONY: help install demo test test-all examples chaos check audit-dependencies docs gpu-bundle format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -49,6 +49,9 @@ audit-dependencies: install ## look the pinned versions up in an index of known 
 
 docs: install ## build the pages of docs/ as a site into site/ (look at it: python3 -m http.server -d site)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # the notice is about a later major version
+
+gpu-bundle: install ## gather what `ssig bench gpu` needs on a machine without network into build/gpu-bundle.tar.gz
+	$(BIN)/python -m jobs.bench.gpu.bundle build/gpu-bundle.tar.gz
 
 format: install ## mend formatting, what the linter can mend, the catalogue, and the generated pages
 	$(BIN)/ruff check --fix .

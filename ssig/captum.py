@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssig.api import Key, attribute
+from ssig.api.inputs import place_of
 from ssig.errors import UsageError
 from ssig.models.model import Model
 from ssig.types import Attribution
@@ -37,11 +38,15 @@ class _CaptumStyle:
     Args:
         forward_func: the function.
         ready: as in `ssig.attribute`, for networks of `load_model`.
+        device: as in `ssig.attribute`: by default that of the module `forward_func`, or else that of the inputs.
     """
 
-    def __init__(self, forward_func: Callable[..., Tensor], *, ready: bool = True) -> None:
+    def __init__(
+        self, forward_func: Callable[..., Tensor], *, ready: bool = True, device: torch.device | str | None = None
+    ) -> None:
         self.forward_func = forward_func
         self.ready = ready
+        self.device = device
 
     def _attribute(
         self,
@@ -65,6 +70,7 @@ class _CaptumStyle:
 
         reference = baselines if isinstance(baselines, Tensor) else torch.tensor(float(baselines or 0.0))
         classes = 0 if target is None else target
+        place = place_of(self.forward_func, inputs, options.pop("device", self.device))
         # Only a network, not a function around it, can be made ready.
         plain = isinstance(self.forward_func, Model) and not arguments and target is not None
         return attribute(
@@ -74,6 +80,7 @@ class _CaptumStyle:
             method,
             baseline=reference,
             ready=self.ready,
+            device=place,
             **options,
         )
 

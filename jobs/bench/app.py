@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs.bench.gpu.command import SECONDS, run
 from jobs.commands.printing import PROSE, print_json, text
 from jobs.commands.wrong_use import Group, named_as_typed
 
@@ -162,6 +164,21 @@ def pipeline(
 ) -> int:
     """Compare the speed of a whole job with the engine alone."""
     return _measure(context)
+
+
+@app.command()
+def gpu(
+    tiny: Annotated[bool, typer.Option("--tiny", help="Run everything with toy sizes, also without a GPU.")] = False,
+    seconds: Annotated[float, typer.Option(metavar="N", min=1, help="Seconds that it may take.")] = SECONDS,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for gpu.json and gpu.md.")] = Path("gpu"),
+    only: Annotated[str | None, typer.Option(metavar="A,B", help="Run only these sections.")] = None,
+) -> int:
+    """Check and measure ssig on one GPU.
+
+    Maps, metrics and draws are compared with those of the CPU, and speed with the bare gradient loop and Captum. The
+    exit code is 1 if a measurement failed.
+    """
+    return run(tiny, seconds, out, only)
 
 
 def _measure(context: typer.Context) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,11 +12,13 @@ from pipeline.run.labels import Label
 from pipeline.unit.caches import BaselineScores
 from pipeline.unit.inputs import Prepared
 from pipeline.unit.references import ReferencePool
+from ssig.engine.accelerators import to_device, to_host
 from ssig.engine.device import Device
 from ssig.engine.explainer import CACHE_SIZE, MethodExplainer
 from ssig.engine.jobs import group_of, method_job
-from ssig.engine.micro_batches import Job, groups
+from ssig.engine.micro_batches import Job
 from ssig.engine.shared_paths import together
+from ssig.engine.spans import in_spans
 from ssig.models import Model
 from ssig.options import build
 from ssig.randomness import stream
@@ -92,14 +94,16 @@ class Attributor:
             prepared: the unit.
             advance: called with the number of images that were just attributed.
         """
-        spans = groups(len(prepared.ok), self.device.replica.micro_batch)
+        replica = self.device.replica
 
-        def jobs() -> Iterator[Job[None]]:
-            for span, budget in spans:
-                span_jobs = [self._job(label, prepared, span, budget) for label in labels]
-                yield Job(None, _stored(span_jobs, labels), span_jobs[0].targets, span_jobs[0].score)
+        def job_of(span: slice, budget: int) -> Job[None]:
+            jobs = [self._job(label, prepared, span, budget) for label in labels]
+            return Job(None, _stored(jobs, labels), jobs[0].targets, jobs[0].score)
 
-        parts = self.device.run(jobs(), lambda results: advance(len(results[0])))
+        parts: list[list[Attribution]] = []
+        for results in in_spans(len(prepared.ok), replica.micro_batch, replica.device, job_of, self.device.outcomes):
+            advance(len(results[0]))
+            parts.append(results)
         return [Attribution.concatenate([part[number] for part in parts]) for number in range(len(labels))]
 
     def explainer(
@@ -133,15 +137,15 @@ class Attributor:
         rows = [prepared.outcomes[position].row for position in prepared.ok[span]]
         targets = prepared.targets[span]
         streams = tuple(stream(self.seed, row.shard, row.key, spec.name) for row in rows)
-        images = prepared.images[span].to(device)
+        images = to_device(prepared.images[span], device)
         baseline_scores = self._baseline_scores(options.baseline, score, targets)
         group = replace(
             group_of(options, images, targets, streams, mean=self.model.mean, score=score),
             budget=budget,
-            scores=prepared.scores(score)[span].to(device),
-            baseline_scores=None if baseline_scores is None else baseline_scores.to(device),
+            scores=to_device(prepared.scores(score)[span], device),
+            baseline_scores=None if baseline_scores is None else to_device(baseline_scores, device),
             references=self.references(spec.references(options)),
-            logits=prepared.logits[span].to(device),
+            logits=to_device(prepared.logits[span], device),
             network=self.plain() if spec.network else None,
         )
         return method_job(None, spec, options, group)
@@ -156,7 +160,7 @@ def method_of(label: Label) -> LabelMethod:
 
 
 def _stored(jobs: Sequence[Job[None]], labels: Sequence[Label]) -> Generator[Request, Response, list[Attribution]]:
-    """Runs jobs together; the stored parts of their results, moved off the device so that a unit does not fill it."""
+    """Runs jobs together; the stored parts of their results, copied off the device so that a unit does not fill it."""
     results = yield from together([job.steps for job in jobs])
     return [_off_device(result, label.settings.channels) for result, label in zip(results, labels, strict=True)]
 
@@ -164,6 +168,6 @@ def _stored(jobs: Sequence[Job[None]], labels: Sequence[Label]) -> Generator[Req
 def _off_device(result: Attribution, channels: bool) -> Attribution:
     values = result.values if channels else result.values.new_empty((len(result), 0, 0, 0))
     moved: dict[str, Any] = {
-        name: None if value is None else value.cpu() for name, value in vars(replace(result, values=values)).items()
+        name: None if value is None else to_host(value) for name, value in vars(replace(result, values=values)).items()
     }
     return Attribution(**moved)

@@ -1,4 +1,4 @@
-"""What this package asks of a device: to finish, to return memory, how long a call takes, and which device it is."""
+"""What this package asks of a device: to finish, how long a call takes, and which device it is."""
 
 from __future__ import annotations
 
@@ -14,13 +14,6 @@ def synchronise(device: torch.device) -> None:
     """Waits until a device has finished; on the CPU every call has when it returns."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def release_memory(device: torch.device) -> None:
-    """Returns a GPU's unused memory, for recordings and other processes; does nothing on the CPU."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.empty_cache()
 
 
 def elapsed(device: torch.device, call: Callable[[], object]) -> Seconds:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ssig.acceleration.accelerator import elapsed, release_memory
+from ssig.acceleration.accelerator import elapsed
+from ssig.engine.accelerators import release_memory
 from ssig.engine.graphs import Compute, Seconds, outputs
 from ssig.types import Response
 

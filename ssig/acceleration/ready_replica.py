@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor
 
-from ssig.acceleration.accelerator import elapsed, physical_name, release_memory, synchronise, usable_gib
+from ssig.acceleration.accelerator import elapsed, physical_name, synchronise, usable_gib
 from ssig.acceleration.allocator import keep_memory, return_memory
 from ssig.acceleration.choice import Stopwatch
 from ssig.acceleration.cuda_graphs import TOLERANCES, CudaRecorder
 from ssig.acceleration.optimise import Compile, optimised
 from ssig.acceleration.tuning import Setting, TuningCache, TuningKey, tune
+from ssig.engine.accelerators import release_memory
 from ssig.engine.graphs import Graphs
 from ssig.engine.lanes import Lanes, lanes_for
 from ssig.engine.replica import GPU_MICRO_BATCH, Replica
@@ -127,7 +128,7 @@ def fastest(replica: Replica, lanes: Lanes | None, noise: Tensor, timer: Callabl
         points = noise.expand(size, -1, -1, -1)
         replica.evaluate(points, torch.zeros(size, dtype=torch.int64), "logit", SCORE_AND_GRADIENT)
         synchronise(device)
-        if replica.micro_batch < size:  # halved by the replica
+        if replica.size(SCORE_AND_GRADIENT) < size:  # halved by the replica
             raise torch.OutOfMemoryError
 
     candidates = [lanes, None] if lanes is not None else [None]

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ssig.acceleration.model_cache import cached_replica
-from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, names_of, network_of, settled, targets_of
+from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, names_of, network_of, place_of, settled, targets_of
+from ssig.engine.accelerators import to_device
 from ssig.engine.jobs import group_of, method_job
-from ssig.engine.micro_batches import Job, groups, run
-from ssig.engine.replica import Replica, device_of
+from ssig.engine.micro_batches import Job, outcomes
+from ssig.engine.replica import Replica
+from ssig.engine.spans import in_spans
 from ssig.errors import UsageError, nearest
 from ssig.estimators.baselines import UNKNOWN_MEAN
 from ssig.models.independence import independent
@@ -32,7 +35,7 @@ Key = str | tuple[str, str]
 # Smooth interpolation exceeds the range of pixels a little.
 OVERSHOOT = 0.2
 # Of `attribute`, beside the method's options.
-ARGUMENTS = ("method", "targets", "seed", "keys", "score", "baseline", "micro_batch", "references", "ready")
+ARGUMENTS = ("method", "targets", "seed", "keys", "score", "baseline", "micro_batch", "references", "ready", "device")
 
 
 def attribute(
@@ -48,6 +51,7 @@ def attribute(
     micro_batch: int | None = None,
     references: Tensor | None = None,
     ready: bool = True,
+    device: torch.device | str | None = None,
     **options: Any,
 ) -> Attribution:
     """Attributes each image of a batch by its target's score.
@@ -71,6 +75,8 @@ def attribute(
         references: (R, C, H, W) images of the data set, for methods that compare with them.
         ready: whether a network of `load_model` is evaluated by an optimised copy; False for the network itself. Other
             callables are never copied.
+        device: where the network computes; by default the device of its first parameter or buffer, and where it has
+            none, of the images. A module whose parameters are elsewhere must be moved there before.
         **options: of the method; `ssig methods` lists them.
 
     Returns:
@@ -82,13 +88,15 @@ def attribute(
         UsageError: an unknown method or option, or arguments of the wrong shape.
         ModelError: the network is random, or mixes the images of a batch; checked once for each network and shape.
     """
-    if isinstance(model, Replica) and micro_batch is not None:
-        raise UsageError("micro_batch", micro_batch, "nothing, because a replica has its own")
+    for name, value in (("micro_batch", micro_batch), ("device", device)):
+        if isinstance(model, Replica) and value is not None:
+            raise UsageError(name, value, "nothing, because a replica has its own")
     plain = network_of(model)
     batch = batch_of(images, plain)
+    place = place_of(plain, batch, device)
     wanted = targets_of(targets, len(batch), plain)
     if isinstance(model, nn.Module):
-        independent(model, batch[:1].to(device_of(model)))
+        independent(model, batch[:1].to(place))
     spec = METHODS.entry_of(method)
     if baseline is not None and not isinstance(baseline, Tensor):
         options["baseline"] = baseline
@@ -104,7 +112,7 @@ def attribute(
     if spec.references(parsed) and references is None:
         raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {spec.name}")
     gradients = len(batch) * spec.evaluations(parsed)
-    with replica_of(model, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
+    with replica_of(model, place, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
         classes = settled(wanted, batch, replica.forward)
         arguments = _Arguments(batch, classes, streams, score, reference, references, plain if spec.network else None)
         result = _attribute(replica, spec, parsed, arguments)
@@ -126,19 +134,27 @@ def _parsed(spec: MethodSpec, options: dict[str, Any]) -> Any:
 @contextmanager
 def replica_of(
     model: Callable[[Tensor], Tensor] | Replica,
-    micro_batch: int | None,
-    ready: bool,
-    gradients: int,
-    layer: str | None,
+    device: torch.device,
+    micro_batch: int | None = None,
+    ready: bool = True,
+    gradients: int = 0,
+    layer: str | None = None,
 ) -> Iterator[Replica]:
-    """A replica of `model` for the body, which takes so many gradients, perhaps at the output of a layer."""
+    """A replica of `model` for the body, which takes so many gradients, perhaps at the output of a layer.
+
+    Args:
+        model, micro_batch, ready: as in `attribute`.
+        device: of the network (`place_of`).
+        gradients: their number.
+        layer: whose output is captured.
+    """
     if isinstance(model, Replica):
         yield model
     elif isinstance(model, Model) and ready and not model.training:
         with cached_replica(model, gradients, micro_batch=micro_batch, layer=layer) as replica:
             yield replica
     else:
-        yield Replica(model, micro_batch=micro_batch)
+        yield Replica(model, device=device, micro_batch=micro_batch)
 
 
 class _Arguments(NamedTuple):
@@ -161,25 +177,23 @@ def _attribute(replica: Replica, spec: MethodSpec, options: Any, arguments: _Arg
         mean = torch.full((images.shape[1],), UNKNOWN_MEAN)
     reference_images = None
     if spec.references(options) and references is not None:
-        reference_images = References(references.to(replica.device), replica.forward(references))
+        reference_images = References(to_device(references, replica.device), replica.forward(references))
 
-    def jobs() -> Iterator[Job[int]]:
-        for span, budget in groups(len(images), replica.micro_batch):
-            group = group_of(
-                options,
-                images[span].to(replica.device),
-                targets[span],
-                streams[span],
-                mean=mean,
-                score=score,
-                baseline=None if baseline is None else baseline[span].to(replica.device),
-            )
-            yield method_job(
-                span.start, spec, options, replace(group, budget=budget, references=reference_images, network=network)
-            )
+    def job_of(span: slice, budget: int) -> Job[None]:
+        group = group_of(
+            options,
+            to_device(images[span], replica.device),
+            targets[span],
+            streams[span],
+            mean=mean,
+            score=score,
+            baseline=None if baseline is None else to_device(baseline[span], replica.device),
+        )
+        group = replace(group, budget=budget, references=reference_images, network=network)
+        return method_job(None, spec, options, group)
 
-    done = sorted(((job.tag, result) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
-    return Attribution.concatenate([result for _, result in done])
+    parts = in_spans(len(images), replica.micro_batch, replica.device, job_of, partial(outcomes, replica))
+    return Attribution.concatenate(list(parts))
 
 
 def expanded(values: Tensor, images: Tensor, name: str) -> Tensor:
@@ -192,7 +206,7 @@ def expanded(values: Tensor, images: Tensor, name: str) -> Tensor:
 
 def _warn_of_range(images: Tensor) -> None:
     """Warns of images outside pixel space, which networks of `load_model` take."""
-    low, high = float(images.amin()), float(images.amax())
+    low, high = torch.stack(images.aminmax()).tolist()
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         advice = "divide by 255" if low >= 0 and 1 + OVERSHOOT < high <= 255 else "undo any normalisation"
         warnings.warn(
@@ -204,7 +218,7 @@ def _warn_of_range(images: Tensor) -> None:
 
 def _streams(images: Tensor, keys: Sequence[Key] | None, seed: int, method: str) -> tuple[Stream, ...]:
     if keys is None:
-        arrays: list[np.ndarray] = [image.cpu().numpy() for image in images]
+        arrays: list[np.ndarray] = [image.numpy() for image in images.cpu()]
         keys = [content_key(array) for array in arrays]
     if len(keys) != len(images):
         raise UsageError("keys", len(keys), f"one key for each of the {len(images)} images")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from ssig.engine.accelerators import usable
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.models.class_names import class_number
 from ssig.models.model import Model
+from ssig.models.scores import check_targets
 
 Images = Tensor | Image.Image | Sequence[Image.Image]
 Targets = Tensor | Sequence[int | str] | int | str
@@ -46,6 +49,22 @@ def batch_of(images: object, network: object) -> Tensor:
     return torch.stack([network.preprocess(_eight_bits(picture)) for picture in pictures]).to(network.mean.dtype)
 
 
+def place_of(network: object, images: Tensor, device: torch.device | str | None = None) -> torch.device:
+    """Where a network computes: on `device`, or else where its parameters or buffers are, or else the images.
+
+    Raises:
+        UsageError: `device` is no device of this machine, or the parameters and buffers are all on another one.
+    """
+    tensors = list(chain(network.parameters(), network.buffers())) if isinstance(network, nn.Module) else []
+    if device is None:
+        return tensors[0].device if tensors else images.device
+    place = usable(device)
+    if tensors and place not in {tensor.device for tensor in tensors}:
+        allowed = f"{tensors[0].device}, where the network is; move it first: model.to({str(device)!r})"
+        raise UsageError("device", str(device), allowed)
+    return place
+
+
 def pictures_of(images: object) -> list[Image.Image]:
     """The Pillow images that are given, one or several; none where they are something else."""
     if isinstance(images, Image.Image):
@@ -77,14 +96,21 @@ def targets_of(targets: object, count: int, network: object) -> list[int | None]
 
 
 def settled(targets: Sequence[int | None], images: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
-    """(B,) int64 on the CPU, with the predicted class where none was given."""
+    """(B,) int64 on the CPU, with the predicted class where none was given.
+
+    Raises:
+        ModelError: a class is predicted for some image, and the one that is given for another is none of the network.
+    """
     if None not in targets:
         return torch.tensor(targets, dtype=torch.int64)
-    predicted = forward(images).argmax(dim=1).tolist()
-    return torch.tensor(
+    logits = forward(images)
+    predicted = logits.argmax(dim=1).tolist()
+    classes = torch.tensor(
         [class_ if target is None else target for target, class_ in zip(targets, predicted, strict=True)],
         dtype=torch.int64,
     )
+    check_targets(classes, logits.shape[1])
+    return classes
 
 
 def names_of(targets: Tensor, network: object) -> tuple[str, ...]:

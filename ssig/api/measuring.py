@@ -13,11 +13,22 @@ from PIL import Image
 from torch import Tensor
 
 from ssig.api.attribution import replica_of
-from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, network_of, pictures_of, settled, targets_of
+from ssig.api.inputs import (
+    PREDICTED,
+    Images,
+    Targets,
+    batch_of,
+    network_of,
+    pictures_of,
+    place_of,
+    settled,
+    targets_of,
+)
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError
 from ssig.models.geometry import area_of, mask_to_input, to_input
 from ssig.models.model import Model
+from ssig.models.scores import check_targets
 from ssig.registry import METRICS, MetricSpec
 from ssig.registry.choices import with_options
 from ssig.types import NO_OBJECT, OUTSIDE, TOO_SMALL, Attribution, Box, Evaluation, MetricResult, Scores, evaluation_of
@@ -91,6 +102,7 @@ def measure(
     boxes: Boxes | Sequence[Boxes] | None = None,
     masks: Mask | Sequence[Mask] | None = None,
     seed: int = 0,
+    device: torch.device | str | None = None,
 ) -> Measured:
     """The numbers of a map of each image under some metrics.
 
@@ -105,6 +117,7 @@ def measure(
             for one image its list alone. In pixels of the Pillow image, or of the tensor.
         masks: the area of the object, in place of boxes: (H, W), not 0 inside, for each image or for one alone.
         seed: of the random draws of metrics.
+        device: as in `ssig.attribute`.
 
     Returns:
         The columns of all metrics, in the order of the metrics. A metric that explains images again has no number: a
@@ -112,6 +125,7 @@ def measure(
 
     Raises:
         UsageError: an unknown metric or option, maps of another shape than the images, or numbers that are not finite.
+        ModelError: a target is not a class of the network.
     """
     network = network_of(model)
     batch = batch_of(images, network)
@@ -122,8 +136,16 @@ def measure(
     wanted = targets_of(targets, len(batch), network)
     parsed = [_metric(metric) for metric in _listed(metrics)]
     placed = [_placed(k, images, batch, network, boxes, masks) for k in range(len(batch))]
-    with replica_of(model, None, True, 0, None) as replica:
+    if isinstance(model, Replica) and device is not None:
+        raise UsageError("device", str(device), "nothing, because a replica has its own")
+    with replica_of(model, place_of(network, batch, device)) as replica:
         classes = settled(wanted, batch, replica.forward)
+
+        def forward(points: Tensor) -> Tensor:
+            logits = replica.forward(points)
+            check_targets(classes, logits.shape[1])  # here, since a metric would look for them on the device
+            return logits
+
         scores = _scores(known, classes)
         parts = [
             _computed(
@@ -131,7 +153,7 @@ def measure(
                     batch[span],
                     maps[span],
                     classes[span],
-                    replica.forward,
+                    forward,
                     network if isinstance(network, Model) else None,
                     scores.rows(span),
                     masks=tuple(area for _, area in placed[span]),

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ssig.api.attribution import attribute, replica_of
-from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, network_of, settled, targets_of
+from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, network_of, place_of, settled, targets_of
 from ssig.display import Figure, Panel, Row, limit_of, overlay, save_picture, show, size_for
 from ssig.engine.replica import Replica
 from ssig.errors import UsageError
@@ -112,7 +112,8 @@ def strip(
     network = network_of(model)
     batch = batch_of(images, network)
     wanted = targets_of(targets, len(batch), network)
-    with replica_of(model, None, True, 0, None) as replica:
+    place = place_of(network, batch, arguments.get("device"))
+    with replica_of(model, place) as replica:
         classes = settled(wanted, batch, replica.forward)
     attributions = {}
     for name, method in zip(names, given, strict=True):

@@ -13,15 +13,18 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ssig.engine.accelerators import Mark, mark, page_locked
 from ssig.engine.micro_batches import Engine, Finished, Job
 from ssig.engine.replica import Replica
+from ssig.engine.timing import Spent
 from ssig.errors import SsigError
 from ssig.estimators.integration import activations_of
 from ssig.types import Request, Response
@@ -29,8 +32,21 @@ from ssig.types import Request, Response
 LOGITS = frozenset({"logits"})
 
 Done = Callable[[Any], None]
-# A result or an error, and seconds. Not the job: its tag is the future, and the two would keep each other alive.
-Answer = Future[tuple[Any, Exception | None, float]]
+
+
+class Answer(NamedTuple):
+    """A result, whole when the device has come to `arrived`, or an error; and what was computed.
+
+    Not the job: its tag is the future, and the two would keep each other alive.
+    """
+
+    result: Any
+    error: Exception | None
+    spent: Spent
+    arrived: Mark | None
+
+
+_Future = Future[Answer]
 
 
 class DeviceStoppedError(SsigError):
@@ -49,7 +65,7 @@ class Device:
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
-        self._queue: queue.SimpleQueue[Job[Answer] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job[_Future] | None] = queue.SimpleQueue()
         self._spent = threading.local()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
@@ -74,23 +90,45 @@ class Device:
         Raises:
             Exception: the error of the network or the method in the first job that failed.
         """
-        futures = []
-        for job in jobs:
-            future: Answer = Future()
-            futures.append(future)
-            self._queue.put(Job(future, job.steps, job.targets, job.score))
         results = []
-        for future in futures:
-            result, error, seconds = future.result()
-            self._spent.seconds = self._seconds + seconds
-            if error is not None:
-                raise error
+        for result in self.outcomes(jobs):
+            if isinstance(result, torch.OutOfMemoryError):
+                raise result
             done(result)
             results.append(result)
         return results
 
+    def outcomes(self, jobs: Iterable[Job[Any]]) -> Iterator[Any]:
+        """Starts all jobs, then yields their results in order, as `run` returns them.
+
+        A job that ran out of memory yields its `torch.OutOfMemoryError` in place of a result.
+
+        Raises:
+            Exception: any other error of the network or the method in the first job that failed.
+        """
+        futures: deque[_Future] = deque()
+        for job in jobs:
+            futures.append(Future())
+            self._queue.put(Job(futures[-1], job.steps, job.targets, job.score))
+        return self._collected(futures)
+
+    def _collected(self, futures: deque[_Future]) -> Iterator[Any]:
+        while futures:
+            result, error, spent, arrived = futures.popleft().result()
+            try:
+                # This thread waits for the device, so that the device's thread need not.
+                if arrived is not None:
+                    arrived.wait()
+                self._spent.seconds = self._seconds + spent.seconds
+            except Exception as late:  # an error of the device's work shows where that is waited for
+                error = error or late
+            if error is not None and not isinstance(error, torch.OutOfMemoryError):
+                raise error
+            yield result if error is None else error
+
     def forward(self, points: Tensor) -> Tensor:
         """Logits (n, classes) of any number of points, without gradients, on the device."""
+        points = page_locked(points, self.replica.device)
         (logits,) = self.run([Job(None, _logits(points), torch.zeros(len(points), dtype=torch.int64))])
         result: Tensor = logits
         return result
@@ -101,6 +139,7 @@ class Device:
         Raises:
             ModelError: the network has no such layer.
         """
+        points = page_locked(points, self.replica.device)
         (activations,) = self.run(
             [Job(None, _activations(points, layer), torch.zeros(len(points), dtype=torch.int64))]
         )
@@ -116,10 +155,10 @@ class Device:
         return float(getattr(self._spent, "seconds", 0.0))
 
     def _work(self) -> None:
-        engine: Engine[Answer] = Engine(self.replica)
+        engine: Engine[_Future] = Engine(self.replica)
         open_ = True
         while open_ or not engine.idle:
-            finished: list[Finished[Answer]] = []
+            finished: list[Finished[_Future]] = []
             job = None
             if engine.hungry and open_:
                 try:
@@ -130,13 +169,19 @@ class Device:
             if self._stopped:
                 finished = engine.end(DeviceStoppedError())
                 if job is not None:
-                    finished.append(Finished(job, None, DeviceStoppedError(), 0.0))
+                    finished.append(Finished(job, None, DeviceStoppedError(), Spent()))
             elif job is not None:
                 finished = engine.add(job)
             elif not engine.idle:
                 finished = engine.step()
             for ended in finished:
-                ended.job.tag.set_result((ended.result, ended.error, ended.seconds))
+                ended.job.tag.set_result(self._answer(ended))
+
+    def _answer(self, ended: Finished[_Future]) -> Answer:
+        try:
+            return Answer(ended.result, ended.error, ended.spent, mark(self.replica.device))
+        except Exception as error:  # the device fails for good: so does the job, and this thread goes on to say so
+            return Answer(None, ended.error or error, ended.spent, None)
 
 
 def _logits(points: Tensor) -> Generator[Request, Response, Tensor | None]:

@@ -6,17 +6,20 @@ thread, without the device's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ssig.engine.accelerators import mark, to_device, to_host
 from ssig.engine.device import Device
 from ssig.engine.jobs import group_of, method_job
-from ssig.engine.micro_batches import Job, groups, run
+from ssig.engine.micro_batches import Job, outcomes
 from ssig.engine.replica import Replica
+from ssig.engine.spans import in_spans
 from ssig.randomness import Stream, stream
 from ssig.registry import MethodSpec
 from ssig.types import Memo, References, Request, Response, Steps
@@ -75,15 +78,15 @@ class MethodExplainer:
             )
         references = self._references(None if network is None else replica)
 
-        def jobs() -> Iterator[Job[int]]:
-            for span, budget in groups(len(images), replica.micro_batch):
-                job = self._job(images[span], targets[span], rows[span], draw, budget, references, network)
-                yield Job(span.start, _map(job.steps), job.targets, job.score)
+        def job_of(span: slice, budget: int) -> Job[None]:
+            job = self._job(images[span], targets[span], rows[span], draw, budget, references, network)
+            return Job(None, _map(job.steps), job.targets, job.score)
 
-        if network is None:
-            return torch.cat(self.device.run(jobs()))
-        done = sorted(((job.tag, cast(Any, result)) for job, result in run(replica, jobs())), key=lambda pair: pair[0])
-        return torch.cat([result for _, result in done])
+        attributed = self.device.outcomes if network is None else partial(outcomes, replica)
+        maps = list(in_spans(len(images), replica.micro_batch, replica.device, job_of, attributed))
+        if network is not None:  # the run's device has waited for its own
+            mark(replica.device).wait()
+        return torch.cat(maps)
 
     def fresh_network(self) -> nn.Module | None:
         """A plain copy of the network, as it was loaded; see `Explainer`."""
@@ -108,7 +111,7 @@ class MethodExplainer:
         network: Callable[[Tensor], Tensor] | None = None,
     ) -> Job[None]:
         streams = tuple(self._stream(row, draw) for row in rows.tolist())
-        images = images.to(self.device.replica.device)
+        images = to_device(images, self.device.replica.device)
         if not self.spec.network:
             network = None
         elif network is None:
@@ -134,9 +137,9 @@ class MethodExplainer:
 
 
 def _map(steps: Steps) -> Generator[Request, Response, Tensor]:
-    """The map of an attribution, on the CPU."""
+    """The map of an attribution, copied to the CPU."""
     result = yield from steps
-    return result.map.cpu()
+    return to_host(result.map)
 
 
 def _points(steps: Steps, count: int) -> Generator[Request, Response, Tensor | None]:

@@ -8,16 +8,18 @@ fill the next micro-batch.
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
-from collections.abc import Generator, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from ssig.engine.replica import Replica, join
+from ssig.engine.accelerators import Mark, forget, mark, release_memory
+from ssig.engine.replica import Check, Replica, join
+from ssig.engine.timing import Spent
 from ssig.types import Attribution, Request, Response
 
 # Groups that run at once; each holds its images and a few running sums of their size.
@@ -38,12 +40,17 @@ class Job(Generic[Tag]):
 
 @dataclass(frozen=True)
 class Finished(Generic[Tag]):
-    """How a job ended: the result of its coroutine or an error, and the seconds of computing."""
+    """How a job ended: the result of its coroutine or an error, and what was computed for it."""
 
     job: Job[Tag]
     result: Any
     error: Exception | None
-    seconds: float
+    spent: Spent
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of computing; waits until the device has done it all."""
+        return self.spent.seconds
 
 
 @dataclass
@@ -52,7 +59,7 @@ class _Running(Generic[Tag]):
 
     job: Job[Tag]
     request: Request
-    seconds: float = 0.0
+    spent: Spent
     sent: int = 0
     parts: list[Response] = field(default_factory=list)
     error: Exception | None = None
@@ -75,6 +82,10 @@ class _Running(Generic[Tag]):
         return self.request.points[span], self.job.targets[self.request.owners[span]]
 
 
+_Share = tuple[_Running[Tag], Tensor, Tensor]
+_Unchecked = tuple[Check, list[_Share[Tag]]]
+
+
 class Engine(Generic[Tag]):
     """The running jobs of one replica. Not for two threads at once.
 
@@ -85,6 +96,8 @@ class Engine(Generic[Tag]):
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self._running: list[_Running[Tag]] = []
+        # The micro-batch before this one, if its gradients are still to be checked.
+        self._unchecked: _Unchecked[Tag] | None = None
 
     @property
     def idle(self) -> bool:
@@ -97,100 +110,172 @@ class Engine(Generic[Tag]):
 
     def add(self, job: Job[Tag]) -> list[Finished[Tag]]:
         """Starts a job; it may finish without a request."""
-        return self._advance(job, [], 0.0)
+        return self._advance(job, [], Spent())
 
     def step(self) -> list[Finished[Tag]]:
-        """Evaluates one micro-batch; returns the jobs that this finished."""
-        self._evaluate(self._full_kind() or self._largest_kind())
+        """Evaluates one micro-batch; returns the jobs that this finished.
+
+        An answer that is to be checked is sent a step later: the device has the next micro-batch meanwhile.
+        """
+        earlier, self._unchecked = self._unchecked, None
+        states = self._full_kind() or self._largest_kind()
+        if states:
+            self._evaluate(states)
+        if earlier is not None:
+            self._check(*earlier)
+        unchecked = self._unchecked_jobs()
         finished: list[Finished[Tag]] = []
         running, self._running = self._running, []
         for state in running:
             if state.error is not None:
-                finished.append(Finished(state.job, None, state.error, state.seconds))
-            elif state.pending:
+                finished.append(Finished(state.job, None, state.error, state.spent))
+            elif state.pending or id(state) in unchecked:
                 self._running.append(state)
             else:
-                finished += self._advance(state.job, state.parts, state.seconds)
+                finished += self._advance(state.job, state.parts, state.spent)
         return finished
 
     def end(self, error: Exception) -> list[Finished[Tag]]:
         """Ends all running jobs with an error."""
         running, self._running = self._running, []
-        return [Finished(state.job, None, error, state.seconds) for state in running]
+        self._unchecked = None
+        return [Finished(state.job, None, error, state.spent) for state in running]
 
-    def _advance(self, job: Job[Tag], parts: list[Response], seconds: float) -> list[Finished[Tag]]:
+    def _advance(self, job: Job[Tag], parts: list[Response], spent: Spent) -> list[Finished[Tag]]:
         """Sends an answer, if there is one, to a job's coroutine, which makes a new request or finishes."""
-        started = time.perf_counter()
         try:
-            # Joining takes memory too: without memory, the job fails and not the thread.
-            request = job.steps.send(join(parts)) if parts else next(job.steps)
+            with spent.charged(self.replica.device):
+                # Joining takes memory too: without memory, the job fails and not the thread.
+                request = job.steps.send(join(parts)) if parts else next(job.steps)
             if len(request.points) == 0:
                 raise ValueError("a method made a request without points")
         except StopIteration as stop:
-            return [Finished(job, stop.value, None, seconds + time.perf_counter() - started)]
+            return [Finished(job, stop.value, None, spent)]
         except Exception as error:
-            return [Finished(job, None, error, seconds + time.perf_counter() - started)]
-        self._running.append(_Running(job, request, seconds + time.perf_counter() - started))
+            return [Finished(job, None, error, spent)]
+        self._running.append(_Running(job, request, spent))
         return []
 
     def _by_kind(self) -> list[list[_Running[Tag]]]:
         """The jobs by kind of request, forward requests first: a caller waits for each of them."""
         kinds: dict[tuple[Hashable, ...], list[_Running[Tag]]] = defaultdict(list)
         for state in self._running:
-            kinds[state.kind].append(state)
+            if state.pending:
+                kinds[state.kind].append(state)
         return sorted(kinds.values(), key=lambda states: "gradient" in states[0].request.want)
 
     def _full_kind(self) -> list[_Running[Tag]] | None:
         """Jobs whose points of one kind fill a micro-batch, oldest first."""
-        size = self.replica.micro_batch
-        return next((states for states in self._by_kind() if _pending(states) >= size), None)
+        return next((states for states in self._by_kind() if _pending(states) >= self._size(states)), None)
 
-    def _largest_kind(self) -> list[_Running[Tag]]:
-        return max(self._by_kind(), key=_pending)
+    def _largest_kind(self) -> list[_Running[Tag]] | None:
+        return max(self._by_kind(), key=_pending, default=None)
+
+    def _size(self, states: list[_Running[Tag]]) -> int:
+        """Points of a kind that are evaluated at once."""
+        request = states[0].request
+        return self.replica.size(request.want, request.layer)
 
     def _evaluate(self, states: list[_Running[Tag]]) -> None:
         """Evaluates one micro-batch of the pending points of jobs of one kind, oldest first."""
-        shares: list[tuple[_Running[Tag], Tensor, Tensor]] = []
-        room = self.replica.micro_batch
+        shares: list[_Share[Tag]] = []
+        room = self._size(states)
         for state in states:
             count = min(room, state.pending)
             if count:
                 shares.append((state, *state.take(count)))
                 room -= count
-        try:
-            self._answer(shares)
-        except Exception as error:
-            if len(shares) == 1:
-                shares[0][0].error = error
-                return
-            for share in shares:
-                try:
-                    self._answer([share])
-                except Exception as share_error:
-                    share[0].error = share_error
+        error = self._tried(partial(self._answer, shares))
+        if error is None or len(shares) == 1:
+            shares[0][0].error = error
+            return
+        for share in shares:
+            share[0].error = self._tried(partial(self._answer, [share]))
+            self._check_now()
 
-    def _answer(self, shares: list[tuple[_Running[Tag], Tensor, Tensor]]) -> None:
+    def _unchecked_jobs(self) -> set[int]:
+        return set() if self._unchecked is None else {id(state) for state, _, _ in self._unchecked[1]}
+
+    def _check_now(self) -> None:
+        unchecked, self._unchecked = self._unchecked, None
+        if unchecked is not None:
+            self._check(*unchecked)
+
+    def _check(self, check: Check, shares: list[_Share[Tag]]) -> None:
+        """Completes a micro-batch; an error ends its jobs."""
+
+        def complete() -> None:
+            start = mark(self.replica.device)
+            check()
+            self._charge(shares, start)
+
+        error = self._tried(complete)
+        for state, _, _ in shares:
+            state.error = state.error or error
+
+    def _tried(self, work: Callable[[], None]) -> Exception | None:
+        """The error of some work for the device, if there is one."""
+        try:
+            work()
+        except torch.OutOfMemoryError as error:
+            forget(error)
+            release_memory(self.replica.device)
+            return error
+        except Exception as error:
+            return error
+        return None
+
+    def _answer(self, shares: list[_Share[Tag]]) -> None:
         """Evaluates points of jobs of one kind together, and charges each job for its share of the time."""
-        started = time.perf_counter()
+        start = mark(self.replica.device)
         first = shares[0][0]
-        response = self.replica.evaluate(
+        response, check = self.replica.begin(
             torch.cat([points for _, points, _ in shares]) if len(shares) > 1 else shares[0][1],
             torch.cat([targets for _, _, targets in shares]),
             first.job.score,
             first.request.want,
             first.request.layer,
         )
-        seconds = time.perf_counter() - started
-        total = sum(len(points) for _, points, _ in shares)
-        start = 0
+        self._charge(shares, start)
+        first_row = 0
         for state, points, _ in shares:
-            state.parts.append(_part(response, slice(start, start + len(points))))
-            state.seconds += seconds * len(points) / total
-            start += len(points)
+            state.parts.append(_part(response, slice(first_row, first_row + len(points))))
+            first_row += len(points)
+        if check is not None:
+            self._unchecked = check, shares
+
+    def _charge(self, shares: list[_Share[Tag]], start: Mark) -> None:
+        """Charges jobs, by their points, with what the device was given since a mark."""
+        stop = mark(self.replica.device)
+        total = sum(len(points) for _, points, _ in shares)
+        for state, points, _ in shares:
+            state.spent.add(start, stop, len(points) / total)
 
 
 def run(replica: Replica, jobs: Iterable[Job[Tag]]) -> Iterator[tuple[Job[Tag], Attribution]]:
     """Yields each job with its attribution as it finishes; takes jobs from the iterable as it needs them."""
+    for finished in _finished(replica, jobs):
+        if finished.error is not None:
+            raise finished.error
+        yield finished.job, finished.result
+
+
+def outcomes(replica: Replica, jobs: Iterable[Job[Any]]) -> list[Any]:
+    """The results of jobs, in their order; a `torch.OutOfMemoryError` in place of the result of a job that met it.
+
+    Raises:
+        Exception: any other error of the first job that ended with one.
+    """
+    numbered = (replace(job, tag=number) for number, job in enumerate(jobs))
+    results: dict[int, Any] = {}
+    for finished in _finished(replica, numbered):
+        if finished.error is not None and not isinstance(finished.error, torch.OutOfMemoryError):
+            raise finished.error
+        results[finished.job.tag] = finished.result if finished.error is None else finished.error
+    return [results[number] for number in range(len(results))]
+
+
+def _finished(replica: Replica, jobs: Iterable[Job[Tag]]) -> Iterator[Finished[Tag]]:
     engine: Engine[Tag] = Engine(replica)
     waiting = iter(jobs)
     exhausted = False
@@ -199,10 +284,7 @@ def run(replica: Replica, jobs: Iterable[Job[Tag]]) -> Iterator[tuple[Job[Tag], 
         exhausted = exhausted or (engine.hungry and job is None)
         if job is None and engine.idle:
             return
-        for finished in engine.add(job) if job is not None else engine.step():
-            if finished.error is not None:
-                raise finished.error
-            yield finished.job, finished.result
+        yield from engine.add(job) if job is not None else engine.step()
 
 
 def groups(images: int, micro_batch: int) -> list[tuple[slice, int]]:

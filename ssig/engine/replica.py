@@ -1,6 +1,7 @@
 """A network on a device, evaluated in micro-batches: scores, and their gradients by pixels or by a layer's output.
 
-The replica never writes to the network. When the device runs out of memory, the micro-batch size is halved for good.
+The replica never writes to the network. When the device runs out of memory, the micro-batch is halved for good, for
+requests of that kind: attention takes more memory than gradients by pixels, and should not slow them.
 On the CPU a micro-batch may be split among lanes (`ssig.engine.lanes`).
 
 In float16 small gradients underflow, so the score is multiplied by a scale before differentiation, one scale for each
@@ -9,13 +10,16 @@ point (`ssig.engine.scaling`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ssig.engine.accelerators import forget, is_accelerator, mark, release_memory, to_device, to_host
 from ssig.engine.arithmetic import arithmetic
 from ssig.engine.graphs import Compute, Graphs
 from ssig.engine.lanes import Lanes
@@ -25,11 +29,13 @@ from ssig.errors import ModelError, one_line
 from ssig.models.independence import check_modes
 from ssig.models.model import Model
 from ssig.models.outputs import logits_of
-from ssig.models.scores import score
+from ssig.models.scores import check_targets, score
 from ssig.types import Response
 
 # On the CPU more points at once do not fit the caches: EfficientNet-Lite0 is fastest at 4.
 CPU_MICRO_BATCH, GPU_MICRO_BATCH = 4, 64
+
+Check = Callable[[], None]
 
 NO_GRADIENT = (
     "no gradient reaches the input: the network computes its logits under torch.no_grad or torch.inference_mode, "
@@ -42,7 +48,7 @@ class Replica:
 
     Args:
         model: the network; an `nn.Module` must be in evaluation mode.
-        device: where it lives; by default the device of its first parameter, else the CPU.
+        device: where it lives; by default the device of its first parameter or buffer, else the CPU.
         micro_batch: points evaluated at once; by default 4 on the CPU and 64 on a GPU.
         layout: memory format of the points. Every network takes the default.
 
@@ -67,7 +73,9 @@ class Replica:
             check_modes(model)
         self.model = model
         self.device = torch.device(device) if device is not None else device_of(model)
-        self.micro_batch = micro_batch or (GPU_MICRO_BATCH if self.device.type == "cuda" else CPU_MICRO_BATCH)
+        self._micro_batch = micro_batch or (GPU_MICRO_BATCH if is_accelerator(self.device) else CPU_MICRO_BATCH)
+        # Key: layer and wanted outputs of the requests that were too large.
+        self._halved: dict[tuple[str | None, frozenset[str]], int] = {}
         self.layout = layout
         self.lanes: Lanes | None = None
         self.graphs: Graphs | None = None
@@ -77,6 +85,24 @@ class Replica:
         self._compiled = getattr(model, "_compiled_call_impl", None) is not None
         # Key: shape of a point. For a small image the last feature map may be an earlier layer.
         self._last_convolutions: dict[torch.Size, str] = {}
+        self._classes: dict[torch.Size, int] = {}
+        # Checks of the evaluation under way.
+        self._late: list[Check] = []
+
+    @property
+    def micro_batch(self) -> int:
+        """Points evaluated at once, where memory suffices; may be set between calls."""
+        return self._micro_batch
+
+    @micro_batch.setter
+    def micro_batch(self, points: int) -> None:
+        if points != self._micro_batch:
+            self._halved.clear()
+        self._micro_batch = points
+
+    def size(self, want: frozenset[str], layer: str | None = None) -> int:
+        """Points evaluated at once in requests of one kind: `micro_batch`, or less if memory ran out before."""
+        return self._halved.get((layer, want), self._micro_batch)
 
     def evaluate(
         self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None = None
@@ -85,7 +111,7 @@ class Replica:
 
         Args:
             points: (n, C, H, W), on any device.
-            targets: (n,) int64.
+            targets: (n,) int64, on the CPU if they are to be checked; or (n, classes) weights, on any device.
             score_name: one of `ssig.models.scores.SCORES`.
             want: any of ``score``, ``gradient``, ``logits``.
             layer: takes the gradient at this layer's output instead of the points: name of a submodule, or one of the
@@ -96,26 +122,47 @@ class Replica:
             ModelError: the layer does not exist, a target is not a class of the network, no gradient reaches the
                 input, or the network takes one point at a time.
         """
+        response, check = self.begin(points, targets, score_name, want, layer)
+        if check is not None:
+            check()
+        return response
+
+    def begin(
+        self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None = None
+    ) -> tuple[Response, Check | None]:
+        """As `evaluate`, but on an accelerator the response may lack gradients until its check has been called.
+
+        The check waits for the device, so give the device more work before it. None if there is nothing to check.
+        """
         parts: list[Response] = []
+        checks: list[Check] = []
         done = 0
         while done < len(points):
-            stop = min(done + self.micro_batch, len(points))
+            stop = min(done + self.size(want, layer), len(points))
             try:
+                self._late.clear()
                 parts.append(self._evaluate(points[done:stop], targets[done:stop], score_name, want, layer))
-            except torch.OutOfMemoryError:
+                checks += self._late
+                self._late.clear()
+                done = stop
+                continue
+            except torch.OutOfMemoryError as error:
                 if self.graphs is not None and self.graphs.give_up():
                     continue
                 if stop - done == 1:
                     raise
-                self.micro_batch = (stop - done) // 2
-                torch.cuda.empty_cache()
-                continue
+                forget(error)
             except Exception as error:
                 if stop - done > 1 and self.lanes is None:
                     self._check_batches(points[done : done + 1], error)
                 raise
-            done = stop
-        return join(parts)
+            # Here the error is gone, and with it the tensors in its frames.
+            self._halved[layer, want] = (stop - done) // 2
+            release_memory(self.device)
+        if len(parts) > 1:  # a check writes to its part
+            while checks:
+                checks.pop(0)()
+        return join(parts), checks[0] if checks else None
 
     def forward(self, points: Tensor) -> Tensor:
         """Logits (n, classes) of any number of points, without gradients."""
@@ -128,9 +175,11 @@ class Replica:
     def _evaluate(
         self, points: Tensor, targets: Tensor, score_name: str, want: frozenset[str], layer: str | None
     ) -> Response:
-        points = points.detach().to(self.device, non_blocking=True).contiguous(memory_format=self.layout)
-        targets = targets.to(self.device, non_blocking=True)
-        with arithmetic(self.precision):
+        points = to_device(points.detach(), self.device).contiguous(memory_format=self.layout)
+        if is_accelerator(self.device):
+            self._check_targets(points, targets)
+        targets = to_device(targets, self.device)
+        with self._settings(layer):
             layer = self._named(layer, points)
 
             def compute(network: Network, points: Tensor, targets: Tensor) -> Response:
@@ -138,26 +187,31 @@ class Replica:
 
             if self.lanes is not None and len(points) > 1:  # all threads are for a single point
                 return join(self.lanes.map(compute, points, targets))
-            if self._compiled and layer is not None:  # a compiled network does not call the hooks of its submodules
-                with torch.compiler.set_stance("force_eager"):
-                    return compute(self.model, points, targets)
             if self._scales(want):  # the pass is a part of the evaluation, and recorded there
                 response = compute(self.model, points, targets)
             else:
                 response = self._replayed(partial(compute, self.model), points, targets, (score_name, want), layer)
-            return _copied(response) if self._compiled else response
+            return _copied(response) if self._compiled and layer is None and not self._late else response
+
+    @contextmanager
+    def _settings(self, layer: str | None) -> Iterator[None]:
+        """The arithmetic of an evaluation; without compilation where a layer is captured."""
+        # A compiled network does not call the hooks of its submodules.
+        eager = torch.compiler.set_stance("force_eager") if self._compiled and layer is not None else nullcontext()
+        with arithmetic(self.precision), eager:
+            yield
 
     def _scales(self, want: frozenset[str]) -> bool:
         """Whether gradients are those of multiples of the scores, computed again where they overflow."""
         return self.precision == "fp16" and "gradient" in want
 
     def _replayed(
-        self, compute: Compute, points: Tensor, targets: Tensor, kind: Hashable, layer: str | None
+        self, compute: Compute, points: Tensor, targets: Tensor, kind: tuple[str, frozenset[str]], layer: str | None
     ) -> Response:
-        """The answers of a pass, from a recording where that is faster."""
+        """The answers of a pass of one kind (score, wanted outputs), from a recording where that is faster."""
         if self.graphs is None or layer is not None:
             return compute(points, targets)
-        return self.graphs.evaluate(compute, points, targets, kind, self.micro_batch)
+        return self.graphs.evaluate(compute, points, targets, kind, self.size(kind[1]))
 
     def _check_batches(self, point: Tensor, error: Exception) -> None:
         """Raises a `ModelError` if the network takes a point (1, C, H, W), but not the same one twice."""
@@ -207,13 +261,41 @@ class Replica:
         scores, gradients = response.scores, response.gradients
         if scores is None or gradients is None:
             raise RuntimeError("a response lacks the requested gradients")
+        again = scores.isfinite() & ~finite(gradients)
+        # The host must know whether gradients overflowed before a method adds them up. It would have to wait for the
+        # device here; instead it asks later, when the device has its next work (`begin`).
+        overflowed, known = to_host(again.any()), mark(self.device)
+
+        def check() -> None:
+            known.wait()
+            if bool(overflowed):
+                with self._settings(layer):
+                    self._scale_down(network, points, targets, score_name, want, layer, response)
+
+        if is_accelerator(self.device):
+            self._late.append(check)
+        else:
+            check()
+        return response
+
+    def _scale_down(
+        self,
+        network: Network,
+        points: Tensor,
+        targets: Tensor,
+        score_name: str,
+        want: frozenset[str],
+        layer: str | None,
+        response: Response,
+    ) -> None:
+        """Takes the gradients of a response again that overflowed, with lower scales, and puts them in their place."""
+        scores, gradients = cast(Tensor, response.scores), cast(Tensor, response.gradients)
         for highest in LOWER:
             again = scores.isfinite() & ~finite(gradients)
             if not bool(again.any()):
                 break
             lower = self._differentiated(network, points[again], targets[again], score_name, want, layer, highest)
             gradients[again] = cast(Tensor, lower.gradients)
-        return response
 
     def _differentiated(
         self,
@@ -253,6 +335,13 @@ class Replica:
             activations=None if layer is None else side_by_side(layer, variables).detach().to(points.dtype),
         )
 
+    def _check_targets(self, points: Tensor, targets: Tensor) -> None:
+        """Refuses targets before they reach an accelerator, where one that is no class ends the process."""
+        if points.shape[1:] not in self._classes:
+            with torch.no_grad(), self._settings(LAST_CONV):  # one point is not worth compiling for
+                self._logits(self.model, points[:1], torch.zeros(0, dtype=torch.int64))
+        check_targets(targets, self._classes[points.shape[1:]])
+
     def _named(self, layer: str | None, points: Tensor) -> str | None:
         """`layer`, or the submodule that `LAST_CONV` stands for."""
         if layer != LAST_CONV:
@@ -265,8 +354,8 @@ class Replica:
         logits = logits_of(network(points), len(points))
         if logits.ndim != 2 or len(logits) != len(points):
             raise ModelError(f"the network gave {tuple(logits.shape)} for {len(points)} points; expected (n, classes)")
-        if targets.ndim == 1 and self.device.type == "cpu" and bool((targets >= logits.shape[1]).any()):
-            raise ModelError(f"target class {int(targets.max())} of a network with {logits.shape[1]} classes")
+        self._classes[points.shape[1:]] = logits.shape[1]
+        check_targets(targets, logits.shape[1])
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -293,9 +382,9 @@ def _copied(response: Response) -> Response:
     )
 
 
-def device_of(model: Callable[[Tensor], Tensor]) -> torch.device:
-    """The device of a network's first parameter; the CPU for a network without parameters."""
+def device_of(model: Callable[[Tensor], Tensor], otherwise: torch.device | str = "cpu") -> torch.device:
+    """The device of a network's first parameter or buffer; `otherwise` for a network without any."""
     if isinstance(model, nn.Module):
-        for parameter in model.parameters():
-            return parameter.device
-    return torch.device("cpu")
+        for tensor in chain(model.parameters(), model.buffers()):
+            return tensor.device
+    return torch.device(otherwise)

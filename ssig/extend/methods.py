@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssig.engine.accelerators import forget, release_memory
 from ssig.engine.arithmetic import arithmetic
 from ssig.errors import ModelError, UsageError, one_line
 from ssig.estimators.common_options import CommonOptions
@@ -152,10 +153,11 @@ class _Call:
         """The maps of a group and the gradients spent on each image; splits the group if memory runs out."""
         try:
             return [self(group)]
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             if len(group) == 1:
                 raise
-        torch.cuda.empty_cache()
+            forget(error)
+        release_memory(group.images.device)
         rows, middle = torch.arange(len(group)), len(group) // 2
         return [part for half in (rows[:middle], rows[middle:]) for part in self.halving(group.rows(half))]
 

@@ -32,7 +32,11 @@ from pipeline.unit.tables import Measured, merged
 from pipeline.unit.worker import Worker
 from ssig import attribute
 from ssig.acceleration.ready_replica import ready_replica
+from ssig.engine import jobs
+from ssig.engine.micro_batches import Job
 from ssig.models import load_model
+from ssig.registry import MethodSpec
+from ssig.types import Group, Steps
 
 Make = Callable[..., Any]
 WorkOff = Callable[..., Path]
@@ -84,6 +88,34 @@ def test_stored_maps_are_those_of_the_python_surface(make_shard: Make, make_job:
     keys = [(row.shard, row.key) for row in rows]
     expected = attribute(model, images, [0, 1, 2], "ssig", samples=4, keys=keys).map
     assert np.abs(decode_maps(table) - expected.numpy()).max() < 1e-6
+
+
+def test_a_unit_whose_sums_do_not_fit_is_attributed_in_parts(
+    make_shard: Make, make_job: Make, work_off: WorkOff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = make_shard(count=6)
+    expected = work_off(make_job(shard, output__maps="float32"))
+    halved: list[int] = []
+
+    def full(steps: Steps) -> Steps:
+        yield next(steps)
+        raise torch.OutOfMemoryError("the sums of two images do not fit")
+
+    def method_job(tag: None, spec: MethodSpec, options: Any, group: Group) -> Job[None]:
+        job = jobs.method_job(tag, spec, options, group)
+        if len(group) == 1:
+            return job
+        halved.append(len(group))
+        return replace(job, steps=full(job.steps))
+
+    monkeypatch.setattr("pipeline.unit.attributor.method_job", method_job)
+    found = work_off(make_job(shard, output__maps="float32", output__path=str(tmp_path / "parts")))
+    assert halved
+    for label in ("ssig", "ig"):
+        name = table_name("attributions", "networks:tiny", label, UNIT)
+        ours, theirs = (pq.read_table(run / name) for run in (found, expected))
+        np.testing.assert_allclose(decode_maps(ours), decode_maps(theirs), rtol=1e-4, atol=1e-7)
+        assert set(ours["status"].to_pylist()) == {"ok"}
 
 
 def test_float16_maps_do_not_underflow() -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,3 +140,22 @@ def test_groups_cover_the_images_and_ask_for_a_micro_batch_each(images: int, mic
     for span, budget in parts:
         assert micro_batch <= (span.stop - span.start) * budget < 2 * micro_batch + 1
     assert len(parts) > 1 or images == 1
+
+
+def test_the_devices_thread_waits_for_nothing_but_results() -> None:
+    """Of this device every copy to the host is waited for; of a GPU none is (`ssig.engine.accelerators.to_host`)."""
+    root = Path(__file__).resolve().parents[3]
+    script = root / "tests" / "support" / "waits_on_pretend_device.py"
+    path = os.pathsep.join((str(root), str(script.parent)))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    # One copy for each of the two groups.
+    assert len(found) == 5
+    assert all(waits == {"aten._to_copy.default": 2} for waits in found.values()), found

@@ -118,7 +118,7 @@ def test_memory_that_runs_out_halves_the_micro_batch(cnn: nn.Module, images: Ten
 
     replica = with_lanes(Small().eval())
     response = replica.evaluate(images, torch.zeros(5, dtype=torch.int64), "logit", ALL)
-    assert replica.micro_batch == 2
+    assert replica.size(ALL) == 2
     assert len(response.scores) == 5  # type: ignore[arg-type]
 
 

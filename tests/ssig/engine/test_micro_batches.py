@@ -14,7 +14,7 @@ from ssig.engine.replica import Replica
 from ssig.errors import ModelError
 from ssig.randomness import stream
 from ssig.registry import METHODS
-from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
+from ssig.types import SCORE, SCORE_AND_GRADIENT, Attribution, Group, Request, Response, Steps
 
 
 class Recorder(nn.Module):
@@ -72,7 +72,8 @@ def test_a_full_device_halves_the_micro_batch_and_remembers(cnn: nn.Module, imag
     replica = Replica(recorder, micro_batch=5)
     expected = maps(Replica(cnn), jobs_of(images, targets, 5))
     assert torch.allclose(maps(replica, jobs_of(images, targets, 5)), expected, rtol=1e-10, atol=1e-14)
-    assert replica.micro_batch == 2
+    assert replica.micro_batch == 5
+    assert replica.size(SCORE) == replica.size(SCORE_AND_GRADIENT) == 2
 
 
 def test_one_point_that_does_not_fit_is_an_error(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:

@@ -1,0 +1,143 @@
+"""What a device beside the CPU needs: marks in its queue of work, page-locked copies, and memory given back.
+
+An accelerator computes later than the program asks for it: a call puts work into the device's queue and returns. A
+`Mark` is a place in that queue. Whoever needs what stands before it waits for the mark, and the seconds between two
+marks are those that the device took. On the CPU a mark is a time, and nobody waits.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ssig.errors import UsageError
+
+# Bytes: 400 images of 224 x 224.
+MOST_PAGE_LOCKED = 2**28
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """Whether the device has a memory and a queue of its own."""
+    return device.type != "cpu"
+
+
+class Mark(Protocol):
+    """A place in a device's queue of work."""
+
+    def reached(self) -> bool:
+        """Whether all work before it is done; does not wait."""
+
+    def wait(self) -> None:
+        """Waits until all work before it is done."""
+
+    def until(self, later: Any) -> float:
+        """Seconds from here to a later mark of the same device; waits for both."""
+
+
+class HostMark:
+    """A mark of a device that computes at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.time = time.perf_counter()
+
+    def reached(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        pass
+
+    def until(self, later: HostMark) -> float:
+        return later.time - self.time
+
+
+class EventMark:
+    """A CUDA event in the device's current stream. Threads that wait for it sleep."""
+
+    def __init__(self, device: torch.device) -> None:
+        events: Any = torch.cuda.Event
+        with torch.cuda.device(device):
+            self.event = events(enable_timing=True, blocking=True)
+            self.event.record()
+
+    def reached(self) -> bool:
+        return bool(self.event.query())
+
+    def wait(self) -> None:
+        self.event.synchronize()
+
+    def until(self, later: EventMark) -> float:
+        later.wait()
+        return float(self.event.elapsed_time(later.event)) / 1000
+
+
+# Other devices, such as those of extensions of torch, compute as far as is known at once.
+MARKS: dict[str, Callable[[torch.device], Mark]] = {"cuda": EventMark}
+
+
+def mark(device: torch.device) -> Mark:
+    """A mark behind all work that this thread has given to the device so far."""
+    return MARKS.get(device.type, HostMark)(device)
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """A tensor's copy on the CPU, whole as soon as a mark that is set later is reached; the tensor itself if there."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    host = _page_locked(tensor.shape, tensor.dtype, tensor.device)
+    return host.copy_(tensor, non_blocking=True)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device. A copy from the CPU does not wait for the device's earlier work."""
+    return page_locked(tensor, device).to(device, non_blocking=True)
+
+
+def page_locked(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor, copied to page-locked memory if a copy of it to the device would wait otherwise.
+
+    A tensor larger than `MOST_PAGE_LOCKED` is returned as it is: torch keeps such memory for as long as the process.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > MOST_PAGE_LOCKED or tensor.is_pinned():
+        return tensor
+    return _page_locked(tensor.shape, tensor.dtype, device).copy_(tensor)
+
+
+def _page_locked(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Without this, the first page-locked memory of a process makes a context on the first GPU, whichever is in use.
+    with torch.cuda.device(device):
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+
+def release_memory(device: torch.device) -> None:
+    """Gives memory that the device's allocator holds unused back to the device."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.empty_cache()
+
+
+def forget(error: BaseException) -> None:
+    """Lets go of the tensors in the frames that an error came through, so that their memory is free again."""
+    while True:
+        traceback.clear_frames(error.__traceback__)
+        if error.__context__ is None:
+            return
+        error = error.__context__
+
+
+def usable(device: torch.device | str) -> torch.device:
+    """A device by its name, with its number.
+
+    Raises:
+        UsageError: it is no device, or this machine has none such.
+    """
+    try:
+        return torch.empty(0, device=torch.device(device)).device
+    except Exception as error:  # drivers and extensions raise what they like
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        allowed = f"a device that torch finds here, such as cpu, cuda or cuda:1 ({reason[:200]})"
+        raise UsageError("device", str(device), allowed) from None
