@@ -36,6 +36,13 @@ def make_job(make_job: Make, request: pytest.FixtureRequest) -> Make:
     return make
 
 
+@pytest.fixture(autouse=True)
+def cluster_where_marked(request: pytest.FixtureRequest) -> None:
+    """The cluster, for the cases of a test that need Ray."""
+    if request.node.get_closest_marker("ray") is not None:
+        request.getfixturevalue("ray_cluster")
+
+
 def snapshot(run: Path) -> dict[str, tuple[int, bytes]]:
     """Every file of a run but its logs: modification time and content."""
     files = (path for path in run.rglob("*") if path.is_file() and "logs" not in path.parts)
