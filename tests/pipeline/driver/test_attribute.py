@@ -25,15 +25,9 @@ ON_RAY = {"actors__executor": "ray"}
 
 
 @pytest.fixture
-def make_job(make_job: Make, request: pytest.FixtureRequest) -> Make:
-    """A job that is done in this process, or with `ON_RAY` on the tests' cluster."""
-
-    def make(*shards: Path, **overrides: Any) -> Any:
-        if overrides.get("actors__executor") == "ray":
-            request.getfixturevalue("ray_cluster")
-        return make_job(*shards, **{"actors__executor": "local", **overrides})
-
-    return make
+def make_job(make_job: Make) -> Make:
+    """A job that is done in this process, unless it says otherwise."""
+    return lambda *shards, **overrides: make_job(*shards, **{"actors__executor": "local", **overrides})
 
 
 @pytest.fixture(autouse=True)
