@@ -178,6 +178,16 @@ def host(
 
 
 @app.command()
+def host_metrics(
+    context: typer.Context,
+    rounds: Rounds = 3,
+    as_json: AsJson = False,
+) -> int:
+    """Measure what the host does beside a device: metrics, decoding, and threads that share Python's lock."""
+    return _measure(context)
+
+
+@app.command()
 def gpu(
     tiny: Annotated[bool, typer.Option("--tiny", help="Run everything with toy sizes, also without a GPU.")] = False,
     seconds: Annotated[float, typer.Option(metavar="N", min=1, help="Seconds that it may take.")] = SECONDS,
@@ -204,7 +214,7 @@ def _measure(context: typer.Context) -> int:
     as_json = options.pop("as_json")
     named = named_as_typed({"dataset.shards": "--shards"})
     with named, Console(stderr=True).status(f"measuring: {context.info_name}"):
-        record = import_module(f"jobs.bench.{context.info_name}").measure(**options)
+        record = import_module(f"jobs.bench.{str(context.info_name).replace('-', '_')}").measure(**options)
     if as_json:
         print_json(record)
     else:

@@ -1,7 +1,7 @@
 """The Ray actor: a worker with one replica, pinned to its device.
 
-`max_restarts=0, max_task_retries=0`: Ray's own retries would hide which call died. Two calls run at once, so that one
-unit is read or written while another is on the device.
+`max_restarts=0, max_task_retries=0`: Ray's own retries would hide which call died. Several calls run at once, so that
+units are read or written while another is on the device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.driver.executor import CALLS_AT_ONCE
+from pipeline.driver.executor import calls_at_once
 from pipeline.driver.jemalloc import preloaded
 from pipeline.storage import open_storage
 from pipeline.unit.health import Health, is_device_error
@@ -120,7 +120,7 @@ def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
         num_gpus=num_gpus,
         max_restarts=0,
         max_task_retries=0,
-        max_concurrency=CALLS_AT_ONCE,
+        max_concurrency=calls_at_once(on_gpu=num_gpus > 0),
         runtime_env={"env_vars": environment} if environment else None,
     )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.driver.ending import Ending
-from pipeline.driver.executor import Event, Executor, RunError
+from pipeline.driver.executor import Event, Executor, Member, RunError
 from pipeline.driver.interruption import draining
 from pipeline.driver.outcomes import Outcomes
 from pipeline.driver.progress import Listener, Progress
@@ -148,14 +148,19 @@ class Dispatch:
             self._reporter.show_now_and_then(self._executor, self.schedule.in_flight)
 
     def _hand_out(self) -> None:
-        """Gives every actor a unit before any gets a second one to read ahead, so that none is idle at the end."""
-        for member in sorted(self._executor.members, key=lambda member: len(member.in_flight)):
-            while member.room > 0 and (not member.in_flight or self._waiting > self._unemployed):
-                order = self.schedule.next(not member.in_flight, member.gpu, self._gpus)
-                if order is None:
-                    break
-                self._executor.send(member, order, self._task(order, checked=order.alone and member.gpu is not None))
-                fault_points.point("after-order", order.work.unit)
+        """Gives every actor a unit before any gets a second one to read ahead, and so on: none is idle at the end."""
+        for depth in range(max((member.most_calls for member in self._executor.members), default=0)):
+            for member in self._executor.members:
+                has_turn = len(member.in_flight) == depth and member.room > 0
+                if has_turn and (not member.in_flight or self._waiting > self._unemployed):
+                    self._give(member)
+
+    def _give(self, member: Member) -> None:
+        """Sends the next order to an actor, if there is one for it."""
+        order = self.schedule.next(not member.in_flight, member.gpu, self._gpus)
+        if order is not None:
+            self._executor.send(member, order, self._task(order, checked=order.alone and member.gpu is not None))
+            fault_points.point("after-order", order.work.unit)
 
     @property
     def _gpus(self) -> Set[str]:

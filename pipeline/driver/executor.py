@@ -15,11 +15,14 @@ from typing import Any, Literal, Protocol, TypeVar
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Failure, Order
 from pipeline.run.publishing import DamagedTableError
+from pipeline.unit.beside_device import UNITS_ON_A_CPU, UNITS_ON_A_GPU
 from pipeline.unit.messages import DeviceFailedError, Done, Task
 from ssig.errors import SsigError
 
-# Units that a worker has in hand: one on the device, one that is read or written meanwhile.
-CALLS_AT_ONCE = 2
+
+def calls_at_once(*, on_gpu: bool) -> int:
+    """Units that a worker has in hand: one on the device, and those that are read, measured or written meanwhile."""
+    return UNITS_ON_A_GPU if on_gpu else UNITS_ON_A_CPU
 
 
 class RunError(SsigError):
@@ -45,11 +48,17 @@ class Member:
         return None if self.info is None else self.info.get("gpu")
 
     @property
+    def most_calls(self) -> int:
+        """How many orders it takes at once."""
+        device = "" if self.info is None else str(self.info.get("device"))
+        return calls_at_once(on_gpu=self.gpu is not None or device.startswith("cuda"))
+
+    @property
     def room(self) -> int:
         """How many more orders it takes; none while one of them must be alone."""
         if self.info is None or any(order.alone for order in self.in_flight.values()):
             return 0
-        return CALLS_AT_ONCE - len(self.in_flight)
+        return self.most_calls - len(self.in_flight)
 
 
 AnyMember = TypeVar("AnyMember", bound=Member)

@@ -1,6 +1,6 @@
 """Units done in this process: the protocol of a run without Ray.
 
-A worker has two threads, so that one unit is read or written while the other is on the device. A sample that kills
+A worker has a few threads, so that units are read or written while another is on the device. A sample that kills
 its process ends the command, which can be resumed, and a unit that hangs keeps its thread. An error of the GPU ends
 the command too, since nothing can be computed on it in the same process.
 """
@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from pipeline.driver.executor import (
-    CALLS_AT_ONCE,
     Counters,
     Event,
     Member,
@@ -200,7 +199,7 @@ class LocalExecutor:
             raise RunError(f"{error}; {RESUME}")
         if call is None and error is None and member.worker is not None:
             member.info = described(member.worker)
-            for _ in range(CALLS_AT_ONCE):
+            for _ in range(member.most_calls):
                 self._thread(member, self._work)
             return [Event("ready", member)]
         if call is None:
@@ -216,7 +215,7 @@ class LocalExecutor:
     def _give_up(self, member: LocalMember) -> None:
         """Lets a worker's threads end: at once if they have nothing to do, else at the next use of the device."""
         self._members.remove(member)
-        for _ in range(CALLS_AT_ONCE):
+        for _ in range(member.most_calls):
             member.calls.put(None)
         if member.worker is not None:
             member.worker.stop()

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from webdataset.tariterators import group_by_keys
 
 from pipeline.shards import foreign
+from pipeline.shards.ahead import in_order
 from pipeline.shards.annotations import Annotation, annotation
 from pipeline.shards.images import FORMAT_NAMES, IMAGE_EXTENSIONS, MASK, listed, no_image_member, rgb, segmentation
 from pipeline.shards.samples import ManifestRow, Member, Sample, Status
@@ -35,7 +36,12 @@ _SPAN = 32 * 2**20  # bytes; joined ranges stop growing here, so that memory is 
 
 
 def read_unit(
-    source: Storage | str, rows: Sequence[ManifestRow], *, needs_label: bool = False, classes: int | None = None
+    source: Storage | str,
+    rows: Sequence[ManifestRow],
+    *,
+    needs_label: bool = False,
+    classes: int | None = None,
+    threads: int = 0,
 ) -> Iterator[Sample]:
     """The samples of a unit, decoded, in the order of its rows.
 
@@ -44,6 +50,7 @@ def read_unit(
         rows: samples of one shard, as the manifest gives them. One that is not `ok` there is passed on as it is.
         needs_label: whether a sample without a usable label is a fault (`no_label`, `bad_label`).
         classes: how many classes there are; a label outside [0, classes) is a fault (`bad_label`).
+        threads: how many decode, a few samples ahead; 0 for the calling thread.
 
     Raises:
         OSError: the shard has vanished, is shorter than its manifest says, or cannot be read.
@@ -54,15 +61,23 @@ def read_unit(
     read = _range_reader(
         storage, name, [member for row in rows if row.status == Status.OK for member in _members_read(row)]
     )
-    for row in rows:
+
+    def payloads(row: ManifestRow) -> dict[str, Any]:
         if row.status != Status.OK:
-            yield Sample(row, row.status, row.error)
-            continue
+            return {}
         files = (
             {"fname": f"{row.key}.{member.extension}", "data": read(member), "__url__": name}
             for member in _members_read(row)
         )
-        yield _decode(row, next(group_by_keys(files), {}), needs_label, classes)
+        return next(group_by_keys(files), {})
+
+    def decoded(found: tuple[ManifestRow, dict[str, Any]]) -> Sample:
+        row, members = found
+        if row.status != Status.OK:
+            return Sample(row, row.status, row.error)
+        return _decode(row, members, needs_label, classes)
+
+    yield from in_order(decoded, ((row, payloads(row)) for row in rows), threads)
 
 
 def _members_read(row: ManifestRow) -> list[Member]:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pipeline.run.labels import Label
+from pipeline.shards.ahead import in_order
 from pipeline.shards.reading import read_unit
 from pipeline.shards.samples import ManifestRow, Sample, Status
 from pipeline.unit.messages import Task
 from ssig.engine.device import Device
 from ssig.models import Model
-from ssig.models.geometry import area_of, mask_to_input, to_input
+from ssig.models.geometry import area_of, as_input, mask_to_input, to_input
 from ssig.models.scores import score
 from ssig.types import NO_OBJECT, OUTSIDE, TOO_SMALL, Attribution, Box, Memo
 
@@ -102,7 +104,7 @@ class Unit:
     attributed: dict[str, tuple[Attribution, float]] = field(default_factory=dict)
 
 
-def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
+def read_task(task: Task, label: Label, model: Model, device: Device, threads: int = 0) -> Unit:
     """Reads, decodes and predicts the samples of a task.
 
     Args:
@@ -110,6 +112,7 @@ def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
         label: one of its labels; all have the same target.
         model: the network, for its preprocessing.
         device: predicts.
+        threads: how many decode and resize, a few samples ahead; 0 for the calling thread.
 
     Raises:
         OSError: the shard cannot be read.
@@ -118,8 +121,8 @@ def read_task(task: Task, label: Label, model: Model, device: Device) -> Unit:
     target = label.settings.model.target
     by_label = target == "label"
     classes = label.config["model"]["classes"] if by_label else None
-    samples = read_unit(task.url, without_poison(task), needs_label=by_label, classes=classes)
-    prepared = prepare(samples, model, target)
+    samples = read_unit(task.url, without_poison(task), needs_label=by_label, classes=classes, threads=threads)
+    prepared = prepare(samples, model, target, threads)
     prepared.predict(device.forward)
     return Unit(prepared, device.clock() - started)
 
@@ -133,27 +136,34 @@ def without_poison(task: Task) -> list[ManifestRow]:
     ]
 
 
-def prepare(samples: Iterable[Sample], model: Model, target: str | int) -> Prepared:
+def prepare(samples: Iterable[Sample], model: Model, target: str | int, threads: int = 0) -> Prepared:
     """Preprocesses a unit's samples.
 
     Args:
         samples: one for each manifest row, in order.
         model: the network, for its preprocessing.
         target: ``label``, ``predicted`` or a class.
+        threads: how many resize, a few samples ahead; 0 for the calling thread.
     """
+
+    def fitted(sample: Sample) -> tuple[Sample, Image.Image | None]:
+        if sample.status is not Status.OK or sample.image is None:
+            return sample, None
+        return sample, model.geometry.fit(sample.image)
+
     outcomes: list[Outcome] = []
     ok: list[int] = []
     images: list[Tensor] = []
     masks: list[np.ndarray | str] = []
     boxes: list[tuple[Box, ...] | str] = []
-    for sample in samples:
+    for sample, image in in_order(fitted, samples, threads):
         outcome = Outcome(sample.row, sample.status, sample.error, sample.row.label)
         if sample.image is not None:
             outcome.width, outcome.height = sample.image.size
             outcome.crop = model.geometry.crop_box(*sample.image.size)
-        if outcome.status is Status.OK and sample.image is not None:
+        if image is not None:
             ok.append(len(outcomes))
-            images.append(model.preprocess(sample.image))
+            images.append(as_input(image))
             boxes.append(_boxes(sample, outcome, model))
             masks.append(_object(sample, outcome, boxes[-1], model))
         outcomes.append(outcome)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.run.labels import Label
+from pipeline.unit.beside_device import decoders, take_turns_quickly
 from pipeline.unit.caches import StoredSizes, cache_folder
 from pipeline.unit.health import KnownPoint
 from pipeline.unit.memory import memory
@@ -78,6 +79,7 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
     device = "cuda" if on_gpu else "cpu"
     if on_gpu:
         beside_a_gpu(setup.threads)
+        take_turns_quickly()
     model = restore(setup.state, device=device)
     keep_to_share(model.device, setup.gpu_share)
     replica = ready_replica(
@@ -93,7 +95,7 @@ def set_up(setup: WorkerSetup, *, on_gpu: bool) -> Worker:
     # A copy of the weights stays in memory, so only where a metric may need it.
     may_change = any(map(may_change_network, setup.labels.values()))
     fresh = partial(restore, setup.state, device=device) if may_change else None
-    return Worker(replica, setup.labels, setup.run, setup.seed, fresh)
+    return Worker(replica, setup.labels, setup.run, setup.seed, fresh, decoders(setup.threads, on_gpu))
 
 
 def described(worker: Worker) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Worker:
         run: URL or path of the run.
         seed: of the run.
         fresh: gives a plain copy of the network as it was loaded; without it, metrics that randomise it are excluded.
+        decoders: threads that decode and resize for each unit; 0 for the unit's own.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Worker:
         run: str,
         seed: int,
         fresh: Callable[[], nn.Module] | None = None,
+        decoders: int = 0,
     ) -> None:
         model = cast(Model, replica.model)
         storage = open_storage(run)
         self.labels = labels
+        self._decoders = decoders
         self.device = Device(replica)
         self.files = UnitFiles(storage)
         self._attributor = Attributor(
@@ -125,7 +128,8 @@ class Worker:
 
     def read(self, task: Task) -> Unit:
         """The samples of a task, read, decoded and predicted."""
-        return read_task(task, self.labels[task.labels[0]], self._attributor.model, self.device)
+        label = self.labels[task.labels[0]]
+        return read_task(task, label, self._attributor.model, self.device, self._decoders)
 
     def commit(self, task: Task, label: Label, unit: Unit) -> dict[str, int]:
         """Does a unit under a label, from its maps to its commit record; its rows by status."""

@@ -150,7 +150,7 @@ def measure(
         parts = [
             _computed(
                 evaluation_of(
-                    batch[span],
+                    batch[span].to(replica.device),
                     maps[span],
                     classes[span],
                     forward,

@@ -38,7 +38,7 @@ NO_NUMBER = "the metric gave no finite number"
 
 # Parameter name -> (evaluation, rows) -> input for these rows.
 INPUTS: Mapping[str, Callable[[Evaluation, list[int]], Any]] = {
-    "images": lambda evaluation, rows: evaluation.images[rows],
+    "images": lambda evaluation, rows: evaluation.images[rows].cpu(),
     "targets": lambda evaluation, rows: evaluation.targets[rows],
     "masks": lambda evaluation, rows: torch.from_numpy(np.stack([np.asarray(evaluation.masks[row]) for row in rows])),
     "forward": lambda evaluation, rows: evaluation.forward,

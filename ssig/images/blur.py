@@ -19,5 +19,8 @@ def gaussian_blur(images: Tensor, sigma: float, kernel: int) -> Tensor:
 def convolve(padded: Tensor, weights: np.ndarray) -> Tensor:
     """Each channel under the separable kernel `weights` x `weights`, without borders."""
     channels = padded.shape[1]
-    kernel = torch.from_numpy(weights).to(padded).expand(channels, 1, 1, -1)
-    return conv2d(conv2d(padded, kernel, groups=channels), kernel.transpose(-1, -2), groups=channels)
+    # In float64 on a device: its libraries may round the factors of float32 convolutions to 10 bits (TF32).
+    values = padded if padded.device.type == "cpu" else padded.double()
+    kernel = torch.from_numpy(weights).to(values).expand(channels, 1, 1, -1)
+    blurred = conv2d(conv2d(values, kernel, groups=channels), kernel.transpose(-1, -2), groups=channels)
+    return blurred.to(padded.dtype)

@@ -99,6 +99,10 @@ class Geometry:
         Equals torchvision's transforms of the image as RGB, bit for bit, except for very elongated images: to save
         memory, only their crop is resized, which may differ at its border.
         """
+        return as_input(self.fit(image))
+
+    def fit(self, image: Image.Image) -> Image.Image:
+        """An image of any mode and size, resized and cropped, as RGB; most of it without Python's lock."""
         image = image.convert("RGB")
         width, height = self.resized(*image.size)
         interpolation = InterpolationMode(self.interpolation)
@@ -108,8 +112,13 @@ class Geometry:
             image = image.resize(self.crop[::-1], pil_modes_mapping[interpolation], box=inside)
         else:
             image = center_crop(resize(image, [height, width], interpolation), list(self.crop))
-        pixels: Tensor = pil_to_tensor(image)
-        return pixels.to(torch.float32) / 255
+        return image
+
+
+def as_input(image: Image.Image) -> Tensor:
+    """The input (3, H, W), float32 in [0, 1], of an image of its size, as RGB."""
+    pixels: Tensor = pil_to_tensor(image)
+    return pixels.to(torch.float32) / 255
 
 
 def to_input(box: Box, crop: Box, input_size: tuple[int, int]) -> Box | None:

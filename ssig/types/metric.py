@@ -58,10 +58,11 @@ class Evaluation:
     """One batch of images with one method's maps, as they are stored.
 
     Attributes:
-        images: (B, C, H, W) in pixel space.
-        maps: (B, H, W) float32, finite.
-        targets: (B,) int64, the explained class.
-        forward: (n, C, H, W) pixel-space points -> (n, classes) float logits; in micro-batches, without gradient.
+        images: (B, C, H, W) in pixel space; in a run on the network's device, where changed images are built.
+        maps: (B, H, W) float32, finite; on the CPU.
+        targets: (B,) int64, the explained class; on the CPU.
+        forward: (n, C, H, W) pixel-space points -> (n, classes) float logits, on the network's device; in
+            micro-batches, without gradient.
         mean, std: (C,) of the network's normalisation, for protocols that are defined in normalised space.
         masks: for each image the (H, W) bool area of its object, or a string with the reason if it has none.
         score, baseline_score, completeness_residual: (B,) of the method's `Attribution`; None if not available.
@@ -97,6 +98,10 @@ class Evaluation:
 
     def __len__(self) -> int:
         return int(self.maps.shape[0])
+
+    def device_maps(self) -> Tensor:
+        """(B, H, W), the maps on the device of the images; moved once per batch."""
+        return self.shared(("maps on the device",), lambda: self.maps.to(self.images.device))
 
     def image_logits(self) -> Tensor:
         """(B, classes), the network's logits of the images, on the CPU."""

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from jobs.bench import networks, timing
+from jobs.bench import host_metrics, networks, timing
 from jobs.bench.engine import (
     COMPARISONS,
     Comparison,
@@ -246,3 +246,15 @@ def test_values_are_printed_for_a_person() -> None:
     assert text(values, PROSE) == "1 - 2 - 3"
     assert text({"spearman_median": 0.99998, "relative_l2": None}, PROSE) == "spearman median 0.99998, relative l2 -"
     assert text([True, 12345], PROSE) == "yes; 12345"
+
+
+def test_what_the_host_does_beside_a_device_is_measured() -> None:
+    threads, interval = torch.get_num_threads(), sys.getswitchinterval()
+    record = host_metrics.measure(rounds=1, seconds=0.02, side=32)
+    assert all(row["thread ms an image"] > 0 for row in record["changed images"])
+    assert all(row["thread seconds a map and order"] > 0 for row in record["imputations"])
+    assert [row["decoding threads"] for row in record["decoding"]] == [1, 2]
+    beside = record["beside a busy thread"]
+    assert len(beside) == 2 * (1 + len(host_metrics.INTERVALS))
+    assert all(row["points/s"] > 0 for row in beside)
+    assert (torch.get_num_threads(), sys.getswitchinterval()) == (threads, interval)

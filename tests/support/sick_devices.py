@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.driver.executor import CALLS_AT_ONCE
+from pipeline.driver.executor import calls_at_once
 from pipeline.driver.schedule import Failure, Order, Schedule, Work
 
 # Seconds: of a sound order, of one that fails at once, and of starting an actor.
@@ -55,7 +55,7 @@ class Simulated:
 
     @property
     def room(self) -> int:
-        return 0 if any(order.alone for order in self.queue) else CALLS_AT_ONCE - len(self.queue)
+        return 0 if any(order.alone for order in self.queue) else calls_at_once(on_gpu=True) - len(self.queue)
 
 
 class Fleet:

@@ -43,7 +43,7 @@ class Section:
 # In order of importance, since the time may run out.
 SECTIONS = (
     Section("environment", 0, 15),
-    Section("agreement", 10, 50),
+    Section("agreement", 10, 60),
     Section("rates", 20, 130),
     Section("busy", 10, 25),
     Section("equality", 10, 25),
@@ -148,8 +148,9 @@ class Session:
         try:
             for case, measure in _cases(name, self):
                 if self.left() <= 0:
-                    rows[case] = {LEFT_OUT: "no time is left"}
-                    continue
+                    # What follows would still be prepared, so the section ends here.
+                    rows[case] = {LEFT_OUT: "no time is left, nor for what follows in this section"}
+                    break
                 rows[case] = self._measured(measure)
                 self.save()
         except Exception as error:  # while the section prepares its measurements

@@ -138,8 +138,8 @@ def _curves(evaluation: Evaluation, start: str, finish: str, options: CurveOptio
         before, after = _end(evaluation, start, options), _end(evaluation, finish, options)
         between = torch.tensor(counts[1:-1], dtype=ranked.dtype, device=ranked.device).view(-1, 1, 1, 1)
 
-        def build(image: int, steps: Tensor) -> Tensor:
-            return torch.where(ranked[image] < between[steps], after[image], before[image])
+        def build(image: int, steps: range) -> Tensor:
+            return torch.where(ranked[image] < between[steps.start : steps.stop], after[image], before[image])
 
         inner = sweep(evaluation, rows, len(counts) - 2, build, options.score)
         first, last = (_end_scores(evaluation, end, options)[rows.numpy(), None] for end in (start, finish))

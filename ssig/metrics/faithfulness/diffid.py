@@ -13,6 +13,7 @@ r; the softmax ratio and the mean over r are this project's. A random map scores
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,13 +142,24 @@ def _play(evaluation: Evaluation, rows: Tensor, ranked: Tensor) -> np.ndarray:
     fill = torch.stack([_survivor_means(evaluation, game, hidden) for game in ranked])
     mean, std = per_channel(evaluation.mean, images), per_channel(evaluation.std, images)
 
-    def build(image: int, steps: Tensor) -> Tensor:
-        game, ratio = steps // _RATIOS, steps % _RATIOS
-        hides = ranked[game, image] < hidden[ratio].view(-1, 1, 1, 1)
-        return torch.where(hides, fill[game, image, ratio].view(-1, 1, 1, 1) * std + mean, images[image])
+    def build(image: int, steps: range) -> Tensor:
+        # Views of each game's steps: an index would be copied to the device first.
+        return torch.cat([of_game(image, game, ratios) for game, ratios in _by_game(steps)])
+
+    def of_game(image: int, game: int, ratios: slice) -> Tensor:
+        hides = ranked[game, image] < hidden[ratios].view(-1, 1, 1, 1)
+        return torch.where(hides, fill[game, image, ratios].view(-1, 1, 1, 1) * std + mean, images[image])
 
     changed = sweep_scores(evaluation, rows, _GAMES * _RATIOS, build, _SCORES)
     return changed.reshape(-1, _GAMES, _RATIOS, len(_SCORES))
+
+
+def _by_game(steps: range) -> Iterator[tuple[int, slice]]:
+    """Some consecutive steps of both games: each game's number and its ratios."""
+    for game in range(_GAMES):
+        first, last = max(steps.start - game * _RATIOS, 0), min(steps.stop - game * _RATIOS, _RATIOS)
+        if first < last:
+            yield game, slice(first, last)
 
 
 def _survivor_means(evaluation: Evaluation, ranked: Tensor, hidden: Tensor) -> Tensor:

@@ -49,15 +49,15 @@ class InfidelityOptions:
 
 def infidelity(evaluation: Evaluation, options: InfidelityOptions) -> MetricResult:
     """Infidelity of the map as it is, and of its best multiple for each image."""
-    images, maps = evaluation.images, evaluation.maps.to(evaluation.images.device).double()
+    images, maps = evaluation.images, evaluation.device_maps().double()
     streams, fill = evaluation.streams("infidelity"), reference(evaluation, options.fill, 1.0, 1)
-    predicted = np.empty((len(evaluation), options.samples))
+    predicted = torch.empty(len(evaluation), options.samples, dtype=torch.float64)
 
     def change(image: int, step: int) -> Tensor:
         return perturbation(streams[image].generator(step), images[image] - fill[image], options)
 
-    def build(image: int, steps: Tensor) -> Tensor:
-        return images[image] - torch.stack([change(image, step) for step in steps.tolist()])
+    def build(image: int, steps: range) -> Tensor:
+        return images[image] - torch.stack([change(image, step) for step in steps])
 
     # Other maps of these images get the same perturbations.
     changed = evaluation.of_images(
@@ -67,10 +67,12 @@ def infidelity(evaluation: Evaluation, options: InfidelityOptions) -> MetricResu
     for image in range(len(evaluation)):
         away = images[image] - fill[image]
         unit = torch.where(away == 0, 1.0, away) if options.reading == "attribution" else 1.0
-        for step in range(options.samples):
-            # One by one: a sum over a batch may round differently with its size.
-            predicted[image, step] = float(((change(image, step) / unit).double().mean(dim=0) * maps[image]).sum())
-    plain, normalised = squared_errors(predicted, image_scores(evaluation, options.score)[:, None] - changed)
+        # One by one: a sum over a batch may round differently with its size. They leave the device together.
+        sums = [
+            ((change(image, step) / unit).double().mean(dim=0) * maps[image]).sum() for step in range(options.samples)
+        ]
+        predicted[image] = torch.stack(sums).cpu()
+    plain, normalised = squared_errors(predicted.numpy(), image_scores(evaluation, options.score)[:, None] - changed)
     columns = {"infidelity_normalised": normalised, "infidelity": plain}
     return assemble(columns, [{}] * len(evaluation))
 

@@ -7,19 +7,23 @@
 Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods, ICML 2022. The score is the
 target's probability, and in the columns `road_accuracy` whether the target is predicted: `road_gap` is the gap of
 probabilities, `road_accuracy_gap` that of accuracies, which papers table as "GAP". Imputed pixels solve the
-linear system of `imputation.py` and get noise N(0, sigma^2) in pixel space, the same at each p for both games and for
-every map of an image; so turning a map round changes only the sign, and a random map scores about 0. The authors'
-code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by noise, one for the whole data set.
+linear system of `imputation.py` (on a device by `device_imputation.py`) and get noise N(0, sigma^2) in pixel space,
+the same at each p for both games and for every map of an image; so turning a map round changes only the sign, and a
+random map scores about 0. The authors' code pairs MoRF(p) with a LeRF that removes the share 1 - p, and breaks ties by
+noise, one for the whole data set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssig.metrics.faithfulness.device_imputation import impute_all
 from ssig.metrics.faithfulness.imputation import impute
 from ssig.metrics.shared.assemble import assemble
 from ssig.metrics.shared.perturbation import sweep_scores
@@ -29,6 +33,13 @@ from ssig.registry import METRICS, MetricSpec
 from ssig.types import Evaluation, MetricResult
 
 _SCORES = ("probability", "accuracy")
+# Numbers of images that a device solves for at once: 55 masks of 224 x 224 pixels, about 1.3 GB with what it works on.
+_SOLVED_VALUES = 2**23
+
+# Number of an image among those that are measured -> what MoRF, then LeRF hide of it at each p, (2 P, H, W) bool.
+Hidden = Callable[[int], Tensor]
+# The same -> the noise on its hidden pixels at each p, (C, H, W) float64.
+Noise = Callable[[int], list[np.ndarray]]
 _COLUMNS = {
     "road_gap": "higher",
     "road_gap_abs": "higher",
@@ -87,23 +98,62 @@ def road(evaluation: Evaluation, options: RoadOptions) -> MetricResult:
     )
 
 
+def _solved(images: Tensor, hidden: Tensor) -> Tensor:
+    """(n, C, H, W) imputed on their device; by the direct solver where the iteration does not converge."""
+    try:
+        return impute_all(images, hidden)
+    except ArithmeticError:
+        pairs = zip(images.cpu().numpy(), hidden.cpu().numpy(), strict=True)
+        return torch.from_numpy(np.stack([impute(image, mask) for image, mask in pairs])).to(images.device)
+
+
 def _games(evaluation: Evaluation, rows: Tensor, order: Order, options: RoadOptions) -> np.ndarray:
     """(n, 2, 2, P), in each of the scores, MoRF(p) and LeRF(p) of the images `rows`."""
     streams, shares = evaluation.streams("road"), len(options.percentages)
     counts = options.counts(evaluation.maps.shape[-2:].numel())
-    hidden_first = [ranks(evaluation, order, lowest).cpu() for lowest in (False, True)]
+    hidden_first = [ranks(evaluation, order, lowest) for lowest in (False, True)]
+    indices, shape = rows.tolist(), tuple(evaluation.images.shape[1:])
 
-    def build(image: int, steps: Tensor) -> Tensor:
-        original = evaluation.images[image].cpu().double().numpy()
-        points = []
-        for game, share in zip((steps // shares).tolist(), (steps % shares).tolist(), strict=True):
-            hidden = (hidden_first[game][image] < counts[share]).numpy()
-            noise = options.noise * streams[image].generator(share).standard_normal(original.shape)
-            points.append(torch.from_numpy(impute(original, hidden) + noise * hidden))
-        return torch.stack(points).to(evaluation.images)
+    def hidden(number: int) -> Tensor:
+        return torch.stack([ranked[indices[number]] < count for ranked in hidden_first for count in counts])
+
+    def noise(number: int) -> list[np.ndarray]:
+        source = streams[indices[number]]
+        return [options.noise * source.generator(share).standard_normal(shape) for share in range(shares)]
+
+    solve = _on_host if evaluation.images.device.type == "cpu" else _on_device
+    imputed = solve(evaluation.images[rows], hidden, noise)
+
+    def build(image: int, steps: range) -> Tensor:
+        # Steps come in order, so that a device can solve for several images at once.
+        return torch.stack(list(islice(imputed, len(steps))))
 
     scores = sweep_scores(evaluation, rows, 2 * shares, build, _SCORES)
     return np.moveaxis(scores, 2, 1).reshape(len(rows), len(_SCORES), 2, shares)
+
+
+def _on_host(images: Tensor, hidden: Hidden, noise: Noise) -> Iterator[Tensor]:
+    """The noisy imputed images (C, H, W), by a direct solver one after the other."""
+    for number, image in enumerate(images):
+        original, masks, noises = image.double().numpy(), hidden(number).numpy(), noise(number)
+        for step, mask in enumerate(masks):
+            imputed = impute(original, mask) + noises[step % len(noises)] * mask
+            yield torch.from_numpy(imputed).to(image.dtype)
+
+
+def _on_device(images: Tensor, hidden: Hidden, noise: Noise) -> Iterator[Tensor]:
+    """The same, by an iterative solver for as many at a time as `_SOLVED_VALUES` allows."""
+    at_once = max(1, _SOLVED_VALUES // images[0].numel())
+    waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+    for number, image in enumerate(images):
+        noises = torch.from_numpy(np.stack(noise(number))).to(images.dtype).to(images.device, non_blocking=True)
+        masks = hidden(number)
+        waiting += ((image, mask, noises[step % len(noises)]) for step, mask in enumerate(masks))
+        while len(waiting) >= at_once or (waiting and number == len(images) - 1):
+            originals, hidden_parts, noise_parts = (torch.stack(part) for part in zip(*waiting[:at_once], strict=True))
+            imputed = _solved(originals.double(), hidden_parts) + noise_parts * hidden_parts[:, None]
+            yield from imputed.to(images.dtype)
+            del waiting[:at_once]
 
 
 METRICS.add(

@@ -68,9 +68,9 @@ def remove(evaluation: Evaluation, name: str, count: int, draw: Draw, options: S
     streams, fills = evaluation.streams(name), reference(evaluation, options.fill, 1.0, 1)
     sums, magnitudes = np.empty((len(evaluation), count)), np.empty((len(evaluation), count))
 
-    def build(image: int, steps: Tensor) -> Tensor:
-        hidden = [draw(streams[image].generator(step), step, shape) for step in steps.tolist()]
-        mask = torch.from_numpy(np.stack(hidden)).to(images.device)
+    def build(image: int, steps: range) -> Tensor:
+        hidden = [draw(streams[image].generator(step), step, shape) for step in steps]
+        mask = torch.from_numpy(np.stack(hidden)).to(images.device, non_blocking=True)
         return torch.where(mask[:, None], fills[image], images[image])
 
     # Other maps of these images get the same sets.

@@ -107,12 +107,12 @@ def partial_images(evaluation: Evaluation, options: PartialOptions, rows: Sequen
         rows: which of its images.
         order: in which pixels are shown.
     """
-    ranked = ranks(evaluation, order)
+    ranked = ranks(evaluation, order).cpu().numpy()
 
     def masks(row: int) -> np.ndarray:
         saliency = evaluation.maps[row].abs() if order.magnitude else evaluation.maps[row]
         top = np.array(counts(saliency.double().cpu().numpy(), options)).reshape(-1, 1, 1)
-        shown: np.ndarray = (ranked[row].cpu().numpy() < top) | _random(evaluation, options)[row]
+        shown: np.ndarray = (ranked[row] < top) | _random(evaluation, options)[row]
         return shown
 
     stage = "absolute" if order.magnitude else "signed"
@@ -225,7 +225,9 @@ def _evaluated_batch(
 
 def _points(evaluation: Evaluation, levels: np.ndarray) -> Tensor:
     """(n, C, H, W) in pixel space, of 8-bit images (n, H, W, C)."""
-    return torch.from_numpy(levels).movedim(-1, 1).to(evaluation.images).contiguous() / 255
+    images = evaluation.images
+    # Moved as bytes, a quarter of what their values take.
+    return torch.from_numpy(levels).to(images.device).movedim(-1, 1).to(images.dtype).contiguous() / 255
 
 
 def _blurred(evaluation: Evaluation, options: PartialOptions, row: int) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -44,8 +45,10 @@ def max_sensitivity(evaluation: Evaluation, options: MaxSensitivityOptions) -> M
         return assemble(dict.fromkeys(COLUMNS, nothing), reasons)
     rows = torch.arange(size)
     maps = explainer.maps(evaluation.images, evaluation.targets, rows)
-    moved = (explainer.maps(points, evaluation.targets, rows) for points in perturbed(evaluation, options))
-    columns = {"max_sensitivity": furthest(maps, moved), "max_sensitivity_noise": nothing}
+    columns = {
+        "max_sensitivity": furthest(maps, _of_changed(evaluation, explainer, options)),
+        "max_sensitivity_noise": nothing,
+    }
     if options.noise_floor:
         columns["max_sensitivity_noise"] = furthest(maps, _drawn_anew(evaluation, explainer, options.samples))
         return assemble(columns, [{}] * size)
@@ -74,6 +77,15 @@ def perturbed(evaluation: Evaluation, options: MaxSensitivityOptions) -> Iterato
             for stream in streams
         ]
         yield images + torch.stack(moves).to(images)
+
+
+def _of_changed(evaluation: Evaluation, explainer: Explainer, options: MaxSensitivityOptions) -> Iterator[Tensor]:
+    """Maps (B, H, W) of the changed images; several changes are explained together, to fill micro-batches."""
+    changed = perturbed(evaluation, options)
+    together = max(1, evaluation.batch // max(1, len(evaluation)))
+    while points := list(islice(changed, together)):
+        targets, rows = evaluation.targets.repeat(len(points)), torch.arange(len(evaluation)).repeat(len(points))
+        yield from explainer.maps(torch.cat(points), targets, rows).chunk(len(points))
 
 
 def _drawn_anew(evaluation: Evaluation, explainer: Explainer, count: int) -> Iterator[Tensor]:

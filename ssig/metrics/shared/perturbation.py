@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ REFERENCES = ("blur", "rise-blur", "mean", "black", "white", "minimum")
 SCORES = ("probability", "logit")
 _OF_THE_IMAGE = ("blur", "rise-blur", "minimum")  # the references that depend on the image
 
-# (image, steps (m,)) -> (m, C, H, W): one image, changed as at each of these steps.
-Build = Callable[[int, Tensor], Tensor]
+# (image, m steps) -> (m, C, H, W), on the device of the images: one image, changed as at each of these steps.
+Build = Callable[[int, range], Tensor]
 
 _RISE_SIZE, _RISE_SIGMA = 11, 5.0
 
@@ -79,6 +79,9 @@ def sweep_scores(
 ) -> np.ndarray:
     """Target scores of every changed image; only a batch of those images exists at a time.
 
+    Images are built where the images of the evaluation are. Nothing is read back before the last batch, so that a
+    device works on while the host goes on to the next batch.
+
     Args:
         evaluation: the batch.
         rows: (n,) int64, which of its images to change, ascending.
@@ -90,16 +93,23 @@ def sweep_scores(
         (n, steps, scores) float64.
     """
     pairs = len(rows) * steps
-    targets = evaluation.targets.cpu()
-    result = torch.empty(pairs, len(scores), dtype=torch.float64)
+    parts = [torch.empty(0, len(scores), dtype=torch.float64)]
+    targets = evaluation.targets[rows].repeat_interleave(steps).to(evaluation.images.device, non_blocking=True)
     for begin in range(0, pairs, evaluation.batch):
-        pair = torch.arange(begin, min(begin + evaluation.batch, pairs))
-        image, step = rows[pair // steps], pair % steps
+        end = min(begin + evaluation.batch, pairs)
         # Image by image, so that an image is broadcast over its steps and not copied for each.
-        points = torch.cat([build(index, step[image == index]) for index in sorted(set(image.tolist()))])
-        logits = evaluation.forward(points)
-        result[pair] = torch.stack([_score(logits, targets[image], score) for score in scores], dim=1)
-    return result.view(len(rows), steps, len(scores)).numpy()
+        points = torch.cat([build(int(rows[place]), span) for place, span in _spans(begin, end, steps)])
+        logits = evaluation.forward(points).double()
+        of_batch = targets[begin:end].to(logits.device)
+        parts.append(torch.stack([_score(logits, of_batch, score) for score in scores], dim=1))
+    on_device = parts[1:] or parts
+    return torch.cat(on_device).cpu().view(len(rows), steps, len(scores)).numpy()
+
+
+def _spans(begin: int, end: int, steps: int) -> Iterator[tuple[int, range]]:
+    """The pairs of an image and a step from number `begin` to `end`: place of the image, and which of its steps."""
+    for place in range(begin // steps, -(-end // steps)):
+        yield place, range(max(begin - place * steps, 0), min(end - place * steps, steps))
 
 
 def reference_scores(evaluation: Evaluation, kind: str, blur_sigma: float, blur_kernel: int, score: str) -> np.ndarray:
@@ -110,20 +120,19 @@ def reference_scores(evaluation: Evaluation, kind: str, blur_sigma: float, blur_
         return evaluation.forward(points if kind in _OF_THE_IMAGE else points[:1]).cpu()
 
     logits = evaluation.of_images(("reference logits", *reference_key(kind, blur_sigma, blur_kernel)), compute)
-    return _score(logits.expand(len(evaluation), -1), evaluation.targets, score).numpy()
+    return _score(logits.double().expand(len(evaluation), -1), evaluation.targets.cpu(), score).numpy()
 
 
 def image_scores(evaluation: Evaluation, score: str) -> np.ndarray:
     """(B,) float64, target score of the images themselves."""
-    return _score(evaluation.image_logits(), evaluation.targets, score).numpy()
+    return _score(evaluation.image_logits().double(), evaluation.targets.cpu(), score).numpy()
 
 
 def _score(logits: Tensor, targets: Tensor, score: str) -> Tensor:
-    """(n,) float64, on the CPU."""
-    logits = logits.cpu().double()
+    """(n,) float64, of logits (n, classes) float64 and targets (n,) on one device."""
     if score == "accuracy":
         predicted = torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
         scores = torch.where(logits.isfinite().all(dim=1, keepdim=True), predicted, torch.nan)
     else:
         scores = logits.softmax(dim=1) if score == "probability" else logits
-    return scores.gather(1, targets.cpu()[:, None])[:, 0]
+    return scores.gather(1, targets[:, None])[:, 0]

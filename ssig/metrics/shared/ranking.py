@@ -76,14 +76,14 @@ def tie_keys(evaluation: Evaluation) -> np.ndarray:
 
 
 def ranks(evaluation: Evaluation, order: Order, lowest: bool = False) -> Tensor:
-    """(B, H, W) int32, 0 for the pixel that comes first, highest or lowest; computed once per batch."""
+    """(B, H, W) int32, 0 for the pixel that comes first, highest or lowest; on the images' device, once per batch."""
 
     def compute() -> Tensor:
         if order.ties == "raster" and lowest:
             return evaluation.maps.shape[-2:].numel() - 1 - ranks(evaluation, order)
-        maps = evaluation.maps.abs() if order.magnitude else evaluation.maps
+        maps = evaluation.device_maps().abs() if order.magnitude else evaluation.device_maps()
         # -0 + 0 is 0: two zeros are one value for every sort.
-        flat = maps.to(evaluation.images.device).flatten(1) + 0.0
+        flat = maps.flatten(1) + 0.0
         if order.ties == "raster":
             sequence = flat.argsort(dim=1, descending=True, stable=True)
         else:

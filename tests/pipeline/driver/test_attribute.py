@@ -234,7 +234,6 @@ def test_a_method_that_cannot_run_leaves_a_run_as_it_is(make_shard: Make, make_j
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_actors_that_cannot_start_say_why_in_message_and_log(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     job = make_job(
         make_shard(count=4), model__name="networks:only_in_the_driver", methods=["gradient"], metrics=[], **ON_RAY
@@ -298,7 +297,6 @@ def test_what_cannot_work_is_refused_before_any_work(
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -335,7 +333,6 @@ def test_a_missing_label_matters_only_where_it_is_the_target(make_shard: Make, m
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
 def test_all_json_of_a_run_is_what_a_strict_parser_reads(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     """Where the cluster alone bounds the actors, their number is no number: the log says it in a word."""
 

@@ -115,6 +115,24 @@ def test_a_worker_has_at_most_two_units_in_hand_and_none_beside_one_that_is_alon
     assert [count for count, alone in seen if alone] == [1]
 
 
+def test_workers_take_units_by_turns_so_that_all_have_as_many_at_the_end(driver: MakeDriver) -> None:
+    def answer(member: Member, order: Order, task: Task) -> list[Event] | None:
+        return None
+
+    executor = SimulatedExecutor(answer)
+    start = executor.start
+
+    def on_gpu() -> Member:
+        member = start()
+        member.info = {"gpu": "GPU-1"}
+        return member
+
+    executor.start = on_gpu  # type: ignore[method-assign]
+    driver(executor, count=24, actors=2).run()
+    names = [name for name, _, _ in executor.sent]
+    assert names[:6] == ["actor-1", "actor-2"] * 3
+
+
 def test_a_sample_that_is_found_to_kill_is_recorded(driver: MakeDriver) -> None:
     unit = "000000-000002-000004"
 

@@ -92,6 +92,7 @@ class WithoutCuda(SimulatedActor):
         raise NoCudaError("actors.device", "auto", "cpu")
 
 
+@pytest.mark.slow
 def test_a_node_without_cuda_ends_the_command_only_where_no_other_is_ready() -> None:
     able, unable = (remote_class(kind, num_cpus=0, num_gpus=0) for kind in (SimulatedActor, WithoutCuda))
     kinds = [unable, able, unable]

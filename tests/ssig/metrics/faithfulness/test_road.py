@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from ssig.errors import UsageError
+from ssig.metrics.faithfulness import device_imputation
+from ssig.metrics.faithfulness import road as module
+from ssig.metrics.faithfulness.device_imputation import impute_all
 from ssig.metrics.faithfulness.imputation import impute
 from ssig.registry import METRICS
 from ssig.types import Evaluation, MetricResult
@@ -143,3 +146,46 @@ def test_percentages_that_leave_nothing_to_compare_are_refused(percentages: list
     with pytest.raises(UsageError) as error:
         METRICS["road"].parse({"percentages": percentages})
     assert error.value.field == "metrics.road.percentages"
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (7, 1), (2, 3), (10, 12), (16, 5), (33, 50)])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95])
+def test_a_devices_solver_agrees_with_the_direct_one(shape: tuple[int, int], share: float) -> None:
+    generator = np.random.default_rng(3)
+    images = generator.random((4, 3, *shape))
+    hidden = np.stack(
+        [generator.permutation(images[0, 0].size).reshape(shape) < int(share * images[0, 0].size) for _ in images]
+    )
+    result = impute_all(torch.from_numpy(images), torch.from_numpy(hidden)).numpy()
+    for image, mask, imputed in zip(images, hidden, result, strict=True):
+        np.testing.assert_allclose(imputed, impute(image, mask), rtol=0, atol=1e-7)
+        assert np.array_equal(imputed[:, ~mask], image[:, ~mask])
+
+
+def test_a_devices_solver_fills_large_holes_that_end_anywhere() -> None:
+    generator = np.random.default_rng(4)
+    images = generator.random((3, 2, 120, 90))
+    hidden = np.zeros((3, 120, 90), dtype=bool)
+    hidden[0, 3:115, :80] = True
+    hidden[1, 1:] = True
+    hidden[2] = True
+    hidden[2, 60, 45] = False
+    result = impute_all(torch.from_numpy(images), torch.from_numpy(hidden)).numpy()
+    for image, mask, imputed in zip(images, hidden, result, strict=True):
+        np.testing.assert_allclose(imputed, impute(image, mask), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("at_once", "steps"), [(1, 500), (5, 500), (1000, 500), (5, 2)])
+def test_numbers_on_a_device_are_those_of_the_host_whether_it_converges_or_not(
+    at_once: int, steps: int, batch: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = batch().maps
+    maps[3] = maps[3].abs()
+    host = road(batch(maps=maps))
+    monkeypatch.setattr(module, "_on_host", module._on_device)
+    monkeypatch.setattr(device_imputation, "MOST_STEPS", steps)
+    monkeypatch.setattr(module, "_SOLVED_VALUES", at_once * maps[0].numel() * 3)
+    device = road(batch(maps=maps))
+    assert device.excluded == host.excluded
+    for name, values in {**host.columns, **host.curves}.items():
+        np.testing.assert_allclose({**device.columns, **device.curves}[name], values, rtol=0, atol=1e-5)

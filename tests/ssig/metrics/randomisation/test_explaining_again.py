@@ -136,6 +136,25 @@ def test_sensitivity_of_a_map_that_is_known(explained: Explained, linear_here: n
     np.testing.assert_allclose(found, expected.amax(dim=0).numpy(), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("batch_size", "calls"), [(64, [4, 40]), (8, [4, 8, 8, 8, 8, 8]), (1, [4] * 11)])
+def test_changed_images_are_explained_in_batches(
+    explained: Explained, monkeypatch: pytest.MonkeyPatch, batch_size: int, calls: list[int]
+) -> None:
+    evaluation = explained("gradient", {}, batch=batch_size)
+    alone = compute("max_sensitivity", explained("gradient", {}, batch=1)).columns["max_sensitivity"]
+    given: list[int] = []
+    maps = MethodExplainer.maps
+
+    def counted(self: MethodExplainer, images: Tensor, *further: Any, **named: Any) -> Tensor:
+        given.append(len(images))
+        return maps(self, images, *further, **named)
+
+    monkeypatch.setattr(MethodExplainer, "maps", counted)
+    found = compute("max_sensitivity", evaluation).columns["max_sensitivity"]
+    assert given == calls
+    np.testing.assert_allclose(found, alone, rtol=1e-9)
+
+
 def captum_difference(evaluation: Evaluation, options: MaxSensitivityOptions) -> float:
     """Greatest relative difference from captum's `sensitivity_max`, given the same perturbations."""
     count = len(evaluation)

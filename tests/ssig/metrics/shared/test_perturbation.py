@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.nn.functional import conv2d
 from torchvision.transforms.v2.functional import gaussian_blur as torchvision_blur
 
 from ssig.images.blur import gaussian_blur
-from ssig.metrics.shared.perturbation import REFERENCES, reference, rise_kernel
+from ssig.metrics.shared.perturbation import REFERENCES, reference, rise_kernel, sweep_scores
 from ssig.types import Evaluation
 
 
@@ -86,3 +87,48 @@ def test_minimum_is_the_lowest_value_of_each_image(batch: Callable[..., Evaluati
     grey = reference(evaluation, "minimum", 10.0, 31)
     for image, lowest in zip(grey, evaluation.images.flatten(1).amin(dim=1), strict=True):
         assert (image == lowest).all()
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(64, 3), (4, 3), (4, 9), (1, 2)])
+def test_a_sweep_builds_every_step_of_every_image_once_and_in_full_batches(
+    batch_size: int, steps: int, batch: Callable[..., Evaluation], network: Any
+) -> None:
+    evaluation = batch(batch=batch_size)
+    built: list[tuple[int, int]] = []
+
+    def build(image: int, span: range) -> Tensor:
+        built.extend((image, step) for step in span)
+        dimming = torch.tensor([1 - step / 10 for step in span]).double().view(-1, 1, 1, 1)
+        return evaluation.images[image] * dimming
+
+    network.calls.clear()
+    rows = torch.tensor([0, 2, 3])
+    scores = sweep_scores(evaluation, rows, steps, build, ("logit", "probability", "accuracy"))
+    assert built == [(row, step) for row in rows.tolist() for step in range(steps)]
+    assert all(size == batch_size for size in network.calls[:-1])
+    assert sum(network.calls) == len(built)
+    logits = network(torch.cat([build(row, range(step, step + 1)) for row, step in list(built)]))
+    targets = evaluation.targets[rows.repeat_interleave(steps)]
+    expected = torch.stack(
+        [
+            logits.gather(1, targets[:, None])[:, 0],
+            logits.softmax(dim=1).gather(1, targets[:, None])[:, 0],
+            (logits.argmax(dim=1) == targets).double(),
+        ],
+        dim=1,
+    )
+    np.testing.assert_allclose(scores.reshape(-1, 3), expected.numpy(), rtol=0, atol=1e-9)
+
+
+def test_a_sweep_of_no_images_or_steps_is_empty(batch: Callable[..., Evaluation]) -> None:
+    def build(image: int, span: range) -> Tensor:
+        raise AssertionError("nothing to build")
+
+    assert sweep_scores(batch(), torch.arange(0), 3, build, ("logit",)).shape == (0, 3, 1)
+    assert sweep_scores(batch(), torch.arange(5), 0, build, ("logit",)).shape == (5, 0, 1)
+
+
+def test_maps_are_moved_to_the_images_once(batch: Callable[..., Evaluation]) -> None:
+    evaluation = batch()
+    assert evaluation.device_maps() is evaluation.device_maps()
+    assert torch.equal(evaluation.device_maps(), evaluation.maps)
