@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssig.errors import UsageError
+from ssig.estimators.transfer import buffer
 
 # Bytes: 400 images of 224 x 224.
 MOST_PAGE_LOCKED = 2**28
@@ -88,8 +89,7 @@ def to_host(tensor: Tensor) -> Tensor:
     """A tensor's copy on the CPU, whole as soon as a mark that is set later is reached; the tensor itself if there."""
     if tensor.device.type != "cuda":
         return tensor.cpu()
-    host = _page_locked(tensor.shape, tensor.dtype, tensor.device)
-    return host.copy_(tensor, non_blocking=True)
+    return buffer(tensor.shape, tensor.dtype, tensor.device).copy_(tensor, non_blocking=True)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -104,13 +104,7 @@ def page_locked(tensor: Tensor, device: torch.device) -> Tensor:
     """
     if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > MOST_PAGE_LOCKED or tensor.is_pinned():
         return tensor
-    return _page_locked(tensor.shape, tensor.dtype, device).copy_(tensor)
-
-
-def _page_locked(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # Without this, the first page-locked memory of a process makes a context on the first GPU, whichever is in use.
-    with torch.cuda.device(device):
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    return buffer(tensor.shape, tensor.dtype, device).copy_(tensor)
 
 
 def release_memory(device: torch.device) -> None:

@@ -106,7 +106,7 @@ class Normals:
         self, streams: Sequence[Stream], samples: Sequence[int], shape: tuple[int, ...], like: Tensor
     ) -> None:
         self._streams, self._like = tuple(streams), like
-        self._numbers = buffer((len(samples), len(streams), *shape), torch.float32, like)
+        self._numbers = buffer((len(samples), len(streams), *shape), torch.float32, like.device)
         rows = self._numbers.numpy()
         tasks = [
             (stream, sample, rows[place, image])

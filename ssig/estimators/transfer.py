@@ -23,14 +23,14 @@ def sent(values: Tensor, like: Tensor) -> Tensor:
     if like.device.type == "cpu":
         return values
     if like.is_cuda and not values.is_pinned():
-        values = buffer(tuple(values.shape), values.dtype, like).copy_(values)
+        values = buffer(values.shape, values.dtype, like.device).copy_(values)
     return values.to(like.device, non_blocking=like.is_cuda)
 
 
-def buffer(shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
-    """A tensor on the CPU to be filled and then `sent`: in page-locked memory for a GPU."""
-    if not like.is_cuda:
-        return torch.empty(shape, dtype=dtype)
-    # Page-locked memory belongs to the current device: that of `like`, or a process would use two.
-    with torch.cuda.device(like.device):
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
+def buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor on the CPU whose values come from or go to a device: in page-locked memory for a GPU."""
+    if device.type != "cuda":
+        return torch.empty(tuple(shape), dtype=dtype)
+    # Without this, the first page-locked memory of a process makes a context on the first GPU, whichever is in use.
+    with torch.cuda.device(device):
+        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
