@@ -6,6 +6,12 @@
 Each of the R paths suppresses every pixel from its own onset `s_p` on, over a ramp of width `w`; the integral is the
 midpoint rule over K segments, with the exact increment of gamma on each. `gamma(0) = 0` and `gamma(1) = 1`, so the
 sum tends to `f(x) - f(x')` as K grows; `w -> infinity` gives integrated gradients. The standard error is over paths.
+
+Nearest prior art: `spi`, of Jeon, Jeong, Choi, *Beyond Single Path Integrated Gradients for Reliable Input Attribution
+via Randomized Path Sampling* (2023), the mean of path integrals along random monotone paths of a Dirichlet process.
+Both methods are integrated gradients in one limit. In the other, here as w -> 0, each pixel jumps once, at a uniform
+time. In between, the paths of this method are ramps, and the sum is complete in the limit; those of `spi` are
+staircases, and a residual is left.
 """
 
 from __future__ import annotations
@@ -85,8 +91,10 @@ METHODS.add(
         name="ssig-path",
         run=ssig_path,
         options=PathOptions,
-        paper="this project; suppression: Luo, McDermott, O'Riordan 2025; axioms: Sundararajan, Taly, Yan 2017",
-        equation="(x - x') * E_s[integral of grad f(x' + gamma (x - x')) dgamma], gamma a random monotone path",
+        paper="this project; random paths: Jeon, Jeong, Choi 2023 (spi, the nearest prior art); suppression: Luo, "
+        "McDermott, O'Riordan 2025; axioms: Sundararajan, Taly, Yan 2017",
+        equation="(x - x') * E_s[integral of grad f(x' + gamma (x - x')) dgamma], gamma a random monotone path; "
+        "its ramps are staircases in spi",
         evaluations=lambda options: int(options.samples),
         complete=True,
         revision=1,  # errors come from eight groups of samples
