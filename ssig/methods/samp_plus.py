@@ -5,9 +5,9 @@
 Source: Zhang, Zheng, Zhou, Lu, *Path Choice Matters for Clear Attribution in Path Methods* (2024), and the authors'
 code; `ssig.methods.samp` says what a path is and where this project's differ. Of the pixels that a step would move,
 all go the same share of their way, so that the step is no longer than the n-th part (`fragments`) of the path: the
-authors' infinitesimal constraint. Without `samp`'s jumps the sum tends to the difference of the scores at first order
-in 1/n. The mean of the gradients is their momentum strategy, and m their .5; the gradient of the momentum both orders
-the pixels and is what they are attributed.
+authors' infinitesimal constraint. Without the jumps of `samp` the sum tends to the difference of the scores as n
+grows. The mean of the gradients is their momentum strategy, with m = .5. It both orders the pixels and is what moves
+are multiplied by.
 
 A path takes at least n steps, and at most n + K, where each step may move 1/K (`steps`) of the pixels: not more than
 K steps can be shorter than the bound. Images that have arrived cost no more gradients. `preset: paper` is the

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import ssig
 from ssig import Attribution, attribute, testing
 from ssig.methods.blur_ig import blurred
+from ssig.methods.samp import blurred as softened
 
 # Needs a network with attention, and has tests of its own.
 ATTENTION = {"ssig-attention"}
@@ -20,10 +21,12 @@ CAM = {"grad-cam", "integrated-grad-cam", "ssig-cam"}
 ALL = [spec.name for spec in ssig.list_methods() if spec.name not in ATTENTION]
 SAMPLED = {
     *("ssig", "ssig-signed", "ssig-frequency", "ssig-shapley", "ssig-path", "ssig-cam", "idgi-ssig-path"),
-    *("smoothgrad", "smoothgrad-squared", "vargrad", "expected-gradients", "ig2"),
+    *("smoothgrad", "smoothgrad-squared", "vargrad", "expected-gradients", "ig2", "spi"),
 }
 # Spend fewer evaluations where an image is done with.
-AT_MOST = {"agi"}
+AT_MOST = {"agi", "samp++", "mfaba"}
+# Their path ends elsewhere than at the baseline.
+ELSEWHERE = {"ig2", "mfaba"}
 
 # Weigh the activations of a layer, which is a part of the implementation and not of the function; integrated Grad-CAM
 # does too, but from their differences a constant falls out.
@@ -43,7 +46,7 @@ LINEAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     **dict.fromkeys(
         (
             *("ssig-signed", "ssig-shapley", "ssig-path", "ig", "guided-ig", "left-ig", "spectral-ig"),
-            *("gradient-x-input", "expected-gradients", "lpi"),
+            *("gradient-x-input", "expected-gradients", "lpi", "spi"),
         ),
         lambda weight, images: weight * images,
     ),
@@ -51,6 +54,8 @@ LINEAR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         ("idgi-ig", "idgi-guided", "idgi-ssig-path"),
         lambda weight, images: weight.square() / total(weight.square()) * total(weight * images),
     ),
+    "pwig": lambda weight, images: weight * images / 2,
+    **dict.fromkeys(("samp", "samp++"), lambda weight, images: weight * (images - softened(images, 5.0, 15) / 2)),
     "blur-ig": lambda weight, images: weight * (images - blurred(images, 50.0)),
     "smoothgrad-squared": lambda weight, images: weight.square(),
     "vargrad": lambda weight, images: torch.zeros_like(weight),
@@ -101,7 +106,7 @@ def test_every_method_gives_a_whole_result(explain: Attribute, cnn: nn.Module, i
 
 @pytest.mark.parametrize("method", ALL)
 def test_hard_images_are_finite(method: str) -> None:
-    testing.hard_images_are_finite(method, has_residual=method != "ig2")  # whose path ends elsewhere
+    testing.hard_images_are_finite(method, has_residual=method not in ELSEWHERE)
 
 
 @pytest.mark.parametrize("method", ALL)
