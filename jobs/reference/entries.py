@@ -95,7 +95,7 @@ def _method(record: Record, shared: Sequence[OptionDoc]) -> str:
         filter(
             None,
             (
-                f"## `{record['name']}`",
+                _heading(record),
                 f"```text\n{record['equation']}\n```",
                 " ".join(filter(None, facts)),
                 _option_table(own),
@@ -119,7 +119,7 @@ def _metric(record: Record, spec: MetricSpec) -> str:
         filter(
             None,
             (
-                f"## `{record['name']}`",
+                _heading(record),
                 plain(sentence[0].upper() + sentence[1:]) + ".",
                 " ".join(filter(None, facts)),
                 _columns(spec),
@@ -173,7 +173,18 @@ def _shared(chosen: Sequence[Record]) -> list[OptionDoc]:
 
 def _link(record: Record) -> str:
     """The name of an entry, as a link to its section."""
-    return f"[`{record['name']}`](#{record['name']})"
+    return f"[`{record['name']}`](#{_anchor(record['name'])})"
+
+
+def _heading(record: Record) -> str:
+    """The heading of an entry's section. Sites drop a plus from the anchors that they make, so it gets its own."""
+    name = record["name"]
+    mark = "" if _anchor(name) == name else f'<a id="{_anchor(name)}"></a>\n\n'
+    return f"{mark}## `{name}`"
+
+
+def _anchor(name: str) -> str:
+    return str(name).replace("++", "-plus-plus")
 
 
 def _count(number: int | None) -> str:
