@@ -62,7 +62,7 @@ class StochasticOptions(CommonOptions):
             raise UsageError("paths", self.paths, f"a divisor of samples ({self.samples})")
 
     @property
-    def steps(self) -> int:
+    def segments(self) -> int:
         """K of each path."""
         return self.samples // self.paths
 
@@ -89,8 +89,8 @@ def path_integral(group: Group, path: int, options: StochasticOptions) -> Genera
     """The integral along random path number `path` of each image, (B, C, H, W)."""
     edges = progress(group, path, options)
     values = WeightedSum()
-    for first in range(0, options.steps, group.budget):
-        steps = range(first, min(first + group.budget, options.steps))
+    for first in range(0, options.segments, group.budget):
+        steps = range(first, min(first + group.budget, options.segments))
         places = [edges[k] if options.rule == LEFT else (edges[k] + edges[k + 1]) / 2 for k in steps]
         points = torch.cat([group.baselines + place * group.difference for place in places])
         response = yield Request(points, group.owners(len(steps)))
@@ -106,7 +106,7 @@ def progress(group: Group, path: int, options: StochasticOptions) -> Tensor:
     """
     channels, height, width = group.images.shape[1:]
     shape = (channels if options.per_channel else 1, height, width)
-    steps = options.steps
+    steps = options.segments
     # Step number k holds what the path rises from k / K to (k + 1) / K.
     rises = group.images.new_zeros((steps, len(group), *shape))
     unbroken = left = group.images.new_ones((len(group), *shape))

@@ -72,7 +72,8 @@ def clock() -> Callable[[], float]:
 def few(method: str) -> dict[str, int]:
     """Options that make a method cheap."""
     spec = METHODS[method]
-    return {name: 4 for name in ("samples", "steps") if hasattr(spec.parse({}), name)}
+    least = 8 if method == "spi-p" else 4  # a sample for each of its paths
+    return {name: least for name in ("samples", "steps") if hasattr(spec.parse({}), name)}
 
 
 @pytest.mark.slow
