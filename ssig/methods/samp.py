@@ -5,9 +5,11 @@
 
 Step k of K moves the 1/K of all pixels whose `pi` is greatest (insertion, from the blur to the image), or least
 (deletion, from the image to the baseline), all the way to their end. Pixels that have arrived are left where they are,
-and pixels of equal `pi` move together. Each direction's sum tends to `f(x) - f(its other end)` as the steps become
-small, so that the map's tends to `f(x)` less the mean score of the other ends, which is the `baseline_score`. A pixel
-moves in one step even in the limit: the sum is exact only for networks that are linear in each pixel.
+and pixels of equal `pi` move together. With ever smaller steps, each direction's sum would tend to `f(x) - f(its other
+end)`, and the map's to `f(x)` less the mean score of the other ends, which is the `baseline_score`. A pixel moves in
+one step even in the limit: the sum is exact only for networks that are linear in each pixel. Pixels of great gradients
+are chosen, and gradients fall on the way, so that sums of few steps are far too large: 100 times the difference of the
+scores (EfficientNet-Lite0, six photographs). Read such a map for the order of its pixels.
 
 Source: Zhang, Zheng, Zhou, Lu, *Path Choice Matters for Clear Attribution in Path Methods* (2024), and the authors'
 code. Of all paths, theirs makes the attributions differ most from pixel to pixel. `samp++` (`ssig.methods.samp_plus`)
