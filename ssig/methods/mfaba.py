@@ -14,10 +14,10 @@ the sum tends to `f(x) - f(end)` as the steps become small, the end's score is t
 The authors' T is 50, with s = .1 in L2 (sharp) or .001 in each value (smooth), r = .3 and the probability:
 `preset: paper`. `step` is s as a root mean square change of a value, by default their .1 at 224 x 224. Their code
 takes inputs of any range, by default [0, 1]; here steps and clip are in pixel space. Where the gradient is 0 the path
-stays, while theirs divides 0 by 0. The class and the gradient at a point come from one evaluation, so that a path of k steps
-costs k + 1 gradients. Photographs take 1 to 3 such steps (EfficientNet-Lite0). A smaller `step` brings the sum nearer
-to the difference, for more gradients. The variants `cos` and `norm` weigh the straight line from the end to the image
-by these gradients, and are left out.
+stays, while theirs divides 0 by 0. The class and the gradient at a point come from one evaluation, so that a path of k
+steps costs k + 1 gradients. Photographs take 1 to 3 such steps (EfficientNet-Lite0). A smaller `step` brings the sum
+nearer to the difference, for more gradients. The variants `cos` and `norm` weigh the straight line from the end to the
+image by these gradients, and are left out.
 """
 
 from __future__ import annotations
