@@ -28,7 +28,7 @@ class Listing:
     columns: tuple[str, ...]
 
 
-METHODS = Listing(METHOD, ("equation", "gradients", "complete", "paper"))
+METHODS = Listing(METHOD, ("equation", "gradients", "forwards", "complete", "paper"))
 METRICS = Listing(METRIC, ("definition", "family", "better", "range", "forwards", "explanations", "reference"))
 
 

@@ -115,6 +115,7 @@ def method_record(spec: MethodSpec) -> dict[str, Any]:
         "name": spec.name,
         "equation": spec.equation,
         "gradients": None if spec.counted else spec.evaluations(options),
+        "forwards": None if spec.counted else spec.forwards(options),
         "complete": "yes" if spec.complete else "no",
         "paper": spec.paper,
         "references": spec.references(options),
