@@ -223,6 +223,22 @@ def test_score_cam_is_the_papers(
         torch.testing.assert_close(found[index], expected, rtol=1e-8, atol=1e-12)
 
 
+def test_score_cam_shows_the_image_before_its_baseline(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
+    black, white = (
+        attribute(cnn, images, targets, "score-cam", layer="1", baseline=name).map for name in ("black", "white")
+    )
+    assert (black - white).abs().max() > 1e-4
+
+
+def test_score_cam_of_a_constant_network_is_the_mean_of_the_channels(
+    cnn: nn.Sequential, images: Tensor, targets: Tensor
+) -> None:
+    cnn[-1].weight.data.zero_()
+    found = attribute(cnn, images, targets, "score-cam", layer="1").map
+    torch.testing.assert_close(found, cnn[:2](images).mean(dim=1))
+    assert not attribute(cnn, images, targets, "score-cam", layer="1", weights="increase").map.any()
+
+
 def test_the_channels_that_vary_most_are_weighed_in_their_order() -> None:
     activations = torch.zeros(2, 4, 2, 2)
     activations[0, :, 0, 0] = torch.tensor([1.0, 4.0, 2.0, 3.0])
