@@ -129,8 +129,8 @@ def test_the_two_networks_are_one_function(cnn: nn.Sequential, images: Tensor) -
     assert torch.allclose(testing.implemented_otherwise(cnn)(images), cnn(images), rtol=1e-12)
 
 
-# Up to the last feature map the network's logits are linear, so that SSIG-CAM has the same gradients anywhere; and where
-# the features are negative, positive weights give Score-CAM nothing that its ReLU keeps.
+# Up to the last feature map the network's logits are linear, so that SSIG-CAM has the same gradients anywhere. The
+# features are negative, so that Score-CAM, whose weights are positive, has nothing that its ReLU keeps.
 @pytest.mark.parametrize("method", [name for name in ALL if name not in {"ssig-cam", "score-cam"}])
 def test_the_baseline_matters_where_the_registry_says_so(method: str) -> None:
     testing.baseline_counts_as_declared(method)
