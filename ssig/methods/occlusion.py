@@ -44,19 +44,20 @@ class OcclusionOptions(CommonOptions):
 def occlusion(group: Group, options: OcclusionOptions) -> Steps:
     scores = yield from endpoints(group)
     images = group.images
-    down, across = (sent(spans(size, options.window, options.stride), images) for size in images.shape[-2:])
+    down, across = (spans(size, options.window, options.stride) for size in images.shape[-2:])
     places = [(row, column) for row in range(len(down)) for column in range(len(across))]
     falls: list[Tensor] = []
     for first in range(0, len(places), group.budget):
         rows, columns = zip(*places[first : first + group.budget], strict=True)
-        covered = (down[list(rows)].unsqueeze(2) & across[list(columns)].unsqueeze(1))[:, None, None]
+        vertical, horizontal = (sent(down[list(rows)], images), sent(across[list(columns)], images))
+        covered = vertical[:, None, None, :, None] & horizontal[:, None, None, None, :]
         points = torch.where(covered, group.baselines, images).flatten(0, 1)
         response = yield Request(points, group.owners(len(rows)), want=SCORE)
         fall = scores[0] - scores_of(response).view(len(rows), -1)
         changed = differs(points, torch.cat([images] * len(rows))).view_as(fall)
         falls.append(torch.where(changed, fall, 0))
     fallen = torch.cat(falls).T.reshape(len(group), len(down), len(across))
-    maps = spread(fallen, down.to(images.dtype), across.to(images.dtype))
+    maps = spread(fallen, *(sent(lines.to(images.dtype), images) for lines in (down, across)))
     return attribution(
         (maps / images.shape[1]).unsqueeze(1).expand_as(images),
         options.readout,

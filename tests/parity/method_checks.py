@@ -59,7 +59,8 @@ CHECKS: list[Check] = []
 def _compare(
     method: str, reference: str, tolerance: float, theirs: Reference, *, cases: Iterable[str] = (), **options: Any
 ) -> None:
-    """Adds a method with the given options, on each case, or on some, against the attributions (1, C, H, W) of a reference."""
+    """Adds a method with the given options against the attributions (1, C, H, W) of a reference, by default on each
+    case."""
     for name in cases or CASES:
         measure = functools.partial(_difference, CASES[name], method, options, theirs)
         CHECKS.append(Check(f"{method} on {name}", reference, tolerance, measure))
