@@ -96,6 +96,7 @@ def _method(record: Record, shared: Sequence[OptionDoc]) -> str:
         f"Gradients: {_count(record['gradients'])}."
         + (f" Forwards: {record['forwards']}." if record["forwards"] else "")
         + f" Complete: {record['complete']}.",
+        "Only for networks with attention." if record["attention"] else "",
         "A control." if record["control"] else "",
         f"Takes {record['references']} other images of the data set as references." if record["references"] else "",
         f"Without the options {', '.join(code(option.name) for option in absent)} of most methods." if absent else "",

@@ -119,6 +119,7 @@ def method_record(spec: MethodSpec) -> dict[str, Any]:
         "complete": "yes" if spec.complete else "no",
         "paper": spec.paper,
         "references": spec.references(options),
+        "attention": spec.attention,
         "control": spec.control,
         **_common(spec),
     }
