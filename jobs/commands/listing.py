@@ -12,7 +12,7 @@ from ssig.registry.catalogue import METHOD, METRIC, Plugin, Record, imported, op
 from ssig.registry.sources import FILE, Kind
 
 # Keys of a record that are not facts.
-_NO_FACTS = ("name", "options", "presets", "control")
+_NO_FACTS = ("name", "options", "presets", "attention", "control")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Listing:
     columns: tuple[str, ...]
 
 
-METHODS = Listing(METHOD, ("equation", "gradients", "complete", "paper"))
+METHODS = Listing(METHOD, ("equation", "gradients", "forwards", "complete", "paper"))
 METRICS = Listing(METRIC, ("definition", "family", "better", "range", "forwards", "explanations", "reference"))
 
 

@@ -21,9 +21,15 @@ def methods() -> str:
     chosen = list(records(METHOD).values())
     shared = _shared(chosen)
     overview = table(
-        ("method", "gradients", "complete", "paper"),
+        ("method", "gradients", "forwards", "complete", "paper"),
         (
-            (_link(record), _count(record["gradients"]), record["complete"], plain(record["paper"]))
+            (
+                _link(record),
+                _count(record["gradients"]),
+                _count(record["forwards"]),
+                record["complete"],
+                plain(record["paper"]),
+            )
             for record in chosen
         ),
     )
@@ -33,9 +39,10 @@ def methods() -> str:
         "`ssig methods` prints this list, and `ssig methods NAME` one entry with its options. An option is typed "
         "behind the name: `--method ig:steps=64`. In a job file: `{name: ig, steps: 64}`.",
         "`x` is the image, `x'` the baseline, `f` the explained score of the target, `grad f` its gradient. "
-        "*Gradients* is the number of gradient evaluations for one image by default. *Complete* methods promise "
-        "that the attributions sum to `f(x) - f(x')`. Controls explain nothing: read the "
-        "numbers of the others against theirs.",
+        "*Gradients* is the number of gradient evaluations for one image by default, *forwards* the number of "
+        "evaluations without a gradient, besides those that score the image and its baseline. A forward takes about "
+        "two fifths of the time of a gradient. *Complete* methods promise that the attributions sum to "
+        "`f(x) - f(x')`. Controls explain nothing: read the numbers of the others against theirs.",
         overview,
         "## Options of most methods",
         _option_table(shared),
@@ -86,7 +93,10 @@ def _method(record: Record, shared: Sequence[OptionDoc]) -> str:
     absent = [option for option in shared if option.name not in {given.name for given in options}]
     facts = [
         f"Paper: {plain(record['paper'])}.",
-        f"Gradients: {_count(record['gradients'])}. Complete: {record['complete']}.",
+        f"Gradients: {_count(record['gradients'])}."
+        + (f" Forwards: {record['forwards']}." if record["forwards"] else "")
+        + f" Complete: {record['complete']}.",
+        "Only for networks with attention." if record["attention"] else "",
         "A control." if record["control"] else "",
         f"Takes {record['references']} other images of the data set as references." if record["references"] else "",
         f"Without the options {', '.join(code(option.name) for option in absent)} of most methods." if absent else "",

@@ -163,6 +163,8 @@ def method_config(choice: MethodChoice) -> dict[str, Any]:
         "paper": spec.paper,
         "equation": spec.equation,
         "evaluations": None if spec.counted else spec.evaluations(options),
+        # Named only where there are some, so that the fingerprints of methods without any stay what they were.
+        **({"forwards": forwards} if (forwards := spec.forwards(options)) else {}),
         "complete": spec.complete,
         **({} if source is None else {"origin": source.origin, "control": spec.control}),
     }

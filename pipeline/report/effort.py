@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from pipeline.report.measurements import Measurements
 from pipeline.run.reader import Run
 from ssig.registry import MetricSpec
 
+# A method of fewer evaluations says little of what one of them takes, beside what every image takes.
+FEWEST = 8
 PHASES = ("decode", "attribute", "metrics", "write", "total")
 # Column of the table -> what it is, and what it can and cannot show.
 DEFINITIONS = {
@@ -27,6 +30,12 @@ DEFINITIONS = {
     "have baselines and scores of their own, so it checks each method and ranks none. A dash marks a method without "
     "that axiom.",
 }
+FORWARD_DEFINITION = (
+    "Forwards per image: evaluations without a gradient, by the method's own account, besides those that score the "
+    "image and its baseline. Cost in gradients: gradients and forwards, a forward counted as the share of a "
+    "gradient's time that it takes in this run; a dash where the run does not tell that share, because it has no "
+    f"method of {FEWEST} gradients or more without forwards, or none of as many forwards without gradients."
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,10 @@ class Effort:
         relative_residual: median of |residual| / |f(x) - f(x')|.
         residual_count: images with a residual; 0 where completeness is no axiom of the method.
         gradient_evaluations: mean per image.
+        forwards: forward evaluations without gradients per image, by the method's own account, besides those that
+            score the image and its baseline; None where it gave none.
+        cost: gradients and forwards per image in units of gradients, by the ratio of their seconds in this run; None
+            where the run does not tell the ratio.
         seconds: phase -> seconds of computing per image of the committed units.
     """
 
@@ -52,6 +65,8 @@ class Effort:
     relative_residual: float | None
     residual_count: int
     gradient_evaluations: float | None
+    forwards: int | None
+    cost: float | None
     seconds: dict[str, float]
 
 
@@ -88,6 +103,13 @@ def efforts(run: Run, measurements: Measurements) -> list[Effort]:
     residuals = np.abs(measurements.effort["completeness_residual"])
     change = np.abs(measurements.effort["score"] - measurements.effort["baseline_score"])
     relative = np.divide(residuals, change, out=np.full(residuals.shape, np.nan), where=change > 0)
+    seconds = {method: _seconds(run, measurements.model, method) for method in measurements.methods}
+    gradients = {
+        method: _mean(measurements.effort["gradient_evaluations"][:, number])
+        for number, method in enumerate(measurements.methods)
+    }
+    forwards = {method: _forwards(run, measurements.model, method) for method in measurements.methods}
+    ratio = forward_share(gradients, forwards, {name: spent.get("attribute") for name, spent in seconds.items()})
     return [
         Effort(
             method=method,
@@ -97,11 +119,60 @@ def efforts(run: Run, measurements: Measurements) -> list[Effort]:
             residual=_median(residuals[:, number]),
             relative_residual=_median(relative[:, number]),
             residual_count=int(np.isfinite(residuals[:, number]).sum()),
-            gradient_evaluations=_mean(measurements.effort["gradient_evaluations"][:, number]),
-            seconds=_seconds(run, measurements.model, method),
+            gradient_evaluations=gradients[method],
+            forwards=forwards[method],
+            cost=in_gradients(gradients[method], forwards[method], ratio),
+            seconds=seconds[method],
         )
         for number, method in enumerate(measurements.methods)
     ]
+
+
+def forward_share(
+    gradients: Mapping[str, float | None], forwards: Mapping[str, int | None], seconds: Mapping[str, float | None]
+) -> float | None:
+    """The time of a forward evaluation as a share of that of a gradient, from methods that take only one of them.
+
+    Args:
+        gradients, forwards: method -> evaluations per image.
+        seconds: method -> seconds of attribution per image.
+
+    Returns:
+        None where no such method takes `FEWEST` forwards or more, or none as many gradients.
+    """
+    known = [
+        (gradients[method] or 0.0, count, spent)
+        for method, spent in seconds.items()
+        if spent and (count := forwards[method]) is not None
+    ]
+    by_gradient = [(count, spent) for count, others, spent in known if count >= FEWEST and not others]
+    by_forward = [(count, spent) for others, count, spent in known if count >= FEWEST and not others]
+    if not by_gradient or not by_forward:
+        return None
+    forward, gradient = (
+        sum(spent for _, spent in pairs) / sum(count for count, _ in pairs) for pairs in (by_forward, by_gradient)
+    )
+    return forward / gradient
+
+
+def in_gradients(gradients: float | None, forwards: int | None, ratio: float | None) -> float | None:
+    """Evaluations per image in units of gradients; None where the forwards or what they take are not known.
+
+    Args:
+        gradients, forwards: of a method.
+        ratio: of `forward_share`.
+    """
+    if gradients is None or forwards is None:
+        return None
+    if forwards == 0:
+        return gradients
+    return None if ratio is None else gradients + ratio * forwards
+
+
+def _forwards(run: Run, model: str, method: str) -> int | None:
+    """What a label's record says of its method; a record without forwards is that of a method that has none."""
+    recorded = run.config[model, method].get("method", {})
+    return None if recorded.get("evaluations") is None else int(recorded.get("forwards", 0))
 
 
 def _seconds(run: Run, model: str, method: str) -> dict[str, float]:

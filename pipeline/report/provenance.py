@@ -235,7 +235,7 @@ def _method(label: str, config: Mapping[str, Any]) -> Method:
     return Method(
         label=label,
         name=method.get("name", label) + _origin(method.get("origin")),
-        evaluations=_text(method.get("evaluations")),
+        evaluations=_evaluations(method),
         readout=_text(options.get("readout")),
         score=_text(options.get("score") or config.get("model", {}).get("score")),
         baseline=_text(options.get("baseline")),
@@ -245,6 +245,12 @@ def _method(label: str, config: Mapping[str, Any]) -> Method:
         equation=_text(method.get("equation")),
         fingerprint=_text(config.get("fingerprint")),
     )
+
+
+def _evaluations(method: Mapping[str, Any]) -> str:
+    """Gradient evaluations per image, and the forwards of a method that takes some."""
+    gradients, forwards = _text(method.get("evaluations")), method.get("forwards")
+    return f"{gradients} and {forwards} forwards" if forwards else gradients
 
 
 def _origin(origin: Mapping[str, str] | None) -> str:

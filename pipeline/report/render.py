@@ -23,7 +23,7 @@ from pipeline.report.curves import Curve
 from pipeline.report.definitions import anchor, merged
 from pipeline.report.descriptions import photograph_text, tile_text
 from pipeline.report.distributions import MOST_MARKS
-from pipeline.report.effort import DEFINITIONS, PHASES
+from pipeline.report.effort import DEFINITIONS, FORWARD_DEFINITION, PHASES
 from pipeline.report.findings import few, grouping_sentence, shortfall
 from pipeline.report.measurements import Failure
 from pipeline.report.outline import Outline
@@ -168,6 +168,7 @@ def _constants() -> dict[str, Any]:
         "shown_classes": SHOWN_CLASSES,
         "fewest": FEWEST,
         "effort_definitions": DEFINITIONS,
+        "forward_definition": FORWARD_DEFINITION,
         "shared_seconds": SHARED_SECONDS,
         "whole_note": WHOLE_NOTE,
     }

@@ -21,6 +21,8 @@ _EFFORT = (
     "median_residual",
     "median_relative_residual",
     "gradient_evaluations",
+    "forward_evaluations",
+    "cost_in_gradients",
 )
 
 
@@ -127,7 +129,7 @@ def _efforts(model: ModelReport) -> Iterator[tuple[object, ...]]:
     for row in model.efforts:
         seconds = (row.seconds.get(phase) for phase in PHASES)
         noise = (row.standard_error.mean, row.reliability, row.readout_bias)
-        numbers = (*noise, row.residual, row.relative_residual, row.gradient_evaluations)
+        numbers = (*noise, row.residual, row.relative_residual, row.gradient_evaluations, row.forwards, row.cost)
         yield (model.model, row.method, *numbers, *seconds)
 
 

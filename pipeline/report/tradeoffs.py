@@ -41,11 +41,11 @@ def tradeoffs(
 
 
 def _costs(efforts: Sequence[Effort]) -> tuple[str, dict[str, float]]:
-    """Seconds where every method has them, else gradients."""
+    """Seconds where every method has them, else gradients of the methods that take no other evaluations."""
     seconds = {effort.method: effort.seconds.get("attribute", 0.0) for effort in efforts}
     if all(spent > 0 for spent in seconds.values()):
         return SECONDS, seconds
-    gradients = {effort.method: effort.gradient_evaluations or 0.0 for effort in efforts}
+    gradients = {effort.method: effort.gradient_evaluations or 0.0 for effort in efforts if not effort.forwards}
     return GRADIENTS, {method: count for method, count in gradients.items() if count > 0}
 
 

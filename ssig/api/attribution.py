@@ -111,7 +111,8 @@ def attribute(
     streams = _streams(batch, keys, seed, spec.name)
     if spec.references(parsed) and references is None:
         raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {spec.name}")
-    gradients = len(batch) * spec.evaluations(parsed)
+    # Two forwards take about as long as a gradient.
+    gradients = len(batch) * (spec.evaluations(parsed) + spec.forwards(parsed) // 2)
     with replica_of(model, place, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
         classes = settled(wanted, batch, replica.forward)
         arguments = _Arguments(batch, classes, streams, score, reference, references, plain if spec.network else None)

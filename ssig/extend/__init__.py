@@ -50,6 +50,7 @@ def method(
     equation: str = "",
     paper: str = "",
     evaluations: int | Callable[[Any], int] | None = None,
+    forwards: int | Callable[[Any], int] = 0,
     complete: bool = False,
     baseline: bool = True,
     revision: int = 0,
@@ -61,12 +62,13 @@ def method(
         paper: where it was published.
         evaluations: gradient evaluations per image, or a function of the options that returns them; by default they
             are counted during a run.
+        forwards: forward evaluations without gradients per image, or a function of the options that returns them.
         complete: whether the values sum to the score minus the baseline's score.
         baseline: whether the map depends on the baseline.
         revision: counts the changes of its results.
     """
     facts = {
-        **{"equation": equation, "paper": paper, "evaluations": evaluations},
+        **{"equation": equation, "paper": paper, "evaluations": evaluations, "forwards": forwards},
         **{"complete": complete, "baseline": baseline, "revision": revision},
     }
     return _with(METHOD_FACTS, facts)

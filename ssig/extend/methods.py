@@ -75,7 +75,7 @@ def of_function(function: Callable[..., Tensor], name: str, shown: str) -> Metho
     """The entry of a plain function; includes the facts of `ssig.extend.method`."""
     facts: Mapping[str, Any] = getattr(function, FACTS, MappingProxyType({}))
     options = options_class("method", function, (*GIVEN, GENERATOR), FunctionOptions, shown)
-    evaluations = facts.get("evaluations")
+    evaluations, forwards = facts.get("evaluations"), facts.get("forwards", 0)
     return MethodSpec(
         name=name,
         run=partial(_steps, function, _generator(function), bool(facts.get("complete")), shown),
@@ -85,6 +85,7 @@ def of_function(function: Callable[..., Tensor], name: str, shown: str) -> Metho
         evaluations=evaluations if callable(evaluations) else lambda options: int(evaluations or 0),
         complete=bool(facts.get("complete")),
         baseline=lambda options: bool(facts.get("baseline", True)),
+        forwards=forwards if callable(forwards) else lambda options: int(forwards),
         network=True,
         counted=evaluations is None,
         revision=int(facts.get("revision", 0)),

@@ -9,6 +9,7 @@ map is enlarged bilinearly to the image, and each pixel's value divided evenly a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -32,9 +33,20 @@ class CamOptions(CommonOptions):
 
 
 def grad_cam(group: Group, options: CamOptions) -> Steps:
+    return weighed(group, options, class_activation)
+
+
+def weighed(group: Group, options: CamOptions, weigh: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Steps:
+    """The coroutine of a method that weighs a layer's activations by their gradients at the image.
+
+    Args:
+        group: the images.
+        options: of the method.
+        weigh: gradients, activations, images -> map (B, 1, h, w), as `class_activation`.
+    """
     scores = yield from endpoints(group)
     response = yield Request(group.images, group.owners(), layer=options.layer)
-    maps = class_activation(gradients_of(response), activations_of(response), group.images)
+    maps = weigh(gradients_of(response), activations_of(response), group.images)
     return attribution(
         enlarged(maps.relu() if options.relu else maps, group.images),
         options.readout,
@@ -52,9 +64,14 @@ def class_activation(gradients: Tensor, activations: Tensor, images: Tensor) -> 
         gradients, activations: at a layer, (n, c, h, w) or (n, h, w, c).
         images: (..., H, W), for their proportions.
     """
+    gradients, activations = channels_first(gradients, activations, images)
+    return (gradients.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True)
+
+
+def channels_first(gradients: Tensor, activations: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as (n, c, h, w); for the arguments see `class_activation`."""
     size = (images.shape[-2], images.shape[-1])
-    weights = feature_maps(gradients, size).mean(dim=(2, 3), keepdim=True)
-    return (weights * feature_maps(activations, size)).sum(dim=1, keepdim=True)
+    return feature_maps(gradients, size), feature_maps(activations, size)
 
 
 METHODS.add(

@@ -48,16 +48,15 @@ def ssig_attention(group: Group, options: SsigAttentionOptions) -> Steps:
     response = yield Request(group.images, group.owners(), want=SCORE, layer=ATTENTION)
     image_attention = activations_of(response)
     count, *_, tokens = image_attention.shape
-    grid = patch_grid(tokens, *group.images.shape[-2:])
+    patch_grid(tokens, *group.images.shape[-2:])
     read = torch.zeros(count, tokens, dtype=torch.bool, device=image_attention.device)
 
     def weighed(gradients: Tensor, attention: Tensor) -> Tensor:
-        read.logical_or_((gradients[:, -1] != 0).any(dim=-1).any(dim=1))
+        read.logical_or_(tokens_read(gradients))
         return (image_attention * gradients.relu()).mean(dim=2)
 
     def values_of(layers: Tensor) -> Tensor:
-        patches = relevance(layers, read)[:, tokens - math.prod(grid) :]
-        return enlarged(patches.reshape(count, 1, *grid), group.images)
+        return over_image(relevance(layers, read), group.images)
 
     def mapped(layers: Tensor) -> Tensor:
         return readout(options.readout, values_of(layers))
@@ -71,6 +70,26 @@ def ssig_attention(group: Group, options: SsigAttentionOptions) -> Steps:
         error=error,
         evaluations=options.samples,
     )
+
+
+def tokens_read(gradients: Tensor) -> Tensor:
+    """(B, tokens) bool, the tokens that the score is read from.
+
+    Args:
+        gradients: (B, layers, heads, tokens, tokens), of the score by attention.
+    """
+    return (gradients[:, -1] != 0).any(dim=-1).any(dim=1)
+
+
+def over_image(values: Tensor, images: Tensor) -> Tensor:
+    """Values (B, C, H, W) of those of all tokens, (B, tokens), of which the last are patches of the images.
+
+    Raises:
+        ModelError: there are no such patches.
+    """
+    grid = patch_grid(values.shape[1], images.shape[-2], images.shape[-1])
+    patches = values[:, values.shape[1] - math.prod(grid) :]
+    return enlarged(patches.reshape(len(values), 1, *grid), images)
 
 
 def relevance(layers: Tensor, read: Tensor) -> Tensor:
@@ -109,6 +128,7 @@ METHODS.add(
         equation="rollout of mean over heads of A(x) * E_m[ReLU(df(x' + m (x - x'))/dA)]",
         evaluations=lambda options: int(options.samples),
         complete=False,
+        attention=True,
         revision=1,  # errors come from eight groups of samples
         presets={"chefer": {"sampler": "identity", "samples": 1}},
     )

@@ -228,6 +228,7 @@ METHODS.add(
         paper="Kapishnikov, Bolukbasi, Viégas, Terry 2019",
         equation="mean attribution of regions that grow by the segment of the highest mean",
         evaluations=lambda options: int(options.runs * METHODS[options.base].evaluations(options.base_options())),
+        forwards=lambda options: int(options.runs * METHODS[options.base].forwards(options.base_options())),
         complete=False,
         baseline=depends_on_baseline,
         references=lambda options: METHODS[options.base].references(options.base_options()),

@@ -115,9 +115,11 @@ def method_record(spec: MethodSpec) -> dict[str, Any]:
         "name": spec.name,
         "equation": spec.equation,
         "gradients": None if spec.counted else spec.evaluations(options),
+        "forwards": None if spec.counted else spec.forwards(options),
         "complete": "yes" if spec.complete else "no",
         "paper": spec.paper,
         "references": spec.references(options),
+        "attention": spec.attention,
         "control": spec.control,
         **_common(spec),
     }

@@ -173,6 +173,8 @@ class MethodSpec:
         paper: where the method was published.
         equation: one line.
         evaluations: gradient evaluations per image under given options.
+        forwards: forward evaluations without gradients per image under given options, besides those that score the
+            image and its baseline.
         complete: whether the attributions sum to `f(x) - f(x')` in the limit, under the default options.
         baseline: whether the attributions depend on the baseline under given options.
         path: options -> name of the points that it evaluates: methods with equal names evaluate the same points; None
@@ -180,7 +182,9 @@ class MethodSpec:
         references: options -> number of images of the data set that it compares with; 0 for none.
         presets: named settings of a reference.
         network: whether it needs the plain network (`Group.network`), beside or instead of requests.
-        counted: whether its gradient evaluations are known only after a run; `evaluations` then returns 0.
+        counted: whether its gradient evaluations are known only after a run; `evaluations` then returns 0, and
+            `forwards` says nothing.
+        attention: whether it explains only networks with attention.
         control: whether it explains nothing and only gives a lower bound for others, such as random numbers.
         revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
@@ -196,8 +200,10 @@ class MethodSpec:
     references: Callable[[Any], int] = lambda options: 0
     baseline: Callable[[Any], bool] = lambda options: True
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    forwards: Callable[[Any], int] = lambda options: 0
     network: bool = False
     counted: bool = False
+    attention: bool = False
     control: bool = False
     revision: int = 0
 

@@ -32,7 +32,7 @@ def test_a_method_has_the_maps_of_the_cpu(session: Session, name: str) -> None:
 @pytest.mark.parametrize("spec", list(METHODS), ids=METHODS.names())
 def test_every_choice_of_a_method_has_the_maps_of_the_cpu(cuda: torch.device, spec: Any) -> None:
     images = example_images()[:3]
-    network = Attending() if spec.name == "ssig-attention" else small_network()
+    network = Attending() if spec.attention else small_network()
     moved = copy.deepcopy(network).to(cuda)
 
     def numbers(result: Attribution) -> dict[str, torch.Tensor]:

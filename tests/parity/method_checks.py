@@ -9,7 +9,7 @@ the metrics follow from `metric_checks`, which says what their differences are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from method_references import (
     captum_grad_cam,
     captum_gradient,
     captum_gradient_x_input,
+    captum_hires_cam,
+    captum_occlusion,
     captum_smoothgrad,
     pair_smoothgrad_of,
     pair_xrai,
@@ -39,6 +41,8 @@ from ssig.randomness import stream
 STEPS = 8
 NOISY: dict[str, Any] = {"samples": STEPS, "sigma": NOISE}
 KEY = "parity"  # of the image for its random draws
+# Squares of occlusion: window and stride, on each case.
+SQUARES = {"small": (5, 4), "lite0": (64, 48)}
 POOL = 5  # references of expected gradients
 
 Reference = Callable[[Case], Tensor]
@@ -52,10 +56,13 @@ CASES: dict[str, Callable[[], Case]] = {
 CHECKS: list[Check] = []
 
 
-def _compare(method: str, reference: str, tolerance: float, theirs: Reference, **options: Any) -> None:
-    """Adds a method with the given options, on each case, against the attributions (1, C, H, W) of a reference."""
-    for name, case in CASES.items():
-        measure = functools.partial(_difference, case, method, options, theirs)
+def _compare(
+    method: str, reference: str, tolerance: float, theirs: Reference, *, cases: Iterable[str] = (), **options: Any
+) -> None:
+    """Adds a method with the given options against the attributions (1, C, H, W) of a reference, by default on each
+    case."""
+    for name in cases or CASES:
+        measure = functools.partial(_difference, CASES[name], method, options, theirs)
         CHECKS.append(Check(f"{method} on {name}", reference, tolerance, measure))
 
 
@@ -99,6 +106,14 @@ def _captum_cam(case: Case) -> Tensor:
     return captum_grad_cam(case, last_convolution(case.model, case.images))
 
 
+def _captum_hires_cam(case: Case) -> Tensor:
+    return captum_hires_cam(case, last_convolution(case.model, case.images))
+
+
+def _captum_occlusion(window: int, stride: int) -> Reference:
+    return lambda case: captum_occlusion(case, window, stride)
+
+
 def _pair_xrai(case: Case) -> Tensor:
     base = attribute(case.model, case.images, case.targets, "ig", baseline=case.baselines, steps=STEPS)
     return pair_xrai(case, base.values)
@@ -133,6 +148,17 @@ _compare("vargrad", "captum vargrad", 1e-5, _captum_tunnel("vargrad", "vargrad")
 _compare("gradient-x-input", "captum InputXGradient", 1e-8, captum_gradient_x_input)
 _compare("expected-gradients", "captum GradientShap", 1e-5, _captum_shap, samples=STEPS)
 _compare("grad-cam", "captum LayerGradCam", 1e-5, _captum_cam)
+_compare("hires-cam", "captum LayerGradientXActivation", 1e-5, _captum_hires_cam, relu=False)
+for case_name, (side, step) in SQUARES.items():
+    _compare(
+        "occlusion",
+        "captum Occlusion",
+        1e-5,
+        _captum_occlusion(side, step),
+        cases=(case_name,),
+        window=side,
+        stride=step,
+    )
 _compare("xrai", "PAIR XRAI", 1e-4, _pair_xrai, baselines="one", samples=STEPS)
 _compare("guided-ig", "PAIR GuidedIG", 1e-10, lambda case: pair_guided_ig(case, STEPS), steps=STEPS)
 _compare("blur-ig", "PAIR BlurIG", 1e-5, lambda case: pair_blur_ig(case, STEPS), steps=STEPS, **BLUR)

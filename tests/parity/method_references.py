@@ -65,6 +65,34 @@ def captum_grad_cam(case: Case, layer: str) -> Tensor:
     return enlarged
 
 
+def captum_hires_cam(case: Case, layer: str) -> Tensor:
+    """Captum's gradient times activation of a layer, its channels summed and enlarged to the image, (B, 1, H, W)."""
+    attr = package("captum")
+    parts = attr.LayerGradientXActivation(case.model, case.model.get_submodule(layer)).attribute(
+        case.images, case.targets
+    )
+    size = tuple(case.images.shape[-2:])
+    enlarged: Tensor = attr.LayerAttribution.interpolate(parts.sum(dim=1, keepdim=True), size, "bilinear").detach()
+    return enlarged
+
+
+def captum_occlusion(case: Case, window: int, stride: int) -> Tensor:
+    """Captum's occlusion by squares of all channels, (B, 1, H, W)."""
+    channels = int(case.images.shape[1])
+    found: Tensor = (
+        package("captum")
+        .Occlusion(case.model)
+        .attribute(
+            case.images,
+            sliding_window_shapes=(channels, window, window),
+            strides=(channels, stride, stride),
+            baselines=case.baselines,
+            target=case.targets,
+        )
+    )
+    return found[:, :1]
+
+
 def pair_xrai(case: Case, values: Tensor) -> Tensor:
     """PAIR's XRAI over given attributions (B, C, H, W), as (B, 1, H, W); the images are segmented as they are."""
     method = package("pair").XRAI()

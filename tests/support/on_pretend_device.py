@@ -49,6 +49,19 @@ IMAGES = 3
 KEYS = tuple(("a.tar", str(number)) for number in range(IMAGES))
 
 
+class Block(nn.Module):
+    """Attention of 2 heads between tokens (n, tokens, 12)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(12, 36)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = self.mix(tokens).unflatten(2, (3, 2, 6)).permute(2, 0, 3, 1, 4)
+        attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return (tokens + attended).tanh()
+
+
 class Attending(nn.Module):
     """A small network with attention, on images of any size that 2 divides, in float64."""
 
@@ -56,17 +69,14 @@ class Attending(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(5)
         self.embed = nn.Conv2d(3, 12, 2, stride=2)
-        self.mix = nn.Linear(12, 36)
+        self.blocks = nn.Sequential(Block(), Block())
         self.head = nn.Linear(12, CLASSES)
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator) / 3
         self.double().eval().requires_grad_(False)
 
     def forward(self, points: Tensor) -> Tensor:
-        tokens = self.embed(points).flatten(2).mT
-        query, key, value = self.mix(tokens).unflatten(2, (3, 2, 6)).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        logits: Tensor = self.head((tokens + attended).tanh().mean(dim=1))
+        logits: Tensor = self.head(self.blocks(self.embed(points).flatten(2).mT).mean(dim=1))
         return logits
 
 
@@ -120,7 +130,7 @@ def method_faults(whole: bool) -> Iterator[tuple[str, str]]:
     networks: dict[bool, nn.Module] = {True: Attending(), False: small_network()}
     on_device = {attends: copy.deepcopy(network).to(NAME) for attends, network in networks.items()}
     for spec, options in chosen(METHODS, whole):
-        network, moved = (found[spec.name == "ssig-attention"] for found in (networks, on_device))
+        network, moved = (found[spec.attention] for found in (networks, on_device))
         explain = partial(explained, spec.name, keys=KEYS, **options)
         yield (
             f"{spec.name} {options or ''}".strip(),

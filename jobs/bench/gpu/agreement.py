@@ -37,7 +37,6 @@ REAL = (
     *("ssig", "ssig-signed", "ssig-path", "ig", "idgi-ig", "blur-ig", "smoothgrad", "grad-cam", "gradient"),
     *("ssig-frequency", "guided-ig"),
 )
-ATTENTION = "ssig-attention"
 
 
 def cases(session: Session) -> Iterator[Case]:
@@ -59,7 +58,7 @@ def cases(session: Session) -> Iterator[Case]:
 def method(session: Session, name: str, dtype: torch.dtype) -> dict[str, Any]:
     """The differences of a method's results on a small network, device against CPU."""
     images, targets = pictures(3, (TOY_SIDE, TOY_SIDE)).to(dtype), torch.tensor([1, 5, 7])
-    plain = toy(attention=name == ATTENTION).to(dtype)
+    plain = toy(attention=METHODS[name].attention).to(dtype)
     here = Replica(plain, micro_batch=7)
     there = Replica(copy.deepcopy(plain).to(session.device), micro_batch=5)
     options = few(name, session.pick(8, 4))

@@ -146,6 +146,8 @@ def _metrics(model: ModelReport, method: str) -> Iterator[tuple[str, float]]:
     if effort is not None:
         if effort.gradient_evaluations is not None:
             yield "gradient_evaluations", effort.gradient_evaluations
+        if effort.forwards:
+            yield "forward_evaluations", effort.forwards
         yield from ((f"seconds/{phase}", seconds) for phase, seconds in effort.seconds.items())
 
 

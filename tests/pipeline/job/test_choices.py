@@ -151,3 +151,10 @@ def test_an_evaluation_takes_metrics_of_files(code: Path, monkeypatch: pytest.Mo
     assert job.metrics[0].parsed().top == 0.2
     assert job.title == "share"
     assert job.trust == f"{code}:network"
+
+
+def test_forwards_are_recorded_of_methods_that_take_some(tmp_path: Path) -> None:
+    job = load_job(job_file(tmp_path, methods=["ig", {"name": "rise", "samples": 9}]))
+    assert "forwards" not in method_config(job.methods[0])  # whose fingerprint stays what it was
+    recorded = method_config(job.methods[1])
+    assert (recorded["evaluations"], recorded["forwards"]) == (0, 9)

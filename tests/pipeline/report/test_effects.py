@@ -77,7 +77,7 @@ def test_methods_without_numbers_have_no_distribution() -> None:
 def effort(method: str, seconds: float | None, gradients: float | None = 1.0) -> Effort:
     nothing = Estimate(None, None, None, 0)
     spent = {} if seconds is None else {"attribute": seconds}
-    return Effort(method, nothing, None, None, None, None, 0, gradients, spent)
+    return Effort(method, nothing, None, None, None, None, 0, gradients, 0, gradients, spent)
 
 
 def means(column: str, **by_method: float | None) -> dict[str, dict[str, Estimate]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
+from pipeline.report import build_report
 from pipeline.report.columns import Source
-from pipeline.report.effort import costs, efforts
+from pipeline.report.effort import costs, efforts, forward_share, in_gradients
 from pipeline.report.measurements import gather
 from pipeline.run.reader import open_run
 from ssig.registry import METRICS
@@ -52,3 +56,39 @@ def test_costs_tell_what_explains_again(finished_run, monkeypatch):
     page = (finished_run.path / "report" / "report.md").read_text()
     assert "| metric | forwards per map | explanations per map |" in page
     assert "charged to the first method or metric that needs it" in page
+
+
+def test_forwards_are_counted_apart_and_converted_by_the_measured_share() -> None:
+    gradients = {"ig": 32.0, "ssig": 32.0, "rise": 0.0, "both": 10.0, "random": 0.0, "counted": 5.0}
+    forwards = {"ig": 0, "ssig": 0, "rise": 80, "both": 5, "random": 0, "counted": None}
+    seconds = {"ig": 0.5, "ssig": 0.78, "rise": 0.64, "both": 9.0, "random": 9.0, "counted": 9.0}
+    ratio = forward_share(gradients, forwards, seconds)
+    assert ratio == pytest.approx((0.64 / 80) / (1.28 / 64))
+    costs = {method: in_gradients(gradients[method], forwards[method], ratio) for method in gradients}
+    expected = {"ig": 32.0, "ssig": 32.0, "rise": 80 * ratio, "both": 10 + 5 * ratio, "random": 0.0, "counted": None}
+    assert costs == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("left", ["rise", "ig"])
+def test_without_a_measured_share_only_gradients_are_a_cost(left: str) -> None:
+    ratio = forward_share({"ig": 32.0, "rise": 0.0}, {"ig": 0, "rise": 80}, {left: 1.0})
+    assert ratio is None
+    assert in_gradients(32.0, 0, ratio) == 32
+    assert in_gradients(0.0, 80, ratio) is None
+
+
+def test_a_report_shows_forwards_where_a_method_takes_some(finished_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run.path, folder, ignore=shutil.ignore_patterns("report"))
+    run = open_run(folder)
+    assert [effort.forwards for effort in efforts(run, gather(run, "small & quick"))] == [0, 0]
+    path = next((folder / "config").glob("*.json"))
+    config = json.loads(path.read_text())
+    config["method"]["forwards"] = 81
+    path.write_text(json.dumps(config))
+    run = open_run(folder)
+    assert sorted(effort.forwards for effort in efforts(run, gather(run, "small & quick"))) == [0, 81]
+    build_report(str(folder))
+    page = (folder / "report" / "report.md").read_text()
+    assert "| gradients per image | forwards per image | cost in gradients |" in page
+    assert "forwards per image" not in (finished_run.path / "report" / "report.md").read_text()

@@ -25,11 +25,7 @@ SMALL = 96  # pixels: convolutions in float64 are slow
 CHAOTIC = {"guided-ig", "idgi-guided", "agi", "xrai"}
 # Differences of nearly equal blurred images carry what little the gradients differ by.
 SENSITIVE = {"blur-ig"}
-COMPARED = [
-    spec.name
-    for spec in list_methods()
-    if spec.name != "ssig-attention" and not spec.references(spec.parse({}))  # a network without attention
-]
+COMPARED = [spec.name for spec in list_methods() if not spec.attention and not spec.references(spec.parse({}))]
 
 
 @pytest.fixture(scope="module")

@@ -38,14 +38,14 @@ def tried(network: nn.Module, name: str, **options: object) -> None:
     try_method(spec, spec.parse(options), Replica(network), SIZE)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS.names() if name != "ssig-attention"])
+@pytest.mark.parametrize("name", [spec.name for spec in METHODS if not spec.attention])
 def test_what_a_network_can_run_passes_at_little_cost(name: str) -> None:
     network = Counting().eval()
     tried(network, name)
     assert network.points <= 6
 
 
-@pytest.mark.parametrize("name", ["grad-cam", "integrated-grad-cam", "ssig-cam"])
+@pytest.mark.parametrize("name", ["grad-cam", "integrated-grad-cam", "ssig-cam", "score-cam"])
 def test_no_feature_map(name: str) -> None:
     with pytest.raises(UsageError, match=rf"^methods\.{name}\.layer: found 'last-conv'; .*no.* feature map"):
         tried(mlp(), name)
@@ -61,14 +61,16 @@ def test_a_layer_that_gives_no_map() -> None:
         tried(Counting().eval(), "grad-cam", layer="head")
 
 
-def test_no_attention() -> None:
-    with pytest.raises(UsageError, match=r"^methods\.ssig-attention: .*no attention"):
-        tried(Counting().eval(), "ssig-attention")
+@pytest.mark.parametrize("name", [spec.name for spec in METHODS if spec.attention])
+def test_no_attention(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"^methods\.{name}: .*no attention"):
+        tried(Counting().eval(), name)
 
 
-def test_attention_that_is_there() -> None:
+@pytest.mark.parametrize("name", [spec.name for spec in METHODS if spec.attention])
+def test_attention_that_is_there(name: str) -> None:
     network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=5).eval()
-    tried(network, "ssig-attention")
+    tried(network, name)
 
 
 def test_the_field_is_the_callers() -> None:

@@ -142,11 +142,13 @@ def test_a_map_is_what_the_function_returns(cnn: nn.Module, images: Tensor) -> N
 
 
 def test_facts_are_declared(cnn: nn.Module, images: Tensor) -> None:
-    declared = method(paper="P", equation="E", evaluations=1, complete=True, revision=2)(gradient_times_difference)
+    declared = method(paper="P", equation="E", evaluations=1, forwards=7, complete=True, revision=2)(
+        gradient_times_difference
+    )
     try:
         spec = METHODS.entry_of(declared)
         assert (spec.paper, spec.equation, spec.complete, spec.revision, spec.counted) == ("P", "E", True, 2, False)
-        assert spec.evaluations(spec.parse({})) == 1
+        assert (spec.evaluations(spec.parse({})), spec.forwards(spec.parse({}))) == (1, 7)
         assert ssig.attribute(cnn, images, range(5), declared).completeness_residual is not None
     finally:
         del gradient_times_difference.__ssig_method__  # type: ignore[attr-defined]

@@ -14,13 +14,14 @@ from ssig import Attribution, attribute, testing
 from ssig.methods.blur_ig import blurred
 from ssig.methods.samp import blurred as softened
 
-# Needs a network with attention, and has tests of its own.
-ATTENTION = {"ssig-attention"}
 CONTROLS = {"random", "sobel", "centre"}
-CAM = {"grad-cam", "integrated-grad-cam", "ssig-cam"}
-ALL = [spec.name for spec in ssig.list_methods() if spec.name not in ATTENTION]
+CAM = {"grad-cam", "integrated-grad-cam", "ssig-cam", "grad-cam++", "layer-cam", "hires-cam", "score-cam"}
+# Take no gradients.
+FORWARD = {"rise", "occlusion", "score-cam"}
+# Those that explain only networks with attention have tests of their own.
+ALL = [spec.name for spec in ssig.list_methods() if not spec.attention]
 SAMPLED = {
-    *("ssig", "ssig-signed", "ssig-frequency", "ssig-shapley", "ssig-path", "ssig-cam", "idgi-ssig-path"),
+    *("ssig", "ssig-signed", "ssig-frequency", "ssig-shapley", "ssig-path", "ssig-cam", "idgi-ssig-path", "rise"),
     *("smoothgrad", "smoothgrad-squared", "vargrad", "expected-gradients", "ig2", "spi"),
 }
 # Spend fewer evaluations where an image is done with.
@@ -30,7 +31,9 @@ ELSEWHERE = {"ig2", "mfaba"}
 
 # Weigh the activations of a layer, which is a part of the implementation and not of the function; integrated Grad-CAM
 # does too, but from their differences a constant falls out.
-NOT_INVARIANT = {"grad-cam", "ssig-cam"}
+NOT_INVARIANT = CAM - {"integrated-grad-cam"}
+# Explains a network that is constant by the mean of few masks.
+CONSTANT = {"rise"}
 
 Attribute = Callable[..., Attribution]
 
@@ -111,7 +114,7 @@ def test_hard_images_are_finite(method: str) -> None:
 
 @pytest.mark.parametrize("method", ALL)
 def test_a_network_without_gradients_has_no_attributions(method: str) -> None:
-    if method not in CONTROLS:
+    if method not in CONTROLS | CONSTANT:
         testing.dead_network_has_no_attributions(method)
         return
     with pytest.raises(AssertionError, match="a constant network has attributions"):
@@ -131,12 +134,13 @@ def test_the_two_networks_are_one_function(cnn: nn.Sequential, images: Tensor) -
     assert torch.allclose(testing.implemented_otherwise(cnn)(images), cnn(images), rtol=1e-12)
 
 
-# Up to the last feature map the network's logits are linear, so that SSIG-CAM has the same gradients anywhere.
-@pytest.mark.parametrize("method", [name for name in ALL if name != "ssig-cam"])
+# Up to the last feature map the network's logits are linear, so that SSIG-CAM has the same gradients anywhere. The
+# features are negative, so that Score-CAM, whose weights are positive, has nothing that its ReLU keeps.
+@pytest.mark.parametrize("method", [name for name in ALL if name not in {"ssig-cam", "score-cam"}])
 def test_the_baseline_matters_where_the_registry_says_so(method: str) -> None:
     testing.baseline_counts_as_declared(method)
 
 
-@pytest.mark.parametrize("method", [name for name in ALL if name not in CONTROLS | CAM])
+@pytest.mark.parametrize("method", [name for name in ALL if name not in CONTROLS | CAM | FORWARD])
 def test_nan_gradients_reach_the_result(method: str) -> None:
     testing.nan_gradients_reach_the_result(method)
