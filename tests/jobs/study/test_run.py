@@ -109,7 +109,8 @@ def test_the_laws_are_measured_part_by_part(places: Places) -> None:
     kept = parts[1].stat().st_mtime_ns
     assert run_blocks(design, places, print) == 0
     assert parts[1].stat().st_mtime_ns == kept
-    assert table.read(places.file(block))[0].equals(rows)
+    again = table.read(places.file(block))[0]  # `dead` has no number: the network has no ReLU
+    assert again.drop_columns(["dead"]).equals(rows.drop_columns(["dead"]))
 
 
 def test_shares_of_the_kid_have_it_as_their_mean() -> None:
