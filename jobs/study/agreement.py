@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from jobs.study.data import CORE, GROUPS, Measure, Panel, Study, is_setting
+from jobs.study.design import CONTROLS
 from jobs.study.inference import Estimate, mean_of, rank_correlation
 
 MORE, FEWER = 256, 4
@@ -62,8 +63,9 @@ def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
     for panel in panels:
         present = [measure for measure in CORE if measure.column in panel.columns]
         for first, second in combinations(present, 2):
-            sides = (measure.better * panel.columns[measure.column] for measure in (first, second))
-            yield Agreement((panel.network, first), (panel.network, second), rank_correlation(*sides))
+            sides = [measure.better * panel.columns[measure.column] for measure in (first, second)]
+            estimate = rank_correlation(sides[0], sides[1])
+            yield Agreement((panel.network, first), (panel.network, second), estimate)
 
 
 def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
@@ -72,13 +74,14 @@ def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
         methods = [name for name in first.methods if name in second.methods]
         for measure in CORE:
             if images and measure.column in first.columns and measure.column in second.columns:
-                sides = (panel.some(methods).aligned(images, measure.column) for panel in (first, second))
-                yield Agreement((first.network, measure), (second.network, measure), rank_correlation(*sides))
+                sides = [panel.some(methods).aligned(images, measure.column) for panel in (first, second)]
+                estimate = rank_correlation(sides[0], sides[1])
+                yield Agreement((first.network, measure), (second.network, measure), estimate)
 
 
 def worths(study: Study) -> list[Worth]:
     """How well each measure tells better maps from worse, on each network."""
-    found = []
+    found: list[Worth] = []
     for group, measures in GROUPS.items():
         for network in study.networks(group):
             panel = study.panel(group, network)
@@ -92,11 +95,7 @@ def _worths(panel: Panel, measure: Measure) -> Iterator[Worth]:
     more = {name: f"{name.rpartition('-')[0]}-{FEWER}" for name in panel.methods if name.endswith(f"-{MORE}")}
     pairs = {
         SAMPLES: [(better, worse) for better, worse in more.items() if worse in panel.methods],
-        CONTROL: [
-            (name, RANDOM)
-            for name in panel.methods
-            if name not in (RANDOM, "sobel", "centre") and not is_setting(name)
-        ]
+        CONTROL: [(name, RANDOM) for name in panel.methods if name not in CONTROLS and not is_setting(name)]
         if RANDOM in panel.methods
         else [],
     }

@@ -69,13 +69,11 @@ def augmentation(study: Study) -> Augmentation | None:
         for name, values in over.items()
         for group in (SUPPRESSION, RIVALS, DIFFERENCE)
     )
-    contrasts = {
-        group: mean_of(
-            np.mean([over[name][group] for name in heavy], axis=0)
-            - np.mean([over[name][group] for name in light], axis=0)
-        )
+    sides = {
+        group: [np.mean([over[name][group] for name in names], axis=0) for names in (heavy, light)]
         for group in (SUPPRESSION, RIVALS, DIFFERENCE)
     }
+    contrasts = {group: mean_of(heavy_mean - light_mean) for group, (heavy_mean, light_mean) in sides.items()}
     return Augmentation(levels, contrasts)
 
 

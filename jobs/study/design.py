@@ -148,7 +148,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
         *(f"{name}:orders=signed" for name in ("insertion", "deletion")),
         *("roc_auc", "certainty", "certainty_nce", "alignment"),
     ),
-    "sig": ("diffid_element:preset=sig", "insertion:orders=absolute,start=mean", "deletion:orders=absolute"),
+    "sig": ("diffid_element:preset=sig",),
     "gig": ("roc_auc",),
     "spi": ("insertion:orders=both", "deletion:orders=both"),
     "samp": (

@@ -2,8 +2,8 @@
 
     over laws     rank correlation of means over images, of the magnitudes over each law and strength
     over methods  the same of all methods of the core block
-    over images   rank correlation over images within a law, with the probability and the score of the whole image taken
-                  off; the mean over laws
+    over images   rank correlation over images within a law, with the probability and the score of the whole image
+                  taken off; the mean over laws
 
 Nearness is minus the distance of the samples' features from the image's, relative to the image's.
 """

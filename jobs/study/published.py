@@ -13,7 +13,7 @@ _GIG = (
     "MobileNetV2 instead of MobileNet; the 500 development images; channels summed; Guided IG with fraction .25 and "
     "max_dist .02"
 )
-_SIG = f"{_COMPRESSED}; centre crop of 256 instead of a resize to 256 x 256; a map a pixel, not a pixel and channel"
+_SIG = f"{_COMPRESSED}; 100 images; centre crop of 224 instead of 256 x 256; a map a pixel, not a pixel and channel"
 _SPI = f"{_COMPRESSED}; ssig's blur (sigma 10, kernel 31); number of steps and paths is not printed"
 _SAMP = f"{_COMPRESSED}; known from a secondary text; the curve is divided by the whole image's logit"
 
