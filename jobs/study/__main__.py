@@ -7,10 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from jobs.study.page import DATA_FOLDER, PAGE_FOLDER, write
 from ssig.errors import SsigError, UsageError
-
-ROOT = Path(__file__).resolve().parents[2]
-DATA, PAGE = ROOT / "docs" / "study" / "data", ROOT / "docs" / "study"
 
 
 def main() -> int:
@@ -20,8 +18,8 @@ def main() -> int:
     parser.add_argument("--shards", default=os.environ.get("SSIG_DEV_SHARDS", "../shared/imagenet"), metavar="FOLDER")
     parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS", "../shared/weights"), metavar="FOLDER")
     parser.add_argument("--runs", type=Path, default=Path("runs/study"), metavar="FOLDER")
-    parser.add_argument("--data", type=Path, default=DATA, metavar="FOLDER")
-    parser.add_argument("--page", type=Path, default=PAGE, metavar="FOLDER")
+    parser.add_argument("--data", type=Path, default=DATA_FOLDER, metavar="FOLDER")
+    parser.add_argument("--page", type=Path, default=PAGE_FOLDER, metavar="FOLDER")
     parser.add_argument("--only", metavar="TEXT", help="only blocks whose NETWORK/NAME holds this text")
     given = parser.parse_args()
     try:
@@ -33,8 +31,6 @@ def main() -> int:
 
 def _do(given: argparse.Namespace) -> int:
     if given.what == "figures":
-        from jobs.study.page import write
-
         print(*write(given.data, given.page), sep="\n")
         return 0
     from jobs.study.design import Design

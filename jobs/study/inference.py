@@ -147,6 +147,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Es
         return NOTHING
     counts = resamples(len(first), seed)
     drawn = spearman(counts @ first, counts @ second)
+    if not np.isfinite(drawn).any():
+        return NOTHING
     low, high = np.nanpercentile(drawn, [_TAIL, 100 - _TAIL])
     value = float(spearman(first.mean(axis=0)[None], second.mean(axis=0)[None])[0])
     return Estimate(value, float(low), float(high), int(methods.sum()))

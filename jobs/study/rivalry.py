@@ -85,6 +85,9 @@ def _over(rows: Sequence[Comparison], panels: Sequence[Panel], measures: Iterabl
     for (measure, variant, rival), each in by_name.items():
         if len(each) < 2:
             continue
+        estimate = over_networks([row.estimate for row in each])
+        if not np.isfinite(estimate.mean):
+            continue
         columns = [_difference(of[row.network], measure, variant, rival, images) for row in each]
         found.append(
             Comparison(
@@ -92,7 +95,7 @@ def _over(rows: Sequence[Comparison], panels: Sequence[Panel], measures: Iterabl
                 measure,
                 variant,
                 rival,
-                over_networks([row.estimate for row in each]),
+                estimate,
                 joint=joint(np.stack(columns, axis=1)),
             )
         )
