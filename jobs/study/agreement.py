@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from jobs.study.data import CORE, GROUPS, Measure, Panel, Study, is_setting
+from jobs.study.data import GROUPS, MEASURES, Measure, Panel, Study, is_setting
 from jobs.study.design import CONTROLS
 from jobs.study.inference import Estimate, mean_of, rank_correlation
 
@@ -51,17 +51,13 @@ class Worth:
 
 def agreements(study: Study) -> list[Agreement]:
     """Between the measures of each network, and of each measure between networks."""
-    panels = [_methods(panel) for name in study.networks("core") if (panel := study.panel("core", name)) is not None]
+    panels = [panel for name in study.networks("core") if (panel := study.joined(name)) is not None]
     return [*_between_measures(panels), *_between_networks(panels)]
-
-
-def _methods(panel: Panel) -> Panel:
-    return panel.some([name for name in panel.methods if not is_setting(name)])
 
 
 def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
     for panel in panels:
-        present = [measure for measure in CORE if measure.column in panel.columns]
+        present = [measure for measure in MEASURES if measure.column in panel.columns]
         for first, second in combinations(present, 2):
             sides = [measure.better * panel.columns[measure.column] for measure in (first, second)]
             estimate = rank_correlation(sides[0], sides[1])
@@ -72,7 +68,7 @@ def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
     for first, second in combinations(panels, 2):
         images = sorted(set(first.images) & set(second.images))
         methods = [name for name in first.methods if name in second.methods]
-        for measure in CORE:
+        for measure in MEASURES:
             if images and measure.column in first.columns and measure.column in second.columns:
                 sides = [panel.some(methods).aligned(images, measure.column) for panel in (first, second)]
                 estimate = rank_correlation(sides[0], sides[1])

@@ -46,6 +46,7 @@ CORE = (
 )
 INFORMATION = (Measure("road_gap", "ROAD"), Measure("aic", "AIC"), Measure("sic", "SIC"))
 SANITY = (Measure("stability", "stability"), Measure("mprt", "MPRT", -1))
+MEASURES = (*CORE, *INFORMATION, *SANITY)
 GROUPS = {"core": CORE, "information": INFORMATION, "sanity": SANITY}
 
 
@@ -126,6 +127,23 @@ class Study:
                 columns[field.name] = values
         if {"insertion", "deletion"} <= columns.keys():
             columns[GAP.column] = columns["insertion"] - columns["deletion"]
+        return Panel(network, images, methods, columns)
+
+    def joined(self, network: str) -> Panel | None:
+        """The numbers of all groups in `GROUPS` on one network, where methods go by their own names; None without
+        any."""
+        panels = [panel for group in GROUPS if (panel := self.panel(group, network)) is not None]
+        if not panels:
+            return None
+        images = tuple(sorted({image for panel in panels for image in panel.images}))
+        methods = tuple(dict.fromkeys(name for panel in panels for name in panel.methods if not is_setting(name)))
+        columns: dict[str, np.ndarray] = {}
+        for panel in panels:
+            kept = panel.some(methods)
+            places = [methods.index(name) for name in kept.methods]
+            for name in kept.columns.keys() - columns.keys():
+                columns[name] = np.full((len(images), len(methods)), np.nan)
+                columns[name][:, places] = kept.aligned(images, name)
         return Panel(network, images, methods, columns)
 
     def whole(self, metrics: str, network: str, number: str) -> dict[str, dict[str, Any]]:

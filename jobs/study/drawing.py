@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from jobs.study.inference import Estimate
-from pipeline.report.drawing import RULE, SMALL, SOFT
+from pipeline.report.drawing import INK, RULE, SMALL, SOFT
 from pipeline.report.styles import LineStyle, line_styles
 
 DIVERGING = "RdBu"
@@ -25,14 +26,16 @@ def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, 
     return figure, [list(row) for row in axes]
 
 
-def matrix(axes: Axes, values: np.ndarray, marks: np.ndarray, limit: float, title: str) -> None:
+def matrix(axes: Axes, values: np.ndarray, marks: np.ndarray, limit: float, title: str) -> AxesImage:
     """Numbers (rows, columns) as colours from -limit to limit; a dot where `marks` is not 0."""
-    axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+    drawn = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
     for row, column in np.argwhere(marks != 0):
-        axes.plot(column, row, marker="o", markersize=2.2, color="#1f1f1d")
+        colour = "#ffffff" if abs(values[row, column]) > limit * 0.6 else INK
+        axes.plot(column, row, marker="o", markersize=2.2, color=colour)
     axes.set_title(title, loc="left", fontsize=SMALL)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+    return drawn
 
 
 def names(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:

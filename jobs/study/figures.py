@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from jobs.study.agreement import Agreement
 from jobs.study.augmentation import RIVALS, SUPPRESSION, Augmentation
 from jobs.study.choices import Best, Cost
-from jobs.study.data import CORE, GAP, Study
+from jobs.study.data import GAP, MEASURES, Study
 from jobs.study.design import LAWS, VARIANTS
 from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, zero
 from jobs.study.equal_change import NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_of
 from jobs.study.published import title
-from jobs.study.rivalry import Comparison
+from jobs.study.rivalry import OVER, Comparison
 from pipeline.report.styles import TONES
 
 
@@ -35,8 +35,10 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
             if row.network == network:
                 cell = rivals.index(row.rival), variants.index(row.variant)
                 values[cell], marks[cell] = row.estimate.mean, row.verdict
-        matrix(axes[0][place], values, np.nan_to_num(marks), 0.4, title(network))
+        name = "over networks" if network == OVER else title(network)
+        drawn = matrix(axes[0][place], values, np.nan_to_num(marks), 0.4, name)
         names(axes[0][place], rivals if place == 0 else [], variants)
+    figure.colorbar(drawn, ax=axes[0], fraction=0.02)
     return figure
 
 
@@ -45,7 +47,7 @@ def equal_change_figure(study: Study, quantities: Sequence[str]) -> Figure | Non
     networks = [network for network in study.networks(LAWS) if curves(study, network)]
     if not networks:
         return None
-    figure, axes = grid(len(networks), len(quantities), 230, 210)
+    figure, axes = grid(len(networks), len(quantities), 250, 210)
     for row, network in enumerate(networks):
         laws = curves(study, network)
         styles = styles_of([curve.law for curve in laws])
@@ -56,8 +58,8 @@ def equal_change_figure(study: Study, quantities: Sequence[str]) -> Figure | Non
                 change = np.nanmean(curve.columns["change"], axis=0).tolist()
                 line(panel, change, estimates, styles[curve.law], curve.law)
             shown = {**NEARNESS, **SATURATION}[quantity]
-            ruled(panel, f"{title(network)}: {shown}", "change of a pixel (RMS)", "")
-    legend(figure, axes[0][0])
+            ruled(panel, title(network) if column == 0 else "", "change of a pixel (RMS)", shown)
+    legend(figure, axes[0][0], 2 * len(quantities))
     return figure
 
 
@@ -165,16 +167,16 @@ def agreement_figure(rows: Sequence[Agreement]) -> Figure | None:
     networks = list(dict.fromkeys(row.first[0] for row in within))
     if not networks:
         return None
-    measures = [measure for measure in CORE if any(measure in (row.first[1], row.second[1]) for row in within)]
-    figure, axes = grid(1, len(networks), 190, 230)
+    measures = [measure for measure in MEASURES if any(measure in (row.first[1], row.second[1]) for row in within)]
+    figure, axes = grid(1, len(networks), 60 + 22 * len(measures), 150 + 18 * len(measures))
     for place, network in enumerate(networks):
         values = np.full((len(measures), len(measures)), np.nan)
         for row in within:
             if row.first[0] == network:
                 cell = measures.index(row.first[1]), measures.index(row.second[1])
                 values[cell] = values[cell[::-1]] = row.estimate.mean
-        known = np.zeros(values.shape)
-        matrix(axes[0][place], values, known, 1.0, title(network))
+        drawn = matrix(axes[0][place], values, np.zeros(values.shape), 1.0, title(network))
         shown = [measure.title for measure in measures]
         names(axes[0][place], shown if place == 0 else [], shown)
+    figure.colorbar(drawn, ax=axes[0], fraction=0.02)
     return figure

@@ -91,6 +91,7 @@ def page(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> st
         coverage=text.coverage(study),
         rivalry=text.rivalry_sentence(answers["rivalry"]),
         rivalry_tables=_by_network(answers["rivalry"], text.rivalry_table),
+        mean_tables=[(title(name), text.mean_table(study, name)) for name in study.networks("core")],
         losses=text.losses_table(answers["rivalry"]),
         over=text.over_table(answers["rivalry"]),
         near=text.contrast_sentence(answers["near"], "nearer", "farther"),

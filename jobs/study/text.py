@@ -10,10 +10,10 @@ import numpy as np
 from jobs.study.agreement import CONTROL, SAMPLES, Agreement, Worth
 from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentation
 from jobs.study.choices import QUALITIES, Best, Cost
-from jobs.study.data import GAP, GROUPS, Study
+from jobs.study.data import GAP, GROUPS, MEASURES, Study
 from jobs.study.design import FAMILIES, LAWS, VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
-from jobs.study.inference import Estimate
+from jobs.study.inference import Estimate, mean_of
 from jobs.study.nearness import Link
 from jobs.study.published import Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
@@ -72,8 +72,8 @@ def rivalry_sentence(rows: Sequence[Comparison]) -> str:
         text = f"{place} `{best}` beats {won} of {sum(measured[best])} rivals on insertion minus deletion"
         losses = {name: each[1] for name, each in measured.items() if each[1]}
         text += f" and loses to {lost}" if lost else " and loses to none"
-        others = [f"`{name}` to {count}" for name, count in losses.items() if name != best]
-        parts.append(text + (f"; {listed(others)} {'lose' if len(others) > 1 else 'loses'}" if others else "") + ".")
+        others = [f"`{name}` loses to {count}" for name, count in losses.items() if name != best]
+        parts.append(text + (f"; {listed(others)}" if others else "") + ".")
     return " ".join(parts)
 
 
@@ -85,11 +85,30 @@ def rivalry_table(rows: Sequence[Comparison], network: str) -> Table:
         for measure in group
         if any(row.measure == measure and row.network == network for row in rows)
     ]
-    table = [["variant", *(measure.title for measure in measures)]]
+    heads = []
+    for measure in measures:
+        sizes = [row.estimate.count for row in rows if row.measure == measure and row.network == network]
+        heads.append(f"{measure.title}, {'networks' if network == OVER else 'N'} = {max(sizes)}")
+    table = [["variant", *heads]]
     for variant in VARIANTS:
         counts = [tally(rows, variant, measure.column, network) for measure in measures]
         if any(map(sum, counts)):
             table.append([f"`{variant}`", *("–".join(map(str, each)) for each in counts)])
+    return table
+
+
+def mean_table(study: Study, network: str) -> Table:
+    """A method a row, a measure a column: mean with its interval and N; best first by the gap."""
+    panel = study.joined(network)
+    if panel is None or GAP.column not in panel.columns:
+        return []
+    measures = [measure for measure in MEASURES if measure.column in panel.columns]
+    means = {name: [mean_of(panel.of(measure.column, name)) for measure in measures] for name in panel.methods}
+    order = sorted(means, key=lambda name: -np.nan_to_num(means[name][0].mean, nan=-1))
+    table = [["method", *(f"{measure.title} {'↑' if measure.better > 0 else '↓'}" for measure in measures)]]
+    for name in order:
+        cells = [f"{shown(each)}, N = {each.count}" if each.count else NONE for each in means[name]]
+        table.append([f"`{name}`", *cells])
     return table
 
 
