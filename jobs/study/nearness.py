@@ -5,7 +5,8 @@
     over images   rank correlation over images within a law, with the probability and the score of the whole image
                   taken off; the mean over laws
 
-Nearness is minus the distance of the samples' features from the image's, relative to the image's.
+Nearness is minus the distance of the samples' features from the image's, relative to the image's; over laws also minus
+the kernel distance (KID) of samples and images.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import numpy as np
 
 from jobs.study.data import GAP, Panel, Study
 from jobs.study.design import CONTROLS
-from jobs.study.inference import NOTHING, Estimate, partial_rank_correlation, rank_correlation
+from jobs.study.inference import NOTHING, Estimate, partial_rank_correlation, rank_correlation, spearman
 
 GIVEN = ("probability", "score")
+KERNEL = "nearness by KID"
 LAWS, METHODS, IMAGES = "laws", "methods", "images"
 
 
@@ -52,6 +54,7 @@ def links(study: Study) -> list[Link]:
         panel = study.panel("near", network)
         if panel is not None:
             found += _of_laws(panel)
+            found.append(_of_kernel_distance(study, panel))
     for network in study.networks("core"):
         panel = study.panel("core", network)
         if panel is not None and "certainty" in panel.columns:
@@ -71,6 +74,18 @@ def _of_laws(panel: Panel) -> Iterator[Link]:
     for first, second in (("nearness", "certainty"), ("certainty", "faithfulness"), ("nearness", "faithfulness")):
         yield Link(panel.network, LAWS, first, second, rank_correlation(columns[first], columns[second]))
         yield Link(panel.network, IMAGES, first, second, _within(laws, columns[first], columns[second]))
+
+
+def _of_kernel_distance(study: Study, panel: Panel) -> Link:
+    """Nearness by the kernel distance (KID) of each law, a number of the whole data set: it has no interval."""
+    distances = study.whole("near", panel.network, "alignment_kid")
+    laws = panel.some([name for name in panel.methods if name in distances and name not in (*CONTROLS, "gradient")])
+    if len(laws.methods) < 3:
+        return Link(panel.network, LAWS, KERNEL, "certainty", NOTHING)
+    nearness = np.array([[-distances[name]["value"] for name in laws.methods]])
+    certainty = np.nanmean(laws.columns["certainty"], axis=0)[None]
+    value = float(spearman(nearness, certainty)[0])
+    return Link(panel.network, LAWS, KERNEL, "certainty", Estimate(value, np.nan, np.nan, len(laws.methods)))
 
 
 def _within(laws: Panel, first: np.ndarray, second: np.ndarray) -> Estimate:

@@ -6,8 +6,10 @@ Only a block whose run is done becomes a file. A method that the network cannot 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +29,7 @@ from pipeline.run.records import machine, versions
 from pipeline.storage.jsontext import to_json
 from ssig.errors import DONE, FAILED_SAMPLES, USAGE, SsigError, UsageError
 
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 Say = Callable[[str], None]
 
 
@@ -172,8 +175,16 @@ def attribute(file: Path, weights: Path | None) -> tuple[int, str]:
     paths = [str(weights)] if weights else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *sys.path])}
     command = [sys.executable, "-m", "ssig", "attribute", str(file), "--in-process", "--quiet"]
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, stderr=subprocess.PIPE, text=True, check=False, preexec_fn=_end_with_parent
+    )
     return done.returncode, done.stderr
+
+
+def _end_with_parent() -> None:
+    """Lets Linux end this process when the runner is killed: else it would hold the run while another is started."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _refused(said: str, labels: dict[str, str]) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +114,37 @@ def test_the_laws_are_measured_part_by_part(places: Places) -> None:
     assert parts[1].stat().st_mtime_ns == kept
     again = table.read(places.file(block))[0]  # `dead` has no number: the network has no ReLU
     assert again.drop_columns(["dead"]).equals(rows.drop_columns(["dead"]))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from test_run import CORE, DESIGN, SUPPORT
+from jobs.study.run import Places, run_blocks
+folder = Path(sys.argv[1])
+run_blocks(DESIGN, Places(folder / "data", folder / "runs", (str(folder / "0.tar"), str(folder / "1.tar")), SUPPORT))
+"""
+
+
+@pytest.mark.slow
+def test_a_runner_that_is_killed_goes_on_where_it_was(places: Places, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
+    runner = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while not (commits := list(places.runs.rglob("commits/**/*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    runner.kill()
+    runner.wait()
+    assert commits
+    assert not places.file(CORE).exists()
+    first = {path: path.stat().st_mtime_ns for path in commits}
+    deadline = time.monotonic() + 60
+    while run_blocks(DESIGN, places, print) and time.monotonic() < deadline:
+        time.sleep(1)  # until the process that worked for the runner has ended
+    rows, _ = table.read(places.file(CORE))
+    assert len(rows) == 10
+    assert {path: path.stat().st_mtime_ns for path in first} == first
 
 
 def test_shares_of_the_kid_have_it_as_their_mean() -> None:
