@@ -76,9 +76,13 @@ def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
 
 
 def worths(study: Study) -> list[Worth]:
-    """How well each measure tells better maps from worse, on each network."""
+    """How well each measure tells better maps from worse, on each network.
+
+    MPRT and stability are left out: a random map has their worst or no value whatever they measure.
+    """
     found: list[Worth] = []
-    for group, measures in GROUPS.items():
+    for group in ("core", "information"):
+        measures = GROUPS[group]
         for network in study.networks(group):
             panel = study.panel(group, network)
             for measure in measures if panel is not None else ():

@@ -28,7 +28,7 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
         return None
     rivals = list(dict.fromkeys(row.rival for row in chosen))
     variants = [name for name in VARIANTS if any(row.variant == name for row in chosen)]
-    figure, axes = grid(1, len(networks), 30 + 16 * len(variants) + 30, 110 + 13 * len(rivals))
+    figure, axes = grid(1, len(networks), 70 + 16 * len(variants) + 90 / len(networks), 150 + 13 * len(rivals))
     for place, network in enumerate(networks):
         values, marks = np.full((2, len(rivals), len(variants)), np.nan)
         for row in chosen:

@@ -17,10 +17,11 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
-from pipeline.report.statistics import CONFIDENCE, paired, student
+from pipeline.report.statistics import CONFIDENCE, paired, student, wilson
 from ssig.randomness import Stream
 
 RESAMPLES = 999
+FEWEST_METHODS = 4  # without which no rank correlation over methods is given
 _TAIL = 100 * (1 - CONFIDENCE) / 2
 
 
@@ -74,6 +75,14 @@ def mean_of(values: np.ndarray, dependence: float = 1.0) -> Estimate:
     half = float(student(np.array([count]))[0]) * error
     p = float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
     return Estimate(mean, mean - half, mean + half, count, p)
+
+
+def share_of(values: np.ndarray) -> Estimate:
+    """Mean of (N,) numbers 0 and 1, with Wilson's interval."""
+    values = values[np.isfinite(values)]
+    count = np.array([len(values)])
+    low, high = wilson(np.array([values.sum().round()]), count)
+    return Estimate(float(values.mean()), float(low[0]), float(high[0]), len(values)) if len(values) else NOTHING
 
 
 def over_networks(estimates: list[Estimate]) -> Estimate:
@@ -133,11 +142,11 @@ def resamples(count: int, seed: int = 0) -> np.ndarray:
 def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
     """Spearman's correlation over methods of two columns' means over images, (N, M) each, images resampled.
 
-    Methods without any number are left out, and then the images for which another method has none.
+    There is none below `FEWEST_METHODS` methods or `FEWEST` images. Methods without any number are left out, and then the images for which another method has none.
     """
     methods = np.isfinite(first).any(axis=0) & np.isfinite(second).any(axis=0)
     first, second = first[:, methods], second[:, methods]
-    if methods.sum() < 3:
+    if methods.sum() < FEWEST_METHODS:
         return NOTHING
     images = np.isfinite(first).all(axis=1), np.isfinite(second).all(axis=1)
     first, second = (

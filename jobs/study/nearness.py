@@ -18,7 +18,14 @@ import numpy as np
 
 from jobs.study.data import GAP, Panel, Study
 from jobs.study.design import CONTROLS
-from jobs.study.inference import NOTHING, Estimate, partial_rank_correlation, rank_correlation, spearman
+from jobs.study.inference import (
+    FEWEST_METHODS,
+    NOTHING,
+    Estimate,
+    partial_rank_correlation,
+    rank_correlation,
+    spearman,
+)
 
 GIVEN = ("probability", "score")
 KERNEL = "nearness by KID"
@@ -80,7 +87,7 @@ def _of_kernel_distance(study: Study, panel: Panel) -> Link:
     """Nearness by the kernel distance (KID) of each law, a number of the whole data set: it has no interval."""
     distances = study.whole("near", panel.network, "alignment_kid")
     laws = panel.some([name for name in panel.methods if name in distances and name not in (*CONTROLS, "gradient")])
-    if len(laws.methods) < 3:
+    if len(laws.methods) < FEWEST_METHODS:
         return Link(panel.network, LAWS, KERNEL, "certainty", NOTHING)
     nearness = np.array([[-distances[name]["value"] for name in laws.methods]])
     certainty = np.nanmean(laws.columns["certainty"], axis=0)[None]

@@ -13,7 +13,7 @@ from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, GROUPS, MEASURES, Study
 from jobs.study.design import FAMILIES, LAWS, VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
-from jobs.study.inference import Estimate, mean_of
+from jobs.study.inference import Estimate, mean_of, share_of
 from jobs.study.nearness import Link
 from jobs.study.published import Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
@@ -103,7 +103,10 @@ def mean_table(study: Study, network: str) -> Table:
     if panel is None or GAP.column not in panel.columns:
         return []
     measures = [measure for measure in MEASURES if measure.column in panel.columns]
-    means = {name: [mean_of(panel.of(measure.column, name)) for measure in measures] for name in panel.methods}
+    means = {
+        name: [(share_of if measure.share else mean_of)(panel.of(measure.column, name)) for measure in measures]
+        for name in panel.methods
+    }
     order = sorted(means, key=lambda name: -np.nan_to_num(means[name][0].mean, nan=-1))
     table = [["method", *(f"{measure.title} {'↑' if measure.better > 0 else '↓'}" for measure in measures)]]
     for name in order:
