@@ -142,7 +142,8 @@ def resamples(count: int, seed: int = 0) -> np.ndarray:
 def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
     """Spearman's correlation over methods of two columns' means over images, (N, M) each, images resampled.
 
-    There is none below `FEWEST_METHODS` methods or `FEWEST` images. Methods without any number are left out, and then the images for which another method has none.
+    There is none below `FEWEST_METHODS` methods or `FEWEST` images. Methods without any number are left out, and then
+    the images for which another method has none.
     """
     methods = np.isfinite(first).any(axis=0) & np.isfinite(second).any(axis=0)
     first, second = first[:, methods], second[:, methods]
@@ -152,7 +153,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Es
     first, second = (
         rows[np.logical_and(*images)] if np.logical_and(*images).any() else rows for rows in (first, second)
     )
-    if len(first) < 2 or not (np.isfinite(first).all() and np.isfinite(second).all()):
+    if len(first) < FEWEST or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return NOTHING
     counts = resamples(len(first), seed)
     drawn = spearman(counts @ first, counts @ second)
