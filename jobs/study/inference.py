@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
-from pipeline.report.statistics import CONFIDENCE, paired, student, wilson
+from pipeline.report.statistics import CONFIDENCE, FEWEST, paired, student, wilson
 from ssig.randomness import Stream
 
 RESAMPLES = 999
@@ -149,11 +149,9 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Es
     first, second = first[:, methods], second[:, methods]
     if methods.sum() < FEWEST_METHODS:
         return NOTHING
-    images = np.isfinite(first).all(axis=1), np.isfinite(second).all(axis=1)
-    first, second = (
-        rows[np.logical_and(*images)] if np.logical_and(*images).any() else rows for rows in (first, second)
-    )
-    if len(first) < FEWEST or not (np.isfinite(first).all() and np.isfinite(second).all()):
+    images = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
+    first, second = first[images], second[images]
+    if len(first) < FEWEST:
         return NOTHING
     counts = resamples(len(first), seed)
     drawn = spearman(counts @ first, counts @ second)

@@ -104,8 +104,7 @@ def mean_table(study: Study, network: str) -> Table:
         return []
     measures = [measure for measure in MEASURES if measure.column in panel.columns]
     means = {
-        name: [(share_of if measure.share else mean_of)(panel.of(measure.column, name)) for measure in measures]
-        for name in panel.methods
+        name: [_mean(panel.of(measure.column, name), measure.share) for measure in measures] for name in panel.methods
     }
     order = sorted(means, key=lambda name: -np.nan_to_num(means[name][0].mean, nan=-1))
     table = [["method", *(f"{measure.title} {'↑' if measure.better > 0 else '↓'}" for measure in measures)]]
@@ -113,6 +112,10 @@ def mean_table(study: Study, network: str) -> Table:
         cells = [f"{shown(each)}, N = {each.count}" if each.count else NONE for each in means[name]]
         table.append([f"`{name}`", *cells])
     return table
+
+
+def _mean(values: np.ndarray, share: bool) -> Estimate:
+    return share_of(values) if share else mean_of(values)
 
 
 def losses_table(rows: Iterable[Comparison]) -> Table:

@@ -27,6 +27,7 @@ from jobs.study.inference import (  # noqa: E402
     over_networks,
     partial_rank_correlation,
     rank_correlation,
+    share_of,
 )
 from jobs.study.nearness import links  # noqa: E402
 from jobs.study.page import DATA_FOLDER, NAME, PAGE_FOLDER, answers_of, page, write  # noqa: E402
@@ -144,6 +145,14 @@ def test_a_third_quantity_is_taken_off() -> None:
     taken = partial_rank_correlation(first, second, common[:, None])
     assert taken.low < 0.05
     assert abs(taken.mean) < 0.2
+
+
+def test_few_images_give_no_rank_correlation_and_shares_stay_in_range() -> None:
+    few = np.random.default_rng(3).normal(size=(9, 6))
+    assert np.isnan(rank_correlation(few, few).mean)
+    share = share_of(np.array([1.0] * 9 + [np.nan]))
+    assert (share.count, share.high) == (9, 1.0)
+    assert 0.6 < share.low < 1
 
 
 def test_methods_without_numbers_are_left_out_of_a_rank_correlation() -> None:
