@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all examples chaos check audit-dependencies docs gpu-bundle format clean
+.PHONY: help install demo test test-all examples chaos study study-figures check audit-dependencies docs gpu-bundle format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -32,6 +32,13 @@ examples: install ## run the notebooks and all that the documents show
 SEED ?= 1
 chaos: install ## disturb a run over real images at random: make chaos SEED=7
 	$(BIN)/python tests/faults/chaos.py $(SEED)
+
+STUDY ?= run
+study: install ## measure what the study lacks, or STUDY=plan for the hours, or STUDY=figures for its page
+	$(BIN)/python -m jobs.study $(STUDY)
+
+study-figures: install ## make the study's figures and page from its published data
+	$(BIN)/python -m jobs.study figures
 
 check: install ## lint, formatting, types, known vulnerabilities
 	$(BIN)/ruff check .

@@ -60,7 +60,7 @@ def saturation(
     model: Callable[[Tensor], Tensor],
     group: Group,
     targets: Tensor,
-    law: str,
+    law: str | Callable[[float], Sampler],
     strengths: Sequence[float],
     *,
     samples: int = 4,
@@ -75,14 +75,14 @@ def saturation(
         model: pixel-space points (n, C, H, W) -> logits; eager, so that its activations can be watched.
         group: images, baselines and streams.
         targets: (B,) int64.
-        law: one of `LAWS`.
+        law: one of `LAWS`, or the sampler of each strength.
         strengths: of the law; those of suppression are in [0, 1].
         samples: draws for each image and strength.
         micro_batch: points evaluated at once.
     """
     sums = {name: np.zeros((len(group), len(strengths))) for name in QUANTITIES}
     for column, strength in enumerate(strengths):
-        sampler = LAWS[law](strength)
+        sampler = (LAWS[law] if isinstance(law, str) else law)(strength)
         for k in range(samples):
             points = sampler.point(group, k, samples)
             change = (points - group.images).double().square().mean(dim=(1, 2, 3)).sqrt()

@@ -1,0 +1,55 @@
+"""`python -m jobs.study [plan|run|figures]`, which `make study` calls."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from jobs.study.page import DATA_FOLDER, PAGE_FOLDER, write
+from ssig.errors import SsigError, UsageError
+
+
+def main() -> int:
+    """Plans or measures the study, or makes its page."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.study", description="Measure the study and make its page.")
+    parser.add_argument("what", nargs="?", default="run", choices=("plan", "run", "figures"))
+    parser.add_argument("--shards", default=os.environ.get("SSIG_DEV_SHARDS", "../shared/imagenet"), metavar="FOLDER")
+    parser.add_argument("--weights", default=os.environ.get("STUDY_WEIGHTS", "../shared/weights"), metavar="FOLDER")
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"), metavar="FOLDER")
+    parser.add_argument("--data", type=Path, default=DATA_FOLDER, metavar="FOLDER")
+    parser.add_argument("--page", type=Path, default=PAGE_FOLDER, metavar="FOLDER")
+    parser.add_argument("--only", metavar="TEXT", help="only blocks whose NETWORK/NAME holds this text")
+    given = parser.parse_args()
+    try:
+        return _do(given)
+    except SsigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _do(given: argparse.Namespace) -> int:
+    if given.what == "figures":
+        print(*write(given.data, given.page), sep="\n")
+        return 0
+    from jobs.study.design import Design
+    from jobs.study.plan import text
+    from jobs.study.run import Places, run_blocks
+
+    weights = Path(given.weights).resolve()
+    shards = sorted(map(str, Path(given.shards).resolve().glob("*.tar")))
+    design, places = Design(), Places(given.data, given.runs, tuple(shards), weights if weights.is_dir() else None)
+    if given.only:
+        chosen = tuple(block for block in design.blocks if given.only in f"{block.network}/{block.name}")
+        design = Design(blocks=chosen)
+    if given.what == "plan":
+        print(text(design, places))
+        return 0
+    if not shards:
+        raise UsageError("--shards", given.shards, "a folder of shards (type --shards FOLDER or set SSIG_DEV_SHARDS)")
+    return 1 if run_blocks(design, places, say=lambda line: print(line, flush=True)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Question 6: the best law and readout at equal cost, quality against gradients, the least cost of a quality."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.study.data import CORE, Measure, Panel, Study
+from jobs.study.design import METHODS
+from jobs.study.inference import Estimate, difference, mean_of
+from pipeline.report.statistics import ALPHA, holm
+
+BASE = 32  # gradients of the methods under their own names
+MEASURES = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc"))
+QUALITIES = (0.25, 0.3, 0.35, 0.4, 0.45)  # of insertion minus deletion
+_SETTING = re.compile(r"(?P<name>.+)-(?P<count>\d+)")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best law and readout of one network by one measure.
+
+    Attributes:
+        label: `LAW+READOUT`.
+        estimate: its mean.
+        level: those that it is not surely better than, best first, by Holm over all others.
+        order: all of them, best first, with their means.
+    """
+
+    network: str
+    measure: Measure
+    label: str
+    estimate: Estimate
+    level: tuple[str, ...]
+    order: tuple[tuple[str, Estimate], ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The quality of a method at rising numbers of gradients, on the images that all of these have."""
+
+    network: str
+    method: str
+    gradients: tuple[int, ...]
+    quality: tuple[Estimate, ...]
+
+    def least(self, quality: float) -> int | None:
+        """The fewest gradients whose mean reaches a quality; None where none does."""
+        reached = (count for count, each in zip(self.gradients, self.quality, strict=True) if each.mean >= quality)
+        return next(reached, None)
+
+
+def best(study: Study) -> list[Best]:
+    """The best law and readout of each network that has the block, by each measure."""
+    found = []
+    for network in study.networks("core"):
+        panel = study.panel("core", network)
+        labels = [name for name in panel.methods if "+" in name.rstrip("+")] if panel is not None else []
+        if panel is None or len(labels) < 2:
+            continue
+        found += [_best(panel.some(labels), measure) for measure in MEASURES]
+    return found
+
+
+def _best(panel: Panel, measure: Measure) -> Best:
+    values = panel.columns[measure.column]
+    values = values[np.isfinite(values).all(axis=1)]
+    order = np.argsort(-measure.better * values.mean(axis=0), kind="stable")
+    leader, others = order[0], order[1:]
+    p = holm(np.array([difference(values[:, leader], values[:, other]).p for other in others]))
+    level = tuple(panel.methods[other] for other, each in zip(others, p, strict=True) if not each < ALPHA)
+    means = tuple((panel.methods[place], mean_of(values[:, place])) for place in order)
+    return Best(panel.network, measure, panel.methods[leader], means[0][1], level, means)
+
+
+def costs(study: Study, column: str = "gap") -> list[Cost]:
+    """The curves of each network that has the block."""
+    found = []
+    for network in study.networks("core"):
+        panel = study.panel("core", network)
+        if panel is not None:
+            found += _costs(panel, column)
+    return found
+
+
+def _costs(panel: Panel, column: str) -> list[Cost]:
+    asked = {entry.rpartition("label=")[2] for entry in METHODS["costs"]}
+    settings: dict[str, dict[int, str]] = {}
+    for label in panel.methods:
+        parts = _SETTING.fullmatch(label)
+        if parts is not None and label in asked:
+            settings.setdefault(parts["name"], {BASE: parts["name"]})[int(parts["count"])] = label
+    found = []
+    for name, labels in settings.items():
+        counts = sorted(count for count, label in labels.items() if label in panel.methods)
+        values = np.stack([panel.of(column, labels[count]) for count in counts], axis=1)
+        values = values[np.isfinite(values).all(axis=1)]
+        if len(values) > 1:
+            found.append(Cost(panel.network, name, tuple(counts), tuple(mean_of(rows) for rows in values.T)))
+    return found

@@ -1,0 +1,138 @@
+"""Questions 2 and 4: suppression against noise at equal change of the pixels.
+
+For each image, noise is interpolated between its strengths, to where it changes that image as much as the law of
+suppression does; an image for which no measured strength reaches that far does not count.
+
+    2  nearness    kernel distance, distance of the features, distance of the spectrum: lower is nearer
+    4  saturation  ln of the mean |gradient| over the image's own, and the target's probability
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.study.data import Study
+from jobs.study.design import LAWS
+from jobs.study.inference import Estimate, mean_of
+from pipeline.report.statistics import ALPHA, holm
+
+NEARNESS = {"kid": "kernel distance", "distance": "distance of the features", "spectrum": "distance of the spectrum"}
+SATURATION = {"log_gradient": "ln of the relative gradient", "probability": "probability of the target"}
+NOISE, IMAGE = "noise", "fade 0"
+LEAST_CHANGE = 1e-3  # below, both are the image
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One law on one network: (N, S) of each quantity, by rising strength.
+
+    Attributes:
+        strengths: (S,).
+        columns: quantity -> (N, S).
+    """
+
+    law: str
+    strengths: tuple[float, ...]
+    columns: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A law minus noise at equal change, by one quantity.
+
+    Attributes:
+        change: mean root mean square change of a pixel, of the law.
+        p: corrected over all contrasts of the network and question.
+    """
+
+    network: str
+    law: str
+    strength: float
+    quantity: str
+    change: float
+    estimate: Estimate
+    p: float = float("nan")
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the difference is known, else 0."""
+        return int(np.sign(self.estimate.mean)) if self.p < ALPHA else 0
+
+
+def curves(study: Study, network: str) -> list[Curve]:
+    """The laws of a network, with the relative gradient; empty without its block."""
+    for rows, _ in study.of(LAWS, network):
+        return _curves(rows)
+    return []
+
+
+def _curves(rows: pa.Table) -> list[Curve]:
+    images = sorted(set(rows["key"].to_pylist()))
+    place = {image: number for number, image in enumerate(images)}
+    keys = np.array([place[key] for key in rows["key"].to_pylist()])
+    laws, strengths = np.array(rows["law"].to_pylist()), rows["strength"].to_numpy()
+    names = ("change", "probability", "gradient", "dead", *NEARNESS)
+    numbers = {name: rows[name].to_numpy().astype(np.float64) for name in names}
+    found, own = [], np.full(len(images), np.nan)
+    whole = np.array(rows["method"].to_pylist()) == IMAGE
+    own[keys[whole]] = numbers["gradient"][whole]
+    for law in dict.fromkeys(laws.tolist()):
+        levels = sorted(set(strengths[laws == law].tolist()))
+        columns = {name: np.full((len(images), len(levels)), np.nan) for name in names}
+        for column, level in enumerate(levels):
+            chosen = (laws == law) & (strengths == level)
+            for name in names:
+                columns[name][keys[chosen], column] = numbers[name][chosen]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logarithm = np.log(columns["gradient"] / own[:, None])
+        columns["log_gradient"] = np.where(np.isfinite(logarithm), logarithm, np.nan)
+        found.append(Curve(law, tuple(round(level, 4) for level in levels), columns))
+    return found
+
+
+def contrasts(study: Study, quantities: Iterable[str]) -> list[Contrast]:
+    """Every law and strength of suppression against noise at equal change, on each network that has the block."""
+    found: list[Contrast] = []
+    for network in study.networks(LAWS):
+        found += corrected(_contrasts(network, curves(study, network), tuple(quantities)))
+    return found
+
+
+def corrected(rows: Sequence[Contrast]) -> list[Contrast]:
+    """The same with p-values by Holm over all of them."""
+    adjusted = holm(np.array([row.estimate.p for row in rows]))
+    return [replace(row, p=float(p)) for row, p in zip(rows, adjusted, strict=True)]
+
+
+def _contrasts(network: str, laws: Sequence[Curve], quantities: Sequence[str]) -> list[Contrast]:
+    noise = next((curve for curve in laws if curve.law == NOISE), None)
+    if noise is None:
+        return []
+    found = []
+    for curve in laws:
+        for column, strength in enumerate(curve.strengths):
+            change = curve.columns["change"][:, column]
+            if curve.law == NOISE or np.nanmean(change) < LEAST_CHANGE:
+                continue
+            for quantity in quantities:
+                rival = at_change(noise, quantity, change)
+                # The shares of the kernel distance are those of pairs of images.
+                estimate = mean_of(curve.columns[quantity][:, column] - rival, 2.0 if quantity == "kid" else 1.0)
+                found.append(Contrast(network, curve.law, strength, quantity, float(np.nanmean(change)), estimate))
+    return found
+
+
+def at_change(curve: Curve, quantity: str, change: np.ndarray) -> np.ndarray:
+    """(N,) a quantity of a law, interpolated image by image to a change (N,); NaN beyond the measured ones."""
+    changes, values = curve.columns["change"], curve.columns[quantity]
+    result: np.ndarray = np.array(
+        [
+            np.interp(wanted, changes[row], values[row], left=np.nan, right=np.nan) if np.isfinite(wanted) else np.nan
+            for row, wanted in enumerate(change)
+        ]
+    )
+    return result

@@ -1,0 +1,110 @@
+"""Question 3: does nearness to natural images predict certainty, and certainty faithfulness?
+
+    over laws     rank correlation of means over images, of the magnitudes over each law and strength
+    over methods  the same of all methods of the core block
+    over images   rank correlation over images within a law, with the probability and the score of the whole image
+                  taken off; the mean over laws
+
+Nearness is minus the distance of the samples' features from the image's, relative to the image's; over laws also minus
+the kernel distance (KID) of samples and images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.study.data import GAP, Panel, Study
+from jobs.study.design import CONTROLS
+from jobs.study.inference import (
+    FEWEST_METHODS,
+    NOTHING,
+    Estimate,
+    partial_rank_correlation,
+    rank_correlation,
+    spearman,
+)
+
+GIVEN = ("probability", "score")
+KERNEL = "nearness by KID"
+LAWS, METHODS, IMAGES = "laws", "methods", "images"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A rank correlation of two quantities.
+
+    Attributes:
+        over: `LAWS`, `METHODS` or `IMAGES`.
+        count: laws or methods that it is over; over images, the images.
+    """
+
+    network: str
+    over: str
+    first: str
+    second: str
+    estimate: Estimate
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves out 0, else 0."""
+        low, high = self.estimate.low, self.estimate.high
+        return int(low > 0) - int(high < 0)
+
+
+def links(study: Study) -> list[Link]:
+    """All links of each network."""
+    found: list[Link] = []
+    for network in study.networks("near"):
+        panel = study.panel("near", network)
+        if panel is not None:
+            found += _of_laws(panel)
+            found.append(_of_kernel_distance(study, panel))
+    for network in study.networks("core"):
+        panel = study.panel("core", network)
+        if panel is not None and "certainty" in panel.columns:
+            methods = panel.some([name for name in panel.methods if name not in CONTROLS])
+            estimate = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
+            found.append(Link(network, METHODS, "certainty", "faithfulness", estimate))
+    return found
+
+
+def _of_laws(panel: Panel) -> Iterator[Link]:
+    laws = panel.some([name for name in panel.methods if name not in (*CONTROLS, "gradient")])
+    columns = {
+        "nearness": -laws.columns["alignment"],
+        "certainty": laws.columns["certainty"],
+        "faithfulness": laws.columns[GAP.column],
+    }
+    for first, second in (("nearness", "certainty"), ("certainty", "faithfulness"), ("nearness", "faithfulness")):
+        yield Link(panel.network, LAWS, first, second, rank_correlation(columns[first], columns[second]))
+        yield Link(panel.network, IMAGES, first, second, _within(laws, columns[first], columns[second]))
+
+
+def _of_kernel_distance(study: Study, panel: Panel) -> Link:
+    """Nearness by the kernel distance (KID) of each law, a number of the whole data set: it has no interval."""
+    distances = study.whole("near", panel.network, "alignment_kid")
+    laws = panel.some([name for name in panel.methods if name in distances and name not in (*CONTROLS, "gradient")])
+    if len(laws.methods) < FEWEST_METHODS:
+        return Link(panel.network, LAWS, KERNEL, "certainty", NOTHING)
+    nearness = np.array([[-distances[name]["value"] for name in laws.methods]])
+    certainty = np.nanmean(laws.columns["certainty"], axis=0)[None]
+    value = float(spearman(nearness, certainty)[0])
+    return Link(panel.network, LAWS, KERNEL, "certainty", Estimate(value, np.nan, np.nan, len(laws.methods)))
+
+
+def _within(laws: Panel, first: np.ndarray, second: np.ndarray) -> Estimate:
+    """The mean over laws of the partial correlation over images; its interval is the mean one, since the laws explain
+    the same images."""
+    each = []
+    for place in range(len(laws.methods)):
+        given = np.column_stack([laws.columns[name][:, place] for name in GIVEN])
+        estimate = partial_rank_correlation(first[:, place], second[:, place], given)
+        if np.isfinite(estimate.mean):
+            each.append(estimate)
+    if not each:
+        return NOTHING
+    mean, low, high = (float(np.mean([getattr(one, name) for one in each])) for name in ("mean", "low", "high"))
+    return Estimate(mean, low, high, max(one.count for one in each))

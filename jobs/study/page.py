@@ -1,0 +1,148 @@
+"""The study's page and figures, made from its published data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from jobs.study import text
+from jobs.study.agreement import agreements, worths
+from jobs.study.augmentation import augmentation
+from jobs.study.choices import best, costs
+from jobs.study.data import Study
+from jobs.study.equal_change import NEARNESS, SATURATION, contrasts
+from jobs.study.figures import (
+    agreement_figure,
+    augmentation_figure,
+    cost_figure,
+    equal_change_figure,
+    nearness_figure,
+    readout_figure,
+    rivalry_figure,
+)
+from jobs.study.nearness import links
+from jobs.study.published import reproductions, title
+from jobs.study.rivalry import OVER, comparisons
+from pipeline.report.drawing import styled
+
+PAGE_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "study"
+DATA_FOLDER = PAGE_FOLDER / "data"
+TEMPLATE = Path(__file__).parent / "templates" / "index.md"
+NAME, FIGURES = "index.md", "figures"
+
+
+def write(data: Path, folder: Path) -> list[Path]:
+    """Writes `index.md` and `figures/*.svg` from the blocks' files; the files, the page first."""
+    study = Study(data)
+    answers = answers_of(study)
+    with styled():
+        figures = {name: figure for name, figure in figures_of(study, answers).items() if figure is not None}
+        written = [_save(figure, folder / FIGURES / f"{name}.svg") for name, figure in figures.items()]
+    for old in sorted((folder / FIGURES).glob("*.svg")):
+        if old not in written:
+            old.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NAME).write_text(page(study, answers, tuple(figures)), encoding="utf-8")
+    return [folder / NAME, *written]
+
+
+def answers_of(study: Study) -> dict[str, Any]:
+    """What each question's module finds."""
+    return {
+        "rivalry": comparisons(study),
+        "near": contrasts(study, NEARNESS),
+        "links": links(study),
+        "saturation": contrasts(study, SATURATION),
+        "augmentation": augmentation(study),
+        "best": best(study),
+        "costs": costs(study),
+        "agreements": agreements(study),
+        "worths": worths(study),
+        "reproductions": reproductions(study),
+    }
+
+
+def figures_of(study: Study, answers: Mapping[str, Any]) -> dict[str, Figure | None]:
+    """Name -> figure; None where nothing is measured. They are drawn within `pipeline.report.drawing.styled`."""
+    return {
+        "rivalry": rivalry_figure(answers["rivalry"]),
+        "nearness": equal_change_figure(study, tuple(NEARNESS)),
+        "certainty": nearness_figure(study),
+        "saturation": equal_change_figure(study, tuple(SATURATION)),
+        "augmentation": augmentation_figure(answers["augmentation"]),
+        "readouts": readout_figure(answers["best"]),
+        "costs": cost_figure(answers["costs"]),
+        "agreement": agreement_figure(answers["agreements"]),
+    }
+
+
+def page(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> str:
+    """The page as Markdown; only `figures` are shown."""
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    rendered = template.render(
+        measured=bool(study.files),
+        table=markdown,
+        figure=lambda name, caption: f"![{caption}]({FIGURES}/{name}.svg)" if name in figures else "",
+        coverage=text.coverage(study),
+        rivalry=text.rivalry_sentence(answers["rivalry"]),
+        rivalry_tables=_by_network(answers["rivalry"], text.rivalry_table),
+        mean_tables=[(title(name), text.mean_table(study, name)) for name in study.networks("core")],
+        losses=text.losses_table(answers["rivalry"]),
+        over=text.over_table(answers["rivalry"]),
+        near=text.contrast_sentence(answers["near"], "nearer", "farther"),
+        near_tables=_by_network(answers["near"], text.contrast_table),
+        links=text.link_sentence(answers["links"]),
+        link_rows=text.link_table(answers["links"]),
+        saturation=text.contrast_sentence(answers["saturation"], "lower", "higher"),
+        saturation_tables=_by_network(answers["saturation"], text.contrast_table),
+        augmentation=text.augmentation_sentence(answers["augmentation"]),
+        augmentation_rows=text.augmentation_table(answers["augmentation"]),
+        choices=text.choice_sentence(answers["best"], answers["costs"]),
+        cost_rows=text.cost_table(answers["costs"]),
+        agreement=text.agreement_sentence(answers["agreements"], answers["worths"]),
+        between=text.between_table(answers["agreements"]),
+        worth=text.worth_table(answers["worths"]),
+        reproductions=text.reproduction_table(answers["reproductions"]),
+        open_points=text.open_points(study),
+        provenance=text.provenance(study),
+    )
+    return _spaced(rendered)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first row the head; nothing for a head alone."""
+    if len(rows) < 2:
+        return ""
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    rule = " | ".join("---" for _ in rows[0])
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def _by_network(
+    rows: Sequence[Any], table: Callable[[Sequence[Any], str], text.Table]
+) -> list[tuple[str, text.Table]]:
+    """The name of each network, with its table."""
+    return [
+        ("Over networks" if network == OVER else title(network), table(rows, network))
+        for network in dict.fromkeys(row.network for row in rows)
+    ]
+
+
+def _spaced(rendered: str) -> str:
+    """Without blank lines in a row."""
+    lines: list[str] = []
+    for line in rendered.splitlines():
+        if line.strip() or (lines and lines[-1]):
+            lines.append(line.rstrip())
+    return "\n".join(lines).strip() + "\n"
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None}, facecolor="#ffffff")
+    return path

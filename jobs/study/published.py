@@ -1,0 +1,114 @@
+"""Published tables beside the study's numbers, and what differs between the protocols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.study.data import Study
+from jobs.study.design import NETWORKS
+from jobs.study.inference import Estimate, mean_of
+
+_COMPRESSED = "the weights are product-quantised"
+_GIG = (
+    "MobileNetV2 instead of MobileNet; the 500 development images; channels summed; Guided IG with fraction .25 and "
+    "max_dist .02"
+)
+_SIG = f"{_COMPRESSED}; 100 images; centre crop of 224 instead of 256 x 256; a map a pixel, not a pixel and channel"
+_SPI = f"{_COMPRESSED}; ssig's blur (sigma 10, kernel 31); number of steps and paths is not printed"
+_SAMP = f"{_COMPRESSED}; known from a secondary text; the curve is divided by the whole image's logit"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of a paper and where the study measures the same.
+
+    Attributes:
+        paper, shown: of the paper, and the method as it names it.
+        value: as printed.
+        network, block, label, column: of the study.
+        differs: what differs between the protocols.
+    """
+
+    paper: str
+    shown: str
+    measure: str
+    value: float
+    network: str
+    block: str
+    label: str
+    column: str
+    differs: str
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A published number and ours; None where it is not measured yet."""
+
+    published: Published
+    ours: Estimate | None
+
+
+def _table() -> tuple[Published, ...]:
+    rows = []
+    for shown, label, value in (
+        ("edges", "sobel", 0.611),
+        ("gradients", "gradient", 0.614),
+        ("IG", "ig", 0.629),
+        ("Blur IG", "blur-ig", 0.652),
+        ("Guided IG", "guided-ig", 0.705),
+        ("Grad-CAM", "grad-cam", 0.776),
+        ("XRAI + IG", "xrai", 0.731),
+        ("SmoothGrad + IG", "smoothgrad-ig", 0.742),
+        ("SmoothGrad + Guided IG", "smoothgrad-guided-ig", 0.767),
+        ("XRAI + Guided IG", "xrai-guided-ig", 0.838),
+    ):
+        rows.append(Published("Guided IG", shown, "ROC-AUC", value, "mobilenetv2", "gig", label, "roc_auc", _GIG))
+    for shown, label, values in (
+        ("IG", "ig", (0.159, 0.256, 0.097)),
+        ("Blur IG", "blur-ig", (0.312, 0.350, 0.038)),
+        ("Guided IG", "guided-ig", (0.251, 0.314, 0.064)),
+        ("SAMP", "samp", (0.288, 0.328, 0.040)),
+        ("Spectral IG", "spectral-ig", (0.342, 0.380, 0.038)),
+    ):
+        columns = (
+            ("DiffID", "diffid_element_abs", _SIG),
+            ("insertion", "diffid_element_insertion_abs", _SIG),
+            ("deletion", "diffid_element_deletion_abs", _SIG),
+        )
+        for (measure, column, differs), value in zip(columns, values, strict=True):
+            rows.append(Published("Spectral IG", shown, measure, value, "resnet18", "sig", label, column, differs))
+    for shown, label, insertion, deletion in (
+        ("IG", "ig", 0.158, 0.038),
+        ("Guided IG", "guided-ig", 0.185, 0.020),
+        ("SPI", "spi", 0.515, 0.018),
+    ):
+        for measure, value in (("insertion", insertion), ("deletion", deletion)):
+            rows.append(Published("SPI", shown, measure, value, "resnet18", "spi", label, measure, _SPI))
+    for shown, label, measure, value in (
+        ("SAMP++", "samp++", "deletion", 0.145),
+        ("SAMP++", "samp++", "insertion", 1.116),
+        ("SAMP", "samp", "insertion", 0.984),
+        ("Guided IG", "guided-ig", "deletion", 0.167),
+    ):
+        rows.append(Published("SAMP++", shown, measure, value, "resnet50", "samp", label, measure, _SAMP))
+    return tuple(rows)
+
+
+TABLE = _table()
+
+
+def reproductions(study: Study) -> list[Reproduction]:
+    """Every published number with ours beside it, where it is measured."""
+    panels = {(row.block, row.network): study.panel(row.block, row.network) for row in TABLE}
+    found = []
+    for row in TABLE:
+        panel = panels[row.block, row.network]
+        measured = panel is not None and row.label in panel.methods and row.column in panel.columns
+        ours = mean_of(panel.of(row.column, row.label)) if measured and panel is not None else None
+        found.append(Reproduction(row, ours if ours is not None and ours.count else None))
+    return found
+
+
+def title(network: str) -> str:
+    """What people call a network."""
+    return NETWORKS[network].title if network in NETWORKS else network

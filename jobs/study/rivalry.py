@@ -1,0 +1,116 @@
+"""Question 1: does each variant of suppression beat each rival, by each measure, and where does it lose?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jobs.study.data import GROUPS, Measure, Panel, Study, rivals
+from jobs.study.design import FAMILIES, VARIANTS
+from jobs.study.inference import Estimate, difference, joint, over_networks
+from pipeline.report.statistics import ALPHA, holm
+
+OVER = "over networks"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant minus a rival by one measure, turned so that above 0 the variant is better.
+
+    Attributes:
+        network: its key, or `OVER`.
+        estimate: the difference, with its interval and its own p.
+        p: corrected over all comparisons of the network.
+        joint: over networks, the interval with images resampled jointly.
+    """
+
+    network: str
+    measure: Measure
+    variant: str
+    rival: str
+    estimate: Estimate
+    p: float = float("nan")
+    joint: Estimate | None = None
+
+    @property
+    def verdict(self) -> int:
+        """1 where the variant is better, -1 where it is worse, 0 where that is not known."""
+        return int(np.sign(self.estimate.mean)) if self.p < ALPHA else 0
+
+
+def comparisons(study: Study) -> list[Comparison]:
+    """Every variant against every rival, by every measure, on each network and over the networks."""
+    found: list[Comparison] = []
+    for group, measures in GROUPS.items():
+        panels = [panel for name in study.networks(group) if (panel := study.panel(group, name)) and name in FAMILIES]
+        for panel in panels:
+            found += _on(panel, measures)
+        found += _over(found, panels, measures)
+    networks = dict.fromkeys(each.network for each in found)
+    return [each for network in networks for each in corrected([row for row in found if row.network == network])]
+
+
+def corrected(rows: Sequence[Comparison]) -> list[Comparison]:
+    """The same with p-values by Holm over all of them."""
+    adjusted = holm(np.array([row.estimate.p for row in rows]))
+    return [replace(row, p=float(p)) for row, p in zip(rows, adjusted, strict=True)]
+
+
+def _on(panel: Panel, measures: Iterable[Measure]) -> list[Comparison]:
+    found = []
+    for measure in measures:
+        if measure.column not in panel.columns:
+            continue
+        for variant in (name for name in VARIANTS if name in panel.methods):
+            for rival in rivals(panel):
+                sides = panel.of(measure.column, variant), panel.of(measure.column, rival)
+                estimate = difference(*sides, measure.share)
+                if estimate.count > 1:
+                    turned = estimate if measure.better > 0 else -estimate
+                    found.append(Comparison(panel.network, measure, variant, rival, turned))
+    return found
+
+
+def _over(rows: Sequence[Comparison], panels: Sequence[Panel], measures: Iterable[Measure]) -> list[Comparison]:
+    """The comparisons that at least two networks have, over these networks."""
+    by_name: dict[tuple[Measure, str, str], list[Comparison]] = {}
+    for row in rows:
+        if row.measure in measures:
+            by_name.setdefault((row.measure, row.variant, row.rival), []).append(row)
+    images = sorted({image for panel in panels for image in panel.images})
+    of = {panel.network: panel for panel in panels}
+    found = []
+    for (measure, variant, rival), each in by_name.items():
+        if len(each) < 2:
+            continue
+        estimate = over_networks([row.estimate for row in each])
+        if not np.isfinite(estimate.mean):
+            continue
+        columns = [_difference(of[row.network], measure, variant, rival, images) for row in each]
+        found.append(
+            Comparison(
+                OVER,
+                measure,
+                variant,
+                rival,
+                estimate,
+                joint=joint(np.stack(columns, axis=1)),
+            )
+        )
+    return found
+
+
+def _difference(panel: Panel, measure: Measure, variant: str, rival: str, images: Sequence[str]) -> np.ndarray:
+    rows = panel.some((variant, rival)).aligned(images, measure.column)
+    result: np.ndarray = measure.better * (rows[:, 0] - rows[:, 1])
+    return result
+
+
+def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -> tuple[int, int, int]:
+    """How many rivals a variant beats, loses to, and is not told apart from."""
+    verdicts = [
+        row.verdict for row in rows if (row.variant, row.measure.column, row.network) == (variant, column, network)
+    ]
+    return verdicts.count(1), verdicts.count(-1), verdicts.count(0)

@@ -1,0 +1,236 @@
+"""The study's answers on made-up data whose truth is known."""
+
+from __future__ import annotations
+
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from study_files import core, law_block, whole_study  # noqa: E402
+
+from jobs.study.agreement import CONTROL, SAMPLES, agreements, worths  # noqa: E402
+from jobs.study.augmentation import DIFFERENCE, augmentation  # noqa: E402
+from jobs.study.choices import best, costs  # noqa: E402
+from jobs.study.data import Study, is_setting  # noqa: E402
+from jobs.study.equal_change import NEARNESS, SATURATION, contrasts  # noqa: E402
+from jobs.study.inference import (  # noqa: E402
+    Estimate,
+    joint,
+    mean_of,
+    over_networks,
+    partial_rank_correlation,
+    rank_correlation,
+    share_of,
+)
+from jobs.study.nearness import links  # noqa: E402
+from jobs.study.page import DATA_FOLDER, NAME, PAGE_FOLDER, answers_of, page, write  # noqa: E402
+from jobs.study.published import reproductions  # noqa: E402
+from jobs.study.rivalry import OVER, comparisons, tally  # noqa: E402
+from jobs.study.table import MOST_BYTES  # noqa: E402
+
+SETTINGS = ("ig-64", "line+product", "noise-0.15")
+NAMES = ("ig2", "grad-cam++", "samp++", "smoothgrad-squared")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("data")
+    whole_study(folder)
+    return Study(folder)
+
+
+def test_blocks_of_one_group_are_joined_by_image_and_method(tmp_path: Path) -> None:
+    core(tmp_path, "mobilenetv2", {"ig": 0.1}, 5, "core-first-000")
+    core(tmp_path, "mobilenetv2", {"ssig": 0.1}, 7, "core-rivals-000")
+    panel = Study(tmp_path).panel("core", "mobilenetv2")
+    assert panel is not None
+    assert (len(panel.images), panel.methods) == (7, ("ig", "ssig"))
+    assert np.isfinite(panel.of("gap", "ig")).sum() == 5
+    np.testing.assert_allclose(panel.of("gap", "ssig"), panel.of("insertion", "ssig") - panel.of("deletion", "ssig"))
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [*((label, True) for label in SETTINGS), *((label, False) for label in NAMES)],
+)
+def test_settings_are_no_rivals(label: str, expected: bool) -> None:
+    assert is_setting(label) is expected
+
+
+def test_a_better_variant_wins_and_a_worse_one_loses(study: Study) -> None:
+    rows = comparisons(study)
+    for network in ("efficientnet-lite0", OVER):
+        assert tally(rows, "ssig-signed", "gap", network) == (2, 0, 0)
+        assert tally(rows, "ssig", "gap", network) == (0, 2, 0)
+    row = next(row for row in rows if (row.network, row.rival, row.variant) == (OVER, "ig", "ssig-signed"))
+    assert row.estimate.count == 4
+    assert row.joint is not None
+    assert row.joint.low < 0.1 < row.joint.high
+    # Where lower is better, the difference is turned.
+    assert all(
+        abs(row.estimate.mean) < 1e-6 for row in rows if row.measure.column == "deletion" and row.network != OVER
+    )
+
+
+def test_holm_is_over_all_comparisons_of_a_network(study: Study) -> None:
+    rows = [row for row in comparisons(study) if row.network == "googlenet"]
+    smallest = min(rows, key=lambda row: row.estimate.p)
+    assert smallest.p == pytest.approx(min(1, smallest.estimate.p * len(rows)))
+
+
+def test_the_interval_over_networks_is_that_of_hartung_and_knapp() -> None:
+    """The example of three equal errors has a closed form: the mean, and Student's interval of the means."""
+    values = [0.1, 0.4, 0.7]
+    found = over_networks([mean_like(value, 0.01) for value in values])
+    assert found.mean == pytest.approx(0.4)
+    half = 4.30265 * np.std(values, ddof=1) / np.sqrt(3)
+    assert (found.low, found.high) == (pytest.approx(0.4 - half, rel=1e-4), pytest.approx(0.4 + half, rel=1e-4))
+    # Networks that agree too well get no narrower interval than their known errors give.
+    alike = over_networks([mean_like(0.4, 0.3) for _ in values])
+    assert alike.high - 0.4 == pytest.approx(4.30265 * 0.3 / np.sqrt(3), rel=1e-4)
+
+
+def mean_like(mean: float, error: float, count: int = 1000) -> Estimate:
+    from scipy import stats
+
+    half = stats.t.ppf(0.975, count - 1) * error
+    return Estimate(mean, mean - half, mean + half, count)
+
+
+def test_images_are_drawn_for_all_networks_at_once() -> None:
+    """Of two networks with the same numbers the joint interval is that of one, not narrower by the root of two."""
+    values = np.random.default_rng(0).normal(size=200)
+    both, one = joint(np.stack([values, values], axis=1)), mean_of(values)
+    assert (both.high - both.low) == pytest.approx(one.high - one.low, rel=0.1)
+
+
+def test_noise_at_equal_change_is_farther_and_saturates(study: Study) -> None:
+    near = [row for row in contrasts(study, NEARNESS) if row.change > 0.02 and row.estimate.count > 10]
+    assert {row.sign for row in near if row.quantity == "distance"} == {-1}
+    assert {row.sign for row in near if row.quantity == "kid"} == {-1}
+    assert all(abs(row.estimate.mean) < 0.01 for row in near if row.quantity == "spectrum")
+    saturated = [row for row in contrasts(study, SATURATION) if row.change > 0.02 and row.estimate.count > 10]
+    gradients = [row for row in saturated if row.quantity == "log_gradient"]
+    assert all(row.estimate.mean == pytest.approx(3 * row.change, rel=0.4, abs=0.02) for row in gradients)
+
+
+def test_an_image_that_noise_never_changes_as_much_does_not_count(tmp_path: Path) -> None:
+    law_block(tmp_path, "mobilenetv2")
+    rows = contrasts(Study(tmp_path), ("distance",))
+    assert max(row.estimate.count for row in rows) == 40
+    weak = [row for row in rows if row.strength == 0.1 and row.law == "uniform"]
+    assert weak[0].estimate.count == 40
+
+
+def test_nearness_certainty_and_faithfulness_are_linked(study: Study) -> None:
+    found = {(link.network, link.over, link.first, link.second): link for link in links(study)}
+    laws = found["mobilenetv2", "laws", "nearness", "certainty"]
+    assert laws.sign == 1
+    assert laws.estimate.mean > 0.9
+    assert found["mobilenetv2", "images", "certainty", "faithfulness"].sign == 1
+
+
+def test_a_third_quantity_is_taken_off() -> None:
+    draws = np.random.default_rng(1)
+    common = draws.normal(size=400)
+    first, second = (common + 0.3 * draws.normal(size=400) for _ in range(2))
+    assert partial_rank_correlation(first, second, np.empty((400, 0))).mean > 0.8
+    taken = partial_rank_correlation(first, second, common[:, None])
+    assert taken.low < 0.05
+    assert abs(taken.mean) < 0.2
+
+
+def test_few_images_give_no_rank_correlation_and_shares_stay_in_range() -> None:
+    few = np.random.default_rng(3).normal(size=(9, 6))
+    assert np.isnan(rank_correlation(few, few).mean)
+    share = share_of(np.array([1.0] * 9 + [np.nan]))
+    assert (share.count, share.high) == (9, 1.0)
+    assert 0.6 < share.low < 1
+
+
+def test_methods_without_numbers_are_left_out_of_a_rank_correlation() -> None:
+    first = np.random.default_rng(2).normal(size=(30, 5)) + np.arange(5)
+    second = first * 2
+    second[:, 0] = np.nan
+    found = rank_correlation(first, second)
+    assert (found.count, found.mean) == (4, 1.0)
+
+
+def test_networks_that_differ_in_nothing_show_no_effect_of_augmentation(study: Study) -> None:
+    answer = augmentation(study)
+    assert answer is not None
+    assert answer.contrasts[DIFFERENCE].low < 0 < answer.contrasts[DIFFERENCE].high
+
+
+def test_failing_rivals_on_augmented_networks_are_found(tmp_path: Path) -> None:
+    skill = {"ssig": 0.4, "ig": 0.4, "random": 0.0}
+    core(tmp_path, "googlenet", skill)
+    for network in ("vit-tiny", "mobilenetv2"):
+        core(tmp_path, network, {**skill, "ig": 0.1})
+    answer = augmentation(Study(tmp_path))
+    assert answer is not None
+    assert answer.contrasts[DIFFERENCE].mean == pytest.approx(0.3, abs=0.02)
+
+
+def test_the_best_readout_and_the_least_cost_are_found(study: Study) -> None:
+    found = {(row.network, row.measure.column): row for row in best(study)}
+    assert found["mobilenetv2", "gap"].label == "noise+product"
+    curve = next(row for row in costs(study) if (row.network, row.method) == ("mobilenetv2", "ig"))
+    assert curve.gradients == (4, 8, 16, 32, 64, 128, 256)
+    cheapest = curve.least(curve.quality[2].mean)
+    assert cheapest == 16
+    assert curve.least(10.0) is None
+
+
+def test_measures_that_follow_one_quantity_agree(study: Study) -> None:
+    rows = agreements(study)
+    pair = next(row for row in rows if (row.first[1].column, row.second[1].column) == ("insertion", "diffid"))
+    assert pair.estimate.mean > 0.9
+    chosen = {(row.measure.column, row.against): row for row in worths(study) if row.network == "mobilenetv2"}
+    assert chosen["gap", SAMPLES].share.mean == 1
+    assert chosen["gap", CONTROL].share.mean > 0.95
+    assert chosen["roc_auc", CONTROL].share.mean == pytest.approx(0.5, abs=0.15)
+
+
+def test_published_numbers_stand_beside_ours(study: Study) -> None:
+    rows = {row.published.shown: row for row in reproductions(study) if row.published.paper == "Guided IG"}
+    assert rows["IG"].ours is not None
+    assert rows["IG"].ours.count == 40
+    assert rows["XRAI + Guided IG"].ours is None
+
+
+def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp_path: Path) -> None:
+    files = write(study.files[0].parents[1], tmp_path)
+    page = files[0].read_text()
+    assert "Not measured yet" not in page
+    assert "nan" not in page
+    assert re.findall(r"^## (\d)", page, re.MULTILINE) == list("1234567")
+    shown = re.findall(r"\(figures/([\w-]+\.svg)\)", page)
+    assert sorted(shown) == sorted(path.name for path in files[1:])
+    assert len(shown) == 8
+    for path in files[1:]:
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    assert write(study.files[0].parents[1], tmp_path)[0].read_text() == page
+
+
+def test_a_study_without_data_says_so(tmp_path: Path) -> None:
+    (path,) = write(tmp_path / "none", tmp_path / "page")
+    assert "Nothing is measured yet." in path.read_text()
+
+
+def test_the_published_page_says_what_the_published_data_say() -> None:
+    study = Study(DATA_FOLDER)
+    figures = [path.stem for path in (PAGE_FOLDER / "figures").glob("*.svg")]
+    expected = page(study, answers_of(study), figures)
+    assert (PAGE_FOLDER / NAME).read_text(encoding="utf-8") == expected, "type `make study-figures`"
+
+
+def test_the_published_data_are_small() -> None:
+    assert sum(path.stat().st_size for path in DATA_FOLDER.rglob("*.parquet")) <= MOST_BYTES

@@ -1,0 +1,204 @@
+"""The study's runner: what is measured, what is skipped, and what becomes of a stopped block."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SUPPORT = ROOT / "tests" / "support"
+sys.path.insert(0, str(SUPPORT))
+
+from tests_shards import members, write_tar  # noqa: E402
+
+from jobs.study import run, table  # noqa: E402
+from jobs.study.design import LAWS, Block, Design, Network, blocks  # noqa: E402
+from jobs.study.entries import method_of, metric_of, work  # noqa: E402
+from jobs.study.laws import kid_shares, settings  # noqa: E402
+from jobs.study.plan import plan, text  # noqa: E402
+from jobs.study.run import Places, missing, run_blocks  # noqa: E402
+from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
+
+CORE = Block("tiny", "core", "first", (0, 2), 5)
+DESIGN = Design(
+    networks={"tiny": Network("Tiny", {"name": "networks:tiny"}, 1000, 1000)},
+    methods={"first": ("gradient", "ssig:samples=2", "ssig-attention:samples=2", "no-such-method"), LAWS: ()},
+    metrics={"core": ("insertion:orders=signed,steps=4", "roc_auc", "certainty_nce"), LAWS: ()},
+    blocks=(CORE,),
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    shards = [write_tar(tmp_path / f"{number}.tar", members(3 * number, 3)) for number in range(2)]
+    return Places(tmp_path / "data", tmp_path / "runs", tuple(map(str, shards)), SUPPORT)
+
+
+@pytest.mark.slow
+def test_a_block_becomes_a_file_once_and_grows_by_methods(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    assert list(missing(CORE, DESIGN, places)) == ["gradient", "ssig", "ssig-attention"]
+    assert run_blocks(DESIGN, places, said.append) == 0, said
+    rows, record = table.read(places.file(CORE))
+    assert sorted(set(rows["method"].to_pylist())) == ["gradient", "ssig"]
+    assert len(rows) == 10
+    assert np.isfinite(rows["insertion"].to_numpy()).all()
+    assert "attention" in record["refused"]["ssig-attention"]["reason"]
+    assert len(record["curves"]["insertion_curve"]["ssig"]) == 5
+    assert record["whole"]["certainty_nce_images"]["ssig"]["value"] == 4  # an even number
+    assert record["measured"][0]["seconds"] > 0
+    assert missing(CORE, DESIGN, places) == {}
+
+    more = replace(DESIGN, methods={"first": ("gradient", "ssig:samples=2", "random")})
+    assert missing(CORE, more, places) == {"random": "random"}
+    asked = []
+    real = run.attribute
+    monkeypatch.setattr(run, "attribute", lambda file, weights: asked.append(file.read_text()) or real(file, weights))
+    assert run_blocks(more, places, said.append) == 0, said
+    assert len(asked) == 1
+    assert "gradient" not in asked[0]
+    grown, record = table.read(places.file(CORE))
+    assert sorted(set(grown["method"].to_pylist())) == ["gradient", "random", "ssig"]
+    assert len(grown) == 15
+    assert [each["methods"] for each in record["measured"]] == [["gradient", "ssig", "ssig-attention"], ["random"]]
+
+
+def test_another_definition_is_measured_anew(places: Places) -> None:
+    assert run_blocks(replace(DESIGN, methods={"first": ("gradient",)}), places, print) == 0
+    other = replace(DESIGN, methods={"first": ("gradient",)}, metrics={"core": ("roc_auc",)})
+    assert missing(CORE, other, places) == {"gradient": "gradient"}
+
+
+@pytest.mark.slow
+def test_a_block_that_fails_leaves_no_file_and_the_next_one_is_measured(places: Places) -> None:
+    broken = Block("broken", "core", "first", (0, 2), 5)
+    design = replace(
+        DESIGN,
+        networks={**DESIGN.networks, "broken": Network("Broken", {"name": "networks:absent"}, 1, 1)},
+        methods={"first": ("gradient",)},
+        blocks=(broken, CORE),
+    )
+    said: list[str] = []
+    assert run_blocks(design, places, said.append) == 1
+    assert any("not measured" in line and "absent" in line for line in said)
+    assert not places.file(broken).exists()
+    assert places.file(CORE).exists()
+
+
+def test_the_laws_are_measured_part_by_part(places: Places) -> None:
+    block = Block("tiny", LAWS, LAWS, (0, 2))
+    design = replace(DESIGN, blocks=(block,))
+    assert run_blocks(design, places, print) == 0
+    rows, record = table.read(places.file(block))
+    laws = settings()
+    assert len(rows) == 6 * len(laws)
+    parts = list(places.runs.rglob("*.npz"))
+    assert len(parts) == 2
+    same = rows.filter(np.array(rows["method"].to_pylist()) == "fade 0")
+    assert np.abs(same["change"].to_numpy()).max() < 1e-6
+    assert np.abs(same["kid"].to_numpy()).max() < 1e-6
+    assert record["whole"]["frechet"]["noise 0.6"]["value"] > record["whole"]["frechet"]["noise 0.02"]["value"]
+
+    # A block that was stopped goes on with the parts that it has.
+    places.file(block).unlink()
+    parts[0].unlink()
+    kept = parts[1].stat().st_mtime_ns
+    assert run_blocks(design, places, print) == 0
+    assert parts[1].stat().st_mtime_ns == kept
+    again = table.read(places.file(block))[0]  # `dead` has no number: the network has no ReLU
+    assert again.drop_columns(["dead"]).equals(rows.drop_columns(["dead"]))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from test_run import CORE, DESIGN, SUPPORT
+from jobs.study.run import Places, run_blocks
+folder = Path(sys.argv[1])
+run_blocks(DESIGN, Places(folder / "data", folder / "runs", (str(folder / "0.tar"), str(folder / "1.tar")), SUPPORT))
+"""
+
+
+@pytest.mark.slow
+def test_a_runner_that_is_killed_goes_on_where_it_was(places: Places, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
+    runner = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while not (commits := list(places.runs.rglob("commits/**/*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    runner.kill()
+    runner.wait()
+    assert commits
+    assert not places.file(CORE).exists()
+    first = {path: path.stat().st_mtime_ns for path in commits}
+    deadline = time.monotonic() + 60
+    while run_blocks(DESIGN, places, print) and time.monotonic() < deadline:
+        time.sleep(1)  # until the process that worked for the runner has ended
+    rows, _ = table.read(places.file(CORE))
+    assert len(rows) == 10
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+
+
+def test_shares_of_the_kid_have_it_as_their_mean() -> None:
+    draws = np.random.default_rng(0)
+    first, second = draws.normal(size=(12, 4)), draws.normal(size=(12, 4))
+    shares = kid_shares(first, second)
+    value, error = kernel_distance(first, second)
+    assert shares.mean() == pytest.approx(value)
+    assert 2 * shares.std(ddof=1) / np.sqrt(12) == pytest.approx(error)
+
+
+def test_the_plan_counts_gradients_and_forwards(places: Places) -> None:
+    (line,) = plan(DESIGN, places)
+    assert line.methods == 3
+    assert line.work.gradients == 5 * (1 + 2 + 2)
+    assert line.work.forwards == 5 * 3 * metric_of(DESIGN.metrics["core"][0]).spec.forwards(
+        metric_of(DESIGN.metrics["core"][0]).parsed()
+    )
+    assert line.hours == pytest.approx((line.work.gradients + line.work.forwards) / 1000 / 3600)
+    assert "no-such-method" in text(DESIGN, places)
+    assert work("ssig:samples=8", ("stability",)).gradients == 24
+
+
+def test_the_study_as_it_stands_is_sound() -> None:
+    design = Design()
+    names = [(block.network, block.name) for block in blocks()]
+    assert len(set(names)) == len(names)
+    for block in design.blocks:
+        assert block.network in design.networks
+        assert block.shards[1] <= 10
+    for group in design.metrics.values():
+        for entry in group:
+            metric_of(entry)
+    expected = [
+        entry for name in ("first", "rivals", "readouts", "strengths", "costs") for entry in design.methods[name]
+    ]
+    assert [entry for entry in expected if method_of(entry) is None] == []
+    for network in {block.network for block in design.blocks}:
+        labels = [
+            entry.rpartition("label=")[2]
+            for group in dict.fromkeys(
+                block.methods for block in design.blocks if block.network == network and block.metrics == "core"
+            )
+            for entry in design.methods[group]
+        ]
+        assert len(labels) == len(set(labels))
+
+
+def test_a_stopped_write_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    path = tmp_path / "block.parquet"
+    table.write(path, pa.table({"key": ["a"], "method": ["ig"], "x": [1.0]}), {"a": 1})
+    monkeypatch.setattr(table.os, "replace", lambda *names: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        table.write(path, pa.table({"key": ["b"], "method": ["ig"], "x": [2.0]}), {"a": 2})
+    assert table.read(path)[1] == {"a": 1}
