@@ -55,6 +55,7 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     check: Callable[[Any], str | Iterable[str] | None] | None = None,
+    quiet: bool = False,
 ) -> Any:
     """A dataclass field with its meaning and its bounds.
 
@@ -66,6 +67,7 @@ def option(
         above: exclusive lower bound of a number.
         at_most: inclusive upper bound of a number.
         check: value -> None, or for a wrong value the allowed ones, in words or as names.
+        quiet: not recorded while all quiet options have their defaults: records are as before the option existed.
     """
     return dataclasses.field(
         default=default,
@@ -76,6 +78,7 @@ def option(
             "above": above,
             "at_most": at_most,
             "check": check,
+            "quiet": quiet,
         },
     )
 
@@ -115,8 +118,14 @@ def checked(docs: Iterable[OptionDoc], arguments: Mapping[str, Any], *, where: s
 
 
 def as_dict(options: Any) -> dict[str, Any]:
-    """The JSON form of an options instance: every field, defaults included."""
-    return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+    """The JSON form of an options instance: every field, defaults included.
+
+    Quiet options are left out while all of them have their defaults.
+    """
+    fields = dataclasses.fields(options)
+    quiet = [field for field in fields if field.metadata.get("quiet")]
+    left_out = quiet if all(getattr(options, field.name) == field.default for field in quiet) else []
+    return {field.name: _plain(getattr(options, field.name)) for field in fields if field not in left_out}
 
 
 def describe(cls: type[Any]) -> list[OptionDoc]:

@@ -162,6 +162,40 @@ def preset_values(
     return {**presets[preset], **values}
 
 
+@dataclass(frozen=True)
+class _Averaged:
+    """What a spec says of a method, changed where its options ask for the mean over random inputs.
+
+    Attributes:
+        own: of the method itself, called with the same arguments, of which the last are options.
+        changed: `(own, *arguments) -> value` for options that ask for it.
+    """
+
+    own: Callable[..., Any]
+    changed: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        if getattr(arguments[-1], "over", NOT_OVER) == NOT_OVER:
+            return self.own(*arguments)
+        return self.changed(self.own, *arguments)
+
+
+def _run_over(own: Callable[..., Steps], group: Group, options: Any) -> Steps:
+    from ssig.estimators.over import over  # imported late, because it imports torch
+
+    return over(group, own, options)
+
+
+NOT_OVER = "none"
+# Attribute of a spec -> what it is under options that ask for the mean over random inputs.
+_OVER: Mapping[str, Callable[..., Any]] = {
+    "run": _run_over,
+    "evaluations": lambda own, options: own(options) * options.over_samples,
+    "path": lambda own, options: None,
+    "baseline": lambda own, options: options.over == "uniform" or own(options),
+}
+
+
 @dataclass(frozen=True, repr=False)
 class MethodSpec:
     """A method of the registry.
@@ -200,6 +234,13 @@ class MethodSpec:
     counted: bool = False
     control: bool = False
     revision: int = 0
+
+    def __post_init__(self) -> None:
+        """Every method can be averaged over random inputs, at the cost of as many runs (`ssig.estimators.over`)."""
+        for name, wrap in _OVER.items():
+            own = getattr(self, name)
+            if not isinstance(own, _Averaged):
+                object.__setattr__(self, name, _Averaged(own, wrap))
 
     def __repr__(self) -> str:
         return f"<method {self.name}: {self.equation}; {self.paper}>"

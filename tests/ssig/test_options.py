@@ -26,6 +26,18 @@ def test_defaults_and_given_values() -> None:
     assert as_dict(built) == {"steps": 7, "width": 1.0, "rule": None, "baseline": [0.0, 0.5]}
 
 
+@dataclass(frozen=True)
+class Later(Example):
+    over: str = option("none", "what came later", quiet=True)
+    over_samples: int = option(25, "how many of it", quiet=True)
+
+
+def test_records_are_as_before_a_quiet_option_until_one_is_used() -> None:
+    assert as_dict(Later(steps=7)) == as_dict(Example(steps=7))
+    assert as_dict(Later(over="noise")) == {**as_dict(Example()), "over": "noise", "over_samples": 25}
+    assert build(Later, as_dict(Later(over_samples=3)), where="x") == Later(over_samples=3)
+
+
 @pytest.mark.parametrize(
     ("given", "field", "allowed"),
     [
