@@ -85,12 +85,7 @@ def _owned(steps: Steps, count: int) -> Steps:
     try:
         request = next(steps)
         while True:
-            if request.until is None:
-                request = replace(request, owners=request.owners % count, key=None)
-                request = steps.send((yield request))
-            else:
-                yield request
-                request = next(steps)
+            request = steps.send((yield replace(request, owners=request.owners % count, key=None)))
     except StopIteration as stop:
         result: Attribution = stop.value
         return result

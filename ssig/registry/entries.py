@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ssig.errors import UsageError, unknown_entry
 from ssig.options import build
-from ssig.registry.sources import FileSource, Kind, Source, plugin
+from ssig.registry.sources import CAPTUM, FileSource, Kind, Source, plugin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,7 @@ class Registry(Generic[Entry]):
         return list(self._entries)
 
     def find(self, text: str) -> Entry:
-        """The entry that a user names: ``NAME``, or ``FILE.py:NAME``, whose file is read and run now.
+        """The entry that a user names: ``NAME``, ``captum:CLASS``, or ``FILE.py:NAME``, whose file is run now.
 
         Raises:
             UsageError: there is no such entry, or its code fails.
@@ -92,7 +92,7 @@ class Registry(Generic[Entry]):
             return self.adopt(file)
         if isinstance(self.source(text), FileSource):  # from a file of an earlier job, not meant by this name
             del self._adopted[text]
-        if ":" in text:
+        if ":" in text and not CAPTUM.fullmatch(text):
             raise UsageError(self._kind, text, f"NAME, or ./FILE.py:NAME for a {self._kind} in a file")
         return self[text]
 
