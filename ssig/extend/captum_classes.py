@@ -23,6 +23,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,8 @@ DOCS = {
     "n_steps": "points on the path",
     "multiply_by_inputs": "whether values are times x - x'",
     "eps": "least change of an input that is not taken for 0",
+    "abs": "whether values are magnitudes",
+    "method": "quadrature of the path",
 }
 _ARGUMENT = re.compile(r"^[ \t]+(\w+) \([^)]*\):[ \t]*(.+)$", re.MULTILINE)
 
@@ -114,6 +117,8 @@ class CaptumOptions(CommonOptions):
 
 
 FEATURES = ("features", str, option("felzenszwalb", "parts that are taken away together", check=check_features))
+# Of the lasso of Lime, which is 0 everywhere where the score varies by less.
+ALPHA = ("alpha", float, option(0.01, "penalty of the linear model, in units of the score", above=0))
 POOL = ("pool", int, option(16, "images of the data set that are the baselines", at_least=1))
 
 
@@ -139,6 +144,7 @@ def of_class(kind: type[Any], name: str, shown: str) -> MethodSpec:
     own = {field[0] for field in fields}
     fields += [FEATURES] if "feature_mask" in call else []
     fields += [POOL] if title in POOLED else []
+    fields += [ALPHA] if title == "Lime" else []
     options = dataclasses.make_dataclass("Options", fields, bases=(CaptumOptions,), frozen=True)
     names = tuple(own & constructor.keys()), tuple(own & call.keys())
     return MethodSpec(
@@ -211,7 +217,11 @@ class _Class:
             given |= {"feature_mask": mask}
         if "perturbations_per_eval" in _parameters(self.kind.attribute):
             given["perturbations_per_eval"] = at_once
-        explainer = self.kind(network, **{name: getattr(options, name) for name in self.of_constructor})
+        constructed = {name: getattr(options, name) for name in self.of_constructor}
+        if self.name == "Lime":
+            models = import_module("captum._utils.models.linear_model")
+            constructed["interpretable_model"] = models.SkLearnLasso(alpha=options.alpha)
+        explainer = self.kind(network, **constructed)
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Captum warns of its hooks at every call
             values: Tensor = explainer.attribute(image.clone(), target=target, **given)
@@ -257,6 +267,7 @@ def _attributed(algorithm: _Class, image: Group, options: Any, pool: References 
     if algorithm.name == "LRP" and isinstance(network, Model):
         network, points = network.network, _normalised(network, points)
     if algorithm.hooks:
+        whole = dataclasses.replace(options, multiply_by_inputs=True) if algorithm.name in COMPLETE else options
         counted = CountedNetwork(hookable(network), image.score).eval()
         check_identity(
             algorithm.name,
@@ -267,7 +278,7 @@ def _attributed(algorithm: _Class, image: Group, options: Any, pool: References 
                 probe,
                 torch.cat([reference] * 2) if algorithm.name in POOLED else reference,
                 target,
-                options,
+                whole,
             ),
             image.score,
         )

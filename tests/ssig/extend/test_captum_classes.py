@@ -105,7 +105,8 @@ def test_maps_are_those_of_captum(images: Tensor, targets: Tensor, title: str, g
         with torch.random.fork_rng(devices=[]):
             seeded(str(row), name)
             expected = kind(network, **of_constructor).attribute(image.clone(), target=row, **of_call)
-        assert torch.allclose(result.values[row], expected[0].detach(), rtol=1e-9, atol=1e-12)
+        exact = expected.dtype == torch.float64  # else Captum counts in float32
+        assert torch.allclose(result.values[row], expected[0].detach().double(), rtol=1e-9 if exact else 1e-5)
 
 
 def test_deep_lift_shap_is_the_mean_over_images_of_the_data_set(images: Tensor, targets: Tensor) -> None:
@@ -128,7 +129,9 @@ def test_an_image_has_the_same_map_in_any_batch(title: str) -> None:
 
 @pytest.mark.parametrize("title", BLACK_BOX)
 def test_random_numbers_come_from_the_image_alone(images: Tensor, targets: Tensor, title: str) -> None:
-    network, given = testing.small_network(), {**GRID, **({} if title == "FeatureAblation" else {"n_samples": 8})}
+    network, given = testing.small_network(), {**GRID, **({} if title == "FeatureAblation" else {"n_samples": 3})}
+    if title == "Lime":
+        given |= {"n_samples": 20, "alpha": 1e-6}
     before = torch.get_rng_state()
     first = attribute(network, images, targets, f"captum:{title}", keys=KEYS, **given)
     assert torch.equal(torch.get_rng_state(), before)
@@ -206,9 +209,12 @@ def test_a_module_used_twice_is_refused_with_captums_reason(images: Tensor, targ
 
 def test_a_network_is_refused_before_any_work() -> None:
     spec = METHODS["captum:DeepLift"]
+    wrong, right = ruled(nn.GELU()), ruled(nn.ReLU())
+    for network in (wrong, right):
+        network.mean = torch.full((3,), 0.5, dtype=torch.float64)
     with pytest.raises(ssig.UsageError, match="a method that the network can run: Captum's DeepLift"):
-        try_method(spec, spec.parse({}), Replica(ruled(nn.GELU())), (10, 12))
-    try_method(spec, spec.parse({}), Replica(ruled(nn.ReLU())), (10, 12))
+        try_method(spec, spec.parse({}), Replica(wrong), (10, 12))
+    try_method(spec, spec.parse({}), Replica(right), (10, 12))
 
 
 def test_a_score_and_a_function_without_rules_are_refused(network: nn.Module, images: Tensor, targets: Tensor) -> None:
