@@ -162,7 +162,7 @@ def method_config(choice: MethodChoice) -> dict[str, Any]:
         "options": as_dict(options),
         "paper": spec.paper,
         "equation": spec.equation,
-        "evaluations": None if spec.counted else spec.evaluations(options),
+        "evaluations": spec.gradients(options),
         "complete": spec.complete,
         **({} if source is None else {"origin": source.origin, "control": spec.control}),
     }

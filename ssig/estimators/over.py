@@ -29,6 +29,11 @@ from ssig.types import Attribution, Group, Steps
 Run = Callable[[Group, Any], Steps]
 
 
+def repeats(options: Any) -> int:
+    """How often a method runs for each image."""
+    return 1 if options.over == "none" else int(options.over_samples)
+
+
 def law_of(options: Any) -> Sampler:
     """The law of the random inputs."""
     return Noise(options.over_sigma) if options.over == "noise" else Uniform()

@@ -21,7 +21,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -65,6 +65,12 @@ REFUSED = {
 COMPLETE = frozenset({"DeepLift", "DeepLiftShap"})
 # Classes with rules for the parts of a network: none for a score that is computed from the logits.
 OF_LOGITS = frozenset({"DeepLift", "DeepLiftShap", "LRP"})
+# Gradients of an image, of classes where they are known: DeepLift and LRP pass the network twice for each.
+GRADIENTS: Mapping[str, Callable[[Any], int]] = {
+    **dict.fromkeys(("DeepLift", "LRP"), lambda options: 2),
+    **dict.fromkeys(("GuidedBackprop", "Deconvolution", "InputXGradient", "Saliency"), lambda options: 1),
+    "IntegratedGradients": lambda options: int(options.n_steps),
+}
 # Classes that take several baselines at once.
 POOLED = frozenset({"DeepLiftShap"})
 
@@ -153,13 +159,13 @@ def of_class(kind: type[Any], name: str, shown: str) -> MethodSpec:
         options=options,
         paper=PAPERS.get(title, "Kokhlikyan et al. 2020"),
         equation=EQUATIONS.get(title, f"the class {title} of Captum"),
-        evaluations=lambda options: 0,
+        evaluations=GRADIENTS.get(title, lambda options: 0),
         complete=title in COMPLETE,
         baseline=lambda options: "baselines" in call and title not in POOLED,
         references=lambda options: options.pool if title in POOLED else 0,
         presets=PRESETS.get(title, {}),
         network=True,
-        counted=True,
+        counted=title not in GRADIENTS,
     )
 
 
@@ -259,42 +265,48 @@ def _steps(algorithm: _Class, group: Group, options: Any) -> Steps:
 
 def _attributed(algorithm: _Class, image: Group, options: Any, pool: References | None) -> tuple[Tensor, int]:
     """The attributions (1, C, H, W) of a group of one image, and the gradients spent on it."""
-    assert image.network is not None
-    assert image.targets is not None
-    network, points, baseline = image.network, image.images, image.baselines
-    if algorithm.hooks and not isinstance(network, nn.Module):
-        raise ModelError("it works on the modules of a network, and this network is a function")
-    if algorithm.name == "LRP" and isinstance(network, Model):
-        network, points = network.network, _normalised(network, points)
+    if image.network is None or image.targets is None:
+        raise ValueError("a group without its network or targets")
+    points = image.images
     if algorithm.hooks:
-        whole = dataclasses.replace(options, multiply_by_inputs=True) if algorithm.name in COMPLETE else options
-        counted = CountedNetwork(hookable(network), image.score).eval()
-        check_identity(
-            algorithm.name,
-            network,
-            points,
-            lambda part, probe, reference, target: algorithm(
-                CountedNetwork(hookable(part), image.score),
-                probe,
-                torch.cat([reference] * 2) if algorithm.name in POOLED else reference,
-                target,
-                whole,
-            ),
-            image.score,
-        )
+        network, points = _modules(algorithm, image)
+        _check(algorithm, network, points, options, image.score)
+        counted = CountedNetwork(hookable(network), image.score)
     else:
-        counted = CountedNetwork(network, image.score)
+        counted = CountedNetwork(image.network, image.score)
     mask = feature_mask(options.features, points) if algorithm.masked else None
     target, at_once = int(image.targets[0]), max(1, image.budget)
     with _seeded(image):
         if pool is None:
-            found = algorithm(counted, points, baseline, target, options, mask, at_once)
+            found = algorithm(counted, points, image.baselines, target, options, mask, at_once)
         else:
             # Parts of two baselines or more, which is what the class takes.
             parts = pool.images.to(points).tensor_split(max(1, len(pool) // max(2, at_once // 2)))
             sums = [algorithm(counted, points, part, target, options) * len(part) for part in parts]
             found = torch.stack(sums).sum(dim=0) / len(pool)
     return found, counted.gradients
+
+
+def _modules(algorithm: _Class, image: Group) -> tuple[nn.Module, Tensor]:
+    """The network that a class takes apart, and the point (1, C, H, W) that it is given."""
+    network = image.network
+    if not isinstance(network, nn.Module):
+        raise ModelError("it works on the modules of a network, and this network is a function")
+    if algorithm.name == "LRP" and isinstance(network, Model):
+        return network.network, _normalised(network, image.images)
+    return network, image.images
+
+
+def _check(algorithm: _Class, network: nn.Module, points: Tensor, options: Any, score: str) -> None:
+    """Refuses a network for which the class is wrong."""
+    if algorithm.name in COMPLETE:
+        options = dataclasses.replace(options, multiply_by_inputs=True)
+
+    def attributed(part: nn.Module, probe: Tensor, baseline: Tensor, target: int) -> Tensor:
+        baselines = torch.cat([baseline] * 2) if algorithm.name in POOLED else baseline
+        return algorithm(CountedNetwork(hookable(part), score), probe, baselines, target, options)
+
+    check_identity(algorithm.name, network, points, attributed, score)
 
 
 def _normalised(network: Model, points: Tensor) -> Tensor:

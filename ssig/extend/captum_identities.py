@@ -72,7 +72,7 @@ def check_identity(kind: str, network: nn.Module, image: Tensor, attribute: Attr
 def sums_to_the_difference(network: nn.Module, probes: Tensor, attribute: Attribute) -> str | None:
     """Why DeepLift is wrong for a network; None if its attributions sum to `f(x) - f(x')`."""
     # From each other, as from a black image much of a network is the same at every pixel.
-    for probe, baseline in zip(probes.split(1), probes.flip(0).split(1), strict=True):
+    for probe, baseline in zip(probes.chunk(PROBES), probes.flip(0).chunk(PROBES), strict=True):
         for target, expected in _largest(_logits(network, probe) - _logits(network, baseline)):
             values = attribute(network, probe, baseline, target)
             if not _sums_to(expected, values):
@@ -86,7 +86,7 @@ def sums_to_the_difference(network: nn.Module, probes: Tensor, attribute: Attrib
 def conserves_relevance(network: nn.Module, probes: Tensor, attribute: Attribute) -> str | None:
     """Why LRP is wrong for a network; None if its relevance sums to `f(x)` in a copy of the network without biases."""
     network = without_biases(network)
-    for probe in (probes - 0.5).split(1):  # of both signs, as a normalised image is
+    for probe in (probes - 0.5).chunk(PROBES):  # of both signs, as a normalised image is
         for target, expected in _largest(_logits(network, probe)):
             values = attribute(network, probe, torch.zeros_like(probe), target)
             if not _sums_to(expected, values):
@@ -135,7 +135,7 @@ def hookable(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
     for part in copied.modules():
         if getattr(part, "inplace", False) is True:
-            part.inplace = False
+            setattr(part, "inplace", False)  # noqa: B010  not every module has it
     return copied
 
 
@@ -151,11 +151,11 @@ def without_biases(network: nn.Module) -> nn.Module:
     return copied
 
 
-class _Relus(TorchDispatchMode):
+class _Relus(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the ReLUs that are computed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

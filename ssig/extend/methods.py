@@ -64,7 +64,7 @@ def adapted(source_object: object, name: str, shown: str) -> MethodSpec:
     """
     if isinstance(source_object, MethodSpec):
         return _checked(dataclasses.replace(source_object, name=name or source_object.name), shown)
-    if CAPTUM.fullmatch(name):
+    if isinstance(source_object, type) and CAPTUM.fullmatch(name):
         from ssig.extend.captum_classes import of_class  # imported late, because it imports this module
 
         return of_class(source_object, name, shown)

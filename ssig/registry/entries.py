@@ -215,6 +215,7 @@ class MethodSpec:
         presets: named settings of a reference.
         network: whether it needs the plain network (`Group.network`), beside or instead of requests.
         counted: whether its gradient evaluations are known only after a run; `evaluations` then returns 0.
+        bases: options -> other methods that it runs.
         control: whether it explains nothing and only gives a lower bound for others, such as random numbers.
         revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
@@ -234,6 +235,7 @@ class MethodSpec:
     counted: bool = False
     control: bool = False
     revision: int = 0
+    bases: Callable[[Any], tuple[MethodSpec, ...]] = lambda options: ()
 
     def __post_init__(self) -> None:
         """Every method can be averaged over random inputs, at the cost of as many runs (`ssig.estimators.over`)."""
@@ -248,6 +250,15 @@ class MethodSpec:
     def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
         return with_preset(self.options, self.presets, arguments, f"methods.{self.name}")
+
+    def needs_network(self, options: Any) -> bool:
+        """Whether it, or a method that it runs, needs the plain network."""
+        return self.network or any(base.network for base in self.bases(options))
+
+    def gradients(self, options: Any) -> int | None:
+        """`evaluations`; None if they are known only after a run."""
+        counted = self.counted or any(base.counted for base in self.bases(options))
+        return None if counted else self.evaluations(options)
 
 
 # Families of metrics, in the order of reports.

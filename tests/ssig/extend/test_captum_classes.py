@@ -262,7 +262,12 @@ def test_a_class_is_named_like_a_method(network: nn.Module, images: Tensor, targ
     assert source.origin == {"distribution": "captum", "version": version, "object": "captum.attr:DeepLift"}
     assert METHODS.agrees("captum:DeepLift", source.origin)
     assert not METHODS.agrees("captum:DeepLift", {**source.origin, "version": "0"})
-    assert (spec.complete, spec.counted, spec.network, spec.baseline(spec.parse({}))) == (True, True, True, True)
+    assert (spec.complete, spec.network, spec.baseline(spec.parse({})), spec.gradients(spec.parse({}))) == (
+        True,
+        True,
+        True,
+        2,
+    )
     guided = METHODS["captum:GuidedBackprop"]
     assert not guided.baseline(guided.parse({}))
     assert METHODS["captum:Lime"].parse({"preset": "paper"}).n_samples == 1000
@@ -288,7 +293,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("importlib.metadata.version", missing)
-    with pytest.raises(ssig.UsageError, match="pip install captum"):
+    with pytest.raises(ssig.UsageError, match="type pip install captum"):
         METHODS.find("captum:Saliency")
 
 
