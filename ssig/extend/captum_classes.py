@@ -20,10 +20,10 @@ import dataclasses
 import functools
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -225,8 +225,8 @@ class _Class:
             given["perturbations_per_eval"] = at_once
         constructed = {name: getattr(options, name) for name in self.of_constructor}
         if self.name == "Lime":
-            models = import_module("captum._utils.models.linear_model")
-            constructed["interpretable_model"] = models.SkLearnLasso(alpha=options.alpha)
+            lasso = vars(sys.modules[self.kind.__module__])["SkLearnLasso"]
+            constructed["interpretable_model"] = lasso(alpha=options.alpha)
         explainer = self.kind(network, **constructed)
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Captum warns of its hooks at every call

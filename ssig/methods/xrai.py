@@ -74,7 +74,7 @@ class XraiOptions(CommonOptions):
     base: str = option("ig", "the base method, whose map is grouped into regions", check=check_base)
     base_preset: str | None = option(None, "a preset of the base method; by default its default options")
     base_options: str | None = option(
-        None, "options of the base method, such as anchors=20; max_distance=0.1", quiet=True
+        None, "options of the base method, such as anchors=20; max_dist=0.1", quiet=True
     )
     base_readout: str = option(MAX, "channels of the base method's values to its map", choices=(MAX, *READOUTS))
     baselines: str = option(
