@@ -173,7 +173,10 @@ def host(
     size: Annotated[int, typer.Option(metavar="N", min=8, help="Height and width of the images.")] = 224,
     as_json: AsJson = False,
 ) -> int:
-    """Measure what each method costs the thread that feeds the device."""
+    """Measure what methods cost the host.
+
+    The figures are of the thread that feeds the device.
+    """
     return _measure(context)
 
 
@@ -183,7 +186,10 @@ def host_metrics(
     rounds: Rounds = 3,
     as_json: AsJson = False,
 ) -> int:
-    """Measure what the host does beside a device: metrics, decoding, and threads that share Python's lock."""
+    """Measure what the host does beside a device.
+
+    That is metrics, decoding, and threads that share Python's lock.
+    """
     return _measure(context)
 
 

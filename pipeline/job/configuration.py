@@ -285,6 +285,10 @@ def load_job(
 
 def _read_file(path: Path) -> tuple[dict[str, Any], int]:
     """The content of a job file, and the user id that it belongs to."""
+    if path.is_dir() or path.suffix.lower() == ".tar":
+        data = f"images in a folder are --images {path}, shards in it --shards '{path}/*.tar'"
+        allowed = data if path.is_dir() else f"a shard is --shards {path}"
+        raise UsageError("job file", str(path), f"a YAML file; {allowed}")
     try:
         with path.open(encoding="utf-8") as file:
             owner = os.fstat(file.fileno()).st_uid

@@ -94,6 +94,15 @@ def test_what_was_measured_is_saved_before_the_next_measurement(planted: Any, tm
     assert seen[0]["sections"]["planted"] == {"first": 1}
 
 
+def test_the_record_is_read_by_any_parser() -> None:
+    given = {"rate": float("nan"), 3: [float("inf"), 1.5, True, None], "place": Path("a")}
+    assert json.loads(json.dumps(session.plain(given), allow_nan=False)) == {
+        "rate": None,
+        "3": [None, 1.5, True, None],
+        "place": "a",
+    }
+
+
 def test_a_section_ends_with_its_time_and_a_late_one_is_left_out(planted: Any) -> None:
     def cases(call: Session) -> Iterator[Case]:
         yield "first", lambda: 1

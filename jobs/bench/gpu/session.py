@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -138,7 +139,7 @@ class Session:
             return
         self.out.mkdir(parents=True, exist_ok=True)
         staged = self.out / f".{RECORD}"
-        staged.write_text(json.dumps(self.record, indent=1, default=str), encoding="utf-8")
+        staged.write_text(json.dumps(plain(self.record), indent=1, allow_nan=False), encoding="utf-8")
         os.replace(staged, self.out / RECORD)
 
     def _run(self, name: str) -> bool:
@@ -164,6 +165,20 @@ class Session:
         except Exception as error:
             _forget_memory(self.device)
             return failure(error)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers that are not finite become None, other kinds text.
+
+    `pipeline.storage.jsontext` writes all other JSON; here the pipeline is not at hand.
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def chosen(names: str | None) -> list[Section]:

@@ -121,6 +121,15 @@ def test_unreadable_files_are_named(tmp_path: Path, text: str | None, allowed: s
         load_job(file)
 
 
+def test_data_in_place_of_a_job_file_is_told_its_flag(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^job file: .*--images {tmp_path}, shards in it --shards '{tmp_path}/\*"):
+        load_job(tmp_path)
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(b"\0" * 1024)
+    with pytest.raises(UsageError, match=rf"^job file: .*--shards {shard}"):
+        load_job(shard)
+
+
 def test_errors_of_a_file_name_the_file(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text("dataset: {shards: [a.tar]}\noutput: {path: x, map: none}\n")

@@ -74,4 +74,5 @@ def test_nothing_else_writes_json() -> None:
                 is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
                 if is_call and ast.unparse(node.func) in ("json.dump", "json.dumps"):  # type: ignore[attr-defined]
                     found.append(path.relative_to(ROOT).as_posix())
-    assert found == ["pipeline/storage/jsontext.py"]
+    # The check of a GPU runs where the pipeline is not installed.
+    assert found == ["pipeline/storage/jsontext.py", "jobs/bench/gpu/session.py"]
