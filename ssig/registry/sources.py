@@ -194,9 +194,7 @@ def _captum_version(name: str) -> str:
     try:
         return importlib.metadata.version("captum")
     except importlib.metadata.PackageNotFoundError:
-        raise UsageError(
-            "method", name, "the package captum, not installed here: type pip install captum"
-        ) from None
+        raise UsageError("method", name, "the package captum, not installed here: type pip install captum") from None
 
 
 def activate(sources: Iterable[Source]) -> None:
