@@ -55,7 +55,6 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     check: Callable[[Any], str | Iterable[str] | None] | None = None,
-    quiet: bool = False,
 ) -> Any:
     """A dataclass field with its meaning and its bounds.
 
@@ -67,7 +66,6 @@ def option(
         above: exclusive lower bound of a number.
         at_most: inclusive upper bound of a number.
         check: value -> None, or for a wrong value the allowed ones, in words or as names.
-        quiet: not recorded while all quiet options have their defaults: records are as before the option existed.
     """
     return dataclasses.field(
         default=default,
@@ -78,9 +76,16 @@ def option(
             "above": above,
             "at_most": at_most,
             "check": check,
-            "quiet": quiet,
         },
     )
+
+
+def quiet(field: Any) -> Any:
+    """An option that is not recorded while all quiet options have their defaults.
+
+    So records of configurations that do not use it are the same as before the option existed.
+    """
+    return dataclasses.field(default=field.default, metadata={**field.metadata, "quiet": True})
 
 
 def build(cls: type[Options], arguments: Mapping[str, Any], *, where: str) -> Options:

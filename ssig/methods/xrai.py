@@ -38,7 +38,7 @@ from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints
 from ssig.estimators.over import repeats
 from ssig.images.regions import Image, Labels, felzenszwalb, pictures
-from ssig.options import option
+from ssig.options import option, quiet
 from ssig.registry import METHODS, MethodSpec
 from ssig.registry.choices import plain
 from ssig.types import Attribution, Group, Steps
@@ -73,7 +73,7 @@ class XraiOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     base: str = option("ig", "the base method, whose map is grouped into regions", check=check_base)
     base_preset: str | None = option(None, "a preset of the base method; by default its default options")
-    base_options: str | None = option(None, "options of the base method, such as anchors=20; max_dist=0.1", quiet=True)
+    base_options: str | None = quiet(option(None, "options of the base method, such as anchors=20; max_dist=0.1"))
     base_readout: str = option(MAX, "channels of the base method's values to its map", choices=(MAX, *READOUTS))
     baselines: str = option(
         "black-white",

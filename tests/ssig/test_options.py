@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from ssig.errors import UsageError
-from ssig.options import as_dict, build, describe, option
+from ssig.options import as_dict, build, describe, option, quiet
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def test_defaults_and_given_values() -> None:
 
 @dataclass(frozen=True)
 class Later(Example):
-    over: str = option("none", "what came later", quiet=True)
-    over_samples: int = option(25, "how many of it", quiet=True)
+    over: str = quiet(option("none", "what came later"))
+    over_samples: int = quiet(option(25, "how many of it"))
 
 
 def test_records_are_as_before_a_quiet_option_until_one_is_used() -> None:

@@ -33,7 +33,7 @@ def test_a_run_with_captum_and_over(make_shard: Make, make_job: Make, tmp_path: 
     assert recorded["smooth"]["evaluations"] == 6
     assert recorded["smooth"]["options"]["over_samples"] == 3
     assert not [name for name in recorded["ig"]["options"] if name.startswith("over")]
-    assert audit(str(tmp_path / "run")).sound
+    assert audit(str(tmp_path / "run")).problems == []
     attribute(job)  # nothing is left to do, and nothing differs
 
 
