@@ -80,6 +80,14 @@ def option(
     )
 
 
+def quiet(field: Any) -> Any:
+    """An option that is not recorded while all quiet options have their defaults.
+
+    So records of configurations that do not use it are the same as before the option existed.
+    """
+    return dataclasses.field(default=field.default, metadata={**field.metadata, "quiet": True})
+
+
 def build(cls: type[Options], arguments: Mapping[str, Any], *, where: str) -> Options:
     """An instance of the options dataclass `cls` from plain values.
 
@@ -115,8 +123,14 @@ def checked(docs: Iterable[OptionDoc], arguments: Mapping[str, Any], *, where: s
 
 
 def as_dict(options: Any) -> dict[str, Any]:
-    """The JSON form of an options instance: every field, defaults included."""
-    return {field.name: _plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+    """The JSON form of an options instance: every field, defaults included.
+
+    Quiet options are left out while all of them have their defaults.
+    """
+    fields = dataclasses.fields(options)
+    quiet = [field for field in fields if field.metadata.get("quiet")]
+    left_out = quiet if all(getattr(options, field.name) == field.default for field in quiet) else []
+    return {field.name: _plain(getattr(options, field.name)) for field in fields if field not in left_out}
 
 
 def describe(cls: type[Any]) -> list[OptionDoc]:

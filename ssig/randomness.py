@@ -29,6 +29,11 @@ class Stream:
         """The generator of sample number `sample` (0 <= sample < 2**64), at its start."""
         return np.random.Generator(np.random.Philox(key=self.key, counter=sample << 192))
 
+    def derived(self, name: str) -> Stream:
+        """Another stream of the same image, under a name."""
+        digest = hashlib.sha256(self.key.to_bytes(16, "little") + name.encode()).digest()
+        return Stream(int.from_bytes(digest[:16], "little"))
+
 
 def stream(seed: int, shard: str, key: str, method: str) -> Stream:
     """The stream of a sample of a run.

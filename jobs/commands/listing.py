@@ -9,7 +9,7 @@ from typing import Any
 from jobs.commands.printing import print_entries, print_json, print_table, text
 from ssig.errors import unknown_entry
 from ssig.registry.catalogue import METHOD, METRIC, Plugin, Record, imported, options_of, plugins, records
-from ssig.registry.sources import FILE, Kind
+from ssig.registry.sources import CAPTUM, FILE, Kind
 
 # Keys of a record that are not facts.
 _NO_FACTS = ("name", "options", "presets", "attention", "control")
@@ -63,7 +63,7 @@ def _record(kind: Kind, name: str, listed_plugins: Iterable[Plugin]) -> Record:
     records_by_name = records(kind)
     if name in records_by_name:
         return records_by_name[name]
-    if FILE.fullmatch(name):
+    if FILE.fullmatch(name) or (kind == METHOD and CAPTUM.fullmatch(name)):
         return imported(kind, name)
     plugin_names = [plugin.name for plugin in listed_plugins]
     if name not in plugin_names:

@@ -162,7 +162,7 @@ def method_config(choice: MethodChoice) -> dict[str, Any]:
         "options": as_dict(options),
         "paper": spec.paper,
         "equation": spec.equation,
-        "evaluations": None if spec.counted else spec.evaluations(options),
+        "evaluations": spec.gradients(options),
         # Named only where there are some, so that the fingerprints of methods without any stay what they were.
         **({"forwards": forwards} if (forwards := spec.forwards(options)) else {}),
         "complete": spec.complete,

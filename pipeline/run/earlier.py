@@ -38,8 +38,9 @@ def _all(kind: str, name: str | None, recorded: Mapping[str, Any]) -> dict[str, 
 
 
 def option_names(kind: str, name: str | None) -> frozenset[str]:
-    """The options that a method or metric has now; none of one that this version does not know."""
+    """The options that a method or metric has now and that are always recorded; none of an unknown one."""
     registry: Any = METHODS if kind == "methods" else METRICS
     if name not in registry:
         return frozenset()
-    return frozenset(field.name for field in dataclasses.fields(registry[name].options))
+    fields = dataclasses.fields(registry[name].options)
+    return frozenset(field.name for field in fields if not field.metadata.get("quiet"))

@@ -146,7 +146,7 @@ class Attributor:
             baseline_scores=None if baseline_scores is None else to_device(baseline_scores, device),
             references=self.references(spec.references(options)),
             logits=to_device(prepared.logits[span], device),
-            network=self.plain() if spec.network else None,
+            network=self.plain() if spec.needs_network(options) else None,
         )
         return method_job(None, spec, options, group)
 

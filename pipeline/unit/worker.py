@@ -18,7 +18,7 @@ from torch import nn
 
 from pipeline.run.labels import Label
 from pipeline.storage import fault_points, open_storage
-from pipeline.unit.attributor import Attributor
+from pipeline.unit.attributor import Attributor, method_of
 from pipeline.unit.committing import UnitFiles
 from pipeline.unit.inputs import Unit, read_task
 from pipeline.unit.map_sources import CommittedMaps, ComputedMaps, MapSource
@@ -31,7 +31,7 @@ from ssig.acceleration.allocator import return_memory
 from ssig.engine.device import Device
 from ssig.engine.replica import Replica
 from ssig.models import Model
-from ssig.registry import METHODS, METRICS
+from ssig.registry import METRICS
 
 # Seldom enough to cost nothing where units are small.
 TIDY_SECONDS = 15.0
@@ -168,4 +168,7 @@ def may_change_network(label: Label) -> bool:
     """Whether a metric of a label may ask for a copy of the network, or its method asks for the plain network."""
     if any({"method", "model"} <= METRICS[name].needs for name in label.settings.metrics):
         return True
-    return label.evaluation is None and METHODS[label.settings.method.name].network
+    if label.evaluation is not None:
+        return False
+    method = method_of(label)
+    return method.spec.needs_network(method.options)

@@ -115,7 +115,8 @@ def attribute(
     gradients = len(batch) * (spec.evaluations(parsed) + spec.forwards(parsed) // 2)
     with replica_of(model, place, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
         classes = settled(wanted, batch, replica.forward)
-        arguments = _Arguments(batch, classes, streams, score, reference, references, plain if spec.network else None)
+        network = plain if spec.needs_network(parsed) else None
+        arguments = _Arguments(batch, classes, streams, score, reference, references, network)
         result = _attribute(replica, spec, parsed, arguments)
     return replace(result, explained=Explained(batch, classes, names_of(classes, plain), spec.name, score))
 

@@ -112,7 +112,7 @@ class MethodExplainer:
     ) -> Job[None]:
         streams = tuple(self._stream(row, draw) for row in rows.tolist())
         images = to_device(images, self.device.replica.device)
-        if not self.spec.network:
+        if not self.spec.needs_network(self.options):
             network = None
         elif network is None:
             network = self.device.replica.model if self.plain is None else self.plain()

@@ -67,7 +67,7 @@ def try_method(
     group = replace(
         group_of(options, image, targets, streams, mean=mean, score=score),
         references=references,
-        network=replica.model if spec.network else None,
+        network=replica.model if spec.needs_network(options) else None,
     )
     try:
         _run(spec, options, group, replica)

@@ -16,8 +16,11 @@ from ssig.estimators.quadrature import RULES, smallest
 from ssig.estimators.samplers import SAMPLERS, SPECTRA, Sampler, sampler
 from ssig.images.postprocess import REGIONS
 from ssig.models.scores import SCORES
-from ssig.options import option
+from ssig.options import option, quiet
 from ssig.types import Group, Steps
+
+# Inputs over which any method can be averaged (`ssig.estimators.over`).
+OVER = ("none", "noise", "uniform")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class CommonOptions:
     )
     smoothing: float = option(0.0, "Gaussian over the map, sigma in pixels; 0 for none", at_least=0)
     regions: str = option("none", "the map's mean over each segment of the image", choices=REGIONS)
+    over: str = quiet(
+        option("none", "the method's mean over random inputs: noisy ones, or suppressed ones", choices=OVER)
+    )
+    over_samples: int = quiet(option(25, "random inputs; each costs as much as the method", at_least=1))
+    over_sigma: float = quiet(option(0.15, "noise of the random inputs, as a fraction of the image's range", above=0))
 
 
 def check_sampler(name: str) -> tuple[str, ...] | None:

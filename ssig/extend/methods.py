@@ -40,6 +40,7 @@ from ssig.extend.signatures import first_line, options_class, parameters
 from ssig.models.outputs import logits_of
 from ssig.options import option
 from ssig.registry import MethodSpec
+from ssig.registry.sources import CAPTUM
 from ssig.types import Group, Steps
 
 GIVEN = ("model", "images", "targets", "baselines")
@@ -63,6 +64,10 @@ def adapted(source_object: object, name: str, shown: str) -> MethodSpec:
     """
     if isinstance(source_object, MethodSpec):
         return _checked(dataclasses.replace(source_object, name=name or source_object.name), shown)
+    if isinstance(source_object, type) and CAPTUM.fullmatch(name):
+        from ssig.extend.captum_classes import of_class  # imported late, because it imports this module
+
+        return of_class(source_object, name, shown)
     if not callable(source_object) or isinstance(source_object, type) or inspect.isgeneratorfunction(source_object):
         raise UsageError("method", shown, FORM)
     names = [parameter.name for parameter in parameters(source_object)]

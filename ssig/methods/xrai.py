@@ -8,9 +8,10 @@ Source: Kapishnikov, Bolukbasi, Viégas, Terry, *XRAI: Better Attributions Throu
 those of PAIR's implementation: Felzenszwalb's at six scales (`ssig.images.regions`), each dilated by a disk of
 radius 5; of equals the first is taken. The sum of the map is that of A.
 
-A is the map of any method, the signed maximum over the channels of its values. By default these are the mean of
-integrated gradients from a black and from a white baseline, with half of `samples` each; a method whose map is the
-same from any baseline runs once, with all of them. `baseline_score` is still that of `baseline`. `preset: paper` gives
+A is the map of any method: `base`, with `base_options` such as ``anchors=20; over=noise``, also a class of Captum. It
+is the signed maximum over the channels of the method's values. By default these are the mean of integrated gradients
+from a black and from a white baseline, with half of `samples` each; a method whose map is the same from any baseline
+runs once, with all of them. `baseline_score` is still that of `baseline`. `preset: paper` gives
 PAIR's settings, with 100 points from each of two baselines that are constant at the least and the greatest value of
 the image, which there is the normalised one.
 
@@ -35,9 +36,11 @@ from ssig.errors import UsageError
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints
+from ssig.estimators.over import repeats
 from ssig.images.regions import Image, Labels, felzenszwalb, pictures
-from ssig.options import option
+from ssig.options import option, quiet
 from ssig.registry import METHODS, MethodSpec
+from ssig.registry.choices import plain
 from ssig.types import Attribution, Group, Steps
 from ssig.types.beside import beside, waited
 
@@ -52,9 +55,17 @@ MAX = "max"
 
 
 def check_base(name: str) -> list[str] | None:
-    """None if `name` is a method that XRAI can use as its base, else the names of those."""
+    """None if `name` is a method that XRAI can use as its base, else the names of those.
+
+    Also a class of Captum, or a method of another package, which is imported.
+    """
     allowed = [method for method in METHODS.names() if method != NAME]
-    return None if name in allowed else allowed
+    if name in allowed:
+        return None
+    try:
+        return allowed if METHODS[name].name == NAME else None
+    except UsageError:
+        return allowed
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,7 @@ class XraiOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
     base: str = option("ig", "the base method, whose map is grouped into regions", check=check_base)
     base_preset: str | None = option(None, "a preset of the base method; by default its default options")
+    base_options: str | None = quiet(option(None, "options of the base method, such as anchors=20; max_dist=0.1"))
     base_readout: str = option(MAX, "channels of the base method's values to its map", choices=(MAX, *READOUTS))
     baselines: str = option(
         "black-white",
@@ -75,7 +87,7 @@ class XraiOptions(CommonOptions):
     def __post_init__(self) -> None:
         if self.samples % self.runs:
             raise UsageError("samples", self.samples, f"a multiple of {self.runs}, the number of baselines")
-        self.base_options()
+        self.parsed_base()
 
     @property
     def runs(self) -> int:
@@ -86,23 +98,40 @@ class XraiOptions(CommonOptions):
     def used_baselines(self) -> str:
         """`baselines`, or a single one if the map is the same from any baseline."""
         spec = METHODS[self.base]
-        return self.baselines if spec.baseline(spec.parse(self.preset_option)) else SINGLE
+        return self.baselines if spec.baseline(spec.parse(self.given_options)) else SINGLE
 
     @property
-    def preset_option(self) -> dict[str, str]:
-        return {} if self.base_preset is None else {"preset": self.base_preset}
+    def given_options(self) -> dict[str, Any]:
+        """The options of the base method that are not those by default."""
+        preset = {} if self.base_preset is None else {"preset": self.base_preset}
+        return {**preset, **options_in(self.base_options or "")}
 
-    def base_options(self) -> Any:
+    def parsed_base(self) -> Any:
         """The options of the base method for one run."""
-        spec, preset = METHODS[self.base], self.preset_option
+        spec, given = METHODS[self.base], self.given_options
         evaluations = self.samples // self.runs
         for field in dataclasses.fields(spec.options):
-            if field.name in ("samples", "steps"):
-                options = spec.parse({**preset, field.name: evaluations})
+            if field.name in ("samples", "steps") and field.name not in options_in(self.base_options or ""):
+                options = spec.parse({**given, field.name: evaluations})
                 # In some methods they are the steps on each of several paths.
-                if spec.evaluations(options) == evaluations:
+                if spec.evaluations(options) == evaluations * repeats(options):
                     return options
-        return spec.parse(preset)
+        return spec.parse(given)
+
+
+def options_in(text: str) -> dict[str, Any]:
+    """The options in ``option=value; option=value``.
+
+    Raises:
+        UsageError: a part is no option with its value.
+    """
+    values: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value) or name in values:
+            raise UsageError("methods.xrai.base_options", text, "OPTION=VALUE; OPTION=VALUE, each option once")
+        values[name] = plain(value)
+    return values
 
 
 def xrai(group: Group, options: XraiOptions) -> Steps:
@@ -118,7 +147,7 @@ def segmented(images: Sequence[Image]) -> list[Labels]:
 def _xrai(group: Group, options: XraiOptions, labels: Future[list[Labels]]) -> Steps:
     scores = yield from endpoints(group)
     group = dataclasses.replace(group, scores=scores[0], baseline_scores=scores[1])
-    spec, base_options = METHODS[options.base], options.base_options()
+    spec, base_options = METHODS[options.base], options.parsed_base()
     parts: list[Attribution] = []
     for part_group in groups_of(group, options.used_baselines):
         steps = spec.run(part_group, base_options)
@@ -217,7 +246,7 @@ def grown(values: NDArray[np.float64], masks: csr_array) -> NDArray[np.float64]:
 def depends_on_baseline(options: XraiOptions) -> bool:
     """Whether the base method starts from `baseline`."""
     base = METHODS[options.base]
-    return options.baselines == SINGLE and base.baseline(base.parse(options.preset_option))
+    return options.baselines == SINGLE and base.baseline(base.parse(options.given_options))
 
 
 METHODS.add(
@@ -227,11 +256,12 @@ METHODS.add(
         options=XraiOptions,
         paper="Kapishnikov, Bolukbasi, Viégas, Terry 2019",
         equation="mean attribution of regions that grow by the segment of the highest mean",
-        evaluations=lambda options: int(options.runs * METHODS[options.base].evaluations(options.base_options())),
-        forwards=lambda options: int(options.runs * METHODS[options.base].forwards(options.base_options())),
+        evaluations=lambda options: int(options.runs * METHODS[options.base].evaluations(options.parsed_base())),
+        forwards=lambda options: int(options.runs * METHODS[options.base].forwards(options.parsed_base())),
         complete=False,
         baseline=depends_on_baseline,
-        references=lambda options: METHODS[options.base].references(options.base_options()),
+        references=lambda options: METHODS[options.base].references(options.parsed_base()),
+        bases=lambda options: (METHODS[options.base],),
         presets={"paper": {"base_preset": "paper", "baselines": "extremes", "samples": 200, "score": "probability"}},
     )
 )

@@ -17,7 +17,7 @@ from typing import Any
 from ssig.errors import UsageError, one_line, unknown_entry
 from ssig.options import OptionDoc, checked, describe
 from ssig.registry import METHODS, METRICS, MethodSpec, MetricSpec, Registry, preset_values, sources
-from ssig.registry.sources import Kind
+from ssig.registry.sources import CAPTUM, Kind
 
 PATH = Path(__file__).with_name("catalogue.json")
 METHOD: Kind = "method"
@@ -71,6 +71,8 @@ def check(kind: Kind, name: str, arguments: Mapping[str, Any]) -> None:
     if name in records_by_name:
         where, record = f"{kind}s.{name}", records_by_name[name]
         checked(options_of(record), preset_values(record["presets"], arguments, where), where=where)
+    elif kind == METHOD and CAPTUM.fullmatch(name):
+        sources.plugin(kind, name)
     elif not REGISTRIES[kind].is_loaded(name):
         plugin_names = [plugin.name for plugin in plugins(kind)]
         if name not in plugin_names:

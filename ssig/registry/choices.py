@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from ssig.errors import UsageError
-from ssig.registry.sources import FILE
+from ssig.registry.sources import CAPTUM, FILE
 
 
 def split(field: str, text: str) -> tuple[str, dict[str, str]]:
@@ -28,7 +28,7 @@ def split(field: str, text: str) -> tuple[str, dict[str, str]]:
         if option in ("name", *values) or not value.strip():
             raise UsageError(field, text, "NAME, or NAME:option=value,option=value, each option once")
         values[option] = value
-    if not name or (":" in name and not FILE.fullmatch(name)):
+    if not name or (":" in name and not (FILE.fullmatch(name) or CAPTUM.fullmatch(name))):
         raise UsageError(field, text, "NAME, NAME:option=value,option=value, or ./FILE.py:NAME for code of your own")
     return name, values
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ssig.errors import UsageError, unknown_entry
 from ssig.options import build
-from ssig.registry.sources import FileSource, Kind, Source, plugin
+from ssig.registry.sources import CAPTUM, FileSource, Kind, Source, plugin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,7 @@ class Registry(Generic[Entry]):
         return list(self._entries)
 
     def find(self, text: str) -> Entry:
-        """The entry that a user names: ``NAME``, or ``FILE.py:NAME``, whose file is read and run now.
+        """The entry that a user names: ``NAME``, ``captum:CLASS``, or ``FILE.py:NAME``, whose file is run now.
 
         Raises:
             UsageError: there is no such entry, or its code fails.
@@ -92,7 +92,7 @@ class Registry(Generic[Entry]):
             return self.adopt(file)
         if isinstance(self.source(text), FileSource):  # from a file of an earlier job, not meant by this name
             del self._adopted[text]
-        if ":" in text:
+        if ":" in text and not CAPTUM.fullmatch(text):
             raise UsageError(self._kind, text, f"NAME, or ./FILE.py:NAME for a {self._kind} in a file")
         return self[text]
 
@@ -162,6 +162,41 @@ def preset_values(
     return {**presets[preset], **values}
 
 
+@dataclass(frozen=True)
+class _Averaged:
+    """What a spec says of a method, changed where its options ask for the mean over random inputs.
+
+    Attributes:
+        own: of the method itself, called with the same arguments, of which the last are options.
+        changed: `(own, *arguments) -> value` for options that ask for it.
+    """
+
+    own: Callable[..., Any]
+    changed: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        if getattr(arguments[-1], "over", NOT_OVER) == NOT_OVER:
+            return self.own(*arguments)
+        return self.changed(self.own, *arguments)
+
+
+def _run_over(own: Callable[..., Steps], group: Group, options: Any) -> Steps:
+    from ssig.estimators.over import over  # imported late, because it imports torch
+
+    return over(group, own, options)
+
+
+NOT_OVER = "none"
+# Attribute of a spec -> what it is under options that ask for the mean over random inputs.
+_OVER: Mapping[str, Callable[..., Any]] = {
+    "run": _run_over,
+    "evaluations": lambda own, options: own(options) * options.over_samples,
+    "forwards": lambda own, options: own(options) * options.over_samples,
+    "path": lambda own, options: None,
+    "baseline": lambda own, options: options.over == "uniform" or own(options),
+}
+
+
 @dataclass(frozen=True, repr=False)
 class MethodSpec:
     """A method of the registry.
@@ -185,6 +220,7 @@ class MethodSpec:
         counted: whether its gradient evaluations are known only after a run; `evaluations` then returns 0, and
             `forwards` says nothing.
         attention: whether it explains only networks with attention.
+        bases: options -> other methods that it runs.
         control: whether it explains nothing and only gives a lower bound for others, such as random numbers.
         revision: counts the changes of its results under unchanged options; part of the fingerprint.
     """
@@ -206,6 +242,14 @@ class MethodSpec:
     attention: bool = False
     control: bool = False
     revision: int = 0
+    bases: Callable[[Any], tuple[MethodSpec, ...]] = lambda options: ()
+
+    def __post_init__(self) -> None:
+        """Every method can be averaged over random inputs, at the cost of as many runs (`ssig.estimators.over`)."""
+        for name, wrap in _OVER.items():
+            own = getattr(self, name)
+            if not isinstance(own, _Averaged):
+                object.__setattr__(self, name, _Averaged(own, wrap))
 
     def __repr__(self) -> str:
         return f"<method {self.name}: {self.equation}; {self.paper}>"
@@ -213,6 +257,15 @@ class MethodSpec:
     def parse(self, arguments: Mapping[str, Any]) -> Any:
         """Options from plain values, or a `UsageError` that names the field."""
         return with_preset(self.options, self.presets, arguments, f"methods.{self.name}")
+
+    def needs_network(self, options: Any) -> bool:
+        """Whether it, or a method that it runs, needs the plain network."""
+        return self.network or any(base.network for base in self.bases(options))
+
+    def gradients(self, options: Any) -> int | None:
+        """`evaluations`; None if they are known only after a run."""
+        counted = self.counted or any(base.counted for base in self.bases(options))
+        return None if counted else self.evaluations(options)
 
 
 # Families of metrics, in the order of reports.

@@ -1,6 +1,7 @@
 """Sources of methods, metrics and networks from outside ssig: a file, or an installed package.
 
     ./mine.py:my_method    a file, whose bytes are sent to every process that needs it
+    captum:DeepLift        an attribution class of the package Captum, as a method
     my-method              an entry point of a distribution: groups `ssig.methods`, `ssig.metrics`, `ssig.models`
 
 A source has an origin, which is recorded: the file's SHA-256, or the distribution's version. Two processes that load a
@@ -27,6 +28,7 @@ from ssig.errors import UsageError, one_line
 
 Kind = Literal["method", "metric", "model"]
 FILE = re.compile(r"(?P<path>.+\.py):(?P<name>[A-Za-z_]\w*)", re.DOTALL)
+CAPTUM = re.compile(r"captum:(?P<name>[A-Za-z_]\w*)")  # an attribution class of Captum, as a method
 _LOCK = threading.RLock()
 
 
@@ -177,13 +179,22 @@ def plugin(kind: Kind, name: str) -> PluginSource | None:
     """The plug-in of a name; None if no installed distribution has it.
 
     Raises:
-        UsageError: several distributions have it.
+        UsageError: several distributions have it, or it is a class of Captum, which is not installed.
     """
+    if kind == "method" and (captum := CAPTUM.fullmatch(name)):
+        return PluginSource(kind, name, "captum", _captum_version(name), f"captum.attr:{captum['name']}")
     matches = [source for source in plugins(kind) if source.name == name]
     if len(matches) > 1:
         owners = " and ".join(f"{source.distribution} {source.version}" for source in matches)
         raise UsageError(kind, name, f"a name of one installed package; {owners} both have it: uninstall one")
     return matches[0] if matches else None
+
+
+def _captum_version(name: str) -> str:
+    try:
+        return importlib.metadata.version("captum")
+    except importlib.metadata.PackageNotFoundError:
+        raise UsageError("method", name, "the package captum, not installed here: type pip install captum") from None
 
 
 def activate(sources: Iterable[Source]) -> None:

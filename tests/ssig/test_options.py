@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from ssig.errors import UsageError
-from ssig.options import as_dict, build, describe, option
+from ssig.options import as_dict, build, describe, option, quiet
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,18 @@ def test_defaults_and_given_values() -> None:
     built = build(Example, {"steps": 7, "width": 1, "baseline": [0, 0.5]}, where="x")
     assert built == Example(steps=7, width=1.0, baseline=(0.0, 0.5))
     assert as_dict(built) == {"steps": 7, "width": 1.0, "rule": None, "baseline": [0.0, 0.5]}
+
+
+@dataclass(frozen=True)
+class Later(Example):
+    over: str = quiet(option("none", "what came later"))
+    over_samples: int = quiet(option(25, "how many of it"))
+
+
+def test_records_are_as_before_a_quiet_option_until_one_is_used() -> None:
+    assert as_dict(Later(steps=7)) == as_dict(Example(steps=7))
+    assert as_dict(Later(over="noise")) == {**as_dict(Example()), "over": "noise", "over_samples": 25}
+    assert build(Later, as_dict(Later(over_samples=3)), where="x") == Later(over_samples=3)
 
 
 @pytest.mark.parametrize(

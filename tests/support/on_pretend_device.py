@@ -40,7 +40,7 @@ AnySpec = TypeVar("AnySpec", MethodSpec, MetricSpec)
 # So small that every variant takes a fraction of a second.
 FEW: dict[str, Any] = {
     **dict.fromkeys(("samples", "steps", "forwards"), 4),
-    **dict.fromkeys(("paths", "classes", "centres", "sizes", "subsets", "blocks"), 2),
+    **dict.fromkeys(("paths", "classes", "centres", "sizes", "subsets", "blocks", "over_samples"), 2),
     **{"pool": 8, "most": 12, "anchors": 0},
 }
 TOLERANCE = 1e-9

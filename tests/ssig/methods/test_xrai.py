@@ -17,6 +17,7 @@ import ssig.methods
 from ssig import attribute
 from ssig.images.regions import felzenszwalb, pictures
 from ssig.methods.xrai import FEWEST, SCALES, grown, masks, xrai
+from ssig.options import as_dict
 from ssig.randomness import stream
 from ssig.registry import METHODS
 from ssig.types import Group
@@ -212,3 +213,42 @@ def test_the_default_costs_32_gradients_and_the_papers_200() -> None:
     assert spec.evaluations(spec.parse({})) == 32
     assert spec.evaluations(spec.parse({"preset": "paper"})) == 200
     assert spec.references(spec.parse({})) == 0
+
+
+def test_the_base_takes_options_of_its_own(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
+    given = {"base": "guided-ig", "base_options": "fraction=0.5; steps=8", "baselines": "one", "base_readout": "sum"}
+    base = attribute(cnn, images, targets, "guided-ig", fraction=0.5, steps=8, keys=list("abcde"))
+    result = attribute(cnn, images, targets, "xrai", keys=list("abcde"), **given)
+    assert result.gradient_evaluations.tolist() == base.gradient_evaluations.tolist()
+    for found, values, picture in zip(result.map, base.map, pictures(images), strict=True):
+        assert found.numpy() == pytest.approx(grown(values.numpy(), masks(felzenszwalb(picture, SCALES))))
+    assert "base_options" not in as_dict(METHODS["xrai"].parse({}))
+
+
+def test_the_base_is_averaged_over_noise(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
+    given = {"base": "ig", "base_options": "over=noise; over_samples=3", "samples": 8}
+    spec = METHODS["xrai"]
+    assert spec.evaluations(spec.parse(given)) == 24
+    result = attribute(cnn, images, targets, "xrai", keys=list("abcde"), **given)
+    assert result.gradient_evaluations.tolist() == [24] * 5
+    alone = attribute(cnn, images[2:3], targets[2:3], "xrai", keys=["c"], micro_batch=2, **given)
+    assert torch.allclose(alone.map[0], result.map[2], rtol=1e-9, atol=1e-14)
+
+
+def test_a_class_of_captum_is_the_base(cnn: nn.Module, images: Tensor, targets: Tensor) -> None:
+    given = {"base": "captum:IntegratedGradients", "base_options": "n_steps=4", "baselines": "one"}
+    spec = METHODS["xrai"]
+    options = spec.parse(given)
+    assert spec.needs_network(options)
+    assert not spec.needs_network(spec.parse({}))
+    assert spec.gradients(options) == 4
+    assert spec.gradients(spec.parse({"base": "captum:Lime"})) is None
+    result = attribute(cnn, images, targets, "xrai", **given)
+    assert result.gradient_evaluations.tolist() == [4] * 5
+
+
+@pytest.mark.parametrize("text", ["steps", "=4", "steps=4; steps=5", "steps="])
+def test_wrong_base_options_are_named(text: str) -> None:
+    with pytest.raises(ssig.UsageError) as caught:
+        METHODS["xrai"].parse({"base_options": text})
+    assert caught.value.field == "methods.xrai.base_options"

@@ -1,0 +1,45 @@
+"""A run with classes of Captum and with a method over noise: finished, audited, and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.checks.audit import audit
+from pipeline.driver.attribute import attribute
+from pipeline.run.reader import open_run
+from ssig.errors import UsageError
+
+Make = Callable[..., Any]
+
+
+def test_a_run_with_captum_and_over(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    shard = make_shard(count=3)
+    methods = [
+        {"name": "captum:DeepLift"},
+        {"name": "captum:Lime", "features": "grid-2", "label": "lime"},
+        {"name": "ig", "steps": 2, "over": "noise", "over_samples": 3, "label": "smooth"},
+        {"name": "ig", "steps": 2},
+    ]
+    job = make_job(shard, methods=methods, actors__executor="local", metrics=["completeness"])
+    attribute(job)
+    run = open_run(str(tmp_path / "run"))
+    recorded = {method: config["method"] for (_, method), config in run.config.items()}
+    assert recorded["captum:DeepLift"]["origin"]["distribution"] == "captum"
+    assert recorded["captum:DeepLift"]["evaluations"] == 2
+    assert recorded["smooth"]["evaluations"] == 6
+    assert recorded["smooth"]["options"]["over_samples"] == 3
+    assert not [name for name in recorded["ig"]["options"] if name.startswith("over")]
+    assert audit(str(tmp_path / "run")).problems == []
+    attribute(job)  # nothing is left to do, and nothing differs
+
+
+def test_a_class_without_rules_is_refused_before_any_unit(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    shard = make_shard(count=1)
+    job = make_job(shard, methods=[{"name": "captum:GuidedBackprop"}], actors__executor="local")
+    with pytest.raises(UsageError, match="no ReLU module"):
+        attribute(job)
+    assert not list((tmp_path / "run").rglob("*.parquet"))

@@ -1,0 +1,305 @@
+"""Captum's classes as methods: the same maps as Captum's own, in any batch, and refused where they would be wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import captum.attr
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+import ssig
+from ssig import attribute, testing
+from ssig.engine.replica import Replica
+from ssig.engine.trial import try_method
+from ssig.extend.captum_classes import feature_mask
+from ssig.models.model import Model
+from ssig.randomness import stream
+from ssig.registry import METHODS
+from ssig.registry.catalogue import METHOD, check
+from ssig.registry.choices import with_options
+
+KEYS = [("s.tar", str(number)) for number in range(5)]
+BLACK_BOX = ("Lime", "KernelShap", "FeatureAblation", "ShapleyValueSampling")
+GRID = {"features": "grid-2"}
+
+
+class Flattened(nn.Module):
+    """Some layers, whose output is flattened, and a head: Captum has rules for its modules."""
+
+    def __init__(self, *layers: nn.Module, features: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.head = nn.Linear(features, 5)
+        generator = torch.Generator().manual_seed(4)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) / 3
+        self.double().eval().requires_grad_(False)
+
+    def forward(self, points: Tensor) -> Tensor:
+        for layer in self.layers:
+            points = layer(points)
+        logits: Tensor = self.head(points.flatten(1))
+        return logits
+
+
+def ruled(activation: nn.Module, pool: nn.Module | None = None) -> nn.Module:
+    pool = nn.AvgPool2d(2) if pool is None else pool
+    return Flattened(nn.Conv2d(3, 4, 3, padding=1), activation, pool, nn.Conv2d(4, 6, 3), nn.ReLU(), features=72)
+
+
+class Shortcut(nn.Module):
+    """A convolution whose input is added to its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.convolution(points) + points
+
+
+class FunctionalReLU(nn.Module):
+    def forward(self, points: Tensor) -> Tensor:
+        return relu(points)
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return ruled(nn.ReLU(inplace=True))
+
+
+def seeded(key: str, name: str) -> None:
+    """Torch's random numbers as an image has them, by the definition."""
+    torch.manual_seed(int(stream(0, "s.tar", key, name).generator(0).integers(2**63)))
+
+
+@pytest.mark.parametrize(
+    ("title", "given"),
+    [
+        ("DeepLift", {}),
+        ("DeepLift", {"multiply_by_inputs": False}),
+        ("GuidedBackprop", {}),
+        ("LRP", {}),
+        ("InputXGradient", {}),
+        ("IntegratedGradients", {"n_steps": 7}),
+        ("FeatureAblation", GRID),
+        ("Lime", {**GRID, "n_samples": 40}),
+        ("KernelShap", {**GRID, "n_samples": 40}),
+        ("ShapleyValueSampling", {**GRID, "n_samples": 3}),
+    ],
+)
+def test_maps_are_those_of_captum(images: Tensor, targets: Tensor, title: str, given: dict[str, Any]) -> None:
+    network, name = ruled(nn.ReLU()), f"captum:{title}"
+    result = attribute(network, images, targets, name, baseline="black", keys=KEYS, **given)
+    kind = getattr(captum.attr, title)
+    of_constructor = {key: given[key] for key in given if key == "multiply_by_inputs"}
+    of_call = {key: given[key] for key in given if key.startswith("n_")}
+    for row, image in enumerate(images.split(1)):
+        if "features" in given:
+            of_call["feature_mask"] = feature_mask(given["features"], image)
+        with torch.random.fork_rng(devices=[]):
+            seeded(str(row), name)
+            expected = kind(network, **of_constructor).attribute(image.clone(), target=row, **of_call)
+        exact = expected.dtype == torch.float64  # else Captum counts in float32
+        assert torch.allclose(result.values[row], expected[0].detach().double(), rtol=1e-9 if exact else 1e-5)
+
+
+def test_deep_lift_shap_is_the_mean_over_images_of_the_data_set(images: Tensor, targets: Tensor) -> None:
+    network, others = ruled(nn.ReLU()), images.flip(0)[:3]
+    result = attribute(network, images, targets, "captum:DeepLiftShap", references=others, micro_batch=4)
+    expected = captum.attr.DeepLiftShap(network).attribute(images, others, target=targets)
+    assert torch.allclose(result.values, expected.detach(), rtol=1e-9)
+    assert torch.allclose(result.baseline_score, network(others).mean(dim=0)[targets])
+    assert result.completeness_residual is not None
+    assert result.completeness_residual.abs().max() < 1e-12
+    assert METHODS["captum:DeepLiftShap"].references(METHODS["captum:DeepLiftShap"].parse({"pool": 3})) == 3
+    with pytest.raises(ssig.ModelError, match="two images"):
+        attribute(network, images, targets, "captum:DeepLiftShap", references=others[:1])
+
+
+@pytest.mark.parametrize("title", [*BLACK_BOX, "DeepLift", "DeepLiftShap"])
+def test_an_image_has_the_same_map_in_any_batch(title: str) -> None:
+    testing.batch_equals_loop(f"captum:{title}")
+
+
+@pytest.mark.parametrize("title", BLACK_BOX)
+def test_random_numbers_come_from_the_image_alone(images: Tensor, targets: Tensor, title: str) -> None:
+    network, given = testing.small_network(), {**GRID, **({} if title == "FeatureAblation" else {"n_samples": 3})}
+    if title == "Lime":
+        given |= {"n_samples": 20, "alpha": 1e-6}
+    before = torch.get_rng_state()
+    first = attribute(network, images, targets, f"captum:{title}", keys=KEYS, **given)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert torch.equal(attribute(network, images, targets, f"captum:{title}", keys=KEYS, **given).map, first.map)
+    other = attribute(network, images, targets, f"captum:{title}", keys=KEYS, seed=1, **given)
+    assert torch.equal(other.map, first.map) == (title == "FeatureAblation")
+
+
+def by_feature(result: ssig.Attribution, images: Tensor) -> Tensor:
+    """(B, features), the value of each feature, which stands at each of its pixels."""
+    labels = feature_mask("grid-2", images[:1])[0, 0]
+    values = result.values[:, 0]
+    return torch.stack([values[:, labels == label][:, 0] for label in range(4)], dim=1)
+
+
+@pytest.mark.parametrize("title", ["KernelShap", "ShapleyValueSampling"])
+def test_shapley_values_sum_to_the_difference(images: Tensor, targets: Tensor, title: str) -> None:
+    result = attribute(testing.small_network(), images, targets, f"captum:{title}", baseline="black", **GRID)
+    sums = by_feature(result, images).sum(dim=1)
+    assert torch.allclose(sums, result.score - result.baseline_score, rtol=1e-4, atol=1e-6)
+    assert result.gradient_evaluations.tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("title", ["FeatureAblation", "ShapleyValueSampling", "KernelShap"])
+def test_features_of_a_linear_network_have_their_own_terms(linear: nn.Module, images: Tensor, title: str) -> None:
+    targets = torch.tensor([0, 1, 2, 0, 1])
+    result = attribute(linear, images, targets, f"captum:{title}", baseline="black", **GRID)
+    terms = (next(linear.parameters()).detach()[targets] * images).sum(dim=1)
+    labels = feature_mask("grid-2", images[:1])[0, 0]
+    expected = torch.stack([terms[:, labels == label].sum(dim=1) for label in range(4)], dim=1)
+    assert torch.allclose(by_feature(result, images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_segments_or_cells(images: Tensor) -> None:
+    mask = feature_mask("grid-3", images[:1])
+    assert mask.shape == (1, 1, 10, 12)
+    assert mask.unique().tolist() == list(range(9))
+    for name in ("felzenszwalb", "slic", "grid-1", "grid-100"):
+        labels = feature_mask(name, images[:1]).unique()
+        assert labels.tolist() == list(range(len(labels)))
+    with pytest.raises(ssig.UsageError) as caught:
+        METHODS["captum:Lime"].parse({"features": "grid-0"})
+    assert caught.value.field == "methods.captum:Lime.features"
+
+
+@pytest.mark.parametrize(
+    ("title", "other", "reason"),
+    [
+        ("DeepLift", ruled(nn.ReLU6()), "no rule for a part"),
+        ("DeepLift", ruled(nn.GELU()), "in place of f"),
+        ("DeepLift", ruled(nn.ReLU(), nn.MaxPool2d(2)), "or a wrong one"),
+        ("DeepLiftShap", ruled(nn.GELU()), "in place of f"),
+        ("GuidedBackprop", testing.small_network(), "would be the plain gradient"),
+        ("GuidedBackprop", ruled(FunctionalReLU()), "1 of the network's 2 ReLUs are no modules"),
+        ("Deconvolution", ruled(FunctionalReLU()), "are no modules"),
+        ("LRP", ruled(nn.Softplus()), "Softplus.*has no rule defined"),
+        ("LRP", Flattened(nn.Conv2d(3, 4, 3, padding=1), Shortcut(), nn.ReLU(), features=480), "do not conserve it"),
+    ],
+)
+def test_a_network_for_which_a_class_is_wrong_is_refused(
+    images: Tensor, targets: Tensor, title: str, other: nn.Module, reason: str
+) -> None:
+    with pytest.raises(ssig.ModelError, match=f"Captum's {title}.*{reason}"):
+        attribute(other, images, targets, f"captum:{title}", references=images.flip(0))
+
+
+def test_a_module_used_twice_is_refused_with_captums_reason(images: Tensor, targets: Tensor) -> None:
+    shared = nn.ReLU()
+    network = Flattened(nn.Conv2d(3, 4, 3, padding=1), shared, nn.Conv2d(4, 4, 3, padding=1), shared, features=480)
+    with pytest.raises(ssig.ModelError, match="being used more than once"):
+        attribute(network, images, targets, "captum:DeepLift")
+    assert attribute(network, images, targets, "captum:GuidedBackprop").map.isfinite().all()
+
+
+def test_a_network_is_refused_before_any_work() -> None:
+    spec = METHODS["captum:DeepLift"]
+    wrong, right = ruled(nn.GELU()), ruled(nn.ReLU())
+    for network in (wrong, right):
+        network.mean = torch.full((3,), 0.5, dtype=torch.float64)
+    with pytest.raises(ssig.UsageError, match="a method that the network can run: Captum's DeepLift"):
+        try_method(spec, spec.parse({}), Replica(wrong), (10, 12))
+    try_method(spec, spec.parse({}), Replica(right), (10, 12))
+
+
+def test_a_score_and_a_function_without_rules_are_refused(network: nn.Module, images: Tensor, targets: Tensor) -> None:
+    with pytest.raises(ssig.ModelError, match="type score=logit"):
+        attribute(network, images, targets, "captum:DeepLift", score="probability")
+    with pytest.raises(ssig.ModelError, match="this network is a function"):
+        attribute(lambda points: network(points), images, targets, "captum:DeepLift")
+    result = attribute(lambda points: network(points), images, targets, "captum:Lime", score="probability", **GRID)
+    assert torch.allclose(result.score, network(images).softmax(dim=1).diagonal())
+
+
+def test_the_network_is_left_as_it_was(network: nn.Module, images: Tensor, targets: Tensor) -> None:
+    modules = [part for part in network.modules() if isinstance(part, nn.ReLU)]
+    for title in ("DeepLift", "GuidedBackprop", "LRP"):
+        attribute(network, images, targets, f"captum:{title}")
+    assert [part.inplace for part in modules] == [True, False]
+    assert all(not part._forward_hooks and not part._backward_hooks for part in network.modules())
+    assert all(set(vars(part)) == set(vars(nn.ReLU())) for part in modules)
+
+
+def test_relevance_starts_behind_the_normalisation(images: Tensor, targets: Tensor) -> None:
+    network = ruled(nn.ReLU())
+    mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
+    model = Model(
+        network, name="n", mean=mean.double(), std=std.double(), geometry=geometry(), categories=tuple("abcde")
+    )
+    result = attribute(model, images, targets, "captum:LRP", ready=False)
+    normalised = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    expected = captum.attr.LRP(network).attribute(normalised, target=targets)
+    assert torch.allclose(result.values, expected.detach(), rtol=1e-5)
+
+
+def geometry() -> ssig.models.geometry.Geometry:
+    return ssig.models.geometry.Geometry(resize=(10, 12), crop=(10, 12))
+
+
+def test_a_class_is_named_like_a_method(network: nn.Module, images: Tensor, targets: Tensor) -> None:
+    assert with_options("methods", "captum:DeepLift:eps=1e-9") == ("captum:DeepLift", {"eps": 1e-9})
+    assert with_options("methods", "captum:DeepLift") == ("captum:DeepLift", {})
+    check(METHOD, "captum:DeepLift", {})
+    spec = METHODS.find("captum:DeepLift")
+    source = METHODS.source(spec.name)
+    assert source is not None
+    version = importlib.metadata.version("captum")
+    assert source.origin == {"distribution": "captum", "version": version, "object": "captum.attr:DeepLift"}
+    assert METHODS.agrees("captum:DeepLift", source.origin)
+    assert not METHODS.agrees("captum:DeepLift", {**source.origin, "version": "0"})
+    assert (spec.complete, spec.network, spec.baseline(spec.parse({})), spec.gradients(spec.parse({}))) == (
+        True,
+        True,
+        True,
+        2,
+    )
+    guided = METHODS["captum:GuidedBackprop"]
+    assert not guided.baseline(guided.parse({}))
+    assert METHODS["captum:Lime"].parse({"preset": "paper"}).n_samples == 1000
+
+
+@pytest.mark.parametrize(
+    ("title", "reason"),
+    [
+        ("NoiseTunnel", "over=noise"),
+        ("GradientShap", "expected-gradients"),
+        ("FeaturePermutation", "mixes the images"),
+        ("LayerGradCam", "no 'layer'"),
+        ("Nothing", "no attribute 'Nothing'"),
+    ],
+)
+def test_classes_that_are_no_methods_are_refused(title: str, reason: str) -> None:
+    with pytest.raises(ssig.UsageError, match=reason):
+        METHODS.find(f"captum:{title}")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    with pytest.raises(ssig.UsageError, match="type pip install captum"):
+        METHODS.find("captum:Saliency")
+
+
+def test_a_class_is_averaged_over_noise(network: nn.Module, images: Tensor, targets: Tensor) -> None:
+    result = attribute(network, images, targets, "captum:DeepLift", over="noise", over_samples=4, keys=KEYS)
+    alone = attribute(network, images[:1], targets[:1], "captum:DeepLift", over="noise", over_samples=4, keys=KEYS[:1])
+    assert torch.allclose(result.map[:1], alone.map)
+    assert result.gradient_evaluations.tolist() == [8] * 5
+    assert np.isfinite(result.map.numpy()).all()
