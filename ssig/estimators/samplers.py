@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,14 +79,16 @@ class Sampler(Protocol):
         """Weight of sample `k`; the weights of all samples sum to 1."""
 
 
-class _Law:
+class _Law(ABC):
     """What most samplers share: equal weights, and nothing that takes long to draw."""
 
     def begun(self, group: Group, drawn: Sequence[int]) -> Normals | None:
         return None
 
-    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def points(
+        self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None
+    ) -> Tensor: ...
 
     def point(self, group: Group, k: int, samples: int | None) -> Tensor:
         return self.points(group, range(k, k + 1), samples)
