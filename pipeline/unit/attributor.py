@@ -12,13 +12,14 @@ from pipeline.run.labels import Label
 from pipeline.unit.caches import BaselineScores
 from pipeline.unit.inputs import Prepared
 from pipeline.unit.references import ReferencePool
-from ssig.engine.accelerators import to_device, to_host
+from ssig.engine.accelerators import to_host
 from ssig.engine.device import Device
 from ssig.engine.explainer import CACHE_SIZE, MethodExplainer
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job
 from ssig.engine.shared_paths import together
 from ssig.engine.spans import in_spans
+from ssig.estimators.transfer import to_device
 from ssig.models import Model
 from ssig.options import build
 from ssig.randomness import stream

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from ssig.acceleration.model_cache import cached_replica
 from ssig.api.inputs import PREDICTED, Images, Targets, batch_of, names_of, network_of, place_of, settled, targets_of
-from ssig.engine.accelerators import to_device
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, outcomes
 from ssig.engine.replica import Replica
 from ssig.engine.spans import in_spans
 from ssig.errors import UsageError, nearest
 from ssig.estimators.baselines import UNKNOWN_MEAN
+from ssig.estimators.transfer import to_device
 from ssig.models.independence import independent
 from ssig.models.model import Model
 from ssig.models.scores import SCORES

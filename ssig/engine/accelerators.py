@@ -18,9 +18,6 @@ from torch import Tensor
 from ssig.errors import UsageError
 from ssig.estimators.transfer import buffer
 
-# Bytes: 400 images of 224 x 224.
-MOST_PAGE_LOCKED = 2**28
-
 
 def is_accelerator(device: torch.device) -> bool:
     """Whether the device has a memory and a queue of its own."""
@@ -90,21 +87,6 @@ def to_host(tensor: Tensor) -> Tensor:
     if tensor.device.type != "cuda":
         return tensor.cpu()
     return buffer(tensor.shape, tensor.dtype, tensor.device).copy_(tensor, non_blocking=True)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device. A copy from the CPU does not wait for the device's earlier work."""
-    return page_locked(tensor, device).to(device, non_blocking=True)
-
-
-def page_locked(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor, copied to page-locked memory if a copy of it to the device would wait otherwise.
-
-    A tensor larger than `MOST_PAGE_LOCKED` is returned as it is: torch keeps such memory for as long as the process.
-    """
-    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > MOST_PAGE_LOCKED or tensor.is_pinned():
-        return tensor
-    return buffer(tensor.shape, tensor.dtype, device).copy_(tensor)
 
 
 def release_memory(device: torch.device) -> None:

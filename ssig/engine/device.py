@@ -21,12 +21,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ssig.engine.accelerators import Mark, mark, page_locked
+from ssig.engine.accelerators import Mark, mark
 from ssig.engine.micro_batches import Engine, Finished, Job
 from ssig.engine.replica import Replica
 from ssig.engine.timing import Spent
 from ssig.errors import SsigError
 from ssig.estimators.integration import activations_of
+from ssig.estimators.transfer import page_locked
 from ssig.types import Request, Response
 
 LOGITS = frozenset({"logits"})

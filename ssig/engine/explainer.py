@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssig.engine.accelerators import mark, to_device, to_host
+from ssig.engine.accelerators import mark, to_host
 from ssig.engine.device import Device
 from ssig.engine.jobs import group_of, method_job
 from ssig.engine.micro_batches import Job, outcomes
 from ssig.engine.replica import Replica
 from ssig.engine.spans import in_spans
+from ssig.estimators.transfer import to_device
 from ssig.randomness import Stream, stream
 from ssig.registry import MethodSpec
 from ssig.types import Memo, References, Request, Response, Steps

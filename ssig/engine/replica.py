@@ -19,13 +19,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ssig.engine.accelerators import forget, is_accelerator, mark, release_memory, to_device, to_host
+from ssig.engine.accelerators import forget, is_accelerator, mark, release_memory, to_host
 from ssig.engine.arithmetic import arithmetic
 from ssig.engine.graphs import Compute, Graphs
 from ssig.engine.lanes import Lanes
 from ssig.engine.layers import LAST_CONV, Network, captured, last_convolution, seen, side_by_side
 from ssig.engine.scaling import HIGHEST, LOWER, directions, finite
 from ssig.errors import ModelError, one_line
+from ssig.estimators.transfer import to_device
 from ssig.models.independence import check_modes
 from ssig.models.model import Model
 from ssig.models.outputs import logits_of

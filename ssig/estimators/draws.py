@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ssig.errors import one_line
 from ssig.estimators import philox
-from ssig.estimators.transfer import buffer, sent
+from ssig.estimators.transfer import buffer, to_device
 from ssig.randomness import Stream
 from ssig.types.beside import begin
 
@@ -49,8 +49,8 @@ def uniforms(streams: Sequence[Stream], samples: Sequence[int], shape: tuple[int
                 stream.generator(sample).random(dtype=np.float32, out=numbers)
         return drawn
     words = [word for stream in streams for word in philox.halves(stream.key)]
-    keys = sent(torch.from_numpy(philox.words(words)).view(-1, 2), like)
-    numbered = sent(torch.from_numpy(philox.words(samples)), like)
+    keys = to_device(torch.from_numpy(philox.words(words)).view(-1, 2), like.device)
+    numbered = to_device(torch.from_numpy(philox.words(samples)), like.device)
     drawn = uniforms_on(like.device)(keys, numbered, prod(shape))
     return drawn.view(len(samples), len(streams), *shape)
 
@@ -125,11 +125,11 @@ class Normals:
         _fill(self._left)
         for filled in self._filling:
             filled.result()
-        numbers = sent(self._numbers, self._like)
+        numbers = to_device(self._numbers, self._like.device)
         if tuple(streams) == self._streams:
             return numbers
         rows = torch.tensor([self._streams.index(stream) for stream in streams])
-        return numbers.index_select(1, sent(rows, self._like))
+        return numbers.index_select(1, to_device(rows, self._like.device))
 
 
 def _fill(tasks: Sequence[tuple[Stream, int, np.ndarray]]) -> None:

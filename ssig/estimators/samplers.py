@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +22,7 @@ from torch.nn.functional import interpolate
 
 from ssig.estimators.draws import Normals, uniforms
 from ssig.estimators.quadrature import quadrature
-from ssig.estimators.transfer import sent
+from ssig.estimators.transfer import to_device
 from ssig.types import Group
 
 Kind = Literal["independent", "stratified", "deterministic"]
@@ -78,14 +79,16 @@ class Sampler(Protocol):
         """Weight of sample `k`; the weights of all samples sum to 1."""
 
 
-class _Law:
+class _Law(ABC):
     """What most samplers share: equal weights, and nothing that takes long to draw."""
 
     def begun(self, group: Group, drawn: Sequence[int]) -> Normals | None:
         return None
 
-    def points(self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def points(
+        self, group: Group, drawn: Sequence[int], samples: int | None, begun: Normals | None = None
+    ) -> Tensor: ...
 
     def point(self, group: Group, k: int, samples: int | None) -> Tensor:
         return self.points(group, range(k, k + 1), samples)
@@ -179,7 +182,7 @@ class Frequency(_Law):
         if self.spectrum == "low-pass":
             cutoffs = torch.tensor([cutoff(size, stratum(k, samples)) for k in drawn], dtype=torch.float64)
             below = torch.from_numpy(np.array(frequency_radii(size))) <= cutoffs.view(-1, 1, 1)
-            return sent(below, images).unsqueeze(1)
+            return to_device(below, images.device).unsqueeze(1)
         if self.spectrum == "rings":
             bands = kept(uniforms(group.streams, drawn, (RINGS,), images), drawn, samples)
             return bands[..., bands_on(size, images.device)]
@@ -219,7 +222,7 @@ def kept(draws: Tensor, drawn: Sequence[int], samples: int | None) -> Tensor:
     """Which of the numbers (S, ...) are below the stratum of their sample, bool."""
     # As float32, to which NumPy and torch round a number that they compare with float32.
     strata = torch.tensor([stratum(k, samples) for k in drawn], dtype=torch.float32)
-    return draws < sent(strata, draws).view(-1, *[1] * (draws.ndim - 1))
+    return draws < to_device(strata, draws.device).view(-1, *[1] * (draws.ndim - 1))
 
 
 def stratum(k: int, samples: int | None) -> float:

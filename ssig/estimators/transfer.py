@@ -1,4 +1,4 @@
-"""Numbers on their way from NumPy to the device."""
+"""Tensors on their way from the host to a device."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Bytes: 400 images of 224 x 224.
+MOST_PAGE_LOCKED = 2**28
 
-def to_device(draws: Sequence[np.ndarray], like: Tensor) -> Tensor:
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; the tensor itself if it is there. A copy to a GPU does not wait for its earlier work."""
+    return page_locked(tensor, device).to(device, non_blocking=device.type == "cuda")
+
+
+def stacked(draws: Sequence[np.ndarray], like: Tensor) -> Tensor:
     """One tensor (B, ...) of each image's draws, with the type and device of `like`."""
-    stacked = torch.from_numpy(np.stack(draws))
-    return sent(stacked, like).to(like.dtype) if like.is_cuda else stacked.to(like)
+    return to_device(torch.from_numpy(np.stack(draws)), like.device).to(like.dtype)
 
 
-def sent(values: Tensor, like: Tensor) -> Tensor:
-    """A tensor on the CPU, copied to the device of `like`; on the CPU it is `values` itself.
+def page_locked(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor, copied to page-locked memory if a copy of it to the device would wait otherwise.
 
-    From page-locked memory the copy to a GPU is asynchronous: the host goes on while the device computes.
+    A tensor larger than `MOST_PAGE_LOCKED` is returned as it is: torch keeps such memory for as long as the process.
     """
-    if like.device.type == "cpu":
-        return values
-    if like.is_cuda and not values.is_pinned():
-        values = buffer(values.shape, values.dtype, like.device).copy_(values)
-    return values.to(like.device, non_blocking=like.is_cuda)
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > MOST_PAGE_LOCKED or tensor.is_pinned():
+        return tensor
+    return buffer(tensor.shape, tensor.dtype, device).copy_(tensor)
 
 
 def buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

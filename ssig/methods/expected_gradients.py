@@ -26,7 +26,7 @@ from ssig.estimators.common_options import CommonOptions, samples_option
 from ssig.estimators.integrands import READOUTS, readout
 from ssig.estimators.integration import attribution, endpoints, error_of_parts, gradients_of
 from ssig.estimators.moments import WeightedSum
-from ssig.estimators.transfer import to_device
+from ssig.estimators.transfer import stacked
 from ssig.models.scores import score
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
@@ -51,7 +51,7 @@ def expected_gradients(group: Group, options: ExpectedGradientsOptions) -> Steps
         points, differences = [], []
         for k in drawn:
             generators = [stream.generator(k) for stream in group.streams]
-            times = to_device([generator.random((1, 1, 1)) for generator in generators], group.images)
+            times = stacked([generator.random((1, 1, 1)) for generator in generators], group.images)
             chosen = torch.tensor([int(generator.integers(len(pool))) for generator in generators])
             baselines = pool.images[chosen].to(group.images)
             differences.append(_noisy(group.images, generators, options.stdev) - baselines)
@@ -100,7 +100,7 @@ def _noisy(images: Tensor, generators: list[np.random.Generator], stdev: float) 
     if stdev == 0:
         return images
     draws = [generator.standard_normal(tuple(images.shape[1:]), dtype=np.float32) for generator in generators]
-    return images + stdev * to_device(draws, images)
+    return images + stdev * stacked(draws, images)
 
 
 METHODS.add(

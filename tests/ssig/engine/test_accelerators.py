@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ssig.engine import accelerators
-from ssig.engine.accelerators import forget, mark, page_locked, to_device, to_host, usable
+from ssig.engine.accelerators import forget, mark, to_host, usable
 from ssig.engine.device import Device
 from ssig.engine.micro_batches import Engine, Job
 from ssig.engine.replica import Replica
 from ssig.engine.timing import Spent
 from ssig.errors import UsageError
+from ssig.estimators.transfer import page_locked, to_device
 from ssig.types import SCORE, Attribution, Group, Request, Steps
 
 CPU = torch.device("cpu")

@@ -53,6 +53,11 @@ def mask_of(images: Tensor, name: str, k: int, samples: int) -> Tensor:
     return (law.point(group, k, samples) - group.baselines) / group.difference
 
 
+def assert_equal_but_for_rounding(found: Tensor, expected: Tensor) -> None:
+    """Transforms and resizing of another batch may add in another order; another draw differs by far more."""
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_do_not_depend_on_the_batch(images: Tensor, name: str) -> None:
     law = sampler(name)
@@ -61,7 +66,7 @@ def test_draws_do_not_depend_on_the_batch(images: Tensor, name: str) -> None:
     whole = law.point(group, 1, 4)
     for index in range(len(images)):
         alone = Group(images[index : index + 1], group.baselines[index : index + 1], group.streams[index : index + 1])
-        assert torch.equal(law.point(alone, 1, 4)[0], whole[index])
+        assert_equal_but_for_rounding(law.point(alone, 1, 4)[0], whole[index])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -161,7 +166,8 @@ def test_low_pass_has_no_randomness_and_keeps_more_as_the_stratum_rises(images: 
 def test_samples_of_one_request_are_those_drawn_alone(images: Tensor, law: Sampler) -> None:
     group = group_of(images)
     together = law.points(group, range(2, 5), 7).chunk(3)
-    assert all(torch.equal(points, law.point(group, k, 7)) for k, points in zip(range(2, 5), together, strict=True))
+    for k, points in zip(range(2, 5), together, strict=True):
+        assert_equal_but_for_rounding(points, law.point(group, k, 7))
 
 
 def test_each_request_has_its_samples_and_its_points(images: Tensor) -> None:
@@ -169,7 +175,7 @@ def test_each_request_has_its_samples_and_its_points(images: Tensor) -> None:
     law = Noise()
     asked = list(requests(group, law, 8))
     assert [list(drawn) for drawn, _ in asked] == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert torch.equal(torch.cat([points for _, points in asked]), law.points(group, range(8), 8))
+    assert_equal_but_for_rounding(torch.cat([points for _, points in asked]), law.points(group, range(8), 8))
 
 
 def test_a_group_is_transformed_once(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
