@@ -29,7 +29,7 @@ from ssig.errors import ModelError
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
-from ssig.estimators.transfer import sent
+from ssig.estimators.transfer import to_device
 from ssig.methods.ssig_attention import over_image
 from ssig.models.outputs import logits_of
 from ssig.models.scores import score
@@ -53,7 +53,7 @@ def legrad(group: Group, options: LegradOptions) -> Steps:
     scores = yield from endpoints(group)
     if group.network is None or group.targets is None:
         raise ModelError("legrad needs the network itself, which is not available here")
-    targets = sent(group.targets, group.images)
+    targets = to_device(group.targets, group.images.device)
     with torch.enable_grad(), arithmetic(getattr(group.network, "precision", None)):
         tokens = sensitivity(group.network, group.images, targets, group.score, options.layers)
     return attribution(

@@ -21,7 +21,7 @@ from ssig.errors import UsageError
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints, scores_of
-from ssig.estimators.transfer import sent
+from ssig.estimators.transfer import to_device
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import SCORE, Group, Request, Steps, differs
@@ -49,7 +49,10 @@ def occlusion(group: Group, options: OcclusionOptions) -> Steps:
     falls: list[Tensor] = []
     for first in range(0, len(places), group.budget):
         rows, columns = zip(*places[first : first + group.budget], strict=True)
-        vertical, horizontal = (sent(down[list(rows)], images), sent(across[list(columns)], images))
+        vertical, horizontal = (
+            to_device(down[list(rows)], images.device),
+            to_device(across[list(columns)], images.device),
+        )
         covered = vertical[:, None, None, :, None] & horizontal[:, None, None, None, :]
         points = torch.where(covered, group.baselines, images).flatten(0, 1)
         response = yield Request(points, group.owners(len(rows)), want=SCORE)
@@ -57,7 +60,7 @@ def occlusion(group: Group, options: OcclusionOptions) -> Steps:
         changed = differs(points, torch.cat([images] * len(rows))).view_as(fall)
         falls.append(torch.where(changed, fall, 0))
     fallen = torch.cat(falls).T.reshape(len(group), len(down), len(across))
-    maps = spread(fallen, *(sent(lines.to(images.dtype), images) for lines in (down, across)))
+    maps = spread(fallen, *(to_device(lines.to(images.dtype), images.device) for lines in (down, across)))
     return attribution(
         (maps / images.shape[1]).unsqueeze(1).expand_as(images),
         options.readout,
