@@ -96,9 +96,9 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     ),
     # What a reader of 2026 expects beside these, one of each idea. Paths: `samp`, `samp++`, `spi` and `spi-p` lead the
     # published tables, and `spi` is the nearest prior art of `ssig-path`; `mfaba` is the fast one, `spectral-ig` the
-    # newest, and `left-ig` avoids saturation. `expected-gradients` has baselines from data, `xrai` regions, `layer-cam`
-    # maps of layers, `rise` no gradients. Left to `rivals`: `pwig`, a weight on the line of `ig`, and `agi`, which was
-    # no better than random maps in earlier runs.
+    # newest, and `left-ig` avoids saturation. `expected-gradients` has baselines from data, `xrai` regions,
+    # `layer-cam` maps of layers, `rise` no gradients. Left to `rivals`: `pwig`, a weight on the line of `ig`, and
+    # `agi`, which was no better than random maps in earlier runs.
     "second": (
         *("samp", "samp++", "spi", "spi-p", "mfaba", "left-ig", "spectral-ig", "expected-gradients", "xrai"),
         *("layer-cam", "rise"),

@@ -11,13 +11,17 @@ from jobs.study.agreement import Agreement
 from jobs.study.augmentation import RIVALS, SUPPRESSION, Augmentation
 from jobs.study.choices import Best, Cost
 from jobs.study.data import GAP, MEASURES, Study
-from jobs.study.design import LAWS, VARIANTS
+from jobs.study.design import CONTROLS, LAWS, VARIANTS
 from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, zero
 from jobs.study.equal_change import NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
 from pipeline.report.styles import TONES
+
+CURVES = {"insertion_curve": "inserted", "deletion_curve": "deleted"}
+# Few enough to tell apart: the variants, the best known rivals, and the floor.
+CURVED = (*VARIANTS, "ig", "guided-ig", "smoothgrad", "grad-cam", "samp", "spi", "random")
 
 
 def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
@@ -39,6 +43,30 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
         drawn = matrix(axes[0][place], values, np.nan_to_num(marks), 0.4, name)
         names(axes[0][place], rivals if place == 0 else [], variants)
     figure.colorbar(drawn, ax=axes[0], fraction=0.02)
+    return figure
+
+
+def curves_figure(study: Study) -> Figure | None:
+    """Question 1: mean curves of insertion and deletion, network by network."""
+    every = {
+        network: {column: study.curves(network, column) for column in CURVES} for network in study.networks("core")
+    }
+    found = {network: means for network, means in every.items() if all(means.values())}
+    if not found:
+        return None
+    shown = [name for name in CURVED if any(name in means[column] for means in found.values() for column in CURVES)]
+    styles = styles_of(shown, CONTROLS)
+    figure, axes = grid(len(found), len(CURVES), 320, 230)
+    for row, (network, means) in enumerate(found.items()):
+        for place, (column, words) in enumerate(CURVES.items()):
+            panel = axes[row][place]
+            for name in shown:
+                if name in means[column]:
+                    values, style = means[column][name], styles[name]
+                    across = np.linspace(0, 1, len(values))
+                    panel.plot(across, values, color=style.colour, linestyle=style.dash, linewidth=1.2, label=name)
+            ruled(panel, f"{title(network)}: {words}", f"share of pixels {words}", "probability of the target")
+    legend(figure, max((each for line_ in axes for each in line_), key=lambda each: len(each.lines)), 5)
     return figure
 
 

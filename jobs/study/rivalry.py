@@ -114,3 +114,40 @@ def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -
         row.verdict for row in rows if (row.variant, row.measure.column, row.network) == (variant, column, network)
     ]
     return verdicts.count(1), verdicts.count(-1), verdicts.count(0)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The best variant against the best rival of one network by one measure, each by its mean over images."""
+
+    comparison: Comparison
+    variant_mean: float
+    rival_mean: float
+
+
+def leads(study: Study, rows: Sequence[Comparison]) -> list[Lead]:
+    """Of each network and measure, the comparison of the two that lead."""
+    of = {(row.network, row.measure, row.variant, row.rival): row for row in rows}
+    found = []
+    for group, measures in GROUPS.items():
+        for network in study.networks(group):
+            panel = study.panel(group, network)
+            for measure in measures if panel is not None else ():
+                if panel is None or measure.column not in panel.columns:
+                    continue
+                variant, rival = (_leader(panel, measure, names) for names in (VARIANTS, rivals(panel)))
+                row = of.get((network, measure, variant[0], rival[0]))
+                if row is not None:
+                    found.append(Lead(row, variant[1], rival[1]))
+    return found
+
+
+def _leader(panel: Panel, measure: Measure, names: Sequence[str]) -> tuple[str, float]:
+    """The method with the best mean, and the mean."""
+    means = {
+        name: float(np.nanmean(values))
+        for name in names
+        if name in panel.methods and np.isfinite(values := panel.of(measure.column, name)).any()
+    }
+    best = max(means, key=lambda name: measure.better * means[name], default="")
+    return best, means.get(best, float("nan"))
