@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from jobs.study.equal_change import NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
+from pipeline.report.drawing import SOFT
 from pipeline.report.styles import TONES
 
 CURVES = {"insertion_curve": "inserted", "deletion_curve": "deleted"}
@@ -55,19 +57,27 @@ def curves_figure(study: Study) -> Figure | None:
     if not found:
         return None
     shown = [name for name in CURVED if any(name in means[column] for means in found.values() for column in CURVES)]
-    styles = styles_of(shown, CONTROLS)
     figure, axes = grid(len(found), len(CURVES), 320, 230)
     for row, (network, means) in enumerate(found.items()):
         for place, (column, words) in enumerate(CURVES.items()):
             panel = axes[row][place]
             for name in shown:
                 if name in means[column]:
-                    values, style = means[column][name], styles[name]
-                    across = np.linspace(0, 1, len(values))
-                    panel.plot(across, values, color=style.colour, linestyle=style.dash, linewidth=1.2, label=name)
+                    values = means[column][name]
+                    panel.plot(np.linspace(0, 1, len(values)), values, label=name, **_curve_style(name))
             ruled(panel, f"{title(network)}: {words}", f"share of pixels {words}", "probability of the target")
     legend(figure, max((each for line_ in axes for each in line_), key=lambda each: len(each.lines)), 5)
     return figure
+
+
+def _curve_style(name: str) -> dict[str, Any]:
+    """Variants are solid, rivals dashed, the floor grey."""
+    if name in CONTROLS:
+        return {"color": SOFT, "linestyle": ":", "linewidth": 1.2}
+    if name in VARIANTS:
+        return {"color": TONES[VARIANTS.index(name)].light, "linewidth": 1.8}
+    rivals = [each for each in CURVED if each not in (*VARIANTS, *CONTROLS)]
+    return {"color": TONES[rivals.index(name)].light, "linestyle": "--", "linewidth": 1.2}
 
 
 def equal_change_figure(study: Study, quantities: Sequence[str]) -> Figure | None:

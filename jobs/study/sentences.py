@@ -27,7 +27,15 @@ from jobs.study.text import listed, shown
 from pipeline.report.numbers import number
 
 UNMEASURED = "Not measured yet."
-HEADED = ("gap", "insertion", "deletion", "diffid", "roc_auc")  # measures whose leaders are named at the top
+HEADED = (
+    "gap",
+    "insertion",
+    "deletion",
+    "diffid",
+    "roc_auc",
+    "certainty",
+)  # whose losses are named first
+FEWEST_OVER = 3  # networks for a sentence over networks
 OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
 
 
@@ -68,21 +76,28 @@ def rivalry(rows: Sequence[Comparison]) -> str:
     chosen = [row for row in rows if row.measure == GAP]
     if not chosen:
         return UNMEASURED
-    networks = list(dict.fromkeys(row.network for row in chosen))
-    place = OVER if OVER in networks else networks[0]
+    networks = [name for name in dict.fromkeys(row.network for row in chosen) if name != OVER]
+    # Over two networks the interval has one degree of freedom, and says nothing.
+    places = [OVER] if len(networks) >= FEWEST_OVER else networks
+    return " ".join(_rivalry(chosen, place) for place in places)
+
+
+def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
     totals = {name: tally(chosen, name, GAP.column, place) for name in VARIANTS}
-    measured = {name: each for name, each in totals.items() if sum(each)}
-    best = max(measured, key=lambda name: (measured[name][0] - measured[name][1], measured[name][0]))
-    won, lost, level = measured[best]
-    hardest = min(
-        (row for row in chosen if (row.network, row.variant) == (place, best)), key=lambda row: row.estimate.mean
+    mine = {name: [row for row in chosen if (row.network, row.variant) == (place, name)] for name in VARIANTS}
+    best = max(
+        (name for name in VARIANTS if mine[name]),
+        key=lambda name: (totals[name][0] - totals[name][1], np.mean([row.estimate.mean for row in mine[name]])),
     )
-    sizes = [row.estimate.count for row in chosen if row.network != OVER]
-    where = f"over {len(networks) - 1} networks" if place == OVER else f"on {title(place)}"
+    won, lost, level = totals[best]
+    hardest = min(mine[best], key=lambda row: row.estimate.mean)
+    parts = [row for row in chosen if row.network != OVER and place in (OVER, row.network)]
+    sizes = [row.estimate.count for row in parts]
+    where = f"over {len({row.network for row in parts})} networks" if place == OVER else f"on {title(place)}"
     images = f"N = {min(sizes)}" if min(sizes) == max(sizes) else f"N = {min(sizes)} to {max(sizes)}"
     return (
         f"By insertion minus deletion {where} ({images}) the best variant is `{best}`: it loses to {lost} of "
-        f"{sum(measured[best])} rivals, beats {won} and is not told apart from {level}; against the hardest rival, "
+        f"{sum(totals[best])} rivals, beats {won} and is not told apart from {level}; against the hardest rival, "
         f"`{hardest.rival}`, its difference is {shown(hardest.estimate, sign=True)}."
     )
 
