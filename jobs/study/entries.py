@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from jobs.commands.choices import choice
@@ -25,6 +26,7 @@ class Work:
         return Work(self.gradients * times, self.forwards * times)
 
 
+@cache
 def method_of(text: str) -> MethodChoice | None:
     """A method as `ssig attribute --method` takes it; None where this version has none of that name and options."""
     try:
@@ -35,6 +37,7 @@ def method_of(text: str) -> MethodChoice | None:
     return found
 
 
+@cache
 def metric_of(text: str) -> MetricChoice:
     """A metric as `ssig attribute --metric` takes it.
 
@@ -57,6 +60,7 @@ def unknown(texts: tuple[str, ...]) -> list[str]:
     return [text for text in texts if method_of(text) is None]
 
 
+@cache
 def work(method: str, metrics: tuple[str, ...]) -> Work:
     """What a method costs with its metrics, for one image."""
     found = method_of(method)
