@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
     networks = list(dict.fromkeys(row.network for row in chosen))
     if not networks:
         return None
-    rivals = list(dict.fromkeys(row.rival for row in chosen))
+    counts = Counter(row.rival for row in chosen)
+    rivals = sorted(counts, key=lambda name: -counts[name])  # those of most networks first
     variants = [name for name in VARIANTS if any(row.variant == name for row in chosen)]
     figure, axes = grid(1, len(networks), 70 + 16 * len(variants) + 90 / len(networks), 150 + 13 * len(rivals))
     for place, network in enumerate(networks):

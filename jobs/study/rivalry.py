@@ -116,38 +116,28 @@ def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -
     return verdicts.count(1), verdicts.count(-1), verdicts.count(0)
 
 
-@dataclass(frozen=True)
-class Lead:
-    """The best variant against the best rival of one network by one measure, each by its mean over images."""
-
-    comparison: Comparison
-    variant_mean: float
-    rival_mean: float
-
-
-def leads(study: Study, rows: Sequence[Comparison]) -> list[Lead]:
-    """Of each network and measure, the comparison of the two that lead."""
-    of = {(row.network, row.measure, row.variant, row.rival): row for row in rows}
+def leads(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
+    """Of each network and measure, the comparison of the variant with the best mean and the rival that is hardest for
+    it, on the images of both."""
+    of: dict[tuple[str, Measure], list[Comparison]] = {}
+    for row in rows:
+        if row.network != OVER:
+            of.setdefault((row.network, row.measure), []).append(row)
     found = []
-    for group, measures in GROUPS.items():
-        for network in study.networks(group):
-            panel = study.panel(group, network)
-            for measure in measures if panel is not None else ():
-                if panel is None or measure.column not in panel.columns:
-                    continue
-                variant, rival = (_leader(panel, measure, names) for names in (VARIANTS, rivals(panel)))
-                row = of.get((network, measure, variant[0], rival[0]))
-                if row is not None:
-                    found.append(Lead(row, variant[1], rival[1]))
-    return found
+    for (network, measure), mine in of.items():
+        group = next(name for name, measures in GROUPS.items() if measure in measures)
+        panel = study.panel(group, network)
+        if panel is not None:
+            variant = _leader(panel, measure)
+            theirs = [row for row in mine if row.variant == variant]
+            found.append(min(theirs, key=lambda row: row.estimate.mean))
+    order = list(dict.fromkeys(row.network for row in found))
+    return sorted(found, key=lambda row: order.index(row.network))
 
 
-def _leader(panel: Panel, measure: Measure, names: Sequence[str]) -> tuple[str, float]:
-    """The method with the best mean, and the mean."""
-    means = {
-        name: float(np.nanmean(values))
-        for name in names
-        if name in panel.methods and np.isfinite(values := panel.of(measure.column, name)).any()
-    }
-    best = max(means, key=lambda name: measure.better * means[name], default="")
-    return best, means.get(best, float("nan"))
+def _leader(panel: Panel, measure: Measure) -> str:
+    """The variant with the best mean, of those that have any number."""
+    present = [
+        name for name in VARIANTS if name in panel.methods and np.isfinite(panel.of(measure.column, name)).any()
+    ]
+    return max(present, key=lambda name: measure.better * float(np.nanmean(panel.of(measure.column, name))))

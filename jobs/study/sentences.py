@@ -21,7 +21,7 @@ from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import LAWS, Link
 from jobs.study.plan import pace, plan
 from jobs.study.published import title
-from jobs.study.rivalry import OVER, Comparison, Lead, tally
+from jobs.study.rivalry import OVER, Comparison, tally
 from jobs.study.run import Places
 from jobs.study.text import listed, shown
 from pipeline.report.numbers import number
@@ -53,11 +53,11 @@ def progress(study: Study, design: Design | None = None) -> str:
     return f"{text}, and {left:.0f} hours by plan are left{at_pace}."
 
 
-def losses(rows: Sequence[Lead]) -> str:
-    """By which measures the best rival is surely ahead of the best variant; empty where by none."""
+def losses(rows: Sequence[Comparison]) -> str:
+    """By which measures a rival is surely ahead of the best variant; empty where by none."""
     parts = []
     for column in HEADED:
-        chosen = [row.comparison for row in rows if row.comparison.measure.column == column]
+        chosen = [row for row in rows if row.measure.column == column]
         lost = [row for row in chosen if row.verdict < 0]
         if lost:
             worst = min(lost, key=lambda row: row.estimate.mean)
@@ -68,7 +68,7 @@ def losses(rows: Sequence[Lead]) -> str:
             )
     if not parts:
         return ""
-    return f"The best variant of suppression loses to the best rival {listed(parts)}."
+    return f"The best variant of suppression loses to a rival {listed(parts)}."
 
 
 def rivalry(rows: Sequence[Comparison]) -> str:

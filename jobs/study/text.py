@@ -18,10 +18,11 @@ from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.inference import Estimate, mean_of, share_of
 from jobs.study.nearness import IMAGES, Link
 from jobs.study.published import Reproduction, title
-from jobs.study.rivalry import OVER, Comparison, Lead, tally
+from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
 
 Table = list[list[str]]
+LEAST_P = 0.001  # below, p is not given
 
 
 def shown(estimate: Estimate | None, sign: bool = False) -> str:
@@ -126,10 +127,16 @@ def over_table(rows: Iterable[Comparison]) -> Table:
     table = [["variant", "rival", "networks", "difference", "images drawn jointly", "p, Holm"]]
     for row in rows:
         if row.network == OVER and row.measure == GAP:
-            p = number(row.p) if np.isfinite(row.p) else NONE
             estimate = row.estimate
             table.append(
-                [f"`{row.variant}`", f"`{row.rival}`", str(estimate.count), shown(estimate), shown(row.joint), p]
+                [
+                    f"`{row.variant}`",
+                    f"`{row.rival}`",
+                    str(estimate.count),
+                    shown(estimate),
+                    shown(row.joint),
+                    _p(row.p),
+                ]
             )
     return table
 
@@ -211,16 +218,19 @@ def best_table(rows: Iterable[Best]) -> Table:
     return table
 
 
-def lead_table(rows: Iterable[Lead]) -> Table:
-    """The best variant and the best rival of each network by each measure."""
-    table = [["network", "measure", "best variant", "best rival", "variant minus rival, turned", "N", "p, Holm"]]
+def lead_table(rows: Iterable[Comparison]) -> Table:
+    """The best variant and its hardest rival, of each network by each measure."""
+    table = [["network", "measure", "best variant", "hardest rival", "variant minus rival, turned", "N", "p, Holm"]]
     for row in rows:
-        each = row.comparison
-        names = [title(each.network), each.measure.title]
-        names += [f"`{each.variant}` {number(row.variant_mean)}", f"`{each.rival}` {number(row.rival_mean)}"]
-        p = number(each.p) if np.isfinite(each.p) else NONE
-        table.append([*names, shown(each.estimate, sign=True), str(each.estimate.count), p])
+        names = [title(row.network), row.measure.title, f"`{row.variant}`", f"`{row.rival}`"]
+        table.append([*names, shown(row.estimate, sign=True), str(row.estimate.count), _p(row.p)])
     return table
+
+
+def _p(value: float) -> str:
+    if not np.isfinite(value):
+        return NONE
+    return number(value) if value >= LEAST_P else f"< {number(LEAST_P)}"
 
 
 def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
