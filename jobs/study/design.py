@@ -127,7 +127,11 @@ METHODS: Mapping[str, tuple[str, ...]] = {
         "ig:preset=paper,steps=200,label=ig",
         "blur-ig:preset=paper,label=blur-ig",
         "guided-ig:preset=paper,label=guided-ig",
+        # Noise as PAIR's default has it. 25 steps for each of 25 noisy images: 200 would take 10 hours.
+        "ig:preset=paper,over=noise,label=smoothgrad-ig",
+        "guided-ig:preset=paper,steps=25,over=noise,label=smoothgrad-guided-ig",
         "xrai:preset=paper,label=xrai",
+        "xrai:preset=paper,base=guided-ig,baselines=one,baseline=black,label=xrai-guided-ig",
         "grad-cam:score=probability,label=grad-cam",
         "ssig",
         "ssig-path",

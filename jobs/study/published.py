@@ -11,7 +11,7 @@ from jobs.study.inference import Estimate, mean_of
 _COMPRESSED = "the weights are product-quantised"
 _GIG = (
     "MobileNetV2 instead of MobileNet; the 500 development images; channels summed; Guided IG with fraction .25 and "
-    "max_dist .02"
+    "max_dist .02; SmoothGrad over 25 noisy images, each with 25 steps"
 )
 _SIG = f"{_COMPRESSED}; 100 images; centre crop of 224 instead of 256 x 256; a map a pixel, not a pixel and channel"
 _SPI = f"{_COMPRESSED}; ssig's blur (sigma 10, kernel 31); number of steps and paths is not printed"
