@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from jobs.commands.choices import choice
 from pipeline.job.choices import MethodChoice, MetricChoice, named
@@ -78,13 +76,8 @@ def work(method: str, metrics: tuple[str, ...]) -> Work:
 
 
 def _own(method: MethodChoice) -> Work:
-    options = method.parsed()
-    forwards: Callable[[Any], float] = getattr(method.spec, "forwards", _none)
-    return Work(method.spec.evaluations(options), forwards(options))
-
-
-def _none(options: Any) -> float:
-    return 0.0
+    cost = method.spec.cost(method.parsed())
+    return Work(cost.gradients or 0, cost.forwards or 0)
 
 
 def _drawn(method: MethodChoice) -> bool:

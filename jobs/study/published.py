@@ -10,7 +10,7 @@ from jobs.study.inference import Estimate, mean_of
 
 _COMPRESSED = "the weights are product-quantised"
 _GIG = "MobileNetV2 instead of MobileNet; 200 images; channels summed; Guided IG with fraction .25 and max_dist .02"
-_SMOOTHED = f"{_GIG}; mean over 10 noisy inputs, with 32 steps"
+_SMOOTHED = f"{_GIG}; mean over 25 noisy images, with 25 steps each"
 _SIG = f"{_COMPRESSED}; 100 images; centre crop of 224 instead of 256 x 256; a map a pixel, not a pixel and channel"
 _SPI = f"{_COMPRESSED}; ssig's blur (sigma 10, kernel 31); number of steps and paths is not printed"
 _SAMP = f"{_COMPRESSED}; known from a secondary text; the curve is divided by the whole image's logit"

@@ -21,10 +21,11 @@ from tests_shards import members, write_tar  # noqa: E402
 
 from jobs.study import published, run, table  # noqa: E402
 from jobs.study.design import CONTROLS, FAMILIES, LAWS, PERMUTED, Block, Design, Network, blocks  # noqa: E402
-from jobs.study.entries import known, method_of, metric_of, work  # noqa: E402
+from jobs.study.entries import known, method_of, metric_of, unknown, work  # noqa: E402
 from jobs.study.laws import kid_shares, settings  # noqa: E402
 from jobs.study.permuted import permuted  # noqa: E402
 from jobs.study.plan import plan, text  # noqa: E402
+from jobs.study.published import TABLE  # noqa: E402
 from jobs.study.run import Places, missing, run_blocks  # noqa: E402
 from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
 from ssig.models import load_model  # noqa: E402
@@ -208,6 +209,16 @@ def test_the_plan_counts_gradients_and_forwards(places: Places) -> None:
     assert work("ssig:samples=8", ("stability",)).gradients == 24
 
 
+def test_combinations_of_methods_are_those_of_the_papers() -> None:
+    found = {method.title: method for method in map(method_of, Design().methods["gig"]) if method is not None}
+    costs = {title: method.spec.cost(method.parsed()).gradients for title, method in found.items()}
+    assert (costs["smoothgrad-ig"], costs["smoothgrad-guided-ig"]) == (625, 625)
+    assert (costs["guided-ig"], costs["xrai-guided-ig"], costs["xrai"]) == (200, 200, 200)
+    options = found["xrai-guided-ig"].parsed()
+    assert (options.base, options.baseline, options.runs) == ("guided-ig", "black", 1)
+    assert options.parsed_base().max_dist == 0.02
+
+
 def test_the_study_as_it_stands_is_sound() -> None:
     design = Design()
     names = [(block.network, block.name) for block in blocks()]
@@ -218,12 +229,12 @@ def test_the_study_as_it_stands_is_sound() -> None:
     for group in design.metrics.values():
         for entry in group:
             metric_of(entry)
-    expected = [
-        entry
-        for name in ("first", "second", "rivals", "readouts", "strengths", "costs", "fewer")
-        for entry in design.methods[name]
-    ]
-    assert [entry for entry in expected if method_of(entry) is None] == []
+    for entries in design.methods.values():
+        assert unknown(entries) == []
+    measured = {
+        (block.network, block.name, label) for block in design.blocks for label in known(design.methods[block.methods])
+    }
+    assert {(row.network, row.block, row.label) for row in TABLE} <= measured
     for network in {block.network for block in design.blocks}:
         labels = [
             entry.rpartition("label=")[2]
