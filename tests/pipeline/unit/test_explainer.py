@@ -59,7 +59,7 @@ def test_an_actor_holds_the_weights_only_for_metrics_that_may_ask() -> None:
             "model_label": "m",
             "method_label": "ssig",
             "fingerprint": "f",
-            "model": {"name": "m", "input_size": [8, 8], "target": "label"},
+            "model": {"name": "m", "input_size": [8, 8], "score": "logit", "target": "label"},
             "method": {"name": "ssig", "options": {}},
             "metrics": {name: {} for name in metrics},
             "maps": "none",
