@@ -261,8 +261,8 @@ def test_a_repair_that_was_overtaken_during_its_audit_touches_nothing(
     t.flip_a_byte(run)
     storage = open_storage(str(run))
 
-    def slow(root: str) -> Any:
-        found = audit(root)
+    def slow(root: str, examine: Any) -> Any:
+        found = audit(root, examine)
         storage.create(".lease/000002.json", b"{}")
         return found
 
