@@ -35,7 +35,9 @@ def audit(run: str) -> AuditResult:
     directory = RunDirectory(open_storage(run))
     document, manifest = directory.opened(), directory.manifest
     labels = {label.config_name: label for label in directory.labels}
-    findings = _records(run_problems(document, manifest))
+    findings = _records(run_problems(document, manifest, directory.seal))
+    if directory.unsealed is not None:
+        findings.append(Finding(Kind.UNFINISHED, directory.unsealed))
     if not labels:
         findings.append(Finding(Kind.UNFINISHED, "config: the run has no labels"))
     statuses: dict[str, Mapping[str, int]] = {}

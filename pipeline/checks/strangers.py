@@ -17,6 +17,7 @@ from pipeline.run.layout import (
     RECORD_SUFFIX,
     RUN,
     RUN_ENTRIES,
+    SEAL,
     SHARDS,
     TABLE_SUFFIX,
     TABLES,
@@ -35,7 +36,7 @@ _STRICT = (CONFIGS,)  # of the other folders, the one that holds nothing but wha
 def strangers(storage: Storage, labels: Mapping[str, Label]) -> Iterator[Finding]:
     """Files of the run itself; `labels`: by the names of their configurations."""
     label_folders = {folder(label.model, label.method) for label in labels.values()}
-    records = {RUN, MANIFEST, *labels, *own_files(storage, SHARDS)}
+    records = {RUN, MANIFEST, SEAL, *labels, *own_files(storage, SHARDS)}
     unconfigured: Counter[str] = Counter()
     for entry in storage.list():
         top, _, path = entry.name.partition("/")

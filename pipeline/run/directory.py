@@ -25,15 +25,19 @@ from pipeline.run.layout import (
     RECORD_SUFFIX,
     RECORDS,
     RUN,
+    SEAL,
+    SEALED_LATER,
     commits_folder,
     is_evaluation_config,
     labels_of_commit,
 )
+from pipeline.run.manifest_parts import read_parts, sealed_document
 from pipeline.run.records import CommitRecord, RefusedError, RunRecord, fault, parsed
 from pipeline.run.schema import unreadable
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Unit
+from pipeline.shards.survey import ShardRecord
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import SsigError, UsageError
@@ -122,8 +126,43 @@ class RunDirectory:
             )
 
     @property
+    def seal(self) -> Mapping[str, Any] | None:
+        """What was added to `run.json` when all shards were listed; None before that, and where nothing had to be."""
+        if SEALED_LATER not in self.opened().get("layout", []):
+            return None
+        document = self._document_of(SEAL)
+        return None if document is None else document.value
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether all samples of a directory that must be a run are known."""
+        return SEALED_LATER not in self.opened().get("layout", []) or self.seal is not None
+
+    @property
+    def unsealed(self) -> str | None:
+        """One line that says how far the listing of the shards is; None once it has ended."""
+        if self.is_sealed:
+            return None
+        listed, of = len(self.manifest.shards), len(self.required_record().dataset.shards)
+        return (
+            f"{self.root}: {listed} of {of} shards are listed so far; type the same `ssig attribute` command to go on"
+        )
+
+    def described(self) -> Mapping[str, Any]:
+        """`run.json` with what the seal adds to it, of a directory that must be a run."""
+        return sealed_document(self.opened(), self.seal)
+
+    @property
+    def shards(self) -> list[ShardRecord]:
+        """The shards of a directory that must be a run; while these are being listed, all that may be needed."""
+        fields = ("name", "url", "size", "version", "sha256")
+        return [
+            ShardRecord(*(shard.get(field) for field in fields)) for shard in self.described()["dataset"]["shards"]
+        ]
+
+    @property
     def manifest(self) -> Manifest:
-        """The manifest of a directory that must be a run.
+        """The manifest of a directory that must be a run; while its shards are being listed, of those that are.
 
         Raises:
             RefusedError: there is none.
@@ -256,7 +295,7 @@ class RunDirectory:
         return content
 
     def _check_record(self) -> RunRecord:
-        document = dict(self.opened())
+        document = dict(self.described())
         wrong = fault(RunRecord, document)
         if wrong is None:
             return RunRecord.model_validate(document)
@@ -265,6 +304,10 @@ class RunDirectory:
         raise RefusedError(f"{self.root}/{RUN}: {wrong}; not a run of ssig")
 
     def _load_manifest(self) -> Manifest:
+        if not self.is_sealed:
+            record = self.required_record()
+            parts = read_parts(self.storage, self.shards)
+            return manifests.assemble(parts, record.unit_size, record.dataset.limit, may_be_empty=True)
         entry = self.storage.entry(MANIFEST)
         if self._manifest is not None and self._manifest[0] == entry:
             return self._manifest[1]

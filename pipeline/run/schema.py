@@ -11,12 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.run.layout import SEALED_LATER
 from pipeline.storage.fields import DESCRIPTION, SCHEMA_VERSION, field
 from ssig.registry import MetricSpec
 
 READABLE = (1, SCHEMA_VERSION)
 # Forms of storage that `run.json` may name because a reader must know them; see docs/run-format.md.
-LAYOUTS: frozenset[str] = frozenset()
+LAYOUTS: frozenset[str] = frozenset({SEALED_LATER})
 KEYS = ("model", "method")
 # Numbers of the attribution that stand in the metrics too: name in the metrics -> name in the attributions. So methods
 # can be compared without opening the maps.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 MANIFEST_FILE = "manifest.parquet"
+INDEX_SUFFIX = ".index.parquet"  # of the file beside a shard that says what is in it
 CLASSES = "classes.json"  # beside the shards: the names of their classes
 SOURCE = "source.parquet"  # beside packed shards: what was packed
 

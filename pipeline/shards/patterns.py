@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from braceexpand import braceexpand
 
-from pipeline.shards.names import CLASSES, SOURCE, is_left_behind
+from pipeline.shards.names import CLASSES, INDEX_SUFFIX, SOURCE, is_left_behind
 from pipeline.storage import locate, open_storage
 from pipeline.storage.base import check_url, is_object_url, is_url, refuse_credentials
 from ssig.errors import UsageError
@@ -107,7 +107,8 @@ def _files(folder: str, name: str) -> list[str]:
 def _may_be_shard(name: str) -> bool:
     """Whether a match of a pattern may be a shard: no list that lies beside shards, nor what a system left there."""
     file = name.rpartition("/")[2]
-    return file not in (CLASSES, SOURCE) and not is_left_behind(file)
+    is_index = file.endswith((INDEX_SUFFIX, ".idx"))
+    return file not in (CLASSES, SOURCE) and not is_index and not is_left_behind(file)
 
 
 def _what_to_name(name: str) -> str:

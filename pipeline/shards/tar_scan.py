@@ -14,7 +14,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from webdataset.tariterators import base_plus_ext
 
@@ -33,6 +33,14 @@ class Readable(Protocol):
     """What a scan needs of a file."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class Skippable(Readable, Protocol):
+    """A file that goes on without reading."""
+
+    def skip(self, size: int, /) -> int:
+        """Goes on by `size` bytes, as far as there are so many; by how many."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +93,11 @@ class Scan:
 
 
 def scan(file: Readable, keep: Callable[[str, int], bool] = lambda extension, size: False) -> Scan:
-    """Reads `file` once from its beginning to its end, in bounded memory.
+    """Goes through `file` once from its beginning to its end, in bounded memory.
 
     Args:
-        file: the archive, at its first byte; it is never sought.
+        file: the archive, at its first byte. Payloads of a `Skippable` that are not kept are not read; other files are
+            read whole.
         keep: given a member's extension and size, whether to keep its payload.
     """
     reader = _Reader(file)
@@ -106,7 +115,8 @@ def scan(file: Readable, keep: Callable[[str, int], bool] = lambda extension, si
             skipped.append(Skipped("", end, "data after the end-of-archive marker"))
     except _DamageError as error:
         damage = error.damage
-        reader.drain()
+        if not isinstance(file, Skippable):
+            reader.drain()  # what hashes a file must see all of it
     return Scan(members, skipped, damage)
 
 
@@ -121,14 +131,19 @@ class _Reader:
 
     def __init__(self, file: Readable) -> None:
         self._file = file
+        self._skip = file.skip if isinstance(file, Skippable) else None
         self.position = 0
 
     def read(self, size: int) -> bytes:
         return b"".join(self._chunks(size))
 
     def skip(self, size: int) -> int:
-        """Reads on over `size` bytes; how many there were."""
-        return sum(map(len, self._chunks(size)))
+        """Goes on over `size` bytes; how many there were."""
+        if self._skip is None:
+            return sum(map(len, self._chunks(size)))
+        skipped = self._skip(size) if size > 0 else 0
+        self.position += skipped
+        return skipped
 
     def drain(self) -> bool:
         """Reads to the end; whether anything but zero bytes was left."""
