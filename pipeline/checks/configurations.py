@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.run.canonical import checksum
+from pipeline.run.forms import SEALED_LATER, has_form
 from pipeline.run.labels import Label
-from pipeline.run.layout import MANIFEST, RUN, SEAL, SEALED_LATER
-from pipeline.run.records import checksum
+from pipeline.run.layout import MANIFEST, RUN, SEAL
 from pipeline.shards.manifest import Manifest
 
 
@@ -19,7 +20,7 @@ def run_problems(
     if not isinstance(dataset, Mapping):
         yield f"{RUN}: it names no data set"
         return
-    if SEALED_LATER in document.get("layout", []):
+    if has_form(document, SEALED_LATER):
         yield from _sealed_problems(document, manifest, seal)
         return
     if dataset.get("manifest_hash", "") not in (None, manifest.hash):

@@ -15,19 +15,13 @@ from pipeline.report.reference import check_reference
 from pipeline.run.described import FOREIGN_COLUMNS, foreign
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
-from pipeline.run.earlier import completed
-from pipeline.run.labels import Label, with_all_options
+from pipeline.run.earlier import completed, with_all_options
+from pipeline.run.labels import Label
 from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, SHARDS
 from pipeline.run.lease import LeaseHeldError
 from pipeline.run.manifest_parts import publish_part
-from pipeline.run.records import (
-    DatasetRecord,
-    RefusedError,
-    is_current,
-    machine,
-    measured_by,
-    revisions_of,
-)
+from pipeline.run.records import DatasetRecord, RefusedError
+from pipeline.run.revisions import is_current, machine, measured_by, revisions_of
 from pipeline.shards.changes import changes, refusal
 from pipeline.shards.manifest import no_samples
 from pipeline.shards.survey import ShardRecord, Survey
@@ -188,7 +182,7 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
     chosen = {}
     for label in labels:
         if label.config_name not in recorded_by_name:
-            chosen[label.method] = label
+            chosen[label.method] = _in_its_batch(directory, label)
             continue
         recorded = with_all_options(recorded_by_name[label.config_name])
         refuse_differences(
@@ -218,6 +212,12 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
         ):
             chosen[recorded.method] = recorded
     return list(chosen.values())
+
+
+def _in_its_batch(directory: RunDirectory, label: Label) -> Label:
+    """A label without a configuration, in the batch whose commits name it: its configuration was removed by hand."""
+    batch = directory.batch_naming(label)
+    return label if batch is None else Label(label.model, label.method, {**label.config, "batch": batch})
 
 
 def _placed(root: str, label: Label, recorded_labels: Sequence[Label]) -> Label:

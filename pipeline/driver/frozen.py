@@ -9,11 +9,12 @@ from typing import Any
 
 from pipeline.job.choices import MethodChoice, descriptions, method_config, metrics_config
 from pipeline.job.configuration import Job
+from pipeline.run.canonical import checksum, fingerprint_of
 from pipeline.run.described import FOREIGN
+from pipeline.run.forms import BATCH_COMMITS, SEALED_LATER
 from pipeline.run.labels import Label
-from pipeline.run.layout import SEALED_LATER
 from pipeline.run.manifest_parts import identity_of
-from pipeline.run.records import checksum, fingerprint_of, revisions, versions
+from pipeline.run.revisions import revisions, versions
 from pipeline.shards.survey import ShardRecord
 from pipeline.storage.fields import SCHEMA_VERSION
 
@@ -27,7 +28,7 @@ def run_record(job: Job, shards: Sequence[ShardRecord]) -> dict[str, Any]:
     """
     record = {
         "schema_version": SCHEMA_VERSION,
-        "layout": [SEALED_LATER],
+        "layout": [BATCH_COMMITS, SEALED_LATER],
         "dataset": {
             "shards": [asdict(shard) for shard in shards],
             "samples": None,

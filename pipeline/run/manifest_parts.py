@@ -20,8 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.run.canonical import checksum
 from pipeline.run.layout import MANIFEST, PARTS, SEAL, TABLE_SUFFIX
-from pipeline.run.records import checksum
 from pipeline.shards import index
 from pipeline.shards.manifest import Manifest, row_of
 from pipeline.shards.samples import ManifestRow
