@@ -143,6 +143,8 @@ def survey(shard: ShardRecord, *, hashed: bool = False, indexed: bool = True) ->
         contents, digest = _by_reading(storage, shard, hashed=hashed)
         shard = dataclasses.replace(shard, sha256=digest)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and shard.version:
+            raise ShardChangedError(errno.ESTALE, "it is gone since it was looked up", shard.url) from error
         _raise_unless_damage(error, shard.url)
         contents = Scan([], [], Damage(0, error.strerror or str(error)))
     return surveyed(shard, contents, note)

@@ -7,7 +7,8 @@ from disturbed import ACTOR_STEPS, Disturbed, drive
 
 UNIT = "000000-000002-000004"  # the second of three
 DRIVER_STEPS = [
-    *("after-lease", "before-manifest", "after-manifest", "after-run-record", "after-labels"),
+    *("after-lease", "before-run-record", "after-run-record", "after-part", "after-labels"),
+    *("before-manifest", "after-manifest", "after-seal"),
     *("after-order", "after-event", "before-report", "after-report"),
 ]
 LOCAL = {"actors__executor": "local"}
