@@ -18,9 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from webdataset.tariterators import base_plus_ext
-
-from pipeline.shards.names import is_left_behind
+from pipeline.shards.names import is_left_behind, key_and_extension
 from pipeline.shards.survey import ShardRecord, is_label
 from pipeline.shards.tar_scan import Scan, Skipped, TarMember, why_unusable
 from pipeline.storage.base import Storage
@@ -105,14 +103,14 @@ def contents(storage: Storage, shard: ShardRecord, entries: Sequence[IndexEntry]
         if (reason := why_unusable(entry.name)) is not None:
             skipped.append(Skipped(entry.name, entry.header, reason))
             continue
-        key = base_plus_ext(entry.name)[0]
+        key = key_and_extension(entry.name)[0]
         payload = payloads.get(number) or None
         members.append(TarMember(key, _extension(entry.name), entry.header, entry.offset, entry.size, payload))
     return Scan(members, skipped, None)
 
 
 def _extension(name: str) -> str:
-    return (base_plus_ext(name)[1] or "").lower()
+    return key_and_extension(name)[1].lower()
 
 
 def _is_end(storage: Storage, shard: ShardRecord, end: int) -> bool:

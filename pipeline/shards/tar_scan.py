@@ -10,17 +10,14 @@ Header formats: POSIX.1-1988 (ustar), POSIX.1-2001 (pax), GNU (long names, base-
 
 from __future__ import annotations
 
-import functools
 import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from webdataset.tariterators import base_plus_ext
-
 from pipeline.shards.foreign import no_shard
-from pipeline.shards.names import is_left_behind
+from pipeline.shards.names import is_left_behind, key_and_extension
 
 _CHUNK = 2**20
 _EXTENDED_LIMIT = 2**20  # bytes; a longer pax header or file name is no name but noise
@@ -33,7 +30,6 @@ _PLAIN = re.compile(
     re.DOTALL,
 )
 _NAME_SIZE, _CHECKSUM = 100, slice(148, 156)
-_split = functools.lru_cache(16)(base_plus_ext)  # asked for more than once of the same name
 # Of pax records only those that matter are kept, so that a shard full of them fills no memory.
 _PAX_USED = (b"path", b"size")
 _PAX_SPARSE, _SPARSE = b"GNU.sparse.", "sparse"
@@ -259,7 +255,7 @@ def _member(
         size = 0  # links, directories and devices have no payload, whatever their header says
     is_leaving = is_left_behind(name)
     reason = _why_skipped(header, name, records)
-    key, extension = ("", "") if reason or is_leaving else _split(name)
+    key, extension = ("", "") if reason or is_leaving else key_and_extension(name)
     extension = extension.lower()
     offset = reader.position
     payload = reader.read(size) if key and keep(extension, size) else None
@@ -279,7 +275,7 @@ def why_unusable(name: str) -> str | None:
         return "a name that is not UTF-8"
     if _METADATA.match(name):
         return "a name of WebDataset's own metadata"
-    key, extension = _split(name)
+    key, extension = key_and_extension(name)
     if not key or key.endswith("/"):
         return "a name without key or without extension"
     if not extension or extension.startswith("__"):
