@@ -69,7 +69,7 @@ def read_part(storage: Storage, ordinal: int, shard: ShardRecord) -> Survey | No
 
 def read_parts(storage: Storage, shards: Sequence[ShardRecord]) -> Iterator[Survey]:
     """The parts that are there, in order, up to the first that is not; many are read at a time."""
-    present = {entry.name for entry in storage.list(PARTS)}
+    present = set(_names(storage))
     count = next((ordinal for ordinal in range(len(shards)) if part_name(ordinal) not in present), len(shards))
     ahead: deque[Future[Survey | None]] = deque()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -111,10 +111,14 @@ def seal_record(manifest: Manifest) -> dict[str, Any]:
 
 def remove_parts(storage: Storage) -> None:
     """Removes the parts of a sealed manifest."""
-    names = [entry.name for entry in storage.list(PARTS)]
-    if names:
+    if names := _names(storage):
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(storage.delete, names))
+
+
+def _names(storage: Storage) -> list[str]:
+    """The parts that are there; of a listing that may hold `manifest.parquet` too, on some stores."""
+    return [entry.name for entry in storage.list(PARTS) if entry.name.startswith(f"{PARTS}/")]
 
 
 def sealed_document(document: Mapping[str, Any], sealing: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from pipeline.shards.manifest_table import FILE, MANIFEST
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
 from pipeline.shards.survey import Kind, QuarantineRecord, ShardRecord, Survey
-from pipeline.shards.surveying import look_up, survey_all
+from pipeline.shards.surveying import at_once, look_up, survey_all
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
@@ -212,7 +212,12 @@ def load(storage: Storage) -> Manifest:
 
 
 def build(
-    shards: Sequence[str], unit_size: int, limit: int | None = None, workers: int = 8, *, hashed: bool = False
+    shards: Sequence[str],
+    unit_size: int,
+    limit: int | None = None,
+    workers: int | None = None,
+    *,
+    hashed: bool = False,
 ) -> Manifest:
     """Lists the samples of shards, in a temporary file.
 
@@ -220,14 +225,14 @@ def build(
         shards: paths or URLs, as `pipeline.shards.patterns.expand` gives them.
         unit_size: the most samples of a unit.
         limit: only the first so many samples, and only the shards that hold them.
-        workers: shards surveyed at a time.
+        workers: shards surveyed at a time; None for as many as their place allows.
         hashed: whether shards are read whole, for their hashes.
 
     Raises:
         UsageError: field ``dataset.shards``; no shard has a readable sample.
         OSError: an object store does not answer, or refuses a shard.
     """
-    with closing(survey_all(look_up(shards), workers, hashed=hashed)) as surveys:
+    with closing(survey_all(look_up(shards), workers or at_once(shards), hashed=hashed)) as surveys:
         return assemble(surveys, unit_size, limit)
 
 
