@@ -29,7 +29,7 @@ _KEY_AND_EXTENSION = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$")
 
 @functools.lru_cache(16)  # asked for more than once of the same name
 def key_and_extension(name: str) -> tuple[str, str]:
-    """The path of a member up to the first dot of its file name, and what follows; empty where it has no such dot."""
+    """The path of a member up to the first dot of its file name, and what follows; both empty without such a dot."""
     match = _KEY_AND_EXTENSION.match(name)
     return ("", "") if match is None else (match[1], match[2])
 
