@@ -21,6 +21,7 @@ from jobs.commands.attribute import Run, attribute, demo, evaluate
 from jobs.commands.browse import browse
 from jobs.commands.compare import compare
 from jobs.commands.export import export
+from jobs.commands.index import index
 from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
@@ -160,6 +161,8 @@ def status(run: Run, as_json: AsJson = False) -> int:
     print_table(("model", "method", "units", "rows"), rows)
     driver = f"; driver: {state.driver}" if state.driver else ""
     print(f"{state.run}: {state.expected} samples; in quarantine: {state.quarantined}{driver}")
+    if state.unsealed is not None:
+        print(state.unsealed)
     return DONE
 
 
@@ -236,6 +239,7 @@ def metrics(name: Metric = None, as_json: AsJson = False, markdown: AsMarkdown =
 
 
 app.command(rich_help_panel=MORE)(pack)
+app.command(rich_help_panel=MORE)(index)
 
 
 @app.command(rich_help_panel=MORE)

@@ -17,8 +17,10 @@ from pipeline.storage.jsontext import to_json
 
 READABLE = (1, SCHEMA_VERSION)
 BATCH_COMMITS = "batch-commits"
+# The manifest is sealed after the run was begun (`pipeline.run.manifest_parts`).
+SEALED_LATER = "sealed-manifest"
 # Forms that `run.json` may name; see docs/run-format.md.
-LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS})
+LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS, SEALED_LATER})
 
 
 def unreadable(record: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,8 @@ from tampering import in_earlier_form
 
 UNIT = "000000-000002-000004"  # the second of three
 DRIVER_STEPS = [
-    *("after-lease", "before-manifest", "after-manifest", "after-run-record", "after-labels"),
+    *("after-lease", "before-run-record", "after-run-record", "after-part", "after-labels"),
+    *("before-manifest", "after-manifest", "after-seal"),
     *("after-order", "after-event", "before-report", "after-report"),
 ]
 LOCAL = {"actors__executor": "local"}

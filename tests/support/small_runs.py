@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.driver.admission import check_labels, check_output, job_labels, record_labels, record_run
+from pipeline.driver.listing import list_all
 from pipeline.driver.remaining import units_to_do, whole_batches
 from pipeline.job.configuration import Job
 from pipeline.run.directory import RunDirectory
@@ -31,9 +32,10 @@ def do_units(
     """
     directory = RunDirectory(open_storage(job.output.path))
     shards = expand(job.dataset.shards, Path.cwd())
-    manifest = check_output(job, directory, shards) or record_run(job, directory, shards)
+    data = check_output(job, directory, shards) or record_run(job, directory, shards)
+    manifest = directory.manifest if directory.is_sealed else list_all(directory)
     model = load_model(job.model.name, job.model.weights, device=device, **job.model.input_options)
-    labels = check_labels(directory, job_labels(job, manifest.hash, model))
+    labels = check_labels(directory, job_labels(job, data.known_by, model))
     record_labels(directory, labels)
     replica = ready_replica(model, micro_batch=4)
     worker = Worker(replica, {label.method: label for label in labels}, directory.root, job.seed)
