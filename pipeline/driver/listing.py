@@ -139,7 +139,10 @@ class Listing:
                     self._found.put(works)
                     if self._stopping.is_set():
                         return
-            self.manifest.sealed = self._seal()
+            manifest = self._seal()
+            if self._lease is not None:  # this process may have stood still meanwhile
+                self._lease.verify()
+            self.manifest.sealed = manifest
             remove_parts(self._storage)
         except BaseException as error:  # it is raised where the units are taken
             self._found.put(error)

@@ -165,7 +165,7 @@ def test_a_driver_that_stood_still_while_another_took_over_leaves_its_run_alone(
     on_ray.check("a zombie driver", "before-run-record", injected=1)
 
 
-@pytest.mark.parametrize("step", ["after-part", "before-manifest", "after-manifest"])
+@pytest.mark.parametrize("step", ["before-manifest", "after-manifest"])
 def test_a_driver_that_stood_still_while_it_listed_the_shards_leaves_the_run_alone(
     on_ray: Disturbed, step: str
 ) -> None:
