@@ -199,10 +199,10 @@ def _by_foreign_index(storage: Storage, shard: ShardRecord) -> _Found:
 
 
 def _read(storage: Storage, name: str) -> bytes | None:
-    """A file beside a shard; None where there is none, or none that may be read."""
+    """A file beside a shard; None where it cannot be read: the shard itself then says what is in it, or fails."""
     try:
         return storage.read(name)
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
+    except OSError:
         return None
 
 

@@ -148,7 +148,7 @@ def test_faults_are_recorded_once_though_a_driver_was_killed_between(
     list_all(directory)
     directory.refresh()
     assert [record["kind"] for record in directory.quarantine] == ["skipped", "truncated"]
-    assert audit(directory.root).problems == []
+    assert audit(directory.root).problems == ["config: the run has no labels"]
 
 
 def test_shards_without_a_sample_make_no_run(make_job: MakeJob, make_shard: Callable[..., Path]) -> None:
