@@ -166,12 +166,17 @@ def described(spec: MetricSpec, name: str) -> str:
         return ""
 
 
+def holding(values: np.ndarray) -> np.ndarray:
+    """(C,) bool, the columns of `values` (N, M, C) with a number; a column at a time, which keeps memory flat."""
+    return np.array([bool(np.isfinite(values[:, :, index]).any()) for index in range(values.shape[2])], bool)
+
+
 def headed(columns: Sequence[Column], values: np.ndarray) -> tuple[Column, ...]:
     """The columns of `values` (N, M, C) with the headline of each metric at the first that was computed.
 
     A metric may leave out its first column, such as the order of the signed map under ``orders: absolute``.
     """
-    present = np.isfinite(values).any(axis=(0, 1))
+    present = holding(values)
     first: dict[Source, int] = {}
     for index, column in enumerate(columns):
         head = first.setdefault(column.source, index)

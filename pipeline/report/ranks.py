@@ -12,6 +12,8 @@ from scipy import stats
 
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm, pairwise
 
+_IMAGES = 2**15  # ranked at a time
+
 
 @dataclass(frozen=True)
 class ColumnLead:
@@ -135,17 +137,14 @@ def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
     (1980), 571-595.
     """
     ranks = np.full(values.shape[1], np.nan)
-    chosen = np.flatnonzero(np.isfinite(values).any(axis=0).all(axis=1))
-    complete = values[:, chosen]
-    complete = complete[np.isfinite(complete).all(axis=(1, 2))]
-    count, methods = len(complete), len(chosen)
+    has_column = np.array([[np.isfinite(column).any() for column in method.T] for method in values.transpose(1, 0, 2)])
+    chosen = np.flatnonzero(has_column.all(axis=1))
+    methods = len(chosen)
+    count, total, spread = _judgements(values, chosen, np.asarray(signs))
     if count < FEWEST or methods < 2 or not len(signs):
         return Grouping(ranks, np.nan, np.nan, count, ())
-    within = stats.rankdata(-complete.astype(np.float64) * np.asarray(signs), axis=1).mean(axis=2)
-    judged = stats.rankdata(within.round(9), axis=1)
-    average = judged.mean(axis=0)
+    average = total / count
     ranks[chosen] = average
-    spread = ((judged - (methods + 1) / 2) ** 2).sum()
     between = count * ((average - (methods + 1) / 2) ** 2).sum()
     p = _iman_davenport(count, methods, between, spread)
     quantile = stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)
@@ -153,6 +152,24 @@ def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
     order = np.argsort(average, kind="stable")
     width = np.inf if p > ALPHA else difference
     return Grouping(ranks, p, difference, count, _runs(average[order], chosen[order], width))
+
+
+def _judgements(values: np.ndarray, chosen: np.ndarray, signs: np.ndarray) -> tuple[int, np.ndarray, float]:
+    """How many images have all columns of the `chosen` methods, the sum of their ranks of each, and the sum of squares
+    of the ranks' deviations from their mean; some images at a time, which keeps memory flat."""
+    count, total, spread = 0, np.zeros(len(chosen)), 0.0
+    for start in range(0, len(values), _IMAGES):
+        complete = values[start : start + _IMAGES, chosen]
+        complete = complete[np.isfinite(complete).all(axis=(1, 2))]
+        if not complete.size:
+            count += len(complete)
+            continue
+        within = stats.rankdata(-complete.astype(np.float64) * signs, axis=1).mean(axis=2)
+        judged = stats.rankdata(within.round(9), axis=1)
+        count += len(complete)
+        total += judged.sum(axis=0)
+        spread += float(((judged - (len(chosen) + 1) / 2) ** 2).sum())
+    return count, total, spread
 
 
 def _iman_davenport(count: int, methods: int, between: float, spread: float) -> float:

@@ -19,11 +19,12 @@ import pyarrow as pa
 
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed
+from pipeline.run.expected import Expected
 from pipeline.run.labels import Label, with_all_options
-from pipeline.run.layout import EVALUATIONS, MANIFEST, METRICS, RUN
+from pipeline.run.layout import ATTRIBUTIONS, EVALUATIONS, MANIFEST, METRICS, RUN
 from pipeline.run.maps import decode_maps
 from pipeline.run.records import CommitRecord, RefusedError
-from pipeline.run.rows import SOUND, attributed, labelled, maps_file, table_of, with_keys
+from pipeline.run.rows import READERS, SOUND, attributed, labelled, maps_file, table_of, tables_of, with_keys
 from pipeline.run.schema import metrics_schema
 from pipeline.storage import open_storage
 from pipeline.storage.fields import SCHEMA_VERSION
@@ -94,6 +95,11 @@ class Run:
         """Every expected sample, in order of shard and index, as it is stored."""
         return self.read(MANIFEST)
 
+    @cached_property
+    def expected(self) -> Expected:
+        """The same in pieces, for what must not hold all of it."""
+        return Expected(self.storage)
+
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table of the run; of `columns`, those that it has.
 
@@ -118,12 +124,10 @@ class Run:
     def tables(self, kind: str, model: str, method: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The committed ``metrics`` or ``attributions`` files of a model and method; of `columns`, those they have.
 
-        The labels, which a file has in its path, come as the columns ``model`` and ``method``.
+        The labels, which a file has in its path, come as the columns ``model`` and ``method``. Files come in order of
+        unit; several are read at a time.
         """
-        for commit in self.committed(model, method):
-            name = commit.file(kind)
-            if name is not None:
-                yield labelled(self.read(name, columns), commit, columns)
+        yield from self._unit_tables(self.committed(model, method), kind, columns)
 
     def evaluation(self, name: str) -> pa.Table:
         """All committed rows of the metrics that an evaluation added.
@@ -142,10 +146,17 @@ class Run:
 
     def evaluated(self, evaluation: Evaluation, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The committed files of an evaluation of one model and method; of `columns`, those they have."""
-        for commit in evaluation.commits:
-            name = commit.file(EVALUATIONS)  # it also names the attributions that were measured
-            if name is not None:
-                yield labelled(self.read(name, columns), commit, columns)
+        # A commit also names the attributions that were measured.
+        yield from self._unit_tables(evaluation.commits, EVALUATIONS, columns)
+
+    def _unit_tables(
+        self, commits: Sequence[CommitRecord], kind: str, columns: Sequence[str] | None
+    ) -> Iterator[pa.Table]:
+        named = [(commit, name) for commit in commits if (name := commit.file(kind)) is not None]
+        files = ((name, commit.files[name].get("bytes")) for commit, name in named)
+        readers = 1 if kind == ATTRIBUTIONS else READERS  # maps are large
+        for (commit, _), table in zip(named, tables_of(self.storage, files, columns, readers), strict=True):
+            yield labelled(table, commit, columns)
 
     def metrics(self) -> pa.Table:
         """All committed metrics rows; a column that only some methods have is null in the others."""
