@@ -1,7 +1,7 @@
 """Numbers of a whole data set, which no mean over images gives: each from the columns that the workers stored.
 
-All methods are judged on the images that each of them has, and on the same ones; of more than `MOST_IMAGES` on as many,
-drawn at random:
+All methods are judged on the images that each of them has, and on the same ones; of more than `MOST_IMAGES`, on as
+many, drawn at random:
 
     T_m = T(x_im : i in I),   I = images that every method with any number has
     T*_bm = T(x_im : i drawn from I with replacement, the same draws for all m)

@@ -1,0 +1,68 @@
+"""The data that `ssig bench scale` measures: a synthetic run, and shards of the size that ImageNet's have."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.driver.synthetic import IMAGES_PER_SHARD, SyntheticRun, write_synthetic_run
+from ssig.registry import METHODS, METRICS
+
+IMAGE_BYTES = 139_000  # of a photograph, so that a shard has 140 MB
+COLUMNS = 20  # scalar columns of metrics, at least
+UNIT_SIZE = 64
+SHARDS, RUN = "large-shards", "run"
+
+
+def write_data(folder: Path, images: int, labels: int) -> None:
+    """Writes the shards and a finished run on as many images, of which the last unit is left undone.
+
+    Equal arguments give equal numbers in the tables.
+    """
+    write_large_shards(folder / SHARDS, -(-images // IMAGES_PER_SHARD))
+    plan = SyntheticRun(images, methods=methods(labels), metrics=metrics(), unit_size=UNIT_SIZE)
+    directory = write_synthetic_run(folder, plan)
+    last = max(unit.id for unit in directory.manifest.units())
+    for name in [entry.name for entry in directory.storage.list("commits") if entry.name.endswith(f"/{last}.json")]:
+        directory.storage.delete(name)
+
+
+def methods(labels: int) -> list[str]:
+    """As many methods of ssig's own."""
+    return list(METHODS.names())[:labels]
+
+
+def metrics() -> list[str]:
+    """The first metrics that have `COLUMNS` scalar columns together and no number of the whole data set."""
+    chosen: list[str] = []
+    columns = 0
+    for name in METRICS.names():
+        if columns >= COLUMNS:
+            break
+        if METRICS[name].dataset is None:
+            chosen.append(name)
+            columns += len(METRICS[name].columns)
+    return chosen
+
+
+def write_large_shards(folder: Path, count: int) -> None:
+    """Shards of `IMAGES_PER_SHARD` images: one file under many names, whose images are holes that take no room."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = folder / "000000.tar"
+    with first.open("wb") as file:
+        for header, size in _headers():
+            file.write(header)
+            file.seek(-(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, 1)
+        file.write(bytes(2 * tarfile.BLOCKSIZE))
+    for number in range(1, count):
+        (folder / f"{number:06d}.tar").hardlink_to(first)
+
+
+def _headers() -> Iterator[tuple[bytes, int]]:
+    """The header of each member, and how many bytes follow it."""
+    for number in range(IMAGES_PER_SHARD):
+        for extension, size in (("jpg", IMAGE_BYTES), ("cls", 1)):
+            info = tarfile.TarInfo(f"{number:08d}.{extension}")
+            info.size = size
+            yield info.tobuf(tarfile.USTAR_FORMAT), size

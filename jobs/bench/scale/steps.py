@@ -1,0 +1,117 @@
+"""The steps of a large run that are measured, each in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.bench.scale.data import RUN, SHARDS, UNIT_SIZE
+from jobs.bench.scale.delayed import BUCKET, Requests, opener
+from pipeline.storage import open_storage, opened_by
+from pipeline.unit.memory import memory
+
+_URL = f"{BUCKET}/{RUN}"
+
+
+def measured(step: str, folder: Path, delay: float) -> dict[str, Any]:
+    """Does a step on the data in `folder`, each request delayed by `delay` seconds, and counts what it takes.
+
+    Returns:
+        `step`, `seconds` (wall), `peak_bytes` (of the process; None without ``/proc``), what `Requests` counted, and
+        what the step says of itself.
+    """
+    prepare = _STEPS[step](folder)  # imports, which take seconds, are not the step's
+    requests = Requests(delay)
+    with opened_by(opener(folder, requests)):
+        started = time.perf_counter()
+        about = prepare()
+        seconds = time.perf_counter() - started
+    usage = memory()
+    return {
+        "step": step,
+        "seconds": seconds,
+        "peak_bytes": usage.peak if usage else None,
+        **requests.record,
+        **about,
+    }
+
+
+def _manifest(folder: Path) -> Callable[[], dict[str, Any]]:
+    from pipeline.shards import manifest
+
+    urls = [f"{BUCKET}/{SHARDS}/{path.name}" for path in sorted((folder / SHARDS).iterdir())]
+    return lambda: {"images": len(manifest.build(urls, UNIT_SIZE))}
+
+
+def _resume(folder: Path) -> Callable[[], dict[str, Any]]:
+    """What a driver does before it dispatches the first unit: run and shards compared, labels, units that are left."""
+    from pipeline.driver.remaining import units_to_do
+    from pipeline.run.directory import RunDirectory
+    from pipeline.shards import manifest
+
+    def resume() -> dict[str, Any]:
+        directory = RunDirectory(open_storage(_URL))
+        record = directory.required_record()
+        is_same = directory.manifest.hash == record.dataset.manifest_hash
+        changed = manifest.verify_shards(directory.manifest)
+        works = units_to_do(directory, directory.labels)
+        return {"units_left": len(works), "changed_shards": len(changed), "same_manifest": is_same}
+
+    return resume
+
+
+def _commits(folder: Path) -> Callable[[], dict[str, Any]]:
+    """How many commit records the run has, from a listing."""
+
+    def count() -> dict[str, Any]:
+        return {"commits": sum(1 for _ in open_storage(_URL).list("commits"))}
+
+    return count
+
+
+def _report(folder: Path) -> Callable[[], dict[str, Any]]:
+    from pipeline.report.build import build_report
+
+    def report() -> dict[str, Any]:
+        build_report(_URL)
+        return {"page_bytes": (folder / RUN / "report" / "index.html").stat().st_size}
+
+    return report
+
+
+def _audit(folder: Path) -> Callable[[], dict[str, Any]]:
+    from pipeline.checks.audit import audit
+
+    def check() -> dict[str, Any]:
+        return {"findings": len(audit(_URL).findings)}
+
+    return check
+
+
+def _duckdb(folder: Path) -> Callable[[], dict[str, Any]]:
+    """The README's plain call, on the disk itself: DuckDB does not read through ssig's storage."""
+    import duckdb
+
+    from pipeline.run.layout import METRICS
+
+    def query() -> dict[str, Any]:
+        files = sum(1 for _ in (folder / RUN / METRICS).rglob("*.parquet"))
+        sql = f"select method, count(*), avg(insertion) from '{folder / RUN / METRICS}/**/*.parquet' group by method"
+        rows = duckdb.execute(sql).fetchall()
+        return {"files": files, "rows": sum(count for _, count, _ in rows)}
+
+    return query
+
+
+# In the order in which they are measured.
+_STEPS: dict[str, Callable[[Path], Callable[[], dict[str, Any]]]] = {
+    "manifest": _manifest,
+    "resume": _resume,
+    "commits": _commits,
+    "report": _report,
+    "audit": _audit,
+    "duckdb": _duckdb,
+}
+STEPS = tuple(_STEPS)
