@@ -16,13 +16,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.scale.data import write_data
 from jobs.bench.scale.model import at, before, cost
 from jobs.bench.scale.steps import STEPS, measured
 from ssig.errors import UsageError
 
 SMALLER = 4  # times, the smaller run
-FEWEST = 2000  # images of the larger run
+FEWEST = 12_000  # images of the larger run: both must have more than the 2,000 up to which reports draw samples
 BYTES_PER_ROW = 1500  # of an image under a label, at most, in all files
 MOST_BYTES = 10e9
 
@@ -56,7 +55,7 @@ def measure(
     models = before(images, labels)
     steps = []
     for step in runs[-1]:
-        costs = [cost(run[step], delay) for run in runs]
+        costs = [cost(run[step]) for run in runs]
         now = costs[0] if len(sizes) == 1 else at(images, (sizes[0], sizes[1]), costs[0], costs[1])
         old = models.get(step)
         steps.append(
@@ -89,7 +88,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     ]
     for row in record["steps"]:
         old, now = row["before"], row["now"]
-        counts = f"{now['requests']:>11,.0f}{now['in_flight']:>11}{_size(now['bytes_read']):>10}"
+        counts = f"{now['requests']:>11,.0f}{now['in_flight']:>11.1f}{_size(now['bytes_read']):>10}"
         if row["step"] == "commits":
             first, second = f"{old['requests']:,.0f}", f"{now['requests']:,.0f}"
             shown.append(f"{'commits':<10}{first:>10}{second:>10}")
@@ -138,10 +137,16 @@ def _measured(images: int, labels: int, delay: float, folder: Path | None) -> di
         ) as processes,
     ):
         data = Path(name).resolve()
-        processes.submit(write_data, data, images, labels).result()
+        processes.submit(_write, data, images, labels).result()
         found = {step: processes.submit(measured, step, data, delay).result() for step in STEPS}
         found["commits"] = {**found["commits"], "requests": found["commits"]["commits"], "bytes_read": 0}
     return found
+
+
+def _write(data: Path, images: int, labels: int) -> None:
+    from jobs.bench.scale.data import write_data  # imports torch, which would count as memory of each step
+
+    write_data(data, images, labels)
 
 
 def _check_room(folder: Path | None, size: float) -> None:

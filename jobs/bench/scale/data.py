@@ -6,13 +6,12 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.bench.scale.delayed import SHARDS, UNIT_SIZE
 from pipeline.driver.synthetic import IMAGES_PER_SHARD, SyntheticRun, write_synthetic_run
 from ssig.registry import METHODS, METRICS
 
 IMAGE_BYTES = 139_000  # of a photograph, so that a shard has 140 MB
 COLUMNS = 20  # scalar columns of metrics, at least
-UNIT_SIZE = 64
-SHARDS, RUN = "large-shards", "run"
 
 
 def write_data(folder: Path, images: int, labels: int) -> None:

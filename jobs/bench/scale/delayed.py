@@ -19,6 +19,8 @@ from pipeline.storage.base import Entry, Storage
 from pipeline.storage.local import LocalStorage
 
 BUCKET = "s3://ssig-bench-scale"
+RUN, SHARDS = "run", "large-shards"  # folders of the data
+UNIT_SIZE = 64
 _READ_AHEAD = 4 * 2**20
 _PAGE = 1000  # names in a reply to a listing
 
@@ -30,14 +32,16 @@ class Requests:
         delay: seconds of each request.
         counts: kind of request -> how many.
         read, written: bytes.
-        most_in_flight: requests that were waited for at once.
+        waited: seconds in which some thread waited for a request.
     """
 
     def __init__(self, delay: float) -> None:
         self.delay = delay
         self.counts: Counter[str] = Counter()
-        self.read = self.written = self.most_in_flight = 0
+        self.read = self.written = 0
+        self.waited = 0.0
         self._in_flight = 0
+        self._since = 0.0  # when the first of those in flight began
         self._lock = threading.Lock()
 
     @contextmanager
@@ -46,14 +50,15 @@ class Requests:
         with self._lock:
             self.counts[kind] += 1
             self.written += written
+            if not self._in_flight:
+                self._since = time.perf_counter()
             self._in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self._in_flight)
-        try:
-            time.sleep(self.delay)
-            yield
-        finally:
-            with self._lock:
-                self._in_flight -= 1
+        time.sleep(self.delay)
+        with self._lock:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self.waited += time.perf_counter() - self._since
+        yield
 
     def received(self, data: bytes) -> bytes:
         """Counts the bytes of a reply."""
@@ -69,7 +74,9 @@ class Requests:
             "by_kind": dict(sorted(self.counts.items())),
             "bytes_read": self.read,
             "bytes_written": self.written,
-            "in_flight": self.most_in_flight,
+            "waited_seconds": self.waited,
+            # On average, while there was any.
+            "in_flight": self.counts.total() * self.delay / self.waited if self.waited else 0.0,
         }
 
 

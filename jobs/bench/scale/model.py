@@ -15,7 +15,6 @@ UNITS_PER_SHARD = 16  # of 64 of its 1,000 images
 SHARD_BYTES = 140_000_000
 READ_AHEAD = 4 * 2**20  # bytes of a request for a file that is read from end to end
 RATE = 100e6  # bytes a second of one connection to an object store
-PEAK_BEFORE = "version 0.1.0"
 
 
 @dataclass(frozen=True)
@@ -24,35 +23,34 @@ class Cost:
 
     Attributes:
         requests, bytes_read: in all.
-        in_flight: requests that are waited for at once.
+        in_flight: requests that are waited for at once, on average while there is any.
         computing: seconds that are not spent waiting for requests.
         peak_bytes: of its process; None where that is not known.
     """
 
     requests: float
-    in_flight: int
+    in_flight: float
     bytes_read: float
     computing: float
     peak_bytes: float | None = None
 
     def seconds(self, delay: float) -> float:
         """Wall seconds at a delay in seconds of each request."""
-        return self.requests / max(self.in_flight, 1) * delay + self.computing
+        waited = self.requests * delay / self.in_flight if self.in_flight else 0.0
+        return waited + self.computing
 
     def record(self, delay: float) -> dict[str, Any]:
         """Its numbers, with the wall seconds."""
         return {**asdict(self), "seconds": self.seconds(delay)}
 
 
-def cost(measured: Mapping[str, Any], delay: float) -> Cost:
+def cost(measured: Mapping[str, Any]) -> Cost:
     """The cost of a step that was measured."""
-    in_flight = measured["in_flight"]
-    waited = measured["requests"] / max(in_flight, 1) * delay
     return Cost(
         measured["requests"],
-        in_flight,
+        measured["in_flight"],
         measured["bytes_read"],
-        max(0.0, measured["seconds"] - waited),
+        max(0.0, measured["seconds"] - measured["waited_seconds"]),
         measured["peak_bytes"],
     )
 

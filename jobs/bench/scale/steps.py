@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.scale.data import RUN, SHARDS, UNIT_SIZE
-from jobs.bench.scale.delayed import BUCKET, Requests, opener
+from jobs.bench.scale.delayed import BUCKET, RUN, SHARDS, UNIT_SIZE, Requests, opener
 from pipeline.storage import open_storage, opened_by
 from pipeline.unit.memory import memory
 
