@@ -166,9 +166,18 @@ def described(spec: MetricSpec, name: str) -> str:
         return ""
 
 
+def present_numbers(values: np.ndarray) -> np.ndarray:
+    """(M, C) bool, whether a method has a number in a column of `values` (N, M, C); one at a time, which keeps memory
+    flat."""
+    found = np.zeros(values.shape[1:], bool)
+    for number, index in np.ndindex(found.shape):
+        found[number, index] = np.isfinite(values[:, number, index]).any()
+    return found
+
+
 def holding(values: np.ndarray) -> np.ndarray:
-    """(C,) bool, the columns of `values` (N, M, C) with a number; a column at a time, which keeps memory flat."""
-    return np.array([bool(np.isfinite(values[:, :, index]).any()) for index in range(values.shape[2])], bool)
+    """(C,) bool, the columns of `values` (N, M, C) with a number."""
+    return np.asarray(present_numbers(values).any(axis=0))
 
 
 def headed(columns: Sequence[Column], values: np.ndarray) -> tuple[Column, ...]:

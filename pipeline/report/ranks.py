@@ -5,11 +5,13 @@ Every comparison is made on the images that both methods have, and none on fewer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from pipeline.report.columns import present_numbers
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm, pairwise
 
 _IMAGES = 2**15  # ranked at a time
@@ -122,7 +124,7 @@ def rank_intervals(p: np.ndarray, better: np.ndarray) -> tuple[np.ndarray, np.nd
     return 1 + above, methods - below
 
 
-def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
+def friedman(values: np.ndarray, signs: np.ndarray, columns: Sequence[int] | None = None) -> Grouping:
     """Whether methods differ over a group of columns, and which are not told apart.
 
     Each image ranks the methods once: by the average of their ranks in its columns, so that columns of one image,
@@ -130,17 +132,18 @@ def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
 
     Args:
         values: (N, M, C) float.
-        signs: (C,) 1 or -1 as higher or lower is better.
+        signs: 1 or -1 as higher or lower is better, of each of the `columns`.
+        columns: those of the group; None for all.
 
     Sources: J. Demsar, *Statistical comparisons of classifiers over multiple data sets*, JMLR 7 (2006), 1-30; R. L.
     Iman, J. M. Davenport, *Approximations of the critical region of the Friedman statistic*, Comm. Statist. A 9
     (1980), 571-595.
     """
     ranks = np.full(values.shape[1], np.nan)
-    has_column = np.array([[np.isfinite(column).any() for column in method.T] for method in values.transpose(1, 0, 2)])
-    chosen = np.flatnonzero(has_column.all(axis=1))
+    group = list(range(values.shape[2]) if columns is None else columns)
+    chosen = np.flatnonzero(present_numbers(values)[:, group].all(axis=1))
     methods = len(chosen)
-    count, total, spread = _judgements(values, chosen, np.asarray(signs))
+    count, total, spread = _judgements(values, chosen, group, np.asarray(signs))
     if count < FEWEST or methods < 2 or not len(signs):
         return Grouping(ranks, np.nan, np.nan, count, ())
     average = total / count
@@ -154,12 +157,14 @@ def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
     return Grouping(ranks, p, difference, count, _runs(average[order], chosen[order], width))
 
 
-def _judgements(values: np.ndarray, chosen: np.ndarray, signs: np.ndarray) -> tuple[int, np.ndarray, float]:
-    """How many images have all columns of the `chosen` methods, the sum of their ranks of each, and the sum of squares
-    of the ranks' deviations from their mean; some images at a time, which keeps memory flat."""
+def _judgements(
+    values: np.ndarray, chosen: np.ndarray, group: Sequence[int], signs: np.ndarray
+) -> tuple[int, np.ndarray, float]:
+    """How many images have all columns of a group under the `chosen` methods, the sum of the ranks that they give each
+    method, and the sum of squares of the ranks' deviations from their mean; some images at a time."""
     count, total, spread = 0, np.zeros(len(chosen)), 0.0
     for start in range(0, len(values), _IMAGES):
-        complete = values[start : start + _IMAGES, chosen]
+        complete = values[start : start + _IMAGES][:, chosen][:, :, group]
         complete = complete[np.isfinite(complete).all(axis=(1, 2))]
         if not complete.size:
             count += len(complete)
