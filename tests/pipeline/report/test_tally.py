@@ -25,9 +25,8 @@ STORED = pa.schema(
         ("curve", pa.list_(pa.float32())),
     ]
 )
-COLUMNS = [
-    (number, Column(f"{name}@later", name, Source("m", "later"), "higher", True)) for number, name in enumerate("ab")
-]
+LATER = Source("m", "later")
+COLUMNS = [(number, Column(f"{name}@later", name, LATER, "higher", headline=True)) for number, name in enumerate("ab")]
 ROWS: list[dict[str, Any]] = [
     {"status": "ok", "excluded": [], "a": 1, "b": 2, "seconds_m": 3, "curve": [0, 1]},
     {"status": "ok", "excluded": [("b", "no boxes")], "a": 2, "b": None, "seconds_m": None, "curve": [1, 1]},
