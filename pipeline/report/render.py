@@ -50,8 +50,8 @@ SHARED_SECONDS = (
 WHOLE_NOTE = (
     "Numbers that are no means over images: each is made at once from the images that all methods with that number "
     "have. Intervals are paired percentile intervals: the same resampled images for every method. Of few images they "
-    "are too narrow, so no verdict is made of them. Distances and bounds that compare every image with all others have "
-    "no interval, nor have more curves than can be drawn again in reasonable time. Of more than "
+    "are too narrow, so no verdict is made of them. Distances and bounds that compare every image with all others "
+    "have no interval, nor have more curves than can be drawn again in reasonable time. Of more than "
     f"{MOST_IMAGES:,} images, as many are taken, drawn at random."
 )
 _ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}
