@@ -13,9 +13,9 @@ from pipeline.run.maps import MAPS_WANTED
 from pipeline.run.publishing import DamagedTableError, read_table
 from pipeline.run.records import CommitRecord
 from pipeline.run.schema import KEYS, LABELLED
-from pipeline.shards.ahead import in_order
 from pipeline.shards.samples import Status
 from pipeline.storage.base import Storage
+from pipeline.storage.many import in_order
 from ssig.errors import UsageError
 
 SOUND = "a run that passes `ssig audit`"

@@ -28,8 +28,11 @@ POINTS = {
     "before-publish": "it is checked and about to get its name",
     "after-link": "a file has its name, its folder is not synced",
     "after-publish": "a table has its name",
-    "before-commit": "both tables have their names",
-    "after-commit": "the unit is done under a label",
+    "after-label": "the tables of one label of a batch have their names, those of the others may not",
+    "before-commit": "all tables that the commit names have their names",
+    "after-commit": "the unit is done under a label, or under all of a batch",
+    "before-take-back": "a batch's unit is to be done again, and the other labels have commits of their own",
+    "after-take-back": "a commit is removed, its tables are not",
     "before-replace": "a file that may be replaced is written, not yet named",
     "after-replace": "it is named",
 }
