@@ -84,19 +84,19 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         f"{record['images']:,} images x {record['labels']} labels, {record['delay_ms']:g} ms a request",
         f"measured with {sizes} images on {record['cores']} cores",
         "",
-        f"{'step':<10}{'before':>10}{'now':>10}{'requests':>11}{'in flight':>11}{'read':>10}{'memory':>10}",
+        f"{'step':<13}{'before':>10}{'now':>10}{'requests':>11}{'in flight':>11}{'read':>10}{'memory':>10}",
     ]
     for row in record["steps"]:
         old, now = row["before"], row["now"]
         counts = f"{now['requests']:>11,.0f}{now['in_flight']:>11.1f}{_size(now['bytes_read']):>10}"
         if row["step"] == "commits":
             first, second = f"{old['requests']:,.0f}", f"{now['requests']:,.0f}"
-            shown.append(f"{'commits':<10}{first:>10}{second:>10}")
+            shown.append(f"{'commits':<13}{first:>10}{second:>10}")
             continue
         first = "" if old is None else _time(old["seconds"])
         if not now["requests"]:
             counts = f"{'on disk':>11}{'':>11}{'':>10}"
-        shown.append(f"{row['step']:<10}{first:>10}{_time(now['seconds']):>10}{counts}{_size(now['peak_bytes']):>10}")
+        shown.append(f"{row['step']:<13}{first:>10}{_time(now['seconds']):>10}{counts}{_size(now['peak_bytes']):>10}")
     shown += ["", "now: requests / in flight x delay + seconds of computing, of which this machine:"]
     for row in record["steps"]:
         if row["step"] != "commits":

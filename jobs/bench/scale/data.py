@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jobs.bench.scale.delayed import SHARDS, UNIT_SIZE
+from jobs.bench.scale.delayed import ASIDE, RUN, SHARDS, UNIT_SIZE
 from pipeline.driver.synthetic import IMAGES_PER_SHARD, SyntheticRun, write_synthetic_run
 from ssig.registry import METHODS, METRICS
 
@@ -15,7 +15,7 @@ COLUMNS = 20  # scalar columns of metrics, at least
 
 
 def write_data(folder: Path, images: int, labels: int) -> None:
-    """Writes the shards and a finished run on as many images, of which the last unit is left undone.
+    """Writes the shards and a finished run on as many images, of which the last unit's commits are put aside.
 
     Equal arguments give equal numbers in the tables.
     """
@@ -23,8 +23,21 @@ def write_data(folder: Path, images: int, labels: int) -> None:
     plan = SyntheticRun(images, methods=methods(labels), metrics=metrics(), unit_size=UNIT_SIZE)
     directory = write_synthetic_run(folder, plan)
     last = max(unit.id for unit in directory.manifest.units())
-    for name in [entry.name for entry in directory.storage.list("commits") if entry.name.endswith(f"/{last}.json")]:
-        directory.storage.delete(name)
+    names = [entry.name for entry in directory.storage.list("commits")]
+    _move((name for name in names if name.endswith(f"/{last}.json")), folder / RUN, folder / ASIDE)
+
+
+def finish_run(folder: Path) -> None:
+    """Puts the commits of the last unit back."""
+    aside = folder / ASIDE
+    names = [str(path.relative_to(aside)) for path in aside.rglob("*.json")]
+    _move(names, aside, folder / RUN)
+
+
+def _move(names: Iterable[str], source: Path, target: Path) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).rename(target / name)
 
 
 def methods(labels: int) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,24 @@ def _duckdb(folder: Path) -> Callable[[], dict[str, Any]]:
     return query
 
 
+def _compact(folder: Path) -> Callable[[], dict[str, Any]]:
+    from jobs.bench.scale.data import finish_run
+    from pipeline.run.directory import RunDirectory
+    from pipeline.run.lease import Lease
+
+    compaction = import_module(_COMPACTION)
+    finish_run(folder)
+
+    def compact() -> dict[str, Any]:
+        directory = RunDirectory(open_storage(_URL))
+        with Lease(directory.storage) as lease:
+            result = compaction.compact(directory, lease)
+        return {"tables": len(result.tables)}
+
+    return compact
+
+
+_COMPACTION = "pipeline.run.compaction"  # not in every version
 # In the order in which they are measured.
 _STEPS: dict[str, Callable[[Path], Callable[[], dict[str, Any]]]] = {
     "manifest": _manifest,
@@ -113,4 +133,6 @@ _STEPS: dict[str, Callable[[Path], Callable[[], dict[str, Any]]]] = {
     "audit": _audit,
     "duckdb": _duckdb,
 }
+if find_spec(_COMPACTION) is not None:
+    _STEPS |= {"compact": _compact, "report after": _report, "duckdb after": _duckdb}
 STEPS = tuple(_STEPS)
