@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,17 +99,20 @@ def test_large_shards_take_no_room_and_are_whole(tmp_path: Path) -> None:
 
 
 def test_two_sizes_give_the_line() -> None:
-    smaller, larger = Cost(10, 4, 100, 1.0, 500.0), Cost(20, 4, 300, 1.5, 500.0)
+    smaller, larger = Cost(10, 100, 0.2, 1.0, 0.5, 500.0), Cost(20, 300, 0.3, 1.5, 0.5, 500.0)
     found = at(1000, (100, 200), smaller, larger)
-    assert (found.requests, found.bytes_read, found.computing, found.peak_bytes) == (100, 1900, 5.5, 500)
-    assert found.seconds(0.02) == pytest.approx(100 * 0.02 / 4 + 5.5)
-    assert at(1000, (100, 200), larger, smaller).requests == 10  # nothing falls with the size
-    taken = {"requests": 50, "in_flight": 5.0, "bytes_read": 7, "seconds": 3.0, "waited_seconds": 1.0, "peak_bytes": 9}
-    assert cost(taken) == Cost(50, 5.0, 7, 2.0, 9)
+    assert asdict(found) == pytest.approx(asdict(Cost(100, 1900, 1.1, 5.5, 0.5, 500)))
+    record = found.record(delay=0.02)
+    assert record["seconds"] == pytest.approx(1.1 + 5.5)
+    assert record["in_flight"] == pytest.approx(100 * 0.02 / 1.1)
+    assert at(1000, (100, 200), larger, smaller) == smaller  # nothing falls with the size
+    assert at(1000, (100, 200), replace(smaller, peak_bytes=None), larger).peak_bytes is None
+    taken = {"requests": 50, "bytes_read": 7, "seconds": 3.0, "waited_seconds": 1.0}
+    assert cost({**taken, "processor_seconds": 4.0, "peak_bytes": 9}) == Cost(50, 7, 1.0, 2.0, 4.0, 9)
 
 
 def test_version_0_1_0_took_hours() -> None:
-    found = {step: old.seconds(0.02) / 3600 for step, (old, _) in before(1_281_167, 5).items()}
+    found = {step: old.seconds / 3600 for step, (old, _) in before(1_281_167, 5, delay=0.02).items()}
     assert found["resume"] == pytest.approx(68 / 60, rel=0.02)
     assert found["audit"] == pytest.approx(4.6, rel=0.02)
     assert found["report"] > 4
@@ -117,7 +121,7 @@ def test_version_0_1_0_took_hours() -> None:
 
 def test_lines_fit_in_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     def taken(images: int, *_: Any) -> dict[str, dict[str, Any]]:
-        counted = {"requests": images, "in_flight": 12.3, "bytes_read": 1e5 * images, "waited_seconds": 0.1}
+        counted = {"requests": images, "bytes_read": 1e5 * images, "waited_seconds": 0.1, "processor_seconds": 3.0}
         return {step: {"step": step, "seconds": 2.0, "peak_bytes": 8e8, **counted} for step in STEPS}
 
     monkeypatch.setattr(scale, "_measured", taken)

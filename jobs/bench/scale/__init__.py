@@ -52,7 +52,7 @@ def measure(
     delay = delay_ms / 1000
     _check_room(folder, sum(sizes) * labels * BYTES_PER_ROW)
     runs = [_measured(size, labels, delay, folder) for size in sizes]
-    models = before(images, labels)
+    models = before(images, labels, delay)
     steps = []
     for step in runs[-1]:
         costs = [cost(run[step]) for run in runs]
@@ -97,11 +97,17 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         if not now["requests"]:
             counts = f"{'on disk':>11}{'':>11}{'':>10}"
         shown.append(f"{row['step']:<13}{first:>10}{_time(now['seconds']):>10}{counts}{_size(now['peak_bytes']):>10}")
-    shown += ["", "now: requests / in flight x delay + seconds of computing, of which this machine:"]
+    shown += [
+        "",
+        "now: seconds of waiting (requests / in flight x delay) + seconds of computing,",
+        "each on a line through what was measured, of which the last column is part:",
+        f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>10}",
+    ]
     for row in record["steps"]:
         if row["step"] != "commits":
-            measured_seconds = _time(row["measured"]["seconds"])
-            shown.append(f"  {row['step']}: {_time(row['now']['computing'])}; measured {measured_seconds} in all")
+            now = row["now"]
+            times = f"{_time(now['waiting']):>10}{_time(now['computing']):>11}{_time(now['processor']):>11}"
+            shown.append(f"{row['step']:<13}{times}{_time(row['measured']['seconds']):>10}")
     shown += ["", "before: version 0.1.0, from its code:"]
     for row in record["steps"]:
         if row["model"]:
@@ -139,6 +145,7 @@ def _measured(images: int, labels: int, delay: float, folder: Path | None) -> di
         data = Path(name).resolve()
         processes.submit(_write, data, images, labels).result()
         found = {step: processes.submit(measured, step, data, delay).result() for step in STEPS}
+        # Those that workers wrote, not those of the listing.
         found["commits"] = {**found["commits"], "requests": found["commits"]["commits"], "bytes_read": 0}
     return found
 

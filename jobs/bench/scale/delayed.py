@@ -75,8 +75,6 @@ class Requests:
             "bytes_read": self.read,
             "bytes_written": self.written,
             "waited_seconds": self.waited,
-            # On average, while there was any.
-            "in_flight": self.counts.total() * self.delay / self.waited if self.waited else 0.0,
         }
 
 

@@ -1,8 +1,9 @@
 """What a step takes at another size, by a model that is printed with its numbers.
 
-    wall = requests / in flight x delay + seconds of computing
+    wall = seconds of waiting + seconds of computing,   waiting = requests / in flight x delay
 
-Requests, bytes, seconds of computing and peak memory are linear in the images: two sizes give the line.
+All of these, bytes and peak memory are linear in the images: two sizes give the line. Computing is what passes while
+no request is waited for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+WHOLE = 1_281_167  # images of ImageNet's training set
 UNITS_PER_SHARD = 16  # of 64 of its 1,000 images
 SHARD_BYTES = 140_000_000
 READ_AHEAD = 4 * 2**20  # bytes of a request for a file that is read from end to end
@@ -23,34 +25,37 @@ class Cost:
 
     Attributes:
         requests, bytes_read: in all.
-        in_flight: requests that are waited for at once, on average while there is any.
-        computing: seconds that are not spent waiting for requests.
+        waiting: seconds in which some request is waited for.
+        computing: the other seconds.
+        processor: seconds of processor time, of all threads; None where that is not known.
         peak_bytes: of its process; None where that is not known.
     """
 
     requests: float
-    in_flight: float
     bytes_read: float
+    waiting: float
     computing: float
+    processor: float | None = None
     peak_bytes: float | None = None
 
-    def seconds(self, delay: float) -> float:
-        """Wall seconds at a delay in seconds of each request."""
-        waited = self.requests * delay / self.in_flight if self.in_flight else 0.0
-        return waited + self.computing
+    @property
+    def seconds(self) -> float:
+        return self.waiting + self.computing
 
     def record(self, delay: float) -> dict[str, Any]:
-        """Its numbers, with the wall seconds."""
-        return {**asdict(self), "seconds": self.seconds(delay)}
+        """Its numbers, with the wall seconds and how many requests are in flight, on average while there is any."""
+        in_flight = self.requests * delay / self.waiting if self.waiting else 0.0
+        return {**asdict(self), "seconds": self.seconds, "in_flight": in_flight}
 
 
 def cost(measured: Mapping[str, Any]) -> Cost:
     """The cost of a step that was measured."""
     return Cost(
         measured["requests"],
-        measured["in_flight"],
         measured["bytes_read"],
+        measured["waited_seconds"],
         max(0.0, measured["seconds"] - measured["waited_seconds"]),
+        measured["processor_seconds"],
         measured["peak_bytes"],
     )
 
@@ -58,44 +63,41 @@ def cost(measured: Mapping[str, Any]) -> Cost:
 def at(images: int, sizes: tuple[int, int], smaller: Cost, larger: Cost) -> Cost:
     """The cost at `images` on the line through those at two `sizes`; what falls with the size is taken as constant."""
 
-    def line(low: float, high: float) -> float:
-        slope = max(0.0, (high - low) / (sizes[1] - sizes[0]))
-        return high + slope * (images - sizes[1])
+    def line(name: str) -> float | None:
+        low, high = getattr(smaller, name), getattr(larger, name)
+        if low is None or high is None:
+            return None
+        return float(high + max(0.0, (high - low) / (sizes[1] - sizes[0])) * (images - sizes[1]))
 
-    peak = None
-    if smaller.peak_bytes is not None and larger.peak_bytes is not None:
-        peak = line(smaller.peak_bytes, larger.peak_bytes)
-    return Cost(
-        round(line(smaller.requests, larger.requests)),
-        larger.in_flight,
-        line(smaller.bytes_read, larger.bytes_read),
-        line(smaller.computing, larger.computing),
-        peak,
-    )
+    return Cost(**{name: line(name) for name in asdict(larger)})  # type: ignore[arg-type]
 
 
-def before(images: int, labels: int) -> dict[str, tuple[Cost, str]]:
+def before(images: int, labels: int, delay: float) -> dict[str, tuple[Cost, str]]:
     """What version 0.1.0 asked for, step by step, and the model in words; from its code, nothing is measured."""
     shards = -(-images // 1000)
     tables = shards * UNITS_PER_SHARD * labels  # units x labels
     shard_bytes = shards * SHARD_BYTES
     columns = 20 * labels
     rate = f"{RATE / 1e6:.0f} MB/s"
+
+    def asked(requests: float, in_flight: int = 1, read: float = 0, computing: float = 0) -> Cost:
+        return Cost(requests, read, requests / in_flight * delay, read / RATE + computing)
+
     return {
         "manifest": (
-            Cost(shard_bytes / READ_AHEAD, 8, shard_bytes, shard_bytes / RATE),
+            asked(shard_bytes / READ_AHEAD, 8, shard_bytes),
             f"{shards:,} shards read and hashed whole, 8 at a time, at {rate} in all",
         ),
         "resume": (
-            Cost(2 * tables, 1, 0, 0),
+            asked(2 * tables),
             f"2 passes over {tables:,} commits before the first unit (4 in all), one request after another",
         ),
-        "commits": (Cost(tables, 1, 0, 0), f"{tables:,} records: one a unit and label"),
+        "commits": (asked(tables), f"{tables:,} records: one a unit and label"),
         "report": (
-            Cost(4 * tables, 1, 4e6 * tables, 4e6 * tables / RATE + 36 * columns),
-            f"4 requests and 4 MB a unit and label, one after another, at {rate}; 36 s of bootstrap for each of "
-            f"{columns} columns (it is quadratic: 2 h for 200 at 1.28 million images)",
+            asked(4 * tables, read=4e6 * tables, computing=36 * columns * (images / WHOLE) ** 2),
+            f"4 requests and 4 MB a unit and label, one after another, at {rate}; a bootstrap that is quadratic in "
+            f"the images, 36 s a column at {WHOLE:,} of them, for {columns} columns",
         ),
-        "audit": (Cost(8 * tables, 1, 0, 0), "8 requests a unit and label, one after another"),
-        "duckdb": (Cost(2 * tables, 16, 0, 0), f"{tables:,} files, 2 requests each, 16 at a time"),
+        "audit": (asked(8 * tables), "8 requests a unit and label, one after another"),
+        "duckdb": (asked(2 * tables, 16), f"{tables:,} files, 2 requests each, 16 at a time"),
     }

@@ -20,19 +20,20 @@ def measured(step: str, folder: Path, delay: float) -> dict[str, Any]:
     """Does a step on the data in `folder`, each request delayed by `delay` seconds, and counts what it takes.
 
     Returns:
-        `step`, `seconds` (wall), `peak_bytes` (of the process; None without ``/proc``), what `Requests` counted, and
-        what the step says of itself.
+        `step`, `seconds` (wall), `processor_seconds` (of all threads), `peak_bytes` (of the process; None without
+        ``/proc``), what `Requests` counted, and what the step says of itself.
     """
     prepare = _STEPS[step](folder)  # imports, which take seconds, are not the step's
     requests = Requests(delay)
     with opened_by(opener(folder, requests)):
-        started = time.perf_counter()
+        started, computed = time.perf_counter(), time.process_time()
         about = prepare()
-        seconds = time.perf_counter() - started
+        seconds, computed = time.perf_counter() - started, time.process_time() - computed
     usage = memory()
     return {
         "step": step,
         "seconds": seconds,
+        "processor_seconds": computed,
         "peak_bytes": usage.peak if usage else None,
         **requests.record,
         **about,
