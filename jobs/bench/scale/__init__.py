@@ -94,8 +94,6 @@ def lines(record: Mapping[str, Any]) -> list[str]:
             shown.append(f"{'commits':<13}{first:>10}{second:>10}")
             continue
         first = "" if old is None else _time(old["seconds"])
-        if not now["requests"]:
-            counts = f"{'on disk':>11}{'':>11}{'':>10}"
         shown.append(f"{row['step']:<13}{first:>10}{_time(now['seconds']):>10}{counts}{_size(now['peak_bytes']):>10}")
     shown += [
         "",

@@ -93,15 +93,20 @@ def _audit(folder: Path) -> Callable[[], dict[str, Any]]:
 
 
 def _duckdb(folder: Path) -> Callable[[], dict[str, Any]]:
-    """The README's plain call, on the disk itself: DuckDB does not read through ssig's storage."""
+    """The README's plain call."""
     import duckdb
 
+    from jobs.bench.scale.duckdb_files import SCHEME, Files
     from pipeline.run.layout import METRICS
 
     def query() -> dict[str, Any]:
+        with duckdb.connect() as connection:
+            connection.execute("set enable_progress_bar = false")
+            connection.register_filesystem(Files(open_storage(_URL)))
+            glob = f"{SCHEME}://{METRICS}/**/*.parquet"
+            sql = f"select method, count(*), avg(insertion) from '{glob}' group by method"
+            rows = connection.execute(sql).fetchall()
         files = sum(1 for _ in (folder / RUN / METRICS).rglob("*.parquet"))
-        sql = f"select method, count(*), avg(insertion) from '{folder / RUN / METRICS}/**/*.parquet' group by method"
-        rows = duckdb.execute(sql).fetchall()
         return {"files": files, "rows": sum(count for _, count, _ in rows)}
 
     return query
