@@ -16,7 +16,8 @@ from ssig.registry import MetricSpec
 
 READABLE = (1, SCHEMA_VERSION)
 # Forms of storage that `run.json` may name because a reader must know them; see docs/run-format.md.
-LAYOUTS: frozenset[str] = frozenset()
+COMPACTED = "compacted"
+LAYOUTS: frozenset[str] = frozenset({COMPACTED})
 KEYS = ("model", "method")
 # Numbers of the attribution that stand in the metrics too: name in the metrics -> name in the attributions. So methods
 # can be compared without opening the maps.
