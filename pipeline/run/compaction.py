@@ -43,8 +43,6 @@ ROUND_BYTES = 8 << 30
 _AHEAD_BYTES = 64 << 20  # of unit files that are read ahead for one part
 _MOST_AHEAD = 16
 
-Told = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Compacted:
@@ -130,7 +128,7 @@ def compact(
     *,
     maps: bool = True,
     more_than: int = 1,
-    tell: Told = lambda message: None,
+    begin: Callable[[], None] = lambda: None,
 ) -> CompactionResult:
     """Compacts the tables of all finished labels of a run.
 
@@ -139,7 +137,7 @@ def compact(
         lease: of the run, so that no driver writes meanwhile.
         maps: whether attributions are compacted too.
         more_than: only labels with more units than this.
-        tell: receives a line about each table.
+        begin: is called if there is something to compact.
 
     Raises:
         RefusedError: a record of the run is damaged.
@@ -152,10 +150,9 @@ def compact(
     plans, skipped = plan_tables(directory, maps=maps, more_than=more_than)
     result = CompactionResult(directory.root, skipped=skipped, settled=settled)
     if plans:
+        begin()
         _announce(directory, lease)
         work = _Work(directory, lease, plans)
-        for plan in plans:
-            tell(f"compacting {plan.table}")
         for batch in rounds(plans):
             work.do(batch)
         result.tables.extend(work.done())
