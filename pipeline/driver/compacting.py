@@ -35,20 +35,18 @@ def compact_at_end(
     """
     if choice == "none":
         return
-    progress.phase = "compacting tables"
 
-    def tell(message: str | None) -> None:
-        listener(progress, message)
+    def begin() -> None:
+        progress.phase = "compacting tables"
+        listener(progress, None)
 
     try:
-        result = compact(
-            directory, lease, maps=choice == "all", more_than=_few(choice), tell=lambda message: tell(None)
-        )
+        result = compact(directory, lease, maps=choice == "all", more_than=_few(choice), begin=begin)
     except (OSError, RefusedError) as error:
-        tell(f"the tables could not be compacted: {error}; `ssig compact {directory.root}` goes on")
+        listener(progress, f"the tables could not be compacted: {error}; `ssig compact {directory.root}` goes on")
         return
     for table, reason in result.failed.items():
-        tell(f"{table} was not compacted: {reason}")
+        listener(progress, f"{table} was not compacted: {reason}")
 
 
 def compact_finished(directory: RunDirectory, choice: Choice, listener: Listener, progress: Progress) -> None:

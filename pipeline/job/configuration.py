@@ -121,8 +121,8 @@ class Output(Frozen):
     channels: bool = Field(False, strict=True, description="store the values of each channel too")
     compact: Literal["auto", "all", "none"] = Field(
         "auto",
-        description="which tables of finished methods become few large files: auto: those of numbers, of a run of more "
-        "than 1,000 units; all: maps too; none: no table",
+        description="which tables of finished methods become few large files: auto: those of numbers, of a run with "
+        "more than 1,000 units; all: maps too; none: no table",
     )
 
 

@@ -1,25 +1,21 @@
 """Takes units out of the parts of compacted tables again: those whose commit was taken back.
 
-A unit without a commit is not done. It gets its file back, as an attempt that was cut off before its commit would have
-left it, and a later attempt keeps or replaces it. Its part is written again without it. Rows that are damaged get no
-file: their unit is done anew.
+A unit without a commit is not done. Its part is written again without it, and the new part takes the place of the old
+one in one step, so that the rows of all other units are there once at every instant.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-
-import pyarrow as pa
 
 from pipeline.run.compaction_content import content_hash
 from pipeline.run.compaction_parts import UnitTable, stage_part
 from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.compaction_record import Compaction, Part
 from pipeline.run.compaction_switch import discard_staged, settle
-from pipeline.run.layout import TABLE_SUFFIX, compaction_name, staged_folder
-from pipeline.run.publishing import DamagedTableError, write_table
+from pipeline.run.layout import TABLE_SUFFIX, compaction_name
+from pipeline.run.publishing import DamagedTableError
 from pipeline.run.records import RefusedError
 from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
@@ -31,7 +27,7 @@ def release(storage: Storage, compaction: Compaction, units: Collection[str]) ->
     Args:
         storage: the run, whose lease the caller holds.
         compaction: the table's record; its switch is finished.
-        units: without a commit.
+        units: those to take out; they have no commit.
 
     Raises:
         RefusedError: a part is damaged in a unit that stays in it; nothing has changed.
@@ -77,29 +73,18 @@ def _with_first(first: UnitTable, later: Iterator[UnitTable]) -> Iterator[UnitTa
 def _remaining(
     storage: Storage, stored: StoredTables, compaction: Compaction, part: Part, gone: set[str]
 ) -> Iterator[UnitTable]:
-    """The units that stay in a part; the files of the others are staged on the way."""
+    """The units that stay in a part."""
     for unit in part.units:
-        name = f"{compaction.table}/{unit.unit}{TABLE_SUFFIX}"
+        if unit.unit in gone:
+            continue
         try:
-            rows = stored.read(name)
+            rows = stored.read(f"{compaction.table}/{unit.unit}{TABLE_SUFFIX}")
             is_whole = content_hash(rows) == unit.content
         except (DamagedTableError, FileNotFoundError):
             is_whole = False
-        if unit.unit in gone:
-            if is_whole:
-                _stage_unit(storage, f"{staged_folder(compaction.table)}/{unit.unit}{TABLE_SUFFIX}", rows)
-        elif is_whole:
-            yield UnitTable(unit.unit, unit.table, rows)
-        else:
+        if not is_whole:
             raise RefusedError(
                 f"{storage.root}/{compaction.name(part)}: unit {unit.unit} in it is damaged; `ssig audit --repair` "
                 "takes it out, and then the command that made the run does it again"
             )
-
-
-def _stage_unit(storage: Storage, name: str, rows: pa.Table) -> None:
-    path = storage.staging() / f"{uuid.uuid4().hex}.part"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        write_table(rows, file)
-    storage.upload(path, name)
+        yield UnitTable(unit.unit, unit.table, rows)

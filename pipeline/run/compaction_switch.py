@@ -86,9 +86,6 @@ def _wanted(compaction: Compaction, present: Mapping[str, str], staged: Mapping[
     for file, name in present.items():
         if not is_part(file) and unit_of(file) not in replaced:
             wanted[file] = name
-    for file, name in staged.items():
-        if not is_part(file) and unit_of(file) not in compaction.units:  # taken out of a part
-            wanted.setdefault(file, name)
     return wanted
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.run.commit import parse_commit
@@ -29,13 +30,14 @@ from pipeline.run.layout import (
     is_evaluation_config,
     labels_of_commit,
 )
-from pipeline.run.records import CommitRecord, RefusedError, RunRecord, fault, parsed
-from pipeline.run.schema import unreadable
+from pipeline.run.records import CommitRecord, RefusedError, RunRecord, checksum, fault, parsed
+from pipeline.run.schema import COMPACTED, unreadable
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Unit
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
+from pipeline.storage.jsontext import to_json
 from ssig.errors import SsigError, UsageError
 
 Value = TypeVar("Value")
@@ -233,7 +235,7 @@ class RunDirectory:
         """A hash of all records: runs of equal digest hold equal results."""
         documents: list[Document[Any]] = [*self._objects_in(), *self._all_commit_documents()]
         if (run_document := self._document_of(RUN)) is not None:
-            documents.append(run_document)
+            documents.append(replace(run_document, digest=_digest_of_run(run_document)))
         digest = hashlib.sha256()
         for document in sorted(documents, key=lambda document: document.entry.name):
             digest.update(document.entry.name.encode() + b"\0" + document.digest)
@@ -348,6 +350,17 @@ class RunDirectory:
             yield
         except RefusedError as error:
             raise RefusedError(f"{self.root}/{name}: {error}") from None
+
+
+def _digest_of_run(document: Document[Object]) -> bytes:
+    """That of `run.json` as it was before tables were compacted, which changes no result."""
+    content = document.value
+    if COMPACTED not in content.get("layout", ()):
+        return document.digest
+    before = {**content, "layout": [form for form in content["layout"] if form != COMPACTED]}
+    if "checksum" in before:
+        before["checksum"] = checksum(before)
+    return hashlib.sha256(to_json(before, indent=1).encode()).digest()
 
 
 def _is_commit(name: str) -> bool:
