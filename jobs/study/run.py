@@ -25,7 +25,7 @@ from jobs.study.design import LAWS, SEED, UNIT, Block, Design
 from jobs.study.entries import known
 from jobs.study.laws import measure as measure_laws
 from pipeline.run.reader import open_run
-from pipeline.run.records import machine, versions
+from pipeline.run.revisions import machine, versions
 from pipeline.storage.jsontext import to_json
 from ssig.errors import DONE, FAILED_SAMPLES, USAGE, SsigError, UsageError
 

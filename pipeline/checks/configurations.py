@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.run.canonical import checksum
 from pipeline.run.labels import Label
 from pipeline.run.layout import MANIFEST, RUN
-from pipeline.run.records import checksum
 from pipeline.shards.manifest import Manifest
 
 

@@ -16,17 +16,12 @@ from pipeline.report.reference import check_reference
 from pipeline.run.described import FOREIGN_COLUMNS, foreign
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
-from pipeline.run.earlier import completed
-from pipeline.run.labels import Label, with_all_options
+from pipeline.run.earlier import completed, with_all_options
+from pipeline.run.labels import Label
 from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, SHARDS, shard_fault_name
 from pipeline.run.lease import Lease, LeaseHeldError
-from pipeline.run.records import (
-    RefusedError,
-    is_current,
-    machine,
-    measured_by,
-    revisions_of,
-)
+from pipeline.run.records import RefusedError
+from pipeline.run.revisions import is_current, machine, measured_by, revisions_of
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.storage import fault_points
@@ -160,7 +155,7 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
     chosen = {}
     for label in labels:
         if label.config_name not in recorded_by_name:
-            chosen[label.method] = label
+            chosen[label.method] = _in_its_batch(directory, label)
             continue
         recorded = with_all_options(recorded_by_name[label.config_name])
         refuse_differences(
@@ -190,6 +185,12 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
         ):
             chosen[recorded.method] = recorded
     return list(chosen.values())
+
+
+def _in_its_batch(directory: RunDirectory, label: Label) -> Label:
+    """A label without a configuration, in the batch whose commits name it: its configuration was removed by hand."""
+    batch = directory.batch_naming(label)
+    return label if batch is None else Label(label.model, label.method, {**label.config, "batch": batch})
 
 
 def _placed(root: str, label: Label, recorded_labels: Sequence[Label]) -> Label:

@@ -82,7 +82,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         labels = check_labels(directory, job_labels(job, manifest.hash, model))
         record_labels(directory, labels)
         if retry_failed:
-            forget_failed(directory, labels)
+            forget_failed(directory, labels, lease)
         return Plan(labels, units_to_do(directory, labels))
 
     reference, choice = job.report.reference, job.output.compact

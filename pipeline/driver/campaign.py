@@ -16,6 +16,7 @@ from pipeline.driver.schedule import Work
 from pipeline.job.configuration import Actors
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.directory import RunDirectory
+from pipeline.run.forms import BATCH_COMMITS, has_form, name_form
 from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.storage import fault_points
@@ -71,9 +72,12 @@ class Campaign:
         with place_of(self.actors, self._tell_phase) as place, Lease(storage) as lease:
             fault_points.point("after-lease", storage.root)
             planned = plan(lease)
+            if planned.works:
+                self._name_form(lease)
             forget_given_up(storage, (work.unit for work in planned.works))
             proven = directory.proven(planned.labels)
-            agenda = Agenda(storage, directory.manifest, planned.works, proven, self.actors.unit_timeout)
+            batches = directory.batches(planned.labels)
+            agenda = Agenda(storage, directory.manifest, planned.works, proven, self.actors.unit_timeout, batches)
             executor = place.executor(self._setup(planned.labels, place.size))
             dispatch = Dispatch(agenda, executor, place.size, lease, self.listener, self.progress)
             dispatch.run()
@@ -81,6 +85,14 @@ class Campaign:
             if not ending.interrupted:
                 compact_at_end(directory, lease, self.compact, self.listener, self.progress)
             return finish(directory, planned.labels, self.listener, self.progress, ending, self.reference)
+
+    def _name_form(self, lease: Lease) -> None:
+        """Says in `run.json` that commits of batches follow, in a run that was begun before there were any."""
+        document = self.directory.opened()
+        if not has_form(document, BATCH_COMMITS):
+            lease.verify()
+            name_form(self.directory.storage, document, BATCH_COMMITS)
+            self.directory.refresh()
 
     def _setup(self, labels: Sequence[Label], size: Shape) -> WorkerSetup:
         return WorkerSetup(

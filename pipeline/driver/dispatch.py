@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.driver.ending import Ending
@@ -19,10 +19,11 @@ from pipeline.driver.executor import Event, Executor, Member, RunError
 from pipeline.driver.interruption import draining
 from pipeline.driver.outcomes import Outcomes
 from pipeline.driver.progress import Listener, Progress
+from pipeline.driver.remaining import whole_batches
 from pipeline.driver.reporting import Reporter
 from pipeline.driver.resources import Shape
 from pipeline.driver.scaling import Scaling, most_actors
-from pipeline.driver.schedule import Order, Schedule, Work, time_limit
+from pipeline.driver.schedule import MOST_FAILURES, Order, Schedule, Work, time_limit
 from pipeline.driver.shared_path import check_shared
 from pipeline.run.layout import log_name
 from pipeline.run.lease import Lease
@@ -49,6 +50,7 @@ class Agenda:
         works: the units to do.
         proven: labels under which units were done before.
         unit_timeout: seconds after which an actor with an order is taken to hang; None for ever.
+        batches: batch -> the method labels of all its labels.
     """
 
     storage: Storage
@@ -56,6 +58,7 @@ class Agenda:
     works: Sequence[Work]
     proven: Set[str] = frozenset()
     unit_timeout: float | Literal["auto"] | None = None
+    batches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Dispatch:
@@ -191,6 +194,8 @@ class Dispatch:
         work = order.work
         rows = tuple(self._agenda.manifest.rows(work.unit))
         self.orders += 1
+        # After one more failure the unit stays undone: as many of its labels as can be are committed before.
+        is_last = work.failures >= MOST_FAILURES
         return Task(
             unit=work.unit,
             url=self._urls[rows[0].shard],
@@ -199,6 +204,8 @@ class Dispatch:
             attempt=f"{self.attempt}-{self.orders}",
             poison={rows[position].index: why for position, why in work.poison.items()},
             checked=checked,
+            batches={} if is_last else whole_batches(self._agenda.batches, work.labels),
+            apart=is_last,
         )
 
     def _handle(self, event: Event) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from pipeline.job.choices import MethodChoice, descriptions, method_config, metrics_config
 from pipeline.job.configuration import Job
+from pipeline.run.canonical import checksum, fingerprint_of
 from pipeline.run.described import FOREIGN
+from pipeline.run.forms import BATCH_COMMITS
 from pipeline.run.labels import Label
-from pipeline.run.records import checksum, fingerprint_of, revisions, versions
+from pipeline.run.revisions import revisions, versions
 from pipeline.shards.manifest import Manifest
 from pipeline.storage.fields import SCHEMA_VERSION
 
@@ -19,7 +21,7 @@ def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
     """The content of `run.json`."""
     record = {
         "schema_version": SCHEMA_VERSION,
-        "layout": [],
+        "layout": [BATCH_COMMITS],
         "dataset": {
             "shards": [
                 {"name": s.name, "url": s.url, "size": s.size, "version": s.version, "sha256": s.sha256}

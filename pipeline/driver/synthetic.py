@@ -22,12 +22,13 @@ from PIL import Image
 from pipeline.driver.admission import record_labels, record_run
 from pipeline.driver.frozen import label_config
 from pipeline.job.configuration import Job, load_job
-from pipeline.run.commit import write_commit
+from pipeline.run.commit import write_batch_commit
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.publishing import publish_table
-from pipeline.run.records import CommitRecord, machine
+from pipeline.run.records import CommitRecord
+from pipeline.run.revisions import machine
 from pipeline.run.schema import attributions_schema, metrics_schema
 from pipeline.shards.pack import write_tar
 from pipeline.shards.samples import ManifestRow, Status
@@ -90,7 +91,11 @@ def write_synthetic_run(folder: Path, plan: SyntheticRun) -> RunDirectory:
     units = ((unit.id, manifest.rows(unit.id)) for unit in manifest.units())
     with ThreadPoolExecutor(_WRITERS) as pool:
         for number, (unit, rows) in enumerate(units):
-            list(pool.map(partial(_write_unit, directory, unit, rows, (plan.seed, number)), labels))
+            write = partial(_write_unit, directory, unit, rows, (plan.seed, number))
+            commits = list(pool.map(write, labels))
+            name, batch = labels[0].batch_commit_name(unit), labels[0].batch
+            if name is not None and batch is not None:
+                write_batch_commit(directory.storage, name, batch, commits)
     directory.refresh()
     return directory
 
@@ -146,8 +151,8 @@ def _labels(job: Job, manifest_hash: str, side: int) -> list[Label]:
 
 def _write_unit(
     directory: RunDirectory, unit: str, rows: Sequence[ManifestRow], seed: tuple[int, int], label: Label
-) -> None:
-    """Publishes and commits one unit under one label, as a worker does."""
+) -> CommitRecord:
+    """Publishes the tables of one unit under one label, as a worker does; what is to be committed."""
     generator = np.random.default_rng([*seed, label.settings.position])
     attempt = "synthetic"
     columns = _identity_columns(rows, label)
@@ -155,7 +160,7 @@ def _write_unit(
     for table, name in label.table_names(unit).items():
         content = _table(_schema(table, label), columns, generator)
         _, files[name] = publish_table(directory.storage, name, content, rows, attempt)
-    commit = CommitRecord(
+    return CommitRecord(
         unit=unit,
         attempt=attempt,
         fingerprint=label.fingerprint,
@@ -165,8 +170,9 @@ def _write_unit(
         seconds={"decode": 0.001, "attribute": 0.01, "metrics": 0.01, "write": 0.001, "total": 0.022},
         gradient_evaluations=len(rows),
         finished="2026-01-01T00:00:00.000+00:00",
+        model=label.model,
+        method=label.method,
     )
-    write_commit(directory.storage, label, commit)
 
 
 def _schema(table: str, label: Label) -> pa.Schema:

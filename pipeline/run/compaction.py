@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -27,14 +27,12 @@ from pipeline.run.compaction_release import record, release
 from pipeline.run.compaction_switch import discard_staged, settle
 from pipeline.run.compactions import Compactions
 from pipeline.run.directory import RunDirectory
+from pipeline.run.forms import COMPACTED, has_form, name_form
 from pipeline.run.labels import Label
-from pipeline.run.layout import RUN, table_folder
+from pipeline.run.layout import table_folder
 from pipeline.run.lease import Lease
 from pipeline.run.publishing import DamagedTableError, check_table, identity_of, read_table
-from pipeline.run.records import checksum
-from pipeline.run.schema import COMPACTED
 from pipeline.storage import fault_points
-from pipeline.storage.jsontext import to_json
 from pipeline.storage.many import in_order
 
 WORKERS = min(4, os.cpu_count() or 1)  # parts that are made at a time
@@ -102,24 +100,44 @@ def settle_all(directory: RunDirectory, lease: Lease) -> list[str]:
         LeaseHeldError: another driver has taken the run over.
         OSError: the storage does not answer.
     """
+    return [*settle_switches(directory, lease), *release_uncommitted(directory, lease)]
+
+
+def settle_switches(directory: RunDirectory, lease: Lease) -> list[str]:
+    """Finishes compactions that were cut off; the tables concerned. It raises what `settle_all` does."""
     storage = directory.storage
     compactions = Compactions(storage)
     settled = []
     if compactions.leftovers():
         lease.verify()
-        recorded = compactions.tables()
-        for table in sorted({*recorded, *_staged_tables(compactions)}):
+        for table in sorted({*compactions.tables(), *_staged_tables(compactions)}):
             compaction = compactions.of(table)
             if compaction is None:
                 discard_staged(storage, table)
             elif settle(storage, compaction):
                 settled.append(table)
-    for label, compaction in _compacted(directory, compactions):
-        if gone := _uncommitted(directory, label, compaction):
-            lease.verify()
-            release(storage, compaction, gone)
-            settled.append(compaction.table)
     return settled
+
+
+def release_uncommitted(directory: RunDirectory, lease: Lease | None = None, anew: Collection[str] = ()) -> list[str]:
+    """Takes units without a commit out of the parts of compacted tables; the tables concerned.
+
+    Args:
+        directory: the run; commits were taken back, and nothing is cut off.
+        lease: of the run; it is looked at before each table.
+        anew: parts, by their names in the run, that are written again in any case.
+
+    It raises what `settle_all` does.
+    """
+    released = []
+    for label, compaction in _compacted(directory, Compactions(directory.storage)):
+        gone = _uncommitted(directory, label, compaction)
+        if gone or any(compaction.name(part) in anew for part in compaction.parts):
+            if lease is not None:
+                lease.verify()
+            release(directory.storage, compaction, gone, anew)
+            released.append(compaction.table)
+    return released
 
 
 def compact(
@@ -287,16 +305,12 @@ class _Work:
 def _announce(directory: RunDirectory, lease: Lease) -> None:
     """Has `run.json` say that readers must know compacted tables, before there is one."""
     document = directory.opened()
-    if COMPACTED in document.get("layout", ()):
-        return
-    fault_points.point("before-layout", directory.root)
-    changed = {**document, "layout": [*document.get("layout", ()), COMPACTED]}
-    if "checksum" in changed:
-        changed["checksum"] = checksum(changed)
-    lease.verify()
-    directory.storage.put(RUN, to_json(changed, indent=1).encode())
-    fault_points.point("after-layout", directory.root)
-    directory.refresh()
+    if not has_form(document, COMPACTED):
+        fault_points.point("before-layout", directory.root)
+        lease.verify()
+        name_form(directory.storage, document, COMPACTED)
+        fault_points.point("after-layout", directory.root)
+        directory.refresh()
 
 
 def _compacted(directory: RunDirectory, compactions: Compactions) -> Iterator[tuple[Label, Compaction]]:
@@ -313,8 +327,7 @@ def _compacted(directory: RunDirectory, compactions: Compactions) -> Iterator[tu
 
 def _uncommitted(directory: RunDirectory, label: Label, compaction: Compaction) -> set[str]:
     """The units in parts of a table that no commit calls done."""
-    committed = {commit.unit for commit in directory.commits(label).values()}
-    return set(compaction.units) - committed
+    return set(compaction.units) - directory.sources(label).keys()
 
 
 def _staged_tables(compactions: Compactions) -> set[str]:

@@ -26,7 +26,7 @@ from pipeline.storage.local import FORMER
 
 UNIT = "unit"
 _LOOKS = 4  # at the records, before a file counts as missing
-_GROUPS_KEPT = 2  # units are mostly read in order, and share row groups
+_KEPT_BYTES = 64 << 20  # of row groups: units are mostly read in order, and share them
 _FOOTERS_KEPT = 64
 
 Value = TypeVar("Value")
@@ -49,9 +49,10 @@ class Place:
 
 @dataclass(frozen=True)
 class _Footer:
-    """What a part says of itself: its metadata, and first and last unit of each row group."""
+    """What a part says of itself: its metadata and columns, and first and last unit of each row group."""
 
     metadata: pq.FileMetaData
+    schema: pa.Schema
     spans: tuple[tuple[str, str], ...]
 
 
@@ -130,6 +131,12 @@ class StoredTables:
             yield from self._part_rows(place.files, place.part, units, columns)
             position += len(units)
 
+    def part_schema(self, place: Place) -> pa.Schema:
+        """The columns of the part at a place."""
+        if place.part is None:
+            raise ValueError("a file of a unit's own")
+        return self._footer(place.files, place.part).schema
+
     def files(self, names: Sequence[str]) -> list[str] | None:
         """The files that hold the rows of some units, and no others; None where a part holds others too."""
         files: dict[str, None] = {}
@@ -207,7 +214,7 @@ class StoredTables:
             table = _checked(lambda: parquet.read_row_group(number, chosen), files[0])
         with self._lock:
             self._groups[key] = table
-            while len(self._groups) > _GROUPS_KEPT:
+            while len(self._groups) > 1 and sum(group.nbytes for group in self._groups.values()) > _KEPT_BYTES:
                 self._groups.popitem(last=False)
         return table
 
@@ -217,7 +224,9 @@ class StoredTables:
                 self._footers.move_to_end(part.sha256)
                 return self._footers[part.sha256]
         with self._parquet(Place(tuple(files), part)) as parquet:
-            footer = _checked(lambda: _Footer(parquet.metadata, _unit_spans(parquet.metadata)), files[0])
+            footer = _checked(
+                lambda: _Footer(parquet.metadata, parquet.schema_arrow, _unit_spans(parquet.metadata)), files[0]
+            )
         with self._lock:
             self._footers[part.sha256] = footer
             while len(self._footers) > _FOOTERS_KEPT:
@@ -284,6 +293,10 @@ def _checked(read: Callable[[], Value], name: str) -> Value:
         raise DamagedTableError(f"{name}: not a readable Parquet file ({error})") from None
     except (pa.ArrowException, KeyError) as error:
         raise DamagedTableError(f"{name}: not a readable Parquet file ({error})") from None
+
+
+def _footer_of(parquet: pq.ParquetFile) -> _Footer:
+    return _Footer(parquet.metadata, parquet.schema_arrow, _unit_spans(parquet.metadata))
 
 
 def _unit_spans(metadata: pq.FileMetaData) -> tuple[tuple[str, str], ...]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from pipeline.run.canonical import checksum
 from pipeline.run.layout import is_part
-from pipeline.run.records import RefusedError, checksum
+from pipeline.run.records import RefusedError
 from pipeline.storage.fields import SCHEMA_VERSION
 from pipeline.storage.jsontext import to_json
 

@@ -21,20 +21,27 @@ from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
 
 
-def release(storage: Storage, compaction: Compaction, units: Collection[str]) -> Compaction:
+def release(
+    storage: Storage, compaction: Compaction, units: Collection[str], anew: Collection[str] = ()
+) -> Compaction:
     """Takes units out of the parts of a table; the table's record afterwards.
 
     Args:
         storage: the run, whose lease the caller holds.
         compaction: the table's record; its switch is finished.
         units: those to take out; they have no commit.
+        anew: parts, by their names in the run, that are written again in any case.
 
     Raises:
         RefusedError: a part is damaged in a unit that stays in it; nothing has changed.
         OSError: the storage fails; the next call begins again.
     """
     gone = set(units)
-    affected = [part for part in compaction.parts if any(unit.unit in gone for unit in part.units)]
+    affected = [
+        part
+        for part in compaction.parts
+        if compaction.name(part) in anew or any(unit.unit in gone for unit in part.units)
+    ]
     if not affected:
         return compaction
     discard_staged(storage, compaction.table)

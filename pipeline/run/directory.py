@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from pipeline.run.commit import parse_commit
+from pipeline.run.canonical import checksum
+from pipeline.run.commit import is_commit
+from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counted, is_under, place_of
 from pipeline.run.documents import Document, Documents
+from pipeline.run.forms import COMPACTED, has_form, unreadable
 from pipeline.run.labels import Label, check_evaluation, evaluation_label, run_label
 from pipeline.run.layout import (
-    COMMITS,
     CONFIGS,
     EVALUATION_RECORDS,
     EVALUATIONS,
@@ -26,12 +29,11 @@ from pipeline.run.layout import (
     RECORD_SUFFIX,
     RECORDS,
     RUN,
-    commits_folder,
+    batch_of_commit,
+    home_of_commit,
     is_evaluation_config,
-    labels_of_commit,
 )
-from pipeline.run.records import CommitRecord, RefusedError, RunRecord, checksum, fault, parsed
-from pipeline.run.schema import COMPACTED, unreadable
+from pipeline.run.records import CommitRecord, RefusedError, RunRecord, fault, parsed
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Unit
@@ -68,9 +70,7 @@ class RunDirectory:
         self.storage = storage
         self.root = storage.root
         self._objects: Documents[Object] = Documents(storage, self._parse)
-        self._commits: Documents[CommitRecord] = Documents(
-            storage, lambda name, data: parse_commit(storage.root, name, data)
-        )
+        self._commit_files = CommitFiles(storage)
         self._manifest: tuple[Entry, Manifest] | None = None
         self._answers: dict[Any, Any] = {}
 
@@ -167,24 +167,51 @@ class RunDirectory:
             yield document.entry.name, config
 
     def commits(self, label: Label) -> dict[str, CommitRecord]:
-        """File name -> commit record, of every commit under a label, in order of name."""
-        return self._once(("commits", label.commits), lambda: dict(self._read_commits(label)))
+        """File name -> commit record, of every commit under a label, in order of name; they are not kept."""
+        found = {}
+        for entry, commits in zip(self._listed(label), self._commit_files.commits(self._listed(label)), strict=True):
+            if isinstance(commits, SsigError):
+                raise commits
+            for commit in commits:
+                if is_under(commit, label):
+                    found[entry.name] = commit
+        return found
 
-    def examined(self, label: Label) -> dict[str, CommitRecord | SsigError | OSError]:
-        """The same, with an error in place of each commit that cannot be read; raises nothing."""
-        documents = self._commits.read(self._listed(label))
-        return {
-            entry.name: document if isinstance(document, OSError) else document.content
-            for entry, document in zip(self._listed(label), documents, strict=True)
-        }
+    def counted(self, labels: Sequence[Label]) -> list[tuple[CommitRecord, ...]]:
+        """The commits that count under each label, in order of unit. All commits of the run are read.
+
+        Raises:
+            RefusedError: one is damaged, even if it does not count.
+        """
+        by_label: dict[tuple[str, str, str], list[CommitRecord]] = {}
+        for commits in self._commit_files.commits(self._commit_entries()):
+            if isinstance(commits, SsigError):
+                raise commits
+            for commit in commits:
+                key = (home_of_commit(commit.source), commit.model, commit.method)
+                by_label.setdefault(key, []).append(commit)
+        return [counted(label, by_label.get(place_of(label), ())) for label in labels]
+
+    def sources(self, label: Label) -> dict[str, tuple[str, ...]]:
+        """Unit -> the files that may commit it under a label, by their names: that of a batch goes first."""
+        found: dict[str, tuple[str, ...]] = {}
+        for entry in self._listed(label):
+            unit = PurePosixPath(entry.name).stem
+            found[unit] = (*found.get(unit, ()), entry.name)
+        return found
 
     def done(self, unit: str, label: Label) -> bool:
         """Whether a unit is done under a label: a commit of this configuration says so."""
-        return unit in self._done_units(label)
+        brief = self.briefs(label).get(unit)
+        return brief is not None and brief.fingerprint == label.fingerprint
 
     def done_count(self, label: Label) -> int:
         """How many units are done under a label."""
-        return len(self._done_units(label))
+        return sum(brief.fingerprint == label.fingerprint for brief in self.briefs(label).values())
+
+    def briefs(self, label: Label) -> dict[str, Brief]:
+        """Unit -> its commit under a label in short; where it has two, that of the batch."""
+        return self._once(("briefs", label.commits, label.batch), lambda: dict(self._read_briefs(label)))
 
     def remaining(self, labels: Sequence[Label]) -> list[Remaining]:
         """Manifest minus commits: each unit with the method labels that it is not done under, in order.
@@ -192,12 +219,14 @@ class RunDirectory:
         Raises:
             RefusedError: also, a commit is of another configuration than its label: no worker would do its unit again.
         """
-        self._commits.read([entry for label in labels for entry in self._listed(label)])  # all at once
+        entries = {entry.name: entry for label in labels for entry in self._listed(label)}
+        self._commit_files.files(list(entries.values()))  # all at once
         for label in labels:
             self._refuse_foreign_commits(label)
+        briefs = {label.method: self.briefs(label) for label in labels}
         remaining = []
         for unit in self.manifest.units():
-            methods = tuple(label.method for label in labels if not self.done(unit.id, label))
+            methods = tuple(method for method, done in briefs.items() if unit.id not in done)
             if methods:
                 remaining.append(Remaining(unit, methods))
         return remaining
@@ -209,13 +238,34 @@ class RunDirectory:
     def counts(self, label: Label) -> dict[str, int]:
         """Committed rows by status under one label."""
         counts: Counter[str] = Counter()
-        for commit in self.commits(label).values():
-            counts.update(commit.statuses)
+        for statuses, units in Counter(brief.statuses for brief in self.briefs(label).values()).items():
+            counts.update({status: rows * units for status, rows in statuses})
         return dict(counts)
 
     def proven(self, labels: Iterable[Label]) -> set[str]:
         """The method labels under which some unit is done."""
         return {label.method for label in labels if self._listed(label)}
+
+    def batches(self, labels: Iterable[Label]) -> dict[str, tuple[str, ...]]:
+        """Batch -> the method labels of all its labels, of those batches to which the given labels belong."""
+        given = list(labels)
+        recorded = {label.config_name: label for label in (*self.labels, *self.evaluations)}
+        wanted = {(label.batch, label.evaluation) for label in given if label.batch is not None}
+        batches: dict[str, tuple[str, ...]] = {}
+        for label in recorded.values():
+            if label.batch is not None and (label.batch, label.evaluation) in wanted:
+                batches[label.batch] = (*batches.get(label.batch, ()), label.method)
+        return batches
+
+    def batch_naming(self, label: Label) -> str | None:
+        """The batch whose commits say that a unit is done under a label of this fingerprint; None without one."""
+        home, model, method = place_of(label)
+        entries = [entry for entry in self._listing(home) if batch_of_commit(entry.name) is not None]
+        for file in self._commit_files.files(entries):
+            brief = None if isinstance(file.content, SsigError) else file.under(model, method)
+            if brief is not None and brief.fingerprint == label.fingerprint:
+                return batch_of_commit(file.entry.name)
+        return None
 
     @property
     def quarantine(self) -> list[Mapping[str, Any]]:
@@ -227,18 +277,15 @@ class RunDirectory:
         """How many quarantine records there are; they are not read."""
         return len(self._listing(QUARANTINE))
 
-    def all_commits(self) -> list[CommitRecord]:
-        """Every commit of the run and of its evaluations, also under unknown labels, in order of name."""
-        return [document.value for document in self._all_commit_documents()]
-
     def digest(self) -> str:
         """A hash of all records: runs of equal digest hold equal results."""
-        documents: list[Document[Any]] = [*self._objects_in(), *self._all_commit_documents()]
+        read: list[Document[Any] | CommitFile] = [*self._objects_in()]
+        read += self._commit_files.files(self._commit_entries())
         if (run_document := self._document_of(RUN)) is not None:
-            documents.append(replace(run_document, digest=_digest_of_run(run_document)))
+            read.append(replace(run_document, digest=_digest_of_run(run_document)))
         digest = hashlib.sha256()
-        for document in sorted(documents, key=lambda document: document.entry.name):
-            digest.update(document.entry.name.encode() + b"\0" + document.digest)
+        for file in sorted(read, key=lambda file: file.entry.name):
+            digest.update(file.entry.name.encode() + b"\0" + file.digest)
         return digest.hexdigest()
 
     def _once(self, key: Any, make: Callable[[], Value]) -> Value:
@@ -289,31 +336,30 @@ class RunDirectory:
                 raise RefusedError(f"{self.root}/{name}: no {lacking}; this is no evaluation of the run")
             yield label
 
-    def _read_commits(self, label: Label) -> Iterator[tuple[str, CommitRecord]]:
-        for document in self._commits.all(self._listed(label)):
-            yield document.entry.name, document.value
-
-    def _done_units(self, label: Label) -> set[str]:
-        return self._once(
-            ("done", label.commits, label.fingerprint),
-            lambda: {commit.unit for commit in self.commits(label).values() if label.matches(commit)},
-        )
+    def _read_briefs(self, label: Label) -> Iterator[tuple[str, Brief]]:
+        for own in (True, False):  # of a unit with two commits the last counts, that of the batch
+            entries = [entry for entry in self._listed(label) if (batch_of_commit(entry.name) is None) is own]
+            for file in self._commit_files.files(entries):
+                brief = file.under(label.model, label.method)
+                if brief is not None:
+                    yield file.unit, brief
 
     def _refuse_foreign_commits(self, label: Label) -> None:
-        for name, commit in self.commits(label).items():
-            if not label.matches(commit):
+        for file in self._commit_files.files(self._listed(label)):
+            brief = file.under(label.model, label.method)
+            if brief is None or brief.fingerprint != label.fingerprint:
+                found = f"fingerprint is {brief.fingerprint!r}" if brief else f"labels lack {label.key!r}"
                 raise RefusedError(
-                    f"{self.root}/{name}: its fingerprint is {commit.fingerprint!r}, that of its label "
-                    f"{label.fingerprint!r}; `ssig audit --repair` removes it, and then this command does its unit "
-                    "again"
+                    f"{self.root}/{file.entry.name}: its {found}, that of its label {label.fingerprint!r}; "
+                    "`ssig audit --repair` removes it, and then this command does its unit again"
                 )
 
-    def _all_commit_documents(self) -> list[Document[CommitRecord]]:
-        return self._commits.all([entry for entry in self._entries() if _is_commit(entry.name)])
+    def _commit_entries(self) -> list[Entry]:
+        return [entry for entry in self._entries() if is_commit(entry.name)]
 
     def _objects_in(self, *tops: str, chosen: Callable[[str], bool] = lambda name: True) -> list[Document[Object]]:
         """The records below some folders, or all, that are no commits."""
-        entries = [entry for entry in self._entries(*tops) if not _is_commit(entry.name) and chosen(entry.name)]
+        entries = [entry for entry in self._entries(*tops) if not is_commit(entry.name) and chosen(entry.name)]
         return self._objects.all(entries)
 
     def _document_of(self, name: str) -> Document[Object] | None:
@@ -325,17 +371,20 @@ class RunDirectory:
 
     def _listing(self, top: str) -> list[Entry]:
         """The records below a folder."""
+        if top == EVALUATIONS and self.document is not None and self.document.get("schema_version") == SCHEMA_VERSION:
+            return []  # tables alone, which may be many
         return self._once(
             ("listing", top),
             lambda: [entry for entry in self.storage.list(top) if entry.name.endswith(RECORD_SUFFIX)],
         )
 
     def _listed(self, label: Label) -> list[Entry]:
-        """The files of a label's commits, however its names are encoded in their path."""
-        home = commits_folder(label.evaluation, label.version)
+        """The files that may hold commits of a label in order of name, however its names are encoded in their path."""
+        home, model, method = place_of(label)
         top = home.partition("/")[0]
-        homes = self._once(("homes", top), lambda: _by_label(self._listing(top)))
-        return homes.get((home, label.model, label.method), [])
+        places = self._once(("places", top), lambda: by_place(self._listing(top)))
+        batched = [] if label.batch is None else places.get((home, label.batch), [])
+        return [*batched, *places.get((home, model, method), [])]
 
     def _parse(self, name: str, data: bytes) -> Object:
         record = parsed(data)
@@ -355,26 +404,9 @@ class RunDirectory:
 def _digest_of_run(document: Document[Object]) -> bytes:
     """That of `run.json` as it was before tables were compacted, which changes no result."""
     content = document.value
-    if COMPACTED not in content.get("layout", ()):
+    if not has_form(content, COMPACTED):
         return document.digest
     before = {**content, "layout": [form for form in content["layout"] if form != COMPACTED]}
     if "checksum" in before:
         before["checksum"] = checksum(before)
     return hashlib.sha256(to_json(before, indent=1).encode()).digest()
-
-
-def _is_commit(name: str) -> bool:
-    """Whether a record lies where commits do."""
-    top, *parts = name.split("/")
-    return top == COMMITS or (top in (EVALUATIONS, EVALUATION_RECORDS) and len(parts) > 2 and parts[1] == COMMITS)
-
-
-def _by_label(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
-    """The folder of commits, model and method label -> the commits there."""
-    commits: dict[tuple[str, str, str], list[Entry]] = {}
-    for entry in entries:
-        labels = labels_of_commit(entry.name)
-        if labels is not None:
-            home = entry.name.rsplit("/", 3)[0]
-            commits.setdefault((home, *labels), []).append(entry)
-    return commits

@@ -19,13 +19,14 @@ import pyarrow as pa
 
 from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.directory import RunDirectory
-from pipeline.run.earlier import completed
-from pipeline.run.labels import Label, with_all_options
+from pipeline.run.earlier import completed, with_all_options
+from pipeline.run.forms import COMPACTED, has_form
+from pipeline.run.labels import Label
 from pipeline.run.layout import EVALUATIONS, MANIFEST, METRICS, RUN
 from pipeline.run.maps import decode_maps
 from pipeline.run.records import CommitRecord, RefusedError
 from pipeline.run.rows import SOUND, attributed, maps_file, rows_of, unreadable, with_keys
-from pipeline.run.schema import COMPACTED, KEYS, metrics_schema
+from pipeline.run.schema import KEYS, metrics_schema
 from pipeline.storage import open_storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import UsageError
@@ -76,21 +77,23 @@ class Run:
         self.root = directory.root
         self.stored = StoredTables(self.storage, is_compacted=False)  # a file that is missing has it look further
         with _usage_errors():
-            directory.all_commits()  # all at once; a damaged one is an error even if it does not count
             if directory.document is None:
                 raise UsageError("run", self.root, "a run directory, one that holds run.json")
             self.document = directory.document
             self.version = int(self.document.get("schema_version", SCHEMA_VERSION))
-            if COMPACTED in self.document.get("layout", ()):
+            if has_form(self.document, COMPACTED):
                 self.stored.refresh()
-            labels = map(with_all_options, directory.read_labels(whole=False))
-            labels_by_name = {(label.model, label.method): label for label in labels}
-            self.config = {names: labels_by_name[names].config for names in sorted(labels_by_name)}
-            self.commits = tuple(
-                commit for names in self.config for commit in _counted(directory, labels_by_name[names])
-            )
+            labels = sorted(map(with_all_options, directory.read_labels(whole=False)), key=_names)
+            labels_by_name = {_names(label): label for label in labels}
+            evaluations = list(_evaluations(directory, labels_by_name))
+            commits = iter(directory.counted([*labels, *(label for label, _ in evaluations)]))
+            self.config = {_names(label): label.config for label in labels}
+            self.commits = tuple(commit for _ in labels for commit in next(commits))
             self.quarantine = directory.quarantine
-            self.evaluations = tuple(_evaluations(directory, labels_by_name))
+            self.evaluations = tuple(
+                Evaluation(label.evaluation or "", *_names(label), label.config["metrics"], next(commits), config)
+                for label, config in evaluations
+            )
             self.digest = directory.digest()
 
     @cached_property
@@ -222,18 +225,15 @@ def _usage_errors() -> Iterator[None]:
         raise UsageError("run", str(error), SOUND) from error
 
 
-def _counted(directory: RunDirectory, label: Label) -> list[CommitRecord]:
-    """The commits of a label that are of its configuration, in order of unit."""
-    commits = [commit for commit in directory.commits(label).values() if label.matches(commit)]
-    return sorted(commits, key=lambda commit: commit.unit)
+def _names(label: Label) -> tuple[str, str]:
+    return label.model, label.method
 
 
-def _evaluations(directory: RunDirectory, labels: Mapping[tuple[str, str], Label]) -> Iterator[Evaluation]:
-    """The evaluations of the labels that the run has now, each with its commits."""
+def _evaluations(
+    directory: RunDirectory, labels: Mapping[tuple[str, str], Label]
+) -> Iterator[tuple[Label, Mapping[str, Any]]]:
+    """The evaluations of the labels that the run has now, in order of name, each with its whole record."""
     for _, config in sorted(directory.read_evaluations(whole=False)):
         base = labels.get((config["model_label"], config["method_label"]))
         if base is not None and base.fingerprint == config["base"]:
-            label = Label(base.model, base.method, completed(config), config["evaluation"])
-            metrics = label.config["metrics"]
-            counted = tuple(_counted(directory, label))
-            yield Evaluation(config["evaluation"], base.model, base.method, metrics, counted, config)
+            yield Label(base.model, base.method, completed(config), config["evaluation"]), config

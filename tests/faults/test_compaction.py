@@ -128,7 +128,7 @@ def check_end(run: Path, finished: Path, step: str) -> None:
         assert [path.name for path in run.glob(f"{table}/*/*/*")] in (["part-000000.parquet"], ["part-000001.parquet"])
     assert opened(run) == opened(finished)
     assert not list(run.glob("compactions/staged")) + list(run.glob("compactions/exchanged"))
-    # AUDIT assert audit(str(run)).problems == []
+    assert audit(str(run)).problems == []
 
 
 @pytest.mark.parametrize("step", [pytest.param(s, marks=[] if s in QUICK else [pytest.mark.slow]) for s in STEPS])

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from pipeline.driver.admission import check_labels, check_output, job_labels, record_labels, record_run
-from pipeline.driver.remaining import units_to_do
+from pipeline.driver.remaining import units_to_do, whole_batches
 from pipeline.job.configuration import Job
 from pipeline.run.directory import RunDirectory
 from pipeline.shards.patterns import expand
@@ -30,6 +30,8 @@ def do_units(job: Job, limit: int | None = None, device: str = "cpu") -> Path:
     urls = {shard.name: shard.url for shard in manifest.shards}
     for number, work in enumerate(units_to_do(directory, labels)[:limit]):
         rows = tuple(manifest.rows(work.unit))
-        worker.process(Task(work.unit, urls[rows[0].shard], rows, work.labels, f"test-{os.getpid()}-{number}"))
+        attempt = f"test-{os.getpid()}-{number}"
+        batches = whole_batches(directory.batches(labels), work.labels)
+        worker.process(Task(work.unit, urls[rows[0].shard], rows, work.labels, attempt, batches=batches))
     worker.close()
     return Path(directory.root)

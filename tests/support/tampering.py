@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.run.canonical import checksum
 from pipeline.run.publishing import identity_of
-from pipeline.run.records import checksum
 
 
 def one(run: Path, pattern: str) -> Path:

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.checks.audit import audit
+from pipeline.run.canonical import canonical, checksum
 from pipeline.run.differences import RECORDED_ONLY
 from pipeline.run.layout import commit_folder
 from pipeline.run.reader import open_run
-from pipeline.run.records import RefusedError, canonical, checksum
+from pipeline.run.records import RefusedError
 from ssig.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
+from pipeline.run.canonical import checksum
 from pipeline.run.directory import RunDirectory
 from pipeline.run.layout import MANIFEST, RUN
-from pipeline.run.records import RefusedError, checksum
+from pipeline.run.records import RefusedError
 from pipeline.storage.local import LocalStorage
 from ssig.errors import UsageError
 

@@ -19,7 +19,8 @@ from pipeline.report.provenance import provenance
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import evaluation_label
 from pipeline.run.reader import open_run
-from pipeline.run.records import RefusedError, revisions_of
+from pipeline.run.records import RefusedError
+from pipeline.run.revisions import revisions_of
 from pipeline.storage import open_storage
 from ssig.models import PREPARATION_REVISION, load_model
 from ssig.registry import METHODS, METRICS
