@@ -12,12 +12,14 @@ from pipeline.driver.admission import (
     record_run,
 )
 from pipeline.driver.campaign import Campaign, Plan
+from pipeline.driver.compacting import compact_finished
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network, try_methods
 from pipeline.driver.own_data import find_shards
 from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
 from pipeline.job.configuration import Job
+from pipeline.run.compaction import settle_all
 from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
@@ -59,6 +61,7 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         labels = check_labels(directory, job_labels(job, manifest.hash, model))
         if not retry_failed and not units_to_do(directory, labels):
             record_labels(directory, labels)
+            compact_finished(directory, job.output.compact, listener, progress)
             return finish(directory, labels, listener, progress, reference=job.report.reference)
     if unpacked is None:
         progress.phase = "trying the methods"
@@ -68,6 +71,9 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     def plan(lease: Lease) -> Plan:
         # Another driver may have begun since the directory was looked at.
         directory.refresh()
+        if directory.document is not None:
+            settle_all(directory, lease)
+            directory.refresh()
         manifest = check_output(job, directory, shards)
         if manifest is None:
             progress.phase = "reading the shards"
@@ -76,7 +82,8 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         labels = check_labels(directory, job_labels(job, manifest.hash, model))
         record_labels(directory, labels)
         if retry_failed:
-            forget_failed(directory, labels)
+            forget_failed(directory, labels, lease)
         return Plan(labels, units_to_do(directory, labels))
 
-    return Campaign(directory, model, job.seed, job.actors, listener, progress, job.report.reference).run(plan)
+    reference, choice = job.report.reference, job.output.compact
+    return Campaign(directory, model, job.seed, job.actors, listener, progress, reference, choice).run(plan)

@@ -10,13 +10,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
+from pipeline.run.canonical import checksum
 from pipeline.run.commit import is_commit
 from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counted, is_under, place_of
 from pipeline.run.documents import Document, Documents
-from pipeline.run.forms import unreadable
+from pipeline.run.forms import COMPACTED, has_form, unreadable
 from pipeline.run.labels import Label, check_evaluation, evaluation_label, run_label
 from pipeline.run.layout import (
     CONFIGS,
@@ -37,6 +39,7 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Unit
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
+from pipeline.storage.jsontext import to_json
 from ssig.errors import SsigError, UsageError
 
 Value = TypeVar("Value")
@@ -279,7 +282,7 @@ class RunDirectory:
         read: list[Document[Any] | CommitFile] = [*self._objects_in()]
         read += self._commit_files.files(self._commit_entries())
         if (run_document := self._document_of(RUN)) is not None:
-            read.append(run_document)
+            read.append(replace(run_document, digest=_digest_of_run(run_document)))
         digest = hashlib.sha256()
         for file in sorted(read, key=lambda file: file.entry.name):
             digest.update(file.entry.name.encode() + b"\0" + file.digest)
@@ -396,3 +399,14 @@ class RunDirectory:
             yield
         except RefusedError as error:
             raise RefusedError(f"{self.root}/{name}: {error}") from None
+
+
+def _digest_of_run(document: Document[Object]) -> bytes:
+    """That of `run.json` as it was before tables were compacted, which changes no result."""
+    content = document.value
+    if not has_form(content, COMPACTED):
+        return document.digest
+    before = {**content, "layout": [form for form in content["layout"] if form != COMPACTED]}
+    if "checksum" in before:
+        before["checksum"] = checksum(before)
+    return hashlib.sha256(to_json(before, indent=1).encode()).digest()

@@ -17,8 +17,9 @@ from pipeline.storage.jsontext import to_json
 
 READABLE = (1, SCHEMA_VERSION)
 BATCH_COMMITS = "batch-commits"
+COMPACTED = "compacted"
 # Forms that `run.json` may name; see docs/run-format.md.
-LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS})
+LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS, COMPACTED})
 
 
 def unreadable(record: Mapping[str, Any]) -> str | None:

@@ -17,15 +17,17 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed, with_all_options
 from pipeline.run.expected import Expected
+from pipeline.run.forms import COMPACTED, has_form
 from pipeline.run.labels import Label
-from pipeline.run.layout import ATTRIBUTIONS, EVALUATIONS, MANIFEST, METRICS, RUN
+from pipeline.run.layout import EVALUATIONS, MANIFEST, METRICS, RUN
 from pipeline.run.maps import decode_maps
 from pipeline.run.records import CommitRecord, RefusedError
-from pipeline.run.rows import READERS, SOUND, attributed, labelled, maps_file, table_of, tables_of, with_keys
-from pipeline.run.schema import metrics_schema
+from pipeline.run.rows import SOUND, attributed, maps_file, rows_of, unreadable, with_keys
+from pipeline.run.schema import KEYS, metrics_schema
 from pipeline.storage import open_storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import UsageError
@@ -74,11 +76,14 @@ class Run:
     def __init__(self, directory: RunDirectory) -> None:
         self.storage = directory.storage
         self.root = directory.root
+        self.stored = StoredTables(self.storage, is_compacted=False)  # a file that is missing has it look further
         with _usage_errors():
             if directory.document is None:
                 raise UsageError("run", self.root, "a run directory, one that holds run.json")
             self.document = directory.document
             self.version = int(self.document.get("schema_version", SCHEMA_VERSION))
+            if has_form(self.document, COMPACTED):
+                self.stored.refresh()
             labels = sorted(map(with_all_options, directory.read_labels(whole=False)), key=_names)
             labels_by_name = {_names(label): label for label in labels}
             evaluations = list(_evaluations(directory, labels_by_name))
@@ -108,7 +113,16 @@ class Run:
         Raises:
             UsageError: the file is not there or cannot be read.
         """
-        return table_of(self.storage, name, columns)
+        return rows_of(self.stored, name, columns)
+
+    def read_many(self, names: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of many tables, in order: one table at a time, or more where they are compacted.
+
+        Raises:
+            UsageError: a file is not there or cannot be read.
+        """
+        with unreadable(self.root, names[0] if names else ""):
+            yield from self.stored.read_many(names, columns)
 
     def committed(self, model: str, method: str) -> list[CommitRecord]:
         """The commits of one model and method, in order of unit.
@@ -124,12 +138,14 @@ class Run:
         return [commit for commit in self.commits if (commit.model, commit.method) == (model, method)]
 
     def tables(self, kind: str, model: str, method: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The committed ``metrics`` or ``attributions`` files of a model and method; of `columns`, those they have.
+        """The committed ``metrics`` or ``attributions`` rows of a model and method; of `columns`, those they have.
 
-        The labels, which a file has in its path, come as the columns ``model`` and ``method``. Files come in order of
-        unit; several are read at a time.
+        A table holds the rows of one unit, or of several where they are compacted. The labels, which a file has in
+        its path, come as the columns ``model`` and ``method``.
         """
-        yield from self._unit_tables(self.committed(model, method), kind, columns)
+        names = [name for commit in self.committed(model, method) if (name := commit.file(kind)) is not None]
+        for table in self.read_many(names, columns):
+            yield with_keys(table, model, method, KEYS if columns is None else columns)
 
     def evaluation(self, name: str) -> pa.Table:
         """All committed rows of the metrics that an evaluation added.
@@ -147,18 +163,11 @@ class Run:
         return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
 
     def evaluated(self, evaluation: Evaluation, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The committed files of an evaluation of one model and method; of `columns`, those they have."""
+        """The committed rows of an evaluation of one model and method; of `columns`, those they have."""
         # A commit also names the attributions that were measured.
-        yield from self._unit_tables(evaluation.commits, EVALUATIONS, columns)
-
-    def _unit_tables(
-        self, commits: Sequence[CommitRecord], kind: str, columns: Sequence[str] | None
-    ) -> Iterator[pa.Table]:
-        named = [(commit, name) for commit in commits if (name := commit.file(kind)) is not None]
-        files = ((name, commit.files[name].get("bytes")) for commit, name in named)
-        readers = 1 if kind == ATTRIBUTIONS else READERS  # maps are large
-        for (commit, _), table in zip(named, tables_of(self.storage, files, columns, readers), strict=True):
-            yield labelled(table, commit, columns)
+        names = [name for commit in evaluation.commits if (name := commit.file(EVALUATIONS)) is not None]
+        for table in self.read_many(names, columns):
+            yield with_keys(table, evaluation.model, evaluation.method, KEYS if columns is None else columns)
 
     def metrics(self) -> pa.Table:
         """All committed metrics rows; a column that only some methods have is null in the others."""
@@ -170,9 +179,10 @@ class Run:
         """The same rows as a DuckDB relation, on `connection` or a new one; local files are read lazily."""
         connection = duckdb.connect() if connection is None else connection
         names = [name for commit in self.commits if (name := commit.file(METRICS)) is not None]
-        if not names or "://" in self.root:
+        files = None if "://" in self.root else self.stored.files(names)
+        if not files:
             return connection.from_arrow(self.metrics())
-        paths = [str(Path(self.root) / name) for name in names]
+        paths = [str(Path(self.root) / file) for file in files]
         # In runs of schema 1 the labels are columns; in others they stand in the path, where none reads as a number.
         return connection.read_parquet(paths, union_by_name=True, hive_partitioning=self.version > 1)
 
@@ -187,8 +197,8 @@ class Run:
             UsageError: no such model or method, or a run that stored no maps.
         """
         columns = ["shard", "key", "status", "map", "map_scale"]
-        for commit in self.committed(model, method):
-            table = attributed(self.read(maps_file(self.root, commit), columns))
+        names = [maps_file(self.root, commit) for commit in self.committed(model, method)]
+        for table in map(attributed, self.read_many(names, columns)):
             yield from zip(table["shard"].to_pylist(), table["key"].to_pylist(), decode_maps(table), strict=True)
 
     def dataset(self, model: str, method: str, cached_units: int = 2) -> MapDataset:

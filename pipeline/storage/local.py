@@ -21,9 +21,11 @@ from typing import BinaryIO
 
 from pipeline.storage import fault_points
 from pipeline.storage.base import Entry
+from pipeline.storage.exchange import exchanged
 from ssig.errors import UsageError
 
 STAGING = ".attempts"
+FORMER = ".former"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -97,6 +99,54 @@ class LocalStorage:
         _sync(path.parent)
         staged.unlink()
         return won
+
+    def upload(self, staged: Path, name: str) -> None:
+        path = self._checked_path(name)
+        _sync(staged)
+        _make_folder(path.parent)
+        staged.replace(path)
+        _sync(path.parent)
+
+    def copy(self, name: str, to: str) -> None:
+        """A hard link: one file of two names. The new name lasts once its folder is synced, as `exchange` does."""
+        path = self._checked_path(to)
+        _make_folder(path.parent)
+        path.unlink(missing_ok=True)
+        os.link(self._root / name, path)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Swaps two folders; one that is not there counts as empty.
+
+        In one step where the system can. Elsewhere `one` is missing for an instant: a process that is killed then
+        leaves it under the name of `other` with `FORMER` behind it, and `recover` puts it back.
+        """
+        first, second = self._checked_path(f"{one}/any").parent, self._checked_path(f"{other}/any").parent
+        for folder in (first, second):
+            _make_folder(folder)
+            _sync(folder)
+        if not exchanged(first, second):
+            former = second.with_name(second.name + FORMER)
+            first.rename(former)
+            fault_points.point("half-exchanged", one)
+            second.rename(first)
+            former.rename(second)
+        for folder in {first.parent, second.parent}:
+            _sync(folder)
+
+    def recover(self, one: str, other: str) -> None:
+        """Finishes or undoes an `exchange` that was cut off between its steps."""
+        first, second = self._checked_path(f"{one}/any").parent, self._checked_path(f"{other}/any").parent
+        former = second.with_name(second.name + FORMER)
+        if former.is_dir():
+            former.rename(second if first.is_dir() else first)
+
+    def remove_folder(self, folder: str) -> None:
+        """Removes a folder that is empty, and those above it that become empty, up to the root."""
+        path = self._checked_path(f"{folder}/any").parent
+        with suppress(OSError):  # not empty, or not there
+            while path != self._root:
+                path.rmdir()
+                path = path.parent
 
     def delete(self, name: str) -> None:
         self._checked_path(name).unlink(missing_ok=True)

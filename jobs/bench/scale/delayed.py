@@ -132,6 +132,14 @@ class DelayedStorage:
         with self._requests.request("put", staged.stat().st_size):
             return self._disk.publish(staged, name)
 
+    def upload(self, staged: Path, name: str) -> None:
+        with self._requests.request("put", staged.stat().st_size):
+            self._disk.upload(staged, name)
+
+    def copy(self, name: str, to: str) -> None:
+        with self._requests.request("copy"):
+            self._disk.copy(name, to)
+
     def delete(self, name: str) -> None:
         with self._requests.request("delete"):
             self._disk.delete(name)

@@ -1,0 +1,164 @@
+"""Compaction killed at every step: no plain reader sees a row twice, `open_run` misses none, a later call ends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import fault_actions
+import pyarrow as pa
+import pytest
+from disturbed import record as add_case
+from disturbed import start
+
+from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
+from pipeline.run.compaction import compact, settle_all
+from pipeline.run.directory import RunDirectory
+from pipeline.run.lease import Lease
+from pipeline.run.reader import open_run
+from pipeline.storage import local, open_storage
+
+TABLES = ("metrics", "attributions")
+# Steps of the compaction of one label with two tables: of the first table, and of the second.
+STEPS = [
+    "before-layout",
+    "before-replace:about=run.json",
+    "after-replace:about=run.json",
+    "after-layout",
+    "after-part",
+    "after-part:skip=1",
+    "before-compaction-record",
+    "after-link:about=compactions",
+    "after-compaction-record",
+    "before-exchange",
+    "after-exchange",
+    "after-switch",
+    "before-compaction-record:skip=1",
+    "after-compaction-record:skip=1",
+    "before-exchange:skip=1",
+    "after-exchange:skip=1",
+    "after-switch:skip=1",
+]
+QUICK = ("after-part", "after-compaction-record", "before-exchange", "after-exchange", "after-switch")
+# Where the system cannot swap two folders.
+BY_RENAMING = ["before-exchange", "half-exchanged", "half-exchanged:skip=1", "after-exchange"]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ten units under one label."""
+    plan = SyntheticRun(images=20, methods=["ig"], metrics=["insertion"], maps="float16", side=4, unit_size=2)
+    return Path(write_synthetic_run(tmp_path_factory.mktemp("synthetic"), plan).root)
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def compact_run(run: Path) -> None:
+    directory = RunDirectory(open_storage(str(run)))
+    with Lease(directory.storage) as lease:
+        assert not compact(directory, lease).failed
+
+
+def compact_by_renaming(run: Path) -> None:
+    local.exchanged = lambda one, other: False
+    compact_run(run)
+
+
+def settle_run(run: Path) -> None:
+    """What every driver does when it begins."""
+    directory = RunDirectory(open_storage(str(run)))
+    with Lease(directory.storage) as lease:
+        settle_all(directory, lease)
+
+
+def killed(work: Callable[[Path], None], run: Path, step: str, folder: Path) -> None:
+    """Does work in a process that is killed at a step."""
+    point, _, rest = step.partition(":")
+    fault = ":".join(filter(None, [point, "kill", rest]))
+    process = start(_process, work, run, fault, folder)
+    process.join(120)
+    assert process.exitcode == -9, f"not killed at {step}"
+
+
+def _process(work: Callable[[Path], None], run: Path, fault: str, folder: Path) -> None:
+    os.environ.update({fault_actions.VARIABLE: fault, fault_actions.FOLDER: str(folder)})
+    fault_actions.install()
+    work(run)
+    sys.exit(0)
+
+
+def plain(run: Path, table: str) -> Counter[tuple[Any, ...]]:
+    """How often the plain call sees each sample."""
+    if not any(run.glob(f"{table}/**/*.parquet")):
+        return Counter()
+    return Counter(duckdb.sql(f"select method, shard, index, key from '{run}/{table}/**/*.parquet'").fetchall())
+
+
+def opened(run: Path) -> tuple[pa.Table, list[tuple[str, str, bytes]]]:
+    """All that `open_run` gives of a run of one label: its metrics, and its maps."""
+    run_ = open_run(run)
+    (label,) = run_.config
+    return run_.metrics(), [(shard, key, values.tobytes()) for shard, key, values in run_.maps(*label)]
+
+
+def check_instant(run: Path, finished: Path, *, may_lack: bool) -> None:
+    """What must be true at every instant of a compaction."""
+    for table in TABLES:
+        expected, found = plain(finished, table), plain(run, table)
+        assert not found - expected, "a row twice, or one too many"
+        assert may_lack or found == expected, "a row is missing"
+    assert opened(run) == opened(finished)
+
+
+def check_end(run: Path, finished: Path, step: str) -> None:
+    for table in TABLES:
+        expected, found = plain(finished, table), plain(run, table)
+        lost, twice = (expected - found).total(), (found - expected).total()
+        add_case(fault="SIGKILL of a compaction", step=step, injected=1, lost=lost, duplicated=twice, redone=0)
+        assert (lost, twice) == (0, 0)
+        assert [path.name for path in run.glob(f"{table}/*/*/*")] in (["part-000000.parquet"], ["part-000001.parquet"])
+    assert opened(run) == opened(finished)
+    assert not list(run.glob("compactions/staged")) + list(run.glob("compactions/exchanged"))
+    assert audit(str(run)).problems == []
+
+
+@pytest.mark.parametrize("step", [pytest.param(s, marks=[] if s in QUICK else [pytest.mark.slow]) for s in STEPS])
+def test_a_compaction_killed_at_any_step(run: Path, finished: Path, tmp_path: Path, step: str) -> None:
+    killed(compact_run, run, step, tmp_path / "faults")
+    check_instant(run, finished, may_lack=False)
+    settle_run(run)
+    check_instant(run, finished, may_lack=False)
+    compact_run(run)
+    check_end(run, finished, step)
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(s, marks=[] if s == "half-exchanged" else [pytest.mark.slow]) for s in BY_RENAMING]
+)
+def test_a_compaction_killed_where_folders_cannot_be_swapped(
+    run: Path, finished: Path, tmp_path: Path, step: str
+) -> None:
+    """Rows may be missing for plain readers while a folder is renamed away."""
+    killed(compact_by_renaming, run, step, tmp_path / "faults")
+    check_instant(run, finished, may_lack=step.startswith("half"))
+    settle_run(run)
+    check_instant(run, finished, may_lack=False)
+    compact_run(run)
+    check_end(run, finished, f"{step}, by renaming")
+
+
+def test_killed_again_and_again(run: Path, finished: Path, tmp_path: Path) -> None:
+    for number, step in enumerate(("after-part", "before-exchange", "after-exchange", "after-part", "after-switch")):
+        killed(compact_run, run, step, tmp_path / f"faults-{number}")
+        check_instant(run, finished, may_lack=False)
+    compact_run(run)
+    check_end(run, finished, "five steps")
