@@ -111,12 +111,13 @@ def test_large_shards_take_no_room_and_are_whole(tmp_path: Path) -> None:
 def test_two_sizes_give_the_line() -> None:
     smaller, larger = Cost(10, 100, 0.2, 1.0, 0.5, 500.0), Cost(20, 300, 0.3, 1.5, 0.5, 500.0)
     found = at(1000, (100, 200), smaller, larger)
-    assert asdict(found) == pytest.approx(asdict(Cost(100, 1900, 1.1, 5.5, 0.5, 500)))
+    assert asdict(found) == {**asdict(found), "requests": 100, "bytes_read": 1900, "processor": 0.5}
+    assert (found.waiting, found.computing, found.peak_bytes) == (pytest.approx(1.1), pytest.approx(5.5), None)
+    assert at(10**6, (10**5, 2 * 10**5), smaller, replace(larger, peak_bytes=600.0)).peak_bytes == 1400
     record = found.record(delay=0.02)
     assert record["seconds"] == pytest.approx(1.1 + 5.5)
     assert record["in_flight"] == pytest.approx(100 * 0.02 / 1.1)
-    assert at(1000, (100, 200), larger, smaller) == smaller  # nothing falls with the size
-    assert at(1000, (100, 200), replace(smaller, peak_bytes=None), larger).peak_bytes is None
+    assert at(1000, (100, 200), larger, smaller) == replace(smaller, peak_bytes=None)  # nothing falls with the size
     taken = {"requests": 50, "bytes_read": 7, "seconds": 3.0, "waited_seconds": 1.0}
     assert cost({**taken, "processor_seconds": 4.0, "peak_bytes": 9}) == Cost(50, 7, 1.0, 2.0, 4.0, 9)
 

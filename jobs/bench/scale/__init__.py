@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.scale.model import at, before, cost
+from jobs.bench.scale.model import SETTLED, at, before, cost
 from jobs.bench.scale.steps import STEPS, measured
 from ssig.errors import UsageError
 
@@ -98,14 +98,16 @@ def lines(record: Mapping[str, Any]) -> list[str]:
     shown += [
         "",
         "now: seconds of waiting (requests / in flight x delay) + seconds of computing,",
-        "each on a line through what was measured, of which the last column is part:",
-        f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>10}",
+        "each on a line through what was measured; the last columns are of the larger of",
+        f"the measured runs. Memory at all images takes runs of {SETTLED:,} and more.",
+        f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>10}{'its memory':>12}",
     ]
     for row in record["steps"]:
         if row["step"] != "commits":
             now = row["now"]
             times = f"{_time(now['waiting']):>10}{_time(now['computing']):>11}{_time(now['processor']):>11}"
-            shown.append(f"{row['step']:<13}{times}{_time(row['measured']['seconds']):>10}")
+            measured_size = _size(row["measured"]["peak_bytes"])
+            shown.append(f"{row['step']:<13}{times}{_time(row['measured']['seconds']):>10}{measured_size:>12}")
     shown += ["", "before: version 0.1.0, from its code:"]
     for row in record["steps"]:
         if row["model"]:

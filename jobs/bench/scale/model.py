@@ -2,8 +2,8 @@
 
     wall = seconds of waiting + seconds of computing,   waiting = requests / in flight x delay
 
-All of these, bytes and peak memory are linear in the images: two sizes give the line. Computing is what passes while
-no request is waited for.
+All of these and bytes are linear in the images: two sizes give the line. So is peak memory, of runs that fill the
+buffers of their readers. Computing is what passes while no request is waited for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ WHOLE = 1_281_167  # images of ImageNet's training set
 UNITS_PER_SHARD = 16  # of 64 of its 1,000 images
 SHARD_BYTES = 140_000_000
 READ_AHEAD = 4 * 2**20  # bytes of a request for a file that is read from end to end
+SETTLED = 50_000  # images from which peak memory grows along a line
 RATE = 100e6  # bytes a second of one connection to an object store
 
 
@@ -61,11 +62,14 @@ def cost(measured: Mapping[str, Any]) -> Cost:
 
 
 def at(images: int, sizes: tuple[int, int], smaller: Cost, larger: Cost) -> Cost:
-    """The cost at `images` on the line through those at two `sizes`; what falls with the size is taken as constant."""
+    """The cost at `images` on the line through those at two `sizes`; what falls with the size is taken as constant.
+
+    There is no peak of memory if the smaller size is below `SETTLED`.
+    """
 
     def line(name: str) -> float | None:
         low, high = getattr(smaller, name), getattr(larger, name)
-        if low is None or high is None:
+        if low is None or high is None or (name == "peak_bytes" and sizes[0] < SETTLED):
             return None
         return float(high + max(0.0, (high - low) / (sizes[1] - sizes[0])) * (images - sizes[1]))
 
