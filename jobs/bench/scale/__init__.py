@@ -80,39 +80,38 @@ def measure(
 def lines(record: Mapping[str, Any]) -> list[str]:
     """The record in lines of at most 80 columns."""
     sizes = " and ".join(f"{size:,}" for size in record["measured_images"])
-    shown = [
+    return [
         f"{record['images']:,} images x {record['labels']} labels, {record['delay_ms']:g} ms a request",
         f"measured with {sizes} images on {record['cores']} cores",
         "",
         f"{'step':<13}{'before':>10}{'now':>10}{'requests':>11}{'in flight':>11}{'read':>10}{'memory':>10}",
-    ]
-    for row in record["steps"]:
-        old, now = row["before"], row["now"]
-        counts = f"{now['requests']:>11,.0f}{now['in_flight']:>11.1f}{_size(now['bytes_read']):>10}"
-        if row["step"] == "commits":
-            first, second = f"{old['requests']:,.0f}", f"{now['requests']:,.0f}"
-            shown.append(f"{'commits':<13}{first:>10}{second:>10}")
-            continue
-        first = "" if old is None else _time(old["seconds"])
-        shown.append(f"{row['step']:<13}{first:>10}{_time(now['seconds']):>10}{counts}{_size(now['peak_bytes']):>10}")
-    shown += [
+        *(_line(row) for row in record["steps"]),
         "",
         "now: seconds of waiting (requests / in flight x delay) + seconds of computing,",
-        "each on a line through what was measured; the last columns are of the larger of",
-        f"the measured runs. Memory at all images takes runs of {SETTLED:,} and more.",
-        f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>10}{'its memory':>12}",
+        "each on a line through both sizes. Of the larger size the last columns tell what",
+        f"was measured. Memory at all images is known from runs of {SETTLED:,} and more.",
+        "Other work on the machine adds to all seconds, those of its processor aside.",
+        f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>11}{'memory':>10}",
+        *(_line_of_model(row) for row in record["steps"] if row["step"] != "commits"),
+        "",
+        "before: version 0.1.0, from its code:",
+        *(line for row in record["steps"] if row["model"] for line in _wrapped(f"{row['step']}: {row['model']}")),
     ]
-    for row in record["steps"]:
-        if row["step"] != "commits":
-            now = row["now"]
-            times = f"{_time(now['waiting']):>10}{_time(now['computing']):>11}{_time(now['processor']):>11}"
-            measured_size = _size(row["measured"]["peak_bytes"])
-            shown.append(f"{row['step']:<13}{times}{_time(row['measured']['seconds']):>10}{measured_size:>12}")
-    shown += ["", "before: version 0.1.0, from its code:"]
-    for row in record["steps"]:
-        if row["model"]:
-            shown += _wrapped(f"{row['step']}: {row['model']}")
-    return shown
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    old, now = row["before"], row["now"]
+    if row["step"] == "commits":
+        return f"{'commits':<13}{old['requests']:>10,.0f}{now['requests']:>10,.0f}"
+    first = "-" if old is None else _time(old["seconds"])
+    counts = f"{now['requests']:>11,.0f}{now['in_flight']:>11.1f}{_size(now['bytes_read']):>10}"
+    return f"{row['step']:<13}{first:>10}{_time(now['seconds']):>10}{counts}{_size(now['peak_bytes']):>10}"
+
+
+def _line_of_model(row: Mapping[str, Any]) -> str:
+    now, found = row["now"], row["measured"]
+    times = f"{_time(now['waiting']):>10}{_time(now['computing']):>11}{_time(now['processor']):>11}"
+    return f"{row['step']:<13}{times}{_time(found['seconds']):>11}{_size(found['peak_bytes']):>10}"
 
 
 def _wrapped(text: str) -> list[str]:
@@ -129,7 +128,7 @@ def _time(seconds: float) -> str:
 
 def _size(count: float | None) -> str:
     if count is None:
-        return "unknown"
+        return "-"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 

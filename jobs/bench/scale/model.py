@@ -103,5 +103,5 @@ def before(images: int, labels: int, delay: float) -> dict[str, tuple[Cost, str]
             f"the images, 36 s a column at {WHOLE:,} of them, for {columns} columns",
         ),
         "audit": (asked(8 * tables), "8 requests a unit and label, one after another"),
-        "duckdb": (asked(2 * tables, 16), f"{tables:,} files, 2 requests each, 16 at a time"),
+        "duckdb": (asked(5 * tables, 9), f"{tables:,} files, 5 requests each, 9 at a time, as DuckDB asks now"),
     }
