@@ -12,11 +12,15 @@ from typing import Any
 
 import duckdb
 import fault_actions
+import pandas as pd
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from disturbed import record as add_case
 from disturbed import start
 
+from pipeline.checks.audit import audit
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
 from pipeline.run.compaction import compact, settle_all
 from pipeline.run.directory import RunDirectory
@@ -162,3 +166,39 @@ def test_killed_again_and_again(run: Path, finished: Path, tmp_path: Path) -> No
         check_instant(run, finished, may_lack=False)
     compact_run(run)
     check_end(run, finished, "five steps")
+
+
+READERS: dict[str, Callable[[str], Counter[tuple[Any, ...]]]] = {
+    "duckdb": lambda path: Counter(duckdb.sql(f"select shard, key, score from '{path}/**/*.parquet'").fetchall()),
+    "pandas": lambda path: Counter(
+        pd.read_parquet(path)[["shard", "key", "score"]].itertuples(index=False, name=None)
+    ),
+    "polars": lambda path: Counter(pl.scan_parquet(path).select("shard", "key", "score").collect().rows()),
+    "pyarrow": lambda path: Counter(
+        tuple(row.values()) for row in pq.read_table(path, columns=["shard", "key", "score"]).to_pylist()
+    ),
+}
+
+
+@pytest.mark.slow
+def test_a_run_of_two_thousand_units(tmp_path: Path) -> None:
+    """Compacted, killed at each kind of step, audited, resumed and queried: the same rows before and after."""
+    plan = SyntheticRun(images=4000, methods=["ig"], metrics=["insertion"], maps="float16", side=4, unit_size=2)
+    directory = write_synthetic_run(tmp_path / "synthetic", plan)
+    run = Path(directory.root)
+    assert directory.manifest.unit_count == 2000
+    before = {(name, table): read(f"{run}/{table}") for name, read in READERS.items() for table in TABLES}
+    content = opened(run)
+    for number, step in enumerate(QUICK):
+        killed(compact_run, run, step, tmp_path / f"faults-{number}")
+        for table in TABLES:
+            assert READERS["duckdb"](f"{run}/{table}") == before["duckdb", table]
+        assert opened(run) == content
+    compact_run(run)
+    after = {(name, table): read(f"{run}/{table}") for name, read in READERS.items() for table in TABLES}
+    assert after == before
+    assert opened(run) == content
+    assert {len(list(run.glob(f"{table}/*/*/*"))) for table in TABLES} == {1}
+    assert audit(str(run)).problems == []
+    directory.refresh()
+    assert directory.remaining(directory.labels) == []
