@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -171,8 +172,13 @@ def compact(
         begin()
         _announce(directory, lease)
         work = _Work(directory, lease, plans)
-        for batch in rounds(plans):
-            work.do(batch)
+        try:
+            for batch in rounds(plans):
+                work.do(batch)
+        except OSError:
+            with suppress(OSError):  # the disk may be full of what is staged
+                settle_switches(directory, lease)
+            raise
         result.tables.extend(work.done())
         result.failed.update(work.failed)
     directory.refresh()
@@ -223,17 +229,23 @@ class _Work:
         self._made: dict[str, list[Part]] = {plan.table: [] for plan in plans}
         self.failed: dict[str, str] = {}
         self._manifest_lock = threading.Lock()
+        self._stopped = threading.Event()
 
     def do(self, batch: Sequence[tuple[TablePlan, PartPlan]]) -> None:
         """Stages parts, many at a time, and then switches their tables one after another."""
+        plans = {plan.table: plan for plan, _ in batch}
         staged: dict[str, list[Part]] = {}
         with ThreadPoolExecutor(WORKERS) as pool:
-            for (plan, _), part in zip(batch, pool.map(self._stage, batch), strict=True):
-                if isinstance(part, str):
-                    self.failed[plan.table] = part
-                elif part is not None:
-                    staged.setdefault(plan.table, []).append(part)
-        for plan in {plan.table: plan for plan, _ in batch}.values():
+            try:
+                for (plan, _), part in zip(batch, pool.map(self._stage, batch), strict=True):
+                    if isinstance(part, str):
+                        self.failed[plan.table] = part
+                    elif part is not None:
+                        staged.setdefault(plan.table, []).append(part)
+            except BaseException:  # the other threads are to end soon
+                self._stopped.set()
+                raise
+        for plan in plans.values():
             if plan.table in self.failed:
                 discard_staged(self._storage, plan.table)
             else:
@@ -280,6 +292,8 @@ class _Work:
         largest = max(source.bytes for source in sources)
         ahead = max(2, min(_MOST_AHEAD, _AHEAD_BYTES // max(1, largest)))
         for source, loose in zip(sources, in_order(self._loose, sources, ahead, 1), strict=True):
+            if self._stopped.is_set():
+                raise InterruptedError("another part could not be written")
             rows = loose if loose is not None else self._from_part(source)
             with self._manifest_lock:
                 expected = self._directory.manifest.rows(source.unit)

@@ -14,11 +14,10 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-from pipeline.run.canonical import checksum
 from pipeline.run.commit import is_commit
 from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counted, is_under, place_of
 from pipeline.run.documents import Document, Documents
-from pipeline.run.forms import COMPACTED, has_form, unreadable
+from pipeline.run.forms import result_digest, unreadable
 from pipeline.run.labels import Label, check_evaluation, evaluation_label, run_label
 from pipeline.run.layout import (
     CONFIGS,
@@ -39,7 +38,6 @@ from pipeline.shards.manifest import Manifest
 from pipeline.shards.samples import Unit
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
-from pipeline.storage.jsontext import to_json
 from ssig.errors import SsigError, UsageError
 
 Value = TypeVar("Value")
@@ -282,7 +280,7 @@ class RunDirectory:
         read: list[Document[Any] | CommitFile] = [*self._objects_in()]
         read += self._commit_files.files(self._commit_entries())
         if (run_document := self._document_of(RUN)) is not None:
-            read.append(replace(run_document, digest=_digest_of_run(run_document)))
+            read.append(replace(run_document, digest=result_digest(run_document.value, run_document.digest)))
         digest = hashlib.sha256()
         for file in sorted(read, key=lambda file: file.entry.name):
             digest.update(file.entry.name.encode() + b"\0" + file.digest)
@@ -399,14 +397,3 @@ class RunDirectory:
             yield
         except RefusedError as error:
             raise RefusedError(f"{self.root}/{name}: {error}") from None
-
-
-def _digest_of_run(document: Document[Object]) -> bytes:
-    """That of `run.json` as it was before tables were compacted, which changes no result."""
-    content = document.value
-    if not has_form(content, COMPACTED):
-        return document.digest
-    before = {**content, "layout": [form for form in content["layout"] if form != COMPACTED]}
-    if "checksum" in before:
-        before["checksum"] = checksum(before)
-    return hashlib.sha256(to_json(before, indent=1).encode()).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shutil
@@ -266,6 +267,25 @@ def test_a_part_that_does_not_hold_what_its_record_says_is_refused(run: Path) ->
     pq.write_table(table.slice(1), part)
     with pytest.raises(UsageError, match="holds 21 rows"):
         open_run(run).metrics()
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_run_as_it_was(
+    run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[str] = []
+
+    def hook(point: str, about: str) -> None:
+        passed.extend([about] * (point == "after-part"))
+        if len(passed) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fault_points, "hook", hook)
+    with pytest.raises(OSError, match="No space left"):
+        compacted(run)
+    monkeypatch.setattr(fault_points, "hook", None)
+    assert not (run / "compactions").exists()
+    assert {path.name for path in (run / METRICS).iterdir()} == {path.name for path in (finished / METRICS).iterdir()}
+    assert len(compacted(run).tables) == 4
 
 
 class _Crash(BaseException):
