@@ -43,6 +43,7 @@ RAY_FILES = {
     "pipeline/driver/ray_cluster.py",
     "pipeline/driver/own_ray.py",
     "pipeline/driver/pool.py",
+    "pipeline/driver/survey_tasks.py",
     "pipeline/driver/telemetry.py",
     "jobs/commands/submit.py",
 }

@@ -84,6 +84,8 @@ def finish(
     fault_points.point("before-report", directory.root)
     directory.refresh()
     report: str | None = f"{directory.root}/{REPORT_PAGE}"
+    if directory.unsealed is not None:  # a report is of all samples, and these are not known
+        return _unlisted(directory, labels, ending)
     try:
         run = Run(directory)
         if not report_is_current(run, reference):
@@ -116,6 +118,23 @@ def finish(
         given_up=ending.given_up,
         shard_faults=len(manifest.quarantine),
         notes=shard_notes(manifest),
+    )
+
+
+def _unlisted(directory: RunDirectory, labels: Sequence[Label], ending: Ending) -> Summary:
+    """How a command ended before all shards were listed."""
+    manifest = directory.manifest
+    return Summary(
+        exit_code=INTERRUPTED if ending.interrupted else UNFINISHED,
+        run=directory.root,
+        report=None,
+        units_to_do=ending.to_do,
+        units_done=ending.done,
+        expected=len(manifest),
+        statuses=directory.statuses(labels),
+        given_up=ending.given_up,
+        shard_faults=len(manifest.quarantine),
+        notes=(*shard_notes(manifest), *([directory.unsealed] if directory.unsealed else [])),
     )
 
 

@@ -19,8 +19,10 @@ from pipeline.storage.jsontext import to_json
 READABLE = (1, SCHEMA_VERSION)
 BATCH_COMMITS = "batch-commits"
 COMPACTED = "compacted"
+# The manifest is sealed after the run was begun (`pipeline.run.manifest_parts`).
+SEALED_LATER = "sealed-manifest"
 # Forms that `run.json` may name; see docs/run-format.md.
-LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS, COMPACTED})
+LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS, SEALED_LATER, COMPACTED})
 
 
 def unreadable(record: Mapping[str, Any]) -> str | None:

@@ -35,8 +35,8 @@ STEPS = [
     "before-replace:about=run.json",
     "after-replace:about=run.json",
     "after-layout",
-    "after-part",
-    "after-part:skip=1",
+    "after-compaction-part",
+    "after-compaction-part:skip=1",
     "before-compaction-record",
     "after-link:about=compactions",
     "after-compaction-record",
@@ -49,7 +49,7 @@ STEPS = [
     "after-exchange:skip=1",
     "after-switch:skip=1",
 ]
-QUICK = ("after-part", "after-compaction-record", "before-exchange", "after-exchange", "after-switch")
+QUICK = ("after-compaction-part", "after-compaction-record", "before-exchange", "after-exchange", "after-switch")
 # Where the system cannot swap two folders.
 BY_RENAMING = ["before-exchange", "half-exchanged", "half-exchanged:skip=1", "after-exchange"]
 
@@ -161,7 +161,9 @@ def test_a_compaction_killed_where_folders_cannot_be_swapped(
 
 
 def test_killed_again_and_again(run: Path, finished: Path, tmp_path: Path) -> None:
-    for number, step in enumerate(("after-part", "before-exchange", "after-exchange", "after-part", "after-switch")):
+    for number, step in enumerate(
+        ("after-compaction-part", "before-exchange", "after-exchange", "after-compaction-part", "after-switch")
+    ):
         killed(compact_run, run, step, tmp_path / f"faults-{number}")
         check_instant(run, finished, may_lack=False)
     compact_run(run)

@@ -158,7 +158,7 @@ class _Crash(BaseException):
     pass
 
 
-@pytest.mark.parametrize("point", ["after-part", "after-compaction-record", "after-exchange"])
+@pytest.mark.parametrize("point", ["after-compaction-part", "after-compaction-record", "after-exchange"])
 def test_a_compaction_that_was_cut_off_is_said_and_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:

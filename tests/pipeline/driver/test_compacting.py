@@ -101,7 +101,9 @@ class _Crash(BaseException):
     pass
 
 
-@pytest.mark.parametrize("point", ["after-take-back", "after-part", "after-compaction-record", "after-exchange"])
+@pytest.mark.parametrize(
+    "point", ["after-take-back", "after-compaction-part", "after-compaction-record", "after-exchange"]
+)
 def test_trying_again_can_be_cut_off(
     make_shard: Make, make_job: Make, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:

@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_nothing_behind_and_the_run_as_it_was(
     passed: list[str] = []
 
     def hook(point: str, about: str) -> None:
-        passed.extend([about] * (point == "after-part"))
+        passed.extend([about] * (point == "after-compaction-part"))
         if len(passed) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -322,7 +322,7 @@ def test_a_run_in_an_object_store_is_compacted(bucket: str, finished: Path) -> N
 @pytest.mark.parametrize(
     "point",
     [
-        *("after-layout", "after-part", "before-compaction-record"),
+        *("after-layout", "after-compaction-part", "before-compaction-record"),
         *("after-compaction-record", "after-unit-files", "after-switch"),
     ],
 )
