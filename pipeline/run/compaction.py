@@ -30,7 +30,7 @@ from pipeline.run.compactions import Compactions
 from pipeline.run.directory import RunDirectory
 from pipeline.run.forms import COMPACTED, has_form, name_form
 from pipeline.run.labels import Label
-from pipeline.run.layout import table_folder
+from pipeline.run.layout import STAGED, table_folder
 from pipeline.run.lease import Lease
 from pipeline.run.publishing import DamagedTableError, check_table, identity_of, read_table
 from pipeline.storage import fault_points
@@ -115,7 +115,7 @@ def settle_switches(directory: RunDirectory, lease: Lease) -> list[str]:
             compaction = compactions.of(table)
             if compaction is None:
                 discard_staged(storage, table)
-            elif settle(storage, compaction):
+            elif settle(storage, compaction, lease.verify):
                 settled.append(table)
     return settled
 
@@ -134,9 +134,9 @@ def release_uncommitted(directory: RunDirectory, lease: Lease | None = None, ane
     for label, compaction in _compacted(directory, Compactions(directory.storage)):
         gone = _uncommitted(directory, label, compaction)
         if gone or any(compaction.name(part) in anew for part in compaction.parts):
-            if lease is not None:
-                lease.verify()
-            release(directory.storage, compaction, gone, anew)
+            check = _nothing if lease is None else lease.verify
+            check()
+            release(directory.storage, compaction, gone, anew, check)
             released.append(compaction.table)
     return released
 
@@ -272,8 +272,7 @@ class _Work:
         after = replace(before, parts=tuple(together), next_part=plan.next_part)
         self._lease.verify()  # this process may have stood still
         record(self._storage, after)
-        self._lease.verify()
-        settle(self._storage, after)
+        settle(self._storage, after, self._lease.verify)
         self._records[plan.table] = after
         self._made[plan.table] += parts
 
@@ -344,6 +343,15 @@ def _uncommitted(directory: RunDirectory, label: Label, compaction: Compaction) 
     return set(compaction.units) - directory.sources(label).keys()
 
 
+def _nothing() -> None:
+    pass
+
+
 def _staged_tables(compactions: Compactions) -> set[str]:
     """The tables that leftovers of a compaction belong to."""
-    return {name.split("/", 2)[2].rpartition("/")[0].removesuffix(".former") for name in compactions.leftovers()}
+    tables = set()
+    for name in compactions.leftovers():
+        _, area, path = name.split("/", 2)
+        folder = path.rpartition("/")[0]
+        tables.add(folder if area == STAGED else folder.rpartition("/")[0])
+    return tables

@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 
 from pipeline.run.compaction_record import Part, PartUnit
 from pipeline.run.compactions import Compactions
-from pipeline.run.layout import TABLE_SUFFIX, exchange_folder, staged_folder
+from pipeline.run.layout import TABLE_SUFFIX, former_folder, staged_folder
 from pipeline.run.publishing import DamagedTableError
 from pipeline.storage.base import Storage
-from pipeline.storage.local import FORMER
 
 UNIT = "unit"
 _LOOKS = 4  # at the records, before a file counts as missing
@@ -94,8 +93,7 @@ class StoredTables:
         unit = file.removesuffix(TABLE_SUFFIX)
         part = compaction.by_unit.get(unit)
         if part is None:  # its folder may be exchanged at this moment
-            folder = exchange_folder(table)
-            return Place((name, f"{folder}{FORMER}/{file}", f"{folder}/{file}"))
+            return Place((name, f"{former_folder(table)}/{file}"))
         return Place(_part_files(table, part), part, compaction.units[unit])
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -271,7 +269,7 @@ def by_unit(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _part_files(table: str, part: Part) -> tuple[str, ...]:
-    return f"{table}/{part.name}", f"{staged_folder(table)}/{part.name}"
+    return tuple(f"{folder}/{part.name}" for folder in (table, staged_folder(table), former_folder(table)))
 
 
 def _present(schema: pa.Schema, columns: Sequence[str] | None) -> list[str] | None:

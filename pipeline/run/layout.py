@@ -187,8 +187,13 @@ def staged_folder(table: str) -> str:
 
 
 def exchange_folder(table: str) -> str:
-    """The folder that is made ready to replace that of a table, and afterwards holds what was replaced."""
+    """Where folders are made ready to replace that of a table; afterwards they hold what was replaced."""
     return f"{COMPACTIONS}/{EXCHANGED}/{table}"
+
+
+def former_folder(table: str) -> str:
+    """Where the folder of a table is for an instant on systems that cannot swap two folders in one step."""
+    return f"{exchange_folder(table)}/former"
 
 
 def part_name(number: int) -> str:
