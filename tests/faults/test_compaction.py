@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -17,8 +18,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from disturbed import await_that, go_on, is_stopped, start
 from disturbed import record as add_case
-from disturbed import start
 
 from pipeline.checks.audit import audit
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
@@ -168,6 +169,22 @@ def test_killed_again_and_again(run: Path, finished: Path, tmp_path: Path) -> No
         check_instant(run, finished, may_lack=False)
     compact_run(run)
     check_end(run, finished, "five steps")
+
+
+def test_a_compaction_that_stood_still_changes_nothing(
+    run: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host was suspended right before it switched a table; another driver has done all when it goes on."""
+    zombie = start(_process, compact_run, run, "before-exchange:stop:seconds=0", tmp_path / "faults")
+    await_that(lambda: is_stopped(zombie.pid))
+    (lease,) = run.glob(".lease/*.json")
+    lease.write_text(json.dumps({"host": "another", "boot": "one", "pid": 1, "beat": 0}))
+    monkeypatch.setattr("pipeline.run.lease.WATCH_SECONDS", 0.1)
+    compact_run(run)
+    go_on(zombie.pid)
+    zombie.join(60)
+    assert zombie.exitcode == 1
+    check_end(run, finished, "a zombie, before-exchange")
 
 
 READERS: dict[str, Callable[[str], Counter[tuple[Any, ...]]]] = {
