@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.driver.progress import Listener, Progress
-from pipeline.report import report_is_current, write_report
+from pipeline.report import is_report_of, write_report
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.layout import REPORT_PAGE
@@ -87,11 +87,10 @@ def finish(
     if directory.unsealed is not None:  # a report is of all samples, and these are not known
         return _unlisted(directory, labels, ending)
     try:
-        run = Run(directory)
-        if not report_is_current(run, reference):
+        if not is_report_of(directory.storage, directory.digest(), reference):
             progress.phase = "writing the report"
             listener(progress, None)
-            report = write_report(run, reference)
+            report = write_report(Run(directory), reference)
     # Storage failed: the same command, or `ssig report`, writes the report later.
     except (OSError, UsageError) as error:
         report = None

@@ -180,7 +180,8 @@ def _forwards(run: Run, model: str, method: str) -> int | None:
 
 
 def _seconds(run: Run, model: str, method: str) -> dict[str, float]:
-    commits = run.committed(model, method)
+    # Of a unit whose tables are those of an attempt that did not get to its commit, no seconds are known.
+    commits = [commit for commit in run.committed(model, method) if commit.seconds]
     rows = sum(commit.rows for commit in commits)
     if not rows:
         return {}

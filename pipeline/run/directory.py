@@ -173,10 +173,10 @@ class RunDirectory(Beginning):
     def batches(self, labels: Iterable[Label]) -> dict[str, tuple[str, ...]]:
         """Batch -> the method labels of all its labels, of those batches to which the given labels belong."""
         given = list(labels)
-        recorded = {label.config_name: label for label in (*self.labels, *self.evaluations)}
-        wanted = {(label.batch, label.evaluation) for label in given if label.batch is not None}
+        recorded = self.evaluations if any(label.evaluation is not None for label in given) else self.labels
+        wanted = {(label.batch, label.evaluation) for label in given}
         batches: dict[str, tuple[str, ...]] = {}
-        for label in recorded.values():
+        for label in recorded:
             if label.batch is not None and (label.batch, label.evaluation) in wanted:
                 batches[label.batch] = (*batches.get(label.batch, ()), label.method)
         return batches

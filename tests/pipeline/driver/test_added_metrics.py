@@ -192,6 +192,21 @@ def test_a_sample_that_fails_in_an_evaluation_leaves_the_others_their_own_maps(
     assert audit(str(run)).ok
 
 
+def test_whole_tables_of_an_evaluation_without_a_commit_are_kept(
+    make_shard: Make, make_job: Make, work_off: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = work_off(make_job(make_shard(count=4), metrics=[]))
+    assert add_metrics(str(run), evaluation("energy", name="later")).exit_code == 0
+    (commit,) = (run / "evaluation-records/later/commits").rglob("*.json")
+    assert commit.parent.name.startswith("batch=")
+    named = json.loads(commit.read_text())["files"]
+    commit.unlink()
+    monkeypatch.setattr(Worker, "do", None)  # no label is done again
+    assert add_metrics(str(run), evaluation("energy", name="later")).units_done == 1
+    assert json.loads(commit.read_text())["files"] == named
+    assert audit(str(run)).problems == []
+
+
 @pytest.mark.parametrize("name", ["config", "commits", "evaluations"])
 def test_an_evaluation_may_have_any_name(make_shard: Make, make_job: Make, work_off: Make, name: str) -> None:
     run = work_off(make_job(make_shard(count=2), methods=["gradient"], metrics=[]))
