@@ -40,6 +40,14 @@ InProcess = Annotated[
         "image that kills the process ends the command.",
     ),
 ]
+TrustShards = Annotated[
+    bool,
+    typer.Option(
+        "--trust-shards",
+        help="Go on though shards have another time of change or ETag than when the run began, if their sizes are the "
+        "same: for shards that were copied.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -164,6 +172,7 @@ def attribute(
     ] = None,
     in_process: InProcess = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed images again.")] = False,
+    trust_shards: TrustShards = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -197,7 +206,7 @@ def attribute(
 
     with named_as_typed({**typed_options, **_kinds(overrides, job)}):
         checked = load_job(job, overrides, check_early=_refuse_missing_data)
-        return _attribute(checked, retry_failed=retry_failed, quiet=quiet, as_json=as_json)
+        return _attribute(checked, retry_failed=retry_failed, trust_shards=trust_shards, quiet=quiet, as_json=as_json)
 
 
 def _assigned(field: list[str] | None, in_process: bool) -> dict[str, Any]:
@@ -239,7 +248,14 @@ def _kinds(overrides: Mapping[str, Any], job: Path | None) -> dict[str, str]:
     return {kind: f"--{kind}" for kind in ("method", "metric") if job is None or f"{kind}s" in overrides}
 
 
-def _attribute(job: Job, *, retry_failed: bool = False, quiet: bool = False, as_json: bool = False) -> int:
+def _attribute(
+    job: Job,
+    *,
+    retry_failed: bool = False,
+    trust_shards: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> int:
     from jobs.commands.progress import Display
     from pipeline.driver.attribute import attribute as run_job  # imports torch
     from pipeline.run.trust import import_from_working_folder
@@ -248,7 +264,7 @@ def _attribute(job: Job, *, retry_failed: bool = False, quiet: bool = False, as_
     if runs_code(job.model.name):
         import_from_working_folder(job.output.path, job.model.name)
     with Display(quiet=quiet) as display:
-        summary = run_job(job, display, retry_failed=retry_failed)
+        summary = run_job(job, display, retry_failed=retry_failed, trust_shards=trust_shards)
     return conclude(summary, quiet=quiet, as_json=as_json)
 
 
@@ -308,6 +324,7 @@ def evaluate(
         typer.Option("--set", metavar="FIELD=VALUE", help="Any field of actors, such as actors.max=4."),
     ] = None,
     in_process: InProcess = False,
+    trust_shards: TrustShards = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -336,4 +353,5 @@ def evaluate(
         from pipeline.driver.added_metrics import add_metrics  # imports torch
 
         with Display(quiet=quiet) as display:
-            return conclude(add_metrics(run, job, display), quiet=quiet, as_json=as_json)
+            summary = add_metrics(run, job, display, trust_shards=trust_shards)
+    return conclude(summary, quiet=quiet, as_json=as_json)

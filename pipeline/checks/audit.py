@@ -46,7 +46,9 @@ def audit(run: str, examine: Examine = examine_here, sample: Sample | None = Non
     directory = RunDirectory(open_storage(run))
     document, manifest = directory.opened(), directory.manifest
     labels, evaluations = directory.labels, directory.evaluations
-    findings = _records(run_problems(document, manifest))
+    findings = _records(run_problems(document, manifest, directory.seal))
+    if directory.unsealed is not None:
+        findings.append(Finding(Kind.UNFINISHED, directory.unsealed))
     if not labels:
         findings.append(Finding(Kind.UNFINISHED, "config: the run has no labels"))
     compactions = check_compactions(directory, hashes=sample is None)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.checks.audit import audit
+from pipeline.checks.examination import Examine, examine_here
 from pipeline.checks.findings import AuditResult, Finding, Kind
 from pipeline.run.compaction import release_uncommitted, settle_switches
 from pipeline.run.deletion import removed_file, uncommit
@@ -39,8 +40,12 @@ class Repair:
     sound: bool
 
 
-def repair(run: str) -> Repair:
+def repair(run: str, examine: Examine = examine_here) -> Repair:
     """Repairs a run, under its lease.
+
+    Args:
+        run: its path or URL.
+        examine: how its units are spread over threads or processes.
 
     Raises:
         UsageError: there is no run.
@@ -54,7 +59,7 @@ def repair(run: str) -> Repair:
     directory.opened()
     with Lease(storage) as lease:
         settled = [f"finished what had been cut off: {table}" for table in settle_switches(directory, lease)]
-        result = audit(run)
+        result = audit(run, examine)
         records = [finding.message for finding in result.findings if finding.kind is Kind.RECORD]
         if records:
             raise RefusedError(

@@ -17,6 +17,7 @@ from pipeline.run.layout import (
     RECORD_SUFFIX,
     RUN,
     RUN_ENTRIES,
+    SEAL,
     SHARDS,
     TABLE_SUFFIX,
     TABLES,
@@ -51,7 +52,7 @@ def strangers(
     """
     label_folders = {folder(label.model, label.method) for label in labels}
     batch_folders = {f"batch={encoded(label.batch)}" for label in labels if label.batch is not None}
-    records = {RUN, MANIFEST, *(label.config_name for label in labels), *own_files(storage, SHARDS)}
+    records = {RUN, MANIFEST, SEAL, *(label.config_name for label in labels), *own_files(storage, SHARDS)}
     named_tables = {name for names in unconfigured.values() for name in names}
     counts: Counter[str] = Counter()
     for labels_of, names in unconfigured.items():

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.driver.admission import check_shards
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
@@ -40,7 +41,6 @@ from pipeline.run.maps import MAPS_WANTED
 from pipeline.run.records import RefusedError
 from pipeline.run.revisions import machine, measured_by, revisions, revisions_of, versions
 from pipeline.run.trust import import_from_working_folder, owner_of, refuse_code_of_a_run, refuse_foreign_code
-from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
@@ -53,13 +53,14 @@ from ssig.registry.sources import FILE
 NEW_NAME = "give the new one a name of its own, such as --name NEW"
 
 
-def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Summary:
+def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent, *, trust_shards: bool = False) -> Summary:
     """Runs or resumes an evaluation of a run and writes the run's report anew.
 
     Args:
         run: the run.
         job: the metrics, for which methods, and how the work is spread.
         listener: receives progress.
+        trust_shards: take shards of equal size for those that were recorded, where no hash can tell.
 
     Raises:
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing has changed.
@@ -72,9 +73,9 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     directory = RunDirectory(storage)
     directory.refuse_earlier()
     record = directory.required_record()
-    manifest = directory.manifest
-    if changed := manifests.verify_shards(manifest):
-        raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
+    if directory.unsealed is not None:
+        raise UsageError("run", directory.unsealed, "a run whose shards are all listed")
+    check_shards(directory, trusted=trust_shards)
     bases = _bases(directory, job)
     recorded = [label for label in directory.evaluations if label.evaluation == job.title]
     batch = uuid.uuid4().hex[:12]

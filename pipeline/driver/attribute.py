@@ -14,6 +14,7 @@ from pipeline.driver.admission import (
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.compacting import compact_finished
 from pipeline.driver.ending import Summary, finish
+from pipeline.driver.listing import Listing
 from pipeline.driver.networks import load_network, try_methods
 from pipeline.driver.own_data import find_shards
 from pipeline.driver.progress import Listener, Progress, silent
@@ -23,18 +24,22 @@ from pipeline.run.compaction import settle_all
 from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
+from pipeline.run.manifest_parts import remove_parts
 from pipeline.shards.classes import check_classes
-from pipeline.shards.survey import check_readable
+from pipeline.shards.surveying import check_readable
 from pipeline.storage import fault_points, open_storage
 
 
-def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:
+def attribute(
+    job: Job, listener: Listener = silent, *, retry_failed: bool = False, trust_shards: bool = False
+) -> Summary:
     """Runs or resumes a job and writes its report.
 
     Args:
         job: the validated job.
         listener: receives progress.
         retry_failed: do units that hold failed rows again.
+        trust_shards: take shards of equal size for those that were recorded, where no hash can tell.
 
     Raises:
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing of the run has changed.
@@ -45,9 +50,9 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     directory = RunDirectory(open_storage(job.output.path))
     storage = directory.storage
     shards, unpacked = find_shards(job, listener, progress)
-    manifest = check_output(job, directory, shards)
+    data = check_output(job, directory, shards, trusted=trust_shards)
     check_report(job, directory)
-    if manifest is None and unpacked is None:
+    if data is None and unpacked is None:
         check_readable(shards)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
@@ -57,9 +62,9 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         unpacked.pack(model, listener, progress)
     for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
         listener(progress, note)
-    if manifest is not None:
-        labels = check_labels(directory, job_labels(job, manifest.hash, model))
-        if not retry_failed and not units_to_do(directory, labels):
+    if data is not None:
+        labels = check_labels(directory, job_labels(job, data.known_by, model))
+        if directory.is_sealed and not retry_failed and not units_to_do(directory, labels):
             record_labels(directory, labels)
             compact_finished(directory, job.output.compact, listener, progress)
             return finish(directory, labels, listener, progress, reference=job.report.reference)
@@ -74,16 +79,21 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         if directory.document is not None:
             settle_all(directory, lease)
             directory.refresh()
-        manifest = check_output(job, directory, shards)
-        if manifest is None:
-            progress.phase = "reading the shards"
+        data = check_output(job, directory, shards, trusted=trust_shards)
+        if data is None:
+            progress.phase = "listing the shards"
             listener(progress, None)
-            manifest = record_run(job, directory, shards, lease)
-        labels = check_labels(directory, job_labels(job, manifest.hash, model))
+            data = record_run(job, directory, shards)
+        labels = check_labels(directory, job_labels(job, data.known_by, model))
         record_labels(directory, labels)
         if retry_failed:
             forget_failed(directory, labels, lease)
-        return Plan(labels, units_to_do(directory, labels))
+        works = units_to_do(directory, labels)
+        if directory.is_sealed:
+            remove_parts(storage)
+            return Plan(labels, works)
+        listing = Listing(directory, labels, lease, lambda note: listener(progress, note), trusted=trust_shards)
+        return Plan(labels, works, listing)
 
     reference, choice = job.report.reference, job.output.compact
     return Campaign(directory, model, job.seed, job.actors, listener, progress, reference, choice).run(plan)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pipeline.driver.executor import Executor
+from pipeline.driver.listing import Surveys, by_threads
 from pipeline.driver.needs_ray import require_ray
 from pipeline.driver.resources import Shape, local_shape, shape
 from pipeline.job.configuration import Actors
@@ -16,10 +17,11 @@ from pipeline.unit.worker import Worker
 
 
 class Place(NamedTuple):
-    """The workers that a place has room for, and what starts them."""
+    """The workers that a place has room for, what starts them, and what surveys shards there."""
 
     size: Shape
     executor: Callable[[WorkerSetup], Executor]
+    surveys: Surveys = by_threads
 
 
 def place_of(actors: Actors, phase: Callable[[str], None]) -> AbstractContextManager[Place]:
@@ -41,6 +43,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
     # Imported here, so that a command that needs no Ray never loads it.
     from pipeline.driver.pool import pool_of
     from pipeline.driver.ray_cluster import cluster
+    from pipeline.driver.survey_tasks import by_tasks
     from pipeline.unit.placement import device_for
 
     phase("starting Ray")
@@ -48,7 +51,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
         size = shape(actors, joined.nodes, joined.grows)
         if not joined.grows:  # all actors are on this machine
             device_for(actors.device, has_gpu=size.num_gpus > 0)
-        yield Place(size, partial(pool_of, size=size))
+        yield Place(size, partial(pool_of, size=size), by_tasks)
 
 
 @contextmanager

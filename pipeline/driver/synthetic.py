@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipeline.driver.admission import record_labels, record_run
 from pipeline.driver.frozen import label_config
+from pipeline.driver.listing import list_all
 from pipeline.job.configuration import Job, load_job
 from pipeline.run.commit import write_batch_commit
 from pipeline.run.directory import RunDirectory
@@ -85,8 +86,9 @@ def write_synthetic_run(folder: Path, plan: SyntheticRun) -> RunDirectory:
         },
     )
     directory = RunDirectory(open_storage(job.output.path))
-    manifest = record_run(job, directory, job.dataset.shards)
-    labels = _labels(job, manifest.hash, plan.side)
+    data = record_run(job, directory, job.dataset.shards)
+    manifest = list_all(directory)
+    labels = _labels(job, data.known_by, plan.side)
     record_labels(directory, labels)
     units = ((unit.id, manifest.rows(unit.id)) for unit in manifest.units())
     with ThreadPoolExecutor(_WRITERS) as pool:
@@ -122,7 +124,7 @@ def _members(count: int, side: int) -> Iterator[tuple[str, bytes]]:
         yield f"{number:08d}.cls", str(number % CLASSES).encode()
 
 
-def _labels(job: Job, manifest_hash: str, side: int) -> list[Label]:
+def _labels(job: Job, data: Mapping[str, Any], side: int) -> list[Label]:
     size = [side, side]
     model = {
         "name": job.model.name,
@@ -144,7 +146,7 @@ def _labels(job: Job, manifest_hash: str, side: int) -> list[Label]:
         "machine": dict(machine()),
     }
     return [
-        label_config(job, choice, manifest_hash, model, {"position": position, **recorded})
+        label_config(job, choice, data, model, {"position": position, **recorded})
         for position, choice in enumerate(job.methods)
     ]
 

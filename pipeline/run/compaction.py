@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ from pipeline.run.compactions import Compactions
 from pipeline.run.directory import RunDirectory
 from pipeline.run.forms import COMPACTED, has_form, name_form
 from pipeline.run.labels import Label
-from pipeline.run.layout import table_folder
+from pipeline.run.layout import STAGED, table_folder
 from pipeline.run.lease import Lease
 from pipeline.run.publishing import DamagedTableError, check_table, identity_of, read_table
 from pipeline.storage import fault_points
@@ -114,7 +115,7 @@ def settle_switches(directory: RunDirectory, lease: Lease) -> list[str]:
             compaction = compactions.of(table)
             if compaction is None:
                 discard_staged(storage, table)
-            elif settle(storage, compaction):
+            elif settle(storage, compaction, lease.verify):
                 settled.append(table)
     return settled
 
@@ -133,9 +134,9 @@ def release_uncommitted(directory: RunDirectory, lease: Lease | None = None, ane
     for label, compaction in _compacted(directory, Compactions(directory.storage)):
         gone = _uncommitted(directory, label, compaction)
         if gone or any(compaction.name(part) in anew for part in compaction.parts):
-            if lease is not None:
-                lease.verify()
-            release(directory.storage, compaction, gone, anew)
+            check = _nothing if lease is None else lease.verify
+            check()
+            release(directory.storage, compaction, gone, anew, check)
             released.append(compaction.table)
     return released
 
@@ -171,8 +172,13 @@ def compact(
         begin()
         _announce(directory, lease)
         work = _Work(directory, lease, plans)
-        for batch in rounds(plans):
-            work.do(batch)
+        try:
+            for batch in rounds(plans):
+                work.do(batch)
+        except OSError:
+            with suppress(OSError):  # the disk may be full of what is staged
+                settle_switches(directory, lease)
+            raise
         result.tables.extend(work.done())
         result.failed.update(work.failed)
     directory.refresh()
@@ -223,17 +229,23 @@ class _Work:
         self._made: dict[str, list[Part]] = {plan.table: [] for plan in plans}
         self.failed: dict[str, str] = {}
         self._manifest_lock = threading.Lock()
+        self._stopped = threading.Event()
 
     def do(self, batch: Sequence[tuple[TablePlan, PartPlan]]) -> None:
         """Stages parts, many at a time, and then switches their tables one after another."""
+        plans = {plan.table: plan for plan, _ in batch}
         staged: dict[str, list[Part]] = {}
         with ThreadPoolExecutor(WORKERS) as pool:
-            for (plan, _), part in zip(batch, pool.map(self._stage, batch), strict=True):
-                if isinstance(part, str):
-                    self.failed[plan.table] = part
-                elif part is not None:
-                    staged.setdefault(plan.table, []).append(part)
-        for plan in {plan.table: plan for plan, _ in batch}.values():
+            try:
+                for (plan, _), part in zip(batch, pool.map(self._stage, batch), strict=True):
+                    if isinstance(part, str):
+                        self.failed[plan.table] = part
+                    elif part is not None:
+                        staged.setdefault(plan.table, []).append(part)
+            except BaseException:  # the other threads are to end soon
+                self._stopped.set()
+                raise
+        for plan in plans.values():
             if plan.table in self.failed:
                 discard_staged(self._storage, plan.table)
             else:
@@ -260,8 +272,7 @@ class _Work:
         after = replace(before, parts=tuple(together), next_part=plan.next_part)
         self._lease.verify()  # this process may have stood still
         record(self._storage, after)
-        self._lease.verify()
-        settle(self._storage, after)
+        settle(self._storage, after, self._lease.verify)
         self._records[plan.table] = after
         self._made[plan.table] += parts
 
@@ -280,6 +291,8 @@ class _Work:
         largest = max(source.bytes for source in sources)
         ahead = max(2, min(_MOST_AHEAD, _AHEAD_BYTES // max(1, largest)))
         for source, loose in zip(sources, in_order(self._loose, sources, ahead, 1), strict=True):
+            if self._stopped.is_set():
+                raise InterruptedError("another part could not be written")
             rows = loose if loose is not None else self._from_part(source)
             with self._manifest_lock:
                 expected = self._directory.manifest.rows(source.unit)
@@ -330,6 +343,15 @@ def _uncommitted(directory: RunDirectory, label: Label, compaction: Compaction) 
     return set(compaction.units) - directory.sources(label).keys()
 
 
+def _nothing() -> None:
+    pass
+
+
 def _staged_tables(compactions: Compactions) -> set[str]:
     """The tables that leftovers of a compaction belong to."""
-    return {name.split("/", 2)[2].rpartition("/")[0].removesuffix(".former") for name in compactions.leftovers()}
+    tables = set()
+    for name in compactions.leftovers():
+        _, area, path = name.split("/", 2)
+        folder = path.rpartition("/")[0]
+        tables.add(folder if area == STAGED else folder.rpartition("/")[0])
+    return tables

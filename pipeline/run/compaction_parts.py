@@ -64,7 +64,7 @@ def stage_part(storage: Storage, table: str, number: int, units: Iterable[UnitTa
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
-    fault_points.point("after-part", name)
+    fault_points.point("after-compaction-part", name)
     return part
 
 

@@ -96,9 +96,11 @@ def plan_tables(directory: RunDirectory, *, maps: bool, more_than: int) -> tuple
         RefusedError: a record of the run is damaged.
         OSError: the storage does not answer.
     """
-    units = [unit.id for unit in directory.manifest.units()]
     plans: list[TablePlan] = []
     skipped: dict[str, str] = {}
+    if not directory.is_sealed:
+        return plans, {directory.root: "not all of its shards are listed"}
+    units = [unit.id for unit in directory.manifest.units()]
     if len(units) <= more_than:
         return plans, skipped
     compactions = Compactions(directory.storage)

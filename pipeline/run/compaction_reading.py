@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 
 from pipeline.run.compaction_record import Part, PartUnit
 from pipeline.run.compactions import Compactions
-from pipeline.run.layout import ATTRIBUTIONS, TABLE_SUFFIX, exchange_folder, staged_folder
+from pipeline.run.layout import ATTRIBUTIONS, TABLE_SUFFIX, former_folder, staged_folder
 from pipeline.run.publishing import DamagedTableError
 from pipeline.storage.base import Storage
-from pipeline.storage.local import FORMER
 from pipeline.storage.many import in_order
 
 UNIT = "unit"
@@ -98,8 +97,7 @@ class StoredTables:
         unit = file.removesuffix(TABLE_SUFFIX)
         part = compaction.by_unit.get(unit)
         if part is None:  # its folder may be exchanged at this moment
-            folder = exchange_folder(table)
-            return Place((name, f"{folder}{FORMER}/{file}", f"{folder}/{file}"))
+            return Place((name, f"{former_folder(table)}/{file}"))
         return Place(_part_files(table, part), part, compaction.units[unit])
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -124,7 +122,8 @@ class StoredTables:
         while position < len(names):
             place = self.place(names[position])
             if place.part is None or place.unit is None:
-                own = list(itertools.takewhile(lambda name: self.place(name).part is None, names[position:]))
+                later_own = itertools.takewhile(lambda name: self.place(name).part is None, names[position + 1 :])
+                own = [names[position], *later_own]
                 readers = _LARGE_READERS if _has_maps(own[0]) else _READERS
                 yield from in_order(lambda name: self.read(name, columns), own, readers, ahead=1)
                 position += len(own)
@@ -285,7 +284,7 @@ def _has_maps(name: str) -> bool:
 
 
 def _part_files(table: str, part: Part) -> tuple[str, ...]:
-    return f"{table}/{part.name}", f"{staged_folder(table)}/{part.name}"
+    return tuple(f"{folder}/{part.name}" for folder in (table, staged_folder(table), former_folder(table)))
 
 
 def _present(schema: pa.Schema, columns: Sequence[str] | None) -> list[str] | None:

@@ -6,7 +6,7 @@ one in one step, so that the rows of all other units are there once at every ins
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from pipeline.run.compaction_content import content_hash
@@ -22,7 +22,11 @@ from pipeline.storage.base import Storage
 
 
 def release(
-    storage: Storage, compaction: Compaction, units: Collection[str], anew: Collection[str] = ()
+    storage: Storage,
+    compaction: Compaction,
+    units: Collection[str],
+    anew: Collection[str] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> Compaction:
     """Takes units out of the parts of a table; the table's record afterwards.
 
@@ -31,6 +35,7 @@ def release(
         compaction: the table's record; its switch is finished.
         units: those to take out; they have no commit.
         anew: parts, by their names in the run, that are written again in any case.
+        check: is called right before the record and the table change; it raises if the lease was lost.
 
     Raises:
         RefusedError: a part is damaged in a unit that stays in it; nothing has changed.
@@ -56,8 +61,9 @@ def release(
             number += 1
     parts.sort(key=lambda part: part.units[0].unit)
     after = replace(compaction, parts=tuple(parts), next_part=number)
+    check()
     record(storage, after)
-    settle(storage, after)
+    settle(storage, after, check)
     return after
 
 

@@ -11,38 +11,47 @@ either: it reads the parts where they are staged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 
 from pipeline.run.compaction_record import Compaction
-from pipeline.run.layout import TABLE_SUFFIX, exchange_folder, is_part, staged_folder
+from pipeline.run.layout import TABLE_SUFFIX, exchange_folder, former_folder, is_part, staged_folder
 from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.many import in_order
 
 
-def settle(storage: Storage, compaction: Compaction) -> bool:
+def settle(storage: Storage, compaction: Compaction, check: Callable[[], None] = lambda: None) -> bool:
     """Finishes the switch of a table; whether there was anything to do.
 
     Files that are neither a part nor a unit of the record stay where they are.
+
+    Args:
+        storage: the run, whose lease the caller holds.
+        compaction: the table's record.
+        check: is called right before anything changes; it raises if the lease was lost.
 
     Raises:
         OSError: the storage does not do it; the switch goes on when this is called again.
     """
     table = compaction.table
     if isinstance(storage, LocalStorage):
-        storage.recover(table, exchange_folder(table))
+        storage.recover(table, former_folder(table))
     present, staged = _files(storage, table), _files(storage, staged_folder(table))
     wanted = _wanted(compaction, present, staged)
     switched = set(wanted) != set(present)
     if switched and isinstance(storage, LocalStorage):
-        _clear_exchange(storage, compaction)
+        # A folder of this call alone: a driver that stood still in this place finds its own one gone.
+        folder = f"{exchange_folder(table)}/{uuid.uuid4().hex[:12]}"
         for file, source in wanted.items():
-            storage.copy(source, f"{exchange_folder(table)}/{file}")
+            storage.copy(source, f"{folder}/{file}")
         fault_points.point("before-exchange", table)
-        storage.exchange(table, exchange_folder(table))
+        check()
+        storage.exchange(table, folder, former_folder(table))
         fault_points.point("after-exchange", table)
     elif switched:
+        check()
         _delete(storage, [name for file, name in present.items() if file not in wanted])
         fault_points.point("after-unit-files", table)
         for file, source in wanted.items():
@@ -50,7 +59,7 @@ def settle(storage: Storage, compaction: Compaction) -> bool:
                 storage.copy(source, f"{table}/{file}")
     fault_points.point("after-switch", table)
     if isinstance(storage, LocalStorage):
-        switched |= _clear_exchange(storage, compaction)
+        switched |= _clear_exchanged(storage, compaction)
     _delete(storage, staged.values())
     if isinstance(storage, LocalStorage):
         storage.remove_folder(staged_folder(table))
@@ -89,20 +98,23 @@ def _wanted(compaction: Compaction, present: Mapping[str, str], staged: Mapping[
     return wanted
 
 
-def _clear_exchange(storage: LocalStorage, compaction: Compaction) -> bool:
-    """Empties the second folder of a table; whether it held anything.
+def _clear_exchanged(storage: LocalStorage, compaction: Compaction) -> bool:
+    """Empties the folders that were exchanged with that of a table; whether they held anything.
 
-    It holds links to files of the table, or what the table held before. Of the latter, only what the record replaces
-    goes; anything else is put back.
+    They hold links to files of the table, or what it held before. Of the latter, only what the record replaces goes;
+    anything else is put back.
     """
-    table, folder = compaction.table, exchange_folder(compaction.table)
-    files = _files(storage, folder)
-    for file, name in files.items():
-        is_replaced = is_part(file) or unit_of(file) in compaction.units
+    table, area = compaction.table, exchange_folder(compaction.table)
+    recorded = {part.name for part in compaction.parts}
+    files = _files(storage, area)
+    for path, name in files.items():
+        file = path.rpartition("/")[2]
+        is_replaced = file not in recorded if is_part(file) else unit_of(file) in compaction.units
         if not is_replaced and storage.entry(f"{table}/{file}") is None:
             storage.copy(name, f"{table}/{file}")
         storage.delete(name)
-    storage.remove_folder(folder)
+    for folder in {name.rpartition("/")[0] for name in files.values()}:
+        storage.remove_folder(folder)
     return bool(files)
 
 

@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from pipeline.run.canonical import checksum
+from pipeline.run.beginning import Beginning, Object
 from pipeline.run.commit import is_commit
 from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counted, is_under, place_of
-from pipeline.run.documents import Document, Documents
-from pipeline.run.forms import COMPACTED, has_form, unreadable
+from pipeline.run.documents import Document
+from pipeline.run.forms import result_digest
 from pipeline.run.labels import Label, check_evaluation, evaluation_label, run_label
 from pipeline.run.layout import (
     CONFIGS,
     EVALUATION_RECORDS,
     EVALUATIONS,
-    MANIFEST,
     QUARANTINE,
     RECORD_SUFFIX,
     RECORDS,
@@ -33,17 +32,11 @@ from pipeline.run.layout import (
     home_of_commit,
     is_evaluation_config,
 )
-from pipeline.run.records import CommitRecord, RefusedError, RunRecord, fault, parsed
-from pipeline.shards import manifest as manifests
-from pipeline.shards.manifest import Manifest
+from pipeline.run.records import CommitRecord, RefusedError
 from pipeline.shards.samples import Unit
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
-from pipeline.storage.jsontext import to_json
-from ssig.errors import SsigError, UsageError
-
-Value = TypeVar("Value")
-Object = Mapping[str, Any]
+from ssig.errors import SsigError
 
 
 class Remaining(NamedTuple):
@@ -53,7 +46,7 @@ class Remaining(NamedTuple):
     methods: tuple[str, ...]
 
 
-class RunDirectory:
+class RunDirectory(Beginning):
     """The records of a run directory; its tables are read elsewhere (`pipeline.run.rows`).
 
     Args:
@@ -67,77 +60,8 @@ class RunDirectory:
     """
 
     def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.root = storage.root
-        self._objects: Documents[Object] = Documents(storage, self._parse)
+        super().__init__(storage)
         self._commit_files = CommitFiles(storage)
-        self._manifest: tuple[Entry, Manifest] | None = None
-        self._answers: dict[Any, Any] = {}
-
-    def refresh(self) -> None:
-        """Lists the directory again from now on: drivers or workers may have written meanwhile."""
-        self._answers.clear()
-
-    @property
-    def document(self) -> Mapping[str, Any] | None:
-        """`run.json` as it stands, of a schema that this version reads; None where there is no run."""
-        return self._once(RUN, self._read_document)
-
-    @property
-    def record(self) -> RunRecord | None:
-        """`run.json` by its fields; None where there is no run."""
-        return None if self.document is None else self.required_record()
-
-    def opened(self) -> Mapping[str, Any]:
-        """`run.json` as it stands, of a directory that must be a run.
-
-        Raises:
-            UsageError: there is no run.
-        """
-        document = self.document
-        if document is None:
-            raise UsageError("run", self.root, "a run directory, one that holds run.json")
-        if "schema_version" not in document:
-            raise RefusedError(f"{self.root}/{RUN}: no field 'schema_version'; not a run of ssig")
-        return document
-
-    def required_record(self) -> RunRecord:
-        """`run.json` by its fields, of a directory that must be a run.
-
-        Raises:
-            UsageError: there is no run.
-        """
-        return self._once("record", self._check_record)
-
-    def refuse_earlier(self) -> None:
-        """Refuses a run of an earlier schema: such runs can be read, but not added to.
-
-        Raises:
-            RefusedError: the run has an earlier schema.
-            UsageError: there is no run.
-        """
-        version = self.opened()["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise RefusedError(
-                f"{self.root} is a run of ssig 0.1.0 (schema_version {version}), which this version reads and does "
-                "not add to: finish it with ssig 0.1.0, or choose a new output path"
-            )
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of a directory that must be a run.
-
-        Raises:
-            RefusedError: there is none.
-            UsageError: it is damaged.
-        """
-        return self._once(MANIFEST, self._load_manifest)
-
-    def keep(self, manifest: Manifest) -> None:
-        """Remembers a manifest that was just stored, so that it is not read again."""
-        entry = self.storage.entry(MANIFEST)
-        self._manifest = None if entry is None else (entry, manifest)
-        self.refresh()
 
     @property
     def labels(self) -> list[Label]:
@@ -249,10 +173,10 @@ class RunDirectory:
     def batches(self, labels: Iterable[Label]) -> dict[str, tuple[str, ...]]:
         """Batch -> the method labels of all its labels, of those batches to which the given labels belong."""
         given = list(labels)
-        recorded = {label.config_name: label for label in (*self.labels, *self.evaluations)}
-        wanted = {(label.batch, label.evaluation) for label in given if label.batch is not None}
+        recorded = self.evaluations if any(label.evaluation is not None for label in given) else self.labels
+        wanted = {(label.batch, label.evaluation) for label in given}
         batches: dict[str, tuple[str, ...]] = {}
-        for label in recorded.values():
+        for label in recorded:
             if label.batch is not None and (label.batch, label.evaluation) in wanted:
                 batches[label.batch] = (*batches.get(label.batch, ()), label.method)
         return batches
@@ -282,47 +206,11 @@ class RunDirectory:
         read: list[Document[Any] | CommitFile] = [*self._objects_in()]
         read += self._commit_files.files(self._commit_entries())
         if (run_document := self._document_of(RUN)) is not None:
-            read.append(replace(run_document, digest=_digest_of_run(run_document)))
+            read.append(replace(run_document, digest=result_digest(run_document.value, run_document.digest)))
         digest = hashlib.sha256()
         for file in sorted(read, key=lambda file: file.entry.name):
             digest.update(file.entry.name.encode() + b"\0" + file.digest)
         return digest.hexdigest()
-
-    def _once(self, key: Any, make: Callable[[], Value]) -> Value:
-        """The value of `make`, which is called once between two calls of `refresh`."""
-        if key not in self._answers:
-            self._answers[key] = make()
-        answer: Value = self._answers[key]
-        return answer
-
-    def _read_document(self) -> Object | None:
-        document = self._document_of(RUN)
-        if document is None:
-            return None
-        content = document.value
-        if (wrong := unreadable(content)) is not None:
-            raise RefusedError(f"{self.root}/{RUN}: {wrong}")
-        return content
-
-    def _check_record(self) -> RunRecord:
-        document = dict(self.opened())
-        wrong = fault(RunRecord, document)
-        if wrong is None:
-            return RunRecord.model_validate(document)
-        if wrong.startswith("dataset"):
-            raise RefusedError(f"{self.root}/{RUN}: its data set is not that of a run ({wrong})")
-        raise RefusedError(f"{self.root}/{RUN}: {wrong}; not a run of ssig")
-
-    def _load_manifest(self) -> Manifest:
-        entry = self.storage.entry(MANIFEST)
-        if self._manifest is not None and self._manifest[0] == entry:
-            return self._manifest[1]
-        try:
-            manifest = manifests.load(self.storage)
-        except FileNotFoundError:
-            raise RefusedError(f"{self.root}: no {MANIFEST}, so it is unknown what belongs to the run") from None
-        self._manifest = None if entry is None else (entry, manifest)
-        return manifest
 
     def _read_evaluations(self) -> Iterator[Label]:
         bases = {(label.model, label.method): label for label in self.labels}
@@ -362,10 +250,6 @@ class RunDirectory:
         entries = [entry for entry in self._entries(*tops) if not is_commit(entry.name) and chosen(entry.name)]
         return self._objects.all(entries)
 
-    def _document_of(self, name: str) -> Document[Object] | None:
-        entry = self._once(("entry", name), lambda: self.storage.entry(name))
-        return None if entry is None else self._objects.all([entry])[0]
-
     def _entries(self, *tops: str) -> list[Entry]:
         return [entry for top in tops or RECORDS for entry in self._listing(top)]
 
@@ -386,12 +270,6 @@ class RunDirectory:
         batched = [] if label.batch is None else places.get((home, label.batch), [])
         return [*batched, *places.get((home, model, method), [])]
 
-    def _parse(self, name: str, data: bytes) -> Object:
-        record = parsed(data)
-        if isinstance(record, str):
-            raise RefusedError(f"{self.root}/{name}: {record}")
-        return record
-
     @contextmanager
     def _naming(self, name: str) -> Iterator[None]:
         """Puts the name of a file before the refusal of what it holds."""
@@ -399,14 +277,3 @@ class RunDirectory:
             yield
         except RefusedError as error:
             raise RefusedError(f"{self.root}/{name}: {error}") from None
-
-
-def _digest_of_run(document: Document[Object]) -> bytes:
-    """That of `run.json` as it was before tables were compacted, which changes no result."""
-    content = document.value
-    if not has_form(content, COMPACTED):
-        return document.digest
-    before = {**content, "layout": [form for form in content["layout"] if form != COMPACTED]}
-    if "checksum" in before:
-        before["checksum"] = checksum(before)
-    return hashlib.sha256(to_json(before, indent=1).encode()).digest()

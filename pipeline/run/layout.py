@@ -11,6 +11,8 @@ from pipeline.storage.local import STAGING
 
 RUN = "run.json"
 MANIFEST = MANIFEST_FILE
+PARTS = "manifest"  # of a manifest whose shards are still being listed
+SEAL = "manifest.json"
 CONFIGS = "config"
 COMMITS = "commits"
 ATTRIBUTIONS, METRICS = TABLES = ("attributions", "metrics")
@@ -28,7 +30,7 @@ REPORT_PAGE, REPORT_TEXT, REPORT_RECORD = (f"{REPORT}/{name}" for name in ("inde
 TABLE_SUFFIX, RECORD_SUFFIX = ".parquet", ".json"
 # Folders of the JSON records that say what the run holds.
 RECORDS = (CONFIGS, COMMITS, QUARANTINE, EVALUATIONS, EVALUATION_RECORDS)
-RUN_ENTRIES = frozenset({RUN, MANIFEST, *TABLES, *RECORDS, COMPACTIONS, REPORT, LOGS, LEASES, STAGING})
+RUN_ENTRIES = frozenset({RUN, MANIFEST, PARTS, SEAL, *TABLES, *RECORDS, COMPACTIONS, REPORT, LOGS, LEASES, STAGING})
 
 
 # Readers that infer the types of folder keys take these for booleans or null; the last is hive's null.
@@ -185,8 +187,13 @@ def staged_folder(table: str) -> str:
 
 
 def exchange_folder(table: str) -> str:
-    """The folder that is made ready to replace that of a table, and afterwards holds what was replaced."""
+    """Where folders are made ready to replace that of a table; afterwards they hold what was replaced."""
     return f"{COMPACTIONS}/{EXCHANGED}/{table}"
+
+
+def former_folder(table: str) -> str:
+    """Where the folder of a table is for an instant on systems that cannot swap two folders in one step."""
+    return f"{exchange_folder(table)}/former"
 
 
 def part_name(number: int) -> str:

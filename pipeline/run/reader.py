@@ -61,7 +61,8 @@ class Run:
 
     Attributes:
         root: its path or URL.
-        document: `run.json`.
+        document: `run.json`, with what was known once all shards were listed.
+        unsealed: one line that says how far the listing of the shards is; None once it has ended.
         version: schema of its records and tables.
         config: (model label, method label) -> its configuration, in order of label, with every option.
         commits: the commit records that count, in order of model, method and unit.
@@ -80,7 +81,8 @@ class Run:
         with _usage_errors():
             if directory.document is None:
                 raise UsageError("run", self.root, "a run directory, one that holds run.json")
-            self.document = directory.document
+            self.document = directory.described()
+            self.unsealed = directory.unsealed
             self.version = int(self.document.get("schema_version", SCHEMA_VERSION))
             if has_form(self.document, COMPACTED):
                 self.stored.refresh()
@@ -99,7 +101,13 @@ class Run:
 
     @cached_property
     def manifest(self) -> pa.Table:
-        """Every expected sample, in order of shard and index, as it is stored."""
+        """Every expected sample, in order of shard and index, as it is stored.
+
+        Raises:
+            UsageError: they are not known yet, since the shards are still being listed; or the file cannot be read.
+        """
+        if self.unsealed is not None:
+            raise UsageError("run", self.unsealed, "a run whose shards are all listed")
         return self.read(MANIFEST)
 
     @cached_property

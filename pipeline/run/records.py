@@ -50,11 +50,19 @@ class DatasetRecord(Record):
         shards: in order.
         limit: of the samples; None for all.
         manifest_hash: of the manifest's content; a run may leave it out.
+        identity: of names, sizes and versions of the shards and of the limit; only of runs without `manifest_hash`.
     """
 
     shards: list[ShardRecord]
     limit: int | None
     manifest_hash: str | None
+    identity: str | None = None
+
+    @property
+    def known_by(self) -> dict[str, Any]:
+        """What identifies the data, as the labels of the run record it."""
+        identity = {} if self.identity is None else {"identity": self.identity}
+        return {"manifest_hash": self.manifest_hash, **identity}
 
 
 class RunRecord(Record):

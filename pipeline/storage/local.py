@@ -25,7 +25,6 @@ from pipeline.storage.exchange import exchanged
 from ssig.errors import UsageError
 
 STAGING = ".attempts"
-FORMER = ".former"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -114,31 +113,36 @@ class LocalStorage:
         path.unlink(missing_ok=True)
         os.link(self._root / name, path)
 
-    def exchange(self, one: str, other: str) -> None:
-        """Swaps two folders; one that is not there counts as empty.
+    def exchange(self, one: str, other: str, former: str) -> None:
+        """Swaps two folders; `one` counts as empty if it is not there.
 
-        In one step where the system can. Elsewhere `one` is missing for an instant: a process that is killed then
-        leaves it under the name of `other` with `FORMER` behind it, and `recover` puts it back.
+        In one step where the system can, and then `former` stays unused. Elsewhere `one` is missing for an instant: a
+        process that is killed then leaves it under the name `former`, and `recover` puts it back.
+
+        Raises:
+            FileNotFoundError: `other` is not there; nothing has changed.
         """
-        first, second = self._checked_path(f"{one}/any").parent, self._checked_path(f"{other}/any").parent
-        for folder in (first, second):
-            _make_folder(folder)
-            _sync(folder)
+        first, second, third = (self._checked_path(f"{name}/any").parent for name in (one, other, former))
+        _make_folder(first)
+        _sync(first)
+        _sync(second)
         if not exchanged(first, second):
-            former = second.with_name(second.name + FORMER)
-            first.rename(former)
+            first.rename(third)
             fault_points.point("half-exchanged", one)
-            second.rename(first)
-            former.rename(second)
+            try:
+                second.rename(first)
+            except OSError:
+                third.rename(first)
+                raise
+            third.rename(second)
         for folder in {first.parent, second.parent}:
             _sync(folder)
 
-    def recover(self, one: str, other: str) -> None:
-        """Finishes or undoes an `exchange` that was cut off between its steps."""
-        first, second = self._checked_path(f"{one}/any").parent, self._checked_path(f"{other}/any").parent
-        former = second.with_name(second.name + FORMER)
-        if former.is_dir():
-            former.rename(second if first.is_dir() else first)
+    def recover(self, one: str, former: str) -> None:
+        """Puts a folder back that an `exchange` was about to replace when it was cut off."""
+        first, third = (self._checked_path(f"{name}/any").parent for name in (one, former))
+        if third.is_dir() and not first.exists():
+            third.rename(first)
 
     def remove_folder(self, folder: str) -> None:
         """Removes a folder that is empty, and those above it that become empty, up to the root."""

@@ -112,6 +112,7 @@ class UnitFiles:
     def publish_attributions(self, task: Task, label: Label, table: pa.Table) -> tuple[pa.Table, Identity]:
         """Publishes attributions unless another attempt has; the published table and its identity."""
         name = attributions_name(task, label)
+        self._refuse_moved(task, label, name)
         first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
         return table if first else read_table(self.storage.read(name), name), identity
 
@@ -125,8 +126,18 @@ class UnitFiles:
         if self._is_unfit(name, table, task):
             self._refuse_committed(task, label, name)
             self.storage.delete(name)
+        self._refuse_moved(task, label, name)
         _, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
         return name, identity
+
+    def _refuse_moved(self, task: Task, label: Label, name: str) -> None:
+        """Keeps an attempt that stood still from giving a unit a second file, whose rows lie in a part by now.
+
+        Raises:
+            DamagedTableError: the unit is committed under the label, and has no file of its own.
+        """
+        if self.storage.entry(name) is None:
+            self._refuse_committed(task, label, name)
 
     def record(
         self,

@@ -143,7 +143,7 @@ class Worker:
     ) -> dict[str, Mapping[str, int]]:
         """Does a unit under the labels that one commit names, unless it is there; their rows by status."""
         name = labels[0].commit_name(task.unit) if batch is None else labels[0].batch_commit_name(task.unit)
-        if name is None or self.files.storage.entry(name) is not None:
+        if name is None or self.files.is_committed(task, labels[0]):
             return {}
         commits = []
         for label in labels:

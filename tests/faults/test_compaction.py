@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -12,11 +13,15 @@ from typing import Any
 
 import duckdb
 import fault_actions
+import pandas as pd
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from disturbed import await_that, go_on, is_stopped, start
 from disturbed import record as add_case
-from disturbed import start
 
+from pipeline.checks.audit import audit
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
 from pipeline.run.compaction import compact, settle_all
 from pipeline.run.directory import RunDirectory
@@ -31,8 +36,8 @@ STEPS = [
     "before-replace:about=run.json",
     "after-replace:about=run.json",
     "after-layout",
-    "after-part",
-    "after-part:skip=1",
+    "after-compaction-part",
+    "after-compaction-part:skip=1",
     "before-compaction-record",
     "after-link:about=compactions",
     "after-compaction-record",
@@ -45,7 +50,7 @@ STEPS = [
     "after-exchange:skip=1",
     "after-switch:skip=1",
 ]
-QUICK = ("after-part", "after-compaction-record", "before-exchange", "after-exchange", "after-switch")
+QUICK = ("after-compaction-part", "after-compaction-record", "before-exchange", "after-exchange", "after-switch")
 # Where the system cannot swap two folders.
 BY_RENAMING = ["before-exchange", "half-exchanged", "half-exchanged:skip=1", "after-exchange"]
 
@@ -157,8 +162,62 @@ def test_a_compaction_killed_where_folders_cannot_be_swapped(
 
 
 def test_killed_again_and_again(run: Path, finished: Path, tmp_path: Path) -> None:
-    for number, step in enumerate(("after-part", "before-exchange", "after-exchange", "after-part", "after-switch")):
+    for number, step in enumerate(
+        ("after-compaction-part", "before-exchange", "after-exchange", "after-compaction-part", "after-switch")
+    ):
         killed(compact_run, run, step, tmp_path / f"faults-{number}")
         check_instant(run, finished, may_lack=False)
     compact_run(run)
     check_end(run, finished, "five steps")
+
+
+def test_a_compaction_that_stood_still_changes_nothing(
+    run: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host was suspended right before it switched a table; another driver has done all when it goes on."""
+    zombie = start(_process, compact_run, run, "before-exchange:stop:seconds=0", tmp_path / "faults")
+    await_that(lambda: is_stopped(zombie.pid))
+    (lease,) = run.glob(".lease/*.json")
+    lease.write_text(json.dumps({"host": "another", "boot": "one", "pid": 1, "beat": 0}))
+    monkeypatch.setattr("pipeline.run.lease.WATCH_SECONDS", 0.1)
+    compact_run(run)
+    go_on(zombie.pid)
+    zombie.join(60)
+    assert zombie.exitcode == 1
+    check_end(run, finished, "a zombie, before-exchange")
+
+
+READERS: dict[str, Callable[[str], Counter[tuple[Any, ...]]]] = {
+    "duckdb": lambda path: Counter(duckdb.sql(f"select shard, key, score from '{path}/**/*.parquet'").fetchall()),
+    "pandas": lambda path: Counter(
+        pd.read_parquet(path)[["shard", "key", "score"]].itertuples(index=False, name=None)
+    ),
+    "polars": lambda path: Counter(pl.scan_parquet(path).select("shard", "key", "score").collect().rows()),
+    "pyarrow": lambda path: Counter(
+        tuple(row.values()) for row in pq.read_table(path, columns=["shard", "key", "score"]).to_pylist()
+    ),
+}
+
+
+@pytest.mark.slow
+def test_a_run_of_two_thousand_units(tmp_path: Path) -> None:
+    """Compacted, killed at each kind of step, audited, resumed and queried: the same rows before and after."""
+    plan = SyntheticRun(images=4000, methods=["ig"], metrics=["insertion"], maps="float16", side=4, unit_size=2)
+    directory = write_synthetic_run(tmp_path / "synthetic", plan)
+    run = Path(directory.root)
+    assert directory.manifest.unit_count == 2000
+    before = {(name, table): read(f"{run}/{table}") for name, read in READERS.items() for table in TABLES}
+    content = opened(run)
+    for number, step in enumerate(QUICK):
+        killed(compact_run, run, step, tmp_path / f"faults-{number}")
+        for table in TABLES:
+            assert READERS["duckdb"](f"{run}/{table}") == before["duckdb", table]
+        assert opened(run) == content
+    compact_run(run)
+    after = {(name, table): read(f"{run}/{table}") for name, read in READERS.items() for table in TABLES}
+    assert after == before
+    assert opened(run) == content
+    assert {len(list(run.glob(f"{table}/*/*/*"))) for table in TABLES} == {1}
+    assert audit(str(run)).problems == []
+    directory.refresh()
+    assert directory.remaining(directory.labels) == []

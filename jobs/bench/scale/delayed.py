@@ -19,7 +19,7 @@ from pipeline.storage.base import Entry, Storage
 from pipeline.storage.local import LocalStorage
 
 BUCKET = "s3://ssig-bench-scale"
-RUN, SHARDS, ASIDE = "run", "large-shards", "aside"  # folders of the data
+RUN, SHARDS, ASIDE, LISTED = "run", "large-shards", "aside", "listed"  # folders of the data
 UNIT_SIZE = 64
 _READ_AHEAD = 4 * 2**20
 _PAGE = 1000  # names in a reply to a listing

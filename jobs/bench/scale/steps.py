@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.scale.delayed import BUCKET, RUN, SHARDS, UNIT_SIZE, Requests, opener
+from jobs.bench.scale.delayed import BUCKET, LISTED, RUN, SHARDS, UNIT_SIZE, Requests, opener
 from pipeline.storage import open_storage, opened_by
 from pipeline.unit.memory import memory
 
@@ -41,25 +41,36 @@ def measured(step: str, folder: Path, delay: float) -> dict[str, Any]:
 
 
 def _manifest(folder: Path) -> Callable[[], dict[str, Any]]:
-    from pipeline.shards import manifest
+    """A run is begun: its first unit is known when `run.json` is written, then all shards are listed."""
+    from pipeline.driver.admission import record_run
+    from pipeline.driver.listing import Listing
+    from pipeline.job.configuration import load_job
+    from pipeline.run.directory import RunDirectory
 
     urls = [f"{BUCKET}/{SHARDS}/{path.name}" for path in sorted((folder / SHARDS).iterdir())]
-    return lambda: {"images": len(manifest.build(urls, UNIT_SIZE))}
+    output = f"{BUCKET}/{LISTED}"
+    job = load_job(None, {"dataset.shards": urls, "output.path": output, "methods": ["ig"], "unit_size": UNIT_SIZE})
+
+    def begin() -> dict[str, Any]:
+        started = time.perf_counter()
+        directory = RunDirectory(open_storage(output))
+        record_run(job, directory, urls)
+        first = time.perf_counter() - started
+        return {"images": len(Listing(directory).run()), "first_unit_seconds": first}
+
+    return begin
 
 
 def _resume(folder: Path) -> Callable[[], dict[str, Any]]:
     """What a driver does before it dispatches the first unit: run and shards compared, labels, units that are left."""
+    from pipeline.driver.admission import check_shards
     from pipeline.driver.remaining import units_to_do
     from pipeline.run.directory import RunDirectory
-    from pipeline.shards import manifest
 
     def resume() -> dict[str, Any]:
         directory = RunDirectory(open_storage(_URL))
-        record = directory.required_record()
-        is_same = directory.manifest.hash == record.dataset.manifest_hash
-        changed = manifest.verify_shards(directory.manifest)
-        works = units_to_do(directory, directory.labels)
-        return {"units_left": len(works), "changed_shards": len(changed), "same_manifest": is_same}
+        check_shards(directory)
+        return {"units_left": len(units_to_do(directory, directory.labels))}
 
     return resume
 

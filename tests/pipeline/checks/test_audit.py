@@ -19,7 +19,7 @@ import pytest
 from pipeline.checks.audit import audit
 from pipeline.run.canonical import canonical, checksum
 from pipeline.run.differences import RECORDED_ONLY
-from pipeline.run.layout import commit_folder
+from pipeline.run.layout import label_key
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
 from ssig.errors import UsageError
@@ -35,16 +35,23 @@ _sound: list[Path] = []
 
 
 @pytest.fixture
-def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> Path:
-    """A copy of a sound run that is made once."""
+def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of a sound run that is made once; with the parameter `earlier`, as earlier versions write it."""
     if not _sound:
         job = make_job(make_shard(count=6), metrics=["roc_auc"], output__path=str(tmp_path / "whole"))
         _sound.append(work_off(job))
         assert audit(str(_sound[0])).ok
     shutil.copytree(_sound[0], tmp_path / "run")
+    if getattr(request, "param", "now") == "earlier":
+        t.in_earlier_form(tmp_path / "run")
+        assert audit(str(tmp_path / "run")).ok
     return tmp_path / "run"
 
 
+BOTH_FORMS = pytest.mark.parametrize("run", ["now", "earlier"], indirect=True)
+
+
+@BOTH_FORMS
 @pytest.mark.parametrize(
     ("tamper", "problem"),
     [
@@ -63,7 +70,7 @@ def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> Pat
         (t.remove_a_config, "whose configuration is gone"),
         (
             t.copy_with_its_commit,
-            "method=ig/000000-000006-000010.json: unreferenced file",
+            "/000000-000006-000010.json: unreferenced file",
         ),
         (t.add_an_orphan_of_no_label, "method=gone/000000-000000-000004.parquet: unreferenced file"),
         (t.empty_a_commit, "not an ssig commit record"),
@@ -113,8 +120,10 @@ def test_a_run_whose_data_have_no_hash_is_sound(run: Path) -> None:
         frozen = {name: value for name, value in config.items() if name not in RECORDED_ONLY}
         fingerprint = hashlib.sha256(canonical(frozen)).hexdigest()
         rewrite(path, **{**config, "fingerprint": fingerprint})
-        for commit in (run / commit_folder(config["model_label"], config["method_label"])).glob("*.json"):
-            rewrite(commit, fingerprint=fingerprint)
+        key = label_key(config["model_label"], config["method_label"])
+        for commit in t.commits(run):
+            parts = json.loads(commit.read_text())["labels"]
+            rewrite(commit, labels={**parts, key: {**parts[key], "fingerprint": fingerprint}})
     assert audit(str(run)).problems == []
     assert open_run(run).metrics().num_rows == 12
     rewrite(run / "run.json", dataset=dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -40,6 +41,17 @@ def test_seconds_are_per_image_of_the_committed_units(finished_run):
     assert sampled.seconds["attribute"] == pytest.approx(4 * 2.0 / 24)
     assert exact.seconds["attribute"] == pytest.approx(4 * 3.0 / 24)
     assert set(sampled.seconds) == {"decode", "attribute", "metrics", "write", "total"}
+
+
+def test_units_whose_seconds_are_unknown_do_not_count(finished_run):
+    """Their tables are those of an attempt that did not get to its commit."""
+    run = open_run(finished_run.path)
+    first = run.commits[0]
+    run.commits = tuple(
+        dataclasses.replace(commit, seconds={}) if commit.unit == first.unit else commit for commit in run.commits
+    )
+    sampled, _ = efforts(run, gather(run, "small & quick"))
+    assert sampled.seconds["attribute"] == pytest.approx(3 * 2.0 / (24 - first.rows))
 
 
 def test_costs_tell_what_explains_again(finished_run, monkeypatch):
@@ -88,6 +100,12 @@ def test_a_report_shows_forwards_where_a_method_takes_some(finished_run, tmp_pat
     path.write_text(json.dumps(config))
     run = open_run(folder)
     assert sorted(effort.forwards for effort in efforts(run, gather(run, "small & quick"))) == [0, 81]
+    config["method"]["forwards"] = None  # as many as an image has segments
+    path.write_text(json.dumps(config))
+    unknown = open_run(folder)
+    assert {effort.forwards for effort in efforts(unknown, gather(unknown, "small & quick"))} == {0, None}
+    config["method"]["forwards"] = 81
+    path.write_text(json.dumps(config))
     build_report(str(folder))
     page = (folder / "report" / "report.md").read_text()
     assert "| gradients per image | forwards per image | cost in gradients |" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shutil
@@ -24,6 +25,7 @@ from pipeline.run import compaction, compaction_plan
 from pipeline.run.compaction import CompactionResult, compact, is_pending, planned, rounds, settle_all
 from pipeline.run.compaction_plan import plan_tables
 from pipeline.run.compactions import Compactions
+from pipeline.run.deletion import uncommit
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
 from pipeline.run.reader import Run, open_run
@@ -77,12 +79,6 @@ def contents(run: Run) -> tuple[Any, ...]:
         maps,
         [list(run.tables("attributions", *label, ["key", "score"])) == [] for label in run.config],
     )
-
-
-def uncommit(run: Path, unit: str) -> None:
-    """Takes the commits of a unit back, whatever their form."""
-    for path in run.glob(f"commits/**/{unit}.json"):
-        path.unlink()
 
 
 def test_tables_become_one_file_each_and_hold_the_same_rows(run: Path, finished: Path) -> None:
@@ -161,8 +157,8 @@ def test_the_digest_stays_so_that_no_report_is_written_again(run: Path) -> None:
 
 
 def test_only_finished_labels_are_compacted(run: Path) -> None:
-    for path in run.glob("commits/model=synthetic/method=ig/000000-000004-*"):
-        path.unlink()
+    directory = RunDirectory(open_storage(str(run)))
+    uncommit(directory, "000000-000004-000008", [label for label in directory.labels if label.method == "ig"])
     result = compacted(run)
     assert result.skipped == {"synthetic / ig": f"1 of {UNITS} units are not done"}
     assert {table.table.rpartition("=")[2] for table in result.tables} == {"gradient"}
@@ -232,15 +228,16 @@ def test_a_strange_file_that_comes_between_survives_the_switch(run: Path, monkey
 def test_a_unit_that_lost_its_commit_leaves_its_part(run: Path, finished: Path) -> None:
     compacted(run)
     unit = "000000-000004-000008"
-    uncommit(run, unit)
     directory = RunDirectory(open_storage(str(run)))
+    uncommit(directory, unit, directory.labels)
+    directory.refresh()
     assert is_pending(directory)
     with Lease(directory.storage) as lease:
         assert len(settle_all(directory, lease)) == 4
         assert settle_all(directory, lease) == []
     assert files(run, METRICS) == ["part-000001.parquet"]
     assert READERS["duckdb"](f"{run}/metrics").total() == 2 * (IMAGES - 4)
-    for path in [*finished.glob(f"*/*/*/{unit}.*"), *finished.glob(f"commits/*/{unit}.json")]:  # it is done again
+    for path in finished.rglob(f"{unit}.*"):  # it is done again
         place = run / path.relative_to(finished)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
@@ -270,6 +267,25 @@ def test_a_part_that_does_not_hold_what_its_record_says_is_refused(run: Path) ->
     pq.write_table(table.slice(1), part)
     with pytest.raises(UsageError, match="holds 21 rows"):
         open_run(run).metrics()
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_run_as_it_was(
+    run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[str] = []
+
+    def hook(point: str, about: str) -> None:
+        passed.extend([about] * (point == "after-compaction-part"))
+        if len(passed) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fault_points, "hook", hook)
+    with pytest.raises(OSError, match="No space left"):
+        compacted(run)
+    monkeypatch.setattr(fault_points, "hook", None)
+    assert not (run / "compactions").exists()
+    assert {path.name for path in (run / METRICS).iterdir()} == {path.name for path in (finished / METRICS).iterdir()}
+    assert len(compacted(run).tables) == 4
 
 
 class _Crash(BaseException):
@@ -306,7 +322,7 @@ def test_a_run_in_an_object_store_is_compacted(bucket: str, finished: Path) -> N
 @pytest.mark.parametrize(
     "point",
     [
-        *("after-layout", "after-part", "before-compaction-record"),
+        *("after-layout", "after-compaction-part", "before-compaction-record"),
         *("after-compaction-record", "after-unit-files", "after-switch"),
     ],
 )
