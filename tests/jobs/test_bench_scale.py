@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.bench import scale
-from jobs.bench.scale.data import COLUMNS, methods, metrics, write_data, write_large_shards
+from jobs.bench.scale.data import COLUMNS, large_shards, methods, metrics, write_data, write_large_shards
 from jobs.bench.scale.delayed import BUCKET, DelayedStorage, Requests, opener
 from jobs.bench.scale.model import Cost, at, before, cost
 from jobs.bench.scale.steps import STEPS, measured
@@ -94,7 +94,7 @@ def test_a_step_says_what_it_took(data: Path, step: str) -> None:
         assert found["rows"] == LABELS * IMAGES
         assert found["files"] == (8 if step == "duckdb" else LABELS)
     if step == "manifest":
-        assert found["images"] == 1000
+        assert found["images"] == 1000 * large_shards(IMAGES)
         assert found["first_unit_seconds"] < found["seconds"]
     if step == "resume":
         assert found["units_left"] == 1

@@ -56,7 +56,8 @@ def measure(
     steps = []
     for step in runs[-1]:
         costs = [cost(run[step]) for run in runs]
-        now = costs[0] if len(sizes) == 1 else at(images, (sizes[0], sizes[1]), costs[0], costs[1])
+        done = [run[step].get("images", size) for run, size in zip(runs, sizes, strict=True)]
+        now = costs[0] if len(sizes) == 1 else at(images, (done[0], done[-1]), costs[0], costs[-1])
         old = models.get(step)
         steps.append(
             {

@@ -11,6 +11,7 @@ from pipeline.driver.synthetic import IMAGES_PER_SHARD, SyntheticRun, write_synt
 from ssig.registry import METHODS, METRICS
 
 IMAGE_BYTES = 139_000  # of a photograph, so that a shard has 140 MB
+_MORE_SHARDS = ((20_000, 16), (200_000, 4))  # up to so many images, so many times as many
 COLUMNS = 20  # scalar columns of metrics, at least
 
 
@@ -19,12 +20,18 @@ def write_data(folder: Path, images: int, labels: int) -> None:
 
     Equal arguments give equal numbers in the tables.
     """
-    write_large_shards(folder / SHARDS, -(-images // IMAGES_PER_SHARD))
+    write_large_shards(folder / SHARDS, large_shards(images))
     plan = SyntheticRun(images, methods=methods(labels), metrics=metrics(), unit_size=UNIT_SIZE)
     directory = write_synthetic_run(folder, plan)
     last = max(unit.id for unit in directory.manifest.units())
     names = [entry.name for entry in directory.storage.list("commits")]
     _move((name for name in names if name.endswith(f"/{last}.json")), folder / RUN, folder / ASIDE)
+
+
+def large_shards(images: int) -> int:
+    """How many shards are listed: more than a small run needs, since many are listed at a time."""
+    more = next((factor for most, factor in _MORE_SHARDS if images <= most), 1)
+    return more * -(-images // IMAGES_PER_SHARD)
 
 
 def finish_run(folder: Path) -> None:
