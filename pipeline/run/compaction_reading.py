@@ -107,8 +107,9 @@ class StoredTables:
             if place.part is not None and place.unit is not None:
                 tables = list(self._part_rows(place.files, place.part, [place.unit], columns))
                 return pa.concat_tables(tables)
-            with self._parquet(place, at_once=not _has_maps(name)) as parquet:
-                return _checked(lambda: parquet.read(_present(parquet.schema_arrow, columns)), name)
+            large = _has_maps(name)  # of small tables, several are decoded at a time instead
+            with self._parquet(place, at_once=not large) as parquet:
+                return _checked(lambda: parquet.read(_present(parquet.schema_arrow, columns), use_threads=large), name)
 
         return self._persistently(name, read)
 
