@@ -17,7 +17,7 @@ from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed, with_all_options
 from pipeline.run.labels import Label
-from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, SHARDS
+from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, SEAL, SHARDS
 from pipeline.run.lease import LeaseHeldError
 from pipeline.run.manifest_parts import publish_part
 from pipeline.run.records import DatasetRecord, RefusedError
@@ -79,9 +79,11 @@ def check_shards(directory: RunDirectory, *, trusted: bool = False) -> None:
     Raises:
         RefusedError: they have.
     """
-    recorded_hash = directory.required_record().dataset.manifest_hash
+    recorded_hash, seal = directory.required_record().dataset.manifest_hash, directory.seal
     if recorded_hash is not None and directory.manifest.hash != recorded_hash:
         raise RefusedError(f"{directory.root}/{MANIFEST}: its hash is not the one in {RUN}")
+    if seal is not None and directory.manifest.file_hash != seal["dataset"].get("manifest_file"):
+        raise RefusedError(f"{directory.root}/{MANIFEST}: its hash is not the one in {SEAL}")
     records = directory.manifest.shards if recorded_hash is not None else directory.shards
     if changed := changes(records, trusted=trusted):
         raise RefusedError(refusal(changed))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pipeline.driver.admission import (
     check_labels,
     check_output,
@@ -14,7 +16,7 @@ from pipeline.driver.admission import (
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.compacting import compact_finished
 from pipeline.driver.ending import Summary, finish
-from pipeline.driver.listing import Listing
+from pipeline.driver.listing import what_is_left
 from pipeline.driver.networks import load_network, try_methods
 from pipeline.driver.own_data import find_shards
 from pipeline.driver.progress import Listener, Progress, silent
@@ -24,7 +26,6 @@ from pipeline.run.compaction import settle_all
 from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
-from pipeline.run.manifest_parts import remove_parts
 from pipeline.shards.classes import check_classes
 from pipeline.shards.surveying import check_readable
 from pipeline.storage import fault_points, open_storage
@@ -89,10 +90,7 @@ def attribute(
         if retry_failed:
             forget_failed(directory, labels, lease)
         works = units_to_do(directory, labels)
-        if directory.is_sealed:
-            remove_parts(storage)
-            return Plan(labels, works)
-        listing = Listing(directory, labels, lease, lambda note: listener(progress, note), trusted=trust_shards)
+        listing = what_is_left(directory, labels, lease, partial(listener, progress), trusted=trust_shards)
         return Plan(labels, works, listing)
 
     reference, choice = job.report.reference, job.output.compact

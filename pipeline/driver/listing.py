@@ -214,6 +214,21 @@ class Listing:
         return manifest
 
 
+def what_is_left(
+    directory: RunDirectory,
+    labels: Sequence[Label],
+    lease: Lease,
+    tell: Callable[[str], None],
+    *,
+    trusted: bool = False,
+) -> Listing | None:
+    """What is left to be listed of a run, with the arguments of `Listing`; None where its manifest is sealed."""
+    if not directory.is_sealed:
+        return Listing(directory, labels, lease, tell, trusted=trusted)
+    remove_parts(directory.storage)  # which a driver may have left that was killed behind the seal
+    return None
+
+
 def list_all(directory: RunDirectory) -> Manifest:
     """Lists all shards of a run now, and seals its manifest."""
     manifest = Listing(directory).run()

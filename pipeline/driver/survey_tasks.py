@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
+from ray._private import worker
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.driver.executor import RunError
@@ -24,7 +25,7 @@ TASKS_A_NODE = 3
 
 
 def by_tasks(shards: Sequence[ShardRecord]) -> Generator[Survey, None, None]:
-    """Surveys shards by tasks of Ray, in order; few ones by threads of this process.
+    """Surveys shards by tasks of Ray, in order; few ones, or those of a driver at a ``ray://`` address, by threads.
 
     A task surveys `SHARDS_A_TASK` shards by threads and gives each as soon as it can. It takes no core, since it waits
     for storage most of the time, and since actors may have all cores.
@@ -33,7 +34,8 @@ def by_tasks(shards: Sequence[ShardRecord]) -> Generator[Survey, None, None]:
         RunError: the tasks of the cluster fail.
         OSError: the storage does not answer, or a shard is another now.
     """
-    if len(shards) < LEAST_SHARDS:
+    is_by_client = not worker.global_worker.connected  # whose tasks cannot give one result after the other
+    if len(shards) < LEAST_SHARDS or is_by_client:
         yield from by_threads(shards)
         return
     remote: Any = ray.remote(_survey_some)

@@ -9,7 +9,7 @@ from pipeline.run.documents import Document, Documents
 from pipeline.run.forms import SEALED_LATER, has_form, unreadable
 from pipeline.run.layout import MANIFEST, RUN, SEAL
 from pipeline.run.manifest_parts import read_parts, sealed_document
-from pipeline.run.records import RefusedError, RunRecord, fault, parsed
+from pipeline.run.records import RefusedError, RunRecord, SealRecord, fault, parsed
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.survey import ShardRecord
@@ -96,7 +96,11 @@ class Beginning:
         if not has_form(self.opened(), SEALED_LATER):
             return None
         document = self._document_of(SEAL)
-        return None if document is None else document.value
+        if document is None:
+            return None
+        if (wrong := fault(SealRecord, document.value)) is not None:
+            raise RefusedError(f"{self.root}/{SEAL}: {wrong}; not the seal of a run")
+        return document.value
 
     @property
     def is_sealed(self) -> bool:
@@ -167,7 +171,7 @@ class Beginning:
         raise RefusedError(f"{self.root}/{RUN}: {wrong}; not a run of ssig")
 
     def _load_manifest(self) -> Manifest:
-        if not self.is_sealed:
+        if self.document is not None and not self.is_sealed:
             record = self.required_record()
             parts = read_parts(self.storage, self.shards)
             return manifests.assemble(parts, record.unit_size, record.dataset.limit, may_be_empty=True)

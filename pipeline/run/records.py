@@ -74,6 +74,20 @@ class RunRecord(Record):
     unit_size: int
 
 
+class SealedDataset(Record):
+    """What the seal of a manifest adds to the data of a run."""
+
+    shards: list[ShardRecord]
+    samples: int
+    manifest_file: str
+
+
+class SealRecord(Record):
+    """`manifest.json`: that the manifest of a run is whole."""
+
+    dataset: SealedDataset
+
+
 class NetworkConfig(Record):
     """The network of a label; `target` is ``label``, ``predicted`` or a class."""
 

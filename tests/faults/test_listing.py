@@ -97,3 +97,14 @@ def test_a_part_that_was_damaged_is_listed_again(case: Disturbed, shards: list[s
     (case.run / "manifest" / "000001.parquet").write_bytes(b"PAR1")
     assert case.do(drive, **given(shards)) == 0, case.messages()
     case.check("a damaged part of the manifest", "after-part", by_hand=1)
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_asked_to_stop_while_it_lists_drains(case: Disturbed, shards: list[str]) -> None:
+    slowly = "after-part:sleep:skip=1:times=10:seconds=4"
+    code = case.do(drive, f"{slowly};after-part:terminate-driver:skip=2", **given(shards))
+    assert code == 130, case.messages()
+    assert not (case.run / "manifest.json").exists()
+    assert not (case.run / "report").exists()
+    assert case.do(drive, **given(shards)) == 0, case.messages()
+    case.check("SIGTERM of a driver that lists shards", "after-part")

@@ -27,17 +27,18 @@ def test_a_command_killed_at_any_step_is_resumed(disturbed: Disturbed, step: str
 @pytest.mark.parametrize("step", ["before-replace", "after-replace"])
 def test_a_run_of_an_earlier_form_is_resumed_with_commits_of_batches(disturbed: Disturbed, step: str) -> None:
     """Its `run.json` names the new form first; killed before or after, the same command goes on."""
-    assert disturbed.do(drive, f"before-read:kill:about={UNIT}", **LOCAL) == -9, disturbed.messages()
+    assert disturbed.do(drive, f"after-commit:kill:about={UNIT}", **LOCAL) == -9, disturbed.messages()
     in_earlier_form(disturbed.run)
-    next(disturbed.run.glob("commits/*/method=gradient/*.json")).unlink()
+    (undone,) = disturbed.run.glob(f"commits/*/method=gradient/{UNIT}.json")
+    undone.unlink()
     before = (disturbed.run / "run.json").read_bytes()
-    assert disturbed.do(drive, f"{step}:kill:about=run.json", **LOCAL) == -9, disturbed.messages()
+    assert disturbed.do(drive, f"{step}:kill:about=run.json:times=2", **LOCAL) == -9, disturbed.messages()
     assert ((disturbed.run / "run.json").read_bytes() == before) == (step == "before-replace")
     assert not list(disturbed.run.glob("commits/batch=*"))
     assert disturbed.do(drive, **LOCAL) == 0, disturbed.messages()
-    assert json.loads((disturbed.run / "run.json").read_text())["layout"] == ["batch-commits"]
-    folders = [path.parent.name.partition("=")[0] for path in disturbed.run.glob("commits/**/*.json")]
-    assert sorted(folders) == ["batch", "batch", "method", "method"]
+    assert "batch-commits" in json.loads((disturbed.run / "run.json").read_text())["layout"]
+    assert undone.exists()
+    assert list(disturbed.run.glob("commits/batch=*/*.json"))
     disturbed.check("SIGKILL while a run of an earlier form is resumed", step, injected=2)
 
 

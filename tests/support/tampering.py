@@ -40,7 +40,8 @@ def in_earlier_form(run: Path) -> None:
         path.unlink()
     for folder in run.glob("commits/batch=*"):
         folder.rmdir()
-    record = {**json.loads((run / "run.json").read_text()), "layout": []}
+    record = json.loads((run / "run.json").read_text())
+    record["layout"].remove("batch-commits")
     edit(run / "run.json", **{**record, "checksum": checksum(record)})
 
 

@@ -142,8 +142,7 @@ def test_faults_are_recorded_once_though_a_driver_was_killed_between(
     make_job: MakeJob, make_shard: Callable[..., Path]
 ) -> None:
     paths = [make_shard("a.tar", files=[("README", b"x"), *members(0, 2)]), make_shard("b.tar", count=2, first=2)]
-    cut = paths[1].read_bytes()
-    paths[1].write_bytes(cut[: len(cut) - 10_240 - 512])
+    paths[1].write_bytes(paths[1].read_bytes()[:1024])
     directory = begun(make_job, list(map(str, paths)))
     assert directory.quarantined == 0
     list_all(directory)

@@ -165,7 +165,11 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
     "no manifest": (t.remove_the_manifest, ("resume", "status", "audit", "evaluate"), r"no manifest\.parquet"),
     "no manifest, reported": (t.remove_the_manifest, ("report",), r"manifest\.parquet"),
     "a cut manifest": (t.tear_the_manifest, ("resume", "status", "audit", "report", "evaluate"), r"manifest\.parquet"),
-    "the manifest of another run": (of_another_run, ("resume",), r"manifest\.parquet: its hash is not the one in run"),
+    "the manifest of another run": (
+        of_another_run,
+        ("resume",),
+        r"manifest\.parquet: its hash is not the one in manifest",
+    ),
     "units that climb": (with_units(*["../../etc"] * 4), ("resume", "status"), r"manifest\.parquet"),
     "units of no shard": (with_units(*["000007-000000-000002"] * 4), ("status",), r"manifest\.parquet"),
     "a config of a cut": (t.tear_a_config, ALL, r"config/"),

@@ -286,7 +286,12 @@ def test_failed_units_are_forgotten_even_if_that_was_cut_off(
     directory = RunDirectory(open_storage(str(run)))
     assert forget_failed(directory, directory.labels) == 0  # without their commit, both labels are undone
     left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert left == {"run.json", "manifest.parquet", *(name for name in left if name.startswith("config/"))}
+    assert left == {
+        "run.json",
+        "manifest.parquet",
+        "manifest.json",
+        *(name for name in left if name.startswith("config/")),
+    }
 
 
 @pytest.mark.parametrize("maps", ["none", "float16"])
