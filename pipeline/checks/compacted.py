@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.checks.findings import Finding, Kind, foreign
 from pipeline.run.compaction_content import content_hash
-from pipeline.run.compaction_reading import Place, StoredTables
+from pipeline.run.compaction_reading import Place, StoredTables, part_files
 from pipeline.run.compaction_record import Compaction
 from pipeline.run.compactions import Compactions
 from pipeline.run.directory import RunDirectory
@@ -66,6 +66,8 @@ class AuditedParts:
             rows = self.stored.read(name, None if is_doubted else columns)
         except FileNotFoundError:
             raise DamagedTableError(f"{part}: missing, though unit {commit.unit} in it is committed") from None
+        except DamagedTableError as error:
+            raise DamagedTableError(f"{part}: unit {commit.unit} in it cannot be read ({error})") from None
         if is_doubted and content_hash(rows) != recorded.content:
             raise DamagedTableError(f"{part}: its rows of unit {commit.unit} are not the committed ones")
         return rows.select(list(columns)), self.stored.part_schema(place)
@@ -148,18 +150,16 @@ def _owner_findings(directory: RunDirectory, compaction: Compaction, label: Labe
 
 def _part_problems(storage: Storage, compactions: Sequence[Compaction]) -> Iterator[tuple[str, str]]:
     """Parts, by their names in the run, whose bytes are not what their record says, and what is wrong."""
-    recorded = {
-        compaction.name(part): {"bytes": part.bytes, "sha256": part.sha256}
-        for compaction in compactions
-        for part in compaction.parts
-    }
+    recorded = {compaction.name(part): (compaction, part) for compaction in compactions for part in compaction.parts}
 
     def problem(name: str) -> str | None:
-        entry = storage.entry(name)
+        compaction, part = recorded[name]
+        entries = (storage.entry(file) for file in part_files(compaction.table, part))
+        entry = next((entry for entry in entries if entry is not None), None)
         if entry is None:
             return f"{name}: missing, though a record names it"
-        identity = {"bytes": entry.size, "sha256": sha256(storage.open(name))}
-        return None if identity == recorded[name] else f"{name}: its bytes are not those that its record names"
+        is_whole = (entry.size, sha256(storage.open(entry.name))) == (part.bytes, part.sha256)
+        return None if is_whole else f"{name}: its bytes are not those that its record names"
 
     for name, found in zip(recorded, in_order(problem, recorded, _HASHED_AT_ONCE, 1), strict=True):
         if found is not None:

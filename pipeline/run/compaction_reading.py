@@ -98,7 +98,7 @@ class StoredTables:
         part = compaction.by_unit.get(unit)
         if part is None:  # its folder may be exchanged at this moment
             return Place((name, f"{former_folder(table)}/{file}"))
-        return Place(_part_files(table, part), part, compaction.units[unit])
+        return Place(part_files(table, part), part, compaction.units[unit])
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a unit; of `columns`, those that its table has."""
@@ -284,7 +284,8 @@ def _has_maps(name: str) -> bool:
     return name.startswith(f"{ATTRIBUTIONS}/")
 
 
-def _part_files(table: str, part: Part) -> tuple[str, ...]:
+def part_files(table: str, part: Part) -> tuple[str, ...]:
+    """Where a part of a table may be: in its place, staged, or for an instant in a folder that is renamed away."""
     return tuple(f"{folder}/{part.name}" for folder in (table, staged_folder(table), former_folder(table)))
 
 

@@ -44,6 +44,7 @@ def settle(storage: Storage, compaction: Compaction, check: Callable[[], None] =
     if switched and isinstance(storage, LocalStorage):
         # A folder of this call alone: a driver that stood still in this place finds its own one gone.
         folder = f"{exchange_folder(table)}/{uuid.uuid4().hex[:12]}"
+        storage.make_folder(folder)
         for file, source in wanted.items():
             storage.copy(source, f"{folder}/{file}")
         fault_points.point("before-exchange", table)

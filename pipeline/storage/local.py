@@ -113,6 +113,10 @@ class LocalStorage:
         path.unlink(missing_ok=True)
         os.link(self._root / name, path)
 
+    def make_folder(self, folder: str) -> None:
+        """Makes a folder, with those above it."""
+        _make_folder(self._checked_path(f"{folder}/any").parent)
+
     def exchange(self, one: str, other: str, former: str) -> None:
         """Swaps two folders; `one` counts as empty if it is not there.
 

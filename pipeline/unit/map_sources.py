@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from pipeline.run.commit import read_commit
 from pipeline.run.compaction_content import content_hash
-from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.labels import Label
 from pipeline.run.publishing import DamagedTableError, identity_of, read_table
 from pipeline.shards.samples import Status
@@ -123,7 +122,7 @@ class CommittedMaps:
 
     def __init__(self, files: UnitFiles) -> None:
         self._storage = files.storage
-        self._stored = StoredTables(files.storage)
+        self._stored = files.stored
 
     def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, advance: Advance) -> UnitMaps:
         table, files = self.measured(task, label, unit.prepared)

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from disturbed import await_that, go_on, is_stopped, start
 from disturbed import record as add_case
+from s3 import S3
 
 from pipeline.checks.audit import audit
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
@@ -51,6 +52,10 @@ STEPS = [
     "after-switch:skip=1",
 ]
 QUICK = ("after-compaction-part", "after-compaction-record", "before-exchange", "after-exchange", "after-switch")
+OBJECT_STEPS = [
+    *("after-layout", "after-compaction-part", "before-compaction-record", "after-compaction-record"),
+    *("after-unit-files", "after-switch", "after-unit-files:skip=1"),
+]
 # Where the system cannot swap two folders.
 BY_RENAMING = ["before-exchange", "half-exchanged", "half-exchanged:skip=1", "after-exchange"]
 
@@ -67,35 +72,43 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def compact_run(run: Path) -> None:
+def compact_run(run: Path | str) -> None:
     directory = RunDirectory(open_storage(str(run)))
     with Lease(directory.storage) as lease:
         assert not compact(directory, lease).failed
 
 
-def compact_by_renaming(run: Path) -> None:
+def compact_by_renaming(run: Path | str) -> None:
     local.exchanged = lambda one, other: False
     compact_run(run)
 
 
-def settle_run(run: Path) -> None:
+def settle_run(run: Path | str) -> None:
     """What every driver does when it begins."""
     directory = RunDirectory(open_storage(str(run)))
     with Lease(directory.storage) as lease:
         settle_all(directory, lease)
 
 
-def killed(work: Callable[[Path], None], run: Path, step: str, folder: Path) -> None:
+def killed(
+    work: Callable[[Path | str], None],
+    run: Path | str,
+    step: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Does work in a process that is killed at a step."""
     point, _, rest = step.partition(":")
     fault = ":".join(filter(None, [point, "kill", rest]))
-    process = start(_process, work, run, fault, folder)
+    process = start(_process, work, run, fault, folder, environment or {})
     process.join(120)
     assert process.exitcode == -9, f"not killed at {step}"
 
 
-def _process(work: Callable[[Path], None], run: Path, fault: str, folder: Path) -> None:
-    os.environ.update({fault_actions.VARIABLE: fault, fault_actions.FOLDER: str(folder)})
+def _process(
+    work: Callable[[Path | str], None], run: Path | str, fault: str, folder: Path, environment: Mapping[str, str]
+) -> None:
+    os.environ.update({**environment, fault_actions.VARIABLE: fault, fault_actions.FOLDER: str(folder)})
     fault_actions.install()
     work(run)
     sys.exit(0)
@@ -108,7 +121,7 @@ def plain(run: Path, table: str) -> Counter[tuple[Any, ...]]:
     return Counter(duckdb.sql(f"select method, shard, index, key from '{run}/{table}/**/*.parquet'").fetchall())
 
 
-def opened(run: Path) -> tuple[pa.Table, list[tuple[str, str, bytes]]]:
+def opened(run: Path | str) -> tuple[pa.Table, list[tuple[str, str, bytes]]]:
     """All that `open_run` gives of a run of one label: its metrics, and its maps."""
     run_ = open_run(run)
     (label,) = run_.config
@@ -175,7 +188,7 @@ def test_a_compaction_that_stood_still_changes_nothing(
     run: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its host was suspended right before it switched a table; another driver has done all when it goes on."""
-    zombie = start(_process, compact_run, run, "before-exchange:stop:seconds=0", tmp_path / "faults")
+    zombie = start(_process, compact_run, run, "before-exchange:stop:seconds=0", tmp_path / "faults", {})
     await_that(lambda: is_stopped(zombie.pid))
     (lease,) = run.glob(".lease/*.json")
     lease.write_text(json.dumps({"host": "another", "boot": "one", "pid": 1, "beat": 0}))
@@ -185,6 +198,46 @@ def test_a_compaction_that_stood_still_changes_nothing(
     zombie.join(60)
     assert zombie.exitcode == 1
     check_end(run, finished, "a zombie, before-exchange")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    server = S3()
+    yield server
+    server.close()
+
+
+def keys_in(url: str, table: str) -> Counter[str]:
+    """How often each key lies in a table in an object store."""
+    storage = open_storage(url)
+    keys: Counter[str] = Counter()
+    for entry in storage.list(table):
+        with storage.open(entry.name) as stream:
+            keys.update(pq.read_table(stream, columns=["key"])["key"].to_pylist())
+    return keys
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", OBJECT_STEPS)
+def test_a_compaction_killed_in_an_object_store(
+    finished: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    url = f"{s3.bucket()}/run"
+    storage = open_storage(url)
+    for path in finished.rglob("*"):
+        if path.is_file():
+            storage.put(str(path.relative_to(finished)), path.read_bytes())
+    expected = {table: keys_in(url, table) for table in TABLES}
+    killed(compact_run, url, step, tmp_path / "faults", s3.environment())
+    assert all(not keys_in(url, table) - expected[table] for table in TABLES)
+    assert opened(url) == opened(finished)
+    compact_run(url)
+    assert {table: keys_in(url, table) for table in TABLES} == expected
+    assert opened(url) == opened(finished)
+    assert audit(url).problems == []
+    add_case(fault="SIGKILL of a compaction in an object store", step=step, injected=1, lost=0, duplicated=0, redone=0)
 
 
 READERS: dict[str, Callable[[str], Counter[tuple[Any, ...]]]] = {
