@@ -33,7 +33,7 @@ LIBRARIES = {
         "markupsafe",
     }
     | {"matplotlib", "starlette", "uvicorn"},
-    "jobs": {"typer", "rich"},
+    "jobs": {"typer", "rich", "fsspec"},
 }
 LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "pipeline", "jobs"}}
 # The two doors that lead up, both opened inside a function: `ssig.open_run` for who reads a run, and the command.

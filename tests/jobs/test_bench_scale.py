@@ -86,11 +86,9 @@ def test_a_step_says_what_it_took(data: Path, step: str) -> None:
     found = measured(step, data, delay=0.001)
     assert found["step"] == step
     assert found["seconds"] > 0
-    if not step.startswith("duckdb"):
-        assert found["requests"] >= 1
-        assert found["in_flight"] > 0
-        assert found["waited_seconds"] <= found["seconds"]
-    else:
+    assert found["requests"] >= 1
+    assert 0 < found["waited_seconds"] <= found["seconds"]
+    if step.startswith("duckdb"):
         assert found["rows"] == LABELS * IMAGES
         assert found["files"] == (8 if step == "duckdb" else LABELS)
     if step == "manifest":
