@@ -120,7 +120,7 @@ def test_the_status_reads_each_record_once(run: str) -> None:
         state = status(run)
     assert [(label.units_done, label.units) for label in state.labels] == [(UNITS - 1, UNITS)] * 3
     assert set(storage.reads.values()) == {1}
-    assert len(storage.reads) == 1 + len(METHODS) + UNITS - 1
+    assert len(storage.reads) == 2 + len(METHODS) + UNITS - 1
     assert set(storage.listings.values()) == {1}
 
 
