@@ -106,13 +106,17 @@ class Run:
         Raises:
             UsageError: they are not known yet, since the shards are still being listed; or the file cannot be read.
         """
-        if self.unsealed is not None:
-            raise UsageError("run", self.unsealed, "a run whose shards are all listed")
+        self._require_sealed()
         return self.read(MANIFEST)
 
     @cached_property
     def expected(self) -> Expected:
-        """The same in pieces, for what must not hold all of it."""
+        """The same in pieces, for what must not hold all of it.
+
+        Raises:
+            UsageError: they are not known yet.
+        """
+        self._require_sealed()
         return Expected(self.storage)
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -193,6 +197,10 @@ class Run:
         paths = [str(Path(self.root) / file) for file in files]
         # In runs of schema 1 the labels are columns; in others they stand in the path, where none reads as a number.
         return connection.read_parquet(paths, union_by_name=True, hive_partitioning=self.version > 1)
+
+    def _require_sealed(self) -> None:
+        if self.unsealed is not None:
+            raise UsageError("run", self.unsealed, "a run whose shards are all listed")
 
     def _no_metrics(self) -> pa.Table:
         """The columns that all metrics have, without a row."""
