@@ -19,6 +19,7 @@ from jobs.bench.app import app as bench
 from jobs.commands import completion
 from jobs.commands.attribute import Run, attribute, demo, evaluate
 from jobs.commands.browse import browse
+from jobs.commands.compact import compact
 from jobs.commands.compare import compare
 from jobs.commands.export import export
 from jobs.commands.index import index
@@ -239,6 +240,7 @@ def metrics(name: Metric = None, as_json: AsJson = False, markdown: AsMarkdown =
 
 
 app.command(rich_help_panel=MORE)(pack)
+app.command(rich_help_panel=MORE)(compact)
 app.command(rich_help_panel=MORE)(index)
 
 

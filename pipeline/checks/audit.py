@@ -13,9 +13,10 @@ Of a large run, a random sample of the units can be examined instead: it bounds 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.checks.compacted import check_compactions
 from pipeline.checks.configurations import evaluation_problems, label_problems, run_problems
 from pipeline.checks.examination import Examine, Tally, UnitFiles, examine_here
 from pipeline.checks.findings import AuditResult, Finding, Kind, orphan
@@ -50,10 +51,12 @@ def audit(run: str, examine: Examine = examine_here, sample: Sample | None = Non
         findings.append(Finding(Kind.UNFINISHED, directory.unsealed))
     if not labels:
         findings.append(Finding(Kind.UNFINISHED, "config: the run has no labels"))
+    compactions = check_compactions(directory, hashes=sample is None)
+    findings += compactions.findings
     plan = _Plan(manifest, [*labels, *evaluations], [_sources(directory, label) for label in (*labels, *evaluations)])
     chosen = None if sample is None else sample.chosen(plan.committed)
     tally = Tally(len(plan.labels))
-    for result in examine(directory.storage, plan.labels, plan.files(chosen)):
+    for result in examine(directory.storage, plan.labels, plan.files(chosen, compactions.doubted)):
         tally.add(result)
     listed: set[str] = set()  # commits of batches without a unit, which several labels share
     firsts: dict[str | None, Label] = {}
@@ -66,12 +69,12 @@ def audit(run: str, examine: Examine = examine_here, sample: Sample | None = Non
             findings += _records(evaluation_problems(label, base, columns))
         findings += tally.findings[number]
         if chosen is None:
-            findings += _orphans(directory.storage, label, plan.sources[number], plan.expected, listed)
+            findings += _orphans(directory.storage, label, plan, compactions.replaced, listed)
         findings += plan.unfinished(number, None if chosen is not None else tally.counts[number].total())
     statuses = {label.title: dict(tally.counts[number]) for number, label in enumerate(plan.labels)}
     if chosen is None:
-        findings += strangers(directory.storage, labels, tally.unconfigured)
-        findings += strange_evaluations(directory.storage, evaluations)
+        findings += strangers(directory.storage, labels, tally.unconfigured, compactions.parts)
+        findings += strange_evaluations(directory.storage, evaluations, compactions.parts)
     bound = None if sample is None else sample.bound(tally.damaged, tally.units, len(plan.committed))
     return AuditResult(directory.root, len(manifest), manifest.unit_count, statuses, findings, bound)
 
@@ -100,11 +103,17 @@ class _Plan:
         """The units that are committed under some label, in order."""
         return [unit for unit in self.expected if any(unit in sources for sources in self.sources)]
 
-    def files(self, chosen: Sequence[str] | None) -> Iterator[UnitFiles]:
-        """The units to examine, in order; `chosen`: these alone."""
+    def files(self, chosen: Sequence[str] | None, doubted: Collection[str]) -> Iterator[UnitFiles]:
+        """The units to examine, in order.
+
+        Args:
+            chosen: these alone.
+            doubted: parts whose bytes are not what they were, where all units are examined.
+        """
+        parts = frozenset(doubted) if chosen is None else None
         for unit in self.committed if chosen is None else chosen:
             sources = {number: names[unit] for number, names in enumerate(self.sources) if unit in names}
-            yield UnitFiles(unit, self.manifest.rows(unit), sources)
+            yield UnitFiles(unit, self.manifest.rows(unit), sources, parts)
 
     def unfinished(self, number: int, rows: int | None) -> Iterator[Finding]:
         """What is still to be done under a label; `rows`: how many are committed, None if they were not counted."""
@@ -130,26 +139,28 @@ def _sources(directory: RunDirectory, label: Label) -> dict[str, Sequence[str]]:
 def _orphans(
     storage: Storage,
     label: Label,
-    sources: Mapping[str, Sequence[str]],
-    expected: Mapping[str, None],
+    plan: _Plan,
+    replaced: Mapping[str, Mapping[str, str]],
     listed: set[str],
 ) -> Iterator[Finding]:
-    """Commits and tables of a label that are of no unit of the manifest, and tables that no commit names.
+    """Commits and tables of a label that are of no unit of the manifest, and tables that nothing names.
 
     Args:
         storage: the run.
-        label: the label.
-        sources: unit -> the files that may commit it.
-        expected: the units of the manifest.
+        label: one of the plan.
+        plan: the units.
+        replaced: compacted table -> unit that lies in a part -> the part.
         listed: commits that are found already; more are added.
     """
+    sources, expected = plan.sources[plan.labels.index(label)], plan.expected
     for unit in sorted(sources.keys() - expected.keys()):
         for name in sources[unit]:
             if name not in listed:
                 listed.add(name)
                 yield orphan(name)
-    for table in label.tables:
-        for entry in storage.list(table_folder(table, label.model, label.method)):
+    for kind in label.tables:
+        table = table_folder(kind, label.model, label.method)
+        for entry in storage.list(table):
             unit = entry.name.rpartition("/")[2].removesuffix(TABLE_SUFFIX)
             if not entry.name.endswith(TABLE_SUFFIX) or not re.fullmatch(UNIT, unit):
                 continue
@@ -157,6 +168,9 @@ def _orphans(
                 yield orphan(entry.name, label.commit_names(unit))
             elif unit not in expected:
                 yield orphan(entry.name)
+            elif (part := replaced.get(table, {}).get(unit)) is not None:
+                message = f"{entry.name}: unreferenced file: its rows lie in {part}"
+                yield Finding(Kind.ORPHAN, message, (entry.name,))
 
 
 def _first_few(names: Sequence[str]) -> str:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from pipeline.checks.compacted import AuditedParts
 from pipeline.checks.findings import Finding, Kind, orphan
 from pipeline.checks.units import Examined, audit_unit, damaged
 from pipeline.run.commit import parse_commits
+from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.labels import Label
 from pipeline.run.layout import batch_of_commit
 from pipeline.run.records import CommitRecord, RefusedError
@@ -35,11 +37,13 @@ class UnitFiles:
         unit: its id.
         rows: its manifest rows.
         sources: number of a label -> the files that may commit the unit under it, that of a batch first.
+        doubted: parts of compacted tables whose bytes are not what they were; None: no part was looked at.
     """
 
     unit: str
     rows: Sequence[ManifestRow]
     sources: Mapping[int, Sequence[str]]
+    doubted: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True)
@@ -65,18 +69,19 @@ Examine = Callable[[Storage, Sequence[Label], Iterable[UnitFiles]], Iterator[Uni
 
 def examine_here(storage: Storage, labels: Sequence[Label], units: Iterable[UnitFiles]) -> Iterator[UnitResult]:
     """Examines units by threads of this process."""
-    return in_order(partial(examined, storage, labels), units, AT_ONCE)
+    return in_order(partial(examined, StoredTables(storage), labels), units, AT_ONCE)
 
 
-def examined(storage: Storage, labels: Sequence[Label], files: UnitFiles) -> UnitResult:
+def examined(stored: StoredTables, labels: Sequence[Label], files: UnitFiles) -> UnitResult:
     """Examines one unit under all labels.
 
     Args:
-        storage: the run.
+        stored: the tables of the run.
         labels: all of the run, then those of its evaluations.
         files: the unit.
     """
-    sources = {name: _read(storage, name) for names in files.sources.values() for name in names}
+    parts = AuditedParts(stored, files.doubted)
+    sources = {name: _read(stored.storage, name) for names in files.sources.values() for name in names}
     bases = {(label.model, label.method): number for number, label in enumerate(labels) if label.evaluation is None}
     commits = {number: _commit(labels[number], names, sources) for number, names in files.sources.items()}
     counts: dict[int, Mapping[str, int]] = {}
@@ -84,7 +89,7 @@ def examined(storage: Storage, labels: Sequence[Label], files: UnitFiles) -> Uni
     for number, commit in commits.items():
         label = labels[number]
         base = None if label.evaluation is None else commits.get(bases[label.model, label.method])
-        counts[number], findings[number] = audit_unit(storage, label, files.unit, files.rows, commit, base)
+        counts[number], findings[number] = audit_unit(parts, label, files.unit, files.rows, commit, base)
         findings[number] += _batch_problems(label, files.unit, commit, labels, sources)
         findings[number] += _superseded(label, commit, files.sources[number], sources)
     return UnitResult(files.unit, counts, findings, _unconfigured(labels, sources))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pipeline.checks.audit import audit
 from pipeline.checks.examination import Examine, examine_here
 from pipeline.checks.findings import AuditResult, Finding, Kind
+from pipeline.run.compaction import release_uncommitted, settle_switches
 from pipeline.run.deletion import removed_file, uncommit
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
@@ -57,6 +58,7 @@ def repair(run: str, examine: Examine = examine_here) -> Repair:
     directory = RunDirectory(storage)
     directory.opened()
     with Lease(storage) as lease:
+        settled = [f"finished what had been cut off: {table}" for table in settle_switches(directory, lease)]
         result = audit(run, examine)
         records = [finding.message for finding in result.findings if finding.kind is Kind.RECORD]
         if records:
@@ -74,9 +76,21 @@ def repair(run: str, examine: Examine = examine_here) -> Repair:
             directory.refuse_earlier()
         lease.verify()  # the audit may have taken long, and this process may have stood still
         directory.refresh()
-        removed = [*_uncommit(directory, result.findings), *_clear(storage, result.findings)]
+        removed = [*settled, *_uncommit(directory, result.findings), *_clear(storage, result.findings)]
+        parts = [finding.files[0] for finding in result.findings if _is_of_a_part(finding)]
+        for table in release_uncommitted(directory, lease, parts):
+            removed.append(f"wrote parts of {table} anew, without the units that are not done")
     left_alone = [_why_left(finding) for finding in result.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
-    return Repair(result, removed, left_alone, sound=all(finding.kind is Kind.ORPHAN for finding in result.findings))
+    return Repair(result, removed, left_alone, sound=all(map(_is_mended, result.findings)))
+
+
+def _is_of_a_part(finding: Finding) -> bool:
+    """Whether it is about the bytes of a part of a compacted table; damaged units in it have findings of their own."""
+    return finding.kind is Kind.DAMAGED and finding.unit is None
+
+
+def _is_mended(finding: Finding) -> bool:
+    return finding.kind is Kind.ORPHAN or _is_of_a_part(finding)
 
 
 def _uncommit(directory: RunDirectory, findings: Sequence[Finding]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from pipeline.run.layout import (
     batch_folder,
     encoded,
     folder,
+    is_part,
     table_folder,
 )
 from pipeline.shards.packed import own_files
@@ -36,7 +37,10 @@ _STRICT = (CONFIGS,)  # of the other folders, the one that holds nothing but wha
 
 
 def strangers(
-    storage: Storage, labels: Sequence[Label], unconfigured: Mapping[tuple[str, str], Collection[str]]
+    storage: Storage,
+    labels: Sequence[Label],
+    unconfigured: Mapping[tuple[str, str], Collection[str]],
+    parts: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Files of the run itself.
 
@@ -44,6 +48,7 @@ def strangers(
         storage: the run.
         labels: of the run.
         unconfigured: model and method label without a configuration -> the tables that commits of batches name there.
+        parts: of compacted tables, as their records name them.
     """
     label_folders = {folder(label.model, label.method) for label in labels}
     batch_folders = {f"batch={encoded(label.batch)}" for label in labels if label.batch is not None}
@@ -55,9 +60,14 @@ def strangers(
     for entry in storage.list():
         top, _, path = entry.name.partition("/")
         suffix = _SUFFIXES.get(top)
+        if entry.name in parts:
+            continue
         if suffix is None or not path:
             if entry.name not in records and (top not in RUN_ENTRIES or top in _STRICT or not path):
                 yield foreign(entry.name)
+            continue
+        if top in TABLES and is_part(entry.name):
+            yield _unrecorded(entry.name)
             continue
         home = _BATCH_FOLDER if top == COMMITS and path.startswith("batch=") else _LABEL_FOLDER
         named = re.fullmatch(rf"({home})/({UNIT}){re.escape(suffix)}", path)
@@ -74,8 +84,15 @@ def strangers(
         yield Finding(Kind.UNCONFIGURED, f"{message}; the command that made the run records it again")
 
 
-def strange_evaluations(storage: Storage, evaluations: Sequence[Label]) -> Iterator[Finding]:
-    """Files of evaluations."""
+def _unrecorded(part: str) -> Finding:
+    message = f"{part}: unreferenced file: no record of a compacted table names it"
+    return Finding(Kind.ORPHAN, message, (part,))
+
+
+def strange_evaluations(
+    storage: Storage, evaluations: Sequence[Label], parts: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Files of evaluations; `parts`: of compacted tables, as their records name them."""
     configs = {label.config_name for label in evaluations}
     suffixes: dict[str, str] = {}
     for label in evaluations:
@@ -86,5 +103,7 @@ def strange_evaluations(storage: Storage, evaluations: Sequence[Label]) -> Itera
     for entry in (*storage.list(EVALUATIONS), *storage.list(EVALUATION_RECORDS)):
         home, _, file = entry.name.rpartition("/")
         is_evaluation_file = home in suffixes and re.fullmatch(UNIT + re.escape(suffixes[home]), file)
-        if entry.name not in configs and not is_evaluation_file:
-            yield foreign(entry.name)
+        if entry.name in configs or is_evaluation_file or entry.name in parts:
+            continue
+        is_table = suffixes.get(home) == TABLE_SUFFIX
+        yield _unrecorded(entry.name) if is_table and is_part(entry.name) else foreign(entry.name)

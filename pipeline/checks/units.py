@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.checks.compacted import AuditedParts
 from pipeline.checks.findings import Finding, Kind
 from pipeline.run.described import known_metric
 from pipeline.run.labels import Label
@@ -31,12 +32,12 @@ Examined = CommitRecord | SsigError | OSError
 
 
 def audit_unit(
-    storage: Storage, label: Label, unit: str, rows: Sequence[ManifestRow], commit: Examined, base: Examined | None
+    parts: AuditedParts, label: Label, unit: str, rows: Sequence[ManifestRow], commit: Examined, base: Examined | None
 ) -> tuple[Counter[str], list[Finding]]:
     """Rows by status of one committed unit, and what is wrong with it.
 
     Args:
-        storage: the run.
+        parts: of the run, with its other tables.
         label: the unit's label.
         unit: its id.
         rows: its manifest rows.
@@ -49,7 +50,7 @@ def audit_unit(
         if isinstance(commit, Exception):
             raise commit
         source = commit.source
-        tables = {table: _table(storage, name, commit) for table, name in names.items()}
+        tables = {table: _table(parts, name, commit) for table, name in names.items()}
         problems = [*_commit_problems(commit, label, unit, len(rows)), *_measured_problems(commit, label, unit, base)]
     except SsigError as error:
         return Counter(), [damaged(label, unit, source, str(error))]
@@ -119,7 +120,20 @@ class _DamagedError(SsigError):
     """A table that is not what its commit says."""
 
 
-def _table(storage: Storage, name: str, commit: CommitRecord) -> _Table:
+def _table(parts: AuditedParts, name: str, commit: CommitRecord) -> _Table:
+    """The table of a unit, in a part or in a file of its own.
+
+    Raises:
+        SsigError: what is wrong with it.
+        OSError: the storage does not give it.
+    """
+    place = parts.stored.place(name)
+    if place.unit is not None:
+        return _Table(*parts.rows(place, name, commit, CHECKED))
+    return _own_file(parts.stored.storage, name, commit)
+
+
+def _own_file(storage: Storage, name: str, commit: CommitRecord) -> _Table:
     """A published file, whose bytes are the committed ones.
 
     Raises:

@@ -25,6 +25,7 @@ from pipeline.driver.schedule import Work
 from pipeline.job.choices import descriptions, metrics_config
 from pipeline.job.configuration import EvaluationJob
 from pipeline.run.canonical import fingerprint_of
+from pipeline.run.compaction import settle_all
 from pipeline.run.described import FOREIGN
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
@@ -94,6 +95,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent, *, tr
     model = _model(storage, bases[0], job, listener, progress)
 
     def plan(lease: Lease) -> Plan:
+        settle_all(directory, lease)
         for label in labels:
             storage.create(label.config_name, to_json(_record(label), indent=1).encode())
         directory.refresh()

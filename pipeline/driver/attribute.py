@@ -14,6 +14,7 @@ from pipeline.driver.admission import (
     record_run,
 )
 from pipeline.driver.campaign import Campaign, Plan
+from pipeline.driver.compacting import compact_finished
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.listing import what_is_left
 from pipeline.driver.networks import load_network, try_methods
@@ -21,6 +22,7 @@ from pipeline.driver.own_data import find_shards
 from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
 from pipeline.job.configuration import Job
+from pipeline.run.compaction import settle_all
 from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
@@ -65,6 +67,7 @@ def attribute(
         labels = check_labels(directory, job_labels(job, data.known_by, model))
         if directory.is_sealed and not retry_failed and not units_to_do(directory, labels):
             record_labels(directory, labels)
+            compact_finished(directory, job.output.compact, listener, progress)
             return finish(directory, labels, listener, progress, reference=job.report.reference)
     if unpacked is None:
         progress.phase = "trying the methods"
@@ -74,6 +77,9 @@ def attribute(
     def plan(lease: Lease) -> Plan:
         # Another driver may have begun since the directory was looked at.
         directory.refresh()
+        if directory.document is not None:
+            settle_all(directory, lease)
+            directory.refresh()
         data = check_output(job, directory, shards, trusted=trust_shards)
         if data is None:
             progress.phase = "listing the shards"
@@ -82,9 +88,10 @@ def attribute(
         labels = check_labels(directory, job_labels(job, data.known_by, model))
         record_labels(directory, labels)
         if retry_failed:
-            forget_failed(directory, labels)
+            forget_failed(directory, labels, lease)
         works = units_to_do(directory, labels)
         listing = what_is_left(directory, labels, lease, partial(listener, progress), trusted=trust_shards)
         return Plan(labels, works, listing)
 
-    return Campaign(directory, model, job.seed, job.actors, listener, progress, job.report.reference).run(plan)
+    reference, choice = job.report.reference, job.output.compact
+    return Campaign(directory, model, job.seed, job.actors, listener, progress, reference, choice).run(plan)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pipeline.driver.compacting import Choice, compact_at_end
 from pipeline.driver.dispatch import Agenda, Dispatch
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.listing import Listing, Surveys
@@ -53,6 +54,7 @@ class Campaign:
         listener: receives progress.
         progress: the state that the listener receives.
         reference: the method that the report compares with; None for the present report's, or the default.
+        compact: which tables are compacted at the end.
     """
 
     directory: RunDirectory
@@ -62,6 +64,7 @@ class Campaign:
     listener: Listener
     progress: Progress
     reference: str | None = None
+    compact: Choice = "auto"
 
     def run(self, plan: Callable[[Lease], Plan]) -> Summary:
         """Does the units of a plan and writes the run's report anew.
@@ -92,6 +95,8 @@ class Campaign:
             dispatch = Dispatch(agenda, executor, place.size, lease, self.listener, self.progress)
             dispatch.run()
             ending = dispatch.ending
+            if not ending.interrupted:
+                compact_at_end(directory, lease, self.compact, self.listener, self.progress)
             return finish(directory, planned.labels, self.listener, self.progress, ending, self.reference)
 
     def _listed(self, listing: Listing, surveys: Surveys, labels: Sequence[Label]) -> list[Work]:

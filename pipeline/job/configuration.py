@@ -119,6 +119,11 @@ class Output(Frozen):
     path: str = Field(min_length=1, description="run directory: a path, s3:// or gs://")
     maps: Literal["none", "float16", "float32"] = Field("float16", description="how maps are stored")
     channels: bool = Field(False, strict=True, description="store the values of each channel too")
+    compact: Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="which tables of finished methods become few large files: auto: those of numbers, of a run with "
+        "more than 1,000 units; all: maps too; none: no table",
+    )
 
 
 class Actors(Frozen):

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.columns import Column
 from pipeline.report.comparison import Estimate, estimates
 from pipeline.report.measurements import Measurements
-from pipeline.report.statistics import FEWEST, intervals
+from pipeline.report.statistics import FEWEST, grouped_intervals
 
 SHOWN_CLASSES = 20
 
@@ -53,20 +52,34 @@ class Classes:
 
 def class_means(measurements: Measurements, categories: Sequence[str]) -> Classes | None:
     """The means by labelled class, of the headline columns; None where no image has a label and a number."""
-    columns = [measurements.columns[index] for index in measurements.headlines]
-    values = measurements.values[:, :, measurements.headlines]
-    labelled = np.flatnonzero((measurements.label >= 0) & np.isfinite(values).any(axis=(1, 2)))
-    if not len(labelled):
+    headlines = measurements.headlines
+    labelled = np.zeros(measurements.expected, bool)
+    for index in headlines:
+        labelled |= np.isfinite(measurements.values[:, :, index]).any(axis=1)
+    labelled &= measurements.label >= 0
+    if not labelled.any():
         return None
-    by_class = labelled[np.argsort(measurements.label[labelled], kind="stable")]
-    numbers, starts, counts = np.unique(measurements.label[by_class], return_index=True, return_counts=True)
+    numbers, inverse, counts = np.unique(measurements.label[labelled], return_inverse=True, return_counts=True)
+    groups = np.full(measurements.expected, -1)
+    groups[labelled] = inverse
+    means = {
+        method: {
+            measurements.columns[index].name: estimates(
+                grouped_intervals(
+                    measurements.values[:, number, index], groups, len(numbers), measurements.columns[index].share
+                )
+            )
+            for index in headlines
+        }
+        for number, method in enumerate(measurements.methods)
+    }
     order = [row for row in np.argsort(-counts, kind="stable") if counts[row] >= FEWEST]
     rows = (
         ClassMeans(
             number=int(numbers[row]),
             name=class_name(categories, int(numbers[row])),
             count=int(counts[row]),
-            means=_means(values[by_class[starts[row] : starts[row] + counts[row]]], measurements.methods, columns),
+            means={method: {name: of[row] for name, of in columns.items()} for method, columns in means.items()},
         )
         for row in order
     )
@@ -76,10 +89,3 @@ def class_means(measurements: Measurements, categories: Sequence[str]) -> Classe
 def class_name(categories: Sequence[str], number: int) -> str:
     """The name of a class, where the network names it."""
     return categories[number] if 0 <= number < len(categories) else f"class {number}"
-
-
-def _means(values: np.ndarray, methods: Sequence[str], columns: Sequence[Column]) -> dict[str, dict[str, Estimate]]:
-    """The means of images (n, M, C), all at once."""
-    shares = np.tile([column.share for column in columns], len(methods))
-    every = iter(estimates(intervals(values.reshape(len(values), -1), shares, bootstrap=False)))
-    return {method: {column.name: next(every) for column in columns} for method in methods}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.columns import Column
+from pipeline.report.columns import Column, present_numbers
 from pipeline.report.coverage import reached_coverage, skewness
 from pipeline.report.measurements import Measurements
 from pipeline.report.ranks import ColumnLead, friedman, lead, rank_intervals
@@ -325,14 +325,15 @@ def _ranks(
 def _groupings(measurements: Measurements, compared: Sequence[int]) -> tuple[Grouping, ...]:
     """The methods of each family, where two or more have all of its columns."""
     # A column of one method alone ranks nobody, and would leave out all others.
-    present = [index for index in compared if np.isfinite(measurements.values[:, :, index]).any(axis=0).sum() > 1]
+    has_numbers = present_numbers(measurements.values)
+    present = [index for index in compared if has_numbers[:, index].sum() > 1]
     families = {
         family: [index for index in present if measurements.columns[index].family == family] for family in FAMILIES
     }
     families = {family: members for family, members in families.items() if members}
     results = {
         family: friedman(
-            measurements.values[:, :, members], np.array([measurements.columns[index].sign for index in members])
+            measurements.values, np.array([measurements.columns[index].sign for index in members]), members
         )
         for family, members in families.items()
     }
@@ -340,7 +341,7 @@ def _groupings(measurements: Measurements, compared: Sequence[int]) -> tuple[Gro
     groupings = []
     for (family, result), p in zip(results.items(), adjusted, strict=True):
         members = families[family]
-        complete = np.isfinite(measurements.values[:, :, members]).any(axis=0).all(axis=1)
+        complete = has_numbers[:, members].all(axis=1)
         if complete.sum() < 2:
             continue
         ranked = sorted(np.flatnonzero(np.isfinite(result.ranks)), key=lambda number: result.ranks[number])

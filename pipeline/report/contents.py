@@ -166,7 +166,7 @@ def contents(run: Run, reference: str | None = None) -> Report:
         digest=run.digest,
         reference=reference,
         root=run.root,
-        expected=run.manifest.num_rows,
+        expected=len(run.expected),
         statuses=tuple(
             status for status in (*Status, *sorted(statuses - set(Status))) if status in statuses | {Status.OK}
         ),

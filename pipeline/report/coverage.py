@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.report.statistics import FEWEST
+from pipeline.report.statistics import FEWEST, column_blocks
 
-_COLUMNS = 64  # at once, which keeps memory flat in their number
 _EQUAL = 1e-6  # a spread that is the rounding of float32 numbers, relative to them
 
 # Images -> skewness of samples, share of 95 % intervals that hold the mean; of 4,000 samples each, seed 0.
@@ -61,7 +60,7 @@ _REACHED: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 def skewness(values: np.ndarray) -> np.ndarray:
     """(K,) sample skewness of each column of `values` (N, K); NaN of fewer than three numbers or of equal ones."""
-    blocks = [_skewness(values[:, left : left + _COLUMNS]) for left in range(0, values.shape[1], _COLUMNS)]
+    blocks = [_skewness(values[:, columns]) for columns in column_blocks(values)]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 

@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.columns import Source, sources
-from pipeline.report.measurements import Measurements, lists
-from pipeline.report.statistics import intervals
+from pipeline.report.measurements import Measurements, plotted_columns
 from pipeline.run.reader import Run
 from ssig.errors import UsageError
 from ssig.registry import METRICS
-
-PLOTTED = ("insertion", "deletion")
 
 
 @dataclass(frozen=True)
@@ -37,21 +34,17 @@ def mean_curves(run: Run, measurements: Measurements) -> list[Curve]:
 
     The curve in the order of the signed map is taken, else that in the order of its magnitude.
     """
-    result = []
+    result: list[Curve] = []
     options = sources(run, measurements.model)
-    for metric in PLOTTED:
-        source = next((candidate for candidate in options if candidate.metric == metric), None)
-        if source is None:
-            continue
-        for column in (f"{metric}_curve", f"{metric}_abs_curve"):
+    found: set[Source] = set()
+    for source, column in plotted_columns(run, measurements.model):
+        if source not in found:
             drawn = [
-                curve
+                _mean_curve(run, measurements, method, source, options[source], column)
                 for method in measurements.methods
-                if (curve := _mean_curve(run, measurements.model, method, source, options[source], column)) is not None
             ]
-            if drawn:
-                result += drawn
-                break
+            result += (curve for curve in drawn if curve is not None)
+            found |= {source} if any(drawn) else set()
     return result
 
 
@@ -62,15 +55,14 @@ def score_label(options: Mapping[str, Any]) -> str:
 
 
 def _mean_curve(
-    run: Run, model: str, method: str, source: Source, options: Mapping[str, Any], column: str
+    run: Run, measurements: Measurements, method: str, source: Source, options: Mapping[str, Any], column: str
 ) -> Curve | None:
-    values = lists(run, model, method, column, source.evaluation)
-    values = np.where(np.isfinite(values).all(axis=1, keepdims=True), values, np.nan)
-    points = intervals(values)
-    if values.shape[1] == 0 or not points.count[0]:
+    means = measurements.curves.get((method, source, column))
+    points = None if means is None else means.intervals()
+    if points is None:
         return None
-    size = run.config[model, method].get("model", {}).get("input_size", [1, 1])
-    fractions = _fractions(source.metric, options, int(np.prod(size)), values.shape[1])
+    size = run.config[measurements.model, method].get("model", {}).get("input_size", [1, 1])
+    fractions = _fractions(source.metric, options, int(np.prod(size)), len(points.mean))
     low, high = (np.where(np.isnan(bound), points.mean, bound) for bound in (points.low, points.high))
     return Curve(
         metric=source.metric,

@@ -199,4 +199,4 @@ def _median(values: np.ndarray) -> float | None:
 
 def _mean(values: np.ndarray) -> float | None:
     finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else None
+    return float(finite.mean(dtype=np.float64)) if len(finite) else None

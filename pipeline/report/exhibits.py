@@ -45,7 +45,7 @@ class StoredMaps:
             expected: its row of the manifest.
 
         Raises:
-            OSError, pyarrow.ArrowInvalid: the file cannot be read.
+            OSError, DamagedTableError: the file cannot be read.
         """
         commit = self._commits.get(expected["unit"])
         name = None if commit is None else commit.file(ATTRIBUTIONS)

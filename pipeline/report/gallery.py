@@ -110,7 +110,7 @@ def _chosen(goodness: np.ndarray) -> list[tuple[str, int]]:
 
 
 def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: int, rank: str) -> Exhibit:
-    expected = run.manifest.slice(image, 1).to_pylist()[0]
+    expected = run.expected.row(image)
     stored = [StoredMaps(run, measurements.model, method).read(expected) for method in measurements.methods]
     row: Mapping[str, Any] = next((each.about for each in stored if each.about), {})
     config = run.config[measurements.model, measurements.reference]

@@ -5,12 +5,16 @@ Every comparison is made on the images that both methods have, and none on fewer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from pipeline.report.columns import present_numbers
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm, pairwise
+
+_IMAGES = 2**15  # ranked at a time
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def rank_intervals(p: np.ndarray, better: np.ndarray) -> tuple[np.ndarray, np.nd
     return 1 + above, methods - below
 
 
-def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
+def friedman(values: np.ndarray, signs: np.ndarray, columns: Sequence[int] | None = None) -> Grouping:
     """Whether methods differ over a group of columns, and which are not told apart.
 
     Each image ranks the methods once: by the average of their ranks in its columns, so that columns of one image,
@@ -128,24 +132,22 @@ def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
 
     Args:
         values: (N, M, C) float.
-        signs: (C,) 1 or -1 as higher or lower is better.
+        signs: 1 or -1 as higher or lower is better, of each of the `columns`.
+        columns: those of the group; None for all.
 
     Sources: J. Demsar, *Statistical comparisons of classifiers over multiple data sets*, JMLR 7 (2006), 1-30; R. L.
     Iman, J. M. Davenport, *Approximations of the critical region of the Friedman statistic*, Comm. Statist. A 9
     (1980), 571-595.
     """
     ranks = np.full(values.shape[1], np.nan)
-    chosen = np.flatnonzero(np.isfinite(values).any(axis=0).all(axis=1))
-    complete = values[:, chosen]
-    complete = complete[np.isfinite(complete).all(axis=(1, 2))]
-    count, methods = len(complete), len(chosen)
+    group = list(range(values.shape[2]) if columns is None else columns)
+    chosen = np.flatnonzero(present_numbers(values)[:, group].all(axis=1))
+    methods = len(chosen)
+    count, total, spread = _judgements(values, chosen, group, np.asarray(signs))
     if count < FEWEST or methods < 2 or not len(signs):
         return Grouping(ranks, np.nan, np.nan, count, ())
-    within = stats.rankdata(-complete.astype(np.float64) * np.asarray(signs), axis=1).mean(axis=2)
-    judged = stats.rankdata(within.round(9), axis=1)
-    average = judged.mean(axis=0)
+    average = total / count
     ranks[chosen] = average
-    spread = ((judged - (methods + 1) / 2) ** 2).sum()
     between = count * ((average - (methods + 1) / 2) ** 2).sum()
     p = _iman_davenport(count, methods, between, spread)
     quantile = stats.studentized_range.ppf(1 - ALPHA, methods, np.inf)
@@ -153,6 +155,26 @@ def friedman(values: np.ndarray, signs: np.ndarray) -> Grouping:
     order = np.argsort(average, kind="stable")
     width = np.inf if p > ALPHA else difference
     return Grouping(ranks, p, difference, count, _runs(average[order], chosen[order], width))
+
+
+def _judgements(
+    values: np.ndarray, chosen: np.ndarray, group: Sequence[int], signs: np.ndarray
+) -> tuple[int, np.ndarray, float]:
+    """How many images have all columns of a group under the `chosen` methods, the sum of the ranks that they give each
+    method, and the sum of squares of the ranks' deviations from their mean; some images at a time."""
+    count, total, spread = 0, np.zeros(len(chosen)), 0.0
+    for start in range(0, len(values), _IMAGES):
+        complete = values[start : start + _IMAGES][:, chosen][:, :, group]
+        complete = complete[np.isfinite(complete).all(axis=(1, 2))]
+        if not complete.size:
+            count += len(complete)
+            continue
+        within = stats.rankdata(-complete.astype(np.float64) * signs, axis=1).mean(axis=2)
+        judged = stats.rankdata(within.round(9), axis=1)
+        count += len(complete)
+        total += judged.sum(axis=0)
+        spread += float(((judged - (len(chosen) + 1) / 2) ** 2).sum())
+    return count, total, spread
 
 
 def _iman_davenport(count: int, methods: int, between: float, spread: float) -> float:

@@ -31,6 +31,7 @@ from pipeline.report.pictures import pictures
 from pipeline.report.statistics import FEWEST
 from pipeline.report.styles import custom_properties, swatch
 from pipeline.report.svg import strip
+from pipeline.report.whole import MOST_IMAGES
 from pipeline.run.reader import Run
 from ssig.display import DIVERGING, PERCENTILE, SEQUENTIAL, SMOOTHING, gradient
 from ssig.registry.titles import title
@@ -49,8 +50,9 @@ SHARED_SECONDS = (
 WHOLE_NOTE = (
     "Numbers that are no means over images: each is made at once from the images that all methods with that number "
     "have. Intervals are paired percentile intervals: the same resampled images for every method. Of few images they "
-    "are too narrow, so no verdict is made of them. There is none for distances and bounds that compare every image "
-    "with all others, nor for more curves than can be drawn again in reasonable time."
+    "are too narrow, so no verdict is made of them. Distances and bounds that compare every image with all others "
+    "have no interval, nor have more curves than can be drawn again in reasonable time. Of more than "
+    f"{MOST_IMAGES:,} images, as many are taken, drawn at random."
 )
 _ARROWS = {"higher": "\N{NO-BREAK SPACE}↑", "lower": "\N{NO-BREAK SPACE}↓"}
 _TARGETS = {"label": "labelled class", "predicted": "predicted class"}

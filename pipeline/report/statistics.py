@@ -28,6 +28,7 @@ ALPHA = 0.05
 FEWEST = 10  # images without which nothing is called better, worse, or a lead
 STUDENTISED = 2000  # images up to which the bootstrap's quantiles are taken
 _COLUMNS = 64  # at once, which keeps memory flat in their number
+_NUMBERS = 2**22  # at once, which keeps it flat in that of images, a column aside
 _CACHED = 2**17  # numbers of a pass over differences, 1 MiB: they stay in the processor's cache
 _ROUNDING = 1e-12  # the variance of equal numbers, of columns of variance 1
 _EQUAL = 4 * float(np.finfo(np.float32).eps)  # two differences of float32 numbers, relative to the numbers
@@ -93,6 +94,38 @@ def intervals(
     low, high = mean - below * error, mean + above * error
     low[share], high[share] = wilson((mean * count)[share].round(), count[share])
     return Intervals(mean=mean, low=low, high=high, count=count)
+
+
+def students_intervals(mean: np.ndarray, error: np.ndarray, count: np.ndarray) -> Intervals:
+    """Student's intervals of means (K,) with their standard errors, each of `count` numbers."""
+    half = student(count) * error
+    return Intervals(mean=mean, low=mean - half, high=mean + half, count=count)
+
+
+def grouped_intervals(values: np.ndarray, groups: np.ndarray, count: int, share: bool = False) -> Intervals:
+    """The mean of each group of one column with Student's interval, of a share Wilson's; (K,) arrays.
+
+    Args:
+        values: (N,) float; NaN is no number.
+        groups: (N,) int, the group of each number, below `count`; negative for none.
+        count: K, how many groups there are.
+        share: whether the column is 0 or 1.
+    """
+    chosen = np.isfinite(values) & (groups >= 0)
+    of, numbers = groups[chosen], values[chosen].astype(np.float64)
+    size = np.bincount(of, minlength=count)
+    mean = np.divide(np.bincount(of, numbers, count), size, out=np.full(count, np.nan), where=size > 0)
+    if share:
+        low, high = wilson((np.nan_to_num(mean) * size).round(), size)
+        return Intervals(mean, low, high, size)
+    squares = np.bincount(of, (numbers - mean[of]) ** 2, count)
+    return students_intervals(mean, _error(squares, size), size)
+
+
+def column_blocks(values: np.ndarray) -> list[slice]:
+    """Blocks of columns of `values` (N, K), each small enough for copies of it in float64."""
+    step = max(1, min(_COLUMNS, _NUMBERS // max(len(values), 1)))
+    return [slice(left, left + step) for left in range(0, values.shape[1], step)]
 
 
 def student(count: np.ndarray) -> np.ndarray:
@@ -175,8 +208,8 @@ def holm(p: np.ndarray) -> np.ndarray:
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(K,) mean, standard error (NaN below two numbers) and count."""
     parts = []
-    for left in range(0, values.shape[1], _COLUMNS):
-        block = values[:, left : left + _COLUMNS]
+    for columns in column_blocks(values):
+        block = values[:, columns]
         valid = np.isfinite(block)
         mean = means(block)
         count = valid.sum(axis=0)

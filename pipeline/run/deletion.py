@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 
 from pipeline.run.commit import own_commit_name, parse_commits
+from pipeline.run.compaction import release_uncommitted
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.layout import (
@@ -17,6 +18,7 @@ from pipeline.run.layout import (
     poison_prefix,
     table_folder,
 )
+from pipeline.run.lease import Lease
 from pipeline.run.publishing import DamagedTableError, read_table
 from pipeline.run.records import CommitRecord, RefusedError
 from pipeline.shards.samples import Status
@@ -25,7 +27,7 @@ from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 
 
-def forget_failed(directory: RunDirectory, labels: Sequence[Label]) -> int:
+def forget_failed(directory: RunDirectory, labels: Sequence[Label], lease: Lease | None = None) -> int:
     """Un-commits every unit under each label of which it holds a failed row, so that it is done again; how many.
 
     A new attempt would reuse attributions without a commit, so these are checked too: an earlier call may have been
@@ -38,6 +40,10 @@ def forget_failed(directory: RunDirectory, labels: Sequence[Label]) -> int:
                 failed.setdefault(unit, []).append(label)
     for unit, failed_labels in failed.items():
         uncommit(directory, unit, failed_labels)
+    if failed:
+        directory.refresh()
+        release_uncommitted(directory, lease)
+    for unit, failed_labels in failed.items():
         for label in failed_labels:
             _forget_tables(directory.storage, label, unit)
     for label in labels:

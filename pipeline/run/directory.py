@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from pipeline.run.beginning import Beginning, Object
 from pipeline.run.commit import is_commit
 from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counted, is_under, place_of
 from pipeline.run.documents import Document
+from pipeline.run.forms import result_digest
 from pipeline.run.labels import Label, check_evaluation, evaluation_label, run_label
 from pipeline.run.layout import (
     CONFIGS,
@@ -204,7 +206,7 @@ class RunDirectory(Beginning):
         read: list[Document[Any] | CommitFile] = [*self._objects_in()]
         read += self._commit_files.files(self._commit_entries())
         if (run_document := self._document_of(RUN)) is not None:
-            read.append(run_document)
+            read.append(replace(run_document, digest=result_digest(run_document.value, run_document.digest)))
         digest = hashlib.sha256()
         for file in sorted(read, key=lambda file: file.entry.name):
             digest.update(file.entry.name.encode() + b"\0" + file.digest)

@@ -6,6 +6,7 @@ refuses the run. So a form is named before any file of it is written.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,10 +18,11 @@ from pipeline.storage.jsontext import to_json
 
 READABLE = (1, SCHEMA_VERSION)
 BATCH_COMMITS = "batch-commits"
+COMPACTED = "compacted"
 # The manifest is sealed after the run was begun (`pipeline.run.manifest_parts`).
 SEALED_LATER = "sealed-manifest"
 # Forms that `run.json` may name; see docs/run-format.md.
-LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS, SEALED_LATER})
+LAYOUTS: frozenset[str] = frozenset({BATCH_COMMITS, SEALED_LATER, COMPACTED})
 
 
 def unreadable(record: Mapping[str, Any]) -> str | None:
@@ -38,6 +40,19 @@ def has_form(document: Mapping[str, Any], form: str) -> bool:
     return form in document.get("layout", ())
 
 
+def result_digest(document: Mapping[str, Any], digest: bytes) -> bytes:
+    """A hash of `run.json`; compacted tables change no result, so it is as it was before they were named.
+
+    Args:
+        document: `run.json` as it stands.
+        digest: SHA-256 of its bytes.
+    """
+    if not has_form(document, COMPACTED):
+        return digest
+    before = {**document, "layout": [form for form in document["layout"] if form != COMPACTED]}
+    return hashlib.sha256(_stored(before)).digest()
+
+
 def name_form(storage: Storage, document: Mapping[str, Any], form: str) -> bool:
     """Names one more form in `run.json`; whether it was not named before.
 
@@ -50,8 +65,13 @@ def name_form(storage: Storage, document: Mapping[str, Any], form: str) -> bool:
     """
     if has_form(document, form):
         return False
-    record = {**document, "layout": [*document.get("layout", ()), form]}
+    storage.put(RUN, _stored({**document, "layout": [*document.get("layout", ()), form]}))
+    return True
+
+
+def _stored(document: Mapping[str, Any]) -> bytes:
+    """What is stored of a changed `run.json`."""
+    record = dict(document)
     if "checksum" in record:
         record["checksum"] = checksum(record)
-    storage.put(RUN, to_json(record, indent=1).encode())
-    return True
+    return to_json(record, indent=1).encode()

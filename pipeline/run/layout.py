@@ -19,6 +19,8 @@ ATTRIBUTIONS, METRICS = TABLES = ("attributions", "metrics")
 EVALUATIONS = "evaluations"
 # Beside the folder of the tables, so that readers of that folder find nothing but tables.
 EVALUATION_RECORDS = "evaluation-records"
+COMPACTIONS = "compactions"
+STAGED, EXCHANGED = "staged", "exchanged"  # below `COMPACTIONS`, where tables that are being compacted lie
 QUARANTINE = "quarantine"
 LOGS = "logs"
 LEASES = ".lease"
@@ -28,7 +30,7 @@ REPORT_PAGE, REPORT_TEXT, REPORT_RECORD = (f"{REPORT}/{name}" for name in ("inde
 TABLE_SUFFIX, RECORD_SUFFIX = ".parquet", ".json"
 # Folders of the JSON records that say what the run holds.
 RECORDS = (CONFIGS, COMMITS, QUARANTINE, EVALUATIONS, EVALUATION_RECORDS)
-RUN_ENTRIES = frozenset({RUN, MANIFEST, PARTS, SEAL, *TABLES, *RECORDS, REPORT, LOGS, LEASES, STAGING})
+RUN_ENTRIES = frozenset({RUN, MANIFEST, PARTS, SEAL, *TABLES, *RECORDS, COMPACTIONS, REPORT, LOGS, LEASES, STAGING})
 
 
 # Readers that infer the types of folder keys take these for booleans or null; the last is hive's null.
@@ -146,7 +148,10 @@ def is_table(name: str) -> bool:
 _LABELS = r"model=([^/]+)/method=([^/]+)"
 _COMMIT = re.compile(rf"(?:.+/)?{COMMITS}/{_LABELS}/[^/]+{re.escape(RECORD_SUFFIX)}")
 _BATCH_COMMIT = re.compile(rf"(?:.+/)?{COMMITS}/batch=([^/]+)/[^/]+{re.escape(RECORD_SUFFIX)}")
-_TABLE = re.compile(rf"(?:{ATTRIBUTIONS}|{METRICS}|{EVALUATIONS}/[^/]+)/{_LABELS}/[^/]+{re.escape(TABLE_SUFFIX)}")
+_PART = re.compile(rf"part-\d{{6,}}{re.escape(TABLE_SUFFIX)}")
+_TABLE_FOLDER = rf"(?:{ATTRIBUTIONS}|{METRICS}|{EVALUATIONS}/[^/]+)/{_LABELS}"
+_COMPACTION = re.compile(rf"{COMPACTIONS}/({_TABLE_FOLDER}){re.escape(RECORD_SUFFIX)}")
+_TABLE = re.compile(rf"{_TABLE_FOLDER}/[^/]+{re.escape(TABLE_SUFFIX)}")
 
 
 def is_evaluation_config(name: str) -> bool:
@@ -163,6 +168,42 @@ def evaluation_folder(evaluation: str) -> str:
 def records_folder(evaluation: str, version: int = SCHEMA_VERSION) -> str:
     """Where an evaluation keeps its configurations and commits: in runs of schema 1, beside its tables."""
     return evaluation_folder(evaluation) if version == 1 else f"{EVALUATION_RECORDS}/{encoded(evaluation)}"
+
+
+def compaction_name(table: str) -> str:
+    """The record of a compacted table, which is named by the label's folder of it (`table_folder`)."""
+    return f"{COMPACTIONS}/{table}{RECORD_SUFFIX}"
+
+
+def table_of_compaction(name: str) -> str | None:
+    """The table that a file is the compaction's record of; None where it is none."""
+    match = _COMPACTION.fullmatch(name)
+    return None if match is None else match[1]
+
+
+def staged_folder(table: str) -> str:
+    """Where the parts of a table lie before its unit files are gone."""
+    return f"{COMPACTIONS}/{STAGED}/{table}"
+
+
+def exchange_folder(table: str) -> str:
+    """Where folders are made ready to replace that of a table; afterwards they hold what was replaced."""
+    return f"{COMPACTIONS}/{EXCHANGED}/{table}"
+
+
+def former_folder(table: str) -> str:
+    """Where the folder of a table is for an instant on systems that cannot swap two folders in one step."""
+    return f"{exchange_folder(table)}/former"
+
+
+def part_name(number: int) -> str:
+    """The file name of a part; a table never has two parts of one number, whenever they were made."""
+    return f"part-{number:06d}{TABLE_SUFFIX}"
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is named as a part of a compacted table is."""
+    return _PART.fullmatch(name.rpartition("/")[2]) is not None
 
 
 def shard_fault_name(number: int) -> str:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.maps import decode_maps
 from pipeline.run.records import CommitRecord
-from pipeline.run.rows import attributed, labelled, maps_file, table_of
+from pipeline.run.rows import attributed, labelled, maps_file, rows_of
 from pipeline.shards.samples import Status
 from pipeline.storage import open_storage
-from pipeline.storage.base import Storage
 
 _NOT_SCALAR = frozenset({"map", "map_scale", "values", "values_scale"})
 
@@ -35,7 +35,7 @@ class MapDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         self._commits = [commit for commit in commits if commit.statuses.get(Status.OK, 0)]
         self._stops = list(itertools.accumulate(int(commit.statuses[Status.OK]) for commit in self._commits))
         self._cached_units = max(1, cached_units)
-        self._storage: Storage | None = None
+        self._stored: StoredTables | None = None
         self._cache: OrderedDict[int, tuple[np.ndarray, list[dict[str, Any]]]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class MapDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
 
     def __getstate__(self) -> dict[str, Any]:
         # A loader's worker processes open the storage themselves: handles and caches do not travel.
-        return {**self.__dict__, "_storage": None, "_cache": OrderedDict()}
+        return {**self.__dict__, "_stored": None, "_cache": OrderedDict()}
 
     def _unit(self, unit: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
         if unit not in self._cache:
@@ -63,12 +63,12 @@ class MapDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         return self._cache[unit]
 
     def _read_unit(self, commit: CommitRecord) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        if self._storage is None:
-            self._storage = open_storage(self._root)
-        table = attributed(labelled(table_of(self._storage, maps_file(self._root, commit)), commit))
+        if self._stored is None:
+            self._stored = StoredTables(open_storage(self._root))
+        table = attributed(labelled(rows_of(self._stored, maps_file(self._root, commit)), commit))
         rows = table.drop([name for name in table.column_names if name in _NOT_SCALAR]).to_pylist()
         metrics = commit.file("metrics")
         if metrics is not None:
-            numbers = attributed(table_of(self._storage, metrics)).to_pylist()
+            numbers = attributed(rows_of(self._stored, metrics)).to_pylist()
             rows = [{**row, **more} for row, more in zip(rows, numbers, strict=True)]
         return decode_maps(table), rows

@@ -74,15 +74,18 @@ def publish_table(
 
 
 def write_table(table: pa.Table, file: BinaryIO) -> None:
-    """Writes a table of a unit as Parquet, in row groups of about `ROW_GROUP_BYTES`.
+    """Writes a table of a unit as Parquet, in row groups of about `ROW_GROUP_BYTES`."""
+    rows = max(1, ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
+    pq.write_table(table, file, row_group_size=rows, **parquet_options(table.schema))
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """How every table of a run is stored.
 
     Only flat columns get a dictionary: for maps and curves, whose values rarely repeat, it only takes time.
     """
-    flat = [
-        field.name for field in table.schema if pa.types.is_primitive(field.type) or pa.types.is_string(field.type)
-    ]
-    rows = max(1, ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
-    pq.write_table(table, file, compression="zstd", write_page_checksum=True, use_dictionary=flat, row_group_size=rows)
+    flat = [field.name for field in schema if pa.types.is_primitive(field.type) or pa.types.is_string(field.type)]
+    return {"compression": "zstd", "write_page_checksum": True, "use_dictionary": flat}
 
 
 def read_table(source: bytes | Path | BinaryIO, name: str, columns: Sequence[str] | None = None) -> pa.Table:

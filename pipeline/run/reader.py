@@ -17,14 +17,17 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.directory import RunDirectory
 from pipeline.run.earlier import completed, with_all_options
+from pipeline.run.expected import Expected
+from pipeline.run.forms import COMPACTED, has_form
 from pipeline.run.labels import Label
 from pipeline.run.layout import EVALUATIONS, MANIFEST, METRICS, RUN
 from pipeline.run.maps import decode_maps
 from pipeline.run.records import CommitRecord, RefusedError
-from pipeline.run.rows import SOUND, attributed, labelled, maps_file, table_of, with_keys
-from pipeline.run.schema import metrics_schema
+from pipeline.run.rows import SOUND, attributed, maps_file, rows_of, unreadable, with_keys
+from pipeline.run.schema import KEYS, metrics_schema
 from pipeline.storage import open_storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import UsageError
@@ -74,12 +77,15 @@ class Run:
     def __init__(self, directory: RunDirectory) -> None:
         self.storage = directory.storage
         self.root = directory.root
+        self.stored = StoredTables(self.storage, is_compacted=False)  # a file that is missing has it look further
         with _usage_errors():
             if directory.document is None:
                 raise UsageError("run", self.root, "a run directory, one that holds run.json")
             self.document = directory.described()
             self.unsealed = directory.unsealed
             self.version = int(self.document.get("schema_version", SCHEMA_VERSION))
+            if has_form(self.document, COMPACTED):
+                self.stored.refresh()
             labels = sorted(map(with_all_options, directory.read_labels(whole=False)), key=_names)
             labels_by_name = {_names(label): label for label in labels}
             evaluations = list(_evaluations(directory, labels_by_name))
@@ -100,9 +106,18 @@ class Run:
         Raises:
             UsageError: they are not known yet, since the shards are still being listed; or the file cannot be read.
         """
-        if self.unsealed is not None:
-            raise UsageError("run", self.unsealed, "a run whose shards are all listed")
+        self._require_sealed()
         return self.read(MANIFEST)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """The same in pieces, for what must not hold all of it.
+
+        Raises:
+            UsageError: they are not known yet.
+        """
+        self._require_sealed()
+        return Expected(self.storage)
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table of the run; of `columns`, those that it has.
@@ -110,7 +125,16 @@ class Run:
         Raises:
             UsageError: the file is not there or cannot be read.
         """
-        return table_of(self.storage, name, columns)
+        return rows_of(self.stored, name, columns)
+
+    def read_many(self, names: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of many tables, in order: one table at a time, or more where they are compacted.
+
+        Raises:
+            UsageError: a file is not there or cannot be read.
+        """
+        with unreadable(self.root, names[0] if names else ""):
+            yield from self.stored.read_many(names, columns)
 
     def committed(self, model: str, method: str) -> list[CommitRecord]:
         """The commits of one model and method, in order of unit.
@@ -126,14 +150,14 @@ class Run:
         return [commit for commit in self.commits if (commit.model, commit.method) == (model, method)]
 
     def tables(self, kind: str, model: str, method: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The committed ``metrics`` or ``attributions`` files of a model and method; of `columns`, those they have.
+        """The committed ``metrics`` or ``attributions`` rows of a model and method; of `columns`, those they have.
 
-        The labels, which a file has in its path, come as the columns ``model`` and ``method``.
+        A table holds the rows of one unit, or of several where they are compacted. The labels, which a file has in
+        its path, come as the columns ``model`` and ``method``.
         """
-        for commit in self.committed(model, method):
-            name = commit.file(kind)
-            if name is not None:
-                yield labelled(self.read(name, columns), commit, columns)
+        names = [name for commit in self.committed(model, method) if (name := commit.file(kind)) is not None]
+        for table in self.read_many(names, columns):
+            yield with_keys(table, model, method, KEYS if columns is None else columns)
 
     def evaluation(self, name: str) -> pa.Table:
         """All committed rows of the metrics that an evaluation added.
@@ -151,11 +175,11 @@ class Run:
         return pa.concat_tables(tables, promote_options="default").unify_dictionaries()
 
     def evaluated(self, evaluation: Evaluation, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The committed files of an evaluation of one model and method; of `columns`, those they have."""
-        for commit in evaluation.commits:
-            name = commit.file(EVALUATIONS)  # it also names the attributions that were measured
-            if name is not None:
-                yield labelled(self.read(name, columns), commit, columns)
+        """The committed rows of an evaluation of one model and method; of `columns`, those they have."""
+        # A commit also names the attributions that were measured.
+        names = [name for commit in evaluation.commits if (name := commit.file(EVALUATIONS)) is not None]
+        for table in self.read_many(names, columns):
+            yield with_keys(table, evaluation.model, evaluation.method, KEYS if columns is None else columns)
 
     def metrics(self) -> pa.Table:
         """All committed metrics rows; a column that only some methods have is null in the others."""
@@ -167,11 +191,16 @@ class Run:
         """The same rows as a DuckDB relation, on `connection` or a new one; local files are read lazily."""
         connection = duckdb.connect() if connection is None else connection
         names = [name for commit in self.commits if (name := commit.file(METRICS)) is not None]
-        if not names or "://" in self.root:
+        files = None if "://" in self.root else self.stored.files(names)
+        if not files:
             return connection.from_arrow(self.metrics())
-        paths = [str(Path(self.root) / name) for name in names]
+        paths = [str(Path(self.root) / file) for file in files]
         # In runs of schema 1 the labels are columns; in others they stand in the path, where none reads as a number.
         return connection.read_parquet(paths, union_by_name=True, hive_partitioning=self.version > 1)
+
+    def _require_sealed(self) -> None:
+        if self.unsealed is not None:
+            raise UsageError("run", self.unsealed, "a run whose shards are all listed")
 
     def _no_metrics(self) -> pa.Table:
         """The columns that all metrics have, without a row."""
@@ -184,8 +213,8 @@ class Run:
             UsageError: no such model or method, or a run that stored no maps.
         """
         columns = ["shard", "key", "status", "map", "map_scale"]
-        for commit in self.committed(model, method):
-            table = attributed(self.read(maps_file(self.root, commit), columns))
+        names = [maps_file(self.root, commit) for commit in self.committed(model, method)]
+        for table in map(attributed, self.read_many(names, columns)):
             yield from zip(table["shard"].to_pylist(), table["key"].to_pylist(), decode_maps(table), strict=True)
 
     def dataset(self, model: str, method: str, cached_units: int = 2) -> MapDataset:

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import MAPS_WANTED
-from pipeline.run.publishing import DamagedTableError, read_table
-from pipeline.run.records import CommitRecord
+from pipeline.run.publishing import DamagedTableError
+from pipeline.run.records import CommitRecord, RefusedError
 from pipeline.run.schema import KEYS, LABELLED
 from pipeline.shards.samples import Status
-from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 
 SOUND = "a run that passes `ssig audit`"
 
 
-def table_of(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A table of a run; of `columns`, those that it has.
+def rows_of(stored: StoredTables, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a table of a run, wherever they lie; of `columns`, those that it has.
 
     Raises:
-        UsageError: the file is not there or cannot be read.
+        UsageError: they are not there or cannot be read.
     """
+    with unreadable(stored.storage.root, name):
+        return stored.read(name, columns)
+
+
+@contextmanager
+def unreadable(root: str, name: str) -> Iterator[None]:
+    """Turns what reading a table raises into a `UsageError`: for a reader, the run is a wrong argument."""
     try:
-        with storage.open(name) as stream:
-            return read_table(stream, name, columns)
+        yield
     except OSError as error:
-        raise UsageError("run", f"{storage.root}: {name}: {error}", SOUND) from error
-    except DamagedTableError as error:
-        raise UsageError("run", f"{storage.root}: {error}", SOUND) from error
+        raise UsageError("run", f"{root}: {name}: {error}", SOUND) from error
+    except (DamagedTableError, RefusedError) as error:
+        raise UsageError("run", f"{root}: {error}", SOUND) from error
 
 
 def labelled(table: pa.Table, commit: CommitRecord, columns: Sequence[str] | None = None) -> pa.Table:

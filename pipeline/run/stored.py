@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.run.reader import Run
 from pipeline.shards.reading import read_unit
@@ -25,33 +23,9 @@ def stored_row(run: Run, name: str, shard: str, index: int, columns: Sequence[st
     Only row groups whose statistics allow the sample are read.
 
     Raises:
-        OSError, pyarrow.ArrowInvalid: the file cannot be read.
+        OSError, DamagedTableError: the file cannot be read.
     """
-    with run.storage.open(name) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
-        stored_columns = [
-            column for column in dict.fromkeys(["shard", "index", *columns]) if column in file.schema_arrow.names
-        ]
-        empty = file.schema_arrow.empty_table().select(stored_columns)
-        for group in range(file.num_row_groups):
-            if not _may_hold(file.metadata.row_group(group), index):
-                continue
-            table = file.read_row_group(group, stored_columns)
-            table = table.filter(pc.and_(pc.equal(table["index"], index), pc.equal(table["shard"], shard)))
-            if table.num_rows:
-                return table
-        return empty
-
-
-def _may_hold(group: Any, index: int) -> bool:
-    """Whether the statistics of a row group allow a row of this number in its shard."""
-    for number in range(group.num_columns):
-        column = group.column(number)
-        if column.path_in_schema == "index":
-            statistics = column.statistics
-            if statistics is None or not statistics.has_min_max:
-                return True
-            return bool(statistics.min <= index <= statistics.max)
-    return True
+    return run.stored.row(name, shard, index, columns)
 
 
 def shard_of(run: Run, name: str) -> tuple[Storage, str]:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.storage.base import Storage, check_url, is_object_url
+
+# What makes a storage of a folder's path or URL; None for a folder that it leaves to others.
+Opener = Callable[[str], Storage | None]
+_openers: list[Opener] = []
+
+
+@contextmanager
+def opened_by(opener: Opener) -> Iterator[None]:
+    """Meanwhile, `opener` is asked first for each storage that this process opens: for measurements."""
+    _openers.append(opener)
+    try:
+        yield
+    finally:
+        _openers.remove(opener)
 
 
 def open_storage(url: str | Path) -> Storage:
@@ -14,6 +30,9 @@ def open_storage(url: str | Path) -> Storage:
         UsageError: field ``path``, for any other scheme or a URL that holds credentials.
     """
     check_url("path", str(url))
+    for opener in reversed(_openers):
+        if (storage := opener(str(url))) is not None:
+            return storage
     # obstore is imported only where an object store is used.
     if is_object_url(str(url)):
         from pipeline.storage.object_store import ObjectStorage

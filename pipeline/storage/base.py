@@ -62,6 +62,12 @@ class Storage(Protocol):
     def publish(self, staged: Path, name: str) -> bool:
         """Gives the whole, closed local file `staged` its final `name` unless there is such a file; whether it did."""
 
+    def upload(self, staged: Path, name: str) -> None:
+        """Gives the whole, closed local file `staged` its final `name`, in place of what is there; `staged` goes."""
+
+    def copy(self, name: str, to: str) -> None:
+        """Stores the file `name` under a second name too, in place of what is there; no byte is read here."""
+
     def delete(self, name: str) -> None: ...
 
     def staging(self) -> Path:

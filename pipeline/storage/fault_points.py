@@ -38,6 +38,16 @@ POINTS = {
     "after-take-back": "a commit is removed, its tables are not",
     "before-replace": "a file that may be replaced is written, not yet named",
     "after-replace": "it is named",
+    "before-layout": "a compaction is about to begin, `run.json` does not say so yet",
+    "after-layout": "`run.json` says so",
+    "after-compaction-part": "a part is written, checked and staged",
+    "before-compaction-record": "all parts of a table are staged, no record names them",
+    "after-compaction-record": "the record names them",
+    "before-exchange": "the folder that replaces the table's is filled",
+    "half-exchanged": "the table's folder is renamed away, its successor not yet in",
+    "after-exchange": "the parts are in the table's folder, its unit files beside it",
+    "after-unit-files": "the unit files are deleted from an object store, the parts not yet in their place",
+    "after-switch": "the table is switched, what was staged is not removed",
 }
 
 # Called with the name of the point and with the unit or file that the process works on.

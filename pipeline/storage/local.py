@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from pipeline.storage import fault_points
 from pipeline.storage.base import Entry
+from pipeline.storage.exchange import exchanged
 from ssig.errors import UsageError
 
 STAGING = ".attempts"
@@ -97,6 +98,63 @@ class LocalStorage:
         _sync(path.parent)
         staged.unlink()
         return won
+
+    def upload(self, staged: Path, name: str) -> None:
+        path = self._checked_path(name)
+        _sync(staged)
+        _make_folder(path.parent)
+        staged.replace(path)
+        _sync(path.parent)
+
+    def copy(self, name: str, to: str) -> None:
+        """A hard link: one file of two names. The new name lasts once its folder is synced, as `exchange` does."""
+        path = self._checked_path(to)
+        _make_folder(path.parent)
+        path.unlink(missing_ok=True)
+        os.link(self._root / name, path)
+
+    def make_folder(self, folder: str) -> None:
+        """Makes a folder, with those above it."""
+        _make_folder(self._checked_path(f"{folder}/any").parent)
+
+    def exchange(self, one: str, other: str, former: str) -> None:
+        """Swaps two folders; `one` counts as empty if it is not there.
+
+        In one step where the system can, and then `former` stays unused. Elsewhere `one` is missing for an instant: a
+        process that is killed then leaves it under the name `former`, and `recover` puts it back.
+
+        Raises:
+            FileNotFoundError: `other` is not there; nothing has changed.
+        """
+        first, second, third = (self._checked_path(f"{name}/any").parent for name in (one, other, former))
+        _make_folder(first)
+        _sync(first)
+        _sync(second)
+        if not exchanged(first, second):
+            first.rename(third)
+            fault_points.point("half-exchanged", one)
+            try:
+                second.rename(first)
+            except OSError:
+                third.rename(first)
+                raise
+            third.rename(second)
+        for folder in {first.parent, second.parent}:
+            _sync(folder)
+
+    def recover(self, one: str, former: str) -> None:
+        """Puts a folder back that an `exchange` was about to replace when it was cut off."""
+        first, third = (self._checked_path(f"{name}/any").parent for name in (one, former))
+        if third.is_dir() and not first.exists():
+            third.rename(first)
+
+    def remove_folder(self, folder: str) -> None:
+        """Removes a folder that is empty, and those above it that become empty, up to the root."""
+        path = self._checked_path(f"{folder}/any").parent
+        with suppress(OSError):  # not empty, or not there
+            while path != self._root:
+                path.rmdir()
+                path = path.parent
 
     def delete(self, name: str) -> None:
         self._checked_path(name).unlink(missing_ok=True)

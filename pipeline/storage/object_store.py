@@ -151,6 +151,15 @@ class ObjectStorage:
         staged.unlink()
         return won
 
+    def upload(self, staged: Path, name: str) -> None:
+        with os_errors(self._url(name)):
+            obstore.put(self._store, self._prefix + name, staged)  # a large file in parts
+        staged.unlink()
+
+    def copy(self, name: str, to: str) -> None:
+        with os_errors(self._url(name)):
+            obstore.copy(self._store, self._prefix + name, self._prefix + to)
+
     def delete(self, name: str) -> None:
         pauses = self._patience.pauses()
         while True:

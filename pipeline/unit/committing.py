@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.run.commit import write_batch_commit, write_commit
+from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.labels import Label
 from pipeline.run.layout import TABLES, metrics_name, table_name
 from pipeline.run.publishing import DamagedTableError, check_table, identity_of, publish_table, read_table
@@ -32,10 +33,14 @@ class UnitFiles:
 
     Args:
         storage: the run.
+
+    Attributes:
+        stored: its tables, as they are when the first is read; none is compacted while a driver works.
     """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.stored = StoredTables(storage)
 
     def is_committed(self, task: Task, label: Label) -> bool:
         """Whether the unit is done under the label, by a commit of its own or of its batch."""
@@ -112,6 +117,7 @@ class UnitFiles:
     def publish_attributions(self, task: Task, label: Label, table: pa.Table) -> tuple[pa.Table, Identity]:
         """Publishes attributions unless another attempt has; the published table and its identity."""
         name = attributions_name(task, label)
+        self._refuse_moved(task, label, name)
         first, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
         return table if first else read_table(self.storage.read(name), name), identity
 
@@ -125,8 +131,18 @@ class UnitFiles:
         if self._is_unfit(name, table, task):
             self._refuse_committed(task, label, name)
             self.storage.delete(name)
+        self._refuse_moved(task, label, name)
         _, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
         return name, identity
+
+    def _refuse_moved(self, task: Task, label: Label, name: str) -> None:
+        """Keeps an attempt that stood still from giving a unit a second file, whose rows lie in a part by now.
+
+        Raises:
+            DamagedTableError: the unit is committed under the label, and has no file of its own.
+        """
+        if self.storage.entry(name) is None:
+            self._refuse_committed(task, label, name)
 
     def record(
         self,
@@ -197,8 +213,14 @@ class UnitFiles:
         """
         for name, identity in files.items():
             entry = self.storage.entry(name)
-            if entry is None or entry.size != identity["bytes"]:
+            is_there = entry is not None and entry.size == identity["bytes"]
+            if not is_there and not (entry is None and self._is_in_part(name, identity)):
                 raise DamagedTableError(f"{name}: another attempt has replaced it")
+
+    def _is_in_part(self, name: str, identity: Identity) -> bool:
+        """Whether the rows of a file that an evaluation measured lie in a part of a compacted table."""
+        unit = self.stored.place(name).unit
+        return unit is not None and unit.table == identity["sha256"]
 
 
 def attributions_name(task: Task, label: Label) -> str:

@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from pipeline.run.commit import read_commit
+from pipeline.run.compaction_content import content_hash
 from pipeline.run.labels import Label
 from pipeline.run.publishing import DamagedTableError, identity_of, read_table
 from pipeline.shards.samples import Status
@@ -121,6 +122,7 @@ class CommittedMaps:
 
     def __init__(self, files: UnitFiles) -> None:
         self._storage = files.storage
+        self._stored = files.stored
 
     def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, advance: Advance) -> UnitMaps:
         table, files = self.measured(task, label, unit.prepared)
@@ -151,10 +153,17 @@ class CommittedMaps:
         """
         name = attributions_name(task, label)
         commit = read_commit(self._storage, label.base_commit_names(task.unit), label.model, label.method)
+        identity = commit.files.get(name, {})
+        changed = DamagedTableError(f"{name}: not the file that its commit names; `ssig audit --repair` mends the run")
+        place = self._stored.place(name)
+        if place.unit is not None:
+            rows = self._stored.read(name)
+            if place.unit.table != identity.get("sha256") or place.unit.content != content_hash(rows):
+                raise changed
+            return rows, identity
         data = self._storage.read(name)
-        identity = identity_of(data)
-        if commit.files.get(name) != identity:
-            raise DamagedTableError(f"{name}: not the file that its commit names; `ssig audit --repair` mends the run")
+        if identity_of(data) != identity:
+            raise changed
         return read_table(data, name), identity
 
 

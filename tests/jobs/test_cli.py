@@ -30,7 +30,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 COMMANDS = [
     *("demo", "init", "attribute", "evaluate", "report", "status", "audit", "paper"),
-    *("pack", "submit", "methods", "metrics", "export", "compare"),
+    *("pack", "submit", "methods", "metrics", "export", "compare", "compact"),
 ]
 
 

@@ -185,7 +185,7 @@ def _cautions(first: Run, second: Run, paired: Sequence[Pair], compared: Sequenc
 
 
 def _side(name: str, run: Run) -> Side:
-    total = run.manifest.num_rows
+    total = len(run.expected)
     done: dict[tuple[str, str], int] = dict.fromkeys(run.config, 0)
     for commit in run.commits:
         done[commit.model, commit.method] += commit.statuses.get(Status.OK, 0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.columns import Column, metric_columns, sources
+from pipeline.report.columns import Column, holding, metric_columns, sources
 from pipeline.report.compare.matching import Common, Pair
 from pipeline.report.comparison import Difference, Estimate, mean_estimates, number_or_none
 from pipeline.report.measurements import Measurements, gather
@@ -63,7 +63,7 @@ def rows_of(first: Run, second: Run, pairs: Sequence[Pair], common: Common) -> t
     rows: list[tuple[Row, float]] = []
     lacking: list[str] = []
     for models in dict.fromkeys((pair.first_model, pair.second_model) for pair in pairs):
-        measurements = gather(first, models[0]), gather(second, models[1])
+        measurements = gather(first, models[0], curves=False), gather(second, models[1], curves=False)
         chosen = [pair for pair in pairs if (pair.first_model, pair.second_model) == models]
         rows += _rows(measurements, chosen, common, _measured_otherwise(first, second, models))
         names = [{column.name for column in _present(each)} for each in measurements]
@@ -127,7 +127,7 @@ def _judged(row: Row, p: float) -> Row:
 
 
 def _present(measurements: Measurements) -> list[Column]:
-    present = np.isfinite(measurements.values).any(axis=(0, 1))
+    present = holding(measurements.values)
     return [column for column, there in zip(measurements.columns, present, strict=True) if there]
 
 

@@ -100,8 +100,7 @@ def _compared(first: Run, second: Run, pair: Pair, common: Common, chosen: np.nd
 
 def expected(run: Run, row: int) -> dict[str, Any]:
     """A row of a run's manifest."""
-    record: dict[str, Any] = run.manifest.slice(row, 1).to_pylist()[0]
-    return record
+    return run.expected.row(row)
 
 
 def _why_not(first: StoredMap, second: StoredMap) -> str:

@@ -11,7 +11,7 @@ from pipeline.shards.samples import Status
 
 def warnings(run: Run) -> list[str]:
     """A line for the methods that lack samples, with what there is of each; none where all is there."""
-    expected = run.manifest.num_rows
+    expected = len(run.expected)
     lacking: dict[str, list[str]] = {}
     labels = labels_of(run)
     for model, method in labels:

@@ -73,6 +73,10 @@ def test_a_run_is_recorded_before_its_shards_are_read(
     assert directory.unsealed is not None
     assert "1 of 6 shards are listed so far" in directory.unsealed
     assert len(directory.manifest) == 4
+    run = open_run(directory.root)
+    for samples in ("manifest", "expected"):
+        with pytest.raises(UsageError, match=r"1 of 6 shards .* a run whose shards are all listed"):
+            getattr(run, samples)
 
 
 def test_each_shard_is_asked_for_once_and_the_manifest_is_that_of_one_reading(

@@ -228,3 +228,16 @@ def test_friedmans_test_of_equal_methods_claims_no_more_than_it_may() -> None:
         taste, own = generator.normal(size=(15, 4, 1)), generator.normal(size=(15, 4, 3))
         claims += friedman(taste + own, np.ones(3)).p <= ALPHA
     assert claims / repeats <= ALPHA + 4 * np.sqrt(ALPHA * (1 - ALPHA) / repeats)
+
+
+def test_images_may_be_ranked_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(50, 4, 5)) + np.linspace(0, 0.5, 4)[:, None]
+    values[::7, 1, 2] = np.nan
+    values[:, 3, 4] = np.nan
+    signs = np.array([1, -1, 1])
+    whole = friedman(values[:, :, [0, 2, 4]], signs)
+    monkeypatch.setattr("pipeline.report.ranks._IMAGES", 8)
+    parts = friedman(values, signs, [0, 2, 4])
+    assert (parts.count, parts.groups) == (whole.count, whole.groups)
+    np.testing.assert_allclose(parts.ranks, whole.ranks)
+    assert (parts.p, parts.critical_difference) == pytest.approx((whole.p, whole.critical_difference))

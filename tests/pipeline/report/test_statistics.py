@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from pipeline.report.coverage import skewness
+from pipeline.report.ranks import friedman
 from pipeline.report.statistics import (
     CONFIDENCE,
     FEWEST,
     STUDENTISED,
+    grouped_intervals,
     holm,
     intervals,
     means,
@@ -143,6 +146,33 @@ def test_memory_is_that_of_the_draws_and_not_of_draws_times_columns(images: int)
     tracemalloc.stop()
     # The draws of 2,000 images are 32 MB three times over: as images, as counts, and as weights.
     assert peak < 120e6
+
+
+def test_memory_beside_the_numbers_is_flat_in_the_columns_of_many_images() -> None:
+    values = np.asfortranarray(np.random.default_rng(0).random((1_000_000, 12), dtype=np.float32))
+    tracemalloc.start()
+    intervals(values)
+    skewness(values)
+    pairwise(values[:, :3])
+    friedman(values.reshape(len(values), 4, 3, order="F"), np.ones(3))
+    grouped_intervals(values[:, 0], np.zeros(len(values), int), 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6  # of 48 MB; copies of all columns in float64 would take 96 MB each
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_groups_have_the_intervals_that_each_would_have_alone(share: bool) -> None:
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=200) if not share else generator.integers(0, 2, 200).astype(float)
+    values[::9] = np.nan
+    groups = generator.integers(-1, 5, 200)
+    groups[groups == 3] = 2  # nobody is in group 3
+    found = grouped_intervals(values, groups, 6, share)
+    for group in range(6):
+        alone = intervals(values[groups == group][:, None], np.array([share]), bootstrap=False)
+        for name in ("mean", "low", "high", "count"):
+            np.testing.assert_allclose(getattr(found, name)[group], getattr(alone, name)[0], **EQUAL)
 
 
 @pytest.mark.parametrize("images", [1, 2, 7, 50])

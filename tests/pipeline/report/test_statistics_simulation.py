@@ -13,8 +13,8 @@ from measured import many, measured
 
 from jobs.bench.claims import LAWS, Claims, claims, coverage, false_claims, lognormal, panel, reached
 from pipeline.report.comparison import compare
-from pipeline.report.coverage import reached_coverage
-from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
+from pipeline.report.coverage import reached_coverage, skewness
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, grouped_intervals, intervals, paired
 
 SAMPLES = 1000
 
@@ -39,6 +39,32 @@ def test_intervals_of_normal_numbers_cover(count: int) -> None:
 @pytest.mark.parametrize("count", [3, 8, 14, 20, 50])
 def test_intervals_of_shares_cover(law: str, count: int) -> None:
     assert coverage(LAWS[law], count, SAMPLES, seed=0)[1] >= CONFIDENCE - 0.01 - margin(CONFIDENCE - 0.01, SAMPLES)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("count", "samples"), [(2001, 1000), (20_000, 200)])
+def test_intervals_of_many_numbers_cover_and_their_tests_hold_their_level(law: str, count: int, samples: int) -> None:
+    generator = np.random.default_rng(count)
+    chosen, shares = LAWS[law], np.full(samples, LAWS[law].share)
+    first, second = (chosen.make(generator.normal(size=(count, samples))) for _ in range(2))
+    found = intervals(first, shares)
+    covered = (found.low <= chosen.mean) & (chosen.mean <= found.high)
+    skew = float(np.median(skewness(first)))
+    stated = CONFIDENCE if chosen.share else reached_coverage(skew, count)
+    assert stated > 0.92
+    assert covered.mean() == pytest.approx(stated, abs=margin(stated, samples) + 0.01)
+    against = paired(first, second, shares)
+    assert not above(against.p <= ALPHA, ALPHA)
+    assert not above((against.low > 0) | (against.high < 0), ALPHA)
+    assert (first.mean(axis=0) - second.mean(axis=0)).std() > 0
+
+
+def test_intervals_of_classes_cover() -> None:
+    groups = np.repeat(np.arange(SAMPLES), 50)
+    values = np.random.default_rng(0).normal(size=len(groups))
+    found = grouped_intervals(values, np.random.default_rng(1).permutation(groups), SAMPLES)
+    covered = (found.low <= 0) & (found.high >= 0)
+    assert covered.mean() == pytest.approx(CONFIDENCE, abs=margin(CONFIDENCE, SAMPLES))
 
 
 @pytest.mark.parametrize(("law", "before", "after"), [("lognormal", 0.87, 0.92), ("lognormal, sigma 1.5", 0.76, 0.87)])

@@ -24,6 +24,7 @@ from pipeline.report.whole import (
     _whole,
     common_images,
     counts,
+    drawn_images,
     resamples,
     whole_numbers,
 )
@@ -142,6 +143,26 @@ def test_methods_are_compared_on_the_images_that_all_have() -> None:
     assert common_images(found, source).tolist() == [1, 2, 3]
     values[:] = np.nan
     assert common_images(found, source).tolist() == []
+
+
+def test_of_very_many_images_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.report.whole.MOST_IMAGES", 40)
+    every = np.arange(0, 300, 3)
+    assert drawn_images(every[:40]).tolist() == every[:40].tolist()
+    drawn = drawn_images(every)
+    assert len(set(drawn)) == 40
+    assert (np.diff(drawn) > 0).all()
+    assert set(drawn) < set(every)
+    assert drawn.max() > every[40]
+    assert (drawn_images(every) == drawn).all()
+    assert (drawn_images(every, seed=1) != drawn).any()
+
+
+def test_lists_of_some_images_are_those_of_all(finished_run: Any) -> None:
+    run = open_run(finished_run.path)
+    every = lists(run, "small & quick", "ssig", "insertion_curve")
+    images = np.array([1, 2, 9, 23])
+    np.testing.assert_array_equal(lists(run, "small & quick", "ssig", "insertion_curve", None, images), every[images])
 
 
 def test_no_interval_where_there_are_no_draws() -> None:

@@ -150,7 +150,11 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
     "a newer schema": (record(schema_version=99), ALL, r"schema_version.*99"),
     "an older schema": (record(schema_version=0), ALL, r"schema_version.*0"),
     "a schema in words": (record(schema_version="1"), ALL, r"schema_version.*'1'"),
-    "a layout of a later version": (record(layout=["compacted"]), ALL, r"layout is \['compacted'\], which a later"),
+    "a layout of a later version": (
+        record(layout=["of-tomorrow"]),
+        ALL,
+        r"layout is \['of-tomorrow'\], which a later",
+    ),
     "a layout that is none": (record(layout="?"), ALL, r"layout is '\?'"),
     "a record of nothing": (written("run.json", "{}"), ("resume", "status", "audit", "evaluate"), "schema_version"),
     "a record that is a list": (written("run.json", "[]"), ALL, r"run\.json.*JSON object"),

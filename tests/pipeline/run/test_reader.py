@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.report.measurements import Positions
+from pipeline.report.positions import Positions
 from pipeline.run.reader import open_run
 from pipeline.run.schema import attributions_schema, metrics_schema
 from pipeline.shards.manifest_table import MANIFEST
@@ -160,7 +160,7 @@ def test_images_keep_their_order_beyond_a_million_in_one_shard(run: Path) -> Non
     pq.write_table(table, run / "manifest.parquet")
     manifest = open_run(run).manifest
     assert manifest["index"].to_pylist() == numbers["index"]
-    assert Positions(manifest).of(table).tolist() == [0, 1]
+    assert Positions(manifest.to_batches()).of(table).tolist() == [0, 1]
 
 
 def test_relation_holds_the_same_rows(run: Path) -> None:

@@ -49,8 +49,20 @@ CALLS: dict[str, Callable[[Storage], object]] = {
     "open": lambda storage: storage.open("x").read(),
     "put": lambda storage: storage.put("x", DATA),
     "create": lambda storage: storage.create("new", DATA),
+    "copy": lambda storage: storage.copy("x", "copied"),
     "delete": lambda storage: storage.delete("x"),
 }
+
+
+def test_a_large_file_goes_in_parts_and_is_copied_by_the_store(s3: S3, storage: Storage, tmp_path: Path) -> None:
+    staged, data = tmp_path / "staged", os.urandom(11 << 20)
+    staged.write_bytes(data)
+    storage.upload(staged, "staged/part")
+    storage.copy("staged/part", "table/part")
+    storage.delete("staged/part")
+    assert not staged.exists()
+    assert storage.read("table/part") == data
+    assert sum("partNumber=" in request.path for request, _ in s3.requests) > 1
 
 
 @pytest.mark.parametrize("call", CALLS)
