@@ -93,9 +93,7 @@ class Beginning:
     @property
     def seal(self) -> Mapping[str, Any] | None:
         """What was added to `run.json` when all shards were listed; None before that, and where nothing had to be."""
-        if not has_form(self.opened(), SEALED_LATER):
-            return None
-        document = self._document_of(SEAL)
+        document = self._document_of(SEAL) if self._is_sealed_later else None
         if document is None:
             return None
         if (wrong := fault(SealRecord, document.value)) is not None:
@@ -104,8 +102,12 @@ class Beginning:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether all samples of a directory that must be a run are known."""
-        return not has_form(self.opened(), SEALED_LATER) or self.seal is not None
+        """Whether all samples of a run are known."""
+        return not self._is_sealed_later or self.seal is not None
+
+    @property
+    def _is_sealed_later(self) -> bool:
+        return self.document is not None and has_form(self.document, SEALED_LATER)
 
     @property
     def unsealed(self) -> str | None:
@@ -119,7 +121,7 @@ class Beginning:
 
     def described(self) -> Mapping[str, Any]:
         """`run.json` with what the seal adds to it, of a directory that must be a run."""
-        return sealed_document(self.opened(), self.seal)
+        return sealed_document(self.document or self.opened(), self.seal)
 
     @property
     def shards(self) -> list[ShardRecord]:
@@ -162,16 +164,15 @@ class Beginning:
         return content
 
     def _check_record(self) -> RunRecord:
-        document = dict(self.described())
-        wrong = fault(RunRecord, document)
+        wrong = fault(RunRecord, dict(self.opened()))
         if wrong is None:
-            return RunRecord.model_validate(document)
+            return RunRecord.model_validate(dict(self.described()))
         if wrong.startswith("dataset"):
             raise RefusedError(f"{self.root}/{RUN}: its data set is not that of a run ({wrong})")
         raise RefusedError(f"{self.root}/{RUN}: {wrong}; not a run of ssig")
 
     def _load_manifest(self) -> Manifest:
-        if self.document is not None and not self.is_sealed:
+        if not self.is_sealed:
             record = self.required_record()
             parts = read_parts(self.storage, self.shards)
             return manifests.assemble(parts, record.unit_size, record.dataset.limit, may_be_empty=True)

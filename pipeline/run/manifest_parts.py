@@ -123,9 +123,10 @@ def _names(storage: Storage) -> list[str]:
 
 def sealed_document(document: Mapping[str, Any], sealing: Mapping[str, Any] | None) -> dict[str, Any]:
     """`run.json` with what the seal adds to it: samples, hashes, and only those shards that the limit needs."""
-    if sealing is None:
+    dataset = document.get("dataset")
+    if sealing is None or not isinstance(dataset, Mapping):
         return dict(document)
-    return {**document, "dataset": {**document["dataset"], **sealing["dataset"]}}
+    return {**document, "dataset": {**dataset, **sealing["dataset"]}}
 
 
 class GrowingManifest:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
 from pipeline.run.canonical import checksum
 from pipeline.run.directory import RunDirectory
-from pipeline.run.layout import MANIFEST, RUN
+from pipeline.run.layout import MANIFEST, RUN, SEAL
 from pipeline.run.records import RefusedError
 from pipeline.storage.local import LocalStorage
 from ssig.errors import UsageError
@@ -62,7 +62,7 @@ def test_records_are_typed_and_read_once_by_many_threads(storage: Counting) -> N
         assert (directory.evaluations, directory.quarantine) == ([], [])
         directory.refresh()
     commits = [name for name in storage.names if name.startswith("commits/")]
-    assert sorted(storage.names) == sorted({RUN, *(label.config_name for label in directory.labels), *commits})
+    assert sorted(storage.names) == sorted({RUN, SEAL, *(label.config_name for label in directory.labels), *commits})
     assert len(commits) == 5  # one a unit, for both labels
     assert len(storage.threads) > 1
 

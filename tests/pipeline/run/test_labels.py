@@ -80,8 +80,8 @@ def test_an_evaluation_loads_the_network_with_what_the_job_states(
 def test_what_binds_nothing_is_outside_the_fingerprint(make_shard: Make, make_job: Make) -> None:
     shard, model = make_shard(count=1), load_model("networks:tiny")
     fields: dict[str, Any] = {"metrics": ["gini"]}
-    first, second = job_labels(make_job(shard, methods=["ig", "gradient"], **fields), "hash", model)
-    (alone,) = job_labels(make_job(shard, methods=["gradient"], **fields), "hash", model)
+    first, second = job_labels(make_job(shard, methods=["ig", "gradient"], **fields), {"manifest_hash": "hash"}, model)
+    (alone,) = job_labels(make_job(shard, methods=["gradient"], **fields), {"manifest_hash": "hash"}, model)
     assert alone.fingerprint == second.fingerprint != first.fingerprint
     assert (alone.config["position"], second.config["position"]) == (0, 1)
 
@@ -106,7 +106,7 @@ def test_another_revision_is_another_fingerprint_and_does_not_go_on(
         before, field = raise_revision(monkeypatch, METRICS, "gini"), r"revisions\.metrics\.gini"
     else:
         before, field = PREPARATION_REVISION, r"revisions\.preparation"
-        monkeypatch.setattr("pipeline.run.records.PREPARATION_REVISION", before + 1)
+        monkeypatch.setattr("pipeline.run.revisions.PREPARATION_REVISION", before + 1)
     labels = job_labels(job, recorded["dataset"], model)
     assert labels[0].fingerprint != recorded["fingerprint"]
     with pytest.raises(RefusedError, match=rf"{field}: recorded {before}, asked for {before + 1}"):
@@ -149,10 +149,10 @@ def test_an_option_that_came_up_later_does_not_keep_a_label_from_going_on(
 def test_all_tables_of_an_evaluation_have_the_same_columns(make_shard: Make, make_job: Make, work_off: Make) -> None:
     run = work_off(make_job(make_shard(count=1), methods=["gradient", "ig"], metrics=[]))
     first, second = RunDirectory(open_storage(str(run))).labels
-    begun = _label(load_evaluation({"metrics": ["gini", "energy"], "name": "later"}), first)
+    begun = _label(load_evaluation({"metrics": ["gini", "energy"], "name": "later"}), first, "batch")
     assert begun.config["columns"] == ["gini", "energy"]
-    fewer = _label(load_evaluation({"metrics": ["energy"], "name": "later"}), second, [begun])
+    fewer = _label(load_evaluation({"metrics": ["energy"], "name": "later"}), second, "batch", [begun])
     assert fewer.config["columns"] == ["gini", "energy"]
     assert evaluation_label(second, fewer.config).config["metrics"].keys() == {"energy"}
     with pytest.raises(RefusedError, match=r"'later' has the metrics gini, energy, and entropy .*--name NEW"):
-        _label(load_evaluation({"metrics": ["entropy"], "name": "later"}), second, [begun])
+        _label(load_evaluation({"metrics": ["entropy"], "name": "later"}), second, "batch", [begun])
