@@ -236,9 +236,11 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
     "a file from the root": (commit(files={"/etc/passwd": {}}), ("open", "report"), r"'/etc/passwd' is no table"),
     "a stray record among commits": (written("commits/notes.json", "{}"), ("open", "report"), r"commits/notes\.json"),
     "a stray record of an evaluation": (
-        written("evaluations/later/config/x.json", '{"model_label": "a", "method_label": "b", "fingerprint": "c"}'),
+        written(
+            "evaluation-records/later/config/x.json", '{"model_label": "a", "method_label": "b", "fingerprint": "c"}'
+        ),
         ("open", "report"),
-        r"evaluations/later/config/x\.json: no field 'evaluation'",
+        r"evaluation-records/later/config/x\.json: no field 'evaluation'",
     ),
     "no metrics": (lambda run: shutil.rmtree(run / "metrics"), ("open", "report"), r"passes `ssig audit`"),
     "a table that is cut": (t.cut_a_file, ("open", "report"), r"metrics/.*passes `ssig audit`"),
