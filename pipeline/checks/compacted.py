@@ -79,7 +79,7 @@ class CompactionCheck:
 
     Attributes:
         parts: the names of all parts that records name.
-        replaced: table -> unit that lies in a part -> the part.
+        replaced: table -> unit that lies in a part, which is in its place -> the part.
         doubted: the parts whose bytes are not what they were.
         findings: everything that is wrong.
     """
@@ -113,7 +113,10 @@ def check_compactions(directory: RunDirectory, *, hashes: bool) -> CompactionChe
     recorded = [compaction for table in tables if (compaction := compactions.of(table)) is not None]
     for compaction in recorded:
         check.parts.update(map(compaction.name, compaction.parts))
-        check.replaced[compaction.table] = {unit: compaction.name(part) for unit, part in compaction.by_unit.items()}
+        present = {entry.name for entry in directory.storage.list(compaction.table)}
+        check.replaced[compaction.table] = {
+            unit: name for unit, part in compaction.by_unit.items() if (name := compaction.name(part)) in present
+        }
         check.findings += _owner_findings(directory, compaction, owners.get(compaction.table))
     if hashes:
         for name, problem in _part_problems(directory.storage, recorded):

@@ -69,7 +69,12 @@ Examine = Callable[[Storage, Sequence[Label], Iterable[UnitFiles]], Iterator[Uni
 
 def examine_here(storage: Storage, labels: Sequence[Label], units: Iterable[UnitFiles]) -> Iterator[UnitResult]:
     """Examines units by threads of this process."""
-    return in_order(partial(examined, StoredTables(storage), labels), units, AT_ONCE)
+    return examine_tables(StoredTables(storage), labels, units)
+
+
+def examine_tables(stored: StoredTables, labels: Sequence[Label], units: Iterable[UnitFiles]) -> Iterator[UnitResult]:
+    """The same of tables whose records and parts may be known from other units."""
+    return in_order(partial(examined, stored, labels), units, AT_ONCE)
 
 
 def examined(stored: StoredTables, labels: Sequence[Label], files: UnitFiles) -> UnitResult:

@@ -49,7 +49,6 @@ def attribute(
     fault_points.point("driver-started", job.output.path)
     progress = Progress()
     directory = RunDirectory(open_storage(job.output.path))
-    storage = directory.storage
     shards, unpacked = find_shards(job, listener, progress)
     data = check_output(job, directory, shards, trusted=trust_shards)
     check_report(job, directory)
@@ -59,7 +58,7 @@ def attribute(
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
     check_target(job, model)
     if unpacked is not None:
-        try_methods(job, storage, model)
+        try_methods(job, directory.storage, model)
         unpacked.pack(model, listener, progress)
     for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
         listener(progress, note)
@@ -72,14 +71,11 @@ def attribute(
     if unpacked is None:
         progress.phase = "trying the methods"
         listener(progress, None)
-        try_methods(job, storage, model)
+        try_methods(job, directory.storage, model)
 
     def plan(lease: Lease) -> Plan:
-        # Another driver may have begun since the directory was looked at.
-        directory.refresh()
-        if directory.document is not None:
-            settle_all(directory, lease)
-            directory.refresh()
+        directory.refresh()  # another driver may have begun since it was looked at
+        settle_all(directory, lease)
         data = check_output(job, directory, shards, trusted=trust_shards)
         if data is None:
             progress.phase = "listing the shards"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,9 +12,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.checks.examination import Examine, UnitFiles, UnitResult, examine_here
+from pipeline.checks.examination import Examine, UnitFiles, UnitResult, examine_tables
 from pipeline.driver.executor import RunError
 from pipeline.driver.ray_cluster import cluster
+from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.labels import Label
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
@@ -56,7 +58,15 @@ def examine_on_cluster() -> Iterator[Examine]:
 
 def _examine_some(root: str, labels: Sequence[Label], units: Sequence[UnitFiles]) -> list[UnitResult]:
     """The task."""
-    return list(examine_here(open_storage(root), labels, units))
+    stored = _tables(root)
+    stored.refresh()
+    return list(examine_tables(stored, labels, units))
+
+
+@functools.cache
+def _tables(root: str) -> StoredTables:
+    """The tables of a run; the tasks that one process does share what is known of compacted ones."""
+    return StoredTables(open_storage(root))
 
 
 def _answer(reference: Any) -> list[UnitResult]:

@@ -105,18 +105,21 @@ def plan_tables(directory: RunDirectory, *, maps: bool, more_than: int) -> tuple
         return plans, skipped
     compactions = Compactions(directory.storage)
     for label in (*directory.labels, *directory.evaluations):
-        commits = committed(directory, label)
-        undone = sum(unit not in commits for unit in units)
+        undone = sum(not directory.done(unit, label) for unit in units)
         if undone:
             skipped[label.title] = f"{undone} of {len(units)} units are not done"
             continue
-        for kind in label.tables:
-            table = table_folder(kind, label.model, label.method)
-            if kind == ATTRIBUTIONS and not maps:
-                continue
-            compaction = compactions.of(table) or Compaction(table)
+        kinds = {table_folder(kind, label.model, label.method): kind for kind in label.tables}
+        records = {
+            table: compactions.of(table) or Compaction(table)
+            for table, kind in kinds.items()
+            if maps or kind != ATTRIBUTIONS
+        }
+        records = {table: record for table, record in records.items() if not _is_compact(record, units)}
+        commits = committed(directory, label) if records else {}
+        for table, record in records.items():
             try:
-                plan = _plan(directory.storage, compaction, units, commits, is_maps=kind == ATTRIBUTIONS)
+                plan = _plan(directory.storage, record, units, commits, is_maps=kinds[table] == ATTRIBUTIONS)
             except _NotNowError as reason:
                 skipped[table] = str(reason)
                 continue
@@ -128,6 +131,11 @@ def plan_tables(directory: RunDirectory, *, maps: bool, more_than: int) -> tuple
 def committed(directory: RunDirectory, label: Label) -> dict[str, CommitRecord]:
     """Unit -> its commit under a label, of those that count."""
     return {commit.unit: commit for commit in counted(label, directory.commits(label).values())}
+
+
+def _is_compact(compaction: Compaction, units: Sequence[str]) -> bool:
+    """Whether a table is one part already; told from its record alone."""
+    return len(compaction.parts) == 1 and len(compaction.units) == len(units)
 
 
 def _plan(
@@ -143,6 +151,8 @@ def _plan(
     Raises:
         _NotNowError: why it cannot be compacted now.
     """
+    if unknown := [unit for unit in units if unit not in commits]:
+        raise _NotNowError(f"unit {unknown[0]} has no commit that counts")
     sources = [_source(compaction, unit, commits[unit]) for unit in units]
     loose = [source for source in sources if source.content is None]
     files = [entry.name for entry in storage.list(compaction.table)]

@@ -157,8 +157,19 @@ class ObjectStorage:
         staged.unlink()
 
     def copy(self, name: str, to: str) -> None:
-        with os_errors(self._url(name)):
-            obstore.copy(self._store, self._prefix + name, self._prefix + to)
+        pauses = self._patience.pauses()
+        while True:
+            try:
+                with os_errors(self._url(name)):
+                    obstore.copy(self._store_once, self._prefix + name, self._prefix + to)
+                return
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError:  # a copy may be made twice
+                pause = next(pauses, None)
+                if pause is None:
+                    raise
+            time.sleep(pause)
 
     def delete(self, name: str) -> None:
         pauses = self._patience.pauses()

@@ -75,7 +75,7 @@ def test_a_run_ends_compacted_and_takes_a_label_and_an_evaluation(
     assert open_run(run).evaluation("gini").num_rows == 20
     assert Path(build_report(run)).is_file()
     (model,) = json.loads((Path(run) / "report" / "report.json").read_text())["models"]
-    assert {row["column"] for row in model["columns"]} >= {"roc_auc", "gini"}
+    assert {row["name"] for row in model["columns"]} >= {"roc_auc", "gini"}
 
 
 def test_failed_units_of_a_compacted_run_are_done_again(make_shard: Make, make_job: Make) -> None:
