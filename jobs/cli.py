@@ -24,6 +24,7 @@ from jobs.commands.export import export
 from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
+from jobs.commands.plan import plan
 from jobs.commands.printing import counts, print_json, print_table
 from jobs.commands.wrong_use import Group, StoppedError, refused
 from jobs.surroundings import prepare
@@ -110,6 +111,7 @@ START, LOOK, LIST, MORE = "Start here", "Look at a run", "List", "More"
 app.command(rich_help_panel=START)(demo)
 app.command(rich_help_panel=START)(init)
 app.command(rich_help_panel=START)(attribute)
+app.command(rich_help_panel=START)(plan)
 
 
 @app.command(rich_help_panel=LOOK)

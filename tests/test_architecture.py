@@ -43,6 +43,7 @@ RAY_FILES = {
     "pipeline/driver/ray_cluster.py",
     "pipeline/driver/own_ray.py",
     "pipeline/driver/pool.py",
+    "pipeline/driver/remote_probe.py",
     "pipeline/driver/telemetry.py",
     "jobs/commands/submit.py",
 }
@@ -52,6 +53,7 @@ FLOORS = (
     {"shards"},
     {"run"},
     {"job", "unit", "checks", "report"},
+    {"plan"},
     {"driver", "paper", "browse"},
 )
 # Imported where it is asked for, with an error that says what to install where it is missing -> its extra.

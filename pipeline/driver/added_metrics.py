@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
+from pipeline.driver.place import Place
 from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.schedule import Work
@@ -98,7 +99,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
         return finish(directory, labels, listener, progress)
     model = _model(storage, bases[0], job, listener, progress)
 
-    def plan(lease: Lease) -> Plan:
+    def plan(lease: Lease, place: Place) -> Plan:
         for label in labels:
             storage.create(label.config_name, to_json(_record(label), indent=1).encode())
         directory.refresh()

@@ -52,7 +52,7 @@ def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Ma
     directory.refuse_earlier()
     record = directory.required_record()
     recorded_urls = [shard.url for shard in record.dataset.shards]
-    # A limit may be reached before the last shard is read.
+    # A limit may be reached before the last shard is read. Units keep the size that was measured for them.
     job_urls = list(shards)[: len(recorded_urls)] if job.dataset.limit is not None else list(shards)
     refuse_differences(
         {
@@ -60,7 +60,11 @@ def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Ma
             "seed": record.seed,
             "unit_size": record.unit_size,
         },
-        {"dataset": {"shards": job_urls, "limit": job.dataset.limit}, "seed": job.seed, "unit_size": job.unit_size},
+        {
+            "dataset": {"shards": job_urls, "limit": job.dataset.limit},
+            "seed": job.seed,
+            "unit_size": record.unit_size if job.unit_size == "auto" else job.unit_size,
+        },
         f"{directory.root} holds a run with other settings",
         "give another output path, or the run's own settings",
     )
@@ -82,7 +86,7 @@ def record_run(job: Job, directory: RunDirectory, shards: Sequence[str], lease: 
         LeaseHeldError: another driver has recorded the run meanwhile: this one stood still for longer than its lease.
     """
     storage = directory.storage
-    manifest = manifests.build(shards, job.unit_size, job.dataset.limit)
+    manifest = manifests.build(shards, job.known_unit_size, job.dataset.limit)
     fault_points.point("before-manifest", storage.root)
     if not manifest.save(storage):
         # A start that was cut off left its manifest; without run.json it belongs to no run.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.driver.admission import (
     check_labels,
     check_output,
@@ -15,8 +17,10 @@ from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network, try_methods
 from pipeline.driver.own_data import find_shards
+from pipeline.driver.place import Place
 from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
+from pipeline.driver.unit_size import measured_unit_size
 from pipeline.job.configuration import Job
 from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
@@ -24,6 +28,7 @@ from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
 from pipeline.shards.survey import check_readable
 from pipeline.storage import fault_points, open_storage
+from ssig.models import Model
 
 
 def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:
@@ -65,14 +70,15 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         listener(progress, None)
         try_methods(job, storage, model)
 
-    def plan(lease: Lease) -> Plan:
+    def plan(lease: Lease, place: Place) -> Plan:
         # Another driver may have begun since the directory was looked at.
         directory.refresh()
         manifest = check_output(job, directory, shards)
         if manifest is None:
+            size = _unit_size(job, model, shards, place, listener, progress)
             progress.phase = "reading the shards"
             listener(progress, None)
-            manifest = record_run(job, directory, shards, lease)
+            manifest = record_run(job.model_copy(update={"unit_size": size}), directory, shards, lease)
         labels = check_labels(directory, job_labels(job, manifest.hash, model))
         record_labels(directory, labels)
         if retry_failed:
@@ -80,3 +86,15 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         return Plan(labels, units_to_do(directory, labels))
 
     return Campaign(directory, model, job.seed, job.actors, listener, progress, job.report.reference).run(plan)
+
+
+def _unit_size(
+    job: Job, model: Model, shards: Sequence[str], place: Place, listener: Listener, progress: Progress
+) -> int:
+    """The size of the units of a new run."""
+    if job.unit_size != "auto":
+        return job.unit_size
+    progress.phase = "measuring the size of units"
+    listener(progress, None)
+    labels = job_labels(job, "", model)
+    return measured_unit_size(job, model, labels, shards, place, lambda note: listener(progress, note))

@@ -31,7 +31,7 @@ def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
             "manifest_file": manifest.file_hash,
         },
         "seed": job.seed,
-        "unit_size": job.unit_size,
+        "unit_size": job.known_unit_size,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }

@@ -11,15 +11,20 @@ from pipeline.driver.executor import Executor
 from pipeline.driver.needs_ray import require_ray
 from pipeline.driver.resources import Shape, local_shape, shape
 from pipeline.job.configuration import Actors
+from pipeline.plan.device import Probed, probe_here
+from pipeline.plan.probe import ProbeData
 from pipeline.unit.setup import WorkerSetup
 from pipeline.unit.worker import Worker
 
+PROBE_SECONDS = 10.0  # of a job's start, at the most, where its `unit_size` is measured
+
 
 class Place(NamedTuple):
-    """The workers that a place has room for, and what starts them."""
+    """The workers that a place has room for, what starts them, and what measures one of them."""
 
     size: Shape
     executor: Callable[[WorkerSetup], Executor]
+    probe: Callable[[WorkerSetup, ProbeData], Probed]
 
 
 def place_of(actors: Actors, phase: Callable[[str], None]) -> AbstractContextManager[Place]:
@@ -41,6 +46,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
     # Imported here, so that a command that needs no Ray never loads it.
     from pipeline.driver.pool import pool_of
     from pipeline.driver.ray_cluster import cluster
+    from pipeline.driver.remote_probe import probe_there
     from pipeline.unit.placement import device_for
 
     phase("starting Ray")
@@ -48,7 +54,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
         size = shape(actors, joined.nodes, joined.grows)
         if not joined.grows:  # all actors are on this machine
             device_for(actors.device, has_gpu=size.num_gpus > 0)
-        yield Place(size, partial(pool_of, size=size))
+        yield Place(size, partial(pool_of, size=size), partial(probe_there, size=size, seconds=PROBE_SECONDS))
 
 
 @contextmanager
@@ -73,6 +79,6 @@ def _this_process(actors: Actors) -> Iterator[Place]:
 
             return LocalExecutor(create, setup.known)
 
-        yield Place(size, executor)
+        yield Place(size, executor, partial(probe_here, on_gpu=device != "cpu", seconds=PROBE_SECONDS))
     finally:
         torch.set_num_threads(threads)
