@@ -84,10 +84,9 @@ def lines(estimate: Estimate) -> Iterator[str]:
     """The estimate for a terminal of 80 columns."""
     terms = estimate.terms
     about = "" if terms.exact else "about "
-    methods = f"{len(terms.left)} method{'' if len(terms.left) == 1 else 's'}"
-    yield from _wrapped(
-        f"{terms.run}: {about}{terms.samples:,} images x {methods}, {about}{terms.units:,} units of {terms.unit_size}"
-    )
+    work = f"{_count(terms.samples, 'image')} x {_count(len(terms.left), 'method')}"
+    units = f"{_count(terms.units, 'unit')} of at most {_count(terms.unit_size, 'image')}"
+    yield from _wrapped(f"{terms.run}: {about}{work}, {about}{units}")
     begun = sum(terms.left.values()) < terms.samples * len(terms.left)
     if begun:
         yield from _wrapped(f"begun: {sum(terms.left.values()):,} maps are left; all that follows is of these")
@@ -101,7 +100,9 @@ def lines(estimate: Estimate) -> Iterator[str]:
     yield from _facts(estimate)
     yield "it cannot know:"
     for sentence in estimate.unknown:
-        yield from textwrap.wrap(sentence, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        yield from textwrap.wrap(
+            sentence, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+        )
 
 
 def _facts(estimate: Estimate) -> Iterator[str]:
@@ -111,7 +112,7 @@ def _facts(estimate: Estimate) -> Iterator[str]:
     yield from _wrapped(f"{written}, of which the tables of maps {size(output.map_bytes)}")
     if probed is not None:
         yield from _wrapped(
-            f"measured: {probed.images} images, {probed.workers} worker{'' if probed.workers == 1 else 's'}, "
+            f"measured: {_count(probed.images, 'image')}, {_count(probed.workers, 'worker')}, "
             f"micro-batch {probed.worker['micro_batch']}: {probed.seconds:.3g} s of the device an image; "
             f"a worker is ready after {probed.ready:.0f} s"
         )
@@ -120,7 +121,7 @@ def _facts(estimate: Estimate) -> Iterator[str]:
     hours, wall = estimate.device_hours, estimate.wall_hours
     if hours is None or wall is None:
         return
-    devices = f"{terms.devices} device{'' if terms.devices == 1 else 's'}"
+    devices = _count(terms.devices, "device")
     yield from _wrapped(f"time: {hours:.3g} device-hours; by the clock {clock(3600 * wall)} on {devices}")
     if estimate.cost is not None:
         yield from _wrapped(f"price: {estimate.cost:,.2f} at {terms.price:g} a device-hour")
@@ -140,12 +141,18 @@ def size(count: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as days, hours and minutes, or as minutes and seconds."""
+    """Seconds as days, hours and minutes, as minutes and seconds, or as seconds."""
+    if seconds < 60:
+        return f"{seconds:.2g} s"
     if seconds < 3600:
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
     minutes = round(seconds / 60)
     days, hours = divmod(minutes // 60, 24)
     return (f"{days} d " if days else "") + f"{hours}:{minutes % 60:02d} h"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _name(part: Part) -> str:

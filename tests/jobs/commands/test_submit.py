@@ -213,7 +213,8 @@ def test_the_job_of_an_image_travels_as_a_variable(
 @pytest.mark.ray
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(head: Head, job_file: Path) -> None:
     # A shell that runs the tests in the background has them ignore SIGINT, and their children inherit that.
-    call = "import signal, sys; from pathlib import Path; from jobs.commands.submit import submit; from jobs.commands.submission import Submission; "
+    call = "import signal, sys; from pathlib import Path; from jobs.commands.submit import submit; "
+    call += "from jobs.commands.submission import Submission; "
     call += "signal.signal(signal.SIGINT, signal.default_int_handler); "
     call += "sys.exit(submit(Submission(Path(sys.argv[1])), sys.argv[2], entrypoint='echo begun; sleep 300'))"
     follower = subprocess.Popen(
