@@ -89,7 +89,8 @@ def lines(estimate: Estimate) -> Iterator[str]:
     yield from _wrapped(f"{terms.run}: {about}{work}, {about}{units}")
     begun = sum(terms.left.values()) < terms.samples * len(terms.left)
     if begun:
-        yield from _wrapped(f"begun: {sum(terms.left.values()):,} maps are left; all that follows is of these")
+        left = _count(sum(terms.left.values()), "map")
+        yield from _wrapped(f"begun: {left} left to do; all that follows is of these")
     yield ""
     yield _row("", "gradients", "forwards", "device time", "share")
     total = sum(part.seconds or 0.0 for part in estimate.parts)
@@ -180,5 +181,5 @@ def _time(seconds: float | None, total: float) -> tuple[str, str]:
     return ("?", "") if seconds is None else (clock(seconds), f"{100 * seconds / total:.0f} %" if total else "")
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)

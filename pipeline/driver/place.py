@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from pipeline.driver.executor import Executor
 from pipeline.driver.needs_ray import require_ray
-from pipeline.driver.resources import Shape, local_shape, shape
+from pipeline.driver.resources import Shape, local_shape, places, shape
 from pipeline.job.configuration import Actors
 from pipeline.plan.device import Probed, probe_here
 from pipeline.plan.probe import ProbeData
@@ -20,9 +21,10 @@ PROBE_SECONDS = 10.0  # of a job's start, at the most, where its `unit_size` is 
 
 
 class Place(NamedTuple):
-    """The workers that a place has room for, what starts them, and what measures one of them."""
+    """The workers of a place: their size, how many have room now, what starts them, and what measures one of them."""
 
     size: Shape
+    workers: int
     executor: Callable[[WorkerSetup], Executor]
     probe: Callable[[WorkerSetup, ProbeData], Probed]
 
@@ -54,7 +56,9 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
         size = shape(actors, joined.nodes, joined.grows)
         if not joined.grows:  # all actors are on this machine
             device_for(actors.device, has_gpu=size.num_gpus > 0)
-        yield Place(size, partial(pool_of, size=size), partial(probe_there, size=size, seconds=PROBE_SECONDS))
+        fit = places(joined.nodes, size.num_gpus, size.num_cpus)
+        workers = fit if math.isinf(size.most) else int(size.most) if joined.grows else min(fit, int(size.most))
+        yield Place(size, workers, partial(pool_of, size=size), partial(probe_there, size=size, seconds=PROBE_SECONDS))
 
 
 @contextmanager
@@ -79,6 +83,6 @@ def _this_process(actors: Actors) -> Iterator[Place]:
 
             return LocalExecutor(create, setup.known)
 
-        yield Place(size, executor, partial(probe_here, on_gpu=device != "cpu", seconds=PROBE_SECONDS))
+        yield Place(size, 1, executor, partial(probe_here, on_gpu=device != "cpu", seconds=PROBE_SECONDS))
     finally:
         torch.set_num_threads(threads)

@@ -158,7 +158,7 @@ def _samples(case: _Case) -> Samples:
 def _probed(case: _Case, tell: Callable[[str], None]) -> tuple[Probed | None, Device | None, list[str]]:
     """What the device of this machine does, the device, and why there is no probe where there is none."""
     job, seconds = case.job, case.wishes.seconds
-    if not case.wishes.probe or case.wishes.rate is not None:
+    if not case.wishes.probe or case.wishes.rate is not None or _is_done(case):
         return None, None, []
     try:
         device = device_here(job.actors)
@@ -176,6 +176,11 @@ def _probed(case: _Case, tell: Callable[[str], None]) -> tuple[Probed | None, De
             return probe_with(setup, data, processes, seconds=seconds), device, []
         except ProbeError as error:
             return None, device, [f"time: the probe failed ({one_line(error)})"]
+
+
+def _is_done(case: _Case) -> bool:
+    """Whether nothing of the job is left to do."""
+    return case.manifest is not None and not case.directory.remaining(case.labels)
 
 
 def _few(unpacked: Unpacked, model: Model, folder: str) -> list[str]:

@@ -36,12 +36,12 @@ def probe_there(setup: WorkerSetup, data: ProbeData, *, size: Shape, seconds: fl
         ProbeError: it failed, or no node has a place for it.
     """
     environment = preloaded() if size.num_gpus == 0 else {}
-    remote: Any = ray.remote(_probe)
+    # Its process ends with the call, and with it what it holds of the device.
+    remote: Any = ray.remote(max_calls=1)(_probe)
     task = remote.options(
         num_cpus=size.num_cpus,
         num_gpus=size.num_gpus,
         max_retries=0,
-        max_calls=1,  # so that its process ends, and with it what it holds of the device
         runtime_env={"env_vars": environment} if environment else None,
     )
     answer = task.remote(setup, data, seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from pipeline.driver.place import Place
@@ -48,7 +47,6 @@ def measured_unit_size(
     tables = schemas([metric.spec for metric in job.metrics], model.input_size, job.output.maps, job.output.channels)
     memory = image_bytes(model.input_size, len(labels), tensor_bytes(tables[ATTRIBUTIONS]))
     samples = samples_of(shards, job.dataset.limit).total
-    workers = place.size.least if math.isinf(place.size.most) else place.size.most
-    size = unit_size(probed.worker_seconds, memory, samples, workers)
+    size = unit_size(probed.worker_seconds, memory, samples, place.workers)
     tell(f"unit_size: {size}, at {probed.worker_seconds:.3g} s an image")
     return size

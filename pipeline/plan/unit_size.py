@@ -13,7 +13,7 @@ UNIT_SECONDS = 60.0
 MOST = 1024
 # Memory of a unit: its images and maps. A worker has several units in hand.
 UNIT_BYTES = 1 << 29
-# Units for each worker, at least: with fewer, workers that end early wait for the last.
+# Units for each of several workers, at least: with fewer, workers that end early wait for the last.
 LEAST_UNITS = 4
 
 
@@ -28,7 +28,8 @@ def unit_size(seconds: float, image_bytes: float, samples: int, workers: float) 
     """
     of_time = UNIT_SECONDS / max(seconds, UNIT_SECONDS / MOST)
     size = 2 ** round(math.log2(max(1.0, of_time)))
-    bounds = (MOST, UNIT_BYTES / max(1.0, image_bytes), samples / (LEAST_UNITS * max(1.0, workers)))
+    spread = samples / (LEAST_UNITS * workers) if workers > 1 else MOST
+    bounds = (MOST, UNIT_BYTES / max(1.0, image_bytes), spread)
     return min(int(size), *(_power_below(bound) for bound in bounds))
 
 

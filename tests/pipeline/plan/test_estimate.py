@@ -49,9 +49,9 @@ def test_a_metric_that_explains_again_costs_the_method_again() -> None:
 
 
 def test_methods_with_the_same_points_pay_once() -> None:
-    chosen = methods({"name": "ssig", "samples": 4}, {"name": "ssig-signed", "samples": 4}, {"name": "ig"})
+    chosen = methods({"name": "ig", "steps": 8}, {"name": "pwig", "steps": 8}, {"name": "ssig"})
     works = job_work(chosen, [], "logit")
-    assert [work.shares for work in works] == [None, "ssig", None]
+    assert [work.shares for work in works] == [None, "ig", None]
     assert works[1].own == Work()
 
 
@@ -111,6 +111,7 @@ def test_steps_of_several_workers_add_up_to_the_time_of_the_device() -> None:
         (500.0, 1e6, 10**6, 8, 1),
         (0.1, 1e6, 1000, 4, 32),
         (0.1, 1e6, 3, 16, 1),
+        (0.1, 1e6, 6, 1, 512),
         (0.0, 0.0, 10**9, 1, 1024),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests_shards import members
 
 from pipeline.driver.admission import job_labels
 from pipeline.driver.resources import Shape
@@ -65,10 +66,10 @@ def test_several_processes_share_the_device(make_shard: MakeShard, make_job: Mak
 
 
 def test_a_process_that_dies_is_one_clear_line(make_shard: MakeShard, make_job: MakeJob) -> None:
-    job = make_job(make_shard(count=4), methods=["gradient"], metrics=[])
-    unable = Processes(2, False, {"PYTHONHOME": "/nowhere"})
+    shard = make_shard(files=members(0, 4, white=0))
+    job = make_job(shard, methods=["gradient"], metrics=[], model__name="networks:dies_on_white")
     with pytest.raises(ProbeError, match="died"):
-        probe_with(setup_of(job), probe_data(job.dataset.shards), unable, seconds=0.01)
+        probe_with(setup_of(job), probe_data(job.dataset.shards), Processes(1, False, {}), seconds=0.01)
 
 
 def test_samples_are_counted_or_estimated(make_shard: MakeShard, monkeypatch: pytest.MonkeyPatch) -> None:
