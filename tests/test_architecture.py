@@ -133,7 +133,7 @@ def test_every_room_imports_from_lower_floors_alone() -> None:
     assert {room for floor in FLOORS for room in floor} == rooms
 
 
-@pytest.mark.parametrize(("package", "most"), [("pipeline", 10), ("ssig", 18), ("ssig/metrics", 10)])
+@pytest.mark.parametrize(("package", "most"), [("pipeline", 11), ("ssig", 18), ("ssig/metrics", 10)])
 def test_a_package_has_few_rooms(package: str, most: int) -> None:
     """A room is a package or a module directly below."""
     inside = (ROOT / package).iterdir()

@@ -23,6 +23,7 @@ from ssig.registry.sources import FILE
 EXCLUDED = (
     *(".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", ".env"),
     *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints", "*.egg-info"),
+    *(".gitignore", ".rayignore"),  # Ray would leave out what they name, perhaps the job itself
 )
 MOST_BYTES = 100 * 10**6  # of a folder of code; Ray itself takes 512 MiB
 _NAMED = 3  # large files that an error names

@@ -27,7 +27,7 @@ def code(tmp_path: Path) -> Path:
     folder = tmp_path / "code"
     files = (
         *("mine.py", "data/part.npy", "tools/a.py", "tools/__pycache__/a.pyc", ".git/HEAD", ".venv/lib/x.py"),
-        *("runs/a/run.json", ".env"),
+        *("runs/a/run.json", ".env", ".gitignore"),
     )
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

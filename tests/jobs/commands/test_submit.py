@@ -207,7 +207,7 @@ def test_the_job_of_an_image_travels_as_a_variable(
     deadline = time.monotonic() + JOB_SECONDS
     while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert yaml.safe_load(client.get_job_logs(job))["output"] == {"path": "s3://bucket/run"}
+    assert "path: s3://bucket/run" in client.get_job_logs(job)
 
 
 @pytest.mark.ray
