@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from jobs.commands.choices import choice
 from pipeline.job.choices import MethodChoice, MetricChoice, named
 from pipeline.plan.work import Work, map_work, metric_work
 from ssig.errors import UsageError
 
 
+@cache
 def method_of(text: str) -> MethodChoice | None:
     """A method as `ssig attribute --method` takes it; None where this version has none of that name and options."""
     try:
@@ -18,6 +21,7 @@ def method_of(text: str) -> MethodChoice | None:
     return found
 
 
+@cache
 def metric_of(text: str) -> MetricChoice:
     """A metric as `ssig attribute --metric` takes it.
 
@@ -40,6 +44,7 @@ def unknown(texts: tuple[str, ...]) -> list[str]:
     return [text for text in texts if method_of(text) is None]
 
 
+@cache
 def work(method: str, metrics: tuple[str, ...]) -> Work:
     """What a method costs with its metrics, for one image."""
     found = method_of(method)

@@ -122,6 +122,9 @@ def plan_job(job: Job, wishes: Wishes, listener: Listener) -> Estimate:
     measured = {} if probed is None else {name: cost.table_bytes for name, cost in probed.labels.items()}
     output = joined([output_of(tables, units[name], left[name], measured.get(name)) for name in left])
     works = job_work(job.methods, job.metrics, job.model.score)
+    counted = [work.label for work in works if work.counted or work.counts_forwards]
+    if counted:
+        notes.append(f"work: {', '.join(counted)} is counted during a run; what is unknown of it is not in the sums")
     return estimate(terms, works, output, probed, [*notes, *_limits(case, samples, probed, device)])
 
 

@@ -165,7 +165,8 @@ def _parts(work: LabelWork, terms: Terms, probed: Probed | None) -> list[Part]:
     if work.counted:
         gradients = None if probed is None else probed.labels[work.label].gradients * images
     measured = _step(probed, work.label, "attribute", images)
-    parts = [Part(work.label, "maps", gradients, own.forwards, _seconds(measured, own, terms))]
+    forwards = None if work.counts_forwards else own.forwards
+    parts = [Part(work.label, "maps", gradients, forwards, _seconds(measured, own, terms))]
     for name, each in work.metrics.items():
         needed = each * images
         spent = None if probed is None else probed.labels[work.label].metrics.get(name, 0.0) * images

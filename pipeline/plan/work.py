@@ -34,6 +34,7 @@ class LabelWork:
         own: of its map; nothing where `shares` is set.
         metrics: of each metric, by name.
         counted: whether the gradients of the map are known only after a run; `own` then has none.
+        counts_forwards: the same of its forward passes.
         shares: label of an earlier method that evaluates the network at the same points; None if there is none.
     """
 
@@ -41,6 +42,7 @@ class LabelWork:
     own: Work
     metrics: Mapping[str, Work] = field(default_factory=dict)
     counted: bool = False
+    counts_forwards: bool = False
     shares: str | None = None
 
     @property
@@ -49,9 +51,9 @@ class LabelWork:
 
 
 def map_work(method: MethodChoice) -> Work:
-    """What a map of a method needs."""
-    options = method.parsed()
-    return Work(method.spec.evaluations(options), method.spec.forwards(options))
+    """What a map of a method needs, as far as that is known before a run."""
+    cost = method.spec.cost(method.parsed())
+    return Work(cost.gradients or 0, cost.forwards or 0)
 
 
 def metric_work(metric: MetricChoice, method: MethodChoice) -> Work:
@@ -75,6 +77,7 @@ def job_work(methods: Sequence[MethodChoice], metrics: Sequence[MetricChoice], s
     works = []
     for method in methods:
         options = method.parsed()
+        cost = method.spec.cost(options)
         path = LabelMethod(method.spec, options, options.score or score).path
         shares = None if path is None else first.setdefault(path, method.title)
         shares = None if shares == method.title else shares
@@ -83,7 +86,8 @@ def job_work(methods: Sequence[MethodChoice], metrics: Sequence[MetricChoice], s
                 method.title,
                 Work() if shares else map_work(method),
                 {metric.name: metric_work(metric, method) for metric in metrics},
-                counted=method.spec.gradients(options) is None,
+                counted=cost.gradients is None,
+                counts_forwards=cost.forwards is None,
                 shares=shares,
             )
         )
