@@ -20,6 +20,7 @@ from jobs.commands.attribute import Run, attribute, demo, evaluate
 from jobs.commands.browse import browse
 from jobs.commands.compare import compare
 from jobs.commands.export import export
+from jobs.commands.index import index
 from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
@@ -161,6 +162,8 @@ def status(run: Run, as_json: AsJson = False) -> int:
     print_table(("model", "method", "units", "rows"), rows)
     driver = f"; driver: {state.driver}" if state.driver else ""
     print(f"{state.run}: {state.expected} samples; in quarantine: {state.quarantined}{driver}")
+    if state.unsealed is not None:
+        print(state.unsealed)
     return DONE
 
 
@@ -168,6 +171,15 @@ def status(run: Run, as_json: AsJson = False) -> int:
 def audit(
     run: Run,
     repair: Annotated[bool, typer.Option("--repair", help="Remove unreferenced files and damaged results.")] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=1, metavar="N", help="Examine N random units, and bound the share of damage."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of --sample.")] = 0,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="HOST:PORT", help="Examine by tasks on this Ray cluster."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check that every image has exactly one result.
@@ -177,11 +189,11 @@ def audit(
     from pipeline.run.presence import require_run
 
     require_run(run)
-    from pipeline.checks.audit import audit as examine  # imports torch
-    from pipeline.checks.repair import repair as mend
+    if repair and sample is not None:
+        raise UsageError("sample", sample, "no --repair beside it: a repair looks at every unit")
+    from jobs.commands.auditing import audited  # imports torch
 
-    mended = mend(run) if repair else None
-    result = examine(run) if mended is None else mended.audit
+    result, mended = audited(run, repair, None if sample is None else (sample, seed), address)
     sound = result.ok if mended is None else mended.sound
     if as_json:
         record = {**asdict(result), "problems": result.problems, "ok": result.ok}
@@ -190,7 +202,10 @@ def audit(
         print_json(record)
         return DONE if sound else UNFINISHED
     for label, statuses in result.statuses.items():
-        print(f"{label}: {result.expected} expected = {counts(statuses)}")
+        shown = f"{result.expected} expected" if result.sample is None else "examined"
+        print(f"{label}: {shown} = {counts(statuses)}")
+    if result.sample is not None:
+        print(result.sample.sentence)
     if mended is None:
         print(*result.problems, "sound" if sound else f"{len(result.problems)} problems", sep="\n")
     else:
@@ -225,6 +240,7 @@ def metrics(name: Metric = None, as_json: AsJson = False, markdown: AsMarkdown =
 
 
 app.command(rich_help_panel=MORE)(pack)
+app.command(rich_help_panel=MORE)(index)
 
 
 app.command(rich_help_panel=MORE)(submit)

@@ -40,10 +40,12 @@ LAYERS = {"ssig": {"ssig"}, "pipeline": {"ssig", "pipeline"}, "jobs": {"ssig", "
 DOORS = {("ssig/__init__.py", "pipeline.run.reader"), ("ssig/__main__.py", "jobs.cli")}
 RAY_FILES = {
     "pipeline/driver/actor.py",
+    "pipeline/driver/audit_tasks.py",
     "pipeline/driver/ray_cluster.py",
     "pipeline/driver/own_ray.py",
     "pipeline/driver/pool.py",
     "pipeline/driver/remote_probe.py",
+    "pipeline/driver/survey_tasks.py",
     "pipeline/driver/telemetry.py",
     "jobs/commands/submit.py",
 }

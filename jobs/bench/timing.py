@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline.run import records
+from pipeline.run import revisions
 
 Name = TypeVar("Name", bound=Hashable)
 Timer = Callable[[], float]
@@ -52,4 +52,4 @@ def summary(values: Iterable[float]) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """The machine of a measurement: processor, cores, system, threads and version of torch."""
-    return {**records.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {**revisions.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}

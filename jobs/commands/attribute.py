@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")]
+TrustShards = Annotated[
+    bool,
+    typer.Option(
+        "--trust-shards",
+        help="Go on though shards have another time of change or ETag than when the run began, if their sizes are the "
+        "same: for shards that were copied.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -78,15 +86,23 @@ def attribute(
     field: given.Field = None,
     in_process: given.InProcess = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed images again.")] = False,
+    trust_shards: TrustShards = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a job, or resume one that was stopped."""
     with given.typed_job(context.params) as checked:
-        return _attribute(checked, retry_failed=retry_failed, quiet=quiet, as_json=as_json)
+        return _attribute(checked, retry_failed=retry_failed, trust_shards=trust_shards, quiet=quiet, as_json=as_json)
 
 
-def _attribute(job: Job, *, retry_failed: bool = False, quiet: bool = False, as_json: bool = False) -> int:
+def _attribute(
+    job: Job,
+    *,
+    retry_failed: bool = False,
+    trust_shards: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> int:
     from jobs.commands.progress import Display
     from pipeline.driver.attribute import attribute as run_job  # imports torch
     from pipeline.run.trust import import_from_working_folder
@@ -95,7 +111,7 @@ def _attribute(job: Job, *, retry_failed: bool = False, quiet: bool = False, as_
     if runs_code(job.model.name):
         import_from_working_folder(job.output.path, job.model.name)
     with Display(quiet=quiet) as display:
-        summary = run_job(job, display, retry_failed=retry_failed)
+        summary = run_job(job, display, retry_failed=retry_failed, trust_shards=trust_shards)
     return conclude(summary, quiet=quiet, as_json=as_json)
 
 
@@ -138,6 +154,7 @@ def evaluate(
         typer.Option("--set", metavar="FIELD=VALUE", help="Any field of actors, such as actors.max=4."),
     ] = None,
     in_process: given.InProcess = False,
+    trust_shards: TrustShards = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -166,4 +183,5 @@ def evaluate(
         from pipeline.driver.added_metrics import add_metrics  # imports torch
 
         with Display(quiet=quiet) as display:
-            return conclude(add_metrics(run, job, display), quiet=quiet, as_json=as_json)
+            summary = add_metrics(run, job, display, trust_shards=trust_shards)
+    return conclude(summary, quiet=quiet, as_json=as_json)

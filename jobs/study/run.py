@@ -24,7 +24,7 @@ from jobs.study import collect, laws, permuted, table
 from jobs.study.design import LAWS, PERMUTED, SEED, UNIT, Block, Design
 from jobs.study.entries import known
 from pipeline.run.reader import open_run
-from pipeline.run.records import machine, versions
+from pipeline.run.revisions import machine, versions
 from pipeline.storage.jsontext import to_json
 from ssig.errors import DONE, FAILED_SAMPLES, USAGE, SsigError, UsageError
 

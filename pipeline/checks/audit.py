@@ -3,29 +3,39 @@
     expected = ok + every other status, for each label, and nothing else is in the run's folders
 
 All of it is derived again: hashes and sizes from the bytes, rows from the tables against the manifest, fingerprints
-and schemas from the configurations, names of files from a listing. One table is read at a time (a large one by way of
-the disk), and one row group of the manifest; only the commit records stay in memory.
+and schemas from the configurations, names of files from a listing. Each commit and each table is read once, many units
+at a time (a large table by way of the disk), and one row group of the manifest; the names of the commits alone stay in
+memory.
+
+Of a large run, a random sample of the units can be examined instead: it bounds the share of damaged units.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pipeline.checks.configurations import evaluation_problems, label_problems, run_problems
+from pipeline.checks.examination import Examine, Tally, UnitFiles, examine_here
 from pipeline.checks.findings import AuditResult, Finding, Kind, orphan
+from pipeline.checks.sampling import Sample
 from pipeline.checks.strangers import UNIT, strange_evaluations, strangers
-from pipeline.checks.units import Examined, audit_unit
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
-from pipeline.run.layout import RECORD_SUFFIX, TABLE_SUFFIX, config_name, table_folder
+from pipeline.run.layout import TABLE_SUFFIX, config_name, table_folder
+from pipeline.shards.manifest import Manifest
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 
 
-def audit(run: str) -> AuditResult:
+def audit(run: str, examine: Examine = examine_here, sample: Sample | None = None) -> AuditResult:
     """Audits a run.
+
+    Args:
+        run: its path or URL.
+        examine: how its units are spread over threads or processes.
+        sample: of the units; then the tables of the others, and files that no commit names, are not looked at.
 
     Raises:
         UsageError: there is no run.
@@ -34,92 +44,119 @@ def audit(run: str) -> AuditResult:
     """
     directory = RunDirectory(open_storage(run))
     document, manifest = directory.opened(), directory.manifest
-    labels = {label.config_name: label for label in directory.labels}
-    findings = _records(run_problems(document, manifest))
+    labels, evaluations = directory.labels, directory.evaluations
+    findings = _records(run_problems(document, manifest, directory.seal))
+    if directory.unsealed is not None:
+        findings.append(Finding(Kind.UNFINISHED, directory.unsealed))
     if not labels:
         findings.append(Finding(Kind.UNFINISHED, "config: the run has no labels"))
-    statuses: dict[str, Mapping[str, int]] = {}
-    for label in labels.values():
-        first = next(iter(labels.values()))
-        findings += _records(label_problems(label, document, first.settings.columns))
-        statuses[label.title], label_findings = _audit_label(directory, label)
-        findings += label_findings
-    evaluations = {label.config_name: label for label in directory.evaluations}
+    plan = _Plan(manifest, [*labels, *evaluations], [_sources(directory, label) for label in (*labels, *evaluations)])
+    chosen = None if sample is None else sample.chosen(plan.committed)
+    tally = Tally(len(plan.labels))
+    for result in examine(directory.storage, plan.labels, plan.files(chosen)):
+        tally.add(result)
+    listed: set[str] = set()  # commits of batches without a unit, which several labels share
     firsts: dict[str | None, Label] = {}
-    for label in evaluations.values():
-        first = firsts.setdefault(label.evaluation, label)
-        base = labels[config_name(label.model, label.method)]
-        findings += _records(evaluation_problems(label, base, first.settings.columns))
-        statuses[label.title], label_findings = _audit_label(directory, label, base)
-        findings += label_findings
-    findings += strangers(directory.storage, labels)
-    findings += strange_evaluations(directory.storage, evaluations)
-    return AuditResult(directory.root, len(manifest), manifest.unit_count, statuses, findings)
+    for number, label in enumerate(plan.labels):
+        columns = firsts.setdefault(label.evaluation, label).settings.columns
+        if label.evaluation is None:
+            findings += _records(label_problems(label, document, columns))
+        else:
+            base = next(base for base in labels if base.config_name == config_name(label.model, label.method))
+            findings += _records(evaluation_problems(label, base, columns))
+        findings += tally.findings[number]
+        if chosen is None:
+            findings += _orphans(directory.storage, label, plan.sources[number], plan.expected, listed)
+        findings += plan.unfinished(number, None if chosen is not None else tally.counts[number].total())
+    statuses = {label.title: dict(tally.counts[number]) for number, label in enumerate(plan.labels)}
+    if chosen is None:
+        findings += strangers(directory.storage, labels, tally.unconfigured)
+        findings += strange_evaluations(directory.storage, evaluations)
+    bound = None if sample is None else sample.bound(tally.damaged, tally.units, len(plan.committed))
+    return AuditResult(directory.root, len(manifest), manifest.unit_count, statuses, findings, bound)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The units of a run, and the files that may commit them.
+
+    Attributes:
+        manifest: of the run.
+        labels: all of the run, then those of its evaluations.
+        sources: of each label, unit -> the files that may commit it.
+        expected: the units of the manifest, in order.
+    """
+
+    manifest: Manifest
+    labels: Sequence[Label]
+    sources: Sequence[Mapping[str, Sequence[str]]]
+    expected: dict[str, None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expected", dict.fromkeys(unit.id for unit in self.manifest.units()))
+
+    @property
+    def committed(self) -> list[str]:
+        """The units that are committed under some label, in order."""
+        return [unit for unit in self.expected if any(unit in sources for sources in self.sources)]
+
+    def files(self, chosen: Sequence[str] | None) -> Iterator[UnitFiles]:
+        """The units to examine, in order; `chosen`: these alone."""
+        for unit in self.committed if chosen is None else chosen:
+            sources = {number: names[unit] for number, names in enumerate(self.sources) if unit in names}
+            yield UnitFiles(unit, self.manifest.rows(unit), sources)
+
+    def unfinished(self, number: int, rows: int | None) -> Iterator[Finding]:
+        """What is still to be done under a label; `rows`: how many are committed, None if they were not counted."""
+        label, sources = self.labels[number], self.sources[number]
+        undone = [unit for unit in self.expected if unit not in sources]
+        if undone:
+            message = f"{len(undone)} of {len(self.expected)} units have no commit: {_first_few(undone)}"
+            yield Finding(Kind.UNFINISHED, f"{label.title}: {message}")
+        if rows is not None and rows != len(self.manifest):
+            message = f"{len(self.manifest)} samples expected, {rows} rows committed"
+            yield Finding(Kind.UNFINISHED, f"{label.title}: {message}")
 
 
 def _records(messages: Iterator[str]) -> list[Finding]:
     return [Finding(Kind.RECORD, message) for message in messages]
 
 
-def _audit_label(
-    directory: RunDirectory, label: Label, base: Label | None = None
-) -> tuple[dict[str, int], list[Finding]]:
-    """Rows by status under one label, or an evaluation of `base`, and what is wrong with its units."""
-    manifest, storage = directory.manifest, directory.storage
-    committed = _committed(directory, label)
-    measured = {} if base is None else _committed(directory, base)
-    findings: list[Finding] = []
-    counts: Counter[str] = Counter()
-    first_undone: list[str] = []  # the first few
-    undone_count = 0
-    unexpected = set(committed)
-    for unit in manifest.units():
-        if unit.id in committed:
-            unexpected.remove(unit.id)
-            unit_counts, unit_findings = audit_unit(
-                storage, label, unit.id, manifest.rows(unit.id), committed[unit.id], measured.get(unit.id)
-            )
-            counts += unit_counts
-            findings += unit_findings
-        else:
-            undone_count += 1
-            first_undone += [unit.id] * (len(first_undone) < 6)
-    findings += [orphan(label.commit_name(unit_id)) for unit_id in sorted(unexpected)]
-    for name, unit_id in _tables(storage, label):
-        if unit_id not in committed or unit_id in unexpected:
-            findings.append(orphan(name, None if unit_id in unexpected else label.commit_name(unit_id)))
-    if undone_count:
-        message = f"{undone_count} of {manifest.unit_count} units have no commit: {_first_few(first_undone)}"
-        findings.append(Finding(Kind.UNFINISHED, f"{label.title}: {message}"))
-    if counts.total() != len(manifest):
-        message = f"{len(manifest)} samples expected, {counts.total()} rows committed"
-        findings.append(Finding(Kind.UNFINISHED, f"{label.title}: {message}"))
-    return dict(counts), findings
+def _sources(directory: RunDirectory, label: Label) -> dict[str, Sequence[str]]:
+    """Unit -> the files that may commit it under a label; files that are named otherwise are strangers."""
+    return {unit: names for unit, names in directory.sources(label).items() if re.fullmatch(UNIT, unit)}
 
 
-def _committed(directory: RunDirectory, label: Label) -> dict[str, Examined]:
-    """Unit -> its commit under a label, or why that cannot be read."""
-    commits = {}
-    for name, commit in directory.examined(label).items():
-        unit = _unit(name, RECORD_SUFFIX)
-        if unit is not None:
-            commits[unit] = commit
-    return commits
+def _orphans(
+    storage: Storage,
+    label: Label,
+    sources: Mapping[str, Sequence[str]],
+    expected: Mapping[str, None],
+    listed: set[str],
+) -> Iterator[Finding]:
+    """Commits and tables of a label that are of no unit of the manifest, and tables that no commit names.
 
-
-def _tables(storage: Storage, label: Label) -> Iterator[tuple[str, str]]:
-    """The name of each table of a label, and its unit."""
+    Args:
+        storage: the run.
+        label: the label.
+        sources: unit -> the files that may commit it.
+        expected: the units of the manifest.
+        listed: commits that are found already; more are added.
+    """
+    for unit in sorted(sources.keys() - expected.keys()):
+        for name in sources[unit]:
+            if name not in listed:
+                listed.add(name)
+                yield orphan(name)
     for table in label.tables:
         for entry in storage.list(table_folder(table, label.model, label.method)):
-            unit = _unit(entry.name, TABLE_SUFFIX)
-            if unit is not None:
-                yield entry.name, unit
-
-
-def _unit(name: str, suffix: str) -> str | None:
-    """The unit that a file is named after; None where it is named otherwise."""
-    stem = name.rpartition("/")[2].removesuffix(suffix)
-    return stem if name.endswith(suffix) and re.fullmatch(UNIT, stem) else None
+            unit = entry.name.rpartition("/")[2].removesuffix(TABLE_SUFFIX)
+            if not entry.name.endswith(TABLE_SUFFIX) or not re.fullmatch(UNIT, unit):
+                continue
+            if unit not in sources:
+                yield orphan(entry.name, label.commit_names(unit))
+            elif unit not in expected:
+                yield orphan(entry.name)
 
 
 def _first_few(names: Sequence[str]) -> str:

@@ -37,13 +37,44 @@ class Finding:
     Attributes:
         kind, message: what.
         files: what would have to go for the run to be sound or completed, in the order in which it may go.
-        commit: of an orphan, the commit whose absence makes it one.
+        commits: of an orphan, the commits whose absence makes it one: any of them would name it.
+        unit, config: of a damaged unit, its id and the configuration of its label.
     """
 
     kind: Kind
     message: str
     files: tuple[str, ...] = ()
-    commit: str | None = None
+    commits: tuple[str, ...] = ()
+    unit: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class SampleBound:
+    """What a sample says.
+
+    Attributes:
+        units: how many were examined.
+        of: how many are committed.
+        damaged: how many of the examined ones are damaged.
+        seed: of the choice.
+        bound: upper bound of the share of damaged units, in [0, 1], at a confidence of 95 %.
+    """
+
+    units: int
+    of: int
+    damaged: int
+    seed: int
+    bound: float
+
+    @property
+    def sentence(self) -> str:
+        """The same for a person."""
+        found = f"{self.damaged:,} of {self.units:,} examined units {'is' if self.damaged == 1 else 'are'} damaged"
+        if self.units == self.of:
+            return f"{found}; these are all committed units"
+        chosen = f"chosen at random of {self.of:,} (seed {self.seed})"
+        return f"{found}, {chosen}: with 95 % confidence at most {self.bound:.2%} of all committed units are"
 
 
 @dataclass(frozen=True)
@@ -56,6 +87,7 @@ class AuditResult:
         units: units of the manifest.
         statuses: rows by status under each `model / method` label.
         findings: everything that is wrong; empty for a sound and finished run.
+        sample: what a sample says of all units; None where all were examined.
     """
 
     run: str
@@ -63,6 +95,7 @@ class AuditResult:
     units: int
     statuses: Mapping[str, Mapping[str, int]]
     findings: Sequence[Finding] = field(default_factory=list)
+    sample: SampleBound | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -74,9 +107,9 @@ class AuditResult:
         return not self.findings
 
 
-def orphan(name: str, commit: str | None = None) -> Finding:
-    """An unreferenced file; `commit`: the commit that would name it."""
-    return Finding(Kind.ORPHAN, f"{name}: unreferenced file: no commit names it", (name,), commit)
+def orphan(name: str, commits: tuple[str, ...] = ()) -> Finding:
+    """An unreferenced file; `commits`: those of which any would name it."""
+    return Finding(Kind.ORPHAN, f"{name}: unreferenced file: no commit names it", (name,), commits)
 
 
 def foreign(name: str) -> Finding:

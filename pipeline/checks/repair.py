@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.checks.audit import audit
+from pipeline.checks.examination import Examine, examine_here
 from pipeline.checks.findings import AuditResult, Finding, Kind
-from pipeline.run.deletion import measured_from
+from pipeline.run.deletion import removed_file, uncommit
 from pipeline.run.directory import RunDirectory
-from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.run.records import RefusedError
 from pipeline.storage import open_storage
@@ -39,8 +39,12 @@ class Repair:
     sound: bool
 
 
-def repair(run: str) -> Repair:
+def repair(run: str, examine: Examine = examine_here) -> Repair:
     """Repairs a run, under its lease.
+
+    Args:
+        run: its path or URL.
+        examine: how its units are spread over threads or processes.
 
     Raises:
         UsageError: there is no run.
@@ -53,7 +57,7 @@ def repair(run: str) -> Repair:
     directory = RunDirectory(storage)
     directory.opened()
     with Lease(storage) as lease:
-        result = audit(run)
+        result = audit(run, examine)
         records = [finding.message for finding in result.findings if finding.kind is Kind.RECORD]
         if records:
             raise RefusedError(
@@ -70,21 +74,27 @@ def repair(run: str) -> Repair:
             directory.refuse_earlier()
         lease.verify()  # the audit may have taken long, and this process may have stood still
         directory.refresh()
-        removed = [*_uncommit(storage, result.findings, directory.evaluations), *_clear(storage, result.findings)]
+        removed = [*_uncommit(directory, result.findings), *_clear(storage, result.findings)]
     left_alone = [_why_left(finding) for finding in result.findings if finding.kind not in (Kind.DAMAGED, Kind.ORPHAN)]
     return Repair(result, removed, left_alone, sound=all(finding.kind is Kind.ORPHAN for finding in result.findings))
 
 
-def _uncommit(storage: Storage, findings: Sequence[Finding], evaluations: Sequence[Label]) -> Iterator[str]:
-    """Removes damaged units, and what evaluations made of them, commits first."""
-    reasons: dict[tuple[str, ...], list[str]] = {}
+def _uncommit(directory: RunDirectory, findings: Sequence[Finding]) -> Iterator[str]:
+    """Removes damaged units, and what evaluations made of them, commits first. Other labels of a batch stay done."""
+    labels = {label.config_name: label for label in (*directory.labels, *directory.evaluations)}
+    damaged: dict[str, dict[str, list[str]]] = {}
     for finding in findings:
-        if finding.kind is Kind.DAMAGED:
-            reasons.setdefault(finding.files, []).append(finding.message)
-    for files, messages in reasons.items():
-        removed = [name for name in (*measured_from(files[0], evaluations), *files) if _removed(storage, name)]
-        more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
-        yield f"removed {', '.join(removed)}: {messages[0]}{more}"
+        if finding.kind is Kind.DAMAGED and finding.unit is not None and finding.config is not None:
+            damaged.setdefault(finding.unit, {}).setdefault(finding.config, []).append(finding.message)
+    for unit, by_config in damaged.items():
+        of_unit = [labels[config] for config in by_config]
+        removed = uncommit(directory, unit, of_unit)
+        for label in of_unit:
+            names = label.table_names(unit).values()
+            removed += [name for name in names if removed_file(directory.storage, name)]
+        first, *more = [message for messages in by_config.values() for message in messages]
+        yield f"removed {', '.join(removed)}: {first}{f' (and {len(more)} more)' if more else ''}"
+    directory.refresh()
 
 
 def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
@@ -93,19 +103,18 @@ def _clear(storage: Storage, findings: Sequence[Finding]) -> Iterator[str]:
         if finding.kind is not Kind.ORPHAN:
             continue
         # A worker of a driver that was killed may commit until it ends.
-        if finding.commit is not None and storage.entry(finding.commit) is not None:
-            yield f"kept {finding.files[0]}: {finding.commit} was written meanwhile"
+        written = _written(storage, finding.commits)
+        if written:
+            yield f"kept {finding.files[0]}: {written[0]} was written meanwhile"
             continue
-        yield from (f"removed {name}: no commit names it" for name in finding.files if _removed(storage, name))
-        if finding.commit is not None and _removed(storage, finding.commit):
-            yield f"removed {finding.commit}: it was written while its files were removed"
+        yield from (f"removed {name}: no commit names it" for name in finding.files if removed_file(storage, name))
+        for commit in _written(storage, finding.commits):
+            storage.delete(commit)
+            yield f"removed {commit}: it was written while its files were removed"
 
 
-def _removed(storage: Storage, name: str) -> bool:
-    """Removes a file; whether there was one."""
-    existed = storage.entry(name) is not None
-    storage.delete(name)
-    return existed
+def _written(storage: Storage, commits: Sequence[str]) -> list[str]:
+    return [name for name in commits if storage.entry(name) is not None]
 
 
 def _why_left(finding: Finding) -> str:

@@ -24,18 +24,26 @@ class LabelStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run: its expected samples, each label, the records in quarantine, and who works on it."""
+    """A run: its expected samples, each label, the records in quarantine, and who works on it.
+
+    While its shards are being listed, `unsealed` says how far that is, and `expected` counts the samples so far.
+    """
 
     run: str
     expected: int
     labels: Sequence[LabelStatus]
     quarantined: int
     driver: str | None
+    unsealed: str | None = None
 
     @property
     def finished(self) -> bool:
         """Whether every label, and every evaluation, is done."""
-        return bool(self.labels) and all(label.units_done == label.units for label in self.labels)
+        return (
+            self.unsealed is None
+            and bool(self.labels)
+            and all(label.units_done == label.units for label in self.labels)
+        )
 
 
 def status(run: str) -> RunStatus:
@@ -59,4 +67,6 @@ def status(run: str) -> RunStatus:
         )
         for label in (*directory.labels, *directory.evaluations)
     ]
-    return RunStatus(directory.root, len(manifest), labels, directory.quarantined, holder(directory.storage))
+    return RunStatus(
+        directory.root, len(manifest), labels, directory.quarantined, holder(directory.storage), directory.unsealed
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pipeline.checks.findings import Finding, Kind, foreign, orphan
 from pipeline.run.labels import Label
@@ -17,9 +17,12 @@ from pipeline.run.layout import (
     RECORD_SUFFIX,
     RUN,
     RUN_ENTRIES,
+    SEAL,
     SHARDS,
     TABLE_SUFFIX,
     TABLES,
+    batch_folder,
+    encoded,
     folder,
     table_folder,
 )
@@ -27,16 +30,28 @@ from pipeline.shards.packed import own_files
 from pipeline.storage.base import Storage
 
 UNIT = r"\d{6,}-\d{6,}-\d{6,}"
-_LABEL_FOLDER = r"model=[^/]+/method=[^/]+"
+_LABEL_FOLDER, _BATCH_FOLDER = r"model=[^/]+/method=[^/]+", r"batch=[^/]+"
 _SUFFIXES = {COMMITS: RECORD_SUFFIX, **dict.fromkeys(TABLES, TABLE_SUFFIX)}
 _STRICT = (CONFIGS,)  # of the other folders, the one that holds nothing but what labels name
 
 
-def strangers(storage: Storage, labels: Mapping[str, Label]) -> Iterator[Finding]:
-    """Files of the run itself; `labels`: by the names of their configurations."""
-    label_folders = {folder(label.model, label.method) for label in labels.values()}
-    records = {RUN, MANIFEST, *labels, *own_files(storage, SHARDS)}
-    unconfigured: Counter[str] = Counter()
+def strangers(
+    storage: Storage, labels: Sequence[Label], unconfigured: Mapping[tuple[str, str], Collection[str]]
+) -> Iterator[Finding]:
+    """Files of the run itself.
+
+    Args:
+        storage: the run.
+        labels: of the run.
+        unconfigured: model and method label without a configuration -> the tables that commits of batches name there.
+    """
+    label_folders = {folder(label.model, label.method) for label in labels}
+    batch_folders = {f"batch={encoded(label.batch)}" for label in labels if label.batch is not None}
+    records = {RUN, MANIFEST, SEAL, *(label.config_name for label in labels), *own_files(storage, SHARDS)}
+    named_tables = {name for names in unconfigured.values() for name in names}
+    counts: Counter[str] = Counter()
+    for labels_of, names in unconfigured.items():
+        counts[folder(*labels_of)] = len({name.rpartition("/")[2] for name in names})
     for entry in storage.list():
         top, _, path = entry.name.partition("/")
         suffix = _SUFFIXES.get(top)
@@ -44,28 +59,32 @@ def strangers(storage: Storage, labels: Mapping[str, Label]) -> Iterator[Finding
             if entry.name not in records and (top not in RUN_ENTRIES or top in _STRICT or not path):
                 yield foreign(entry.name)
             continue
-        named = re.fullmatch(rf"({_LABEL_FOLDER})/({UNIT}){re.escape(suffix)}", path)
+        home = _BATCH_FOLDER if top == COMMITS and path.startswith("batch=") else _LABEL_FOLDER
+        named = re.fullmatch(rf"({home})/({UNIT}){re.escape(suffix)}", path)
         if named is None:
             yield foreign(entry.name)
-        elif named[1] in label_folders:
-            continue  # judged with its label
+        elif named[1] in label_folders or named[1] in batch_folders or entry.name in named_tables:
+            continue  # judged with its label, or counted
         elif top == COMMITS:
-            unconfigured[named[1]] += 1
+            counts[named[1]] += 1
         elif storage.entry(commit := f"{COMMITS}/{named[1]}/{named[2]}{RECORD_SUFFIX}") is None:
-            yield orphan(entry.name, commit)
-    for label_folder, count in unconfigured.items():
-        message = f"{COMMITS}/{label_folder}: {count} commits whose configuration is gone"
+            yield orphan(entry.name, (commit,))
+    for place, count in counts.items():
+        message = f"{COMMITS}/{place}: {count} commits whose configuration is gone"
         yield Finding(Kind.UNCONFIGURED, f"{message}; the command that made the run records it again")
 
 
-def strange_evaluations(storage: Storage, evaluations: Mapping[str, Label]) -> Iterator[Finding]:
-    """Files of evaluations; `evaluations`: by the names of their configurations."""
+def strange_evaluations(storage: Storage, evaluations: Sequence[Label]) -> Iterator[Finding]:
+    """Files of evaluations."""
+    configs = {label.config_name for label in evaluations}
     suffixes: dict[str, str] = {}
-    for label in evaluations.values():
+    for label in evaluations:
         suffixes[label.commits] = RECORD_SUFFIX
+        if label.batch is not None:
+            suffixes[batch_folder(label.batch, label.evaluation, label.version)] = RECORD_SUFFIX
         suffixes.update({table_folder(table, label.model, label.method): TABLE_SUFFIX for table in label.tables})
     for entry in (*storage.list(EVALUATIONS), *storage.list(EVALUATION_RECORDS)):
         home, _, file = entry.name.rpartition("/")
         is_evaluation_file = home in suffixes and re.fullmatch(UNIT + re.escape(suffixes[home]), file)
-        if entry.name not in evaluations and not is_evaluation_file:
+        if entry.name not in configs and not is_evaluation_file:
             yield foreign(entry.name)

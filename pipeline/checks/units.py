@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.checks.findings import Finding, Kind
@@ -23,8 +24,9 @@ from pipeline.storage.base import Storage
 from ssig.errors import SsigError, UsageError
 
 CHECKED = ["unit", "shard", "index", "key", "status", "error"]
-_IN_MEMORY = 64 * 2**20  # bytes of a table; a larger one is checked on the disk
+_IN_MEMORY = 16 * 2**20  # bytes of a table; a larger one is checked on the disk
 
+# The commit of a unit under a label, or why that cannot be read.
 Examined = CommitRecord | SsigError | OSError
 
 
@@ -38,17 +40,19 @@ def audit_unit(
         label: the unit's label.
         unit: its id.
         rows: its manifest rows.
-        commit: its commit, or why that cannot be read.
-        base: of an evaluation, the commit of what was measured, or why that cannot be read; None without one.
+        commit: its commit.
+        base: of an evaluation, the commit of what was measured; None without one.
     """
     names = label.table_names(unit)
+    source = label.commit_name(unit)
     try:
         if isinstance(commit, Exception):
             raise commit
+        source = commit.source
         tables = {table: _table(storage, name, commit) for table, name in names.items()}
         problems = [*_commit_problems(commit, label, unit, len(rows)), *_measured_problems(commit, label, unit, base)]
     except SsigError as error:
-        return Counter(), [_damaged(label, unit, str(error))]
+        return Counter(), [damaged(label, unit, source, str(error))]
     except OSError as error:  # nothing is known of it
         return Counter(), [Finding(Kind.UNREADABLE, f"unit {unit} of {label.method} could not be read: {error}")]
     for table, content in tables.items():
@@ -56,11 +60,11 @@ def audit_unit(
     first_statuses, *later_statuses = (content.rows["status"].to_pylist() for content in tables.values())
     counts = Counter(first_statuses)
     if dict(counts) != commit.statuses:
-        problems.append(f"{label.commit_name(unit)}: counts {commit.statuses}, the rows say {dict(counts)}")
+        problems.append(f"{source}: counts {commit.statuses}, the rows say {dict(counts)}")
     for name, statuses in zip(list(names.values())[1:], later_statuses, strict=True):
         if statuses != first_statuses:
             problems.append(f"{name}: its statuses are not those of the {label.tables[0]}")
-    findings = [_damaged(label, unit, problem) for problem in problems]
+    findings = [damaged(label, unit, source, problem) for problem in problems]
     if not findings:
         findings = [
             Finding(Kind.OTHER_VERSION, f"{names[table]}: {problem}")
@@ -70,12 +74,14 @@ def audit_unit(
     return counts, findings
 
 
-def _damaged(label: Label, unit: str, message: str) -> Finding:
-    return Finding(Kind.DAMAGED, message, (label.commit_name(unit), *label.table_names(unit).values()))
+def damaged(label: Label, unit: str, source: str, message: str) -> Finding:
+    """A unit that is not what it should be under a label; `source`: the file of its commit."""
+    files = (source, *label.table_names(unit).values())
+    return Finding(Kind.DAMAGED, message, files, unit=unit, config=label.config_name)
 
 
 def _commit_problems(commit: CommitRecord, label: Label, unit: str, rows: int) -> Iterator[str]:
-    name = label.commit_name(unit)
+    name = commit.source
     if commit.unit != unit:
         yield f"{name}: is the commit of unit {commit.unit}"
     if not label.matches(commit):
@@ -95,11 +101,11 @@ def _measured_problems(commit: CommitRecord, label: Label, unit: str, base: Exam
         return
     name = label.attributions_name(unit)
     if base is None:
-        yield f"{label.commit_name(unit)}: measured unit {unit} of {label.method}, which is not committed"
+        yield f"{commit.source}: measured unit {unit} of {label.method}, which is not committed"
     elif isinstance(base, Exception):
         raise base
     elif base.files.get(name) != commit.files.get(name):
-        yield f"{label.commit_name(unit)}: measured a {name} that is not the committed one"
+        yield f"{commit.source}: measured a {name} that is not the committed one"
 
 
 class _Table(NamedTuple):
@@ -140,13 +146,35 @@ def _table(storage: Storage, name: str, commit: CommitRecord) -> _Table:
 
 
 def _row_problems(table: pa.Table, label: Label, rows: Sequence[ManifestRow]) -> Iterator[str]:
-    present = [(r["unit"], r["shard"], r["index"], r["key"]) for r in table.select(CHECKED[:4]).to_pylist()]
-    expected = [(row.unit, row.shard, row.index, row.key) for row in rows]
-    if present != expected:
+    keys = table.select(CHECKED[:4])
+    if not _is_equal(keys, [(row.unit, row.shard, row.index, row.key) for row in rows]):
+        present = [tuple(row.values()) for row in keys.to_pylist()]
+        expected = [(row.unit, row.shard, row.index, row.key) for row in rows]
         missing, extra = Counter(expected) - Counter(present), Counter(present) - Counter(expected)
         yield f"{missing.total()} samples of the manifest have no row, {extra.total()} rows are not the manifest's"
-    for row in table.to_pylist():
-        yield from _value_problems(row, label)
+    if not _has_plain_values(table, label):
+        for row in table.to_pylist():
+            yield from _value_problems(row, label)
+
+
+def _is_equal(table: pa.Table, rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether a table holds these rows in this order."""
+    try:
+        columns = [
+            pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), table.schema, strict=True)
+        ]
+        return bool(table.equals(pa.table(columns, schema=table.schema)))
+    except (pa.ArrowException, TypeError, ValueError):  # of another type, or without a row
+        return False
+
+
+def _has_plain_values(table: pa.Table, label: Label) -> bool:
+    """Whether no row needs to be looked at by itself: all statuses are known, with an error where they are not ok."""
+    of_schema_1 = [name for name in KEYS if name in table.column_names]
+    if of_schema_1 or not set(table["status"].unique().to_pylist()) <= set(Status):
+        return False
+    fits = pc.equal(pc.equal(table["status"], Status.OK.value), pc.is_null(table["error"]))
+    return bool(pc.all(fits, min_count=0).as_py())
 
 
 def _value_problems(row: Mapping[str, Any], label: Label) -> Iterator[str]:

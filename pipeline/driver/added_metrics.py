@@ -2,7 +2,7 @@
 
     RUN/evaluations/NAME/model=M/method=X/<unit>.parquet                one row per sample, as in RUN/metrics
     RUN/evaluation-records/NAME/config/<label>.json                     metrics, options; the label's fingerprint
-    RUN/evaluation-records/NAME/commits/model=M/method=X/<unit>.json
+    RUN/evaluation-records/NAME/commits/batch=ID/<unit>.json            or model=M/method=X/<unit>.json
 
 A unit is evaluated once it is committed in the run, and done once its commit here exists. The same command resumes
 it; other options under the same name are refused. The run's own files stay as they are.
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.driver.admission import check_shards
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
@@ -24,30 +25,22 @@ from pipeline.driver.remaining import units_to_do
 from pipeline.driver.schedule import Work
 from pipeline.job.choices import descriptions, metrics_config
 from pipeline.job.configuration import EvaluationJob
+from pipeline.run.canonical import fingerprint_of
 from pipeline.run.described import FOREIGN
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
-from pipeline.run.earlier import completed
+from pipeline.run.earlier import completed, with_all_options
 from pipeline.run.labels import (
     OF_THE_RUN,
     Label,
     evaluation_label,
-    with_all_options,
 )
 from pipeline.run.layout import config_name
 from pipeline.run.lease import Lease
 from pipeline.run.maps import MAPS_WANTED
-from pipeline.run.records import (
-    RefusedError,
-    fingerprint_of,
-    machine,
-    measured_by,
-    revisions,
-    revisions_of,
-    versions,
-)
+from pipeline.run.records import RefusedError
+from pipeline.run.revisions import machine, measured_by, revisions, revisions_of, versions
 from pipeline.run.trust import import_from_working_folder, owner_of, refuse_code_of_a_run, refuse_foreign_code
-from pipeline.shards import manifest as manifests
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage
 from pipeline.storage.fields import SCHEMA_VERSION
@@ -60,13 +53,14 @@ from ssig.registry.sources import FILE
 NEW_NAME = "give the new one a name of its own, such as --name NEW"
 
 
-def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Summary:
+def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent, *, trust_shards: bool = False) -> Summary:
     """Runs or resumes an evaluation of a run and writes the run's report anew.
 
     Args:
         run: the run.
         job: the metrics, for which methods, and how the work is spread.
         listener: receives progress.
+        trust_shards: take shards of equal size for those that were recorded, where no hash can tell.
 
     Raises:
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing has changed.
@@ -79,12 +73,13 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent) -> Su
     directory = RunDirectory(storage)
     directory.refuse_earlier()
     record = directory.required_record()
-    manifest = directory.manifest
-    if changed := manifests.verify_shards(manifest):
-        raise RefusedError("\n".join(["shards have changed since the run:", *(f"  {line}" for line in changed)]))
+    if directory.unsealed is not None:
+        raise UsageError("run", directory.unsealed, "a run whose shards are all listed")
+    check_shards(directory, trusted=trust_shards)
     bases = _bases(directory, job)
     recorded = [label for label in directory.evaluations if label.evaluation == job.title]
-    labels = [_label(job, base, recorded) for base in bases]
+    batch = uuid.uuid4().hex[:12]
+    labels = [_label(job, base, batch, recorded) for base in bases]
     recorded_metrics = [
         (f"evaluation {job.title!r} of method {label.method!r}", measured_by(completed(label.config)))
         for label in recorded
@@ -139,12 +134,13 @@ def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:
     return chosen
 
 
-def _label(job: EvaluationJob, base: Label, recorded: Sequence[Label] = ()) -> Label:
+def _label(job: EvaluationJob, base: Label, batch: str, recorded: Sequence[Label] = ()) -> Label:
     """The evaluation of a label, as recorded where it is.
 
     Args:
         job: the metrics.
         base: the run's label.
+        batch: id of the labels that this start of a driver records.
         recorded: the labels that are recorded under the evaluation's name.
 
     Raises:
@@ -177,7 +173,7 @@ def _label(job: EvaluationJob, base: Label, recorded: Sequence[Label] = ()) -> L
         **frozen,
         "fingerprint": fingerprint_of(frozen),
         "columns": columns,
-        "batch": uuid.uuid4().hex[:12],
+        "batch": batch,
     }
     return evaluation_label(base, config)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pipeline.driver.frozen import label_config, run_record
@@ -16,19 +15,17 @@ from pipeline.report.reference import check_reference
 from pipeline.run.described import FOREIGN_COLUMNS, foreign
 from pipeline.run.differences import refuse_differences, refuse_other_options
 from pipeline.run.directory import RunDirectory
-from pipeline.run.earlier import completed
-from pipeline.run.labels import Label, with_all_options
-from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, SHARDS, shard_fault_name
-from pipeline.run.lease import Lease, LeaseHeldError
-from pipeline.run.records import (
-    RefusedError,
-    is_current,
-    machine,
-    measured_by,
-    revisions_of,
-)
-from pipeline.shards import manifest as manifests
-from pipeline.shards.manifest import Manifest
+from pipeline.run.earlier import completed, with_all_options
+from pipeline.run.labels import Label
+from pipeline.run.layout import MANIFEST, RUN, RUN_ENTRIES, SEAL, SHARDS
+from pipeline.run.lease import LeaseHeldError
+from pipeline.run.manifest_parts import publish_part
+from pipeline.run.records import DatasetRecord, RefusedError
+from pipeline.run.revisions import is_current, machine, measured_by, revisions_of
+from pipeline.shards.changes import changes, refusal
+from pipeline.shards.manifest import no_samples
+from pipeline.shards.survey import ShardRecord, Survey
+from pipeline.shards.surveying import look_up, survey
 from pipeline.storage import fault_points
 from pipeline.storage.jsontext import as_read, to_json
 from ssig.errors import UsageError
@@ -36,8 +33,16 @@ from ssig.models import Model
 from ssig.registry import FileSource
 
 
-def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Manifest | None:
-    """The manifest of the run in the output directory, None if there is no run yet.
+def check_output(
+    job: Job, directory: RunDirectory, shards: Sequence[str], *, trusted: bool = False
+) -> DatasetRecord | None:
+    """The data of the run in the output directory, None if there is no run yet.
+
+    Args:
+        job: the job.
+        directory: of its output.
+        shards: by path or URL.
+        trusted: whether a shard of equal size is taken for the same, where no hash can tell.
 
     Raises:
         RefusedError: the directory holds a run of other data or settings, or its shards have changed.
@@ -68,42 +73,55 @@ def check_output(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Ma
         f"{directory.root} holds a run with other settings",
         "give another output path, or the run's own settings",
     )
-    manifest = directory.manifest
-    if manifest.hash != record.dataset.manifest_hash:
-        raise RefusedError(f"{directory.root}/{MANIFEST}: its hash is not the one in {RUN}")
-    changed = manifests.verify_shards(manifest)
-    if changed:
-        raise RefusedError(
-            "\n".join(["shards have changed since the run was started:", *(f"  {line}" for line in changed)])
-        )
-    return manifest
+    check_shards(directory, trusted=trusted)
+    return record.dataset
 
 
-def record_run(job: Job, directory: RunDirectory, shards: Sequence[str], lease: Lease | None = None) -> Manifest:
-    """Builds the manifest and freezes the run; `run.json` goes last and makes it one.
+def check_shards(directory: RunDirectory, *, trusted: bool = False) -> None:
+    """Refuses a run whose manifest or shards have changed; `trusted` as for `check_output`.
 
     Raises:
+        RefusedError: they have.
+    """
+    recorded_hash, seal = directory.required_record().dataset.manifest_hash, directory.seal
+    if recorded_hash is not None and directory.manifest.hash != recorded_hash:
+        raise RefusedError(f"{directory.root}/{MANIFEST}: its hash is not the one in {RUN}")
+    if seal is not None and directory.manifest.file_hash != seal["dataset"].get("manifest_file"):
+        raise RefusedError(f"{directory.root}/{MANIFEST}: its hash is not the one in {SEAL}")
+    records = directory.manifest.shards if recorded_hash is not None else directory.shards
+    if changed := changes(records, trusted=trusted):
+        raise RefusedError(refusal(changed))
+
+
+def record_run(job: Job, directory: RunDirectory, shards: Sequence[str]) -> DatasetRecord:
+    """Freezes the run, by the sizes and versions of its shards, and lists the first that has a sample.
+
+    Raises:
+        UsageError: no shard has a readable sample.
         LeaseHeldError: another driver has recorded the run meanwhile: this one stood still for longer than its lease.
+        OSError: an object store does not answer, or refuses a shard.
     """
     storage = directory.storage
-    manifest = manifests.build(shards, job.known_unit_size, job.dataset.limit)
-    fault_points.point("before-manifest", storage.root)
-    if not manifest.save(storage):
-        # A start that was cut off left its manifest; without run.json it belongs to no run.
-        if lease is not None:
-            lease.verify()
-        if storage.entry(RUN) is not None:
-            raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
-        storage.delete(MANIFEST)
-        manifest.save(storage)
-    fault_points.point("after-manifest", storage.root)
-    for number, fault in enumerate(manifest.quarantine):
-        storage.put(shard_fault_name(number), to_json({**asdict(fault), "attempts": 1}).encode())
-    if not storage.create(RUN, to_json(run_record(job, manifest), indent=1).encode()):
+    records = look_up(shards)
+    first = _surveys_up_to_a_sample(records)
+    fault_points.point("before-run-record", storage.root)
+    if not storage.create(RUN, to_json(run_record(job, records), indent=1).encode()):
         raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
     fault_points.point("after-run-record", storage.root)
-    directory.keep(manifest)
-    return manifest
+    for ordinal, found in enumerate(first):
+        publish_part(storage, ordinal, found)
+    directory.refresh()
+    return directory.required_record().dataset
+
+
+def _surveys_up_to_a_sample(records: Sequence[ShardRecord]) -> list[Survey]:
+    """The first shards, up to one with a sample: a run without any is refused before it is one."""
+    surveys: list[Survey] = []
+    for record in records:
+        surveys.append(survey(record))
+        if surveys[-1].samples.num_rows:
+            return surveys
+    raise no_samples([fault for found in surveys for fault in found.quarantine])
 
 
 def check_target(job: Job, model: Model) -> None:
@@ -121,8 +139,14 @@ def check_report(job: Job, directory: RunDirectory) -> None:
         check_reference("report.reference", job.report.reference, [*job_titles, *recorded_titles])
 
 
-def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
-    """The labels that a job asks for, with their configurations."""
+def job_labels(job: Job, data: Mapping[str, Any], model: Model) -> list[Label]:
+    """The labels that a job asks for, with their configurations.
+
+    Args:
+        job: the job.
+        data: identity of the data, as `DatasetRecord.known_by` gives it.
+        model: the network.
+    """
     described = {
         "name": job.model.recorded_name,
         "weights": job.model.weights,
@@ -148,7 +172,7 @@ def job_labels(job: Job, manifest_hash: str, model: Model) -> list[Label]:
     if isinstance(model.source, FileSource):
         recorded["model_file"] = model.source.path
     return [
-        label_config(job, choice, manifest_hash, described, {"position": position, **recorded})
+        label_config(job, choice, data, described, {"position": position, **recorded})
         for position, choice in enumerate(job.methods)
     ]
 
@@ -164,7 +188,7 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
     chosen = {}
     for label in labels:
         if label.config_name not in recorded_by_name:
-            chosen[label.method] = label
+            chosen[label.method] = _in_its_batch(directory, label)
             continue
         recorded = with_all_options(recorded_by_name[label.config_name])
         refuse_differences(
@@ -194,6 +218,12 @@ def check_labels(directory: RunDirectory, labels: Iterable[Label]) -> list[Label
         ):
             chosen[recorded.method] = recorded
     return list(chosen.values())
+
+
+def _in_its_batch(directory: RunDirectory, label: Label) -> Label:
+    """A label without a configuration, in the batch whose commits name it: its configuration was removed by hand."""
+    batch = directory.batch_naming(label)
+    return label if batch is None else Label(label.model, label.method, {**label.config, "batch": batch})
 
 
 def _placed(root: str, label: Label, recorded_labels: Sequence[Label]) -> Label:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from pipeline.driver.admission import (
     check_labels,
@@ -15,6 +16,7 @@ from pipeline.driver.admission import (
 )
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
+from pipeline.driver.listing import what_is_left
 from pipeline.driver.networks import load_network, try_methods
 from pipeline.driver.own_data import find_shards
 from pipeline.driver.place import Place
@@ -26,18 +28,21 @@ from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
-from pipeline.shards.survey import check_readable
+from pipeline.shards.surveying import check_readable
 from pipeline.storage import fault_points, open_storage
 from ssig.models import Model
 
 
-def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = False) -> Summary:
+def attribute(
+    job: Job, listener: Listener = silent, *, retry_failed: bool = False, trust_shards: bool = False
+) -> Summary:
     """Runs or resumes a job and writes its report.
 
     Args:
         job: the validated job.
         listener: receives progress.
         retry_failed: do units that hold failed rows again.
+        trust_shards: take shards of equal size for those that were recorded, where no hash can tell.
 
     Raises:
         UsageError, ModelError, RefusedError, LeaseHeldError: before any work; nothing of the run has changed.
@@ -48,9 +53,9 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     directory = RunDirectory(open_storage(job.output.path))
     storage = directory.storage
     shards, unpacked = find_shards(job, listener, progress)
-    manifest = check_output(job, directory, shards)
+    data = check_output(job, directory, shards, trusted=trust_shards)
     check_report(job, directory)
-    if manifest is None and unpacked is None:
+    if data is None and unpacked is None:
         check_readable(shards)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
@@ -60,9 +65,9 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
         unpacked.pack(model, listener, progress)
     for note in check_classes(shards, model.categories, by_label=job.model.target == "label"):
         listener(progress, note)
-    if manifest is not None:
-        labels = check_labels(directory, job_labels(job, manifest.hash, model))
-        if not retry_failed and not units_to_do(directory, labels):
+    if data is not None:
+        labels = check_labels(directory, job_labels(job, data.known_by, model))
+        if directory.is_sealed and not retry_failed and not units_to_do(directory, labels):
             record_labels(directory, labels)
             return finish(directory, labels, listener, progress, reference=job.report.reference)
     if unpacked is None:
@@ -73,17 +78,19 @@ def attribute(job: Job, listener: Listener = silent, *, retry_failed: bool = Fal
     def plan(lease: Lease, place: Place) -> Plan:
         # Another driver may have begun since the directory was looked at.
         directory.refresh()
-        manifest = check_output(job, directory, shards)
-        if manifest is None:
+        data = check_output(job, directory, shards, trusted=trust_shards)
+        if data is None:
             size = _unit_size(job, model, shards, place, listener, progress)
-            progress.phase = "reading the shards"
+            progress.phase = "listing the shards"
             listener(progress, None)
-            manifest = record_run(job.model_copy(update={"unit_size": size}), directory, shards, lease)
-        labels = check_labels(directory, job_labels(job, manifest.hash, model))
+            data = record_run(job.model_copy(update={"unit_size": size}), directory, shards)
+        labels = check_labels(directory, job_labels(job, data.known_by, model))
         record_labels(directory, labels)
         if retry_failed:
             forget_failed(directory, labels)
-        return Plan(labels, units_to_do(directory, labels))
+        works = units_to_do(directory, labels)
+        listing = what_is_left(directory, labels, lease, partial(listener, progress), trusted=trust_shards)
+        return Plan(labels, works, listing)
 
     return Campaign(directory, model, job.seed, job.actors, listener, progress, job.report.reference).run(plan)
 
@@ -96,5 +103,5 @@ def _unit_size(
         return job.unit_size
     progress.phase = "measuring the size of units"
     listener(progress, None)
-    labels = job_labels(job, "", model)
+    labels = job_labels(job, {"manifest_hash": None}, model)
     return measured_unit_size(job, model, labels, shards, place, lambda note: listener(progress, note))

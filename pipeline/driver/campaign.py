@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.driver.dispatch import Agenda, Dispatch
 from pipeline.driver.ending import Summary, finish
+from pipeline.driver.listing import Listing, Surveys
 from pipeline.driver.place import Place, place_of
 from pipeline.driver.progress import Listener, Progress
 from pipeline.driver.resources import Shape
@@ -15,19 +16,28 @@ from pipeline.driver.worker_setup import worker_setup
 from pipeline.job.configuration import Actors
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.directory import RunDirectory
+from pipeline.run.forms import BATCH_COMMITS, has_form, name_form
 from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.storage import fault_points
+from pipeline.unit.attributor import needs_references
 from pipeline.unit.setup import WorkerSetup
 from ssig.models import Model
+
+# How long all shards may take to be listed before the first units are done.
+FIRST_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command does in a run: the labels that are recorded, and the units to do."""
+    """What a command does in a run: the labels that are recorded, and the units to do.
+
+    `listing` gives more units, where the shards are not all listed.
+    """
 
     labels: Sequence[Label]
     works: Sequence[Work]
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +77,44 @@ class Campaign:
         with place_of(self.actors, self._tell_phase) as place, Lease(storage) as lease:
             fault_points.point("after-lease", storage.root)
             planned = plan(lease, place)
+            if planned.works or planned.listing is not None:
+                self._name_form(lease)
             forget_given_up(storage, (work.unit for work in planned.works))
             proven = directory.proven(planned.labels)
-            agenda = Agenda(storage, directory.manifest, planned.works, proven, self.actors.unit_timeout)
+            batches = directory.batches(planned.labels)
+            works, listing = list(planned.works), planned.listing
+            if listing is not None:
+                works += self._listed(listing, place.surveys, planned.labels)
+            manifest = directory.manifest if listing is None else listing.manifest
+            agenda = Agenda(storage, manifest, works, proven, self.actors.unit_timeout, batches, listing)
             executor = place.executor(self._setup(planned.labels, place.size))
             dispatch = Dispatch(agenda, executor, place.size, lease, self.listener, self.progress)
             dispatch.run()
             ending = dispatch.ending
             return finish(directory, planned.labels, self.listener, self.progress, ending, self.reference)
+
+    def _listed(self, listing: Listing, surveys: Surveys, labels: Sequence[Label]) -> list[Work]:
+        """Begins to list the shards; the units that are known at once, or all where a method needs to know them."""
+        self._tell_phase("listing the shards")
+        listing.start(surveys)
+        try:
+            listing.wait(FIRST_SECONDS)
+            works = listing.take()
+            while needs_references(labels) and not listing.is_over:
+                listing.wait(FIRST_SECONDS)
+                works += listing.take()
+        except BaseException:  # a signal, or what listing raised
+            listing.stop()
+            raise
+        return works
+
+    def _name_form(self, lease: Lease) -> None:
+        """Says in `run.json` that commits of batches follow, in a run that was begun before there were any."""
+        document = self.directory.opened()
+        if not has_form(document, BATCH_COMMITS):
+            lease.verify()
+            name_form(self.directory.storage, document, BATCH_COMMITS)
+            self.directory.refresh()
 
     def _setup(self, labels: Sequence[Label], size: Shape) -> WorkerSetup:
         return worker_setup(self.model, labels, self.directory.root, self.seed, self.actors, size)

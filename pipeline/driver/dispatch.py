@@ -6,29 +6,33 @@ The driver holds no results: the commit records say which units are done.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from pipeline.driver.ending import Ending
 from pipeline.driver.executor import Event, Executor, Member, RunError
 from pipeline.driver.interruption import draining
+from pipeline.driver.listing import Listing
 from pipeline.driver.outcomes import Outcomes
 from pipeline.driver.progress import Listener, Progress
+from pipeline.driver.remaining import whole_batches
 from pipeline.driver.reporting import Reporter
 from pipeline.driver.resources import Shape
 from pipeline.driver.scaling import Scaling, most_actors
-from pipeline.driver.schedule import Order, Schedule, Work, time_limit
+from pipeline.driver.schedule import MOST_FAILURES, Order, Schedule, Work, time_limit
 from pipeline.driver.shared_path import check_shared
 from pipeline.run.layout import log_name
 from pipeline.run.lease import Lease
 from pipeline.run.log import RunLog
 from pipeline.run.publishing import clean_staging
-from pipeline.shards.manifest import Manifest
+from pipeline.shards.samples import ManifestRow
+from pipeline.shards.survey import ShardRecord
 from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
 from pipeline.unit.messages import Task
@@ -40,6 +44,15 @@ STALE_STAGED_SECONDS = 3600.0
 TIMED_UNITS = 100
 
 
+class UnitRows(Protocol):
+    """The samples of units: a manifest, whole or while it grows."""
+
+    shards: tuple[ShardRecord, ...]
+
+    def rows(self, unit_id: str) -> list[ManifestRow]:
+        """The samples of a unit, in order."""
+
+
 @dataclass(frozen=True)
 class Agenda:
     """What a driver is to do in a run.
@@ -49,13 +62,17 @@ class Agenda:
         works: the units to do.
         proven: labels under which units were done before.
         unit_timeout: seconds after which an actor with an order is taken to hang; None for ever.
+        batches: batch -> the method labels of all its labels.
+        listing: gives more units, as shards are listed.
     """
 
     storage: Storage
-    manifest: Manifest
+    manifest: UnitRows
     works: Sequence[Work]
     proven: Set[str] = frozenset()
     unit_timeout: float | Literal["auto"] | None = None
+    batches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listing: Listing | None = None
 
 
 class Dispatch:
@@ -94,7 +111,7 @@ class Dispatch:
         self._reporter = Reporter(listener, progress, executor.counters)
         self._reporter.begin(agenda.works)
         self._scaling = Scaling(executor, size, progress)
-        self._outcomes = Outcomes(agenda.storage, agenda.manifest, self._log, self._reporter.tell)
+        self._outcomes = Outcomes(agenda.storage, agenda.manifest.rows, self._log, self._reporter.tell)
         self._urls = {shard.name: shard.url for shard in agenda.manifest.shards}
         self._unit_seconds: deque[float] = deque(maxlen=TIMED_UNITS)
 
@@ -112,6 +129,8 @@ class Dispatch:
                 if not self._has_lost_workers:
                     self._reporter.show(self._executor, self.schedule.in_flight)
         finally:
+            if self._agenda.listing is not None:
+                self._agenda.listing.stop()
             if not self._has_lost_workers:
                 self._executor.stop()
             self._log.write("ended", done=self.schedule.done, given_up=self.schedule.given_up)
@@ -125,11 +144,14 @@ class Dispatch:
     def ending(self) -> Ending:
         """What became of the units."""
         schedule = self.schedule
-        return Ending(len(self._agenda.works), schedule.done, schedule.given_up, self._interrupted.is_set())
+        return Ending(schedule.total, schedule.done, schedule.given_up, self._interrupted.is_set())
 
     def _loop(self) -> None:
         self._reporter.progress.phase = "starting actors"
-        while not self.schedule.finished:
+        while True:
+            self._take_in()
+            if self.schedule.finished and not self._is_listing:
+                return
             if self._interrupted.is_set() and (self.schedule.in_flight == 0 or self._has_lost_workers):
                 return
             if self._lease.lost:
@@ -137,7 +159,8 @@ class Dispatch:
             if self.schedule.hopeless:
                 raise RunError(self.schedule.hopeless)
             if not self._interrupted.is_set():
-                self._scaling.resize(self._undone)
+                # While shards are listed there will be more units than are known.
+                self._scaling.resize(math.inf if self._is_listing else self._undone)
                 self._scaling.await_place()
                 self._hand_out()
             heard = self._executor.wait(WAIT_SECONDS)
@@ -146,6 +169,17 @@ class Dispatch:
                 self._handle(event)
                 fault_points.point("after-event", event.kind)
             self._reporter.show_now_and_then(self._executor, self.schedule.in_flight)
+
+    def _take_in(self) -> None:
+        """Takes in the units of shards that were listed meanwhile."""
+        if self._is_listing and self._agenda.listing is not None and (works := self._agenda.listing.take()):
+            self.schedule.add(works)
+            self._reporter.begin(works)
+
+    @property
+    def _is_listing(self) -> bool:
+        """Whether more units may come."""
+        return self._agenda.listing is not None and not self._agenda.listing.is_over
 
     def _hand_out(self) -> None:
         """Gives every actor a unit before any gets a second one to read ahead, and so on: none is idle at the end."""
@@ -170,7 +204,7 @@ class Dispatch:
     @property
     def _undone(self) -> int:
         """Units that are not done."""
-        return len(self._agenda.works) - self.schedule.done - len(self.schedule.given_up)
+        return self.schedule.total - self.schedule.done - len(self.schedule.given_up)
 
     @property
     def _waiting(self) -> int:
@@ -191,6 +225,8 @@ class Dispatch:
         work = order.work
         rows = tuple(self._agenda.manifest.rows(work.unit))
         self.orders += 1
+        # After one more failure the unit stays undone: as many of its labels as can be are committed before.
+        is_last = work.failures >= MOST_FAILURES
         return Task(
             unit=work.unit,
             url=self._urls[rows[0].shard],
@@ -199,6 +235,8 @@ class Dispatch:
             attempt=f"{self.attempt}-{self.orders}",
             poison={rows[position].index: why for position, why in work.poison.items()},
             checked=checked,
+            batches={} if is_last else whole_batches(self._agenda.batches, work.labels),
+            apart=is_last,
         )
 
     def _handle(self, event: Event) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.driver.progress import Listener, Progress
-from pipeline.report import report_is_current, write_report
+from pipeline.report import is_report_of, write_report
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.layout import REPORT_PAGE
@@ -84,12 +84,13 @@ def finish(
     fault_points.point("before-report", directory.root)
     directory.refresh()
     report: str | None = f"{directory.root}/{REPORT_PAGE}"
+    if directory.unsealed is not None:  # a report is of all samples, and these are not known
+        return _unlisted(directory, labels, ending)
     try:
-        run = Run(directory)
-        if not report_is_current(run, reference):
+        if not is_report_of(directory.storage, directory.digest(), reference):
             progress.phase = "writing the report"
             listener(progress, None)
-            report = write_report(run, reference)
+            report = write_report(Run(directory), reference)
     # Storage failed: the same command, or `ssig report`, writes the report later.
     except (OSError, UsageError) as error:
         report = None
@@ -116,6 +117,23 @@ def finish(
         given_up=ending.given_up,
         shard_faults=len(manifest.quarantine),
         notes=shard_notes(manifest),
+    )
+
+
+def _unlisted(directory: RunDirectory, labels: Sequence[Label], ending: Ending) -> Summary:
+    """How a command ended before all shards were listed."""
+    manifest = directory.manifest
+    return Summary(
+        exit_code=INTERRUPTED if ending.interrupted else UNFINISHED,
+        run=directory.root,
+        report=None,
+        units_to_do=ending.to_do,
+        units_done=ending.done,
+        expected=len(manifest),
+        statuses=directory.statuses(labels),
+        given_up=ending.given_up,
+        shard_faults=len(manifest.quarantine),
+        notes=(*shard_notes(manifest), *([directory.unsealed] if directory.unsealed else [])),
     )
 
 

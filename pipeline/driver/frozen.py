@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.job.choices import MethodChoice, descriptions, method_config, metrics_config
 from pipeline.job.configuration import Job
+from pipeline.run.canonical import checksum, fingerprint_of
 from pipeline.run.described import FOREIGN
+from pipeline.run.forms import BATCH_COMMITS, SEALED_LATER
 from pipeline.run.labels import Label
-from pipeline.run.records import checksum, fingerprint_of, revisions, versions
-from pipeline.shards.manifest import Manifest
+from pipeline.run.manifest_parts import identity_of
+from pipeline.run.revisions import revisions, versions
+from pipeline.shards.survey import ShardRecord
 from pipeline.storage.fields import SCHEMA_VERSION
 
 
-def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
-    """The content of `run.json`."""
+def run_record(job: Job, shards: Sequence[ShardRecord]) -> dict[str, Any]:
+    """The content of `run.json`; which samples the shards have is added when they are listed.
+
+    Args:
+        job: the job.
+        shards: all that it names, as they are now.
+    """
     record = {
         "schema_version": SCHEMA_VERSION,
-        "layout": [],
+        "layout": [BATCH_COMMITS, SEALED_LATER],
         "dataset": {
-            "shards": [
-                {"name": s.name, "url": s.url, "size": s.size, "version": s.version, "sha256": s.sha256}
-                for s in manifest.shards
-            ],
-            "samples": len(manifest),
+            "shards": [asdict(shard) for shard in shards],
+            "samples": None,
             "limit": job.dataset.limit,
-            "manifest_hash": manifest.hash,
-            "manifest_file": manifest.file_hash,
+            "manifest_hash": None,
+            "identity": identity_of(shards, job.dataset.limit),
         },
         "seed": job.seed,
         "unit_size": job.known_unit_size,
@@ -41,7 +47,7 @@ def run_record(job: Job, manifest: Manifest) -> dict[str, Any]:
 def label_config(
     job: Job,
     choice: MethodChoice,
-    manifest_hash: str,
+    data: Mapping[str, Any],
     model: Mapping[str, Any],
     recorded: Mapping[str, Any],
 ) -> Label:
@@ -50,7 +56,7 @@ def label_config(
     Args:
         job: the job.
         choice: the method.
-        manifest_hash: identity of the data.
+        data: identity of the data, as `DatasetRecord.known_by` gives it.
         model: name, weights hash, geometry, … of the loaded network: what changes results.
         recorded: what changes none: `categories`, `machine`, `position`, `batch`, ….
     """
@@ -58,7 +64,7 @@ def label_config(
         "schema_version": SCHEMA_VERSION,
         "model_label": job.model_label,
         "method_label": choice.title,
-        "dataset": {"manifest_hash": manifest_hash},
+        "dataset": dict(data),
         "seed": job.seed,
         "model": {**model, "score": job.model.score, "target": job.model.target},
         "method": method_config(choice),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.driver.schedule import Order, Work
 from pipeline.run.layout import given_up_name, poison_name
 from pipeline.run.log import RunLog
-from pipeline.shards.manifest import Manifest
+from pipeline.shards.samples import ManifestRow
 from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 
@@ -16,20 +16,27 @@ class Outcomes:
     """Records samples and units that cannot be done.
 
     Args:
-        storage, manifest: the run.
+        storage: the run.
+        rows_of: unit -> its samples.
         log: of the run.
         tell: tells a person.
     """
 
-    def __init__(self, storage: Storage, manifest: Manifest, log: RunLog, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        rows_of: Callable[[str], Sequence[ManifestRow]],
+        log: RunLog,
+        tell: Callable[[str], None],
+    ) -> None:
         self._storage = storage
-        self._manifest = manifest
+        self._rows_of = rows_of
         self._log = log
         self._tell = tell
 
     def quarantined(self, work: Work, position: int) -> None:
         """Records a sample that was found to kill, break or hold up its worker, by its position in the unit."""
-        row = self._manifest.rows(work.unit)[position]
+        row = self._rows_of(work.unit)[position]
         record = {
             "shard": row.shard,
             "kind": "poison",
@@ -45,7 +52,7 @@ class Outcomes:
         """Records a unit that stays undone; the summary says so too."""
         work = order.work
         record = {
-            "shard": self._manifest.rows(work.unit)[0].shard,
+            "shard": self._rows_of(work.unit)[0].shard,
             "kind": "exhausted",
             "key": None,
             "offset": None,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pipeline.driver.executor import Executor
+from pipeline.driver.listing import Surveys, by_threads
 from pipeline.driver.needs_ray import require_ray
 from pipeline.driver.resources import Shape, local_shape, places, shape
 from pipeline.job.configuration import Actors
@@ -21,12 +22,13 @@ PROBE_SECONDS = 10.0  # of a job's start, at the most, where its `unit_size` is 
 
 
 class Place(NamedTuple):
-    """The workers of a place: their size, how many have room now, what starts them, and what measures one of them."""
+    """The workers of a place: size, how many have room now, what starts and measures them; and surveys of shards."""
 
     size: Shape
     workers: int
     executor: Callable[[WorkerSetup], Executor]
     probe: Callable[[WorkerSetup, ProbeData], Probed]
+    surveys: Surveys = by_threads
 
 
 def place_of(actors: Actors, phase: Callable[[str], None]) -> AbstractContextManager[Place]:
@@ -49,6 +51,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
     from pipeline.driver.pool import pool_of
     from pipeline.driver.ray_cluster import cluster
     from pipeline.driver.remote_probe import probe_there
+    from pipeline.driver.survey_tasks import by_tasks
     from pipeline.unit.placement import device_for
 
     phase("starting Ray")
@@ -58,7 +61,8 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
             device_for(actors.device, has_gpu=size.num_gpus > 0)
         fit = places(joined.nodes, size.num_gpus, size.num_cpus)
         workers = fit if math.isinf(size.most) else int(size.most) if joined.grows else min(fit, int(size.most))
-        yield Place(size, workers, partial(pool_of, size=size), partial(probe_there, size=size, seconds=PROBE_SECONDS))
+        probe = partial(probe_there, size=size, seconds=PROBE_SECONDS)
+        yield Place(size, workers, partial(pool_of, size=size), probe, by_tasks)
 
 
 @contextmanager

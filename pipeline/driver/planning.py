@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.driver.admission import check_labels, check_output, check_report, check_target, job_labels
 from pipeline.driver.jemalloc import preloaded
@@ -25,13 +26,14 @@ from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.shards.classes import check_classes
-from pipeline.shards.manifest import Manifest
 from pipeline.shards.own_data import numbered
 from pipeline.shards.pack import SHARD_SIZE, Packing
 from pipeline.storage import open_storage
 from ssig.errors import UsageError, one_line
 from ssig.models import Model
 
+# Of a run that is still to begin.
+UNKNOWN_DATA: Mapping[str, Any] = {"manifest_hash": None}
 _FEW = 64  # images that are packed for a probe
 
 
@@ -62,7 +64,7 @@ class _Case:
         job: the job.
         wishes: what to assume.
         directory: the output path.
-        manifest: of the run there; None if there is none.
+        begun: whether there is a run.
         shards: of the job.
         unpacked: images that are still to be packed into them.
         model: the network.
@@ -72,7 +74,7 @@ class _Case:
     job: Job
     wishes: Wishes
     directory: RunDirectory
-    manifest: Manifest | None
+    begun: bool
     shards: Sequence[str]
     unpacked: Unpacked | None
     model: Model
@@ -120,7 +122,8 @@ def plan_job(job: Job, wishes: Wishes, listener: Listener) -> Estimate:
         rate=wishes.rate,
     )
     measured = {} if probed is None else {name: cost.table_bytes for name, cost in probed.labels.items()}
-    output = joined([output_of(tables, units[name], left[name], measured.get(name)) for name in left])
+    outputs = [output_of(tables, units[name], left[name], measured.get(name)) for name in left]
+    output = joined(outputs, commits=max(units.values()))
     works = job_work(job.methods, job.metrics, job.model.score)
     counted = [work.label for work in works if work.counted or work.counts_forwards]
     if counted:
@@ -132,7 +135,7 @@ def _case(job: Job, wishes: Wishes, listener: Listener, progress: Progress) -> _
     """Checks the job as `attribute` does, without writing."""
     directory = RunDirectory(open_storage(job.output.path))
     shards, unpacked = find_shards(job, listener, progress)
-    manifest = check_output(job, directory, shards)
+    data = check_output(job, directory, shards)
     check_report(job, directory)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
@@ -140,16 +143,16 @@ def _case(job: Job, wishes: Wishes, listener: Listener, progress: Progress) -> _
     if unpacked is None:
         for note in check_classes(shards, model.categories, by_label=chosen.target == "label"):
             listener(progress, note)
-    labels = job_labels(job, "" if manifest is None else manifest.hash, model)
-    if manifest is not None:
+    labels = job_labels(job, UNKNOWN_DATA if data is None else data.known_by, model)
+    if data is not None:
         asked = {label.method for label in labels}
         labels = [label for label in check_labels(directory, labels) if label.method in asked]
-    return _Case(job, wishes, directory, manifest, shards, unpacked, model, labels)
+    return _Case(job, wishes, directory, data is not None, shards, unpacked, model, labels)
 
 
 def _samples(case: _Case) -> Samples:
-    if case.manifest is not None:
-        return of_manifest(case.manifest)
+    if case.begun and case.directory.is_sealed:
+        return of_manifest(case.directory.manifest)
     limit = case.job.dataset.limit
     if case.unpacked is None:
         return samples_of(case.shards, limit)
@@ -183,7 +186,8 @@ def _probed(case: _Case, tell: Callable[[str], None]) -> tuple[Probed | None, De
 
 def _is_done(case: _Case) -> bool:
     """Whether nothing of the job is left to do."""
-    return case.manifest is not None and not case.directory.remaining(case.labels)
+    directory = case.directory
+    return case.begun and directory.is_sealed and not directory.remaining(case.labels)
 
 
 def _few(unpacked: Unpacked, model: Model, folder: str) -> list[str]:
@@ -194,7 +198,7 @@ def _few(unpacked: Unpacked, model: Model, folder: str) -> list[str]:
 
 def _unit_size(case: _Case, samples: Samples, probed: Probed | None, tensors: int) -> int:
     """The size of units: the run's, the job's, or the measured one."""
-    if case.manifest is not None:
+    if case.begun:
         return case.directory.required_record().unit_size
     if case.job.unit_size != "auto" or probed is None:
         return case.job.known_unit_size
@@ -204,16 +208,19 @@ def _unit_size(case: _Case, samples: Samples, probed: Probed | None, tensors: in
 
 def _left(case: _Case, samples: Samples, size: int) -> tuple[dict[str, int], dict[str, int]]:
     """Images and units that are not done, by method label."""
-    if case.manifest is None:
-        units = samples.units(size)
-        return {label.method: samples.total for label in case.labels}, {label.method: units for label in case.labels}
-    images = {label.method: 0 for label in case.labels}
-    counts = dict(images)
+    images = {label.method: samples.total for label in case.labels}
+    units = {label.method: samples.units(size) for label in case.labels}
+    if not case.begun:
+        return images, units
+    listed = of_manifest(case.directory.manifest)  # all, or the first so many where a driver was stopped early
+    for method in images:
+        images[method] -= listed.total
+        units[method] -= listed.units(size)
     for unit, methods in case.directory.remaining(case.labels):
         for method in methods:
             images[method] += unit.stop - unit.start
-            counts[method] += 1
-    return images, counts
+            units[method] += 1
+    return images, units
 
 
 def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device | None) -> Iterator[str]:
@@ -227,7 +234,7 @@ def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device
         yield "time: the probe took the first images; larger ones take longer to decode"
     elif not case.wishes.probe:
         yield "time: nothing was measured; leave out --no-probe, or give --gradients-per-second"
-    if probed is None and case.job.unit_size == "auto" and case.manifest is None:
+    if probed is None and case.job.unit_size == "auto" and not case.begun:
         yield f"units: unit_size is auto, which a probe decides; {case.job.known_unit_size} is assumed here"
     if probed is None and case.job.output.maps != "none":
         yield "bytes: at most; a probe tells how well maps compress"

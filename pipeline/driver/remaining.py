@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.driver.schedule import Work
 from pipeline.run.directory import RunDirectory
@@ -16,3 +16,8 @@ def units_to_do(directory: RunDirectory, labels: Sequence[Label]) -> list[Work]:
         RefusedError: a commit is of another configuration than its label: no worker would do its unit again.
     """
     return [Work(unit.id, methods, unit.stop - unit.start) for unit, methods in directory.remaining(labels)]
+
+
+def whole_batches(batches: Mapping[str, tuple[str, ...]], labels: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Those batches all of whose method labels are among `labels`: one commit says that a unit is done under them."""
+    return {batch: names for batch, names in batches.items() if set(names) <= set(labels)}

@@ -31,9 +31,9 @@ class Reporter:
         self._rows_shown = 0.0
 
     def begin(self, works: Sequence[Work]) -> None:
-        """Notes what there is to do."""
-        self.progress.units_total = len(works)
-        self.progress.rows_total = sum(work.size * len(work.labels) for work in works)
+        """Notes what there is to do, or what more."""
+        self.progress.units_total += len(works)
+        self.progress.rows_total += sum(work.size * len(work.labels) for work in works)
 
     def ready(self) -> None:
         """Notes that an actor is ready."""

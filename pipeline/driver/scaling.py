@@ -35,11 +35,11 @@ class Scaling:
         self._placeless_since: float | None = None
         self._losses: Counter[str] = Counter()
 
-    def resize(self, undone: int) -> None:
+    def resize(self, undone: float) -> None:
         """Starts the actors that are lacking; now and then, and less often after failed starts.
 
         Args:
-            undone: units that are not done.
+            undone: units that are not done; infinite while that is not known.
         """
         now = time.monotonic()
         setbacks = max([self._failed_starts, *(losses - 1 for losses in self._losses.values())])

@@ -103,13 +103,13 @@ class Schedule:
 
     Attributes:
         given_up: units that stay undone, with the reason.
-        done: how many units are done.
+        total, done: how many units there are so far, and how many are done.
         hopeless: set when every sample of two units failed and none was ever done, or when devices do no sample of
             several units in a row: the fault is not in the data.
     """
 
     def __init__(self, works: Iterable[Work], proven: Set[str] = frozenset()) -> None:
-        self._fresh = deque(works)
+        self._fresh: deque[Work] = deque()
         self._again: deque[Order] = deque()
         self._proven = proven
         self._in_flight = 0
@@ -117,8 +117,16 @@ class Schedule:
         self._suspicions = 0
         self._failing: set[str] = set()
         self.given_up: dict[str, str] = {}
+        self.total = 0
         self.done = 0
         self.hopeless: str | None = None
+        self.add(works)
+
+    def add(self, works: Iterable[Work]) -> None:
+        """Takes in more units to do."""
+        before = len(self._fresh)
+        self._fresh.extend(works)
+        self.total += len(self._fresh) - before
 
     def next(self, idle: bool, device: str | None = None, devices: Set[str] = frozenset()) -> Order | None:
         """The next order for an actor, or None.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +21,15 @@ from PIL import Image
 
 from pipeline.driver.admission import record_labels, record_run
 from pipeline.driver.frozen import label_config
+from pipeline.driver.listing import list_all
 from pipeline.job.configuration import Job, load_job
-from pipeline.run.commit import write_commit
+from pipeline.run.commit import write_batch_commit
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.publishing import publish_table
-from pipeline.run.records import CommitRecord, machine
+from pipeline.run.records import CommitRecord
+from pipeline.run.revisions import machine
 from pipeline.run.schema import attributions_schema, metrics_schema
 from pipeline.shards.pack import write_tar
 from pipeline.shards.samples import ManifestRow, Status
@@ -84,13 +86,18 @@ def write_synthetic_run(folder: Path, plan: SyntheticRun) -> RunDirectory:
         },
     )
     directory = RunDirectory(open_storage(job.output.path))
-    manifest = record_run(job, directory, job.dataset.shards)
-    labels = _labels(job, manifest.hash, plan.side)
+    data = record_run(job, directory, job.dataset.shards)
+    manifest = list_all(directory)
+    labels = _labels(job, data.known_by, plan.side)
     record_labels(directory, labels)
     units = ((unit.id, manifest.rows(unit.id)) for unit in manifest.units())
     with ThreadPoolExecutor(_WRITERS) as pool:
         for number, (unit, rows) in enumerate(units):
-            list(pool.map(partial(_write_unit, directory, unit, rows, (plan.seed, number)), labels))
+            write = partial(_write_unit, directory, unit, rows, (plan.seed, number))
+            commits = list(pool.map(write, labels))
+            name, batch = labels[0].batch_commit_name(unit), labels[0].batch
+            if name is not None and batch is not None:
+                write_batch_commit(directory.storage, name, batch, commits)
     directory.refresh()
     return directory
 
@@ -117,7 +124,7 @@ def _members(count: int, side: int) -> Iterator[tuple[str, bytes]]:
         yield f"{number:08d}.cls", str(number % CLASSES).encode()
 
 
-def _labels(job: Job, manifest_hash: str, side: int) -> list[Label]:
+def _labels(job: Job, data: Mapping[str, Any], side: int) -> list[Label]:
     size = [side, side]
     model = {
         "name": job.model.name,
@@ -139,15 +146,15 @@ def _labels(job: Job, manifest_hash: str, side: int) -> list[Label]:
         "machine": dict(machine()),
     }
     return [
-        label_config(job, choice, manifest_hash, model, {"position": position, **recorded})
+        label_config(job, choice, data, model, {"position": position, **recorded})
         for position, choice in enumerate(job.methods)
     ]
 
 
 def _write_unit(
     directory: RunDirectory, unit: str, rows: Sequence[ManifestRow], seed: tuple[int, int], label: Label
-) -> None:
-    """Publishes and commits one unit under one label, as a worker does."""
+) -> CommitRecord:
+    """Publishes the tables of one unit under one label, as a worker does; what is to be committed."""
     generator = np.random.default_rng([*seed, label.settings.position])
     attempt = "synthetic"
     columns = _identity_columns(rows, label)
@@ -155,7 +162,7 @@ def _write_unit(
     for table, name in label.table_names(unit).items():
         content = _table(_schema(table, label), columns, generator)
         _, files[name] = publish_table(directory.storage, name, content, rows, attempt)
-    commit = CommitRecord(
+    return CommitRecord(
         unit=unit,
         attempt=attempt,
         fingerprint=label.fingerprint,
@@ -165,8 +172,9 @@ def _write_unit(
         seconds={"decode": 0.001, "attribute": 0.01, "metrics": 0.01, "write": 0.001, "total": 0.022},
         gradient_evaluations=len(rows),
         finished="2026-01-01T00:00:00.000+00:00",
+        model=label.model,
+        method=label.method,
     )
-    write_commit(directory.storage, label, commit)
 
 
 def _schema(table: str, label: Label) -> pa.Schema:

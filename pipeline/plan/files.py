@@ -15,7 +15,7 @@ from pipeline.run.publishing import write_table
 from pipeline.run.schema import attributions_schema, metrics_schema
 from ssig.registry import MetricSpec
 
-# Bytes of a commit record: hashes and sizes of two tables, counts and seconds.
+# Bytes of a label in a commit record: hashes and sizes of two tables, counts and seconds.
 COMMIT_BYTES = 900
 # Compressed bytes of a column's number or text in a row, where no probe measured them.
 _CELL_BYTES = 4
@@ -49,7 +49,7 @@ def schemas(
 def output_of(
     tables: Mapping[str, pa.Schema], units: int, rows: int, measured: Mapping[str, float] | None = None
 ) -> Output:
-    """What one label writes.
+    """The tables that one label writes.
 
     Args:
         tables: table -> its schema.
@@ -60,15 +60,19 @@ def output_of(
         name: units * empty_bytes(schema) + rows * (row_bytes(schema) if measured is None else measured[name])
         for name, schema in tables.items()
     }
-    total = sum(each.values()) + units * COMMIT_BYTES
-    return Output(units * (len(tables) + 1), total, each[ATTRIBUTIONS], measured is not None)
+    return Output(units * len(tables), sum(each.values()), each[ATTRIBUTIONS], measured is not None)
 
 
-def joined(outputs: Sequence[Output]) -> Output:
-    """What several labels write."""
+def joined(outputs: Sequence[Output], commits: int) -> Output:
+    """What several labels write.
+
+    Args:
+        outputs: the tables of each label.
+        commits: units; each has one commit record for all labels.
+    """
     return Output(
-        sum(output.files for output in outputs),
-        sum(output.bytes for output in outputs),
+        sum(output.files for output in outputs) + commits,
+        sum(output.bytes for output in outputs) + commits * len(outputs) * COMMIT_BYTES,
         sum(output.map_bytes for output in outputs),
         all(output.measured for output in outputs),
     )

@@ -13,5 +13,6 @@ if not sys.modules.keys() & {"matplotlib", "IPython"}:
     os.environ["MPLBACKEND"] = "Agg"
 
 from pipeline.report.build import build_report as build_report
+from pipeline.report.build import is_report_of as is_report_of
 from pipeline.report.build import report_is_current as report_is_current
 from pipeline.report.build import write_report as write_report

@@ -8,6 +8,7 @@ from pipeline.report.render import html, markdown
 from pipeline.report.tables import tables
 from pipeline.run.layout import REPORT_PAGE, REPORT_RECORD, REPORT_TEXT, report_table
 from pipeline.run.reader import Run, open_run
+from pipeline.storage.base import Storage
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
 
@@ -44,6 +45,11 @@ def write_report(run: Run, reference: str | None = None) -> str:
 def report_is_current(run: Run, reference: str | None = None) -> bool:
     """Whether the run has a report, of this version, made from the commits and configurations that it has now, and
     for this `reference`; None for any."""
-    record = report_record(run.storage)
+    return is_report_of(run.storage, run.digest, reference)
+
+
+def is_report_of(storage: Storage, digest: str, reference: str | None = None) -> bool:
+    """The same, of a run whose records have a digest."""
+    record = report_record(storage)
     recorded_source = (record.get("schema_version"), record.get("digest"))
-    return recorded_source == (REPORT_VERSION, run.digest) and reference in (None, record.get("reference"))
+    return recorded_source == (REPORT_VERSION, digest) and reference in (None, record.get("reference"))

@@ -2,48 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from pathlib import PurePosixPath
 
+from pipeline.run.commit import own_commit_name, parse_commits
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
-from pipeline.run.layout import ATTRIBUTIONS, QUARANTINE, commit_name, given_up_name, poison_prefix, table_folder
+from pipeline.run.layout import (
+    ATTRIBUTIONS,
+    QUARANTINE,
+    batch_of_commit,
+    given_up_name,
+    poison_prefix,
+    table_folder,
+)
 from pipeline.run.publishing import DamagedTableError, read_table
+from pipeline.run.records import CommitRecord, RefusedError
 from pipeline.shards.samples import Status
+from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
+from pipeline.storage.jsontext import to_json
 
 
-def measured_from(commit: str, evaluations: Iterable[Label]) -> Iterator[str]:
-    """The commits and tables of evaluations that measured the unit of a commit, commits first."""
-    unit = PurePosixPath(commit).stem
-    for evaluation in evaluations:
-        if commit_name(evaluation.model, evaluation.method, unit) == commit:
-            yield evaluation.commit_name(unit)
-            yield from evaluation.table_names(unit).values()
+def forget_failed(directory: RunDirectory, labels: Sequence[Label]) -> int:
+    """Un-commits every unit under each label of which it holds a failed row, so that it is done again; how many.
 
-
-def forget_failed(directory: RunDirectory, labels: Iterable[Label]) -> int:
-    """Un-commits every unit that holds a failed row, so that it is done again; how many.
-
-    The commit goes first: a unit without its files must not look done. A new attempt would reuse attributions without
-    a commit, so these are checked too: an earlier call may have been cut off.
+    A new attempt would reuse attributions without a commit, so these are checked too: an earlier call may have been
+    cut off.
     """
-    storage, evaluations = directory.storage, directory.evaluations
-    forgotten: set[tuple[str, str]] = set()
+    failed: dict[str, list[Label]] = {}
     for label in labels:
-        committed = set()
-        for name, commit in directory.commits(label).items():
-            committed.add(commit.unit)
-            if set(commit.statuses) - {Status.OK}:
-                for file in (*measured_from(name, evaluations), name):
-                    storage.delete(file)
-                forgotten.add((label.method, commit.unit))
-                _forget_tables(storage, label, commit.unit)
-        for unit in _uncommitted_failures(storage, label, committed):
-            _forget_tables(storage, label, unit)
+        for unit, brief in directory.briefs(label).items():
+            if {status for status, _ in brief.statuses} - {Status.OK}:
+                failed.setdefault(unit, []).append(label)
+    for unit, failed_labels in failed.items():
+        uncommit(directory, unit, failed_labels)
+        for label in failed_labels:
+            _forget_tables(directory.storage, label, unit)
+    for label in labels:
+        for unit in _uncommitted_failures(directory.storage, label, directory.briefs(label).keys()):
+            _forget_tables(directory.storage, label, unit)
     directory.refresh()
-    return len(forgotten)
+    return sum(map(len, failed.values()))
+
+
+def uncommit(directory: RunDirectory, unit: str, labels: Sequence[Label]) -> list[str]:
+    """Takes the commits of a unit under some labels back, and all that evaluations made of these; what was removed.
+
+    The commit goes before its files: a unit without its files must not look done. Evaluations go before what they
+    measured. Other labels of a batch stay done: each gets a commit of its own before that of the batch goes.
+    """
+    names = {(label.model, label.method) for label in labels if label.evaluation is None}
+    measured = [label for label in directory.evaluations if (label.model, label.method) in names]
+    removed = _take_back(directory, unit, measured)
+    for label in measured:
+        removed += [name for name in label.table_names(unit).values() if removed_file(directory.storage, name)]
+    return removed + _take_back(directory, unit, labels)
+
+
+def removed_file(storage: Storage, name: str) -> bool:
+    """Removes a file; whether there was one."""
+    existed = storage.entry(name) is not None
+    storage.delete(name)
+    return existed
+
+
+def _take_back(directory: RunDirectory, unit: str, labels: Sequence[Label]) -> list[str]:
+    """Removes the commits of a unit under some labels; what was removed."""
+    storage = directory.storage
+    gone = {(label.model, label.method) for label in labels}
+    names = dict.fromkeys(name for label in labels for name in directory.sources(label).get(unit, ()))
+    removed = []
+    for name in names:
+        if batch_of_commit(name) is not None:
+            for commit in _whole_commits(storage, name):
+                if (commit.model, commit.method) not in gone:
+                    storage.put(own_commit_name(commit), to_json(commit.record).encode())
+            fault_points.point("before-take-back", name)
+        removed += [name] * removed_file(storage, name)
+        fault_points.point("after-take-back", name)
+    return removed
+
+
+def _whole_commits(storage: Storage, name: str) -> list[CommitRecord]:
+    """The commits of a file, as far as they can be trusted."""
+    try:
+        return [commit for commit in parse_commits(storage.root, name, storage.read(name)) if commit.is_whole]
+    except (RefusedError, FileNotFoundError):
+        return []
 
 
 def _forget_tables(storage: Storage, label: Label, unit: str) -> None:

@@ -10,36 +10,31 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
-from pipeline.run.commit import parse_commit
-from pipeline.run.documents import Document, Documents
+from pipeline.run.beginning import Beginning, Object
+from pipeline.run.commit import is_commit
+from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counted, is_under, place_of
+from pipeline.run.documents import Document
 from pipeline.run.labels import Label, check_evaluation, evaluation_label, run_label
 from pipeline.run.layout import (
-    COMMITS,
     CONFIGS,
     EVALUATION_RECORDS,
     EVALUATIONS,
-    MANIFEST,
     QUARANTINE,
     RECORD_SUFFIX,
     RECORDS,
     RUN,
-    commits_folder,
+    batch_of_commit,
+    home_of_commit,
     is_evaluation_config,
-    labels_of_commit,
 )
-from pipeline.run.records import CommitRecord, RefusedError, RunRecord, fault, parsed
-from pipeline.run.schema import unreadable
-from pipeline.shards import manifest as manifests
-from pipeline.shards.manifest import Manifest
+from pipeline.run.records import CommitRecord, RefusedError
 from pipeline.shards.samples import Unit
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
-from ssig.errors import SsigError, UsageError
-
-Value = TypeVar("Value")
-Object = Mapping[str, Any]
+from ssig.errors import SsigError
 
 
 class Remaining(NamedTuple):
@@ -49,7 +44,7 @@ class Remaining(NamedTuple):
     methods: tuple[str, ...]
 
 
-class RunDirectory:
+class RunDirectory(Beginning):
     """The records of a run directory; its tables are read elsewhere (`pipeline.run.rows`).
 
     Args:
@@ -63,79 +58,8 @@ class RunDirectory:
     """
 
     def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.root = storage.root
-        self._objects: Documents[Object] = Documents(storage, self._parse)
-        self._commits: Documents[CommitRecord] = Documents(
-            storage, lambda name, data: parse_commit(storage.root, name, data)
-        )
-        self._manifest: tuple[Entry, Manifest] | None = None
-        self._answers: dict[Any, Any] = {}
-
-    def refresh(self) -> None:
-        """Lists the directory again from now on: drivers or workers may have written meanwhile."""
-        self._answers.clear()
-
-    @property
-    def document(self) -> Mapping[str, Any] | None:
-        """`run.json` as it stands, of a schema that this version reads; None where there is no run."""
-        return self._once(RUN, self._read_document)
-
-    @property
-    def record(self) -> RunRecord | None:
-        """`run.json` by its fields; None where there is no run."""
-        return None if self.document is None else self.required_record()
-
-    def opened(self) -> Mapping[str, Any]:
-        """`run.json` as it stands, of a directory that must be a run.
-
-        Raises:
-            UsageError: there is no run.
-        """
-        document = self.document
-        if document is None:
-            raise UsageError("run", self.root, "a run directory, one that holds run.json")
-        if "schema_version" not in document:
-            raise RefusedError(f"{self.root}/{RUN}: no field 'schema_version'; not a run of ssig")
-        return document
-
-    def required_record(self) -> RunRecord:
-        """`run.json` by its fields, of a directory that must be a run.
-
-        Raises:
-            UsageError: there is no run.
-        """
-        return self._once("record", self._check_record)
-
-    def refuse_earlier(self) -> None:
-        """Refuses a run of an earlier schema: such runs can be read, but not added to.
-
-        Raises:
-            RefusedError: the run has an earlier schema.
-            UsageError: there is no run.
-        """
-        version = self.opened()["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise RefusedError(
-                f"{self.root} is a run of ssig 0.1.0 (schema_version {version}), which this version reads and does "
-                "not add to: finish it with ssig 0.1.0, or choose a new output path"
-            )
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of a directory that must be a run.
-
-        Raises:
-            RefusedError: there is none.
-            UsageError: it is damaged.
-        """
-        return self._once(MANIFEST, self._load_manifest)
-
-    def keep(self, manifest: Manifest) -> None:
-        """Remembers a manifest that was just stored, so that it is not read again."""
-        entry = self.storage.entry(MANIFEST)
-        self._manifest = None if entry is None else (entry, manifest)
-        self.refresh()
+        super().__init__(storage)
+        self._commit_files = CommitFiles(storage)
 
     @property
     def labels(self) -> list[Label]:
@@ -165,24 +89,51 @@ class RunDirectory:
             yield document.entry.name, config
 
     def commits(self, label: Label) -> dict[str, CommitRecord]:
-        """File name -> commit record, of every commit under a label, in order of name."""
-        return self._once(("commits", label.commits), lambda: dict(self._read_commits(label)))
+        """File name -> commit record, of every commit under a label, in order of name; they are not kept."""
+        found = {}
+        for entry, commits in zip(self._listed(label), self._commit_files.commits(self._listed(label)), strict=True):
+            if isinstance(commits, SsigError):
+                raise commits
+            for commit in commits:
+                if is_under(commit, label):
+                    found[entry.name] = commit
+        return found
 
-    def examined(self, label: Label) -> dict[str, CommitRecord | SsigError | OSError]:
-        """The same, with an error in place of each commit that cannot be read; raises nothing."""
-        documents = self._commits.read(self._listed(label))
-        return {
-            entry.name: document if isinstance(document, OSError) else document.content
-            for entry, document in zip(self._listed(label), documents, strict=True)
-        }
+    def counted(self, labels: Sequence[Label]) -> list[tuple[CommitRecord, ...]]:
+        """The commits that count under each label, in order of unit. All commits of the run are read.
+
+        Raises:
+            RefusedError: one is damaged, even if it does not count.
+        """
+        by_label: dict[tuple[str, str, str], list[CommitRecord]] = {}
+        for commits in self._commit_files.commits(self._commit_entries()):
+            if isinstance(commits, SsigError):
+                raise commits
+            for commit in commits:
+                key = (home_of_commit(commit.source), commit.model, commit.method)
+                by_label.setdefault(key, []).append(commit)
+        return [counted(label, by_label.get(place_of(label), ())) for label in labels]
+
+    def sources(self, label: Label) -> dict[str, tuple[str, ...]]:
+        """Unit -> the files that may commit it under a label, by their names: that of a batch goes first."""
+        found: dict[str, tuple[str, ...]] = {}
+        for entry in self._listed(label):
+            unit = PurePosixPath(entry.name).stem
+            found[unit] = (*found.get(unit, ()), entry.name)
+        return found
 
     def done(self, unit: str, label: Label) -> bool:
         """Whether a unit is done under a label: a commit of this configuration says so."""
-        return unit in self._done_units(label)
+        brief = self.briefs(label).get(unit)
+        return brief is not None and brief.fingerprint == label.fingerprint
 
     def done_count(self, label: Label) -> int:
         """How many units are done under a label."""
-        return len(self._done_units(label))
+        return sum(brief.fingerprint == label.fingerprint for brief in self.briefs(label).values())
+
+    def briefs(self, label: Label) -> dict[str, Brief]:
+        """Unit -> its commit under a label in short; where it has two, that of the batch."""
+        return self._once(("briefs", label.commits, label.batch), lambda: dict(self._read_briefs(label)))
 
     def remaining(self, labels: Sequence[Label]) -> list[Remaining]:
         """Manifest minus commits: each unit with the method labels that it is not done under, in order.
@@ -190,12 +141,14 @@ class RunDirectory:
         Raises:
             RefusedError: also, a commit is of another configuration than its label: no worker would do its unit again.
         """
-        self._commits.read([entry for label in labels for entry in self._listed(label)])  # all at once
+        entries = {entry.name: entry for label in labels for entry in self._listed(label)}
+        self._commit_files.files(list(entries.values()))  # all at once
         for label in labels:
             self._refuse_foreign_commits(label)
+        briefs = {label.method: self.briefs(label) for label in labels}
         remaining = []
         for unit in self.manifest.units():
-            methods = tuple(label.method for label in labels if not self.done(unit.id, label))
+            methods = tuple(method for method, done in briefs.items() if unit.id not in done)
             if methods:
                 remaining.append(Remaining(unit, methods))
         return remaining
@@ -207,13 +160,34 @@ class RunDirectory:
     def counts(self, label: Label) -> dict[str, int]:
         """Committed rows by status under one label."""
         counts: Counter[str] = Counter()
-        for commit in self.commits(label).values():
-            counts.update(commit.statuses)
+        for statuses, units in Counter(brief.statuses for brief in self.briefs(label).values()).items():
+            counts.update({status: rows * units for status, rows in statuses})
         return dict(counts)
 
     def proven(self, labels: Iterable[Label]) -> set[str]:
         """The method labels under which some unit is done."""
         return {label.method for label in labels if self._listed(label)}
+
+    def batches(self, labels: Iterable[Label]) -> dict[str, tuple[str, ...]]:
+        """Batch -> the method labels of all its labels, of those batches to which the given labels belong."""
+        given = list(labels)
+        recorded = self.evaluations if any(label.evaluation is not None for label in given) else self.labels
+        wanted = {(label.batch, label.evaluation) for label in given}
+        batches: dict[str, tuple[str, ...]] = {}
+        for label in recorded:
+            if label.batch is not None and (label.batch, label.evaluation) in wanted:
+                batches[label.batch] = (*batches.get(label.batch, ()), label.method)
+        return batches
+
+    def batch_naming(self, label: Label) -> str | None:
+        """The batch whose commits say that a unit is done under a label of this fingerprint; None without one."""
+        home, model, method = place_of(label)
+        entries = [entry for entry in self._listing(home) if batch_of_commit(entry.name) is not None]
+        for file in self._commit_files.files(entries):
+            brief = None if isinstance(file.content, SsigError) else file.under(model, method)
+            if brief is not None and brief.fingerprint == label.fingerprint:
+                return batch_of_commit(file.entry.name)
+        return None
 
     @property
     def quarantine(self) -> list[Mapping[str, Any]]:
@@ -225,55 +199,16 @@ class RunDirectory:
         """How many quarantine records there are; they are not read."""
         return len(self._listing(QUARANTINE))
 
-    def all_commits(self) -> list[CommitRecord]:
-        """Every commit of the run and of its evaluations, also under unknown labels, in order of name."""
-        return [document.value for document in self._all_commit_documents()]
-
     def digest(self) -> str:
         """A hash of all records: runs of equal digest hold equal results."""
-        documents: list[Document[Any]] = [*self._objects_in(), *self._all_commit_documents()]
+        read: list[Document[Any] | CommitFile] = [*self._objects_in()]
+        read += self._commit_files.files(self._commit_entries())
         if (run_document := self._document_of(RUN)) is not None:
-            documents.append(run_document)
+            read.append(run_document)
         digest = hashlib.sha256()
-        for document in sorted(documents, key=lambda document: document.entry.name):
-            digest.update(document.entry.name.encode() + b"\0" + document.digest)
+        for file in sorted(read, key=lambda file: file.entry.name):
+            digest.update(file.entry.name.encode() + b"\0" + file.digest)
         return digest.hexdigest()
-
-    def _once(self, key: Any, make: Callable[[], Value]) -> Value:
-        """The value of `make`, which is called once between two calls of `refresh`."""
-        if key not in self._answers:
-            self._answers[key] = make()
-        answer: Value = self._answers[key]
-        return answer
-
-    def _read_document(self) -> Object | None:
-        document = self._document_of(RUN)
-        if document is None:
-            return None
-        content = document.value
-        if (wrong := unreadable(content)) is not None:
-            raise RefusedError(f"{self.root}/{RUN}: {wrong}")
-        return content
-
-    def _check_record(self) -> RunRecord:
-        document = dict(self.opened())
-        wrong = fault(RunRecord, document)
-        if wrong is None:
-            return RunRecord.model_validate(document)
-        if wrong.startswith("dataset"):
-            raise RefusedError(f"{self.root}/{RUN}: its data set is not that of a run ({wrong})")
-        raise RefusedError(f"{self.root}/{RUN}: {wrong}; not a run of ssig")
-
-    def _load_manifest(self) -> Manifest:
-        entry = self.storage.entry(MANIFEST)
-        if self._manifest is not None and self._manifest[0] == entry:
-            return self._manifest[1]
-        try:
-            manifest = manifests.load(self.storage)
-        except FileNotFoundError:
-            raise RefusedError(f"{self.root}: no {MANIFEST}, so it is unknown what belongs to the run") from None
-        self._manifest = None if entry is None else (entry, manifest)
-        return manifest
 
     def _read_evaluations(self) -> Iterator[Label]:
         bases = {(label.model, label.method): label for label in self.labels}
@@ -287,59 +222,51 @@ class RunDirectory:
                 raise RefusedError(f"{self.root}/{name}: no {lacking}; this is no evaluation of the run")
             yield label
 
-    def _read_commits(self, label: Label) -> Iterator[tuple[str, CommitRecord]]:
-        for document in self._commits.all(self._listed(label)):
-            yield document.entry.name, document.value
-
-    def _done_units(self, label: Label) -> set[str]:
-        return self._once(
-            ("done", label.commits, label.fingerprint),
-            lambda: {commit.unit for commit in self.commits(label).values() if label.matches(commit)},
-        )
+    def _read_briefs(self, label: Label) -> Iterator[tuple[str, Brief]]:
+        for own in (True, False):  # of a unit with two commits the last counts, that of the batch
+            entries = [entry for entry in self._listed(label) if (batch_of_commit(entry.name) is None) is own]
+            for file in self._commit_files.files(entries):
+                brief = file.under(label.model, label.method)
+                if brief is not None:
+                    yield file.unit, brief
 
     def _refuse_foreign_commits(self, label: Label) -> None:
-        for name, commit in self.commits(label).items():
-            if not label.matches(commit):
+        for file in self._commit_files.files(self._listed(label)):
+            brief = file.under(label.model, label.method)
+            if brief is None or brief.fingerprint != label.fingerprint:
+                found = f"fingerprint is {brief.fingerprint!r}" if brief else f"labels lack {label.key!r}"
                 raise RefusedError(
-                    f"{self.root}/{name}: its fingerprint is {commit.fingerprint!r}, that of its label "
-                    f"{label.fingerprint!r}; `ssig audit --repair` removes it, and then this command does its unit "
-                    "again"
+                    f"{self.root}/{file.entry.name}: its {found}, that of its label {label.fingerprint!r}; "
+                    "`ssig audit --repair` removes it, and then this command does its unit again"
                 )
 
-    def _all_commit_documents(self) -> list[Document[CommitRecord]]:
-        return self._commits.all([entry for entry in self._entries() if _is_commit(entry.name)])
+    def _commit_entries(self) -> list[Entry]:
+        return [entry for entry in self._entries() if is_commit(entry.name)]
 
     def _objects_in(self, *tops: str, chosen: Callable[[str], bool] = lambda name: True) -> list[Document[Object]]:
         """The records below some folders, or all, that are no commits."""
-        entries = [entry for entry in self._entries(*tops) if not _is_commit(entry.name) and chosen(entry.name)]
+        entries = [entry for entry in self._entries(*tops) if not is_commit(entry.name) and chosen(entry.name)]
         return self._objects.all(entries)
-
-    def _document_of(self, name: str) -> Document[Object] | None:
-        entry = self._once(("entry", name), lambda: self.storage.entry(name))
-        return None if entry is None else self._objects.all([entry])[0]
 
     def _entries(self, *tops: str) -> list[Entry]:
         return [entry for top in tops or RECORDS for entry in self._listing(top)]
 
     def _listing(self, top: str) -> list[Entry]:
         """The records below a folder."""
+        if top == EVALUATIONS and self.document is not None and self.document.get("schema_version") == SCHEMA_VERSION:
+            return []  # tables alone, which may be many
         return self._once(
             ("listing", top),
             lambda: [entry for entry in self.storage.list(top) if entry.name.endswith(RECORD_SUFFIX)],
         )
 
     def _listed(self, label: Label) -> list[Entry]:
-        """The files of a label's commits, however its names are encoded in their path."""
-        home = commits_folder(label.evaluation, label.version)
+        """The files that may hold commits of a label in order of name, however its names are encoded in their path."""
+        home, model, method = place_of(label)
         top = home.partition("/")[0]
-        homes = self._once(("homes", top), lambda: _by_label(self._listing(top)))
-        return homes.get((home, label.model, label.method), [])
-
-    def _parse(self, name: str, data: bytes) -> Object:
-        record = parsed(data)
-        if isinstance(record, str):
-            raise RefusedError(f"{self.root}/{name}: {record}")
-        return record
+        places = self._once(("places", top), lambda: by_place(self._listing(top)))
+        batched = [] if label.batch is None else places.get((home, label.batch), [])
+        return [*batched, *places.get((home, model, method), [])]
 
     @contextmanager
     def _naming(self, name: str) -> Iterator[None]:
@@ -348,20 +275,3 @@ class RunDirectory:
             yield
         except RefusedError as error:
             raise RefusedError(f"{self.root}/{name}: {error}") from None
-
-
-def _is_commit(name: str) -> bool:
-    """Whether a record lies where commits do."""
-    top, *parts = name.split("/")
-    return top == COMMITS or (top in (EVALUATIONS, EVALUATION_RECORDS) and len(parts) > 2 and parts[1] == COMMITS)
-
-
-def _by_label(entries: Iterable[Entry]) -> dict[tuple[str, str, str], list[Entry]]:
-    """The folder of commits, model and method label -> the commits there."""
-    commits: dict[tuple[str, str, str], list[Entry]] = {}
-    for entry in entries:
-        labels = labels_of_commit(entry.name)
-        if labels is not None:
-            home = entry.name.rsplit("/", 3)[0]
-            commits.setdefault((home, *labels), []).append(entry)
-    return commits

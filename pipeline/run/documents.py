@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline.storage.base import Entry, Storage
+from pipeline.storage.many import in_order
 from ssig.errors import SsigError
-
-# Object stores answer in tens of milliseconds, and a large run has thousands of commits.
-READERS = 16
-# Files that wait for a reader at a time.
-_TOGETHER = 64 * READERS
 
 Content = TypeVar("Content")
 
@@ -65,7 +60,7 @@ class Documents(Generic[Content]):
         """
         unread = [entry for entry in entries if not self._is_current(entry)]
         errors: dict[str, OSError] = {}
-        for entry, document in zip(unread, self._read_all(unread), strict=True):
+        for entry, document in zip(unread, in_order(self._read, unread), strict=True):
             if isinstance(document, OSError):
                 self._documents.pop(entry.name, None)
                 errors[entry.name] = document
@@ -89,14 +84,6 @@ class Documents(Generic[Content]):
     def _is_current(self, entry: Entry) -> bool:
         document = self._documents.get(entry.name)
         return document is not None and document.entry == entry
-
-    def _read_all(self, entries: Sequence[Entry]) -> Iterator[Document[Content] | OSError]:
-        if len(entries) < 2:
-            yield from map(self._read, entries)
-            return
-        with ThreadPoolExecutor(min(READERS, len(entries))) as pool:
-            for start in range(0, len(entries), _TOGETHER):
-                yield from pool.map(self._read, entries[start : start + _TOGETHER])
 
     def _read(self, entry: Entry) -> Document[Content] | OSError:
         try:

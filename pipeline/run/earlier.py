@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.run.labels import Label
 from ssig.registry import METHODS, METRICS
 
 # For methods and metrics: option -> the value that keeps the behaviour from before the option existed. It holds for
@@ -29,6 +30,11 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     if method is not None and "options" in method:
         complete["method"] = {**method, "options": _all("methods", method.get("name"), method["options"])}
     return complete
+
+
+def with_all_options(label: Label) -> Label:
+    """The label with a value for each option, also for those that were added after it was recorded."""
+    return dataclasses.replace(label, config=completed(label.config))
 
 
 def _all(kind: str, name: str | None, recorded: Mapping[str, Any]) -> dict[str, Any]:

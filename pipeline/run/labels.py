@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pipeline.run.canonical import fingerprint_of
 from pipeline.run.differences import frozen_part
-from pipeline.run.earlier import completed
 from pipeline.run.layout import (
     ATTRIBUTIONS,
     TABLES,
+    batch_commit_name,
     commit_folder,
     commit_name,
     config_name,
     evaluation_folder,
+    label_key,
     table_name,
 )
 from pipeline.run.records import (
@@ -27,12 +29,11 @@ from pipeline.run.records import (
     WholeEvaluationConfig,
     WholeLabelConfig,
     fault,
-    fingerprint_of,
 )
 from pipeline.storage.fields import SCHEMA_VERSION
 
 # Fields of the run's configuration that workers need to measure added metrics.
-OF_THE_RUN = ("model", "method", "maps", "channels", "categories", "model_file")
+OF_THE_RUN = ("model", "method", "maps", "channels", "categories", "model_file", "base_batch")
 # Fields that tell which label a configuration is for. Readers of a run need no others.
 NEEDED = ("model_label", "method_label", "fingerprint")
 _NEEDED_LATER = (*NEEDED, "evaluation", "base", "metrics")
@@ -90,8 +91,33 @@ class Label:
         return commit_folder(self.model, self.method, self.evaluation, self.version)
 
     def commit_name(self, unit: str) -> str:
-        """The file that says whether a unit is done under it."""
+        """The file that says that a unit is done under this label alone."""
         return commit_name(self.model, self.method, unit, self.evaluation, self.version)
+
+    @property
+    def batch(self) -> str | None:
+        """The id of the labels that were recorded with this one; None where it is not recorded."""
+        batch = self.config.get("batch")
+        return batch if isinstance(batch, str) and batch else None
+
+    def batch_commit_name(self, unit: str) -> str | None:
+        """The file that says that a unit is done under all labels of its batch; None without a batch."""
+        return None if self.batch is None else batch_commit_name(self.batch, unit, self.evaluation, self.version)
+
+    def commit_names(self, unit: str) -> tuple[str, ...]:
+        """The files of which any says that a unit is done under this label."""
+        batch = self.batch_commit_name(unit)
+        return (self.commit_name(unit),) if batch is None else (batch, self.commit_name(unit))
+
+    def base_commit_names(self, unit: str) -> tuple[str, ...]:
+        """Of an evaluation: the files of which any says that a unit is done in the run, so that it can be measured."""
+        own, batch = commit_name(self.model, self.method, unit), self.config.get("base_batch")
+        return (own,) if batch is None else (batch_commit_name(batch, unit), own)
+
+    @property
+    def key(self) -> str:
+        """The label as one word, as commits of batches name it."""
+        return label_key(self.model, self.method)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -105,11 +131,6 @@ class Label:
     def attributions_name(self, unit: str) -> str:
         """The attributions of a unit: those that an evaluation measures, too."""
         return table_name(ATTRIBUTIONS, self.model, self.method, unit)
-
-
-def with_all_options(label: Label) -> Label:
-    """The label with a value for each option, also for those that were added after it was recorded."""
-    return replace(label, config=completed(label.config))
 
 
 def run_label(config: Mapping[str, Any], *, whole: bool = True) -> Label:
@@ -131,6 +152,7 @@ def run_label(config: Mapping[str, Any], *, whole: bool = True) -> Label:
 def evaluation_label(base: Label, recorded: Mapping[str, Any]) -> Label:
     """The label of an evaluation: its record, and the fields of the run's configuration that workers need."""
     of_the_run = {name: base.config[name] for name in OF_THE_RUN if name in base.config}
+    of_the_run["base_batch"] = base.batch
     return Label(base.model, base.method, {**of_the_run, **recorded}, recorded["evaluation"])
 
 

@@ -11,6 +11,8 @@ from pipeline.storage.local import STAGING
 
 RUN = "run.json"
 MANIFEST = MANIFEST_FILE
+PARTS = "manifest"  # of a manifest whose shards are still being listed
+SEAL = "manifest.json"
 CONFIGS = "config"
 COMMITS = "commits"
 ATTRIBUTIONS, METRICS = TABLES = ("attributions", "metrics")
@@ -26,7 +28,7 @@ REPORT_PAGE, REPORT_TEXT, REPORT_RECORD = (f"{REPORT}/{name}" for name in ("inde
 TABLE_SUFFIX, RECORD_SUFFIX = ".parquet", ".json"
 # Folders of the JSON records that say what the run holds.
 RECORDS = (CONFIGS, COMMITS, QUARANTINE, EVALUATIONS, EVALUATION_RECORDS)
-RUN_ENTRIES = frozenset({RUN, MANIFEST, *TABLES, *RECORDS, REPORT, LOGS, LEASES, STAGING})
+RUN_ENTRIES = frozenset({RUN, MANIFEST, PARTS, SEAL, *TABLES, *RECORDS, REPORT, LOGS, LEASES, STAGING})
 
 
 # Readers that infer the types of folder keys take these for booleans or null; the last is hive's null.
@@ -57,8 +59,8 @@ def folder(model: str, method: str) -> str:
 
 
 def config_name(model: str, method: str, evaluation: str | None = None, version: int = SCHEMA_VERSION) -> str:
-    """The configuration of a model and method label; `@` cannot occur in an encoded label."""
-    name = f"{CONFIGS}/{encoded(model)}@{encoded(method)}{RECORD_SUFFIX}"
+    """The configuration of a model and method label."""
+    name = f"{CONFIGS}/{label_key(model, method)}{RECORD_SUFFIX}"
     return name if evaluation is None else f"{records_folder(evaluation, version)}/{name}"
 
 
@@ -92,9 +94,47 @@ def commits_folder(evaluation: str | None = None, version: int = SCHEMA_VERSION)
     return COMMITS if evaluation is None else f"{records_folder(evaluation, version)}/{COMMITS}"
 
 
+def batch_folder(batch: str, evaluation: str | None = None, version: int = SCHEMA_VERSION) -> str:
+    """Where the commits of a batch lie: of labels that one start of a driver recorded."""
+    return f"{commits_folder(evaluation, version)}/batch={encoded(batch)}"
+
+
+def batch_commit_name(batch: str, unit: str, evaluation: str | None = None, version: int = SCHEMA_VERSION) -> str:
+    """The commit of a unit under all labels of a batch."""
+    return f"{batch_folder(batch, evaluation, version)}/{unit}{RECORD_SUFFIX}"
+
+
 def labels_of_commit(name: str) -> tuple[str, str] | None:
-    """The model and method label under which a commit lies; None where no commit does."""
+    """The model and method label under which a commit lies; None where no commit of one label does."""
     match = _COMMIT.fullmatch(name)
+    return None if match is None else (unquote(match[1]), unquote(match[2]))
+
+
+def batch_of_commit(name: str) -> str | None:
+    """The batch whose commit a file is; None where it is none."""
+    match = _BATCH_COMMIT.fullmatch(name)
+    return None if match is None else unquote(match[1])
+
+
+def home_of_commit(name: str) -> str:
+    """The folder of commits, of the run itself or of an evaluation, in which a commit lies."""
+    return name.rsplit("/", 2 if batch_of_commit(name) is not None else 3)[0]
+
+
+def label_key(model: str, method: str) -> str:
+    """A label as one word; `@` cannot occur in an encoded label."""
+    return f"{encoded(model)}@{encoded(method)}"
+
+
+def labels_of_key(key: str) -> tuple[str, str]:
+    """The model and method label of a `label_key`."""
+    model, _, method = key.partition("@")
+    return unquote(model), unquote(method)
+
+
+def labels_of_table(name: str) -> tuple[str, str] | None:
+    """The model and method label under which a table lies; None where no table does."""
+    match = _TABLE.fullmatch(name)
     return None if match is None else (unquote(match[1]), unquote(match[2]))
 
 
@@ -105,6 +145,7 @@ def is_table(name: str) -> bool:
 
 _LABELS = r"model=([^/]+)/method=([^/]+)"
 _COMMIT = re.compile(rf"(?:.+/)?{COMMITS}/{_LABELS}/[^/]+{re.escape(RECORD_SUFFIX)}")
+_BATCH_COMMIT = re.compile(rf"(?:.+/)?{COMMITS}/batch=([^/]+)/[^/]+{re.escape(RECORD_SUFFIX)}")
 _TABLE = re.compile(rf"(?:{ATTRIBUTIONS}|{METRICS}|{EVALUATIONS}/[^/]+)/{_LABELS}/[^/]+{re.escape(TABLE_SUFFIX)}")
 
 

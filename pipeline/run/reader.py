@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.run.directory import RunDirectory
-from pipeline.run.earlier import completed
-from pipeline.run.labels import Label, with_all_options
+from pipeline.run.earlier import completed, with_all_options
+from pipeline.run.labels import Label
 from pipeline.run.layout import EVALUATIONS, MANIFEST, METRICS, RUN
 from pipeline.run.maps import decode_maps
 from pipeline.run.records import CommitRecord, RefusedError
@@ -58,7 +58,8 @@ class Run:
 
     Attributes:
         root: its path or URL.
-        document: `run.json`.
+        document: `run.json`, with what was known once all shards were listed.
+        unsealed: one line that says how far the listing of the shards is; None once it has ended.
         version: schema of its records and tables.
         config: (model label, method label) -> its configuration, in order of label, with every option.
         commits: the commit records that count, in order of model, method and unit.
@@ -74,24 +75,33 @@ class Run:
         self.storage = directory.storage
         self.root = directory.root
         with _usage_errors():
-            directory.all_commits()  # all at once; a damaged one is an error even if it does not count
             if directory.document is None:
                 raise UsageError("run", self.root, "a run directory, one that holds run.json")
-            self.document = directory.document
+            self.document = directory.described()
+            self.unsealed = directory.unsealed
             self.version = int(self.document.get("schema_version", SCHEMA_VERSION))
-            labels = map(with_all_options, directory.read_labels(whole=False))
-            labels_by_name = {(label.model, label.method): label for label in labels}
-            self.config = {names: labels_by_name[names].config for names in sorted(labels_by_name)}
-            self.commits = tuple(
-                commit for names in self.config for commit in _counted(directory, labels_by_name[names])
-            )
+            labels = sorted(map(with_all_options, directory.read_labels(whole=False)), key=_names)
+            labels_by_name = {_names(label): label for label in labels}
+            evaluations = list(_evaluations(directory, labels_by_name))
+            commits = iter(directory.counted([*labels, *(label for label, _ in evaluations)]))
+            self.config = {_names(label): label.config for label in labels}
+            self.commits = tuple(commit for _ in labels for commit in next(commits))
             self.quarantine = directory.quarantine
-            self.evaluations = tuple(_evaluations(directory, labels_by_name))
+            self.evaluations = tuple(
+                Evaluation(label.evaluation or "", *_names(label), label.config["metrics"], next(commits), config)
+                for label, config in evaluations
+            )
             self.digest = directory.digest()
 
     @cached_property
     def manifest(self) -> pa.Table:
-        """Every expected sample, in order of shard and index, as it is stored."""
+        """Every expected sample, in order of shard and index, as it is stored.
+
+        Raises:
+            UsageError: they are not known yet, since the shards are still being listed; or the file cannot be read.
+        """
+        if self.unsealed is not None:
+            raise UsageError("run", self.unsealed, "a run whose shards are all listed")
         return self.read(MANIFEST)
 
     def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -208,18 +218,15 @@ def _usage_errors() -> Iterator[None]:
         raise UsageError("run", str(error), SOUND) from error
 
 
-def _counted(directory: RunDirectory, label: Label) -> list[CommitRecord]:
-    """The commits of a label that are of its configuration, in order of unit."""
-    commits = [commit for commit in directory.commits(label).values() if label.matches(commit)]
-    return sorted(commits, key=lambda commit: commit.unit)
+def _names(label: Label) -> tuple[str, str]:
+    return label.model, label.method
 
 
-def _evaluations(directory: RunDirectory, labels: Mapping[tuple[str, str], Label]) -> Iterator[Evaluation]:
-    """The evaluations of the labels that the run has now, each with its commits."""
+def _evaluations(
+    directory: RunDirectory, labels: Mapping[tuple[str, str], Label]
+) -> Iterator[tuple[Label, Mapping[str, Any]]]:
+    """The evaluations of the labels that the run has now, in order of name, each with its whole record."""
     for _, config in sorted(directory.read_evaluations(whole=False)):
         base = labels.get((config["model_label"], config["method_label"]))
         if base is not None and base.fingerprint == config["base"]:
-            label = Label(base.model, base.method, completed(config), config["evaluation"])
-            metrics = label.config["metrics"]
-            counted = tuple(_counted(directory, label))
-            yield Evaluation(config["evaluation"], base.model, base.method, metrics, counted, config)
+            yield Label(base.model, base.method, completed(config), config["evaluation"]), config

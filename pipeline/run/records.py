@@ -2,34 +2,29 @@
 
 Their fields are checked here and nowhere else, with messages that name file and field. Fields that this version does
 not know are kept: checksums and fingerprints cover the whole object.
-
-The fingerprint of a label is the SHA-256 of all that changes its results: data, seed, model with its weights, method
-with its options, metrics with theirs, and how maps are stored. Actors, paths and log levels stay out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
 import sys
-from collections.abc import Collection, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import pydantic.dataclasses
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.run.described import origin_of
-from pipeline.run.layout import is_table, labels_of_commit
+from pipeline.run.canonical import checksum
+from pipeline.run.layout import (
+    batch_of_commit,
+    is_table,
+    label_key,
+    labels_of_commit,
+    labels_of_key,
+    labels_of_table,
+)
 from pipeline.storage.jsontext import to_json
 from ssig.errors import SsigError
-from ssig.models import PREPARATION_REVISION
-from ssig.registry import METHODS, METRICS
-
-VERSIONED = ("ssig", "torch", "torchvision", "timm", "numpy", "pyarrow", "ray", "webdataset", "Pillow")
 
 
 class RefusedError(SsigError):
@@ -55,11 +50,19 @@ class DatasetRecord(Record):
         shards: in order.
         limit: of the samples; None for all.
         manifest_hash: of the manifest's content; a run may leave it out.
+        identity: of names, sizes and versions of the shards and of the limit; only of runs without `manifest_hash`.
     """
 
     shards: list[ShardRecord]
     limit: int | None
     manifest_hash: str | None
+    identity: str | None = None
+
+    @property
+    def known_by(self) -> dict[str, Any]:
+        """What identifies the data, as the labels of the run record it."""
+        identity = {} if self.identity is None else {"identity": self.identity}
+        return {"manifest_hash": self.manifest_hash, **identity}
 
 
 class RunRecord(Record):
@@ -69,6 +72,20 @@ class RunRecord(Record):
     dataset: DatasetRecord
     seed: int
     unit_size: int
+
+
+class SealedDataset(Record):
+    """What the seal of a manifest adds to the data of a run."""
+
+    shards: list[ShardRecord]
+    samples: int
+    manifest_file: str
+
+
+class SealRecord(Record):
+    """`manifest.json`: that the manifest of a run is whole."""
+
+    dataset: SealedDataset
 
 
 class NetworkConfig(Record):
@@ -176,7 +193,10 @@ Count = Annotated[int, Field(ge=0)]
 Interned = Annotated[str, AfterValidator(sys.intern)]  # the same in thousands of records
 
 
-@pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True, extra="ignore"))
+_SMALL = ConfigDict(strict=True, extra="ignore")
+
+
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=_SMALL)
 class CommitRecord:
     """What one unit holds under one label. A large run has hundreds of thousands of them, so they are kept small.
 
@@ -187,11 +207,13 @@ class CommitRecord:
         rows: number of rows in each table.
         statuses: rows of each status that occurs.
         files: name -> `{"sha256", "bytes"}` of each published file.
-        seconds: phase (``decode``, ``attribute``, …) -> seconds spent on the unit.
+        seconds: phase (``decode``, ``attribute``, …) -> seconds spent on the unit; empty where an attempt that did
+            not get to its commit had done it.
         gradient_evaluations: of all rows together.
         finished: when, ISO 8601 in UTC.
         model, method: the labels under which it is stored; not part of the record.
-        is_whole: whether its checksum fits; not part of the record.
+        source: the file that holds it, alone or with others; not part of the record.
+        is_whole: whether the checksum of that file fits; not part of the record.
     """
 
     unit: Interned
@@ -205,29 +227,12 @@ class CommitRecord:
     finished: str = ""
     model: str = ""
     method: str = ""
+    source: str = ""
     is_whole: bool = True
-
-    @classmethod
-    def stored(cls, name: str, record: Mapping[str, Any]) -> CommitRecord:
-        """The commit that is stored under a name.
-
-        Raises:
-            RefusedError: it is no commit record; the message does not name the file.
-        """
-        labels = labels_of_commit(name)
-        if labels is None:
-            raise RefusedError("no place for a commit")
-        # Runs of earlier versions have no checksum.
-        is_whole = record.get("checksum", "") in ("", checksum(record))
-        derived = {"model": labels[0], "method": labels[1], "is_whole": is_whole}
-        try:
-            return cls(**{**record, **derived})
-        except ValidationError as error:
-            raise RefusedError(f"{_in_words(error, record)}; not an ssig commit record") from None
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is stored of it, with its checksum."""
+        """What is stored of it in a file of its own, with its checksum."""
         record = {name: getattr(self, name) for name in self.__slots__ if name not in _NOT_STORED}
         return {**record, "checksum": checksum(record)}
 
@@ -236,7 +241,94 @@ class CommitRecord:
         return next((name for name in self.files if name.startswith(f"{kind}/")), None)
 
 
-_NOT_STORED = ("model", "method", "is_whole")
+_NOT_STORED = ("model", "method", "source", "is_whole")
+
+
+# Fields of `CommitRecord` that the commit of a batch holds for each label.
+_OF_A_LABEL = ("fingerprint", "statuses", "seconds", "gradient_evaluations")
+
+
+@pydantic.dataclasses.dataclass(frozen=True, slots=True, kw_only=True, config=_SMALL)
+class BatchRecord:
+    """What one unit holds under all labels of a batch.
+
+    Attributes:
+        batch: the id of the labels' batch.
+        labels: `pipeline.run.layout.label_key` of a label -> `_OF_A_LABEL`, which are checked with the label's commit.
+        files: those of all labels.
+        unit, attempt, rows, finished: as in `CommitRecord`; all labels have them in common.
+    """
+
+    unit: Interned
+    batch: str
+    attempt: Interned = ""
+    rows: Count
+    labels: dict[str, dict[str, Any]]
+    files: dict[Annotated[str, AfterValidator(_table_of_the_run)], dict[str, Any]]
+    finished: str = ""
+
+
+def stored_commits(name: str, record: Mapping[str, Any]) -> tuple[CommitRecord, ...]:
+    """The commits that are stored under a name: that of one label, or those of a batch in the order of their labels.
+
+    Raises:
+        RefusedError: it is no commit record; the message does not name the file.
+    """
+    labels, batch = labels_of_commit(name), batch_of_commit(name)
+    # Runs of earlier versions have no checksum.
+    derived = {"source": name, "is_whole": record.get("checksum", "") in ("", checksum(record))}
+    try:
+        if labels is not None:
+            return (CommitRecord(**{**record, **derived, "model": labels[0], "method": labels[1]}),)
+        if batch is None:
+            raise RefusedError("no place for a commit")
+        whole = BatchRecord(**record)
+    except ValidationError as error:
+        raise RefusedError(f"{_in_words(error, record)}; not an ssig commit record") from None
+    if whole.batch != batch:
+        raise RefusedError(
+            f"batch is {to_json(whole.batch)[:60]}, its folder says {batch!r}; not an ssig commit record"
+        )
+    return tuple(_parts(whole, derived))
+
+
+def _parts(whole: BatchRecord, derived: Mapping[str, Any]) -> Iterator[CommitRecord]:
+    """The commit of each label of a batch.
+
+    Raises:
+        RefusedError: a table is of no label of the batch.
+    """
+    files: dict[tuple[str, str], dict[str, Any]] = {labels_of_key(key): {} for key in whole.labels}
+    for name, identity in whole.files.items():
+        labels = labels_of_table(name)
+        if labels is None or labels not in files:
+            raise RefusedError(f"files {name!r} is of none of its labels; not an ssig commit record")
+        files[labels][name] = identity
+    shared = {name: getattr(whole, name) for name in ("unit", "attempt", "rows", "finished")}
+    for (model, method), (key, part) in zip(files, whole.labels.items(), strict=True):
+        own = {name: part[name] for name in _OF_A_LABEL if name in part}
+        try:
+            yield CommitRecord(**shared, **own, files=files[model, method], model=model, method=method, **derived)
+        except ValidationError as error:
+            raise RefusedError(f"labels.{key}: {_in_words(error, own)}; not an ssig commit record") from None
+
+
+def batch_record(batch: str, commits: Sequence[CommitRecord]) -> dict[str, Any]:
+    """What is stored of the commits of one unit, one under each label of a batch, with its checksum."""
+    first = commits[0]
+    record = {
+        "unit": first.unit,
+        "batch": batch,
+        "attempt": first.attempt,
+        "rows": first.rows,
+        "labels": {
+            label_key(commit.model, commit.method): {name: getattr(commit, name) for name in _OF_A_LABEL}
+            for commit in commits
+        },
+        "files": {name: identity for commit in commits for name, identity in commit.files.items()},
+        "finished": max(commit.finished for commit in commits),
+    }
+    return {**record, "checksum": checksum(record)}
 
 
 def fault(kind: type[Record], record: Mapping[str, Any], needed: Collection[str] | None = None) -> str | None:
@@ -289,75 +381,3 @@ def parsed(data: bytes) -> dict[str, Any] | str:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         return f"not JSON ({error})"
     return value if isinstance(value, dict) else "not a JSON object"
-
-
-def canonical(value: Any) -> bytes:
-    """The one byte string of a JSON value."""
-    return to_json(value, compact=True).encode()
-
-
-def fingerprint_of(frozen: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a configuration freezes."""
-    return hashlib.sha256(canonical(frozen)).hexdigest()
-
-
-def checksum(record: Mapping[str, Any]) -> str:
-    """SHA-256 of a record without its `checksum`: it changes if the file is damaged."""
-    return hashlib.sha256(canonical({k: v for k, v in record.items() if k != "checksum"})).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that results may depend on."""
-    installed = {"python": platform.python_version()}
-    for package in VERSIONED:
-        try:
-            installed[package] = version(package)
-        except PackageNotFoundError:
-            installed[package] = "not installed as a package"
-    return installed
-
-
-def machine() -> Mapping[str, Any]:
-    """Where the driver runs, for the record."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}"}
-
-
-def revisions(method: str | None, metrics: Iterable[str]) -> dict[str, Any]:
-    """The revisions of the network's preparation, of metrics, and of a method unless it is None."""
-    shared: dict[str, Any] = {
-        "preparation": PREPARATION_REVISION,
-        "metrics": {name: METRICS[name].revision for name in metrics},
-    }
-    return shared if method is None else {"method": METHODS[method].revision, **shared}
-
-
-def is_current(config: Mapping[str, Any]) -> bool:
-    """Whether this version gives a label equal results: it has the recorded revisions of all that the label needs."""
-    method, metrics = config["method"], config["metrics"]
-    of_methods = {method["name"]: method.get("origin"), **method.get("base_origins", {})}
-    same_sources = all(METHODS.agrees(name, origin) for name, origin in of_methods.items()) and all(
-        METRICS.agrees(name, origin_of(config, name)) for name in metrics
-    )
-    return same_sources and revisions_of(config) == revisions(method["name"], metrics)
-
-
-def revisions_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The revisions that a configuration records; what it does not record is 0."""
-    recorded = config.get("revisions", {})
-    metrics = {name: recorded.get("metrics", {}).get(name, 0) for name in config["metrics"]}
-    whole = {"preparation": recorded.get("preparation", 0), "metrics": metrics}
-    return {"method": recorded.get("method", 0), **whole} if "method" in config else whole
-
-
-def measured_by(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each metric of a configuration with its options, revision and origin: equal ones may be compared."""
-    metric_revisions = revisions_of(config)["metrics"]
-    return {
-        name: {**options, "revision": metric_revisions[name], "origin": origin_of(config, name)}
-        for name, options in config["metrics"].items()
-    }

@@ -7,16 +7,12 @@ refuse a file with a column that a folder names too. Files of schema 1 have both
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.storage.fields import DESCRIPTION, SCHEMA_VERSION, field
 from ssig.registry import MetricSpec
 
-READABLE = (1, SCHEMA_VERSION)
-# Forms of storage that `run.json` may name because a reader must know them; see docs/run-format.md.
-LAYOUTS: frozenset[str] = frozenset()
 KEYS = ("model", "method")
 # Numbers of the attribution that stand in the metrics too: name in the metrics -> name in the attributions. So methods
 # can be compared without opening the maps.
@@ -142,16 +138,6 @@ def _range(metric: MetricSpec, column: str) -> str:
     """The range of a metric's first column; for the others, a reference to it."""
     first = next(iter(metric.columns))
     return f"range {metric.range}" if column == first else f"see {first}, whose range is {metric.range}"
-
-
-def unreadable(record: Mapping[str, Any]) -> str | None:
-    """Why this version cannot read the run of a `run.json`: its schema, or how it is stored; None if it can."""
-    version, layout = record.get("schema_version", SCHEMA_VERSION), record.get("layout", [])
-    if type(version) is not int or version not in READABLE:
-        return f"schema_version is {version!r}; this version reads {' and '.join(map(str, READABLE))}"
-    if not isinstance(layout, list) or not set(map(str, layout)) <= LAYOUTS:
-        return f"layout is {layout!r}, which a later version of ssig reads"
-    return None
 
 
 def descriptions(schema: pa.Schema) -> Mapping[str, str]:

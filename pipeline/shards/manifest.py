@@ -33,9 +33,9 @@ import pyarrow.parquet as pq
 
 from pipeline.shards.manifest_table import FILE, MANIFEST
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
-from pipeline.shards.survey import Kind, QuarantineRecord, ShardRecord, survey_all
-from pipeline.storage import locate
-from pipeline.storage.base import Storage, is_object_url, sha256
+from pipeline.shards.survey import Kind, QuarantineRecord, ShardRecord, Survey
+from pipeline.shards.surveying import at_once, look_up, survey_all
+from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
 
@@ -101,7 +101,7 @@ class Manifest:
             if first <= unit_id <= last:
                 with _readable(self._root):
                     group = self._row_group(number)
-                    rows += map(_row, group.filter(pc.equal(group["unit"], unit_id)).to_pylist())
+                    rows += map(row_of, group.filter(pc.equal(group["unit"], unit_id)).to_pylist())
         if not rows:
             raise KeyError(unit_id)
         return rows
@@ -211,18 +211,43 @@ def load(storage: Storage) -> Manifest:
     return Manifest(file, storage.root)
 
 
-def build(shards: Sequence[str], unit_size: int, limit: int | None = None, workers: int = 8) -> Manifest:
-    """Reads every shard once and lists its samples, in a temporary file.
+def build(
+    shards: Sequence[str],
+    unit_size: int,
+    limit: int | None = None,
+    workers: int | None = None,
+    *,
+    hashed: bool = False,
+) -> Manifest:
+    """Lists the samples of shards, in a temporary file.
 
     Args:
         shards: paths or URLs, as `pipeline.shards.patterns.expand` gives them.
         unit_size: the most samples of a unit.
         limit: only the first so many samples, and only the shards that hold them.
-        workers: shards read at a time.
+        workers: shards surveyed at a time; None for as many as their place allows.
+        hashed: whether shards are read whole, for their hashes.
 
     Raises:
         UsageError: field ``dataset.shards``; no shard has a readable sample.
         OSError: an object store does not answer, or refuses a shard.
+    """
+    with closing(survey_all(look_up(shards), workers or at_once(shards), hashed=hashed)) as surveys:
+        return assemble(surveys, unit_size, limit)
+
+
+def assemble(
+    surveys: Iterable[Survey], unit_size: int, limit: int | None = None, *, may_be_empty: bool = False
+) -> Manifest:
+    """The manifest of surveyed shards, in a temporary file.
+
+    Args:
+        surveys: of the shards, in order; none is asked for once the limit is reached.
+        unit_size, limit: as for `build`.
+        may_be_empty: whether there may be no sample.
+
+    Raises:
+        UsageError: field ``dataset.shards``; no shard has a readable sample.
     """
     records: list[ShardRecord] = []
     quarantine: list[QuarantineRecord] = []
@@ -230,14 +255,11 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
     count = 0
     file = _temporary()
     # Arrow's copy of the schema goes last, with metadata that are known at the end only.
-    with (
-        closing(survey_all(shards, workers)) as surveys,
-        pq.ParquetWriter(file, MANIFEST, store_schema=False) as writer,
-    ):
+    with pq.ParquetWriter(file, MANIFEST, store_schema=False) as writer:
         for ordinal, survey in enumerate(surveys):
             samples = survey.samples.slice(0, None if limit is None else limit - count)
             if samples.num_rows:
-                unwritten.append(_with_units(samples, ordinal, unit_size))
+                unwritten.append(with_units(samples, ordinal, unit_size))
             if sum(table.num_rows for table in unwritten) >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(unwritten))
                 unwritten.clear()
@@ -257,11 +279,16 @@ def build(shards: Sequence[str], unit_size: int, limit: int | None = None, worke
         # it would else hide.
         arrow = MANIFEST.with_metadata(metadata).serialize().to_pybytes()
         writer.add_key_value_metadata({**metadata, "ARROW:schema": base64.b64encode(arrow)})
-    if count == 0:
-        first, *others = [f"{record.shard}: {record.reason}" for record in quarantine] or ["no samples"]
-        reasons = first + (f" (and {len(others)} more)" if others else "")
-        raise UsageError("dataset.shards", reasons, "at least one shard with a readable sample")
+    if count == 0 and not may_be_empty:
+        raise no_samples(quarantine)
     return Manifest(file, "the shards")
+
+
+def no_samples(quarantine: Sequence[QuarantineRecord]) -> UsageError:
+    """The refusal of shards without a sample, by their faults."""
+    first, *others = [f"{record.shard}: {record.reason}" for record in quarantine] or ["no samples"]
+    reasons = first + (f" (and {len(others)} more)" if others else "")
+    return UsageError("dataset.shards", reasons, "at least one shard with a readable sample")
 
 
 def _temporary() -> BinaryIO:
@@ -269,38 +296,15 @@ def _temporary() -> BinaryIO:
     return cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))
 
 
-def verify_shards(manifest: Manifest) -> list[str]:
-    """What has changed in the shards since the manifest was built; hashes are compared only where versions differ.
-
-    Returns:
-        one line per difference: shard, field, what was recorded and what was found.
-    """
-    return [line for record in manifest.shards if (line := _difference(record)) is not None]
-
-
-def _difference(record: ShardRecord) -> str | None:
-    storage, name = locate(record.url)
-    entry = storage.entry(name)
-    if entry is None:
-        return f"{record.name}: recorded {record.size} bytes, found no file at {record.url}"
-    if entry.size != record.size:
-        return f"{record.name}: size: recorded {record.size}, found {entry.size}"
-    if entry.version == record.version:
-        return None
-    if record.sha256 is None:
-        return f"{record.name}: version: recorded {record.version}, found {entry.version}"
-    digest = sha256(storage.open(name))
-    return None if digest == record.sha256 else f"{record.name}: sha256: recorded {record.sha256}, found {digest}"
-
-
-def _with_units(samples: pa.Table, ordinal: int, unit_size: int) -> pa.Table:
-    """The samples of one shard, cut into units."""
+def with_units(samples: pa.Table, ordinal: int, unit_size: int) -> pa.Table:
+    """The samples of one shard, cut into units of at most `unit_size`."""
     count = samples.num_rows
     starts = [index - index % unit_size for index in range(count)]
     units = [Unit(ordinal, "", start, min(start + unit_size, count)).id for start in starts]
     return samples.add_column(0, MANIFEST.field("unit"), [pa.array(units, pa.string())]).cast(MANIFEST)
 
 
-def _row(values: dict[str, object]) -> ManifestRow:
+def row_of(values: dict[str, object]) -> ManifestRow:
+    """A row of the manifest, from its columns; `values` loses its members."""
     members = tuple(Member(**member) for member in values.pop("members"))  # type: ignore[attr-defined]
     return ManifestRow(**{**values, "status": Status(values["status"]), "members": members})  # type: ignore[arg-type]

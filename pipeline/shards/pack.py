@@ -14,6 +14,7 @@ in the order of their numbers.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import tarfile
@@ -29,9 +30,14 @@ from typing import BinaryIO
 from pipeline.shards import foreign
 from pipeline.shards.classes import FILE as CLASSES_FILE
 from pipeline.shards.images import MASK
+from pipeline.shards.index import current_index, write_index
 from pipeline.shards.items import Item, check_keys, files_below, from_file, unreadable
 from pipeline.shards.names import IMAGES
 from pipeline.shards.own_data import Gathered, OwnData, gather, numbered
+from pipeline.shards.ranges import RangedFile
+from pipeline.shards.survey import is_label, surveyed
+from pipeline.shards.surveying import look_up
+from pipeline.shards.tar_scan import Scan, scan
 from pipeline.storage import open_storage
 from pipeline.storage.base import Storage, is_object_url, sha256
 from pipeline.storage.jsontext import to_json
@@ -129,7 +135,7 @@ class Packing:
         if self.classes is not None:
             _publish(storage, CLASSES_FILE, lambda file: file.write(_json(self.classes)))
         for number, (name, part) in enumerate(shards.items()):
-            _publish(storage, name, lambda file, part=part: write_tar(file, _members(part)))  # type: ignore[misc]
+            _publish_shard(storage, name, part)
             tell(number + 1, len(shards))
         with suppress(OSError):  # not empty: another command is at work there
             storage.staging().rmdir()
@@ -201,17 +207,42 @@ def _json(value: object) -> bytes:
     return to_json(value).encode()
 
 
-def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -> None:
-    """Stores what `write` writes; a file of that name must have the same bytes."""
+def _publish_shard(storage: Storage, name: str, items: Iterable[Item]) -> None:
+    """Stores a shard, and beside it the index of what is in it."""
+    found: list[Scan] = []
+
+    def write(file: BinaryIO) -> None:
+        write_tar(file, _members(items))
+        found.append(_contents(file))
+
+    digest = _publish(storage, name, write)
+    (shard,) = look_up([f"{storage.root}/{name}"])
+    if current_index(storage, shard) is None:
+        write_index(storage, surveyed(dataclasses.replace(shard, sha256=digest), found[0]))
+
+
+def _contents(file: BinaryIO) -> Scan:
+    """The members of a shard that was written to a file."""
+    file.flush()
+
+    def read(offset: int, size: int) -> bytes:
+        return os.pread(file.fileno(), size, offset)
+
+    return scan(RangedFile(read, file.tell()), is_label)
+
+
+def _publish(storage: Storage, name: str, write: Callable[[BinaryIO], object]) -> str:
+    """Stores what `write` writes, and gives its SHA-256; a file of that name must have the same bytes."""
     staged = storage.staging() / uuid.uuid4().hex
     try:
-        with staged.open("xb") as file:
+        with staged.open("x+b") as file:
             write(file)
         ours = sha256(staged.open("rb"))
         if not storage.publish(staged, name) and sha256(storage.open(name)) != ours:
             raise UsageError("out", f"{storage.root}/{name}", "a folder without another file of this name")
     finally:
         staged.unlink(missing_ok=True)
+    return ours
 
 
 def _refuse_leftovers(storage: Storage, prefix: str, shards: Iterable[str]) -> None:

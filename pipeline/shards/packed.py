@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shards.classes import FILE as CLASSES
+from pipeline.shards.index import index_name
 from pipeline.shards.items import unreadable
 from pipeline.shards.names import IMAGES, SOURCE
 from pipeline.shards.own_data import OwnData, source_files
@@ -175,7 +176,8 @@ def own_files(storage: Storage, folder: str) -> frozenset[str]:
     names = {SOURCE, CLASSES}
     try:
         schema = pq.read_schema(io.BytesIO(storage.read(f"{folder}/{SOURCE}")))
-        names |= set(json.loads(schema.metadata[_META])["shards"])
+        shards = json.loads(schema.metadata[_META])["shards"]
+        names |= {*shards, *map(index_name, shards)}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):  # no record, or none that can be read
         pass
     return frozenset(f"{folder}/{name}" for name in names)

@@ -9,12 +9,13 @@ import glob
 import itertools
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from braceexpand import braceexpand
 
-from pipeline.shards.names import CLASSES, SOURCE, is_left_behind
+from pipeline.shards.names import CLASSES, INDEX_SUFFIX, SOURCE, is_left_behind
 from pipeline.storage import locate, open_storage
 from pipeline.storage.base import check_url, is_object_url, is_url, refuse_credentials
 from ssig.errors import UsageError
@@ -23,6 +24,7 @@ _FIELD = "dataset.shards"
 _WILDCARDS = frozenset("*?[")
 _PATTERN = _WILDCARDS | {"{"}
 _LISTED = 1000  # names of a folder that are looked at
+_AT_ONCE = 32  # objects that are looked up
 
 
 def expand(patterns: Sequence[str], base: Path) -> list[str]:
@@ -56,13 +58,7 @@ def _expand(pattern: str, base: Path) -> Iterator[str]:
             yield named
             return
         prefix, ending_pattern = _literal_part(pattern, base)
-        for ending in braceexpand(ending_pattern):
-            name = prefix + ending
-            if is_url(name):
-                check_url(_FIELD, name)
-                shards = _objects(name)
-            else:
-                shards = _files(prefix, ending)
+        for name, shards in _found(prefix, braceexpand(ending_pattern)):
             if not shards:
                 raise UsageError(_FIELD, name, _what_to_name(name))
             yield from shards
@@ -72,6 +68,19 @@ def _expand(pattern: str, base: Path) -> Iterator[str]:
         raise UsageError(_FIELD, pattern, f"a pattern with balanced braces ({error})") from error
     except OSError as error:
         raise UsageError(_FIELD, pattern, f"a shard in a place that can be listed ({error})") from error
+
+
+def _found(prefix: str, endings: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each name without braces, and the shards that it names. Of objects many are looked up at a time."""
+    if prefix:  # of files on a disk
+        yield from ((prefix + ending, _files(prefix, ending)) for ending in endings)
+        return
+    names = list(endings)
+    for name in names:
+        check_url(_FIELD, name)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = pool.map(lambda name: _objects(name) if is_url(name) else _files("", name), names)
+        yield from zip(names, found, strict=True)
 
 
 def _named(text: str, base: Path) -> str | None:
@@ -107,7 +116,8 @@ def _files(folder: str, name: str) -> list[str]:
 def _may_be_shard(name: str) -> bool:
     """Whether a match of a pattern may be a shard: no list that lies beside shards, nor what a system left there."""
     file = name.rpartition("/")[2]
-    return file not in (CLASSES, SOURCE) and not is_left_behind(file)
+    is_index = file.endswith((INDEX_SUFFIX, ".idx"))
+    return file not in (CLASSES, SOURCE) and not is_index and not is_left_behind(file)
 
 
 def _what_to_name(name: str) -> str:

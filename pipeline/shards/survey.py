@@ -1,16 +1,9 @@
-"""What one shard holds: its samples, gathered from one pass over its members, and what is wrong with it."""
+"""What one shard holds: its samples, gathered from its members, and what is wrong with it."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
-from tarfile import BLOCKSIZE
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,20 +11,11 @@ import pyarrow as pa
 from pipeline.shards.images import IMAGE_EXTENSIONS, no_image_member
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.samples import Member, Status
-from pipeline.shards.tar_scan import Damage, Scan, TarMember, scan, why_no_tar
-from pipeline.storage import locate
-from pipeline.storage.base import is_object_url
-from ssig.errors import UsageError
+from pipeline.shards.tar_scan import Damage, Scan, TarMember
 
-# Errors of a network's file system, or of a process without resources: the file itself may be whole.
-_NO_ANSWER = frozenset(
-    {
-        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.ECONNRESET, errno.EREMOTEIO),
-        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.EMFILE, errno.ENFILE),
-    }
-)
-_LABEL_LIMIT = 64  # bytes; a longer payload is no class number
-_SAMPLES = pa.schema([name for name in MANIFEST if name.name != "unit"])
+LABEL_LIMIT = 64  # bytes; a longer payload is no class number
+# The columns of the manifest without `unit`.
+SAMPLES = pa.schema([column for column in MANIFEST if column.name != "unit"])
 
 
 class Kind(StrEnum):
@@ -46,19 +30,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A shard as it was when the manifest was built.
+    """A shard as it was when its samples were listed.
 
     Attributes:
         name, url: its file name, and where it lies.
-        size, version: in bytes; mtime in ns, or ETag.
-        sha256: of its bytes; None in an object store, where the ETag is enough, and of a file that cannot be read.
+        size, version: in bytes; mtime in ns, or ETag. A shard that is not there has 0 and no version.
+        sha256: of its bytes, where they were all read; else None.
     """
 
     name: str
     url: str
     size: int
     version: str
-    sha256: str | None
+    sha256: str | None = None
 
     @property
     def identity(self) -> tuple[str, int, str]:
@@ -83,41 +67,21 @@ class QuarantineRecord:
     reason: str
 
 
-def check_readable(shards: Sequence[str], workers: int = 8) -> None:
-    """Refuses shards if none is a tar, by their first blocks, before anything else is loaded.
-
-    Raises:
-        UsageError: field ``dataset.shards``; the message says what they are.
-        OSError: an object store does not answer, or refuses a shard.
-    """
-    reasons: list[str] = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(shards), workers):
-            part = shards[start : start + workers]
-            problems = list(pool.map(_why_no_tar, part))
-            if None in problems:
-                return
-            reasons += [f"{shard.rpartition('/')[2]}: {reason}" for shard, reason in zip(part, problems, strict=True)]
-    raise UsageError("dataset.shards", "; ".join(reasons[:3]), "at least one shard with a readable sample")
-
-
-def _why_no_tar(url: str) -> str | None:
-    storage, name = locate(url)
-    try:
-        return why_no_tar(storage.read_range(name, 0, BLOCKSIZE))
-    except OSError as error:
-        if is_object_url(url) or error.errno in _NO_ANSWER:
-            raise
-        return error.strerror or str(error)
-
-
 @dataclass(frozen=True)
 class Survey:
-    """What one shard holds; `samples` has the columns of the manifest without `unit`."""
+    """What one shard holds.
+
+    Attributes:
+        record: the shard.
+        samples: rows with the columns `SAMPLES`.
+        quarantine: its faults.
+        note: what a person should know of how it was surveyed.
+    """
 
     record: ShardRecord
     samples: pa.Table
     quarantine: list[QuarantineRecord]
+    note: str | None = None
 
 
 @dataclass
@@ -131,57 +95,15 @@ class _Draft:
     members: dict[str, Member] = field(default_factory=dict)
 
 
-class _HashingFile:
-    """Hashes what is read through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.sha256 = file, hashlib.sha256()
-
-    def read(self, size: int, /) -> bytes:
-        data = self._file.read(size)
-        self.sha256.update(data)
-        return data
+def is_label(extension: str, size: int) -> bool:
+    """Whether a member may be a class number, by its extension and size in bytes."""
+    return extension == "cls" and size <= LABEL_LIMIT
 
 
-def survey_all(shards: Sequence[str], workers: int) -> Generator[Survey, None, None]:
-    """Surveys shards in parallel, in order, at most `workers` ahead of the caller."""
-    ahead: deque[Future[Survey]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        for shard in shards:
-            ahead.append(pool.submit(_survey, shard))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-
-
-def _survey(url: str) -> Survey:
-    """Reads one shard; one that cannot be read has no samples and a quarantine record.
-
-    Raises:
-        OSError: the storage does not answer, or an object store refuses the shard: it may be whole, and the run would
-            be frozen without it.
-    """
-    storage, name = locate(url)
-    size, version, digest = 0, "", None
-    try:
-        entry = storage.entry(name)
-        if entry is None:
-            raise FileNotFoundError("no such file")
-        size, version = entry.size, entry.version
-        with storage.open(name) as file:
-            hashing = _HashingFile(file)
-            contents = scan(hashing, keep=lambda extension, size: extension == "cls" and size <= _LABEL_LIMIT)
-        digest = None if is_object_url(url) else hashing.sha256.hexdigest()
-    except OSError as error:
-        if is_object_url(url) and not isinstance(error, FileNotFoundError):
-            raise
-        if error.errno in _NO_ANSWER:
-            reason = f"{error.strerror}; it may be whole, so no run is begun without it"
-            raise OSError(error.errno, reason, url) from error
-        contents = Scan([], [], Damage(0, error.strerror or str(error)))
-    drafts, quarantine = _group(contents, name)
-    return Survey(ShardRecord(name, url, size, version, digest), _table(drafts, name), quarantine)
+def surveyed(record: ShardRecord, contents: Scan, note: str | None = None) -> Survey:
+    """The survey of a shard, from its members; the payloads of those that `is_label` names are in `contents`."""
+    drafts, quarantine = _group(contents, record.name)
+    return Survey(record, _table(drafts, record.name), quarantine, note)
 
 
 def _group(contents: Scan, shard: str) -> tuple[list[_Draft], list[QuarantineRecord]]:
@@ -259,4 +181,4 @@ def _table(drafts: list[_Draft], shard: str) -> pa.Table:
         "error": [draft.error for draft in drafts],
         "members": [list(map(vars, draft.members.values())) for draft in drafts],
     }
-    return pa.table(columns, schema=_SAMPLES)
+    return pa.table(columns, schema=SAMPLES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -172,3 +172,8 @@ def _off_device(result: Attribution, channels: bool) -> Attribution:
         name: None if value is None else to_host(value) for name, value in vars(replace(result, values=values)).items()
     }
     return Attribution(**moved)
+
+
+def needs_references(labels: Iterable[Label]) -> bool:
+    """Whether a method compares with images of the whole data set."""
+    return any(method.spec.references(method.options) for method in map(method_of, labels))

@@ -7,20 +7,21 @@ what is committed is never removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.run.commit import write_commit
+from pipeline.run.commit import write_batch_commit, write_commit
 from pipeline.run.labels import Label
-from pipeline.run.layout import TABLES, commit_name, metrics_name, table_name
+from pipeline.run.layout import TABLES, metrics_name, table_name
 from pipeline.run.publishing import DamagedTableError, check_table, identity_of, publish_table, read_table
 from pipeline.run.records import CommitRecord
 from pipeline.shards.samples import Poison, Status
 from pipeline.storage.base import Storage
 from pipeline.unit.messages import Task
+from pipeline.unit.tables import table_schemas
 
 # Hash and size of a file, as commit records hold them.
 Identity = Mapping[str, Any]
@@ -37,13 +38,46 @@ class UnitFiles:
         self.storage = storage
 
     def is_committed(self, task: Task, label: Label) -> bool:
-        """Whether the unit is done under the label."""
-        name = commit_name(label.model, label.method, task.unit, label.evaluation)
-        return self.storage.entry(name) is not None
+        """Whether the unit is done under the label, by a commit of its own or of its batch."""
+        return any(self.storage.entry(name) is not None for name in label.commit_names(task.unit))
+
+    def kept(
+        self, task: Task, label: Label, measured: Callable[[], tuple[pa.Table, Mapping[str, Identity]]]
+    ) -> CommitRecord | None:
+        """The commit of a label that an earlier attempt has done: its tables are all there, whole, and fit.
+
+        They are kept even if they hold a map of a sample that is poison by now: the sample failed under another label.
+
+        Args:
+            task, label: the unit.
+            measured: of an evaluation, the attributions that it measures, as they are now, and their file.
+
+        Returns:
+            What is to be committed; None where the label is to be done.
+        """
+        names = label.table_names(task.unit)
+        if any(self.storage.entry(name) is None for name in names.values()):
+            return None
+        tables: list[pa.Table] = []
+        files: dict[str, Identity] = {}
+        try:
+            for folder, schema in table_schemas(label).items():
+                data = self.storage.read(names[folder])
+                tables.append(read_table(data, names[folder]))
+                check_table(tables[-1], schema, task.rows, names[folder])
+                files[names[folder]] = identity_of(data)
+        except (DamagedTableError, FileNotFoundError):
+            return None  # made anew
+        if label.evaluation is not None:
+            attributions, of_the_run = measured()
+            tables.insert(0, attributions)
+            files = {**of_the_run, **files}
+        first, *others = [table["status"].to_pylist() for table in tables]
+        return self.record(task, label, tables[0], files, {}) if all(other == first for other in others) else None
 
     def is_attributed(self, task: Task, label: Label) -> bool:
-        """Whether the unit is done under the label, or some attempt has published its attributions."""
-        return self.is_committed(task, label) or self.storage.entry(attributions_name(task, label)) is not None
+        """Whether some attempt has published the unit's attributions under the label."""
+        return self.storage.entry(attributions_name(task, label)) is not None
 
     def leftover_attributions(
         self, task: Task, label: Label, schema: Callable[[], pa.Schema]
@@ -94,34 +128,46 @@ class UnitFiles:
         _, identity = publish_table(self.storage, name, table, task.rows, task.attempt)
         return name, identity
 
-    def commit(
+    def record(
         self,
         task: Task,
         label: Label,
         attributions: pa.Table,
         files: Mapping[str, Identity],
         seconds: Mapping[str, float],
-    ) -> dict[str, int]:
-        """Records the unit as done under the label; its rows by status.
-
-        Raises:
-            DamagedTableError: a file is not what was published.
-        """
-        statuses = dict(Counter(attributions["status"].to_pylist()))
-        commit = CommitRecord(
+    ) -> CommitRecord:
+        """What is committed of the unit under a label."""
+        return CommitRecord(
             unit=task.unit,
             attempt=task.attempt,
             fingerprint=label.fingerprint,
             rows=len(task.rows),
-            statuses=statuses,
+            statuses=dict(Counter(attributions["status"].to_pylist())),
             files={name: dict(identity) for name, identity in files.items()},
             seconds=dict(seconds),
             gradient_evaluations=_spent(attributions) if label.evaluation is None else 0,
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            model=label.model,
+            method=label.method,
         )
-        self._check_unchanged(files)
-        write_commit(self.storage, label, commit)
-        return statuses
+
+    def commit(self, name: str, batch: str | None, commits: Sequence[CommitRecord]) -> None:
+        """Records the unit as done under one label, or under all labels of a batch.
+
+        Args:
+            name: of the file.
+            batch: id of the batch; None for one label.
+            commits: one of each label.
+
+        Raises:
+            DamagedTableError: a file is not what was published.
+        """
+        for commit in commits:
+            self._check_unchanged(commit.files)
+        if batch is None:
+            write_commit(self.storage, name, commits[0])
+        else:
+            write_batch_commit(self.storage, name, batch, commits)
 
     def _refuse_committed(self, task: Task, label: Label, name: str) -> None:
         """Keeps an attempt that stood still from removing what its successor has committed.

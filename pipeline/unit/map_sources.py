@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from pipeline.run.commit import read_commit
 from pipeline.run.labels import Label
-from pipeline.run.layout import commit_name
 from pipeline.run.publishing import DamagedTableError, identity_of, read_table
 from pipeline.shards.samples import Status
 from pipeline.storage import fault_points
@@ -124,10 +123,19 @@ class CommittedMaps:
         self._storage = files.storage
 
     def maps(self, task: Task, label: Label, unit: Unit, watch: Stopwatch, advance: Advance) -> UnitMaps:
-        table, identity = self._committed(task, label)
+        table, files = self.measured(task, label, unit.prepared)
         advance(sum(status == Status.OK for status in table["status"].to_pylist()))
+        return UnitMaps(table, None, files)
+
+    def measured(self, task: Task, label: Label, prepared: Prepared) -> tuple[pa.Table, Mapping[str, Identity]]:
+        """The attributions of a unit as they are now, with the file that holds them.
+
+        Raises:
+            DamagedTableError: they are not those that the run has committed.
+        """
+        table, identity = self._committed(task, label)
         # The commit names the measured file, so that an audit notices if the unit is attributed again.
-        return UnitMaps(as_now(table, unit.prepared), None, {attributions_name(task, label): identity})
+        return as_now(table, prepared), {attributions_name(task, label): identity}
 
     def trial(self, task: Task, label: Label, prepared: Prepared) -> UnitMaps:
         indices = {row.index for row in task.rows}
@@ -142,7 +150,7 @@ class CommittedMaps:
             DamagedTableError: they are not.
         """
         name = attributions_name(task, label)
-        commit = read_commit(self._storage, commit_name(label.model, label.method, task.unit))
+        commit = read_commit(self._storage, label.base_commit_names(task.unit), label.model, label.method)
         data = self._storage.read(name)
         identity = identity_of(data)
         if commit.files.get(name) != identity:

@@ -21,6 +21,9 @@ class Task:
         attempt: id of this attempt.
         poison: sample index -> why it is kept from the network, found by bisection.
         checked: whether the device must pass a self-check before.
+        batches: batch -> its method labels, of those batches all of whose labels are to be done: one commit says that
+            the unit is done under all of them. The other labels get a commit each.
+        apart: whether a label that fails keeps no other from being done.
     """
 
     unit: str
@@ -30,6 +33,17 @@ class Task:
     attempt: str
     poison: Mapping[int, Poison] = field(default_factory=dict)
     checked: bool = False
+    batches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    apart: bool = False
+
+    @property
+    def commits(self) -> list[tuple[str | None, tuple[str, ...]]]:
+        """Labels that are committed together with the id of their batch, None for one alone; in order of `labels`."""
+        batch_of = {label: batch for batch, labels in self.batches.items() for label in labels}
+        together: dict[str | tuple[str], list[str]] = {}
+        for label in self.labels:
+            together.setdefault(batch_of.get(label, (label,)), []).append(label)
+        return [(key if isinstance(key, str) else None, tuple(labels)) for key, labels in together.items()]
 
 
 @dataclass(frozen=True)

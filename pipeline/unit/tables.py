@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.run.described import known_metric
 from pipeline.run.labels import Label
+from pipeline.run.layout import ATTRIBUTIONS, METRICS
 from pipeline.run.maps import quantised
 from pipeline.run.schema import SHARED, attributions_schema, metrics_schema
 from pipeline.shards.samples import Status
@@ -147,6 +148,16 @@ def metrics_table(label: Label, prepared: Prepared, attributions: pa.Table, meas
             columns[name] = fill.objects(_lists(numbers) if numbers is not None else [None] * len(positions))
         columns[f"seconds_{metric.name}"] = fill.scalars(measured.seconds.get(metric.name))
     return _table(columns, schema)
+
+
+def table_schemas(label: Label) -> dict[str, pa.Schema]:
+    """The schemas of the tables that are committed together under a label, by their folders."""
+    settings = label.settings
+    metrics = metrics_schema([known_metric(label.config, name) for name in settings.columns])
+    if label.evaluation is not None:
+        return {label.tables[0]: metrics}
+    height, width = settings.model.input_size
+    return {ATTRIBUTIONS: attributions_schema((3, height, width), settings.maps, settings.channels), METRICS: metrics}
 
 
 class _Filler:

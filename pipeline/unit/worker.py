@@ -1,15 +1,15 @@
 """One unit of work: read, decode, attribute, measure, write, commit. It needs no cluster.
 
-A unit is done under each label in turn: attributions are published first, metrics are computed from the maps *as they
-were published* (by whichever attempt came first), and the commit record goes last. A sample that fails at any step
-is a row with a status.
+A unit is done under each label in turn: attributions are published first, and metrics are computed from the maps *as
+they were published* (by whichever attempt came first). The commit record goes last: one for all labels of a batch,
+where all of them are to be done. A sample that fails at any step is a row with a status.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from torch import nn
 
 from pipeline.run.labels import Label
+from pipeline.run.records import CommitRecord
 from pipeline.storage import fault_points, open_storage
 from pipeline.unit.attributor import Attributor, method_of
 from pipeline.unit.committing import UnitFiles
@@ -87,16 +88,22 @@ class Worker:
         fault_points.point("before-read", task.unit)
         unit = self.read(task)
         fault_points.point("after-read", task.unit)
-        statuses = {}
+        statuses: dict[str, Mapping[str, int]] = {}
+        failures: list[Exception] = []
         try:
-            for name in task.labels:
-                label = self.labels[name]
-                if not self.files.is_committed(task, label):
-                    statuses[name] = self.commit(task, label, unit)
+            for batch, names in task.commits:
+                try:
+                    statuses.update(self._commit(task, batch, [self.labels[name] for name in names], unit))
+                except Exception as error:
+                    if not task.apart:
+                        raise
+                    failures.append(error)
         finally:
             for name in task.labels:
                 self._under_way.pop((task.unit, name), None)
             self._tidy()
+        if failures:
+            raise failures[0]
         return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
 
     def probe(self, task: Task) -> None:
@@ -131,8 +138,24 @@ class Worker:
         label = self.labels[task.labels[0]]
         return read_task(task, label, self._attributor.model, self.device, self._decoders)
 
-    def commit(self, task: Task, label: Label, unit: Unit) -> dict[str, int]:
-        """Does a unit under a label, from its maps to its commit record; its rows by status."""
+    def _commit(
+        self, task: Task, batch: str | None, labels: Sequence[Label], unit: Unit
+    ) -> dict[str, Mapping[str, int]]:
+        """Does a unit under the labels that one commit names, unless it is there; their rows by status."""
+        name = labels[0].commit_name(task.unit) if batch is None else labels[0].batch_commit_name(task.unit)
+        if name is None or self.files.is_committed(task, labels[0]):
+            return {}
+        commits = []
+        for label in labels:
+            kept = self.files.kept(task, label, partial(self._committed.measured, task, label, unit.prepared))
+            commits.append(kept or self.do(task, label, unit))
+            if batch is not None:
+                fault_points.point("after-label", label.commit_name(task.unit))
+        self.files.commit(name, batch, commits)
+        return {label.method: commit.statuses for label, commit in zip(labels, commits, strict=True)}
+
+    def do(self, task: Task, label: Label, unit: Unit) -> CommitRecord:
+        """Does a unit under a label, from its maps to its tables; what is to be committed."""
         prepared = unit.prepared
         watch = Stopwatch(self.device.clock)
         watch.add("decode", unit.decode_seconds)
@@ -149,7 +172,7 @@ class Worker:
         with watch.step("write"):
             name, identity = self.files.publish_metrics(task, label, metrics)
         seconds = {**watch.seconds, "total": sum(watch.seconds.values())}
-        return self.files.commit(task, label, maps.table, {**maps.files, name: identity}, seconds)
+        return self.files.record(task, label, maps.table, {**maps.files, name: identity}, seconds)
 
     def _explain(self, label: Label) -> Explain | None:
         """The method of a label, for metrics that call it; None for added metrics: its code may be missing."""

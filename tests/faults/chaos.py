@@ -48,7 +48,7 @@ COMMAND_SECONDS, LAST_COMMANDS = 180.0, 4
 
 WRITING_POINTS = ["before-stage", "after-write", "after-fsync", "before-publish", "after-link", "before-commit"]
 DRIVER_POINTS = [
-    *("after-lease", "after-manifest", "after-run-record", "after-labels", "after-order", "after-event"),
+    *("after-lease", "after-run-record", "after-part", "after-manifest", "after-labels", "after-order", "after-event"),
     *("before-report", "after-report", "before-replace"),
 ]
 KINDS = {

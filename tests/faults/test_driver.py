@@ -47,11 +47,16 @@ def on_ray(disturbed: Disturbed, ray_cluster: None) -> Disturbed:
     [
         "driver-started",
         "after-lease",
-        "before-manifest",
-        "after-link:kill:about=manifest",
-        "after-manifest",
+        "before-run-record",
         "after-link:kill:about=run.json",
         "after-run-record",
+        "after-link:kill:about=manifest/",
+        "after-part",
+        "before-manifest",
+        "after-link:kill:about=manifest.parquet",
+        "after-manifest",
+        "after-link:kill:about=manifest.json",
+        "after-seal",
         "after-link:kill:about=config",
         "after-labels",
         "after-order:kill:skip=1",
@@ -119,8 +124,8 @@ def test_a_group_killed_with_its_own_cluster(disturbed: Disturbed, apart: dict[s
 @pytest.mark.parametrize("action", ["interrupt-driver", "terminate-driver"])
 def test_a_driver_that_is_asked_to_stop_drains(on_ray: Disturbed, action: str) -> None:
     assert on_ray.do(drive, f"before-commit:{action}") == 130, on_ray.messages()
-    done = len(list(on_ray.run.glob("commits/*/*/*.json")))
-    assert 0 < done < 6
+    done = len(list(on_ray.run.glob("commits/**/*.json")))
+    assert 0 < done < 3
     assert on_ray.do(drive) == 0, on_ray.messages()
     assert on_ray.redone == 0
     on_ray.check({"interrupt-driver": "SIGINT", "terminate-driver": "SIGTERM"}[action], "before-commit", injected=1)
@@ -149,7 +154,7 @@ def test_a_clock_that_jumps_stops_nobody(on_ray: Disturbed, point: str, seconds:
 
 def test_a_driver_that_stood_still_while_another_took_over_leaves_its_run_alone(on_ray: Disturbed) -> None:
     """Its host was suspended: its heartbeat is old, and it goes on when the other has done all."""
-    zombie = on_ray.begin(drive, "before-manifest:stop:seconds=0")
+    zombie = on_ray.begin(drive, "before-run-record:stop:seconds=0")
     await_that(lambda: is_stopped(zombie.pid))
     (lease,) = on_ray.run.glob(".lease/*.json")
     lease.write_text(json.dumps({"host": "another", "boot": "one", "pid": 1, "beat": 0}))
@@ -157,7 +162,21 @@ def test_a_driver_that_stood_still_while_another_took_over_leaves_its_run_alone(
     go_on(zombie.pid)
     assert on_ray.end(zombie) == 1
     assert "LeaseHeldError" in on_ray.messages()
-    on_ray.check("a zombie driver", "before-manifest", injected=1)
+    on_ray.check("a zombie driver", "before-run-record", injected=1)
+
+
+@pytest.mark.parametrize("step", ["after-part", "before-manifest", "after-manifest"])
+def test_a_driver_that_stood_still_while_it_listed_the_shards_leaves_the_run_alone(
+    on_ray: Disturbed, step: str
+) -> None:
+    zombie = on_ray.begin(drive, f"{step}:stop:seconds=0")
+    await_that(lambda: is_stopped(zombie.pid))
+    (lease,) = on_ray.run.glob(".lease/*.json")
+    lease.write_text(json.dumps({"host": "another", "boot": "one", "pid": 1, "beat": 0}))
+    assert on_ray.do(drive) == 0, on_ray.messages()
+    go_on(zombie.pid)
+    assert on_ray.end(zombie) == 1
+    on_ray.check("a zombie driver", step, injected=1)
 
 
 def test_a_second_driver_is_refused_and_disturbs_nobody(on_ray: Disturbed) -> None:
@@ -264,7 +283,7 @@ def test_nodes_that_come_and_go(larger: Disturbed, apart: dict[str, str]) -> Non
         larger.environment = {**apart, "RAY_ADDRESS": cluster.address}
         driver = larger.begin(drive, "before-commit:sleep:seconds=5:times=24", actors__max="auto")
         await_that(lambda: len(nodes_of(larger.run)) == 2)
-        await_that(lambda: len(list(larger.run.glob("commits/*/*/*.json"))) > 2)
+        await_that(lambda: len(list(larger.run.glob("commits/**/*.json"))) > 2)
         cluster.remove_node(node, allow_graceful=False)
         await_that(lambda: "actor lost" in events(larger.run))
         cluster.add_node(num_cpus=1)

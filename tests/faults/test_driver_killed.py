@@ -47,7 +47,7 @@ def begin(shard: Path, run: Path, units: int) -> subprocess.Popen[str]:
         command(shard, run), env=environment(), start_new_session=True, text=True, stdout=-1, stderr=subprocess.STDOUT
     )
     deadline = time.monotonic() + 120
-    while len(list(run.glob("commits/*/*/*.json"))) < units:
+    while len(list(run.glob("commits/**/*.json"))) < units:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "no unit was committed"
         time.sleep(0.02)
@@ -105,7 +105,7 @@ def test_the_same_command_goes_on_at_once(
 ) -> None:
     run = tmp_path / "run"
     stop(begin(shard, run, units=SAMPLES // 4))
-    assert len(list(run.glob("commits/*/*/*.json"))) < SAMPLES
+    assert len(list(run.glob("commits/**/*.json"))) < SAMPLES // 2
     finish(shard, run)
     assert audit(str(run)).problems == []
     found = rows_of(run)

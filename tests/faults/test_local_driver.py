@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from disturbed import ACTOR_STEPS, Disturbed, drive
+from tampering import in_earlier_form
 
 UNIT = "000000-000002-000004"  # the second of three
 DRIVER_STEPS = [
-    *("after-lease", "before-manifest", "after-manifest", "after-run-record", "after-labels"),
+    *("after-lease", "before-run-record", "after-run-record", "after-part", "after-labels"),
+    *("before-manifest", "after-manifest", "after-seal"),
     *("after-order", "after-event", "before-report", "after-report"),
 ]
 LOCAL = {"actors__executor": "local"}
@@ -18,6 +22,23 @@ def test_a_command_killed_at_any_step_is_resumed(disturbed: Disturbed, step: str
     assert disturbed.do(drive, step if ":" in step else f"{step}:kill", **LOCAL) == -9, disturbed.messages()
     assert disturbed.do(drive, **LOCAL) == 0, disturbed.messages()
     disturbed.check("SIGKILL of a command without Ray", step.partition(":")[0], injected=1)
+
+
+@pytest.mark.parametrize("step", ["before-replace", "after-replace"])
+def test_a_run_of_an_earlier_form_is_resumed_with_commits_of_batches(disturbed: Disturbed, step: str) -> None:
+    """Its `run.json` names the new form first; killed before or after, the same command goes on."""
+    assert disturbed.do(drive, f"before-read:kill:about={UNIT}", **LOCAL) == -9, disturbed.messages()
+    in_earlier_form(disturbed.run)
+    next(disturbed.run.glob("commits/*/method=gradient/*.json")).unlink()
+    before = (disturbed.run / "run.json").read_bytes()
+    assert disturbed.do(drive, f"{step}:kill:about=run.json", **LOCAL) == -9, disturbed.messages()
+    assert ((disturbed.run / "run.json").read_bytes() == before) == (step == "before-replace")
+    assert not list(disturbed.run.glob("commits/batch=*"))
+    assert disturbed.do(drive, **LOCAL) == 0, disturbed.messages()
+    assert json.loads((disturbed.run / "run.json").read_text())["layout"] == ["batch-commits"]
+    folders = [path.parent.name.partition("=")[0] for path in disturbed.run.glob("commits/**/*.json")]
+    assert sorted(folders) == ["batch", "batch", "method", "method"]
+    disturbed.check("SIGKILL while a run of an earlier form is resumed", step, injected=2)
 
 
 @pytest.mark.parametrize("action", ["interrupt-driver", "terminate-driver"])

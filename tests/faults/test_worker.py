@@ -12,9 +12,15 @@ import fault_actions
 import pyarrow.parquet as pq
 import pytest
 from disturbed import Disturbed, await_that, contents, go_on, is_stopped, small_disk, small_job, work_off
+from small_runs import do_units
 
 from pipeline.checks.audit import audit
 from pipeline.job.configuration import Job
+from pipeline.run.deletion import forget_failed
+from pipeline.run.directory import RunDirectory
+from pipeline.run.reader import open_run
+from pipeline.shards.samples import Poison
+from pipeline.storage import open_storage
 
 UNIT = "000000-000002-000004"  # the second of three
 IG = "model=networks%3Atiny/method=ig"
@@ -24,10 +30,11 @@ STEPS = [
     ("after-read", UNIT),
     ("after-attribute", UNIT),
     *((step, f"{table}/{IG}/{UNIT}") for table in ("attributions", "metrics") for step in TABLE_STEPS),
-    ("before-commit", f"ig/{UNIT}"),
-    ("after-link", f"commits/{IG}/{UNIT}"),
-    ("after-commit", f"ig/{UNIT}"),
-    ("before-commit", f"gradient/{UNIT}"),
+    ("after-label", f"ig/{UNIT}"),
+    ("after-label", f"gradient/{UNIT}"),
+    ("before-commit", UNIT),
+    ("after-link", f"{UNIT}.json"),
+    ("after-commit", UNIT),
 ]
 
 
@@ -163,8 +170,8 @@ def flipped(file: Path) -> None:
 def test_a_damaged_file_that_nobody_committed_is_made_anew(
     disturbed: Disturbed, table: str, damage: Callable[[Path], None]
 ) -> None:
-    assert disturbed.do(work_off, f"before-commit:kill:about=ig/{UNIT}") == -9
-    (file,) = disturbed.run.glob(f"{table}/*/*/{UNIT}.parquet")
+    assert disturbed.do(work_off, f"before-commit:kill:about={UNIT}") == -9
+    (file,) = disturbed.run.glob(f"{table}/*/method=ig/{UNIT}.parquet")
     damage(file)
     assert disturbed.do(work_off) == 0
     disturbed.check(f"a file is {damage.__name__} before its commit", table, by_hand=1)
@@ -186,10 +193,32 @@ def test_a_worker_whose_clock_jumps_goes_on(disturbed: Disturbed, point: str, se
     disturbed.check(f"the clock jumps {'ahead' if seconds > 0 else 'back'}", point, injected=1)
 
 
+def fail_and_take_back(job: Job) -> int:
+    """A worker that keeps a sample from its network, and then the removal of what holds its row."""
+    do_units(job, poison={UNIT: {2: Poison("it kills")}})
+    return take_back(job)
+
+
+def take_back(job: Job) -> int:
+    directory = RunDirectory(open_storage(job.output.path))
+    forget_failed(directory, directory.labels)
+    return 0
+
+
+@pytest.mark.parametrize("point", ["before-take-back", "after-take-back", "before-replace", "after-replace"])
+def test_a_unit_that_is_taken_back_leaves_its_other_labels_done(disturbed: Disturbed, point: str) -> None:
+    """The label that was done before the sample was found to kill keeps its rows, and its place in the run."""
+    assert disturbed.do(work_off, f"after-label:kill:about=ig/{UNIT}") == -9
+    assert disturbed.do(fail_and_take_back, f"{point}:kill:about={UNIT}.json") == -9
+    found = open_run(disturbed.run)
+    assert sum(commit.rows for commit in found.committed("networks:tiny", "ig")) == 6
+    assert disturbed.do(take_back) == 0
+    assert disturbed.do(work_off) == 0
+    disturbed.check("SIGKILL while a unit is taken back", point, injected=2)
+
+
 def plan(disturbed: Disturbed) -> None:
     """Records the run, and does none of its units."""
-    from small_runs import do_units
-
     do_units(small_job(disturbed.shard, disturbed.run), limit=0)
 
 

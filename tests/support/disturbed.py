@@ -37,7 +37,7 @@ TABLE = "SSIG_FAULT_TABLE"
 NOTES = "before-read:note:times=500"
 ACTOR_STEPS = [  # from taking a unit to having it committed
     *("before-read", "after-read", "after-attribute", "before-stage", "after-write", "after-fsync"),
-    *("before-publish", "after-link", "after-publish", "before-commit", "after-commit"),
+    *("before-publish", "after-link", "after-publish", "after-label", "before-commit", "after-commit"),
 ]
 CONTEXT = multiprocessing.get_context("forkserver")
 # Only what is installed, since the server does not look into this folder; pyarrow imports pandas where it finds it.

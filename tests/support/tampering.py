@@ -9,24 +9,64 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.run.canonical import checksum
+from pipeline.run.commit import own_commit_name, parse_commits
 from pipeline.run.publishing import identity_of
-from pipeline.run.records import checksum
+from pipeline.storage.local import LocalStorage
 
 
 def one(run: Path, pattern: str) -> Path:
     return sorted(run.glob(pattern))[0]
 
 
+def commits(run: Path) -> list[Path]:
+    """The commits of a run, of batches or of labels."""
+    return sorted((run / "commits").rglob("*.json"))
+
+
+def commit_of(run: Path, unit: str) -> Path:
+    """The commit of a unit under all labels of the only batch."""
+    (commit,) = run.glob(f"commits/batch=*/{unit}.json")
+    return commit
+
+
+def in_earlier_form(run: Path) -> None:
+    """Makes a run what earlier versions write: a commit for each unit and label."""
+    storage = LocalStorage(run)
+    for path in list(run.glob("commits/batch=*/*.json")):
+        name = str(path.relative_to(run))
+        for commit in parse_commits(storage.root, name, path.read_bytes()):
+            storage.put(own_commit_name(commit), json.dumps(commit.record).encode())
+        path.unlink()
+    for folder in run.glob("commits/batch=*"):
+        folder.rmdir()
+    record = {**json.loads((run / "run.json").read_text()), "layout": []}
+    edit(run / "run.json", **{**record, "checksum": checksum(record)})
+
+
 def edit(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
+def edit_each_label(path: Path, **fields: Any) -> None:
+    """Edits what a commit says of each of its labels."""
+    record = json.loads(path.read_text())
+    if "labels" in record:
+        fields = {"labels": {key: {**part, **fields} for key, part in record["labels"].items()}}
+    edit(path, **fields)
+
+
+def names(commit: Path, table: Path) -> bool:
+    """Whether a commit names a table."""
+    return any(table.as_posix().endswith(f"/{name}") for name in json.loads(commit.read_text())["files"])
+
+
 def mend_the_commit(run: Path, path: Path) -> None:
     """Makes the commit of a table say what its bytes are now."""
-    name = path.relative_to(run)
-    commit = run / "commits" / Path(*name.parts[1:]).with_suffix(".json")
+    name = str(path.relative_to(run))
+    commit = next(commit for commit in commits(run) if name in json.loads(commit.read_text())["files"])
     record = json.loads(commit.read_text())
-    record["files"][str(name)] = identity_of(path.read_bytes())
+    record["files"][name] = identity_of(path.read_bytes())
     edit(commit, files=record["files"], checksum=checksum(record))
 
 
@@ -64,12 +104,12 @@ def copy_to_a_new_unit(run: Path) -> None:
 
 def copy_with_its_commit(run: Path) -> None:
     copy_to_a_new_unit(run)
-    commit = one(run, "commits/*/*/*.json")
+    commit = commits(run)[0]
     shutil.copy(commit, commit.with_name("000000-000006-000010.json"))
 
 
 def remove_a_commit(run: Path) -> None:
-    one(run, "commits/*/*/*.json").unlink()
+    commits(run)[0].unlink()
 
 
 def remove_a_file(run: Path) -> None:
@@ -96,11 +136,11 @@ def add_a_config_of_nobody(run: Path) -> None:
 
 
 def edit_a_commit(run: Path) -> None:
-    edit(one(run, "commits/*/*/*.json"), statuses={"ok": 5})
+    edit_each_label(commits(run)[0], statuses={"ok": 5})
 
 
 def empty_a_commit(run: Path) -> None:
-    edit(one(run, "commits/*/*/*.json"), files=None, statuses=None)
+    edit(commits(run)[0], files=None)
 
 
 def tear(path: Path) -> None:
@@ -108,7 +148,7 @@ def tear(path: Path) -> None:
 
 
 def tear_a_commit(run: Path) -> None:
-    tear(one(run, "commits/*/*/*.json"))
+    tear(commits(run)[0])
 
 
 def edit_a_config(run: Path) -> None:
@@ -154,7 +194,7 @@ def edit_the_unit_size(run: Path) -> None:
 
 
 def edit_the_seconds(run: Path) -> None:
-    edit(one(run, "commits/*/*/*.json"), seconds={"total": 1.5})
+    edit_each_label(commits(run)[0], seconds={"total": 1.5})
 
 
 def edit_what_is_said_of_shards(run: Path) -> None:
@@ -168,9 +208,8 @@ def edit_what_is_said_of_shards(run: Path) -> None:
 def all_at_once(run: Path) -> None:
     """A table, a commit and a missing file, each of a unit of its own, and two orphans."""
     flip_a_byte(run)
-    commits = sorted(run.glob("commits/*/*/*.json"))
-    tear(commits[1])
-    name = commits[2].relative_to(run / "commits").with_suffix(".parquet")
-    (run / "metrics" / name).unlink()
+    tables = sorted(run.glob("metrics/*/*/*.parquet"))
+    tear(next(path for path in commits(run) if names(path, tables[1])))
+    tables[2].unlink()
     copy_to_a_new_unit(run)
     add_an_orphan_of_no_label(run)

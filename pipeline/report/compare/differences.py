@@ -20,7 +20,7 @@ from pipeline.report.measurements import Measurements, gather
 from pipeline.report.statistics import ALPHA, holm, paired
 from pipeline.run.differences import differences, frozen_part
 from pipeline.run.reader import Run
-from pipeline.run.records import measured_by
+from pipeline.run.revisions import measured_by
 
 # Of a configuration: what is compared elsewhere, or says nothing of the results.
 _ELSEWHERE = ("dataset", "model_label", "method_label", "fingerprint", "foreign")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,10 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.checks.audit import audit
-from pipeline.run.differences import RECORDED_ONLY
-from pipeline.run.layout import commit_folder
-from pipeline.run.reader import open_run
-from pipeline.run.records import RefusedError, canonical, checksum
+from pipeline.run.canonical import checksum
+from pipeline.run.records import RefusedError
 from ssig.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
@@ -34,16 +31,23 @@ _sound: list[Path] = []
 
 
 @pytest.fixture
-def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> Path:
-    """A copy of a sound run that is made once."""
+def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A copy of a sound run that is made once; with the parameter `earlier`, as earlier versions write it."""
     if not _sound:
         job = make_job(make_shard(count=6), metrics=["roc_auc"], output__path=str(tmp_path / "whole"))
         _sound.append(work_off(job))
         assert audit(str(_sound[0])).ok
     shutil.copytree(_sound[0], tmp_path / "run")
+    if getattr(request, "param", "now") == "earlier":
+        t.in_earlier_form(tmp_path / "run")
+        assert audit(str(tmp_path / "run")).ok
     return tmp_path / "run"
 
 
+BOTH_FORMS = pytest.mark.parametrize("run", ["now", "earlier"], indirect=True)
+
+
+@BOTH_FORMS
 @pytest.mark.parametrize(
     ("tamper", "problem"),
     [
@@ -62,17 +66,17 @@ def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path) -> Pat
         (t.remove_a_config, "whose configuration is gone"),
         (
             t.copy_with_its_commit,
-            "method=ig/000000-000006-000010.json: unreferenced file",
+            "/000000-000006-000010.json: unreferenced file",
         ),
         (t.add_an_orphan_of_no_label, "method=gone/000000-000000-000004.parquet: unreferenced file"),
         (t.empty_a_commit, "not an ssig commit record"),
         (t.cut_a_file, "bytes are not the committed"),
         (t.edit_the_seed, "its seed is 0"),
         (t.empty_the_run_record, "no data set"),
-        (t.shrink_the_manifest, "its content is not the one"),
+        (t.shrink_the_manifest, "its bytes are not those that manifest.json names"),
         (t.edit_the_unit_size, "run.json: its content does not have its checksum"),
         (t.edit_the_seconds, "its content does not have its checksum"),
-        (t.edit_what_is_said_of_shards, "manifest.parquet: its bytes are not those that run.json names"),
+        (t.edit_what_is_said_of_shards, "manifest.parquet: its bytes are not those that manifest.json names"),
     ],
 )
 def test_tampering_is_found(run: Path, tamper: Callable[[Path], None], problem: str) -> None:
@@ -95,29 +99,30 @@ def test_labels_of_one_run_have_one_schema_and_the_same_columns(run: Path) -> No
     assert audit(str(run)).ok
 
 
-def test_a_run_whose_data_have_no_hash_is_sound(run: Path) -> None:
-    """Later writers may leave the hash out: names, sizes, versions and the limit identify the data then."""
+def rewrite(path: Path, **fields: Any) -> None:
+    """Changes fields of a record, with a checksum that fits."""
+    record = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({**record, "checksum": checksum(record)}))
 
-    def rewrite(path: Path, **fields: Any) -> dict[str, Any]:
-        record = {**json.loads(path.read_text()), **fields}
-        if "checksum" in record:
-            record["checksum"] = checksum(record)
-        path.write_text(json.dumps(record))
-        return record
 
-    dataset = json.loads((run / "run.json").read_text())["dataset"]
-    rewrite(run / "run.json", dataset={**dataset, "manifest_hash": None})
-    for path in (run / "config").glob("*.json"):
-        config = {**json.loads(path.read_text()), "dataset": {"manifest_hash": None}}
-        frozen = {name: value for name, value in config.items() if name not in RECORDED_ONLY}
-        fingerprint = hashlib.sha256(canonical(frozen)).hexdigest()
-        rewrite(path, **{**config, "fingerprint": fingerprint})
-        for commit in (run / commit_folder(config["model_label"], config["method_label"])).glob("*.json"):
-            rewrite(commit, fingerprint=fingerprint)
+def test_a_label_of_other_data_is_found(run: Path) -> None:
     assert audit(str(run)).problems == []
-    assert open_run(run).metrics().num_rows == 12
-    rewrite(run / "run.json", dataset=dataset)
+    dataset = json.loads((run / "run.json").read_text())["dataset"]
+    rewrite(run / "run.json", dataset={**dataset, "identity": "another"})
     assert any("another manifest" in line for line in audit(str(run)).problems)
+
+
+def test_a_seal_that_was_edited_is_found(run: Path) -> None:
+    seal = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**seal, "note": "edited"}))
+    assert "manifest.json: its content does not have its checksum" in audit(str(run)).problems
+    rewrite(run / "manifest.json", dataset={**seal["dataset"], "samples": 99})
+    assert any("manifest.json: 99 samples, the manifest has" in line for line in audit(str(run)).problems)
+    rewrite(run / "manifest.json", dataset=seal["dataset"])
+    dataset = json.loads((run / "run.json").read_text())["dataset"]
+    shards = [{**shard, "size": 1} for shard in dataset["shards"]]
+    rewrite(run / "run.json", dataset={**dataset, "shards": shards})
+    assert "manifest.parquet: its shards are not those that run.json names" in audit(str(run)).problems
 
 
 MEASURE = """

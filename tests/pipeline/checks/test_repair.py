@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,13 @@ def run(make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path, reques
         shard = make_shard(count=6)
         _pristine.append((shard, Path(work_off(job_of(make_job, shard, tmp_path / "whole")))))
     shutil.copytree(_pristine[0][1], tmp_path / "run")
+    if getattr(request, "param", "now") == "earlier":
+        t.in_earlier_form(tmp_path / "run")
     return tmp_path / "run"
+
+
+EARLIER = pytest.mark.parametrize("run", ["earlier"], indirect=True)
+BOTH_FORMS = pytest.mark.parametrize("run", ["now", "earlier"], indirect=True)
 
 
 def job_of(make_job: Make, shard: Path, run: Path) -> Job:
@@ -56,6 +62,10 @@ def files(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 
+def tables(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.endswith(".parquet")}
+
+
 def rows(run: Path) -> Iterator[Any]:
     """Everything that tables hold but how long it took."""
     for path in sorted(run.glob("*/model=*/method=*/*.parquet")):
@@ -64,25 +74,26 @@ def rows(run: Path) -> Iterator[Any]:
         yield str(path.relative_to(run)), table.select(kept).to_pylist()
 
 
-@pytest.mark.parametrize(
-    ("tamper", "units_undone"),
-    [
-        (t.delete_a_row, 1),
-        (t.delete_a_row_and_mend_the_commit, 1),
-        (t.flip_a_byte, 1),
-        (t.copy_to_a_second_unit, 1),
-        (t.copy_to_a_new_unit, 0),
-        (t.copy_with_its_commit, 0),
-        (t.remove_a_commit, 1),
-        (t.remove_a_file, 1),
-        (t.add_an_orphan_of_no_label, 0),
-        (t.edit_a_commit, 1),
-        (t.tear_a_commit, 1),
-        (t.empty_a_commit, 1),
-        (t.cut_a_file, 1),
-        (t.all_at_once, 3),
-    ],
-)
+DAMAGES: list[tuple[Callable[[Path], None], int]] = [
+    (t.delete_a_row, 1),
+    (t.delete_a_row_and_mend_the_commit, 1),
+    (t.flip_a_byte, 1),
+    (t.copy_to_a_second_unit, 1),
+    (t.copy_to_a_new_unit, 0),
+    (t.copy_with_its_commit, 0),
+    (t.remove_a_commit, 1),
+    (t.remove_a_file, 1),
+    (t.add_an_orphan_of_no_label, 0),
+    (t.edit_a_commit, 1),
+    (t.tear_a_commit, 1),
+    (t.empty_a_commit, 1),
+    (t.cut_a_file, 1),
+    (t.all_at_once, 3),
+]
+
+
+@EARLIER
+@pytest.mark.parametrize(("tamper", "units_undone"), DAMAGES)
 def test_what_is_damaged_goes_and_the_same_command_completes_the_run(
     run: Path, finish: Callable[[], None], tamper: Callable[[Path], None], units_undone: int
 ) -> None:
@@ -106,7 +117,34 @@ def test_what_is_damaged_goes_and_the_same_command_completes_the_run(
     assert audit(str(run)).problems == []
     now = files(run)
     assert all(now[name] == after[name] for name in after)
-    assert set(now) == set(before)
+    assert tables(now) == tables(before)
+    assert list(rows(run)) == list(rows(_pristine[0][1]))
+
+
+@pytest.mark.parametrize(("tamper", "units_undone"), DAMAGES)
+def test_labels_of_a_batch_that_are_sound_stay_done(
+    run: Path, finish: Callable[[], None], tamper: Callable[[Path], None], units_undone: int
+) -> None:
+    """A commit of a batch goes with a damaged label of its own; each of the others gets a commit of its own before."""
+    before = files(run)
+    tamper(run)
+    tampered = files(run)
+    done = repair(str(run))
+    assert done.done
+    assert done.sound == audit(str(run)).ok == (units_undone == 0)
+    after = files(run)
+    assert all(after[name] == tampered[name] == before[name] for name in tables(after))
+    commit_is_damaged = tamper in (t.remove_a_commit, t.edit_a_commit, t.tear_a_commit, t.empty_a_commit)
+    if units_undone == 1:
+        assert len(tables(before)) - len(tables(after)) == (4 if commit_is_damaged else 2)
+        assert sum("method=" in name for name in after if name.startswith("commits/")) == (not commit_is_damaged)
+    assert {finding.kind for finding in audit(str(run)).findings} <= {Kind.UNFINISHED}
+    assert repair(str(run)).done == []
+    finish()
+    assert audit(str(run)).problems == []
+    now = files(run)
+    assert all(now[name] == after[name] for name in after)
+    assert tables(now) == tables(before)
     assert list(rows(run)) == list(rows(_pristine[0][1]))
 
 
@@ -146,6 +184,7 @@ def test_records_by_which_all_is_judged_are_not_repaired(run: Path, tamper: Call
     assert files(run) == before
 
 
+@BOTH_FORMS
 def test_a_configuration_that_is_removed_is_recorded_again(run: Path, finish: Callable[[], None]) -> None:
     before = files(run)
     t.edit_a_config(run)
@@ -222,8 +261,8 @@ def test_a_repair_that_was_overtaken_during_its_audit_touches_nothing(
     t.flip_a_byte(run)
     storage = open_storage(str(run))
 
-    def slow(root: str) -> Any:
-        found = audit(root)
+    def slow(root: str, examine: Any) -> Any:
+        found = audit(root, examine)
         storage.create(".lease/000002.json", b"{}")
         return found
 

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tampering import in_earlier_form
 from tests_shards import members
 
 from jobs.commands.choices import choice
@@ -88,7 +89,7 @@ def test_added_metrics_are_those_of_the_run(make_shard: Make, make_job: Make, tm
 
     again = add_metrics(str(run), evaluation(INSERTION, "roc_auc", name="later"))
     assert (again.exit_code, again.units_to_do) == (0, 0)
-    lost = next((run / "evaluation-records" / "later" / "commits").rglob("method=ig/*.json"))
+    lost = next((run / "evaluation-records" / "later" / "commits").glob("batch=*/*.json"))
     lost.unlink()
     resumed = add_metrics(str(run), evaluation(INSERTION, "roc_auc", name="later"))
     assert (resumed.exit_code, resumed.units_done) == (0, 1)
@@ -122,8 +123,8 @@ def test_added_metrics_are_those_of_the_run(make_shard: Make, make_job: Make, tm
 
     # What was measured of its unit goes with it: the new map may have other bytes.
     repair(str(run))
-    commits = [path.relative_to(run) for path in run.rglob(f"method=ig/{damaged.stem}.json")]
-    assert commits == []
+    commits = [path.relative_to(run) for path in run.rglob(f"*/{damaged.stem}.json")]
+    assert {path.parent.name for path in commits} == {"method=ssig"}
     attribute(make_job(shard, metrics=["roc_auc"], output__path=str(run)))
     for metrics, name in (((INSERTION, "roc_auc"), "later"), (("energy",), "energy")):
         methods = {"methods": ["ig"]} if name == "energy" else {}
@@ -134,15 +135,14 @@ def test_added_metrics_are_those_of_the_run(make_shard: Make, make_job: Make, tm
 def test_only_what_is_committed_is_evaluated(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
     run = tmp_path / "run"
     attribute(make_job(make_shard(count=6), metrics=[]))
-    undone = next((run / "commits").rglob("method=ig/*.json"))
-    undone.unlink()
+    in_earlier_form(run)
+    next((run / "commits").rglob("method=ig/*.json")).unlink()
     told: list[str | None] = []
     summary = add_metrics(str(run), evaluation("energy"), lambda progress, message: told.append(message))
     assert (summary.exit_code, summary.units_done) == (1, 2)
     assert any("1 units of the run are not done" in message for message in told if message)
-    assert (
-        sum(len(list(path.iterdir())) for path in (run / "evaluation-records/energy/commits").rglob("method=*")) == 3
-    )
+    found = sorted(path.parent.name for path in (run / "evaluation-records/energy/commits").rglob("*.json"))
+    assert (len(found), found[0].partition("=")[0], found[1]) == (2, "batch", "method=ssig")
     report = json.loads((run / "report" / "report.json").read_text())["models"][0]
     (account,) = [row for row in report["accounts"] if row["column"] == "energy" and "ig" in row["methods"]]
     assert [reason for reason, _ in account["reasons"]] == ["unit not done"]
@@ -164,7 +164,7 @@ def evaluate_here(run: Path, job: Any, poison: dict[int, Poison] | None = None) 
     """Evaluates the one unit of a run of one label, without Ray; the pattern of the tables."""
     storage = open_storage(str(run))
     (base,) = RunDirectory(storage).labels
-    label = _label(job, base)
+    label = _label(job, base, "together")
     storage.create(config_name(label.model, label.method, label.evaluation), json.dumps(_record(label)).encode())
     manifest = manifests.load(storage)
     (unit,) = manifest.units()
@@ -190,6 +190,21 @@ def test_a_sample_that_fails_in_an_evaluation_leaves_the_others_their_own_maps(
     for one, other in zip(found[:1] + found[2:], expected[:1] + expected[2:], strict=True):
         assert one == pytest.approx(other, abs=1e-6)
     assert audit(str(run)).ok
+
+
+def test_whole_tables_of_an_evaluation_without_a_commit_are_kept(
+    make_shard: Make, make_job: Make, work_off: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = work_off(make_job(make_shard(count=4), metrics=[]))
+    assert add_metrics(str(run), evaluation("energy", name="later")).exit_code == 0
+    (commit,) = (run / "evaluation-records/later/commits").rglob("*.json")
+    assert commit.parent.name.startswith("batch=")
+    named = json.loads(commit.read_text())["files"]
+    commit.unlink()
+    monkeypatch.setattr(Worker, "do", None)  # no label is done again
+    assert add_metrics(str(run), evaluation("energy", name="later")).units_done == 1
+    assert json.loads(commit.read_text())["files"] == named
+    assert audit(str(run)).problems == []
 
 
 @pytest.mark.parametrize("name", ["config", "commits", "evaluations"])
@@ -268,7 +283,7 @@ def test_nothing_is_proven_of_an_evaluation_that_has_not_begun(
     run = work_off(make_job(make_shard(count=6), methods=["gradient", "ig"], metrics=[], unit_size=2), limit=2)
     directory = RunDirectory(open_storage(str(run)))
     assert directory.proven(directory.labels) == {"gradient", "ig"}
-    assert directory.proven([_label(evaluation("gini"), base) for base in directory.labels]) == set()
+    assert directory.proven([_label(evaluation("gini"), base, "together") for base in directory.labels]) == set()
 
 
 @pytest.mark.ray

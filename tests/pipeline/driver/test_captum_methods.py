@@ -12,7 +12,7 @@ from pipeline.checks.audit import audit
 from pipeline.driver.attribute import attribute
 from pipeline.report.provenance import provenance
 from pipeline.run.reader import open_run
-from pipeline.run.records import is_current
+from pipeline.run.revisions import is_current
 from ssig.errors import UsageError
 
 Make = Callable[..., Any]

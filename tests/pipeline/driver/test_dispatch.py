@@ -44,10 +44,11 @@ class Driver:
         self.works = [Work(unit.id, ("ig", "ssig"), unit.stop - unit.start) for unit in self.manifest.units()]
         self.folder, self.executor, self.told, self.progress = folder, executor, Told(), Progress()
         self.size = Shape(0, 1, 1, actors)
+        self.batches: dict[str, tuple[str, ...]] = {}
         self.has_lost_its_lease = False
 
     def run(self) -> Dispatch:
-        agenda = Agenda(self.storage, self.manifest, self.works)
+        agenda = Agenda(self.storage, self.manifest, self.works, batches=self.batches)
         with Lease(self.storage) as lease:
             lease.lost = self.has_lost_its_lease
             loop = Dispatch(agenda, self.executor, self.size, lease, self.told, self.progress)
@@ -99,6 +100,22 @@ def test_every_unit_is_handed_out_once_and_counted(driver: MakeDriver) -> None:
     assert executor.counters.rows == {("ig", "ok"): 8, ("ssig", "ok"): 8}
     assert executor.stopped
     assert [line["event"] for line in one.log].count("unit done") == 4
+
+
+def test_labels_of_a_batch_are_committed_together_but_in_a_last_attempt(driver: MakeDriver) -> None:
+    first, second = "000000-000000-000002", "000000-000002-000004"
+    executor = SimulatedExecutor(failing({first: [Failure.STORAGE] * 4}))
+    one = driver(executor)
+    one.batches = {"together": ("ig", "ssig"), "others": ("ig", "gradient")}
+    one.works[1] = Work(second, ("ig",), 2)
+    loop = one.run()
+    tasks: dict[str, list[tuple[list[tuple[str | None, tuple[str, ...]]], bool]]] = {}
+    for _, task, _ in executor.sent:
+        tasks.setdefault(task.unit, []).append((task.commits, task.apart))
+    together, alone = [("together", ("ig", "ssig"))], [(None, ("ig",)), (None, ("ssig",))]
+    assert tasks[first] == [(together, False)] * 3 + [(alone, True)]
+    assert tasks[second] == [([(None, ("ig",))], False)]
+    assert list(loop.schedule.given_up) == [first]
 
 
 def test_a_worker_has_at_most_two_units_in_hand_and_none_beside_one_that_is_alone(driver: MakeDriver) -> None:

@@ -29,7 +29,7 @@ def storage(tmp_path: Path) -> Storage:
 def outcomes(storage: Storage, make_shard: Callable[..., Path]) -> tuple[Outcomes, list[str]]:
     manifests.build([str(make_shard(count=6))], 2).save(storage)
     told: list[str] = []
-    return Outcomes(storage, manifests.load(storage), RunLog(storage, "attempt"), told.append), told
+    return Outcomes(storage, manifests.load(storage).rows, RunLog(storage, "attempt"), told.append), told
 
 
 def record(storage: Storage, name: str) -> dict[str, Any]:

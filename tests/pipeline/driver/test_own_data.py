@@ -54,7 +54,12 @@ def test_a_folder_with_boxes_is_packed_attributed_resumed_and_audited(images: Pa
     first = run_job(tmp_path, **data)
     assert (first.exit_code, first.statuses) == (0, {"gradient": {"ok": 6}})
     packed = tmp_path / "run" / "shards"
-    assert sorted(path.name for path in packed.iterdir()) == ["birds-000000.tar", "classes.json", "source.parquet"]
+    assert sorted(path.name for path in packed.iterdir()) == [
+        "birds-000000.tar",
+        "birds-000000.tar.index.parquet",
+        "classes.json",
+        "source.parquet",
+    ]
     assert json.loads((packed / "classes.json").read_bytes()) == ["owl", "tit"]
     rows = open_run(str(tmp_path / "run")).metrics().to_pylist()
     assert [row["energy"] is not None for row in rows] == [True] * 6

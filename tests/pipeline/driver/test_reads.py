@@ -82,7 +82,7 @@ def test_a_run_that_goes_on_is_read_once(
     assert (summary.exit_code, summary.units_done) == (0, 2)
     assert sorted(reads) == records(run)
     assert set(reads.values()) == {1}
-    assert len([name for name in reads if name.startswith("commits/")]) == 8
+    assert len([name for name in reads if name.startswith("commits/")]) == 4
 
 
 @pytest.mark.ray
@@ -113,7 +113,7 @@ def test_what_another_driver_writes_meanwhile_is_seen_after_a_refresh(
     assert len(directory.remaining([first, second])) == 2
     directory.refresh()
     assert directory.remaining(directory.labels) == []
-    assert len(reads) == 4
+    assert len(reads) == 2
     assert all(name.startswith("commits/") for name in reads)
     path = next(run.glob("config/*.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": ["edited"]}))
@@ -143,7 +143,7 @@ def test_a_finished_run_in_an_object_store_is_read_once(
     s3.requests.clear()
     assert attribute(job).exit_code == 0
     found = gets(s3, run)
-    assert len(found) == len(stored(s3, run)) == 1 + 2 + 4
+    assert len(found) == len(stored(s3, run)) == 1 + 2 + 2
     assert set(found.values()) == {1}
 
 
@@ -166,5 +166,5 @@ def test_a_run_in_an_object_store_that_goes_on_is_read_once(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = gets(s3, run)
-    assert len(found) == len(stored(s3, run)) == 1 + 2 + 8
+    assert len(found) == len(stored(s3, run)) == 1 + 2 + 4
     assert set(found.values()) == {1}

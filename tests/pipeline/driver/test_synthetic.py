@@ -36,7 +36,7 @@ def test_a_large_run_has_many_shards_and_units_of_its_own(tmp_path: Path, monkey
     (label,) = directory.labels
     units = [unit.id for unit in directory.manifest.units()]
     assert all(directory.done(unit, label) for unit in units)
-    (directory.storage.root / Path(label.commit_name(units[2]))).unlink()
+    (directory.storage.root / Path(label.commit_names(units[2])[0])).unlink()
     assert directory.done(units[2], label)  # as it was when it was looked at
     directory.refresh()
     assert [(unit.id, methods) for unit, methods in directory.remaining([label])] == [(units[2], ("ig",))]

@@ -23,6 +23,7 @@ from pipeline.unit.setup import WorkerSetup
 from ssig.errors import UsageError
 from ssig.models import load_model
 
+DATA = {"manifest_hash": None}  # of a run that is still to begin
 MakeShard = Callable[..., Path]
 MakeJob = Callable[..., Job]
 
@@ -98,7 +99,7 @@ def test_a_node_of_the_cluster_can_be_probed(make_shard: MakeShard, make_job: Ma
 
     job = make_job(make_shard(count=5), methods=["gradient"], metrics=["gini"])
     model, size = load_model(job.model.name), Shape(0, 1, 1, 1)
-    setup = worker_setup(model, job_labels(job, "", model), job.output.path, job.seed, job.actors, size)
+    setup = worker_setup(model, job_labels(job, DATA, model), job.output.path, job.seed, job.actors, size)
     probed = probe_there(setup, probe_data(job.dataset.shards), size=size, seconds=0.01)
     assert probed.workers == 1
     assert probed.labels["gradient"].gradients == 1
@@ -110,5 +111,5 @@ def test_the_place_of_a_job_without_ray_measures_in_this_process(make_shard: Mak
     from pipeline.driver.admission import job_labels
 
     with place_of(job.actors, print) as place:
-        setup = worker_setup(model, job_labels(job, "", model), job.output.path, job.seed, job.actors, place.size)
+        setup = worker_setup(model, job_labels(job, DATA, model), job.output.path, job.seed, job.actors, place.size)
         assert place.probe(setup, probe_data(job.dataset.shards)).labels["gradient"].gradients == 1

@@ -22,13 +22,21 @@ from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.unit.setup import WorkerSetup
 from ssig.models import load_model
 
+DATA = {"manifest_hash": None}  # of a run that is still to begin
 MakeShard = Callable[..., Path]
 MakeJob = Callable[..., Job]
 
 
 def setup_of(job: Job) -> WorkerSetup:
     model = load_model(job.model.name)
-    return worker_setup(model, job_labels(job, "", model), job.output.path, job.seed, job.actors, Shape(0, 1, 1, 1))
+    return worker_setup(
+        model,
+        job_labels(job, DATA, model),
+        job.output.path,
+        job.seed,
+        job.actors,
+        Shape(0, 1, 1, 1),
+    )
 
 
 def test_a_probe_measures_every_step_and_leaves_nothing(

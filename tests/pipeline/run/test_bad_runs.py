@@ -94,7 +94,11 @@ def without(field: str) -> Tamper:
 
 
 def commit(**fields: Any) -> Tamper:
-    return lambda run: t.edit(t.one(run, "commits/*/*/*.json"), **fields)
+    return lambda run: t.edit(t.commits(run)[0], **fields)
+
+
+def commits_label(**fields: Any) -> Tamper:
+    return lambda run: t.edit_each_label(t.commits(run)[0], **fields)
 
 
 def config(**fields: Any) -> Tamper:
@@ -161,7 +165,11 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
     "no manifest": (t.remove_the_manifest, ("resume", "status", "audit", "evaluate"), r"no manifest\.parquet"),
     "no manifest, reported": (t.remove_the_manifest, ("report",), r"manifest\.parquet"),
     "a cut manifest": (t.tear_the_manifest, ("resume", "status", "audit", "report", "evaluate"), r"manifest\.parquet"),
-    "the manifest of another run": (of_another_run, ("resume",), r"manifest\.parquet: its hash is not the one in run"),
+    "the manifest of another run": (
+        of_another_run,
+        ("resume",),
+        r"manifest\.parquet: its hash is not the one in manifest",
+    ),
     "units that climb": (with_units(*["../../etc"] * 4), ("resume", "status"), r"manifest\.parquet"),
     "units of no shard": (with_units(*["000007-000000-000002"] * 4), ("status",), r"manifest\.parquet"),
     "a config of a cut": (t.tear_a_config, ALL, r"config/"),
@@ -198,23 +206,23 @@ CASES: dict[str, tuple[Tamper, tuple[str, ...], str]] = {
     },
     "a commit that is cut": (t.tear_a_commit, ("resume", "status", "open", "report", "evaluate"), r"commits/"),
     "a commit of a list": (
-        lambda run: t.one(run, "commits/*/*/*.json").write_text("[1]"),
+        lambda run: t.commits(run)[0].write_text("[1]"),
         ("resume", "status", "open", "report", "evaluate"),
         r"commits/.*JSON object",
     ),
     "a commit without rows": (
-        lambda run: t.one(run, "commits/*/*/*.json").write_text('{"fingerprint": "x"}'),
+        lambda run: t.commits(run)[0].write_text('{"fingerprint": "x"}'),
         ("resume", "status", "open", "report", "evaluate"),
         r"commits/",
     ),
     "a commit of another configuration": (
-        commit(fingerprint="0" * 64),
+        commits_label(fingerprint="0" * 64),
         ("resume",),
         r"commits/.*its fingerprint is '0000.*ssig audit --repair",
     ),
     "rows in words": (commit(rows="two"), ("open", "report"), r'commits/.*rows is "two"'),
-    "counts in a list": (commit(statuses=["ok"]), ("open", "report"), r'statuses is \["ok"\]'),
-    "counts in words": (commit(statuses={"ok": "2"}), ("open", "report"), r'statuses\.ok is "2"'),
+    "counts in a list": (commits_label(statuses=["ok"]), ("open", "report"), r'statuses is \["ok"\]'),
+    "counts in words": (commits_label(statuses={"ok": "2"}), ("open", "report"), r'statuses\.ok is "2"'),
     "files of a list": (commit(files=["a"]), ("open", "report"), r'files is \["a"\]'),
     "a file that climbs": (
         commit(files={"metrics/../../../secret.parquet": {}}),
@@ -318,7 +326,7 @@ def test_no_command_writes_or_removes_anything_where_a_link_of_a_run_leads(
     (outside / "theirs.txt").write_text("x")
     os.utime(outside / "theirs.txt", (0, 0))
     if command == "resume":
-        for path in run.glob("commits/*/*/*.json"):
+        for path in t.commits(run):
             path.unlink()
         for path in [*run.glob("attributions/*/*/*"), *run.glob("metrics/*/*/*")]:
             path.unlink()

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
+from pipeline.run.canonical import checksum
 from pipeline.run.directory import RunDirectory
 from pipeline.run.layout import MANIFEST, RUN
-from pipeline.run.records import RefusedError, checksum
+from pipeline.run.records import RefusedError
 from pipeline.storage.local import LocalStorage
 from ssig.errors import UsageError
 
@@ -62,7 +63,7 @@ def test_records_are_typed_and_read_once_by_many_threads(storage: Counting) -> N
         directory.refresh()
     commits = [name for name in storage.names if name.startswith("commits/")]
     assert sorted(storage.names) == sorted({RUN, *(label.config_name for label in directory.labels), *commits})
-    assert len(commits) == 10
+    assert len(commits) == 5  # one a unit, for both labels
     assert len(storage.threads) > 1
 
 
@@ -93,27 +94,36 @@ def test_a_file_that_changed_is_read_again_after_a_refresh_and_no_other(storage:
 def test_a_commit_that_the_storage_does_not_give_is_asked_for_again(storage: Counting) -> None:
     directory = RunDirectory(storage)
     (label, _) = directory.labels
-    name = label.commit_name(next(directory.manifest.units()).id)
+    (name, _) = label.commit_names(next(directory.manifest.units()).id)
     storage.away = {name}
-    with pytest.raises(ConnectionError):
-        directory.commits(label)
-    faults = {name: error for name, error in directory.examined(label).items() if isinstance(error, Exception)}
-    assert list(faults) == [name]
+    for ask in (directory.commits, directory.briefs, directory.done_count):
+        with pytest.raises(ConnectionError):
+            ask(label)
     storage.away = set()
-    assert len(directory.commits(label)) == 5
+    assert len(directory.commits(label)) == directory.done_count(label) == 5
 
 
 def test_a_unit_is_done_where_a_commit_of_this_configuration_says_so(storage: Counting) -> None:
     directory = RunDirectory(storage)
     (label, other) = directory.labels
-    unit = next(directory.manifest.units())
-    edit(storage, label.commit_name(unit.id), fingerprint="f" * 64)
-    Path(storage.root, other.commit_name(unit.id)).unlink()
-    assert not directory.done(unit.id, label)
-    assert not directory.done(unit.id, other)
-    assert directory.done_count(label) == 4
-    assert directory.remaining([other]) == [(unit, ("ig",))]
-    with pytest.raises(RefusedError, match=r"commits/.*gradient/000000.*its fingerprint is 'fff"):
+    first, second, *_ = directory.manifest.units()
+    path = Path(storage.root, label.commit_names(first.id)[0])
+    record = json.loads(path.read_text())
+    labels, files = record["labels"], record["files"]
+    others = {name: identity for name, identity in files.items() if "method=ig" in name}
+    edit(storage, str(path.relative_to(storage.root)), labels={other.key: labels[other.key]}, files=others)
+    Path(storage.root, other.commit_names(second.id)[0]).unlink()
+    assert [directory.done(unit.id, label) for unit in (first, second)] == [False, False]
+    assert [directory.done(unit.id, other) for unit in (first, second)] == [True, False]
+    assert (directory.done_count(label), directory.done_count(other)) == (3, 4)
+    assert directory.remaining([other]) == [(second, ("ig",))]
+    with pytest.raises(RefusedError, match=r"commits/batch=.*: its labels lack 'synthetic@gradient'.*--repair"):
+        directory.remaining([label, other])
+    foreign = {**labels, label.key: {**labels[label.key], "fingerprint": "f" * 64}}
+    edit(storage, str(path.relative_to(storage.root)), labels=foreign, files=files)
+    directory.refresh()
+    assert not directory.done(first.id, label)
+    with pytest.raises(RefusedError, match=r"commits/batch=.*: its fingerprint is 'fff"):
         directory.remaining([label, other])
 
 
@@ -178,13 +188,13 @@ FAULTS: dict[str, tuple[Callable[[RunDirectory], object], str, dict[str, Any], s
     ),
     "a negative count": (
         lambda d: d.commits(d.labels[1]),
-        "commits/model=synthetic/method=ig/000000-000000-000002.json",
-        {"statuses": {"ok": -2}},
-        r"000000-000000-000002\.json: statuses\.ok is -2; not an ssig commit record",
+        "commits",
+        {"labels": {"synthetic@ig": {"fingerprint": "f", "statuses": {"ok": -2}}}, "files": {}},
+        r"000000-000000-000002\.json: labels\.synthetic@ig: statuses\.ok is -2; not an ssig commit record",
     ),
     "a table of somebody": (
         lambda d: d.commits(d.labels[1]),
-        "commits/model=synthetic/method=ig/000000-000000-000002.json",
+        "commits",
         {"files": {"../x.parquet": {}}},
         r"files '\.\./x\.parquet' is no table of the run; not an ssig commit record",
     ),
@@ -194,6 +204,8 @@ FAULTS: dict[str, tuple[Callable[[RunDirectory], object], str, dict[str, Any], s
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_is_damaged_is_named_in_plain_words(storage: Counting, name: str) -> None:
     ask, file, fields, message = FAULTS[name]
+    if file == "commits":
+        file = next(entry.name for entry in storage.list("commits"))
     edit(storage, file, **fields)
     with pytest.raises(RefusedError, match=message) as refused:
         ask(RunDirectory(storage))

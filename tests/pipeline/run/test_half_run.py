@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.checks.audit import audit
 from pipeline.report import build_report
+from pipeline.run.canonical import checksum
 from pipeline.run.reader import open_run
-from pipeline.run.records import checksum
 from ssig.models import load_model
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "half-run-2"

@@ -19,7 +19,8 @@ from pipeline.report.provenance import provenance
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import evaluation_label
 from pipeline.run.reader import open_run
-from pipeline.run.records import RefusedError, revisions_of
+from pipeline.run.records import RefusedError
+from pipeline.run.revisions import revisions_of
 from pipeline.storage import open_storage
 from ssig.models import PREPARATION_REVISION, load_model
 from ssig.registry import METHODS, METRICS
@@ -106,12 +107,12 @@ def test_another_revision_is_another_fingerprint_and_does_not_go_on(
     else:
         before, field = PREPARATION_REVISION, r"revisions\.preparation"
         monkeypatch.setattr("pipeline.run.records.PREPARATION_REVISION", before + 1)
-    labels = job_labels(job, recorded["dataset"]["manifest_hash"], model)
+    labels = job_labels(job, recorded["dataset"], model)
     assert labels[0].fingerprint != recorded["fingerprint"]
     with pytest.raises(RefusedError, match=rf"{field}: recorded {before}, asked for {before + 1}"):
         check_labels(directory, labels)
     # Nor does a new label go on with the old one, or lie beside numbers that cannot be compared with its own.
-    other = job_labels(make_job(shard, methods=["gradient"], metrics=["gini"]), "hash", model)
+    other = job_labels(make_job(shard, methods=["gradient"], metrics=["gini"]), {"manifest_hash": "hash"}, model)
     if kind == "method":
         assert [label.method for label in check_labels(directory, other)] == ["gradient"]
     else:
@@ -136,7 +137,7 @@ def test_an_option_that_came_up_later_does_not_keep_a_label_from_going_on(
     del record["metrics"]["insertion"]["area"]
     path.write_text(json.dumps(record))
     directory = RunDirectory(open_storage(str(run)))
-    asked = job_labels(job, record["dataset"]["manifest_hash"], load_model("networks:tiny"))
+    asked = job_labels(job, record["dataset"], load_model("networks:tiny"))
     with pytest.raises(RefusedError, match=r"metrics\.insertion\.area: recorded nothing"):
         check_labels(directory, asked)
     monkeypatch.setattr("pipeline.run.earlier.BEFORE", {"methods": {}, "metrics": {"area": "fraction"}})

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.driver.ending import shard_notes
-from pipeline.shards import manifest, survey
+from pipeline.shards import manifest, surveying
+from pipeline.shards.changes import changes
 from pipeline.shards.manifest import Manifest
 from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.pack import write_tar
@@ -254,11 +255,11 @@ def test_shards_of_which_none_is_a_tar_are_refused_by_their_beginnings(tmp_path:
     (tmp_path / "a.tar").write_bytes(b"\x1f\x8b" + b"x" * 10_000)
     (tmp_path / "b.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     bad = [str(tmp_path / "a.tar"), str(tmp_path / "b.tar")]
-    survey.check_readable([*bad, good])
+    surveying.check_readable([*bad, good])
     tar(tmp_path / "hollow.tar", [])
-    survey.check_readable([*bad, str(tmp_path / "hollow.tar")])  # which the whole reading tells
+    surveying.check_readable([*bad, str(tmp_path / "hollow.tar")])  # which the whole reading tells
     with pytest.raises(UsageError, match=r"'a\.tar: compressed .*gunzip.*; b\.tar: a Git LFS pointer.*git lfs pull"):
-        survey.check_readable(bad)
+        surveying.check_readable(bad)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="the superuser may read everything")
@@ -355,49 +356,67 @@ def test_how_the_rows_are_stored_is_no_matter(tmp_path: Path, layout: dict[str, 
 def test_the_hash_of_recorded_runs_stays(tmp_path: Path) -> None:
     shards = [tar(tmp_path / f"{name}.tar", [*samples("ab"), ("a.jpg", b""), ("ü", b"")]) for name in "xy"]
     cut(shards[1], members(shards[1])[3][2])
-    assert manifest.build(shards, 2).hash == "eb79d2ac5a9438589550585205c10e99a13fd6ad3edb6bba5bfc2c50536f2278"
+    assert (
+        manifest.build(shards, 2, hashed=True).hash
+        == "eb79d2ac5a9438589550585205c10e99a13fd6ad3edb6bba5bfc2c50536f2278"
+    )
 
 
 def test_the_hash_is_of_the_content_alone(tmp_path: Path) -> None:
-    base = manifest.build([tar(tmp_path / "x.tar", samples("ab"))], 64).hash
+    base = manifest.build([tar(tmp_path / "x.tar", samples("ab"))], 64, hashed=True).hash
     other = tmp_path / "elsewhere"
     other.mkdir()
-    assert manifest.build([tar(other / "x.tar", samples("ab"))], 64).hash == base
+    assert manifest.build([tar(other / "x.tar", samples("ab"))], 64, hashed=True).hash == base
     different = {
-        manifest.build([tar(other / "y.tar", samples("ab"))], 64).hash,
-        manifest.build([tar(other / "x.tar", samples("ac"))], 64).hash,
-        manifest.build([tar(other / "x.tar", [*samples("ab")[:-1], ("b.cls", b"2")])], 64).hash,
-        manifest.build([tar(other / "x.tar", samples("ab"))], 1).hash,
-        manifest.build([tar(other / "x.tar", samples("ab"))], 64, limit=1).hash,
-        manifest.build([tar(other / "x.tar", [("a.jpg", PICTURE[::-1]), *samples("ab")[1:]])], 64).hash,
+        manifest.build([tar(other / "y.tar", samples("ab"))], 64, hashed=True).hash,
+        manifest.build([tar(other / "x.tar", samples("ac"))], 64, hashed=True).hash,
+        manifest.build([tar(other / "x.tar", [*samples("ab")[:-1], ("b.cls", b"2")])], 64, hashed=True).hash,
+        manifest.build([tar(other / "x.tar", samples("ab"))], 1, hashed=True).hash,
+        manifest.build([tar(other / "x.tar", samples("ab"))], 64, limit=1, hashed=True).hash,
+        manifest.build([tar(other / "x.tar", [("a.jpg", PICTURE[::-1]), *samples("ab")[1:]])], 64, hashed=True).hash,
     }
     assert len(different | {base}) == 7
 
 
 def test_shards_are_hashed_again_only_if_their_version_changed(tmp_path: Path) -> None:
     shard = tar(tmp_path / "x.tar", samples("ab"))
-    found = manifest.build([shard], 64)
-    assert manifest.verify_shards(found) == []
+    found = manifest.build([shard], 64, hashed=True)
+    assert changes(found.shards) == []
 
     os.utime(shard, ns=(1, 1))
-    assert manifest.verify_shards(found) == []  # same bytes
+    assert changes(found.shards) == []  # same bytes
 
     _, _, offset, _ = members(shard)[0]
     with open(shard, "r+b") as file:
         file.seek(offset)
         file.write(b"changed")
-    (line,) = manifest.verify_shards(found)
+    (line,) = changes(found.shards)
     assert line.startswith(f"x.tar: sha256: recorded {found.shards[0].sha256}, found ")
 
     version = int(found.shards[0].version)
     os.utime(shard, ns=(version, version))
-    assert manifest.verify_shards(found) == []  # taken at its word: same size and time
+    assert changes(found.shards) == []  # taken at its word: same size and time
 
     cut(shard, 1024)
-    assert manifest.verify_shards(found) == [f"x.tar: size: recorded {found.shards[0].size}, found 1024"]
+    assert changes(found.shards) == [f"x.tar: size: recorded {found.shards[0].size}, found 1024"]
     os.unlink(shard)
-    (line,) = manifest.verify_shards(found)
+    (line,) = changes(found.shards)
     assert "found no file" in line
+
+
+def test_without_a_hash_another_time_of_change_counts_unless_the_shards_are_trusted(tmp_path: Path) -> None:
+    shard = tar(tmp_path / "x.tar", samples("ab"))
+    found = manifest.build([shard], 64)
+    assert found.shards[0].sha256 is None
+    assert changes(found.shards) == []
+    os.utime(shard, ns=(1, 1))
+    (line,) = changes(found.shards)
+    assert line.startswith(f"x.tar: version: recorded {found.shards[0].version}, found 1;")
+    assert "--trust-shards" in line
+    assert changes(found.shards, trusted=True) == []
+    cut(shard, 1024)
+    (line,) = changes(found.shards, trusted=True)
+    assert line.startswith("x.tar: size:")
 
 
 def test_shards_in_an_object_store_are_known_by_etag(tmp_path: Path) -> None:
@@ -408,16 +427,16 @@ def test_shards_in_an_object_store_are_known_by_etag(tmp_path: Path) -> None:
     found = manifest.build([f"{root}/x.tar"], 64)
     assert [row.key for row in rows(found)] == ["a", "b"]
     assert found.shards[0].sha256 is None
-    assert manifest.verify_shards(found) == []
+    assert changes(found.shards) == []
     storage.put("x.tar", data)
-    (line,) = manifest.verify_shards(found)
+    (line,) = changes(found.shards)
     assert line.startswith("x.tar: version: recorded ")
 
 
 PEAK = """
 import re, sys
 from pathlib import Path
-from pipeline import manifest
+from pipeline.shards import manifest
 found = manifest.build([sys.argv[1]] * int(sys.argv[2]), 64)
 found.hash
 assert sum(len(found.rows(unit.id)) for unit in found.units()) == len(found) == 1000 * int(sys.argv[2])

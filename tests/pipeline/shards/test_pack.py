@@ -15,6 +15,7 @@ import pytest
 from pipeline.shards import manifest
 from pipeline.shards.pack import pack, write_tar
 from pipeline.shards.samples import Status
+from pipeline.shards.surveying import look_up, survey
 from pipeline.shards.tar_scan import scan
 from ssig.errors import UsageError
 
@@ -48,7 +49,28 @@ def test_an_image_folder(tmp_path: Path) -> None:
     assert [found[name] for name in ("cat/sub/c.cls", "dog/b.cls", "n01440764/x.cls")] == [b"0", b"1", b"2"]
     assert json.loads(found["n01440764/x.json"]) == {"wnid": "n01440764"}
     assert json.loads((tmp_path / "out" / "classes.json").read_bytes()) == ["cat", "dog", "n01440764"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classes.json", "pets-000000.tar"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "classes.json",
+        "pets-000000.tar",
+        "pets-000000.tar.index.parquet",
+    ]
+
+
+def test_packed_shards_are_indexed_with_their_hash(tmp_path: Path) -> None:
+    source = tree(tmp_path / "pets", "dog/b.jpg", "cat/c.jpg", "cat/d.jpg")
+    shards = pack(source, tmp_path / "out", shard_size=2)
+    for record in look_up(shards):
+        by_index, by_reading = survey(record), survey(record, hashed=True)
+        assert by_index.record.sha256 is not None
+        assert by_index.record == by_reading.record
+        assert by_index.samples.equals(by_reading.samples)
+        assert by_index.note is None
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert pack(source, tmp_path / "out", shard_size=2) == shards
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    (tmp_path / "out" / "pets-000000.tar.index.parquet").unlink()
+    pack(source, tmp_path / "out", shard_size=2)
+    assert (tmp_path / "out" / "pets-000000.tar.index.parquet").is_file()
 
 
 def test_shards_are_whole_and_cut_by_size(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.driver.resources import Shape
 from pipeline.driver.scaling import most_actors
+from pipeline.run.canonical import canonical
 from pipeline.run.log import RunLog
-from pipeline.run.records import canonical
 from pipeline.storage import open_storage
 from pipeline.storage.jsontext import as_read, to_json
 

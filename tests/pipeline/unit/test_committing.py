@@ -49,8 +49,10 @@ def test_a_unit_is_done_when_its_commit_is_there(files: UnitFiles, task: Task) -
     assert not files.is_committed(task, LABEL)
     name, numbers = files.publish_metrics(task, LABEL, table)
     assert name == metrics_name("m", "ig", task.unit)
-    found = files.commit(task, LABEL, table, {attributions_name(task, LABEL): maps, name: numbers}, {"write": 1.0})
-    assert found == {"ok": 2}
+    named = {attributions_name(task, LABEL): maps, name: numbers}
+    commit = files.record(task, LABEL, table, named, {"write": 1.0})
+    assert commit.statuses == {"ok": 2}
+    files.commit(LABEL.commit_name(task.unit), None, [commit])
     assert files.is_committed(task, LABEL)
     record = json.loads(files.storage.read(commit_name("m", "ig", task.unit)))
     assert (record["rows"], record["gradient_evaluations"], record["attempt"]) == (2, 7, "first")
@@ -81,7 +83,8 @@ def test_what_is_committed_is_never_removed(files: UnitFiles, task: Task) -> Non
     table = table_of(task)
     _, maps = files.publish_attributions(task, LABEL, table)
     name, numbers = files.publish_metrics(task, LABEL, table)
-    files.commit(task, LABEL, table, {attributions_name(task, LABEL): maps, name: numbers}, {})
+    commit = files.record(task, LABEL, table, {attributions_name(task, LABEL): maps, name: numbers}, {})
+    files.commit(LABEL.commit_name(task.unit), None, [commit])
     other = table_of(task, ("ok", "quarantined"))
     with pytest.raises(DamagedTableError, match="another attempt has committed it"):
         files.publish_metrics(task, LABEL, other)
@@ -99,6 +102,7 @@ def test_metrics_of_other_statuses_are_made_anew(files: UnitFiles, task: Task) -
 def test_a_file_that_changed_before_the_commit_is_noticed(files: UnitFiles, task: Task) -> None:
     table = table_of(task)
     _, maps = files.publish_attributions(task, LABEL, table)
+    commit = files.record(task, LABEL, table, {attributions_name(task, LABEL): {**maps, "bytes": 1}}, {})
     with pytest.raises(DamagedTableError, match="another attempt has replaced it"):
-        files.commit(task, LABEL, table, {attributions_name(task, LABEL): {**maps, "bytes": 1}}, {})
+        files.commit(LABEL.commit_name(task.unit), None, [commit])
     assert not files.is_committed(task, LABEL)

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.checks.audit import audit
 from pipeline.driver.admission import record_run
+from pipeline.driver.listing import list_all
 from pipeline.run.directory import RunDirectory
 from pipeline.run.maps import decode_maps
 from pipeline.run.reader import open_run
@@ -30,7 +31,9 @@ WorkOff = Callable[..., Path]
 
 def pool_of(job: Any, shards: list[str], seed: int = 0) -> ReferencePool:
     storage = open_storage(job.output.path)
-    record_run(job, RunDirectory(storage), shards)
+    directory = RunDirectory(storage)
+    record_run(job, directory, shards)
+    list_all(directory)
     model = load_model("networks:tiny")
     return ReferencePool(storage, model, Device(ready_replica(model, micro_batch=4)), seed)
 
@@ -75,7 +78,9 @@ def test_an_image_that_breaks_the_network_is_replaced_by_the_next(
     assert len(kept) == 7
     job = make_job(*shards, output__path=str(tmp_path / "run"))
     storage = open_storage(job.output.path)
-    record_run(job, RunDirectory(storage), shards)
+    directory = RunDirectory(storage)
+    record_run(job, directory, shards)
+    list_all(directory)
     model = load_model(f"networks:{network}")
     for count in (3, 7):  # whoever draws how many of them
         pool = ReferencePool(storage, model, Device(ready_replica(model, micro_batch=4)), 0)(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ import torch
 from pipeline.checks.audit import audit
 from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
-from pipeline.run.layout import commit_name, table_name
+from pipeline.run.layout import table_name
 from pipeline.run.maps import decode_maps, quantised
 from pipeline.run.publishing import DamagedTableError
 from pipeline.shards import manifest as manifests
@@ -38,6 +39,10 @@ from ssig.models import load_model
 from ssig.registry import MethodSpec
 from ssig.types import Group, Steps
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from tampering import commit_of
+
 Make = Callable[..., Any]
 WorkOff = Callable[..., Path]
 
@@ -54,10 +59,12 @@ def begin(run: Path, poison: dict[int, Poison] | None = None) -> tuple[Worker, T
     """A worker of a run, and its first unit under all labels as a task."""
     storage = open_storage(str(run))
     manifest = manifests.load(storage)
-    labels = {label.method: label for label in RunDirectory(storage).labels}
+    directory = RunDirectory(storage)
+    labels = {label.method: label for label in directory.labels}
     worker = Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
     rows = tuple(manifest.rows(UNIT))
-    return worker, Task(UNIT, manifest.shards[0].url, rows, ("ssig", "ig"), uuid.uuid4().hex, poison or {})
+    task = Task(UNIT, manifest.shards[0].url, rows, ("ssig", "ig"), uuid.uuid4().hex, poison or {})
+    return worker, replace(task, batches=directory.batches(directory.labels))
 
 
 def test_every_sample_has_a_row_in_both_tables(make_shard: Make, make_job: Make, work_off: WorkOff) -> None:
@@ -163,7 +170,7 @@ def test_an_attempt_goes_on_from_what_a_killed_one_published(
         table: (run / table_name(table, "networks:tiny", "ig", unit)).read_bytes()
         for table in ("attributions", "metrics")
     }
-    (run / commit_name("networks:tiny", "ig", unit)).unlink()
+    commit_of(run, unit).unlink()
     (run / table_name("metrics", "networks:tiny", "ig", unit)).unlink()
     assert not audit(str(run)).ok
     work_off(job)
@@ -176,8 +183,11 @@ def test_a_late_attempt_changes_nothing(make_shard: Make, make_job: Make, work_o
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     worker, task = begin(run)
     assert worker.process(task).statuses == {}
-    for label in worker.labels.values():  # a zombie that had looked for the commit before it was there
-        worker.commit(replace(task, labels=(label.method,)), label, worker.read(task))
+    # A zombie that had looked for the commit before it was there.
+    ((batch, _),) = task.batches.items()
+    labels = list(worker.labels.values())
+    commits = [worker.do(task, label, worker.read(task)) for label in labels]
+    worker.files.commit(str(labels[0].batch_commit_name(UNIT)), batch, commits)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -186,8 +196,8 @@ def test_a_left_table_with_a_flipped_byte_is_made_anew(make_shard: Make, make_jo
     run = work_off(job)
     maps = run / table_name("attributions", "networks:tiny", "ig", UNIT)
     before = decode_maps(pq.read_table(maps))
-    for name in (commit_name("networks:tiny", "ig", UNIT), table_name("metrics", "networks:tiny", "ig", UNIT)):
-        (run / name).unlink()
+    commit_of(run, UNIT).unlink()
+    (run / table_name("metrics", "networks:tiny", "ig", UNIT)).unlink()
     data = bytearray(maps.read_bytes())
     data[len(data) // 2] ^= 1
     maps.write_bytes(data)
@@ -265,7 +275,7 @@ def test_failed_units_are_forgotten_even_if_that_was_cut_off(
     said.parent.mkdir(exist_ok=True)
     said.write_text("{}")
     steps = {
-        "commit": run / commit_name("networks:tiny", "ig", UNIT),
+        "commit": commit_of(run, UNIT),
         "metrics": run / table_name("metrics", "networks:tiny", "ig", UNIT),
         "quarantine": said,
     }
@@ -274,9 +284,14 @@ def test_failed_units_are_forgotten_even_if_that_was_cut_off(
         if step == cut_off:
             break
     directory = RunDirectory(open_storage(str(run)))
-    assert forget_failed(directory, directory.labels) == 1  # under the other label
+    assert forget_failed(directory, directory.labels) == 0  # without their commit, both labels are undone
     left = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-    assert left == {"run.json", "manifest.parquet", *(name for name in left if name.startswith("config/"))}
+    assert left == {
+        "run.json",
+        "manifest.parquet",
+        "manifest.json",
+        *(name for name in left if name.startswith("config/")),
+    }
 
 
 @pytest.mark.parametrize("maps", ["none", "float16"])

@@ -1,0 +1,69 @@
+"""The units of a run examined by Ray tasks, over all nodes of a cluster that is named."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from pipeline.checks.examination import Examine, UnitFiles, UnitResult, examine_here
+from pipeline.driver.executor import RunError
+from pipeline.driver.ray_cluster import cluster
+from pipeline.run.labels import Label
+from pipeline.storage import open_storage
+from pipeline.storage.base import Storage
+from ssig.errors import one_line
+
+UNITS_A_TASK = 32
+# Tasks that are begun or done for each core of the cluster.
+TASKS_A_CORE = 2
+
+
+@contextmanager
+def examine_on_cluster() -> Iterator[Examine]:
+    """Examines units on the cluster that `RAY_ADDRESS` names, each task some of them, with a core to itself.
+
+    Raises:
+        UsageError: no cluster answers.
+        RunError: a task fails, while results are taken.
+    """
+    with cluster() as joined:
+        cores = sum(int(node.get("CPU", 0)) for node in joined.nodes)
+
+        def examine(storage: Storage, labels: Sequence[Label], units: Iterable[UnitFiles]) -> Iterator[UnitResult]:
+            remote: Any = ray.remote(_examine_some)
+            task = remote.options(num_cpus=1, max_retries=3, scheduling_strategy="SPREAD")
+            shared = ray.put(list(labels))
+            waiting = iter(units)
+            ahead: deque[Any] = deque()
+            while True:
+                while len(ahead) < TASKS_A_CORE * max(1, cores):
+                    some = list(itertools.islice(waiting, UNITS_A_TASK))
+                    if not some:
+                        break
+                    ahead.append(task.remote(storage.root, shared, some))
+                if not ahead:
+                    return
+                yield from _answer(ahead.popleft())
+
+        yield examine
+
+
+def _examine_some(root: str, labels: Sequence[Label], units: Sequence[UnitFiles]) -> list[UnitResult]:
+    """The task."""
+    return list(examine_here(open_storage(root), labels, units))
+
+
+def _answer(reference: Any) -> list[UnitResult]:
+    try:
+        results: list[UnitResult] = ray.get(reference)
+    except RayTaskError as error:
+        raise RunError(f"a task that examines units failed: {one_line(error.cause or error)}") from None
+    except RayError as error:
+        raise RunError(f"a task that examines units was lost: {one_line(error)}") from None
+    return results
