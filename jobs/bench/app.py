@@ -174,7 +174,7 @@ def plan(
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How often each job is planned and run.")] = 3,
     as_json: AsJson = False,
 ) -> int:
-    """Compare the time that ssig plan says with the time that jobs take.
+    """Compare the hours of ssig plan with those of jobs.
 
     Three jobs are planned and run in turn. The exit code is 1 if a median ratio is not within 20 % of 1.
     """
