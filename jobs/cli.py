@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,7 +25,9 @@ from jobs.commands.index import index
 from jobs.commands.init import init
 from jobs.commands.pack import pack
 from jobs.commands.paper import paper
+from jobs.commands.plan import plan
 from jobs.commands.printing import counts, print_json, print_table
+from jobs.commands.submitting import submit
 from jobs.commands.wrong_use import Group, StoppedError, refused
 from jobs.surroundings import prepare
 from ssig.errors import DONE, INTERRUPTED, UNFINISHED, USAGE, ModelError, SsigError, UsageError, one_line
@@ -42,7 +43,6 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Job file.")]
 
 
 def _print_version(requested: bool) -> None:
@@ -112,6 +112,7 @@ START, LOOK, LIST, MORE = "Start here", "Look at a run", "List", "More"
 app.command(rich_help_panel=START)(demo)
 app.command(rich_help_panel=START)(init)
 app.command(rich_help_panel=START)(attribute)
+app.command(rich_help_panel=START)(plan)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -244,32 +245,7 @@ app.command(rich_help_panel=MORE)(compact)
 app.command(rich_help_panel=MORE)(index)
 
 
-@app.command(rich_help_panel=MORE)
-def submit(
-    job: JobFile,
-    address: Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster.")] = "http://127.0.0.1:8265",
-    follow: Annotated[bool, typer.Option(help="Print the log until the job ends.")] = True,
-    working_dir: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER", help="Folder on the cluster that relative paths of the job start from."),
-    ] = None,
-    num_cpus: Annotated[float | None, typer.Option(metavar="N", help="CPU cores to reserve for the driver.")] = None,
-) -> int:
-    """Run a job on a Ray cluster and print its log.
-
-    The exit code is that of the job.
-    """
-    from jobs.commands.upload import job_for_cluster
-
-    job_for_cluster(job, working_dir)  # refuses a wrong job before Ray is imported
-    from pipeline.driver.needs_ray import require_ray
-
-    require_ray("submit", str(job), "ssig attribute JOB.yaml --in-process")
-    from jobs.commands.submit import submit as send
-
-    return send(job, address, follow=follow, working_dir=working_dir, entrypoint_num_cpus=num_cpus)
-
-
+app.command(rich_help_panel=MORE)(submit)
 app.command(rich_help_panel=MORE)(paper)
 app.command("argument", hidden=True)(paper)  # its name until version 0.1
 app.add_typer(bench, name="bench", rich_help_panel=MORE)

@@ -28,6 +28,8 @@ EXCEPTED = {
     # options of a command
     "jobs/commands/attribute.py:attribute",
     "jobs/commands/attribute.py:evaluate",
+    "jobs/commands/plan.py:plan",
+    "jobs/commands/submitting.py:submit",
     "jobs/bench/app.py:engine",
     "jobs/bench/app.py:adaptive",
     "jobs/bench/engine.py:measure",

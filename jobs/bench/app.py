@@ -188,6 +188,21 @@ def pipeline(
 
 
 @app.command()
+def plan(
+    context: typer.Context,
+    shards: Shards = None,
+    images: Annotated[int, typer.Option(metavar="N", min=4, help="Number of images of each job.")] = 32,
+    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How often each job is planned and run.")] = 3,
+    as_json: AsJson = False,
+) -> int:
+    """Compare the hours of ssig plan with those of jobs.
+
+    Three jobs are planned and run in turn. The exit code is 1 if a median ratio is not within 20 % of 1.
+    """
+    return _measure(context)
+
+
+@app.command()
 def host(
     context: typer.Context,
     rounds: Rounds = 3,

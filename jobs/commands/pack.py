@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.attribute import Boxes, Labels, Masks
+from jobs.commands.job_options import Boxes, Labels, Masks
 from jobs.commands.wrong_use import named_as_typed
 
 _OPTIONS = {

@@ -24,7 +24,7 @@ from urllib.request import getproxies, proxy_bypass
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from jobs.commands.upload import code_files, job_for_cluster
+from jobs.commands.submission import Submission
 from ssig.errors import INTERRUPTED, SsigError, UsageError, message_line, one_line
 
 
@@ -32,48 +32,30 @@ class ClusterLostError(SsigError):
     """The cluster stopped answering. A submitted job may go on."""
 
 
-def submit(
-    job_file: Path,
-    address: str,
-    *,
-    follow: bool = True,
-    working_dir: str | None = None,
-    entrypoint: str | None = None,
-    entrypoint_num_cpus: float | None = None,
-) -> int:
+def submit(submission: Submission, address: str, *, follow: bool = True, entrypoint: str | None = None) -> int:
     """Runs a job file on a cluster.
 
     Args:
-        job_file: a job; its paths are those of the cluster's nodes.
+        submission: the job, and what is sent with it.
         address: the cluster's dashboard, ``http://HOST:8265``.
         follow: print the job's log until it ends; otherwise return once it is submitted.
-        working_dir: folder on the cluster that relative paths of the job resolve against.
         entrypoint: command to run in place of ``ssig attribute JOB.yaml``.
-        entrypoint_num_cpus: cores to reserve for the driver, which may then run on any node; by default it runs on the
-            head node and reserves nothing.
 
     Returns:
         the exit code of the job; 130 if it was stopped or following it was interrupted; 0 if it was not followed.
 
     Raises:
-        UsageError: a wrong job file, an address where no cluster answers, a missing or wrong token.
+        UsageError: a wrong job file, something that cannot be sent, an address where no cluster answers, a missing or
+            wrong token, a name that another submission has.
         ClusterLostError: the cluster stopped answering.
     """
-    text, code = job_for_cluster(job_file, working_dir), code_files(job_file)
+    notes = submission.check()
     token = _token()
     client = _connect(address, token)
-    with tempfile.TemporaryDirectory() as upload:
-        (Path(upload) / job_file.name).write_text(text, encoding="utf-8")
-        for path in code:
-            (Path(upload) / path.name).write_bytes(path.read_bytes())
-        try:
-            job = client.submit_job(
-                entrypoint=entrypoint or f"ssig attribute {shlex.quote(job_file.name)}",
-                runtime_env={"working_dir": upload},
-                entrypoint_num_cpus=entrypoint_num_cpus,
-            )
-        except (OSError, RuntimeError) as error:
-            raise ClusterLostError(f"{address} did not take the job ({one_line(error)})") from error
+    notes += _on_nodes(submission, client)
+    for note in notes:
+        print(f"note: {note}", flush=True)
+    job = _send(submission, client, address, entrypoint)
     hint = _hint(job, address, authenticated=token is not None)
     print(f"submitted {job} to {address}", flush=True)
     if not follow:
@@ -86,6 +68,43 @@ def submit(
         return INTERRUPTED
     except (OSError, RuntimeError) as error:
         raise ClusterLostError(f"{address} no longer answers ({one_line(error)}); {job} may go on. {hint}") from error
+
+
+def _send(submission: Submission, client: JobSubmissionClient, address: str, entrypoint: str | None) -> str:
+    """Uploads and submits; the submission's name.
+
+    Raises:
+        UsageError: a runtime environment that Ray refuses, or a name that is taken.
+        ClusterLostError: the cluster did not take the job.
+    """
+    with tempfile.TemporaryDirectory() as upload:
+        submission.write(Path(upload))
+        request = submission.request(Path(upload), entrypoint)
+        try:
+            return str(client.submit_job(**request))
+        except (TypeError, ValueError) as error:
+            raise UsageError("runtime environment", sorted(request["runtime_env"]), one_line(error)) from error
+        except (OSError, RuntimeError) as error:
+            if submission.submission_id is not None and "already exists" in str(error):
+                taken = f"a name that no submission of {address} has; {_hint(submission.submission_id, address)}"
+                raise UsageError("--submission-id", submission.submission_id, taken) from error
+            raise ClusterLostError(f"{address} did not take the job ({one_line(error)})") from error
+
+
+def _on_nodes(submission: Submission, client: JobSubmissionClient) -> list[str]:
+    """What the cluster's nodes say of the job before it is sent; nothing where the cluster does not list them.
+
+    Raises:
+        UsageError: the output path is each node's own.
+    """
+    try:
+        answer = client._do_request("GET", "/api/v0/nodes?limit=10000")  # Ray has no public call with our headers
+        listed = answer.json()["data"]["result"]["result"]
+        nodes = sum(node["state"] == "ALIVE" for node in listed)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+        return []
+    note = submission.on_nodes(nodes)
+    return [] if note is None else [note]
 
 
 def exit_code(details: JobDetails) -> int:
@@ -159,7 +178,7 @@ def _unset(*names: str) -> Iterator[None]:
         os.environ.update(saved)
 
 
-def _hint(job: str, address: str, *, authenticated: bool) -> str:
+def _hint(job: str, address: str, *, authenticated: bool = True) -> str:
     ray = "RAY_AUTH_MODE=token ray job" if authenticated else "ray job"
     where = f"--address {shlex.quote(address)} {job}"
     return f"Follow it: {ray} logs --follow {where}  Stop it: {ray} stop {where}"

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 from jobs.commands.choices import choice
 from pipeline.job.choices import MethodChoice, MetricChoice, named
+from pipeline.plan.work import Work, map_work, metric_work
 from ssig.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a map and its metrics cost: evaluations of the network for one image."""
-
-    gradients: float = 0.0
-    forwards: float = 0.0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(self.gradients + other.gradients, self.forwards + other.forwards)
-
-    def __mul__(self, times: float) -> Work:
-        return Work(self.gradients * times, self.forwards * times)
 
 
 @cache
@@ -64,22 +50,4 @@ def work(method: str, metrics: tuple[str, ...]) -> Work:
     found = method_of(method)
     if found is None:
         return Work()
-    own = _own(found)
-    total = own
-    for text in metrics:
-        metric = metric_of(text)
-        options = metric.parsed()
-        if not _drawn(found) and metric.name in ("alignment", "stability"):
-            continue  # a method without random points has no number there
-        total += Work(0, metric.spec.forwards(options)) + own * metric.spec.explanations(options)
-    return total
-
-
-def _own(method: MethodChoice) -> Work:
-    cost = method.spec.cost(method.parsed())
-    return Work(cost.gradients or 0, cost.forwards or 0)
-
-
-def _drawn(method: MethodChoice) -> bool:
-    """Whether its points or its draws are looked at again by a metric."""
-    return not method.spec.control and method.spec.evaluations(method.parsed()) > 1
+    return sum((metric_work(metric_of(text), found) for text in metrics), map_work(found))

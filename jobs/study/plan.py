@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from jobs.study import laws, table
 from jobs.study.design import LAWS, Block, Design
-from jobs.study.entries import Work, unknown, work
+from jobs.study.entries import unknown, work
 from jobs.study.run import Places, missing
+from pipeline.plan.work import Work
 
 _HOUR = 3600
 

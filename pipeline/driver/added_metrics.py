@@ -19,6 +19,7 @@ from pipeline.driver.admission import check_shards
 from pipeline.driver.campaign import Campaign, Plan
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.networks import load_network
+from pipeline.driver.place import Place
 from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.schedule import Work
@@ -94,7 +95,7 @@ def add_metrics(run: str, job: EvaluationJob, listener: Listener = silent, *, tr
         return finish(directory, labels, listener, progress)
     model = _model(storage, bases[0], job, listener, progress)
 
-    def plan(lease: Lease) -> Plan:
+    def plan(lease: Lease, place: Place) -> Plan:
         settle_all(directory, lease)
         for label in labels:
             storage.create(label.config_name, to_json(_record(label), indent=1).encode())

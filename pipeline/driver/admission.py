@@ -57,7 +57,7 @@ def check_output(
     directory.refuse_earlier()
     record = directory.required_record()
     recorded_urls = [shard.url for shard in record.dataset.shards]
-    # A limit may be reached before the last shard is read.
+    # A limit may be reached before the last shard is read. Units keep the size that was measured for them.
     job_urls = list(shards)[: len(recorded_urls)] if job.dataset.limit is not None else list(shards)
     refuse_differences(
         {
@@ -65,7 +65,11 @@ def check_output(
             "seed": record.seed,
             "unit_size": record.unit_size,
         },
-        {"dataset": {"shards": job_urls, "limit": job.dataset.limit}, "seed": job.seed, "unit_size": job.unit_size},
+        {
+            "dataset": {"shards": job_urls, "limit": job.dataset.limit},
+            "seed": job.seed,
+            "unit_size": record.unit_size if job.unit_size == "auto" else job.unit_size,
+        },
         f"{directory.root} holds a run with other settings",
         "give another output path, or the run's own settings",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from pipeline.driver.admission import (
@@ -19,8 +20,10 @@ from pipeline.driver.ending import Summary, finish
 from pipeline.driver.listing import what_is_left
 from pipeline.driver.networks import load_network, try_methods
 from pipeline.driver.own_data import find_shards
+from pipeline.driver.place import Place
 from pipeline.driver.progress import Listener, Progress, silent
 from pipeline.driver.remaining import units_to_do
+from pipeline.driver.unit_size import measured_unit_size
 from pipeline.job.configuration import Job
 from pipeline.run.compaction import settle_all
 from pipeline.run.deletion import forget_failed
@@ -29,6 +32,7 @@ from pipeline.run.lease import Lease
 from pipeline.shards.classes import check_classes
 from pipeline.shards.surveying import check_readable
 from pipeline.storage import fault_points, open_storage
+from ssig.models import Model
 
 
 def attribute(
@@ -73,14 +77,15 @@ def attribute(
         listener(progress, None)
         try_methods(job, directory.storage, model)
 
-    def plan(lease: Lease) -> Plan:
+    def plan(lease: Lease, place: Place) -> Plan:
         directory.refresh()  # another driver may have begun since it was looked at
         settle_all(directory, lease)
         data = check_output(job, directory, shards, trusted=trust_shards)
         if data is None:
+            size = _unit_size(job, model, shards, place, listener, progress)
             progress.phase = "listing the shards"
             listener(progress, None)
-            data = record_run(job, directory, shards)
+            data = record_run(job.model_copy(update={"unit_size": size}), directory, shards)
         labels = check_labels(directory, job_labels(job, data.known_by, model))
         record_labels(directory, labels)
         if retry_failed:
@@ -91,3 +96,15 @@ def attribute(
 
     reference, choice = job.report.reference, job.output.compact
     return Campaign(directory, model, job.seed, job.actors, listener, progress, reference, choice).run(plan)
+
+
+def _unit_size(
+    job: Job, model: Model, shards: Sequence[str], place: Place, listener: Listener, progress: Progress
+) -> int:
+    """The size of the units of a new run."""
+    if job.unit_size != "auto":
+        return job.unit_size
+    progress.phase = "measuring the size of units"
+    listener(progress, None)
+    labels = job_labels(job, {"manifest_hash": None}, model)
+    return measured_unit_size(job, model, labels, shards, place, lambda note: listener(progress, note))

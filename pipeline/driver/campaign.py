@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +9,11 @@ from pipeline.driver.compacting import Choice, compact_at_end
 from pipeline.driver.dispatch import Agenda, Dispatch
 from pipeline.driver.ending import Summary, finish
 from pipeline.driver.listing import Listing, Surveys
-from pipeline.driver.place import place_of
+from pipeline.driver.place import Place, place_of
 from pipeline.driver.progress import Listener, Progress
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Work
+from pipeline.driver.worker_setup import worker_setup
 from pipeline.job.configuration import Actors
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.directory import RunDirectory
@@ -22,9 +22,8 @@ from pipeline.run.labels import Label
 from pipeline.run.lease import Lease
 from pipeline.storage import fault_points
 from pipeline.unit.attributor import needs_references
-from pipeline.unit.health import known_point
-from pipeline.unit.setup import WorkerSetup, sources_of
-from ssig.models import Model, export
+from pipeline.unit.setup import WorkerSetup
+from ssig.models import Model
 
 # How long all shards may take to be listed before the first units are done.
 FIRST_SECONDS = 2.0
@@ -66,12 +65,12 @@ class Campaign:
     reference: str | None = None
     compact: Choice = "auto"
 
-    def run(self, plan: Callable[[Lease], Plan]) -> Summary:
+    def run(self, plan: Callable[[Lease, Place], Plan]) -> Summary:
         """Does the units of a plan and writes the run's report anew.
 
         Args:
-            plan: records what is frozen, and says what there is to do. It is called while the lease is held, since
-                another driver may have begun after the directory was looked at.
+            plan: records what is frozen, and says what there is to do, in a place. It is called while the lease is
+                held, since another driver may have begun after the directory was looked at.
 
         Raises:
             UsageError, RefusedError, LeaseHeldError: before any work.
@@ -80,7 +79,7 @@ class Campaign:
         directory, storage = self.directory, self.directory.storage
         with place_of(self.actors, self._tell_phase) as place, Lease(storage) as lease:
             fault_points.point("after-lease", storage.root)
-            planned = plan(lease)
+            planned = plan(lease, place)
             if planned.works or planned.listing is not None:
                 self._name_form(lease)
             forget_given_up(storage, (work.unit for work in planned.works))
@@ -123,20 +122,7 @@ class Campaign:
             self.directory.refresh()
 
     def _setup(self, labels: Sequence[Label], size: Shape) -> WorkerSetup:
-        return WorkerSetup(
-            state=export(self.model),
-            labels={label.method: label for label in labels},
-            run=self.directory.root,
-            seed=self.seed,
-            micro_batch=None if self.actors.micro_batch == "auto" else self.actors.micro_batch,
-            compile=self.actors.compile,
-            gpu_share=size.num_gpus,
-            threads=size.threads,
-            path=tuple(sys.path),
-            sources=sources_of(labels),
-            device=self.actors.device,
-            known=known_point(self.model) if size.num_gpus else None,
-        )
+        return worker_setup(self.model, labels, self.directory.root, self.seed, self.actors, size)
 
     def _tell_phase(self, phase: str) -> None:
         self.progress.phase = phase

@@ -37,7 +37,7 @@ def run_record(job: Job, shards: Sequence[ShardRecord]) -> dict[str, Any]:
             "identity": identity_of(shards, job.dataset.limit),
         },
         "seed": job.seed,
-        "unit_size": job.unit_size,
+        "unit_size": job.known_unit_size,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -10,17 +11,23 @@ from typing import NamedTuple
 from pipeline.driver.executor import Executor
 from pipeline.driver.listing import Surveys, by_threads
 from pipeline.driver.needs_ray import require_ray
-from pipeline.driver.resources import Shape, local_shape, shape
+from pipeline.driver.resources import Shape, local_shape, places, shape
 from pipeline.job.configuration import Actors
+from pipeline.plan.device import Probed, probe_here
+from pipeline.plan.probe import ProbeData
 from pipeline.unit.setup import WorkerSetup
 from pipeline.unit.worker import Worker
 
+PROBE_SECONDS = 10.0  # of a job's start, at the most, where its `unit_size` is measured
+
 
 class Place(NamedTuple):
-    """The workers that a place has room for, what starts them, and what surveys shards there."""
+    """The workers of a place: size, how many have room now, what starts and measures them; and surveys of shards."""
 
     size: Shape
+    workers: int
     executor: Callable[[WorkerSetup], Executor]
+    probe: Callable[[WorkerSetup, ProbeData], Probed]
     surveys: Surveys = by_threads
 
 
@@ -43,6 +50,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
     # Imported here, so that a command that needs no Ray never loads it.
     from pipeline.driver.pool import pool_of
     from pipeline.driver.ray_cluster import cluster
+    from pipeline.driver.remote_probe import probe_there
     from pipeline.driver.survey_tasks import by_tasks
     from pipeline.unit.placement import device_for
 
@@ -51,7 +59,10 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
         size = shape(actors, joined.nodes, joined.grows)
         if not joined.grows:  # all actors are on this machine
             device_for(actors.device, has_gpu=size.num_gpus > 0)
-        yield Place(size, partial(pool_of, size=size), by_tasks)
+        fit = places(joined.nodes, size.num_gpus, size.num_cpus)
+        workers = fit if math.isinf(size.most) else int(size.most) if joined.grows else min(fit, int(size.most))
+        probe = partial(probe_there, size=size, seconds=PROBE_SECONDS)
+        yield Place(size, workers, partial(pool_of, size=size), probe, by_tasks)
 
 
 @contextmanager
@@ -76,6 +87,6 @@ def _this_process(actors: Actors) -> Iterator[Place]:
 
             return LocalExecutor(create, setup.known)
 
-        yield Place(size, executor)
+        yield Place(size, 1, executor, partial(probe_here, on_gpu=device != "cpu", seconds=PROBE_SECONDS))
     finally:
         torch.set_num_threads(threads)

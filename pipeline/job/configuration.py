@@ -40,6 +40,7 @@ LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
 NOT_STORED = frozenset({"method", "samples"})
 # Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
 LONGEST_LABELS = 160
+UNIT_SIZE = 64  # samples of a unit, by default
 _INT64 = 2**63
 # Fields whose values are text as typed: a label 010 is no number.
 TEXTS = frozenset({"label"})
@@ -49,6 +50,7 @@ TEXTS = frozenset({"label"})
 _Count = Annotated[int, Field(ge=1, strict=True)]
 _Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Positive = Annotated[_Real, Field(gt=0)]
+_UnitSize = Annotated[int, Field(ge=1, le=4096, strict=True)]
 _Edges = _Count | tuple[_Count, _Count]
 
 
@@ -188,12 +190,21 @@ class Job(Frozen):
     output: Output
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
     report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
-    unit_size: int = Field(64, ge=1, le=4096, strict=True, description="samples that are committed at once")
+    unit_size: _UnitSize | Literal["auto"] = Field(
+        UNIT_SIZE,
+        description="samples that are committed at once; auto: as many as take an actor about a minute, measured "
+        "before the run begins: a power of two up to 1024",
+    )
     seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="random seed")
 
     @property
     def model_label(self) -> str:
         return self.model.title
+
+    @property
+    def known_unit_size(self) -> int:
+        """Samples of a unit, as far as the job says it: `UNIT_SIZE` where it is to be measured."""
+        return UNIT_SIZE if self.unit_size == "auto" else self.unit_size
 
 
 class EvaluationJob(Frozen):

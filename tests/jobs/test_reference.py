@@ -16,7 +16,7 @@ from ssig.registry.catalogue import METHOD, METRIC, options_of, records
 
 ROOT = Path(__file__).resolve().parents[2]
 # Variables that ssig sets or hides, and a user does not: read by torch and by Ray.
-NOT_FOR_USERS = {"RAY_API_SERVER_ADDRESS"}
+NOT_FOR_USERS = {"RAY_API_SERVER_ADDRESS", "SSIG_JOB_TEXT"}
 VARIABLE = re.compile(r"(?:SSIG|RAY|AWS|GOOGLE|XDG|LD|MALLOC|TMPDIR)(?:_[A-Z0-9_]+)?")
 
 

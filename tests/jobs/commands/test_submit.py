@@ -21,6 +21,7 @@ import pytest
 import yaml
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 
+from jobs.commands.submission import Submission
 from jobs.commands.submit import exit_code, submit
 from jobs.commands.upload import job_for_cluster
 from ssig.errors import UsageError
@@ -144,7 +145,7 @@ def test_the_exit_code_is_passed_on_and_the_log_followed(
     code: int, head: Head, job_file: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     script = f"import sys; print('attributed', 6 * 7); print(open('my job.yaml').read()); sys.exit({code})"
-    assert submit(job_file, head.address, entrypoint=f'{sys.executable} -c "{script}"') == code
+    assert submit(Submission(job_file), head.address, entrypoint=f'{sys.executable} -c "{script}"') == code
     output = capfd.readouterr().out
     assert "attributed 42\n" in output
     assert "s3://bucket/run" in output
@@ -154,7 +155,7 @@ def test_the_exit_code_is_passed_on_and_the_log_followed(
 def test_a_job_joins_the_cluster_that_it_was_submitted_to(head: Head, job_file: Path, tmp_path: Path) -> None:
     script = tmp_path / "joins.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + JOINS)
-    assert submit(job_file, head.address, entrypoint=f"{sys.executable} {script}") == 0
+    assert submit(Submission(job_file), head.address, entrypoint=f"{sys.executable} {script}") == 0
 
 
 @pytest.mark.ray
@@ -162,17 +163,60 @@ def test_an_address_that_is_given_wins_over_the_environment(
     head: Head, job_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
-    assert submit(job_file, head.address, entrypoint="true", follow=False) == 0
+    assert submit(Submission(job_file), head.address, entrypoint="true", follow=False) == 0
     assert "ray job logs --follow" in capsys.readouterr().out
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:1"
+
+
+@pytest.mark.ray
+def test_what_is_sent_arrives_under_the_name_that_was_given(
+    head: Head, job_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = tmp_path / "code"
+    (code / "mine").mkdir(parents=True)
+    (code / "mine" / "__init__.py").write_text("answer = 42")
+    (code / "data.bin").write_bytes(b"0" * 1000)
+    submission = Submission(
+        job_file,
+        submission_id="nightly-1",
+        upload=code,
+        exclude=("*.bin",),
+        env={"GREETING": "good morning"},
+        metadata={"team": "vision"},
+    )
+    script = "import mine, os; print(mine.answer, os.environ['GREETING'], sorted(os.listdir()))"
+    assert submit(submission, head.address, entrypoint=f'{sys.executable} -c "{script}"') == 0
+    assert "42 good morning ['mine', 'my job.yaml']" in capfd.readouterr().out
+    client = JobSubmissionClient(head.address, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert client.get_job_info("nightly-1").metadata["team"] == "vision"
+    with pytest.raises(UsageError, match="nightly-1") as caught:
+        submit(submission, head.address, entrypoint="true")
+    assert caught.value.field == "--submission-id"
+    assert "ray job logs --follow" in caught.value.allowed
+
+
+@pytest.mark.ray
+def test_the_job_of_an_image_travels_as_a_variable(
+    head: Head, job_file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = Submission(job_file, image="ghcr.io/me/ssig:1").request(job_file.parent, "cat 'my job.yaml'")
+    assert request["runtime_env"].pop("image_uri") == "ghcr.io/me/ssig:1"  # no container engine here
+    assert "working_dir" not in request["runtime_env"]
+    client = JobSubmissionClient(head.address, headers={"Authorization": f"Bearer {TOKEN}"})
+    job = client.submit_job(**{**request, "metadata": {}})
+    deadline = time.monotonic() + JOB_SECONDS
+    while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert "path: s3://bucket/run" in client.get_job_logs(job)
 
 
 @pytest.mark.ray
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(head: Head, job_file: Path) -> None:
     # A shell that runs the tests in the background has them ignore SIGINT, and their children inherit that.
     call = "import signal, sys; from pathlib import Path; from jobs.commands.submit import submit; "
+    call += "from jobs.commands.submission import Submission; "
     call += "signal.signal(signal.SIGINT, signal.default_int_handler); "
-    call += "sys.exit(submit(Path(sys.argv[1]), sys.argv[2], entrypoint='echo begun; sleep 300'))"
+    call += "sys.exit(submit(Submission(Path(sys.argv[1])), sys.argv[2], entrypoint='echo begun; sleep 300'))"
     follower = subprocess.Popen(
         [sys.executable, "-u", "-c", call, str(job_file), head.address],
         stdout=subprocess.PIPE,
@@ -210,7 +254,7 @@ def test_a_missing_or_wrong_token_is_one_clear_line(
     if token is not None:
         monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     with pytest.raises(UsageError, match="RAY_AUTH_TOKEN") as caught:
-        submit(job_file, head.address, entrypoint="true")
+        submit(Submission(job_file), head.address, entrypoint="true")
     assert (caught.value.field, caught.value.found) == ("token", found)
     assert "\n" not in str(caught.value)
     assert TOKEN not in str(caught.value)
@@ -227,20 +271,20 @@ def test_a_token_is_found_where_ray_keeps_it(
     path.write_text(TOKEN + "\n")
     if place == "named":
         monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
-    assert submit(job_file, head.address, entrypoint="true", follow=False) == 0
+    assert submit(Submission(job_file), head.address, entrypoint="true", follow=False) == 0
 
 
 def test_a_token_file_that_is_named_must_exist(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere/token")
     with pytest.raises(UsageError, match="RAY_AUTH_TOKEN_PATH"):
-        submit(job_file, "http://127.0.0.1:1")
+        submit(Submission(job_file), "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "127.0.0.1:{port}", "http://", "http://a b"])
 def test_an_address_without_a_cluster_is_one_clear_line(address: str, job_file: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        submit(job_file, address.format(port=free_port()))
+        submit(Submission(job_file), address.format(port=free_port()))
     assert caught.value.field == "--address"
     assert "\n" not in str(caught.value)
 
@@ -250,7 +294,7 @@ def test_an_address_that_a_proxy_is_asked_for_names_the_proxy(job_file: Path, mo
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with pytest.raises(UsageError) as caught:
-        submit(job_file, "http://head.invalid:8265")
+        submit(Submission(job_file), "http://head.invalid:8265")
     assert "http_proxy" in caught.value.allowed
     assert "no_proxy=head.invalid" in caught.value.allowed
     assert "secret" not in str(caught.value)

@@ -108,7 +108,7 @@ def test_a_slip_in_the_name_of_a_field_gets_the_name(field: str) -> None:
         ),
         (
             {"unit_size": 0, "seed": -1},
-            "unit_size: found 0; allowed: a whole number from 1 to 4096 (also wrong: ",
+            "unit_size: found 0; allowed: a whole number from 1 to 4096 or auto (also wrong: ",
         ),
     ],
 )
