@@ -99,6 +99,7 @@ def _entry(listing: Listing, record: Record) -> tuple[str, str, Mapping[str, obj
 
 def _print_whole(record: Record) -> None:
     facts = {key: text(value) for key, value in record.items() if key not in _NO_FACTS}
+    facts |= {key: "known after a run" for key in ("gradients", "forwards") if record.get(key, 0) is None}
     print(record["name"], *(f"  {key}: {value}" for key, value in facts.items() if value), sep="\n")
     docs = options_of(record)
     if docs:

@@ -1,8 +1,8 @@
 """Question 7: do the measures agree with each other and between networks, and can they tell better maps from worse?
 
 agreement  Spearman's rank correlation over methods of their means over images
-worth      share of images, and mean over standard deviation, by which a measure prefers the known-better map:
-           of 256 gradients over that of 4, and of a method over a random map
+worth      share of images in which a measure prefers the known-better map: the network's own over that of a network
+           with permuted weights, that of 32 gradients over that of 4, and a method's over a random one
 """
 
 from __future__ import annotations
@@ -11,42 +11,43 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
+from jobs.study.data import GROUPS, MEASURES, Measure, Panel, Study
+from jobs.study.design import FEWER, METHODS, PERMUTED
+from jobs.study.inference import Estimate, preferred, rank_correlation
 
-from jobs.study.data import GROUPS, MEASURES, Measure, Panel, Study, is_setting
-from jobs.study.design import CONTROLS
-from jobs.study.inference import Estimate, mean_of, rank_correlation
-
-MORE, FEWER = 256, 4
 RANDOM = "random"
-SAMPLES, CONTROL = "256 gradients over 4", "method over random map"
+WEIGHTS, SAMPLES, CONTROL = "own network over permuted one", "32 gradients over 4", "method over random map"
+JUDGED = METHODS[PERMUTED]  # whose maps the measures tell apart
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The rank correlation over methods of two measures on one network, or of one measure on two networks."""
+    """The rank correlation over methods of two measures on one network, or of one measure on two networks.
+
+    Attributes:
+        images: that both networks explain; the measures count those of them that every method has a number of.
+    """
 
     first: tuple[str, Measure]
     second: tuple[str, Measure]
     estimate: Estimate
+    images: int
 
 
 @dataclass(frozen=True)
 class Worth:
-    """How well a measure tells known-better maps from known-worse ones.
+    """How well a measure tells known-better maps of a method from known-worse ones.
 
     Attributes:
-        against: `SAMPLES` or `CONTROL`.
-        share: of images and methods where it prefers the better map; equal ones count half.
-        effect: mean over methods and images of the difference, over its standard deviation over images.
+        against: `WEIGHTS`, `SAMPLES` or `CONTROL`.
+        share: of images where it prefers the better map, with Wilson's interval; equal ones count half.
     """
 
     network: str
     measure: Measure
     against: str
-    methods: int
+    method: str
     share: Estimate
-    effect: float
 
 
 def agreements(study: Study) -> list[Agreement]:
@@ -61,7 +62,7 @@ def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
         for first, second in combinations(present, 2):
             sides = [measure.better * panel.columns[measure.column] for measure in (first, second)]
             estimate = rank_correlation(sides[0], sides[1])
-            yield Agreement((panel.network, first), (panel.network, second), estimate)
+            yield Agreement((panel.network, first), (panel.network, second), estimate, len(panel.images))
 
 
 def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
@@ -72,47 +73,37 @@ def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
             if images and measure.column in first.columns and measure.column in second.columns:
                 sides = [panel.some(methods).aligned(images, measure.column) for panel in (first, second)]
                 estimate = rank_correlation(sides[0], sides[1])
-                yield Agreement((first.network, measure), (second.network, measure), estimate)
+                yield Agreement((first.network, measure), (second.network, measure), estimate, len(images))
 
 
 def worths(study: Study) -> list[Worth]:
-    """How well each measure tells better maps from worse, on each network.
+    """How well each measure tells better maps of `JUDGED` from worse, on each network.
 
     MPRT and stability are left out: a random map has their worst or no value whatever they measure.
     """
     found: list[Worth] = []
     for group in ("core", "information"):
-        measures = GROUPS[group]
         for network in study.networks(group):
-            panel = study.panel(group, network)
-            for measure in measures if panel is not None else ():
-                if panel is not None and measure.column in panel.columns:
-                    found += _worths(panel, measure)
+            own, other = study.panel(group, network), study.panel(PERMUTED, network)
+            for measure in GROUPS[group]:
+                if own is not None:
+                    found += _worths(own, other, measure)
     return found
 
 
-def _worths(panel: Panel, measure: Measure) -> Iterator[Worth]:
-    more = {name: f"{name.rpartition('-')[0]}-{FEWER}" for name in panel.methods if name.endswith(f"-{MORE}")}
-    pairs = {
-        SAMPLES: [(better, worse) for better, worse in more.items() if worse in panel.methods],
-        CONTROL: [(name, RANDOM) for name in panel.methods if name not in CONTROLS and not is_setting(name)]
-        if RANDOM in panel.methods
-        else [],
+def _worths(own: Panel, other: Panel | None, measure: Measure) -> Iterator[Worth]:
+    """Of one measure on one network; `other` has the maps of the permuted network."""
+    pairs: dict[str, list[tuple[str, Panel | None, str]]] = {
+        WEIGHTS: [(name, other, name) for name in JUDGED],
+        SAMPLES: [(name, own, f"{name}-{FEWER}") for name in JUDGED],
+        CONTROL: [(name, own, RANDOM) for name in JUDGED],
     }
     for against, chosen in pairs.items():
-        if chosen:
-            differences = np.stack(
-                [
-                    measure.better * (panel.of(measure.column, better) - panel.of(measure.column, worse))
-                    for better, worse in chosen
-                ],
-                axis=1,
-            )
-            differences = differences[np.isfinite(differences).all(axis=1)]
-            if len(differences) > 1:
-                deviation = differences.std(axis=0, ddof=1)
-                effects = np.divide(
-                    differences.mean(axis=0), deviation, out=np.zeros(len(deviation)), where=deviation > 0
-                )
-                share = mean_of((np.sign(differences) + 1).mean(axis=1) / 2)
-                yield Worth(panel.network, measure, against, len(chosen), share, float(effects.mean()))
+        for better, panel, worse in chosen:
+            if panel is None or better not in own.methods or worse not in panel.methods:
+                continue
+            if measure.column in own.columns and measure.column in panel.columns:
+                theirs = panel.some((worse,)).aligned(own.images, measure.column)[:, 0]
+                share = preferred(measure.better * (own.of(measure.column, better) - theirs))
+                if share.count > 1:
+                    yield Worth(own.network, measure, against, better, share)

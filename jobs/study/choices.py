@@ -15,7 +15,7 @@ from pipeline.report.statistics import ALPHA, holm
 BASE = 32  # gradients of the methods under their own names
 MEASURES = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc"))
 QUALITIES = (0.25, 0.3, 0.35, 0.4, 0.45)  # of insertion minus deletion
-_SETTING = re.compile(r"(?P<name>.+)-(?P<count>\d+)")
+SETTING = re.compile(r"(?P<name>.+)-(?P<count>\d+)")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _costs(panel: Panel, column: str) -> list[Cost]:
     asked = {entry.rpartition("label=")[2] for entry in METHODS["costs"]}
     settings: dict[str, dict[int, str]] = {}
     for label in panel.methods:
-        parts = _SETTING.fullmatch(label)
+        parts = SETTING.fullmatch(label)
         if parts is not None and label in asked:
             settings.setdefault(parts["name"], {BASE: parts["name"]})[int(parts["count"])] = label
     found = []

@@ -93,6 +93,7 @@ class Study:
     """The blocks' files of a folder, `NETWORK/BLOCK.parquet`, in order of name."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.files = sorted(folder.glob("*/*.parquet"))
 
     @cached_property
@@ -153,12 +154,17 @@ class Study:
             found |= record["whole"].get(number, {})
         return found
 
-    def names(self, metrics: str, network: str) -> dict[str, str]:
-        """Label -> name of the method."""
-        found: dict[str, str] = {}
-        for _, record in self.of(metrics, network):
-            found |= {label: method["name"] for label, method in record["methods"].items()}
-        return found
+    def curves(self, network: str, column: str) -> dict[str, np.ndarray]:
+        """Method -> the mean of a curve over the images of all blocks of core metrics."""
+        sums: dict[str, list[tuple[float, np.ndarray]]] = {}
+        for _, record in self.of("core", network):
+            for label, values in record["curves"].get(column, {}).items():
+                sums.setdefault(label, []).append((record["images"], np.array(values, np.float64)))
+        return {
+            label: np.average([curve for _, curve in parts], axis=0, weights=[images for images, _ in parts])
+            for label, parts in sums.items()
+            if len({curve.shape for _, curve in parts}) == 1
+        }
 
 
 def rivals(panel: Panel) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ from pipeline.report.drawing import INK, RULE, SMALL, SOFT
 from pipeline.report.styles import LineStyle, line_styles
 
 DIVERGING = "RdBu"
+DIGITS = 4  # of the numbers that figures are drawn from
 _POINTS = 72
 
 
@@ -83,3 +85,25 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
 def styles_of(labels: Sequence[str], controls: Sequence[str] = ()) -> dict[str, LineStyle]:
     """The style of each label."""
     return line_styles(labels, controls)
+
+
+def numbers_of(figure: Figure) -> list[dict[str, Any]]:
+    """What each panel of a figure is drawn from: its title, its lines and its matrices, rounded."""
+    found = []
+    for axes in figure.axes:
+        lines = [
+            {"label": str(each.get_label()), "x": _rounded(each.get_xdata()), "y": _rounded(each.get_ydata())}
+            for each in axes.lines
+        ]
+        matrices = [_rounded(image.get_array()) for image in axes.images]
+        found.append({"title": axes.get_title(loc="left"), "lines": lines, "matrices": matrices})
+    return found
+
+
+def _rounded(values: Any) -> list[Any]:
+    """Numbers to `DIGITS` places; None for what is not one."""
+    array = np.ma.filled(np.ma.masked_invalid(np.ma.asarray(values, dtype=np.float64)), np.nan)
+    return [
+        _rounded(each) if np.ndim(each) else (round(float(each), DIGITS) if np.isfinite(each) else None)
+        for each in array
+    ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
 
 from jobs.commands.choices import choice
 from pipeline.job.choices import MethodChoice, MetricChoice, named
@@ -25,6 +24,7 @@ class Work:
         return Work(self.gradients * times, self.forwards * times)
 
 
+@cache
 def method_of(text: str) -> MethodChoice | None:
     """A method as `ssig attribute --method` takes it; None where this version has none of that name and options."""
     try:
@@ -35,6 +35,7 @@ def method_of(text: str) -> MethodChoice | None:
     return found
 
 
+@cache
 def metric_of(text: str) -> MetricChoice:
     """A metric as `ssig attribute --metric` takes it.
 
@@ -57,6 +58,7 @@ def unknown(texts: tuple[str, ...]) -> list[str]:
     return [text for text in texts if method_of(text) is None]
 
 
+@cache
 def work(method: str, metrics: tuple[str, ...]) -> Work:
     """What a method costs with its metrics, for one image."""
     found = method_of(method)
@@ -74,13 +76,8 @@ def work(method: str, metrics: tuple[str, ...]) -> Work:
 
 
 def _own(method: MethodChoice) -> Work:
-    options = method.parsed()
-    forwards: Callable[[Any], float] = getattr(method.spec, "forwards", _none)
-    return Work(method.spec.evaluations(options), forwards(options))
-
-
-def _none(options: Any) -> float:
-    return 0.0
+    cost = method.spec.cost(method.parsed())
+    return Work(cost.gradients or 0, cost.forwards or 0)
 
 
 def _drawn(method: MethodChoice) -> bool:

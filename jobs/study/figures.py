@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,13 +13,18 @@ from jobs.study.agreement import Agreement
 from jobs.study.augmentation import RIVALS, SUPPRESSION, Augmentation
 from jobs.study.choices import Best, Cost
 from jobs.study.data import GAP, MEASURES, Study
-from jobs.study.design import LAWS, VARIANTS
+from jobs.study.design import CONTROLS, LAWS, VARIANTS
 from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, zero
 from jobs.study.equal_change import NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
+from pipeline.report.drawing import SOFT
 from pipeline.report.styles import TONES
+
+CURVES = {"insertion_curve": "inserted", "deletion_curve": "deleted"}
+# Few enough to tell apart: the variants, the best known rivals, and the floor.
+CURVED = (*VARIANTS, "ig", "guided-ig", "smoothgrad", "grad-cam", "samp", "spi", "random")
 
 
 def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
@@ -26,7 +33,8 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
     networks = list(dict.fromkeys(row.network for row in chosen))
     if not networks:
         return None
-    rivals = list(dict.fromkeys(row.rival for row in chosen))
+    counts = Counter(row.rival for row in chosen)
+    rivals = sorted(counts, key=lambda name: -counts[name])  # those of most networks first
     variants = [name for name in VARIANTS if any(row.variant == name for row in chosen)]
     figure, axes = grid(1, len(networks), 70 + 16 * len(variants) + 90 / len(networks), 150 + 13 * len(rivals))
     for place, network in enumerate(networks):
@@ -40,6 +48,38 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
         names(axes[0][place], rivals if place == 0 else [], variants)
     figure.colorbar(drawn, ax=axes[0], fraction=0.02)
     return figure
+
+
+def curves_figure(study: Study) -> Figure | None:
+    """Question 1: mean curves of insertion and deletion, network by network."""
+    every = {
+        network: {column: study.curves(network, column) for column in CURVES} for network in study.networks("core")
+    }
+    found = {network: means for network, means in every.items() if all(means.values())}
+    if not found:
+        return None
+    shown = [name for name in CURVED if any(name in means[column] for means in found.values() for column in CURVES)]
+    figure, axes = grid(len(found), len(CURVES), 320, 230)
+    for row, (network, means) in enumerate(found.items()):
+        for place, (column, words) in enumerate(CURVES.items()):
+            panel = axes[row][place]
+            for name in shown:
+                if name in means[column]:
+                    values = means[column][name]
+                    panel.plot(np.linspace(0, 1, len(values)), values, label=name, **_curve_style(name))
+            ruled(panel, f"{title(network)}: {words}", f"share of pixels {words}", "probability of the target")
+    legend(figure, max((each for line_ in axes for each in line_), key=lambda each: len(each.lines)), 5)
+    return figure
+
+
+def _curve_style(name: str) -> dict[str, Any]:
+    """Variants are solid, rivals dashed, the floor grey."""
+    if name in CONTROLS:
+        return {"color": SOFT, "linestyle": ":", "linewidth": 1.2}
+    if name in VARIANTS:
+        return {"color": TONES[VARIANTS.index(name)].light, "linewidth": 1.8}
+    rivals = [each for each in CURVED if each not in (*VARIANTS, *CONTROLS)]
+    return {"color": TONES[rivals.index(name)].light, "linestyle": "--", "linewidth": 1.2}
 
 
 def equal_change_figure(study: Study, quantities: Sequence[str]) -> Figure | None:

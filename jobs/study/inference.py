@@ -85,6 +85,16 @@ def share_of(values: np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), float(low[0]), float(high[0]), len(values)) if len(values) else NOTHING
 
 
+def preferred(differences: np.ndarray) -> Estimate:
+    """The share of (N,) differences above 0, of which those of 0 count half, with Wilson's interval."""
+    differences = differences[np.isfinite(differences)]
+    if not len(differences):
+        return NOTHING
+    better = (np.sign(differences) + 1).sum() / 2
+    low, high = wilson(np.array([better]), np.array([len(differences)]))
+    return Estimate(float(better) / len(differences), float(low[0]), float(high[0]), len(differences))
+
+
 def over_networks(estimates: list[Estimate]) -> Estimate:
     """The mean over networks, of at least two, by random effects with the interval of Hartung and Knapp."""
     found = [each for each in estimates if np.isfinite([each.mean, each.low, each.high]).all() and each.error > 0]

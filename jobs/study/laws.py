@@ -16,9 +16,8 @@ one point.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.shards import manifest
-from pipeline.shards.reading import read_unit
-from pipeline.unit.inputs import Prepared, prepare
+from jobs.study.parts import Part, joined, network_of
+from pipeline.unit.inputs import Prepared
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.device import Device
 from ssig.engine.layers import PENULTIMATE
-from ssig.errors import UsageError
 from ssig.estimators.samplers import Cells, Frequency, Sampler
 from ssig.estimators.saturation import LAWS as STRONG
 from ssig.estimators.saturation import QUANTITIES, saturation
@@ -44,11 +41,10 @@ from ssig.metrics.certainty.alignment import (
     relative_distance,
     spectral_distance,
 )
-from ssig.models import Model, load_model
+from ssig.models import Model
 from ssig.randomness import stream
 from ssig.types import Group
 
-CHUNK = 10  # images at a time, and in each part that is kept
 DRAWS = 4
 DIMENSIONS = 64
 NOISE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
@@ -70,8 +66,6 @@ SETTINGS: Mapping[str, tuple[float, ...]] = {
 }
 COLUMNS = (*QUANTITIES, "kid", "distance", "spectrum")
 
-Part = dict[str, np.ndarray]
-
 
 def measure(
     model: Mapping[str, Any], shards: Sequence[str], folder: Path, weights: Path | None = None
@@ -85,29 +79,23 @@ def measure(
         weights: a folder to import the network from.
 
     Raises:
-        UsageError, ModelError: there is no such network.
+        UsageError, ModelError: there is no such network, or no image that can be explained.
     """
-    if weights is not None and str(weights) not in sys.path:
-        sys.path.append(str(weights))
-    network = load_model(model["name"], input=model.get("input"))
-    folder.mkdir(parents=True, exist_ok=True)
+    network = network_of(model, weights)
     device = Device(ready_replica(network))
     try:
-        parts = list(_parts(device, network, shards, folder))
+        parts = joined(device, network, shards, folder, lambda prepared: _measured(device, network, prepared))
     finally:
         device.close()
-    if not parts:
-        raise UsageError("shards", list(shards), "shards with images that can be explained")
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return tabulated(joined), {
+    return tabulated(parts), {
         "methods": {"laws": {"entry": "laws", "name": "laws", "options": {"draws": DRAWS}, "evaluations": _cost()}},
         "refused": {},
         "curves": {},
-        "whole": _whole(joined),
+        "whole": _whole(parts),
         "model": {"name": network.name, "weights_hash": network.weights_hash},
         "metric_options": {"dimensions": DIMENSIONS, "draws": DRAWS},
-        "images": len(joined["key"]),
-        "spent": {"command": "python -m jobs.study run", "seconds": round(float(joined["seconds"].sum()), 1)},
+        "images": len(parts["key"]),
+        "spent": {"command": "python -m jobs.study run", "seconds": round(float(parts["seconds"].sum()), 1)},
     }
 
 
@@ -116,21 +104,21 @@ def settings() -> list[tuple[str, float]]:
     return [(law, strength) for law, strengths in SETTINGS.items() for strength in strengths]
 
 
-def tabulated(joined: Part) -> pa.Table:
+def tabulated(parts: Part) -> pa.Table:
     """A row for each image, law and strength, of arrays (N, S) and the vectors (N, 1 + S, ...)."""
     laws = settings()
-    images = len(joined["key"])
-    features = joined["features"]
-    values = {name: joined[name] for name in QUANTITIES}
+    images = len(parts["key"])
+    features = parts["features"]
+    values = {name: parts[name] for name in QUANTITIES}
     values["kid"] = np.stack([kid_shares(features[:, 1 + s], features[:, 0]) for s in range(len(laws))], axis=1)
     values["distance"] = np.array(
         [[relative_distance(rows[0], rows[1 + s : 2 + s]) for s in range(len(laws))] for rows in features]
     )
     values["spectrum"] = np.array(
-        [[spectral_distance(rows[0], rows[1 + s : 2 + s]) for s in range(len(laws))] for rows in joined["spectra"]]
+        [[spectral_distance(rows[0], rows[1 + s : 2 + s]) for s in range(len(laws))] for rows in parts["spectra"]]
     )
     columns: dict[str, Any] = {
-        "key": np.repeat(joined["key"], len(laws)).tolist(),
+        "key": np.repeat(parts["key"], len(laws)).tolist(),
         "method": [f"{law} {strength:g}" for law, strength in laws] * images,
         "law": [law for law, _ in laws] * images,
         "strength": np.tile(np.array([strength for _, strength in laws], np.float32), images),
@@ -155,9 +143,9 @@ def kid_shares(samples: np.ndarray, images: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _whole(joined: Part) -> dict[str, dict[str, Any]]:
+def _whole(parts: Part) -> dict[str, dict[str, Any]]:
     """The Frechet distance and that of the mean spectra, which no mean over images gives."""
-    features, spectra = joined["features"], joined["spectra"]
+    features, spectra = parts["features"], parts["spectra"]
     found: dict[str, dict[str, Any]] = {"frechet": {}, "spectrum_distance": {}}
     for place, (law, strength) in enumerate(settings(), 1):
         distances = {
@@ -171,28 +159,6 @@ def _whole(joined: Part) -> dict[str, dict[str, Any]]:
 
 def _cost() -> int:
     return len(settings()) * DRAWS
-
-
-def _parts(device: Device, model: Model, shards: Sequence[str], folder: Path) -> Iterator[Part]:
-    """The parts in order; those that were kept are read."""
-    listing = manifest.build(shards, CHUNK)
-    urls = {shard.name: shard.url for shard in listing.shards}
-    for unit in listing.units():
-        file = folder / f"{unit.id}.npz"
-        if not file.exists():
-            samples = read_unit(
-                urls[unit.shard], listing.rows(unit.id), needs_label=True, classes=len(model.categories)
-            )
-            prepared = prepare(samples, model, "label")
-            prepared.predict(device.forward)
-            if not prepared.ok:
-                continue
-            beside = file.with_suffix(".part")
-            with beside.open("wb") as target:
-                np.savez(target, **_measured(device, model, prepared))  # type: ignore[arg-type]
-            beside.replace(file)
-        with np.load(file) as stored:
-            yield {name: stored[name] for name in stored.files}
 
 
 def _measured(device: Device, model: Model, prepared: Prepared) -> Part:

@@ -38,7 +38,7 @@ class Link:
 
     Attributes:
         over: `LAWS`, `METHODS` or `IMAGES`.
-        count: laws or methods that it is over; over images, the images.
+        images: how many the quantities are means over.
     """
 
     network: str
@@ -46,6 +46,7 @@ class Link:
     first: str
     second: str
     estimate: Estimate
+    images: int
 
     @property
     def sign(self) -> int:
@@ -67,7 +68,7 @@ def links(study: Study) -> list[Link]:
         if panel is not None and "certainty" in panel.columns:
             methods = panel.some([name for name in panel.methods if name not in CONTROLS])
             estimate = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
-            found.append(Link(network, METHODS, "certainty", "faithfulness", estimate))
+            found.append(Link(network, METHODS, "certainty", "faithfulness", estimate, len(panel.images)))
     return found
 
 
@@ -79,8 +80,9 @@ def _of_laws(panel: Panel) -> Iterator[Link]:
         "faithfulness": laws.columns[GAP.column],
     }
     for first, second in (("nearness", "certainty"), ("certainty", "faithfulness"), ("nearness", "faithfulness")):
-        yield Link(panel.network, LAWS, first, second, rank_correlation(columns[first], columns[second]))
-        yield Link(panel.network, IMAGES, first, second, _within(laws, columns[first], columns[second]))
+        images = len(panel.images)
+        yield Link(panel.network, LAWS, first, second, rank_correlation(columns[first], columns[second]), images)
+        yield Link(panel.network, IMAGES, first, second, _within(laws, columns[first], columns[second]), images)
 
 
 def _of_kernel_distance(study: Study, panel: Panel) -> Link:
@@ -88,11 +90,12 @@ def _of_kernel_distance(study: Study, panel: Panel) -> Link:
     distances = study.whole("near", panel.network, "alignment_kid")
     laws = panel.some([name for name in panel.methods if name in distances and name not in (*CONTROLS, "gradient")])
     if len(laws.methods) < FEWEST_METHODS:
-        return Link(panel.network, LAWS, KERNEL, "certainty", NOTHING)
+        return Link(panel.network, LAWS, KERNEL, "certainty", NOTHING, len(panel.images))
     nearness = np.array([[-distances[name]["value"] for name in laws.methods]])
     certainty = np.nanmean(laws.columns["certainty"], axis=0)[None]
     value = float(spearman(nearness, certainty)[0])
-    return Link(panel.network, LAWS, KERNEL, "certainty", Estimate(value, np.nan, np.nan, len(laws.methods)))
+    estimate = Estimate(value, np.nan, np.nan, len(laws.methods))
+    return Link(panel.network, LAWS, KERNEL, "certainty", estimate, len(panel.images))
 
 
 def _within(laws: Panel, first: np.ndarray, second: np.ndarray) -> Estimate:

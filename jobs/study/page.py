@@ -9,16 +9,19 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from jobs.study import text
+from jobs.study import sentences, text
 from jobs.study.agreement import agreements, worths
 from jobs.study.augmentation import augmentation
+from jobs.study.better import better, higher, rises
 from jobs.study.choices import best, costs
 from jobs.study.data import Study
+from jobs.study.drawing import numbers_of
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts
 from jobs.study.figures import (
     agreement_figure,
     augmentation_figure,
     cost_figure,
+    curves_figure,
     equal_change_figure,
     nearness_figure,
     readout_figure,
@@ -26,34 +29,41 @@ from jobs.study.figures import (
 )
 from jobs.study.nearness import links
 from jobs.study.published import reproductions, title
-from jobs.study.rivalry import OVER, comparisons
+from jobs.study.rivalry import OVER, comparisons, leads
 from pipeline.report.drawing import styled
+from pipeline.storage.jsontext import to_json
 
 PAGE_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "study"
 DATA_FOLDER = PAGE_FOLDER / "data"
 TEMPLATE = Path(__file__).parent / "templates" / "index.md"
 NAME, FIGURES = "index.md", "figures"
+NUMBERS = "numbers.json"  # beside the figures: what they are drawn from
 
 
 def write(data: Path, folder: Path) -> list[Path]:
-    """Writes `index.md` and `figures/*.svg` from the blocks' files; the files, the page first."""
+    """Writes the page, its figures and their numbers from the blocks' files; the files, the page first."""
     study = Study(data)
     answers = answers_of(study)
     with styled():
         figures = {name: figure for name, figure in figures_of(study, answers).items() if figure is not None}
+        numbers = {name: numbers_of(figure) for name, figure in figures.items()}
         written = [_save(figure, folder / FIGURES / f"{name}.svg") for name, figure in figures.items()]
     for old in sorted((folder / FIGURES).glob("*.svg")):
         if old not in written:
             old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / NAME).write_text(page(study, answers, tuple(figures)), encoding="utf-8")
+    if numbers:
+        (folder / FIGURES / NUMBERS).write_text(to_json(numbers), encoding="utf-8")
     return [folder / NAME, *written]
 
 
 def answers_of(study: Study) -> dict[str, Any]:
     """What each question's module finds."""
+    compared = comparisons(study)
     return {
-        "rivalry": comparisons(study),
+        "rivalry": compared,
+        "leads": leads(study, compared),
         "near": contrasts(study, NEARNESS),
         "links": links(study),
         "saturation": contrasts(study, SATURATION),
@@ -62,6 +72,7 @@ def answers_of(study: Study) -> dict[str, Any]:
         "costs": costs(study),
         "agreements": agreements(study),
         "worths": worths(study),
+        "rises": rises(study),
         "reproductions": reproductions(study),
     }
 
@@ -70,6 +81,7 @@ def figures_of(study: Study, answers: Mapping[str, Any]) -> dict[str, Figure | N
     """Name -> figure; None where nothing is measured. They are drawn within `pipeline.report.drawing.styled`."""
     return {
         "rivalry": rivalry_figure(answers["rivalry"]),
+        "curves": curves_figure(study),
         "nearness": equal_change_figure(study, tuple(NEARNESS)),
         "certainty": nearness_figure(study),
         "saturation": equal_change_figure(study, tuple(SATURATION)),
@@ -88,30 +100,51 @@ def page(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> st
         measured=bool(study.files),
         table=markdown,
         figure=lambda name, caption: f"![{caption}]({FIGURES}/{name}.svg)" if name in figures else "",
-        coverage=text.coverage(study),
-        rivalry=text.rivalry_sentence(answers["rivalry"]),
-        rivalry_tables=_by_network(answers["rivalry"], text.rivalry_table),
-        mean_tables=[(title(name), text.mean_table(study, name)) for name in study.networks("core")],
-        losses=text.losses_table(answers["rivalry"]),
-        over=text.over_table(answers["rivalry"]),
-        near=text.contrast_sentence(answers["near"], "nearer", "farther"),
-        near_tables=_by_network(answers["near"], text.contrast_table),
-        links=text.link_sentence(answers["links"]),
-        link_rows=text.link_table(answers["links"]),
-        saturation=text.contrast_sentence(answers["saturation"], "lower", "higher"),
-        saturation_tables=_by_network(answers["saturation"], text.contrast_table),
-        augmentation=text.augmentation_sentence(answers["augmentation"]),
-        augmentation_rows=text.augmentation_table(answers["augmentation"]),
-        choices=text.choice_sentence(answers["best"], answers["costs"]),
-        cost_rows=text.cost_table(answers["costs"]),
-        agreement=text.agreement_sentence(answers["agreements"], answers["worths"]),
-        between=text.between_table(answers["agreements"]),
-        worth=text.worth_table(answers["worths"]),
-        reproductions=text.reproduction_table(answers["reproductions"]),
-        open_points=text.open_points(study),
-        provenance=text.provenance(study),
+        **_answered(study, answers),
+        **_tables(study, answers),
     )
     return _spaced(rendered)
+
+
+def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
+    """The sentences of the page."""
+    return {
+        "progress": sentences.progress(study),
+        "losses": sentences.losses(answers["leads"]),
+        "rivalry": sentences.rivalry(answers["rivalry"]),
+        "near": sentences.contrast(answers["near"], "lower", "higher"),
+        "links": sentences.link(answers["links"]),
+        "saturation": sentences.contrast(answers["saturation"], "lower", "higher"),
+        "augmentation": sentences.augmentation(answers["augmentation"]),
+        "choices": sentences.choice(answers["best"], answers["costs"]),
+        "agreement": sentences.agreement(answers["agreements"], answers["worths"]),
+        "default": sentences.default(answers["rises"]),
+    }
+
+
+def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of the page."""
+    return {
+        "coverage": text.coverage(study),
+        "lead_rows": text.lead_table(answers["leads"]),
+        "rivalry_tables": _by_network(answers["rivalry"], text.rivalry_table),
+        "mean_tables": [(title(name), text.mean_table(study, name)) for name in study.networks("core")],
+        "loss_rows": text.losses_table(answers["rivalry"]),
+        "over": text.over_table(answers["rivalry"]),
+        "near_tables": _by_network(answers["near"], text.contrast_table),
+        "link_rows": text.link_table(answers["links"]),
+        "saturation_tables": _by_network(answers["saturation"], text.contrast_table),
+        "augmentation_rows": text.augmentation_table(answers["augmentation"]),
+        "best_rows": text.best_table(answers["best"]),
+        "cost_rows": text.cost_table(answers["costs"]),
+        "between": text.between_table(answers["agreements"]),
+        "worth": text.worth_table(answers["worths"]),
+        "better_rows": text.better_table(answers["rises"], better(answers["rises"])),
+        "higher_rows": text.better_table(answers["rises"], higher(answers["rises"])),
+        "reproductions": text.reproduction_table(answers["reproductions"]),
+        "open_points": text.open_points(study),
+        "provenance": text.provenance(study),
+    }
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -114,3 +114,30 @@ def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -
         row.verdict for row in rows if (row.variant, row.measure.column, row.network) == (variant, column, network)
     ]
     return verdicts.count(1), verdicts.count(-1), verdicts.count(0)
+
+
+def leads(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
+    """Of each network and measure, the comparison of the variant with the best mean and the rival that is hardest for
+    it, on the images of both."""
+    of: dict[tuple[str, Measure], list[Comparison]] = {}
+    for row in rows:
+        if row.network != OVER:
+            of.setdefault((row.network, row.measure), []).append(row)
+    found = []
+    for (network, measure), mine in of.items():
+        group = next(name for name, measures in GROUPS.items() if measure in measures)
+        panel = study.panel(group, network)
+        if panel is not None:
+            variant = _leader(panel, measure)
+            theirs = [row for row in mine if row.variant == variant]
+            found.append(min(theirs, key=lambda row: row.estimate.mean))
+    order = list(dict.fromkeys(row.network for row in found))
+    return sorted(found, key=lambda row: order.index(row.network))
+
+
+def _leader(panel: Panel, measure: Measure) -> str:
+    """The variant with the best mean, of those that have any number."""
+    present = [
+        name for name in VARIANTS if name in panel.methods and np.isfinite(panel.of(measure.column, name)).any()
+    ]
+    return max(present, key=lambda name: measure.better * float(np.nanmean(panel.of(measure.column, name))))

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.commands.choices import choice
-from jobs.study import collect, table
-from jobs.study.design import LAWS, SEED, UNIT, Block, Design
+from jobs.study import collect, laws, permuted, table
+from jobs.study.design import LAWS, PERMUTED, SEED, UNIT, Block, Design
 from jobs.study.entries import known
-from jobs.study.laws import measure as measure_laws
 from pipeline.run.reader import open_run
 from pipeline.run.records import machine, versions
 from pipeline.storage.jsontext import to_json
@@ -109,8 +108,11 @@ def run_block(block: Block, wanted: dict[str, str], design: Design, places: Plac
     digest = definition(block, design)
     folder = places.runs / block.network / f"{block.name}-{digest}"
     path = places.file(block)
+    model = design.networks[block.network].model
     if block.metrics == LAWS:
-        new = measure_laws(design.networks[block.network].model, shards, folder, places.weights)
+        new = laws.measure(model, shards, folder, places.weights)
+    elif block.metrics == PERMUTED:
+        new = permuted.measure(model, wanted, design.metrics[PERMUTED], shards, folder, places.weights)
     else:
         new = _attributed(block, wanted, design, places, folder)
     kept, record = new

@@ -1,26 +1,28 @@
-"""The sentences and tables of the study's page: every number in them comes from the answers."""
+"""The tables of the study's page: every number in them comes from the answers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from jobs.study.agreement import CONTROL, SAMPLES, Agreement, Worth
-from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentation
+from jobs.study.agreement import Agreement, Worth
+from jobs.study.augmentation import Augmentation
+from jobs.study.better import Rise
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, GROUPS, MEASURES, Study
-from jobs.study.design import FAMILIES, LAWS, VARIANTS
+from jobs.study.design import FAMILIES, LAWS, PERMUTED, TWO, VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.inference import Estimate, mean_of, share_of
-from jobs.study.nearness import Link
+from jobs.study.nearness import IMAGES, Link
 from jobs.study.published import Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
 
-UNMEASURED = "Not measured yet."
 Table = list[list[str]]
+LEAST_P = 0.001  # below, p is not given
 
 
 def shown(estimate: Estimate | None, sign: bool = False) -> str:
@@ -56,27 +58,6 @@ def coverage(study: Study) -> Table:
     return rows
 
 
-def rivalry_sentence(rows: Sequence[Comparison]) -> str:
-    """The answer to question 1."""
-    if not rows:
-        return UNMEASURED
-    parts = []
-    for network in dict.fromkeys(row.network for row in rows):
-        totals = {name: tally(rows, name, GAP.column, network) for name in VARIANTS}
-        measured = {name: each for name, each in totals.items() if sum(each)}
-        if not measured:
-            continue
-        best = max(measured, key=lambda name: (measured[name][0] - measured[name][1], measured[name][0]))
-        won, lost, _ = measured[best]
-        place = "Over networks" if network == OVER else f"On {title(network)}"
-        text = f"{place} `{best}` beats {won} of {sum(measured[best])} rivals on insertion minus deletion"
-        losses = {name: each[1] for name, each in measured.items() if each[1]}
-        text += f" and loses to {lost}" if lost else " and loses to none"
-        others = [f"`{name}` loses to {count}" for name, count in losses.items() if name != best]
-        parts.append(text + (f"; {listed(others)}" if others else "") + ".")
-    return " ".join(parts)
-
-
 def rivalry_table(rows: Sequence[Comparison], network: str) -> Table:
     """A variant a row and a measure a column: won, lost, open."""
     measures = [
@@ -107,11 +88,23 @@ def mean_table(study: Study, network: str) -> Table:
         name: [_mean(panel.of(measure.column, name), measure.share) for measure in measures] for name in panel.methods
     }
     order = sorted(means, key=lambda name: -np.nan_to_num(means[name][0].mean, nan=-1))
-    table = [["method", *(f"{measure.title} {'↑' if measure.better > 0 else '↓'}" for measure in measures)]]
+    medians = {name: study.whole("information", network, f"{name}_median") for name in ("aic", "sic")}
+    medians = {name: found for name, found in medians.items() if found}
+    heads = [f"{measure.title} {'↑' if measure.better > 0 else '↓'}" for measure in measures]
+    table = [["method", *heads, *(f"{name.upper()} of the median curve ↑" for name in medians)]]
     for name in order:
         cells = [f"{shown(each)}, N = {each.count}" if each.count else NONE for each in means[name]]
+        cells += [_whole(found.get(name)) for found in medians.values()]
         table.append([f"`{name}`", *cells])
     return table
+
+
+def _whole(found: Mapping[str, Any] | None) -> str:
+    """A number of the whole data set, as a block records it."""
+    if found is None:
+        return NONE
+    low, high = (np.nan if found[bound] is None else found[bound] for bound in ("low", "high"))
+    return f"{shown(Estimate(found['value'], low, high, found['count']))}, N = {found['count']}"
 
 
 def _mean(values: np.ndarray, share: bool) -> Estimate:
@@ -134,33 +127,18 @@ def over_table(rows: Iterable[Comparison]) -> Table:
     table = [["variant", "rival", "networks", "difference", "images drawn jointly", "p, Holm"]]
     for row in rows:
         if row.network == OVER and row.measure == GAP:
-            p = number(row.p) if np.isfinite(row.p) else NONE
             estimate = row.estimate
             table.append(
-                [f"`{row.variant}`", f"`{row.rival}`", str(estimate.count), shown(estimate), shown(row.joint), p]
+                [
+                    f"`{row.variant}`",
+                    f"`{row.rival}`",
+                    str(estimate.count),
+                    shown(estimate),
+                    shown(row.joint),
+                    _p(row.p),
+                ]
             )
     return table
-
-
-def contrast_sentence(rows: Sequence[Contrast], lower: str, higher: str) -> str:
-    """The answer to question 2 or 4: of each quantity, how often suppression is lower, higher, or not told apart.
-
-    Args:
-        rows: contrasts with noise at equal change.
-        lower, higher: what is said of them.
-    """
-    if not rows:
-        return UNMEASURED
-    words = {**NEARNESS, **SATURATION}
-    parts = []
-    for network in dict.fromkeys(row.network for row in rows):
-        texts = []
-        for quantity in dict.fromkeys(row.quantity for row in rows):
-            signs = Counter(row.sign for row in rows if (row.network, row.quantity) == (network, quantity))
-            total = sum(signs.values())
-            texts.append(f"{words[quantity]}: {signs[-1]} of {total} {lower}, {signs[1]} {higher}")
-        parts.append(f"On {title(network)}, of laws and strengths against noise at equal change, {'; '.join(texts)}.")
-    return " ".join(parts)
 
 
 def contrast_table(rows: Sequence[Contrast], network: str) -> Table:
@@ -178,42 +156,14 @@ def contrast_table(rows: Sequence[Contrast], network: str) -> Table:
     return table
 
 
-def link_sentence(rows: Sequence[Link]) -> str:
-    """The answer to question 3."""
-    if not rows:
-        return UNMEASURED
-    words = {1: "yes", -1: "the reverse", 0: "not shown"}
-    parts = []
-    for network in dict.fromkeys(row.network for row in rows):
-        texts = [
-            f"{row.first} and {row.second} over {row.over} {shown(row.estimate)} ({words[row.sign]})"
-            for row in rows
-            if row.network == network
-        ]
-        parts.append(f"On {title(network)} the rank correlations are: {'; '.join(texts)}.")
-    return " ".join(parts)
-
-
 def link_table(rows: Iterable[Link]) -> Table:
-    table = [["network", "of", "and", "over", "N", "rank correlation"]]
-    return [
-        *table,
-        *([title(x.network), x.first, x.second, x.over, str(x.estimate.count), shown(x.estimate)] for x in rows),
-    ]
-
-
-def augmentation_sentence(answer: Augmentation | None) -> str:
-    """The answer to question 5."""
-    if answer is None:
-        return UNMEASURED
-    contrast = answer.contrasts[DIFFERENCE]
-    verdict = "grows" if contrast.low > 0 else "shrinks" if contrast.high < 0 else "is not shown to change"
-    return (
-        f"From light to heavy augmentation the gap over random maps changes by "
-        f"{shown(answer.contrasts[SUPPRESSION], sign=True)} for suppression and by "
-        f"{shown(answer.contrasts[RIVALS], sign=True)} for rivals (N = {contrast.count} images); what suppression has "
-        f"over rivals {verdict}: {shown(contrast, sign=True)}."
-    )
+    table = [["network", "of", "and", "over", "laws or methods", "N", "rank correlation"]]
+    for row in rows:
+        count = NONE if row.over == IMAGES else str(row.estimate.count)
+        table.append(
+            [title(row.network), row.first, row.second, row.over, count, str(row.images), shown(row.estimate)]
+        )
+    return table
 
 
 def augmentation_table(answer: Augmentation | None) -> Table:
@@ -223,29 +173,6 @@ def augmentation_table(answer: Augmentation | None) -> Table:
         count = str(level.estimate.count)
         table.append([title(level.network), kind, level.group, shown(level.estimate), count])
     return table
-
-
-def choice_sentence(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
-    """The answer to question 6."""
-    if not rows and not costs:
-        return UNMEASURED
-    parts = [
-        f"On {title(row.network)} the best law and readout by {row.measure.title} is `{row.label}` "
-        f"({shown(row.estimate)}, N = {row.estimate.count}), not told apart from "
-        f"{listed([f'`{name}`' for name in row.level]) if row.level else 'none'}."
-        for row in rows
-    ]
-    quality = QUALITIES[-1]
-    for network in dict.fromkeys(row.network for row in costs):
-        reached = {row.method: least for row in costs if row.network == network and (least := row.least(quality))}
-        if reached:
-            cheapest = min(reached.values())
-            methods = [f"`{name}`" for name, least in reached.items() if least == cheapest]
-            text = f"with {cheapest} gradients by {listed(methods)}"
-        else:
-            text = "by no method with 256 gradients"
-        parts.append(f"On {title(network)} a gap of {number(quality)} is reached {text}.")
-    return " ".join(parts)
 
 
 def cost_table(rows: Sequence[Cost]) -> Table:
@@ -258,31 +185,6 @@ def cost_table(rows: Sequence[Cost]) -> Table:
     return table
 
 
-def agreement_sentence(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
-    """The answer to question 7."""
-    within = [row.estimate.mean for row in rows if row.first[0] == row.second[0] and np.isfinite(row.estimate.mean)]
-    between = [row.estimate.mean for row in rows if row.first[0] != row.second[0] and np.isfinite(row.estimate.mean)]
-    parts = []
-    for values, words in ((within, "two measures on one network"), (between, "one measure on two networks")):
-        if values:
-            low, middle, high = np.percentile(values, [0, 50, 100])
-            parts.append(
-                f"The rank correlation over methods of {words} has the median {number(float(middle))} and lies "
-                f"between {number(float(low))} and {number(float(high))} ({len(values)} pairs)."
-            )
-    for against in (SAMPLES, CONTROL):
-        chosen = [row for row in worths if row.against == against]
-        if chosen:
-            best = max(chosen, key=lambda row: row.effect)
-            worst = min(chosen, key=lambda row: row.effect)
-            parts.append(
-                f"The {against} is told best by {best.measure.title} ({number(best.effect)} standard deviations, "
-                f"{title(best.network)}) and worst by {worst.measure.title} ({number(worst.effect)}, "
-                f"{title(worst.network)})."
-            )
-    return " ".join(parts) or UNMEASURED
-
-
 def between_table(rows: Iterable[Agreement]) -> Table:
     """One measure on two networks."""
     table = [["measure", "networks", "methods", "rank correlation"]]
@@ -293,11 +195,59 @@ def between_table(rows: Iterable[Agreement]) -> Table:
     return table
 
 
-def worth_table(rows: Iterable[Worth]) -> Table:
-    table = [["network", "measure", "better map", "methods", "N", "share of images", "effect"]]
+def worth_table(rows: Sequence[Worth]) -> Table:
+    """A measure and a kind of worse map a row, a method a column."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    table = [["network", "measure", "better map", *(f"`{method}`" for method in methods)]]
+    cells: dict[tuple[str, str, str], dict[str, Estimate]] = {}
     for row in rows:
-        names = [title(row.network), row.measure.title, row.against, str(row.methods)]
-        table.append([*names, str(row.share.count), shown(row.share), number(row.effect)])
+        cells.setdefault((row.network, row.measure.title, row.against), {})[row.method] = row.share
+    for (network, measure, against), shares in cells.items():
+        each = [f"{shown(shares[name])}, N = {shares[name].count}" if name in shares else NONE for name in methods]
+        table.append([title(network), measure, against, *each])
+    return table
+
+
+def best_table(rows: Iterable[Best]) -> Table:
+    """The best law and readout of each network by each measure, and those that it is not surely better than."""
+    table = [["network", "measure", "best law and readout", "mean", "N", "not told apart from"]]
+    for row in rows:
+        level = listed([f"`{name}`" for name in row.level]) if row.level else "none"
+        names = [title(row.network), row.measure.title, f"`{row.label}`"]
+        table.append([*names, shown(row.estimate), str(row.estimate.count), level])
+    return table
+
+
+def lead_table(rows: Iterable[Comparison]) -> Table:
+    """The best variant and its hardest rival, of each network by each measure."""
+    table = [["network", "measure", "best variant", "hardest rival", "variant minus rival, turned", "N", "p, Holm"]]
+    for row in rows:
+        names = [title(row.network), row.measure.title, f"`{row.variant}`", f"`{row.rival}`"]
+        table.append([*names, shown(row.estimate, sign=True), str(row.estimate.count), _p(row.p)])
+    return table
+
+
+def _p(value: float) -> str:
+    if not np.isfinite(value):
+        return NONE
+    return number(value) if value >= LEAST_P else f"< {number(LEAST_P)}"
+
+
+def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
+    """Some candidates minus `ssig`: a candidate and a network a row, a measure a column."""
+    measures = list(dict.fromkeys(row.measure for row in rows))
+    table = [["candidate", "network", "N", *(measure.title for measure in measures)]]
+    for name in chosen:
+        for network in dict.fromkeys(row.network for row in rows if row.candidate == name):
+            mine = {row.measure: row for row in rows if (row.candidate, row.network) == (name, network)}
+            cells = [
+                shown(mine[measure].estimate, sign=True) + ("*" if mine[measure].sign else "")
+                if measure in mine
+                else NONE
+                for measure in measures
+            ]
+            count = str(max(row.estimate.count for row in mine.values()))
+            table.append([f"`{name}`", title(network), count, *cells])
     return table
 
 
@@ -322,7 +272,9 @@ def open_points(study: Study) -> list[str]:
     for network in dict.fromkeys(name for name, _ in refused):
         labels = sorted(f"`{label}`" for name, label in refused if name == network)
         points.append(f"{network} cannot run {listed(labels)}.")
-    points.append("Maps of a network with permuted layers are not measured as known-worse maps in question 7.")
+    lacking = [title(name) for name in TWO if name not in study.networks(PERMUTED)]
+    if lacking:
+        points.append(f"Question 7 lacks maps of a network with permuted weights on {listed(lacking)}.")
     points.append("Architecture and augmentation go together in question 5: it describes, and does not decide.")
     return points
 

@@ -154,19 +154,25 @@ def _refuse_double_names(field: str, choices: Sequence[Choice]) -> None:
 
 
 def method_config(choice: MethodChoice) -> dict[str, Any]:
-    """What is recorded of a method: name, options with defaults, paper, equation, cost; and the origin, if foreign."""
+    """What is recorded of a method: name, options with defaults, paper, equation, cost; and the origin, if foreign.
+
+    Also the origins of foreign methods that it runs, so that their versions are a part of the fingerprint.
+    """
     spec, options = choice.spec, choice.parsed()
-    source = METHODS.source(spec.name)
+    source, cost = METHODS.source(spec.name), spec.cost(options)
+    sources = {base.name: METHODS.source(base.name) for base in spec.bases(options)}
+    base_origins = {name: base.origin for name, base in sources.items() if base is not None}
     return {
         "name": spec.name,
         "options": as_dict(options),
         "paper": spec.paper,
         "equation": spec.equation,
-        "evaluations": spec.gradients(options),
+        "evaluations": cost.gradients,
         # Named only where there are some, so that the fingerprints of methods without any stay what they were.
-        **({"forwards": forwards} if (forwards := spec.forwards(options)) else {}),
+        **({} if cost.forwards == 0 or cost.gradients is None else {"forwards": cost.forwards}),
         "complete": spec.complete,
         **({} if source is None else {"origin": source.origin, "control": spec.control}),
+        **({"base_origins": base_origins} if base_origins else {}),
     }
 
 

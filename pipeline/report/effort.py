@@ -170,9 +170,13 @@ def in_gradients(gradients: float | None, forwards: int | None, ratio: float | N
 
 
 def _forwards(run: Run, model: str, method: str) -> int | None:
-    """What a label's record says of its method; a record without forwards is that of a method that has none."""
+    """What a label's record says of its method; a record without forwards is that of a method that has none.
+
+    None where they are known only after a run.
+    """
     recorded = run.config[model, method].get("method", {})
-    return None if recorded.get("evaluations") is None else int(recorded.get("forwards", 0))
+    forwards = None if recorded.get("evaluations") is None else recorded.get("forwards", 0)
+    return None if forwards is None else int(forwards)
 
 
 def _seconds(run: Run, model: str, method: str) -> dict[str, float]:

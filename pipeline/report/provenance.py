@@ -234,7 +234,7 @@ def _method(label: str, config: Mapping[str, Any]) -> Method:
     options = method.get("options", {})
     return Method(
         label=label,
-        name=method.get("name", label) + _origin(method.get("origin")),
+        name=_with_bases(method.get("name", label) + _origin(method.get("origin")), method.get("base_origins", {})),
         evaluations=_evaluations(method),
         readout=_text(options.get("readout")),
         score=_text(options.get("score") or config.get("model", {}).get("score")),
@@ -249,8 +249,13 @@ def _method(label: str, config: Mapping[str, Any]) -> Method:
 
 def _evaluations(method: Mapping[str, Any]) -> str:
     """Gradient evaluations per image, and the forwards of a method that takes some."""
-    gradients, forwards = _text(method.get("evaluations")), method.get("forwards")
-    return f"{gradients} and {forwards} forwards" if forwards else gradients
+    gradients = _text(method.get("evaluations"))
+    return f"{gradients} and {_text(method['forwards'])} forwards" if "forwards" in method else gradients
+
+
+def _with_bases(name: str, base_origins: Mapping[str, Mapping[str, str]]) -> str:
+    """A method's name, with the methods that it runs and that are not ssig's own."""
+    return name + "".join(f", of {base}{_origin(origin)}" for base, origin in base_origins.items())
 
 
 def _origin(origin: Mapping[str, str] | None) -> str:

@@ -339,7 +339,8 @@ def revisions(method: str | None, metrics: Iterable[str]) -> dict[str, Any]:
 def is_current(config: Mapping[str, Any]) -> bool:
     """Whether this version gives a label equal results: it has the recorded revisions of all that the label needs."""
     method, metrics = config["method"], config["metrics"]
-    same_sources = METHODS.agrees(method["name"], method.get("origin")) and all(
+    of_methods = {method["name"]: method.get("origin"), **method.get("base_origins", {})}
+    same_sources = all(METHODS.agrees(name, origin) for name, origin in of_methods.items()) and all(
         METRICS.agrees(name, origin_of(config, name)) for name in metrics
     )
     return same_sources and revisions_of(config) == revisions(method["name"], metrics)

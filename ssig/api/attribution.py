@@ -111,8 +111,9 @@ def attribute(
     streams = _streams(batch, keys, seed, spec.name)
     if spec.references(parsed) and references is None:
         raise UsageError("references", None, f"images of the data set, (R, C, H, W), for {spec.name}")
+    cost = spec.cost(parsed)
     # Two forwards take about as long as a gradient.
-    gradients = len(batch) * (spec.evaluations(parsed) + spec.forwards(parsed) // 2)
+    gradients = len(batch) * ((cost.gradients or 0) + (cost.forwards or 0) // 2)
     with replica_of(model, place, micro_batch, ready, gradients, getattr(parsed, "layer", None)) as replica:
         classes = settled(wanted, batch, replica.forward)
         network = plain if spec.needs_network(parsed) else None

@@ -65,11 +65,20 @@ REFUSED = {
 COMPLETE = frozenset({"DeepLift", "DeepLiftShap"})
 # Classes with rules for the parts of a network: none for a score that is computed from the logits.
 OF_LOGITS = frozenset({"DeepLift", "DeepLiftShap", "LRP"})
-# Gradients of an image, of classes where they are known: DeepLift and LRP pass the network twice for each.
+# Gradients of an image, of classes where they are known. DeepLift evaluates the image beside each baseline, and LRP
+# the image twice.
 GRADIENTS: Mapping[str, Callable[[Any], int]] = {
     **dict.fromkeys(("DeepLift", "LRP"), lambda options: 2),
     **dict.fromkeys(("GuidedBackprop", "Deconvolution", "InputXGradient", "Saliency"), lambda options: 1),
+    "DeepLiftShap": lambda options: 2 * int(options.pool),
     "IntegratedGradients": lambda options: int(options.n_steps),
+}
+# Evaluations of an image without gradients, of classes that take nothing else; for features that are taken away, with
+# the one of the image itself. None where the number of features differs between images.
+FORWARDS: Mapping[str, Callable[[Any], int | None]] = {
+    **dict.fromkeys(("Lime", "KernelShap"), lambda options: int(options.n_samples)),
+    "FeatureAblation": lambda options: _with_image(1, options.features),
+    "ShapleyValueSampling": lambda options: _with_image(int(options.n_samples), options.features),
 }
 # Classes that take several baselines at once.
 POOLED = frozenset({"DeepLiftShap"})
@@ -115,6 +124,16 @@ def check_features(name: str) -> list[str] | None:
     return None if name in SEGMENTATIONS or grid else [*SEGMENTATIONS, "grid-N"]
 
 
+def cells(features: str) -> int | None:
+    """The number of features of a grid, in an image of as many pixels a side or more; None for segments."""
+    return None if features in SEGMENTATIONS else int(features.removeprefix("grid-")) ** 2
+
+
+def _with_image(times: int, features: str) -> int | None:
+    count = cells(features)
+    return None if count is None else times * count + 1
+
+
 @dataclasses.dataclass(frozen=True)
 class CaptumOptions(CommonOptions):
     """The options of every class of Captum."""
@@ -137,6 +156,8 @@ def of_class(kind: type[Any], name: str, shown: str) -> MethodSpec:
     title = kind.__name__
     if title in REFUSED:
         raise UsageError("method", shown, REFUSED[title])
+    if not hasattr(kind, "attribute"):
+        raise UsageError("method", shown, "a class of captum.attr that has a method `attribute`")
     constructor, call = (_parameters(part) for part in (kind.__init__, kind.attribute))
     fields: list[tuple[str, Any, Any]] = []
     for parameter in (*constructor.values(), *call.values()):
@@ -165,7 +186,8 @@ def of_class(kind: type[Any], name: str, shown: str) -> MethodSpec:
         references=lambda options: options.pool if title in POOLED else 0,
         presets=PRESETS.get(title, {}),
         network=True,
-        counted=title not in GRADIENTS,
+        forwards=FORWARDS.get(title, lambda options: 0),
+        counted=title not in {*GRADIENTS, *FORWARDS},
     )
 
 

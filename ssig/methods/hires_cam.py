@@ -10,14 +10,22 @@ and before a linear head, the map at the layer sums to the score without the hea
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from ssig.methods.grad_cam import CamOptions, channels_first, weighed
+from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
 
 
-def hires_cam(group: Group, options: CamOptions) -> Steps:
+@dataclass(frozen=True)
+class HiResOptions(CamOptions):
+    relu: bool = option(True, "whether only positive relevance is kept; the paper keeps both signs")
+
+
+def hires_cam(group: Group, options: HiResOptions) -> Steps:
     return weighed(group, options, by_place)
 
 
@@ -31,7 +39,7 @@ METHODS.add(
     MethodSpec(
         name="hires-cam",
         run=hires_cam,
-        options=CamOptions,
+        options=HiResOptions,
         paper="Draelos, Carin 2020",
         equation="ReLU(sum_c (df/dA_c) A_c), at a layer",
         evaluations=lambda options: 1,

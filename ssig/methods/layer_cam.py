@@ -3,8 +3,9 @@
     z = ReLU( sum_c ReLU(d f_y / d A_c) A_c )
 
 Source: Jiang, Zhang, Hou, Cheng, Wei, *LayerCAM: Exploring Hierarchical Class Activation Maps for Localization*
-(2021). The layer is by default the network's last feature map (`ssig.engine.layers`). The paper fuses maps of several
-layers; here each layer has a map of its own.
+(2021). The authors' code lacks the last ReLU, which changes nothing where activations are not negative. The layer is
+by default the network's last feature map (`ssig.engine.layers`). The paper fuses maps of several layers; here each
+layer has a map of its own.
 """
 
 from __future__ import annotations

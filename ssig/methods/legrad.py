@@ -6,7 +6,8 @@
 `A_l` (heads, tokens, tokens) is the softmax attention of layer l, a row for each token that looks. Source: Bousselham,
 Boggust, Chaybouti, Strobelt, Kuehne, *LeGrad: An Explainability Method for Vision Transformers via Feature Formation
 Sensitivity* (2024). All layers count, as in the paper; the authors' code takes the last two by default (`preset:
-code`). The authors scale each map to [0, 1].
+code`). The authors' code is for CLIP and pools the tokens of a layer by their mean; here they are read as the network
+reads its last ones, such as from the class token. The authors scale each map to [0, 1].
 
 The blocks of the network are found by one evaluation: the modules of one list or sequence that each compute attention
 once and return tokens. For each layer but the last, the network is evaluated again with `Z_l` in place of what its

@@ -11,13 +11,13 @@ is not the target's, which is looked for after each step and not at the image. I
 the sum tends to `f(x) - f(end)` as the steps become small, the end's score is the `baseline_score`, and the option
 `baseline` is not used. Images are taken to lie in [0, 1].
 
-The authors' T is 50, with s = .1 in L2 (sharp) or .001 in each value (smooth), r = .3 and the probability:
-`preset: paper`. `step` is s as a root mean square change of a value, by default their .1 at 224 x 224. Their code
-takes inputs of any range, by default [0, 1]; here steps and clip are in pixel space. Where the gradient is 0 the path
-stays, while theirs divides 0 by 0. The class and the gradient at a point come from one evaluation, so that a path of k
-steps costs k + 1 gradients. Photographs take 1 to 3 such steps (EfficientNet-Lite0). A smaller `step` brings the sum
-nearer to the difference, for more gradients. The variants `cos` and `norm` weigh the straight line from the end to the
-image by these gradients, and are left out.
+The authors' T is 50, with s = .1 in L2 (sharp) or .001 in each value (smooth), r = .3 and the probability: `preset:
+paper` and `preset: paper-smooth`. `step` is s as a root mean square change of a value, by default their .1 at 224 x
+224. Their code takes inputs of any range, by default [0, 1]; here steps and clip are in pixel space. Where the
+gradient is 0 the path stays, while theirs divides 0 by 0. The class and the gradient at a point come from one
+evaluation, so that a path of k steps costs k + 1 gradients. Photographs take 1 to 3 such steps (EfficientNet-Lite0). A
+smaller `step` brings the sum nearer to the difference, for more gradients. The variants `cos` and `norm` weigh the
+straight line from the end to the image by these gradients, and are left out.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ STEP = 0.1 / math.sqrt(3 * 224 * 224)
 @dataclass(frozen=True)
 class BoundaryOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
-    steps: int = option(32, "steps T of the path at most, one gradient evaluation each", at_least=1)
+    steps: int = option(
+        32, "steps T of the path at most, one gradient evaluation each; 50 in the authors' code", at_least=1
+    )
     descent: str = option(SHARP, "along the gradient, or along its sign", choices=(SHARP, SMOOTH))
     step: float = option(STEP, "length of a step: root mean square change of the values", above=0)
     radius: float = option(0.3, "smooth descent: largest change of a value", above=0)
@@ -111,6 +113,9 @@ METHODS.add(
         evaluations=lambda options: int(options.steps),
         complete=True,
         baseline=lambda options: False,
-        presets={"paper": {"steps": 50, "score": "probability"}},
+        presets={
+            "paper": {"steps": 50, "score": "probability"},
+            "paper-smooth": {"steps": 50, "score": "probability", "descent": SMOOTH, "step": 0.001},
+        },
     )
 )

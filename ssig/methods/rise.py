@@ -7,8 +7,9 @@ direction, from which the image's size is cut at a random place: up to one cell 
 Das, Saenko, *RISE: Randomized Input Sampling for Explanation of Black-box Models* (2018). As in the authors' code, a
 cell's side is that of the image over `cells`, rounded up. `preset: paper` are the paper's 8,000 masks for ResNet-50
 (4,000 for VGG-16) and the probability; the default are 80, which take about the time of 32 gradients. The method takes
-no gradients, but one forward evaluation for each mask. A constant score does not cancel in few masks: it adds a
-multiple of their mean.
+no gradients, but one forward evaluation for each mask. Beyond the centres of its outermost cells a grid goes on with
+their values, while the authors' code mirrors it there: masks differ within half a cell of the enlarged grid's edge. A
+constant score does not cancel in few masks: it adds a multiple of their mean.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ssig.types import SCORE, Group, Request, Steps
 @dataclass(frozen=True)
 class RiseOptions(CommonOptions):
     readout: str = option("sum", "channels to map", choices=READOUTS)
-    samples: int = option(80, "masks per image, a forward evaluation each", at_least=1)
+    samples: int = option(80, "masks per image, a forward evaluation each; 8,000 in the paper", at_least=1)
     cells: int = option(7, "cells of a mask in each direction, before it is enlarged", at_least=1)
     probability: float = option(0.5, "probability p that a cell lets the image through", above=0, at_most=1)
 

@@ -70,7 +70,9 @@ class ManipulationOptions(CommonOptions):
 
 @dataclass(frozen=True)
 class SampOptions(ManipulationOptions):
-    steps: int = option(16, "steps K of a path, each of 1/K of the pixels and one gradient evaluation", at_least=1)
+    steps: int = option(
+        16, "steps K of a path, each of 1/K of the pixels and one gradient; 14 in the authors' code", at_least=1
+    )
 
 
 @dataclass(frozen=True)

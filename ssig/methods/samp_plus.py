@@ -29,8 +29,10 @@ from ssig.types import Group, Steps
 
 @dataclass(frozen=True)
 class SampPlusOptions(ManipulationOptions):
-    steps: int = option(4, "K: a step moves at most 1/K of the pixels", at_least=1)
-    fragments: int = option(12, "n: a step is at most 1/n of the path; a path has at most n + K steps", at_least=1)
+    steps: int = option(4, "K: a step moves at most 1/K of the pixels; 14 in the authors' code", at_least=1)
+    fragments: int = option(
+        12, "n: a step is at most 1/n of the path, of at most n + K steps; 50 in the authors' code", at_least=1
+    )
     momentum: float = option(0.5, "m, the newest gradient's share in the mean; 1: no momentum", above=0, at_most=1)
 
 

@@ -5,9 +5,9 @@
 `H_c` is `A_c` enlarged to the image, minus its least value, over its range. Source: Wang, Wang, Du, Yang, Zhang, Ding,
 Mardziel, Hu, *Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks* (2020), algorithm 1.
 The paper's increase of confidence is `s_c - f_y(x')`, which has the same softmax, and is the weight itself in its
-definition 4 (`weights: increase`). The authors' code takes the probability `s_c` as the weight (`preset: code`). A
-channel that is the same everywhere has the weight 0. The softmax is never 0: of a network that is constant, the map is
-the mean of the channels.
+definition 4 (`weights: increase`). The authors' code takes the probability `s_c` as the weight (`preset: code`), and
+enlarges the sum before the ReLU; here the ReLU is the layer's, as in the paper. A channel that is the same everywhere
+has the weight 0. The softmax is never 0: of a network that is constant, the map is the mean of the channels.
 
 The method takes no gradients, but one forward evaluation for each channel, and one for the channels. All channels
 (`preset: paper`) cost many: by default, the 80 channels count that vary most over the map of the image, which take
@@ -39,7 +39,7 @@ LISTED_CHANNELS = 512
 class ScoreCamOptions(CamOptions):
     channels: int | str = option(
         80,
-        "channels that are weighed, those that vary most; a forward evaluation each; or all",
+        "channels that are weighed, those that vary most; a forward evaluation each; or all, as in the paper",
         choices=(ALL,),
         at_least=1,
     )

@@ -55,7 +55,7 @@ class StochasticOptions(CommonOptions):
     )
     atoms: int = option(20, "jumps that are drawn for a path; what they leave is straight", at_least=1)
     rule: str = option(MIDPOINT, "where on a step the gradient is taken", choices=(MIDPOINT, LEFT))
-    per_channel: bool = option(False, "each channel of a pixel has its own path")
+    per_channel: bool = option(False, "each channel of a pixel has its own path, as in the paper")
 
     def __post_init__(self) -> None:
         if self.samples % self.paths:

@@ -41,6 +41,7 @@ from ssig.images.regions import Image, Labels, felzenszwalb, pictures
 from ssig.options import option, quiet
 from ssig.registry import METHODS, MethodSpec
 from ssig.registry.choices import plain
+from ssig.registry.entries import repeated
 from ssig.types import Attribution, Group, Steps
 from ssig.types.beside import beside, waited
 
@@ -257,7 +258,7 @@ METHODS.add(
         paper="Kapishnikov, Bolukbasi, Viégas, Terry 2019",
         equation="mean attribution of regions that grow by the segment of the highest mean",
         evaluations=lambda options: int(options.runs * METHODS[options.base].evaluations(options.parsed_base())),
-        forwards=lambda options: int(options.runs * METHODS[options.base].forwards(options.parsed_base())),
+        forwards=lambda options: repeated(METHODS[options.base].forwards(options.parsed_base()), options.runs),
         complete=False,
         baseline=depends_on_baseline,
         references=lambda options: METHODS[options.base].references(options.parsed_base()),

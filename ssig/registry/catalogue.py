@@ -113,11 +113,12 @@ def _metadata_text(package: metadata.Distribution) -> str:
 def method_record(spec: MethodSpec) -> dict[str, Any]:
     """The catalogue's record of a method; costs are those of the default options."""
     options = spec.parse({})
+    cost = spec.cost(options)
     return {
         "name": spec.name,
         "equation": spec.equation,
-        "gradients": None if spec.counted else spec.evaluations(options),
-        "forwards": None if spec.counted else spec.forwards(options),
+        "gradients": cost.gradients,
+        "forwards": cost.forwards,
         "complete": "yes" if spec.complete else "no",
         "paper": spec.paper,
         "references": spec.references(options),

@@ -186,15 +186,39 @@ def _run_over(own: Callable[..., Steps], group: Group, options: Any) -> Steps:
     return over(group, own, options)
 
 
+def repeated(forwards: int | None, runs: int, *, scored: int = 0) -> int | None:
+    """Forward evaluations of several runs of a method; None if those of one are known only after it.
+
+    Args:
+        forwards: of one run.
+        runs: how many.
+        scored: images and baselines that are scored in each run and are not those of the caller.
+    """
+    return None if forwards is None else runs * (forwards + scored)
+
+
 NOT_OVER = "none"
 # Attribute of a spec -> what it is under options that ask for the mean over random inputs.
 _OVER: Mapping[str, Callable[..., Any]] = {
     "run": _run_over,
     "evaluations": lambda own, options: own(options) * options.over_samples,
-    "forwards": lambda own, options: own(options) * options.over_samples,
+    "forwards": lambda own, options: repeated(own(options), options.over_samples, scored=1),
     "path": lambda own, options: None,
     "baseline": lambda own, options: options.over == "uniform" or own(options),
 }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a map costs: evaluations of the network for one image; None where they are known only after a run.
+
+    Attributes:
+        gradients: evaluations with a gradient.
+        forwards: evaluations without one, besides those that score the image and its baselines.
+    """
+
+    gradients: int | None
+    forwards: int | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,7 +233,7 @@ class MethodSpec:
         equation: one line.
         evaluations: gradient evaluations per image under given options.
         forwards: forward evaluations without gradients per image under given options, besides those that score the
-            image and its baseline.
+            image and its baselines; None where they differ between images and are known only after a run.
         complete: whether the attributions sum to `f(x) - f(x')` in the limit, under the default options.
         baseline: whether the attributions depend on the baseline under given options.
         path: options -> name of the points that it evaluates: methods with equal names evaluate the same points; None
@@ -218,7 +242,7 @@ class MethodSpec:
         presets: named settings of a reference.
         network: whether it needs the plain network (`Group.network`), beside or instead of requests.
         counted: whether its gradient evaluations are known only after a run; `evaluations` then returns 0, and
-            `forwards` says nothing.
+            `forwards` says nothing. `cost` takes this into account.
         attention: whether it explains only networks with attention.
         bases: options -> other methods that it runs.
         control: whether it explains nothing and only gives a lower bound for others, such as random numbers.
@@ -236,7 +260,7 @@ class MethodSpec:
     references: Callable[[Any], int] = lambda options: 0
     baseline: Callable[[Any], bool] = lambda options: True
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    forwards: Callable[[Any], int] = lambda options: 0
+    forwards: Callable[[Any], int | None] = lambda options: 0
     network: bool = False
     counted: bool = False
     attention: bool = False
@@ -262,10 +286,11 @@ class MethodSpec:
         """Whether it, or a method that it runs, needs the plain network."""
         return self.network or any(base.network for base in self.bases(options))
 
-    def gradients(self, options: Any) -> int | None:
-        """`evaluations`; None if they are known only after a run."""
-        counted = self.counted or any(base.counted for base in self.bases(options))
-        return None if counted else self.evaluations(options)
+    def cost(self, options: Any) -> Cost:
+        """What a map costs under given options: with the methods that it runs, and over its random inputs."""
+        if self.counted or any(base.counted for base in self.bases(options)):
+            return Cost(None, None)
+        return Cost(self.evaluations(options), self.forwards(options))
 
 
 # Families of metrics, in the order of reports.

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.study import laws, table
-from jobs.study.design import METHODS
+from jobs.study.design import METHODS, PERMUTED
 from jobs.study.entries import known
 
 FIRST = ("ssig", "ssig-signed", "ig", "smoothgrad", "random", "sobel")
@@ -66,9 +66,29 @@ def core(
         key: pa.array(values, None if isinstance(values, list) else pa.float32()) for key, values in rows.items()
     }
     metrics = name.partition("-")[0]
-    table.write(
-        folder / network / f"{name}.parquet", pa.table(arrays), record(network, name, metrics, methods, images)
-    )
+    kept = record(network, name, metrics, methods, images)
+    if metrics == "core":
+        steps = np.linspace(0, 1, 9)
+        kept["curves"] = {
+            "insertion_curve": {method: (skill[method] * steps).tolist() for method in methods},
+            "deletion_curve": {method: (skill[method] * (1 - steps)).tolist() for method in methods},
+        }
+    table.write(folder / network / f"{name}.parquet", pa.table(arrays), kept)
+
+
+def information(folder: Path, network: str, images: int = 40) -> None:
+    """A block of SIC, with the number of its median curve."""
+    draws = np.random.default_rng([3, images])
+    methods = list(SKILL)
+    rows: dict[str, Any] = {
+        "key": [f"image{number:04d}" for _ in methods for number in range(images)],
+        "method": [name for name in methods for _ in range(images)],
+        "sic": np.concatenate([SKILL[name] + draws.normal(0, 0.05, images) for name in methods]).astype(np.float32),
+    }
+    kept = record(network, "information-first-000", "information", methods, images)
+    median = {"low": 0.1, "high": 0.9, "count": images}
+    kept["whole"] = {"sic_median": {name: {"value": SKILL[name], **median} for name in methods}}
+    table.write(folder / network / "information-first-000.parquet", pa.table(rows), kept)
 
 
 def law_block(folder: Path, network: str, images: int = 40) -> None:
@@ -106,6 +126,8 @@ def whole_study(folder: Path, images: int = 40) -> None:
         core(folder, network, readouts, images, "core-readouts-000")
         quality = {label: 0.1 * np.log2(int(label.rpartition("-")[2])) for label in known(METHODS["costs"])}
         core(folder, network, quality, images, "core-costs-000")
+        core(folder, network, dict.fromkeys(METHODS[PERMUTED], 0.0), images, PERMUTED)
+        information(folder, network, images)
         strengths = {label: 0.02 * place for place, label in enumerate(known(METHODS["strengths"]))}
         core(folder, network, strengths, images, "near-strengths-000")
     core(folder, "mobilenetv2", {"ig": 0.3, "sobel": 0.2}, images, "gig")

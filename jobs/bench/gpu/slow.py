@@ -18,7 +18,14 @@ PLAN: dict[str, tuple[str, dict[str, Any], int]] = {
     "ssig, one image": ("ssig", {}, 1),
     "ssig, samples auto": ("ssig", {**AUTO, "tolerance": 0.05}, 16),
     "ssig, samples auto by ranks": ("ssig", {**AUTO, "tolerance": 1e-6, "criterion": "spearman"}, 16),
-    **{name: (name, {}, 16) for name in ("xrai", "guided-ig", "blur-ig", "ssig-frequency", "vargrad", "spectral-ig")},
+    **{
+        name: (name, {}, 16)
+        for name in (
+            *("xrai", "guided-ig", "blur-ig", "ssig-frequency", "vargrad", "spectral-ig"),
+            *("samp", "samp++", "spi", "spi-p", "pwig", "mfaba", "rise", "occlusion"),
+            *("grad-cam++", "layer-cam", "hires-cam", "score-cam"),
+        )
+    },
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[3]
 SUPPORT = ROOT / "tests" / "support"
@@ -18,13 +19,16 @@ sys.path.insert(0, str(SUPPORT))
 
 from tests_shards import members, write_tar  # noqa: E402
 
-from jobs.study import run, table  # noqa: E402
-from jobs.study.design import LAWS, Block, Design, Network, blocks  # noqa: E402
-from jobs.study.entries import method_of, metric_of, work  # noqa: E402
+from jobs.study import published, run, table  # noqa: E402
+from jobs.study.design import CONTROLS, FAMILIES, LAWS, PERMUTED, Block, Design, Network, blocks  # noqa: E402
+from jobs.study.entries import known, method_of, metric_of, unknown, work  # noqa: E402
 from jobs.study.laws import kid_shares, settings  # noqa: E402
+from jobs.study.permuted import permuted  # noqa: E402
 from jobs.study.plan import plan, text  # noqa: E402
+from jobs.study.published import TABLE  # noqa: E402
 from jobs.study.run import Places, missing, run_blocks  # noqa: E402
 from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
+from ssig.models import load_model  # noqa: E402
 
 CORE = Block("tiny", "core", "first", (0, 2), 5)
 DESIGN = Design(
@@ -116,6 +120,43 @@ def test_the_laws_are_measured_part_by_part(places: Places) -> None:
     assert again.drop_columns(["dead"]).equals(rows.drop_columns(["dead"]))
 
 
+def test_maps_of_a_permuted_network_are_judged_on_the_true_one(places: Places) -> None:
+    block = Block("tiny", PERMUTED, PERMUTED, (0, 2))
+    design = replace(
+        DESIGN,
+        methods={PERMUTED: ("ssig:samples=2", "sobel")},
+        metrics={PERMUTED: ("insertion:orders=signed,steps=4", "roc_auc")},
+        blocks=(block,),
+    )
+    said: list[str] = []
+    assert run_blocks(design, places, said.append) == 0, said
+    rows, record = table.read(places.file(block))
+    assert rows["method"].to_pylist() == ["sobel"] * 6 + ["ssig"] * 6
+    assert record["methods"]["ssig"]["evaluations"] == 2
+    assert missing(block, design, places) == {}
+
+    # The true network's own maps, in a run: a map of edges does not depend on the weights, one of gradients does.
+    own = replace(design, methods={"own": design.methods[PERMUTED]}, metrics={"own": design.metrics[PERMUTED]})
+    whole = Block("tiny", "own", "own", (0, 2))
+    assert run_blocks(replace(own, blocks=(whole,)), places, said.append) == 0, said
+    theirs = table.read(places.file(whole))[0]
+    assert theirs["key"].to_pylist() == rows["key"].to_pylist()
+    same = np.array(rows["method"].to_pylist()) == "sobel"
+    first, second = (each["insertion"].to_numpy() for each in (rows, theirs))
+    np.testing.assert_allclose(first[same], second[same], rtol=1e-4)
+    assert np.abs(first[~same] - second[~same]).max() > 1e-4
+
+
+def test_permuted_weights_are_the_same_numbers_in_other_places() -> None:
+    network = load_model("networks:tiny")
+    twin = permuted(network)
+    for (name, first), (_, second) in zip(network.named_parameters(), twin.named_parameters(), strict=True):
+        torch.testing.assert_close(first.flatten().sort().values, second.flatten().sort().values, rtol=0, atol=0)
+        assert torch.equal(first, second) == (first.ndim < 2), name
+    for first, second in zip(permuted(network).parameters(), twin.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
 KILLED = """
 import sys
 from pathlib import Path
@@ -168,6 +209,16 @@ def test_the_plan_counts_gradients_and_forwards(places: Places) -> None:
     assert work("ssig:samples=8", ("stability",)).gradients == 24
 
 
+def test_combinations_of_methods_are_those_of_the_papers() -> None:
+    found = {method.title: method for method in map(method_of, Design().methods["gig"]) if method is not None}
+    costs = {title: method.spec.cost(method.parsed()).gradients for title, method in found.items()}
+    assert (costs["smoothgrad-ig"], costs["smoothgrad-guided-ig"]) == (625, 625)
+    assert (costs["guided-ig"], costs["xrai-guided-ig"], costs["xrai"]) == (200, 200, 200)
+    options = found["xrai-guided-ig"].parsed()
+    assert (options.base, options.baseline, options.runs) == ("guided-ig", "black", 1)
+    assert options.parsed_base().max_dist == 0.02
+
+
 def test_the_study_as_it_stands_is_sound() -> None:
     design = Design()
     names = [(block.network, block.name) for block in blocks()]
@@ -178,10 +229,12 @@ def test_the_study_as_it_stands_is_sound() -> None:
     for group in design.metrics.values():
         for entry in group:
             metric_of(entry)
-    expected = [
-        entry for name in ("first", "rivals", "readouts", "strengths", "costs") for entry in design.methods[name]
-    ]
-    assert [entry for entry in expected if method_of(entry) is None] == []
+    for entries in design.methods.values():
+        assert unknown(entries) == []
+    measured = {
+        (block.network, block.name, label) for block in design.blocks for label in known(design.methods[block.methods])
+    }
+    assert {(row.network, row.block, row.label) for row in TABLE} <= measured
     for network in {block.network for block in design.blocks}:
         labels = [
             entry.rpartition("label=")[2]
@@ -202,3 +255,22 @@ def test_a_stopped_write_leaves_the_earlier_file(tmp_path: Path, monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         table.write(path, pa.table({"key": ["b"], "method": ["ig"], "x": [2.0]}), {"a": 2})
     assert table.read(path)[1] == {"a": 1}
+
+
+def test_each_network_has_24_methods_and_floors_on_all_its_images() -> None:
+    expected = dict(zip(FAMILIES, (500, 500, 300, 150, 150), strict=True))
+    design = Design()
+    for group in ("first", "second"):
+        images = dict.fromkeys(FAMILIES, 0)
+        for block in design.blocks:
+            if (block.metrics, block.methods) == ("core", group):
+                images[block.network] += block.images
+        assert images == expected
+    assert len(design.methods["first"]) - len(CONTROLS) + len(design.methods["second"]) >= 24
+
+
+def test_the_published_rows_have_a_method_of_their_name_in_the_blocks() -> None:
+    design = Design()
+    for row in published.TABLE:
+        assert row.label in known(design.methods[row.block]), row
+        assert any((block.network, block.methods) == (row.network, row.block) for block in design.blocks)

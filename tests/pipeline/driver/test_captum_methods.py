@@ -10,7 +10,9 @@ import pytest
 
 from pipeline.checks.audit import audit
 from pipeline.driver.attribute import attribute
+from pipeline.report.provenance import provenance
 from pipeline.run.reader import open_run
+from pipeline.run.records import is_current
 from ssig.errors import UsageError
 
 Make = Callable[..., Any]
@@ -23,6 +25,11 @@ def test_a_run_with_captum_and_over(make_shard: Make, make_job: Make, tmp_path: 
         {"name": "captum:Lime", "features": "grid-2", "label": "lime"},
         {"name": "ig", "steps": 2, "over": "noise", "over_samples": 3, "label": "smooth"},
         {"name": "ig", "steps": 2},
+        {
+            **{"name": "xrai", "label": "regions", "base": "captum:Lime", "baselines": "one"},
+            "base_options": "features=grid-2; n_samples=6; over=uniform; over_samples=2",
+        },
+        {"name": "captum:Saliency", "over": "noise", "over_samples": 3, "label": "smooth saliency"},
     ]
     job = make_job(shard, methods=methods, actors__executor="local", metrics=["completeness"])
     attribute(job)
@@ -33,6 +40,19 @@ def test_a_run_with_captum_and_over(make_shard: Make, make_job: Make, tmp_path: 
     assert recorded["smooth"]["evaluations"] == 6
     assert recorded["smooth"]["options"]["over_samples"] == 3
     assert not [name for name in recorded["ig"]["options"] if name.startswith("over")]
+    captum = {name: recorded["captum:DeepLift"]["origin"][name] for name in ("distribution", "version")}
+    assert recorded["regions"]["base_origins"] == {"captum:Lime": {**captum, "object": "captum.attr:Lime"}}
+    assert (recorded["regions"]["evaluations"], recorded["regions"]["forwards"]) == (0, 2 * (6 + 1))
+    assert recorded["smooth saliency"]["origin"] == {**captum, "object": "captum.attr:Saliency"}
+    assert (recorded["smooth saliency"]["evaluations"], recorded["smooth saliency"]["forwards"]) == (3, 3)
+    assert recorded["lime"]["forwards"] == 25
+    (model,) = {model for model, _ in run.config}
+    names = [method.name for method in provenance(run, model).methods]
+    assert f"xrai, of captum:Lime (captum {captum['version']})" in names
+    config = run.config[model, "regions"]
+    assert is_current(config)
+    other = {**config["method"], "base_origins": {"captum:Lime": {**captum, "version": "0"}}}
+    assert not is_current({**config, "method": other})
     assert audit(str(tmp_path / "run")).problems == []
     attribute(job)  # nothing is left to do, and nothing differs
 

@@ -88,6 +88,12 @@ def test_a_report_shows_forwards_where_a_method_takes_some(finished_run, tmp_pat
     path.write_text(json.dumps(config))
     run = open_run(folder)
     assert sorted(effort.forwards for effort in efforts(run, gather(run, "small & quick"))) == [0, 81]
+    config["method"]["forwards"] = None  # as many as an image has segments
+    path.write_text(json.dumps(config))
+    unknown = open_run(folder)
+    assert {effort.forwards for effort in efforts(unknown, gather(unknown, "small & quick"))} == {0, None}
+    config["method"]["forwards"] = 81
+    path.write_text(json.dumps(config))
     build_report(str(folder))
     page = (folder / "report" / "report.md").read_text()
     assert "| gradients per image | forwards per image | cost in gradients |" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ssig.extend import method
 from ssig.options import as_dict
 from ssig.randomness import Stream, stream
 from ssig.registry import METHODS
+from ssig.testing import example_images, small_network
 
 KEYS = [("s.tar", str(number)) for number in range(5)]
 SAMPLES = 3
@@ -119,6 +121,39 @@ def test_what_a_spec_says_follows_the_option() -> None:
     assert METHODS["ig"].path(METHODS["ig"].parse({"over": "noise"})) is None
     assert not {"over", "over_samples", "over_sigma"} & as_dict(plain).keys()
     assert {"over", "over_samples", "over_sigma"} <= as_dict(noise).keys()
+
+
+@pytest.mark.parametrize("over", ["none", "noise", "uniform"])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("gradient", {}),
+        ("ig", {}),
+        ("ssig", {}),
+        ("rise", {"samples": 9}),
+        ("xrai", {"base": "gradient"}),
+        ("xrai", {"base": "guided-ig", "baselines": "one"}),
+        ("xrai", {"base": "rise", "base_options": "over=noise; over_samples=2; samples=5", "baselines": "one"}),
+        ("xrai", {"base": "captum:Lime", "base_options": "features=grid-2; n_samples=6", "baselines": "one"}),
+        ("captum:FeatureAblation", {"features": "grid-2"}),
+    ],
+)
+def test_the_cost_is_that_of_all_runs(name: str, given: dict[str, Any], over: str) -> None:
+    network, images, spent = small_network(), example_images(), [0, 0]
+    given = {**given, "over": over, "over_samples": SAMPLES}
+    attribute(network, images, torch.arange(5), name, **given)  # checks the network
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        spent[0 if torch.is_grad_enabled() and inputs[0].requires_grad else 1] += len(output)
+
+    network.register_forward_hook(count)
+    attribute(network, images, torch.arange(5), name, **given)
+    spec = METHODS[name]
+    options = spec.parse(given)
+    cost = spec.cost(options)
+    assert cost.forwards is not None
+    # Besides the scores of the image and its baseline.
+    assert spent == [5 * (cost.gradients or 0), 5 * (cost.forwards + 2)]
 
 
 def test_wrong_values_are_named() -> None:

@@ -22,6 +22,7 @@ from ssig.randomness import stream
 from ssig.registry import METHODS
 from ssig.registry.catalogue import METHOD, check
 from ssig.registry.choices import with_options
+from ssig.registry.entries import Cost
 
 KEYS = [("s.tar", str(number)) for number in range(5)]
 BLACK_BOX = ("Lime", "KernelShap", "FeatureAblation", "ShapleyValueSampling")
@@ -120,6 +121,57 @@ def test_deep_lift_shap_is_the_mean_over_images_of_the_data_set(images: Tensor, 
     assert METHODS["captum:DeepLiftShap"].references(METHODS["captum:DeepLiftShap"].parse({"pool": 3})) == 3
     with pytest.raises(ssig.ModelError, match="two images"):
         attribute(network, images, targets, "captum:DeepLiftShap", references=others[:1])
+
+
+@pytest.mark.parametrize("micro_batch", [1, 16])
+@pytest.mark.parametrize(
+    ("title", "given", "gradients", "forwards"),
+    [
+        ("DeepLift", {}, 2, 0),
+        ("DeepLiftShap", {"pool": 4}, 8, 0),
+        ("GuidedBackprop", {}, 1, 0),
+        ("LRP", {}, 2, 0),
+        ("IntegratedGradients", {"n_steps": 7}, 7, 0),
+        ("FeatureAblation", {"features": "grid-3"}, 0, 10),
+        ("Lime", {**GRID, "n_samples": 6}, 0, 6),
+        ("KernelShap", {**GRID, "n_samples": 6}, 0, 6),
+        ("ShapleyValueSampling", {"features": "grid-3", "n_samples": 5}, 0, 46),
+    ],
+)
+def test_the_cost_is_what_the_network_was_asked(
+    images: Tensor,
+    targets: Tensor,
+    title: str,
+    given: dict[str, Any],
+    gradients: int,
+    forwards: int,
+    micro_batch: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The check of the network is made again when its weights change, which LRP does for a while.
+    monkeypatch.setattr("ssig.api.attribution.independent", lambda *arguments: None)
+    network, spec, spent = ruled(nn.ReLU()), METHODS[f"captum:{title}"], [0, 0]
+    assert spec.cost(spec.parse(given)) == Cost(gradients, forwards)
+
+    def explained() -> ssig.Attribution:
+        return attribute(network, images, targets, spec.name, references=images[:4], micro_batch=micro_batch, **given)
+
+    explained()  # checks the network
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        spent[0 if torch.is_grad_enabled() and inputs[0].requires_grad else 1] += len(inputs[0])
+
+    network.register_forward_hook(count)
+    assert explained().gradient_evaluations.tolist() == [gradients] * 5
+    scored = 5 * 2 + (4 if title == "DeepLiftShap" else 0)  # images and baselines, and those of the data set
+    assert spent == [5 * gradients, 5 * forwards + scored]
+
+
+@pytest.mark.parametrize("title", ["FeatureAblation", "ShapleyValueSampling"])
+def test_the_forwards_of_segments_are_not_known_before(title: str) -> None:
+    spec = METHODS[f"captum:{title}"]
+    assert spec.cost(spec.parse({"features": "slic"})) == Cost(0, None)
+    assert spec.cost(spec.parse({"features": "slic", "over": "noise"})) == Cost(0, None)
 
 
 @pytest.mark.parametrize("title", [*BLACK_BOX, "DeepLift", "DeepLiftShap"])
@@ -262,7 +314,7 @@ def test_a_class_is_named_like_a_method(network: nn.Module, images: Tensor, targ
     assert source.origin == {"distribution": "captum", "version": version, "object": "captum.attr:DeepLift"}
     assert METHODS.agrees("captum:DeepLift", source.origin)
     assert not METHODS.agrees("captum:DeepLift", {**source.origin, "version": "0"})
-    assert (spec.complete, spec.network, spec.baseline(spec.parse({})), spec.gradients(spec.parse({}))) == (
+    assert (spec.complete, spec.network, spec.baseline(spec.parse({})), spec.cost(spec.parse({})).gradients) == (
         True,
         True,
         True,
@@ -281,6 +333,7 @@ def test_a_class_is_named_like_a_method(network: nn.Module, images: Tensor, targ
         ("FeaturePermutation", "mixes the images"),
         ("LayerGradCam", "no 'layer'"),
         ("Nothing", "no attribute 'Nothing'"),
+        ("ClassSummarizer", "a method `attribute`"),
     ],
 )
 def test_classes_that_are_no_methods_are_refused(title: str, reason: str) -> None:

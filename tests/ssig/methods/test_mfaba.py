@@ -95,6 +95,15 @@ def test_the_paper_preset_costs_what_the_authors_code_does(cnn: nn.Module, image
     assert spent.tolist() == [50] * 5
 
 
+def test_the_smooth_preset_is_the_authors(cnn: nn.Module, images: Tensor) -> None:
+    targets = cnn(images).argmax(dim=1)
+    probabilities = nn.Sequential(cnn, nn.Softmax(dim=1))
+    found = attribute(cnn, images, targets, "mfaba", preset="paper-smooth", steps=5)
+    for row, (image, target) in enumerate(zip(images, targets.tolist(), strict=True)):
+        expected, _, _ = by_definition(probabilities, image, target, 5, smooth=True, step=0.001)
+        assert torch.allclose(found.values[row], expected, rtol=1e-8, atol=1e-13)
+
+
 def test_corners(cnn: nn.Module, linear: nn.Module, images: Tensor, targets: Tensor) -> None:
     blind = attribute(lambda points: cnn(points * 0), images, targets, "mfaba")
     assert not blind.values.any()

@@ -20,6 +20,7 @@ from ssig.methods.xrai import FEWEST, SCALES, grown, masks, xrai
 from ssig.options import as_dict
 from ssig.randomness import stream
 from ssig.registry import METHODS
+from ssig.registry.entries import Cost
 from ssig.types import Group
 
 
@@ -241,8 +242,9 @@ def test_a_class_of_captum_is_the_base(cnn: nn.Module, images: Tensor, targets: 
     options = spec.parse(given)
     assert spec.needs_network(options)
     assert not spec.needs_network(spec.parse({}))
-    assert spec.gradients(options) == 4
-    assert spec.gradients(spec.parse({"base": "captum:Lime"})) is None
+    assert spec.cost(options) == Cost(4, 0)
+    assert spec.cost(spec.parse({"base": "captum:Lime", "base_options": "n_samples=7"})) == Cost(0, 14)
+    assert spec.cost(spec.parse({"base": "captum:FeatureAblation"})) == Cost(0, None)  # of segments
     result = attribute(cnn, images, targets, "xrai", **given)
     assert result.gradient_evaluations.tolist() == [4] * 5
 

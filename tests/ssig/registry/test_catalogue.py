@@ -18,6 +18,27 @@ def test_it_is_that_of_the_registries() -> None:
     assert written == text(), "ssig/registry/catalogue.json is old: run `python -m jobs.commands.catalogue`"
 
 
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        ("hires-cam", "relu"),
+        ("score-cam", "channels"),
+        ("rise", "samples"),
+        ("samp", "steps"),
+        ("samp++", "steps"),
+        ("samp++", "fragments"),
+        ("spi", "per_channel"),
+        ("mfaba", "steps"),
+    ],
+)
+def test_a_default_that_is_not_the_papers_says_so(method: str, option: str) -> None:
+    record = records(METHOD)[method]
+    (doc,) = [given for given in options_of(record) if given.name == option]
+    assert "paper" in doc.doc or "authors' code" in doc.doc
+    (given,) = {values[option] for values in record["presets"].values() if option in values}
+    assert given != doc.default
+
+
 @pytest.mark.parametrize("kind", [METHOD, METRIC])
 def test_its_options_are_those_of_the_entries(kind: str) -> None:
     assert list(records(kind)) == REGISTRIES[kind].names()

@@ -1,0 +1,101 @@
+"""Part 4: is there a law, a readout or a cost that is better than `ssig` on every network?
+
+A candidate is better where its insertion minus deletion is surely higher on every network that has it, at least two,
+and its DiffID and ROC-AUC are surely lower on none. Sure is p < .05 by Holm over all candidates, measures, networks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jobs.study.choices import MEASURES, SETTING
+from jobs.study.data import GAP, Measure, Panel, Study
+from jobs.study.design import VARIANTS
+from jobs.study.inference import Estimate, difference
+from pipeline.report.statistics import ALPHA, holm
+
+DEFAULT = VARIANTS[0]
+FEWEST_NETWORKS = 2
+LAW, COST = "law and readout", "cost"
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A candidate minus `ssig` by one measure on one network, on the same images.
+
+    Attributes:
+        kind: `LAW` or `COST`.
+        p: corrected over all candidates, measures and networks.
+    """
+
+    candidate: str
+    kind: str
+    network: str
+    measure: Measure
+    estimate: Estimate
+    p: float = float("nan")
+
+    @property
+    def sign(self) -> int:
+        """1 where the candidate is better, -1 where `ssig` is, 0 where that is not known."""
+        return int(np.sign(self.estimate.mean)) if self.p < ALPHA else 0
+
+
+def rises(study: Study) -> list[Rise]:
+    """Every candidate on each network, by each measure."""
+    found: list[Rise] = []
+    for network in study.networks("core"):
+        panel = study.panel("core", network)
+        if panel is not None and DEFAULT in panel.methods:
+            found += _rises(panel)
+    adjusted = holm(np.array([row.estimate.p for row in found]))
+    return [replace(row, p=float(p)) for row, p in zip(found, adjusted, strict=True)]
+
+
+def _rises(panel: Panel) -> list[Rise]:
+    found = []
+    for label in panel.methods:
+        kind = kind_of(label)
+        for measure in MEASURES if kind is not None else ():
+            if kind is not None and measure.column in panel.columns:
+                sides = panel.of(measure.column, label), panel.of(measure.column, DEFAULT)
+                estimate = difference(*sides)
+                if estimate.count > 1:
+                    found.append(Rise(label, kind, panel.network, measure, estimate))
+    return found
+
+
+def kind_of(label: str) -> str | None:
+    """What a candidate changes of `ssig`: its law and readout, or its cost; None for other methods."""
+    if label != DEFAULT and label in VARIANTS:
+        return LAW
+    if re.fullmatch(r"[\w-]+\+[\w-]+", label):
+        return LAW
+    parts = SETTING.fullmatch(label)
+    return COST if parts is not None and parts["name"] in VARIANTS else None
+
+
+def better(rows: Sequence[Rise]) -> list[str]:
+    """The candidates that are better than `ssig` on every network, the highest mean rise of the gap first."""
+    found: dict[str, float] = {}
+    for candidate in dict.fromkeys(row.candidate for row in rows):
+        mine = [row for row in rows if row.candidate == candidate]
+        gaps = [row for row in mine if row.measure == GAP]
+        if len(gaps) >= FEWEST_NETWORKS and all(row.sign > 0 for row in gaps) and all(row.sign >= 0 for row in mine):
+            found[candidate] = float(np.mean([row.estimate.mean for row in gaps]))
+    return sorted(found, key=lambda name: -found[name])
+
+
+def higher(rows: Sequence[Rise]) -> list[str]:
+    """Those whose gap is surely higher on every network, and DiffID or ROC-AUC surely lower on one."""
+    chosen = []
+    for candidate in dict.fromkeys(row.candidate for row in rows):
+        mine = [row for row in rows if row.candidate == candidate]
+        gaps = [row for row in mine if row.measure == GAP]
+        if len(gaps) >= FEWEST_NETWORKS and all(row.sign > 0 for row in gaps) and any(row.sign < 0 for row in mine):
+            chosen.append(candidate)
+    return chosen

@@ -1,0 +1,236 @@
+"""The answer to each question in a sentence or a few: every number in them comes from the answers.
+
+A sentence names what lost before what won. Verdicts hold for all comparisons of a network at once (Holm); the interval
+beside a number is that of this comparison alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, Agreement, Worth
+from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentation
+from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher
+from jobs.study.choices import QUALITIES, Best, Cost
+from jobs.study.data import GAP, Study
+from jobs.study.design import VARIANTS, Design
+from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
+from jobs.study.nearness import LAWS, Link
+from jobs.study.plan import pace, plan
+from jobs.study.published import title
+from jobs.study.rivalry import OVER, Comparison, tally
+from jobs.study.run import Places
+from jobs.study.text import listed, shown
+from pipeline.report.numbers import number
+
+UNMEASURED = "Not measured yet."
+HEADED = (
+    "gap",
+    "insertion",
+    "deletion",
+    "diffid",
+    "roc_auc",
+    "certainty",
+)  # whose losses are named first
+FEWEST_OVER = 3  # networks for a sentence over networks
+OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
+
+
+def progress(study: Study, design: Design | None = None) -> str:
+    """How long was measured, and how long the rest takes."""
+    design, places = design or Design(), Places(study.folder, study.folder, ())
+    spent = sum(one["seconds"] for _, record in study.blocks for one in record["measured"]) / 3600
+    left = sum(line.hours for line in plan(design, places))
+    done = len(study.files)
+    text = f"{spent:.1f} hours are measured so far ({done} of {len(design.blocks)} blocks)"
+    if left < 0.05:
+        return f"{text}, and nothing is left."
+    factor = pace(design, places)
+    at_pace = "" if factor is None else f", {left * factor:.0f} at the pace so far"
+    return f"{text}, and {left:.0f} hours by plan are left{at_pace}."
+
+
+def losses(rows: Sequence[Comparison]) -> str:
+    """By which measures a rival is surely ahead of the best variant; empty where by none."""
+    parts = []
+    for column in HEADED:
+        chosen = [row for row in rows if row.measure.column == column]
+        lost = [row for row in chosen if row.verdict < 0]
+        if lost:
+            worst = min(lost, key=lambda row: row.estimate.mean)
+            parts.append(
+                f"by {worst.measure.title} on {len(lost)} of {len(chosen)} networks (by most on "
+                f"{title(worst.network)}: `{worst.rival}` is {shown(-worst.estimate)} ahead of `{worst.variant}`, "
+                f"N = {worst.estimate.count})"
+            )
+    if not parts:
+        return ""
+    return f"The best variant of suppression loses to a rival {listed(parts)}."
+
+
+def rivalry(rows: Sequence[Comparison]) -> str:
+    """The answer to question 1: the variant that beats most rivals on the gap, and the rival that is hardest."""
+    chosen = [row for row in rows if row.measure == GAP]
+    if not chosen:
+        return UNMEASURED
+    networks = [name for name in dict.fromkeys(row.network for row in chosen) if name != OVER]
+    # Over two networks the interval has one degree of freedom, and says nothing.
+    places = [OVER] if len(networks) >= FEWEST_OVER else networks
+    return " ".join(_rivalry(chosen, place) for place in places)
+
+
+def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
+    totals = {name: tally(chosen, name, GAP.column, place) for name in VARIANTS}
+    mine = {name: [row for row in chosen if (row.network, row.variant) == (place, name)] for name in VARIANTS}
+    best = max(
+        (name for name in VARIANTS if mine[name]),
+        key=lambda name: (totals[name][0] - totals[name][1], np.mean([row.estimate.mean for row in mine[name]])),
+    )
+    won, lost, level = totals[best]
+    hardest = min(mine[best], key=lambda row: row.estimate.mean)
+    parts = [row for row in chosen if row.network != OVER and place in (OVER, row.network)]
+    sizes = [row.estimate.count for row in parts]
+    where = f"over {len({row.network for row in parts})} networks" if place == OVER else f"on {title(place)}"
+    images = f"N = {min(sizes)}" if min(sizes) == max(sizes) else f"N = {min(sizes)} to {max(sizes)}"
+    return (
+        f"By insertion minus deletion {where} ({images}) the best variant is `{best}`: it loses to {lost} of "
+        f"{sum(totals[best])} rivals, beats {won} and is not told apart from {level}; against the hardest rival, "
+        f"`{hardest.rival}`, its difference is {shown(hardest.estimate, sign=True)}."
+    )
+
+
+def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> str:
+    """The answer to question 2 or 4.
+
+    Args:
+        rows: contrasts with noise at equal change.
+        lower, higher_: what is said of them.
+    """
+    if not rows:
+        return UNMEASURED
+    words = {**NEARNESS, **SATURATION}
+    parts = []
+    for network in dict.fromkeys(row.network for row in rows):
+        texts = []
+        for quantity in dict.fromkeys(row.quantity for row in rows):
+            mine = [row for row in rows if (row.network, row.quantity) == (network, quantity)]
+            signs = Counter(row.sign for row in mine)
+            text = f"{words[quantity]} {lower} in {signs[-1]} and {higher_} in {signs[1]} of {len(mine)}"
+            own = [row for row in mine if (row.law, row.strength) == OWN_LAW]
+            if own:
+                text += f" (law of `{DEFAULT}`: {shown(own[0].estimate, sign=True)}, N = {own[0].estimate.count})"
+            texts.append(text)
+        parts.append(f"On {title(network)}: {'; '.join(texts)}.")
+    return " ".join(["Suppression against noise at equal change of the pixels, over laws and strengths.", *parts])
+
+
+def link(rows: Sequence[Link]) -> str:
+    """The answer to question 3, over laws."""
+    chosen = [row for row in rows if row.over == LAWS and np.isfinite(row.estimate.low)]
+    if not chosen:
+        return UNMEASURED
+    words = {1: "yes", -1: "the reverse", 0: "not shown"}
+    parts = []
+    for network in dict.fromkeys(row.network for row in chosen):
+        mine = [row for row in chosen if row.network == network]
+        texts = [f"{row.first} and {row.second} {shown(row.estimate)}, {words[row.sign]}" for row in mine]
+        size = f"{mine[0].estimate.count} laws and strengths, N = {mine[0].images}"
+        parts.append(f"on {title(network)} ({size}) {'; '.join(texts)}")
+    return f"The rank correlations over laws and strengths are {', and '.join(parts)}."
+
+
+def augmentation(answer: Augmentation | None) -> str:
+    """The answer to question 5."""
+    if answer is None:
+        return UNMEASURED
+    difference = answer.contrasts[DIFFERENCE]
+    verdict = "grows" if difference.low > 0 else "shrinks" if difference.high < 0 else "is not shown to change"
+    augmented = {row.network: row.augmented for row in answer.levels}
+    light, heavy = (listed([title(name) for name in augmented if augmented[name] is kind]) for kind in (False, True))
+    return (
+        f"From light augmentation ({light}) to heavy ({heavy}) what suppression has over rivals {verdict}: "
+        f"{shown(difference, sign=True)} (N = {difference.count}); the gap over random maps changes by "
+        f"{shown(answer.contrasts[SUPPRESSION], sign=True)} for suppression and by "
+        f"{shown(answer.contrasts[RIVALS], sign=True)} for rivals."
+    )
+
+
+def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
+    """The answer to question 6."""
+    chosen = [row for row in rows if row.measure == GAP]
+    if not chosen and not costs:
+        return UNMEASURED
+    parts = [
+        f"On {title(row.network)} the best law and readout by {row.measure.title} is `{row.label}` "
+        f"({shown(row.estimate)}, N = {row.estimate.count}), not told apart from {len(row.level)} of "
+        f"{len(row.order) - 1} others."
+        for row in chosen
+    ]
+    quality = QUALITIES[-1]
+    for network in dict.fromkeys(row.network for row in costs):
+        mine = [row for row in costs if row.network == network]
+        reached = {row.method: least for row in mine if (least := row.least(quality))}
+        if reached:
+            cheapest = min(reached.values())
+            methods = listed([f"`{name}`" for name, least in reached.items() if least == cheapest])
+            text = f"first reached by {methods}, with {cheapest} gradients"
+        else:
+            text = f"reached by no method with {max(max(row.gradients) for row in mine)} gradients"
+        count = mine[0].quality[0].count
+        parts.append(f"On {title(network)} (N = {count}) a mean gap of {number(quality)} is {text}.")
+    return " ".join(parts)
+
+
+def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
+    """The answer to question 7."""
+    finite = [row for row in rows if np.isfinite(row.estimate.mean)]
+    parts = []
+    for same, words in ((True, "two metrics on one network"), (False, "one metric on two networks")):
+        chosen = [row for row in finite if (row.first[0] == row.second[0]) is same]
+        if chosen:
+            ordered = sorted(chosen, key=lambda row: row.estimate.mean)
+            middle = number(ordered[len(ordered) // 2].estimate.mean)
+            parts.append(
+                f"The rank correlation over methods of {words} is {middle} in the middle of {len(ordered)} pairs, "
+                f"from {_pair(ordered[0])} to {_pair(ordered[-1])}."
+            )
+    for against in (WEIGHTS, SAMPLES, CONTROL):
+        each = [row for row in worths if row.against == against]
+        if each:
+            low, high = min(each, key=lambda row: row.share.mean), max(each, key=lambda row: row.share.mean)
+            parts.append(f"“{against}” is told least often by {_worth(low)} and most often by {_worth(high)}.")
+    return " ".join(parts) or UNMEASURED
+
+
+def _pair(row: Agreement) -> str:
+    (first, measure), (second, other) = row.first, row.second
+    names = f"{measure.title} and {other.title} on {title(first)}"
+    if first != second:
+        names = f"{measure.title} on {title(first)} and {title(second)}"
+    return f"{shown(row.estimate)} ({names}, {row.estimate.count} methods, N = {row.images})"
+
+
+def _worth(row: Worth) -> str:
+    where = f"`{row.method}`, {title(row.network)}"
+    return f"{row.measure.title} (in {shown(row.share)} of {row.share.count} images, {where})"
+
+
+def default(rows: Sequence[Rise]) -> str:
+    """Part 4: whether something is better than `ssig` on every network."""
+    candidates = {row.candidate for row in rows}
+    networks = [title(name) for name in dict.fromkeys(row.network for row in rows)]
+    if len(networks) < FEWEST_NETWORKS:
+        return "None so far: no two networks have a law, readout or cost beside `ssig`."
+    where = f"{len(candidates)} laws, readouts and costs on {listed(networks)}"
+    found, only = better(rows), higher(rows)
+    text = f"None so far, of {where}."
+    if found:
+        first = [row for row in rows if row.candidate == found[0] and row.measure == GAP]
+        each = [f"{shown(row.estimate, True)} on {title(row.network)} (N = {row.estimate.count})" for row in first]
+        text = f"{len(found)} of {where} are better, `{found[0]}` by most: {listed(each)}."
+    if only:
+        text += f" The gap alone is higher with {len(only)} more, whose DiffID or ROC-AUC is lower on a network."
+    return text
