@@ -105,7 +105,7 @@ def test_a_job_that_its_time_limit_cuts_is_queued_again_and_finished(
     machine.call("scontrol", "update", f"JobId={number}", "StartTime=now", "TimeLimit=10")
     job = machine.await_state(number, "COMPLETED", "FAILED")
     text = log.read_text()
-    assert (job["ExitCode"], job["Restarts"]) == ("0:0", "1"), text
+    assert (job["ExitCode"], job["Restarts"]) == ("0:0", "1"), text + machine.logs()
     assert "the time limit is near: finishing the units in flight" in text
     assert f"start 0 of job {number}" in text
     assert f"start 1 of job {number}" in text
@@ -141,7 +141,7 @@ def test_two_nodes_work_on_a_run_and_stop_when_asked_to(machine: Slurm, submit: 
     machine.call("scancel", "--batch", "--signal=USR2", number)
     job = machine.await_state(number, "COMPLETED", "FAILED")
     text = log.read_text()
-    assert (job["ExitCode"], job["Restarts"]) == ("130:0", "0"), text
+    assert (job["ExitCode"], job["Restarts"]) == ("130:0", "0"), text + machine.logs()
     assert "2 of 2 nodes have joined" in text
     assert "asked to stop: finishing the units in flight" in text
     stopped = commits(tmp_path)

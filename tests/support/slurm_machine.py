@@ -60,10 +60,12 @@ class Slurm:
     """Commands of a Slurm that runs.
 
     Attributes:
+        folder: its state, logs and sockets.
         environment: of a process that gives commands to it.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.environment = {**os.environ, "PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}
 
     def call(self, *command: str, folder: Path | None = None, **variables: str) -> str:
@@ -77,6 +79,10 @@ class Slurm:
         """What Slurm knows of a job, such as its JobState."""
         words = self.call("scontrol", "--oneliner", "show", "job", number).split()
         return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+    def logs(self) -> str:
+        """The ends of the logs of controller and nodes, for a test that fails."""
+        return "\n".join(path.read_text()[-2000:] for path in sorted(self.folder.glob("*.log")))
 
     def await_state(self, number: str, *states: str, seconds: float = 240) -> dict[str, str]:
         """Waits for one of some states of a job."""
