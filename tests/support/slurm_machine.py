@@ -92,6 +92,13 @@ class Slurm:
             time.sleep(0.3)
         return job
 
+    def await_idle(self) -> None:
+        """Waits until both nodes have nothing to do."""
+        deadline = time.monotonic() + 60
+        while "idle|2" not in self.call("sinfo", "--noheader", "--format=%t|%D"):
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.3)
+
 
 @contextmanager
 def slurm() -> Iterator[Slurm]:
@@ -124,10 +131,7 @@ def _start(folder: Path, machine: Slurm) -> None:
     machine.call("slurmctld")
     for node in ("n1", "n2"):
         machine.call("slurmd", "-N", node)
-    deadline = time.monotonic() + 60
-    while "idle|2" not in machine.call("sinfo", "--noheader", "--format=%t|%D"):
-        assert time.monotonic() < deadline, (folder / "controller.log").read_text()
-        time.sleep(0.3)
+    machine.await_idle()
 
 
 def _free_ports(count: int) -> list[int]:
