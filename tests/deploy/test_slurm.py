@@ -101,7 +101,7 @@ def test_a_job_that_its_time_limit_cuts_is_queued_again_and_finished(
     machine.await_state(number, "PENDING")
     done = commits(tmp_path)
     assert 0 < done < SAMPLES
-    # Slurm waits two minutes before it starts such a job again, so that the first try's processes are gone: seconds do.
+    # Slurm waits two minutes before it starts such a job again, so that the first try's processes are gone.
     machine.await_idle()
     time.sleep(5)
     machine.call("scontrol", "update", f"JobId={number}", "StartTime=now", "TimeLimit=10")
