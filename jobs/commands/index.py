@@ -26,7 +26,9 @@ def index(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> int:
-    """Write an index beside each shard, so that runs need not read the shards to list their samples."""
+    """Write an index beside each shard, so that runs start sooner.
+
+    A run then lists the samples of a shard by one request, without reading the shard."""
     from pipeline.shards.patterns import expand
 
     with named_as_typed({"dataset.shards": "SHARDS", "shards": "SHARDS"}):

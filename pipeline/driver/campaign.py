@@ -14,7 +14,7 @@ from pipeline.driver.progress import Listener, Progress
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Work
 from pipeline.driver.worker_setup import worker_setup
-from pipeline.job.configuration import Actors
+from pipeline.job.sections import Actors
 from pipeline.run.deletion import forget_given_up
 from pipeline.run.directory import RunDirectory
 from pipeline.run.forms import BATCH_COMMITS, has_form, name_form

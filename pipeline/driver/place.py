@@ -12,7 +12,7 @@ from pipeline.driver.executor import Executor
 from pipeline.driver.listing import Surveys, by_threads
 from pipeline.driver.needs_ray import require_ray
 from pipeline.driver.resources import Shape, local_shape, places, shape
-from pipeline.job.configuration import Actors
+from pipeline.job.sections import Actors
 from pipeline.plan.device import Probed, probe_here
 from pipeline.plan.probe import ProbeData
 from pipeline.unit.setup import WorkerSetup

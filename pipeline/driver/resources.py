@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.job.configuration import Actors
+from pipeline.job.sections import Actors
 from ssig.errors import UsageError
 
 # Memory that an actor on the CPU may need: libraries, a replica, micro-batches and two units of images and maps.

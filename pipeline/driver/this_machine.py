@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.driver.resources import Shape, local_shape, places, shape
-from pipeline.job.configuration import Actors
+from pipeline.job.sections import Actors
 from pipeline.unit.placement import cuda_fault
 from ssig.errors import UsageError
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.driver.resources import Shape
-from pipeline.job.configuration import Actors
+from pipeline.job.sections import Actors
 from pipeline.run.labels import Label
 from pipeline.unit.health import known_point
 from pipeline.unit.setup import WorkerSetup, sources_of

@@ -22,7 +22,8 @@ from pipeline.driver.executor import Event, RunError
 from pipeline.driver.local import LocalExecutor
 from pipeline.driver.resources import local_shape
 from pipeline.driver.schedule import Failure, Order, Work
-from pipeline.job.configuration import Actors, EvaluationJob
+from pipeline.job.configuration import EvaluationJob
+from pipeline.job.sections import Actors
 from pipeline.unit.messages import Done, Task
 from ssig.errors import UsageError
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.driver.resources import Shape, places, shape, wording
-from pipeline.job.configuration import Actors
+from pipeline.job.sections import Actors
 from ssig.errors import UsageError
 
 LAPTOP = [{"CPU": 2.0}]

@@ -14,7 +14,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import transforms as v1
 
-from pipeline.job.configuration import InputChoice
+from pipeline.job.sections import InputChoice
 from ssig.errors import ModelError, UsageError
 from ssig.models import Geometry, load_model
 from ssig.models.preparation import (
