@@ -82,10 +82,9 @@ def attribute(
         settle_all(directory, lease)
         data = check_output(job, directory, shards, trusted=trust_shards)
         if data is None:
-            size = _unit_size(job, model, shards, place, listener, progress)
+            data = record_run(_of_known_size(job, model, shards, place, listener, progress), directory, shards)
             progress.phase = "listing the shards"
             listener(progress, None)
-            data = record_run(job.model_copy(update={"unit_size": size}), directory, shards)
         labels = check_labels(directory, job_labels(job, data.known_by, model))
         record_labels(directory, labels)
         if retry_failed:
@@ -98,13 +97,14 @@ def attribute(
     return Campaign(directory, model, job.seed, job.actors, listener, progress, reference, choice).run(plan)
 
 
-def _unit_size(
+def _of_known_size(
     job: Job, model: Model, shards: Sequence[str], place: Place, listener: Listener, progress: Progress
-) -> int:
-    """The size of the units of a new run."""
+) -> Job:
+    """The job of a new run with the size of its units, which is measured where the job leaves it open."""
     if job.unit_size != "auto":
-        return job.unit_size
+        return job
     progress.phase = "measuring the size of units"
     listener(progress, None)
     labels = job_labels(job, {"manifest_hash": None}, model)
-    return measured_unit_size(job, model, labels, shards, place, lambda note: listener(progress, note))
+    size = measured_unit_size(job, model, labels, shards, place, lambda note: listener(progress, note))
+    return job.model_copy(update={"unit_size": size})

@@ -183,9 +183,11 @@ def test_a_name_from_the_command_line_or_of_a_library_is_taken(anothers: Path) -
 def test_code_of_a_run_is_taken_from_the_users_own_runs_only(
     make_shard: Make, make_job: Make, work_off: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shard = make_shard(count=2)
+
     def run(label: str | None) -> str:
         fields = {"methods": ["gradient"], "metrics": [], "model__label": label}
-        return str(work_off(make_job(make_shard(count=2), **fields, output__path=str(tmp_path / str(label)))))
+        return str(work_off(make_job(shard, **fields, output__path=str(tmp_path / str(label)))))
 
     def load(*_: object, **__: object) -> None:
         raise RuntimeError("the network is about to be loaded")

@@ -70,14 +70,14 @@ def test_a_large_file_goes_in_parts_and_is_copied_by_the_store(s3: S3, storage: 
 def test_a_call_outlives_faults_that_pass(s3: S3, storage: Storage, call: str, fault: str) -> None:
     storage.put("x", DATA)
     expected = CALLS[call](open_storage(f"{storage.root}/other")) if call == "create" else None
-    if call not in ("create", "delete", "put"):
+    if call not in ("copy", "create", "delete", "put"):
         expected = CALLS[call](storage)
     s3.fault = once(any_request, fault, fault)
     assert CALLS[call](storage) == expected
     s3.fault = never
-    assert {entry.name: storage.read(entry.name) for entry in storage.list()} == (
-        {"x": DATA} | ({"new": DATA, "other/new": DATA} if call == "create" else {}) if call != "delete" else {}
-    )
+    added = {"copy": ["copied"], "create": ["new", "other/new"]}.get(call, [])
+    kept = [] if call == "delete" else ["x", *added]
+    assert {entry.name: storage.read(entry.name) for entry in storage.list()} == dict.fromkeys(kept, DATA)
 
 
 @pytest.mark.parametrize("call", ["read", "read_range", "open", "list"])
