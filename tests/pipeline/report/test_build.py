@@ -252,9 +252,14 @@ def test_rows_that_the_manifest_does_not_expect_stop_the_report(fake_run):
         build_report(str(fake_run.path))
 
 
-def test_a_path_without_a_run_is_a_usage_error(tmp_path):
+def test_a_path_without_a_run_is_a_usage_error(tmp_path, fake_run):
     with pytest.raises(UsageError, match="run"):
         build_report(str(tmp_path / "nothing"))
-    (tmp_path / "run.json").write_text("{}")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="not a run of ssig"):
+        build_report(str(other))
+    shutil.rmtree(Path(fake_run.path) / "config")
     with pytest.raises(UsageError, match="configured"):
-        build_report(str(tmp_path))
+        build_report(str(fake_run.path))
