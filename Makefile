@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all examples chaos study study-figures check audit-dependencies docs gpu-bundle format clean
+.PHONY: help install demo test test-all slurm check-image examples chaos study study-figures check audit-dependencies docs gpu-bundle format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -25,6 +25,15 @@ test: install ## run the tests but the slow ones
 
 test-all: install ## run all tests
 	$(BIN)/python -m pytest -m ''
+
+# Debian's packages for it: slurmctld slurmd slurm-client munge.
+slurm: install ## run small jobs through deploy/slurm in a Slurm on this machine; as root
+	$(BIN)/python -m pytest -m '' tests/deploy/test_slurm.py
+
+check-image: install ## follow deploy/Dockerfile in a chroot of Debian; as root, with debootstrap: minutes, 8 GB
+	rm -rf --one-file-system build/image
+	$(BIN)/python tests/deploy/image_in_chroot.py build/image
+	rm -rf --one-file-system build/image
 
 examples: install ## run the notebooks and all that the documents show
 	$(BIN)/python -m pytest -m '' tests/test_notebooks.py tests/test_document_examples.py

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
 import subprocess
-import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import jsonschema
 import pytest
 import typer
 import yaml
+from ray.autoscaler._private.docker import docker_start_cmds
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
@@ -56,9 +56,10 @@ COMMANDS = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
-HOME_OF_THE_PROJECT = "~/ssig/"
-# Made on the nodes: the environment by `make install`, the rest by Ray.
-MADE = ("~/ssig/.venv", "~/ray_bootstrap_config.yaml", "~/.ray/auth_token")
+# Made on the nodes by Ray.
+MADE = ("~/ray_bootstrap_config.yaml",)
+# What the image has on the PATH of a login shell, and what the machines have.
+PROGRAMS = {"ray", "ssig", "cloud-init"}
 
 
 def read() -> Config:
@@ -99,25 +100,28 @@ def wrong_nodes(config: Config) -> Iterator[str]:
 
 def wrong_paths(config: Config) -> Iterator[str]:
     mounts = config["file_mounts"]
-    for remote, local in mounts.items():
-        if Path(local).is_absolute() or not (ROOT / local).exists():
-            yield f"{local}: not in the project"
-        if remote != HOME_OF_THE_PROJECT + local:
-            yield f"{remote}: not the place of {local}"
-    for path in re.findall(r"(?:~|\$HOME)(/[\w./-]+)", "\n".join(commands(config))):
-        full = "~" + path
-        known = [*mounts, *MADE]
-        if full.rstrip("/") + "/" != HOME_OF_THE_PROJECT and not any(full.startswith(start) for start in known):
-            yield f"{full}: nothing puts it there"
-        program = re.fullmatch(r"~/ssig/\.venv/bin/(\w+)", full)
-        if program and not (Path(sys.executable).parent / program[1]).exists():
-            yield f"{full}: no such program"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    needed = {"pyproject.toml", "constraints.txt", "Makefile", project["readme"], *project["license-files"]}
-    for name in sorted(needed | {package.partition(".")[0] for package in packages}):
-        if name not in mounts.values():
-            yield f"{name}: needed to install the project, but not mounted"
+    for command in commands(config):
+        if command.split()[0] not in PROGRAMS:
+            yield f"{command.split()[0]}: neither the image nor the machines have it"
+        for path in re.findall(r"~/[\w./-]+", command):
+            if not any(path.startswith(start) for start in (*mounts, *MADE)):
+                yield f"{path}: nothing puts it there"
+    token = {f"{home()}{remote.removeprefix('~')}/auth_token" for remote in mounts}
+    if environment(config).get("RAY_AUTH_TOKEN_PATH") not in token:
+        yield "RAY_AUTH_TOKEN_PATH: nothing puts the token there"
+
+
+def home() -> str:
+    """The home folder of the image's user."""
+    (folder,) = re.findall(r"^ENV HOME=(\S+)", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    return str(folder)
+
+
+def environment(config: Config, *more: str) -> dict[str, str]:
+    """The variables that containers get."""
+    options = [option for key in ("run_options", *more) for option in config["docker"][key]]
+    given = [option.removeprefix("--env=").partition("=") for option in options if option.startswith("--env=")]
+    return {name: value for name, _, value in given}
 
 
 def unknown_options(program: Any, name: str, options: list[str]) -> Iterator[str]:
@@ -135,29 +139,22 @@ def wrong_commands(config: Config, text: str) -> Iterator[str]:
         checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
         if checked.returncode:
             yield f"{command}: {checked.stderr.strip()}"
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     # Comments tell a person what to type: they are held to the same. A command ends with its line or a separator.
     lines = re.split(
         r"[\n;`]|&&|>|#  ", "\n".join(commands(config)) + "\n" + re.sub(r"^# *", "", text, flags=re.MULTILINE)
     )
     for line in lines:
-        words = re.match(r"\s*(?:- )?(?:\S*/)?(make|ray|ssig) (?:-C \S+ )?([a-z][\w-]*)(.*)", line)
+        words = re.match(r"\s*(?:- )?(?:\S*/)?(ray|ssig) ([a-z][\w-]*)(.*)", line)
         if words is None:
             continue
         program, name, rest = words.groups()
-        if program == "make":
-            if name not in targets:
-                yield f"make {name}: no such target"
-        else:
-            options = re.findall(r"--[a-z-]+", rest)
-            yield from unknown_options(SSIG if program == "ssig" else ray_cli, name, options)
+        options = re.findall(r"--[a-z-]+", rest)
+        yield from unknown_options(SSIG if program == "ssig" else ray_cli, name, options)
 
 
 def wrong_security(config: Config, text: str) -> Iterator[str]:
-    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        start = " ".join(config[key])
-        if "RAY_AUTH_MODE=token" not in start:
-            yield f"{key}: without a token anybody who reaches the port may run code"
+    if environment(config).get("RAY_AUTH_MODE") != "token":
+        yield "without a token anybody who reaches the port may run code"
     if "--dashboard-host=127.0.0.1" not in " ".join(config["head_start_ray_commands"]):
         yield "the dashboard listens beyond loopback"
     if "ssh_private_key" in config["auth"] or re.search(
@@ -187,6 +184,20 @@ def test_all_that_it_names_exists() -> None:
     assert problems(read()) == []
 
 
+@pytest.mark.parametrize("node", ["head", "worker"])
+def test_the_launchers_command_starts_a_shell_in_the_image(node: str) -> None:
+    config = read()
+    docker = config["docker"]
+    options = [*docker["run_options"], *docker[f"{node}_run_options"]]
+    line = docker_start_cmds(
+        "ubuntu", docker["image"], config["file_mounts"], docker["container_name"], options, "ssig", home(), "docker"
+    )
+    words = shlex.split(line)
+    assert words[-2:] == [docker["image"], "bash"]
+    assert "--entrypoint=" in words  # else `bash` would be an argument of the image's entry point, ssig
+    assert f"/tmp/ray_tmp_mount/ssig/~/token:{home()}/token" in words
+
+
 def in_worker(**changes: object) -> Callable[[Config], None]:
     return lambda config: config["available_node_types"]["worker"].update(changes)
 
@@ -204,15 +215,13 @@ def in_worker(**changes: object) -> Callable[[Config], None]:
         (in_worker(resources={"CPU": 4, "GPU": 2}), "is not what"),
         (in_worker(min_workers=9), "min_workers"),
         (lambda config: config.update(head_node_type="master"), "master"),
-        (lambda config: config["file_mounts"].update({"~/ssig/absent": "absent"}), "absent"),
-        (lambda config: config["file_mounts"].pop("~/ssig/jobs"), "jobs: needed"),
-        (lambda config: config["setup_commands"].append("cat ~/elsewhere/x"), "elsewhere"),
-        (lambda config: config["setup_commands"].append("~/ssig/.venv/bin/no_such_tool"), "no_such_tool"),
-        (lambda config: config["setup_commands"].append("make -C ~/ssig instal"), "instal"),
-        (lambda config: config["setup_commands"].append("if true; then"), "syntax"),
-        (lambda config: config["setup_commands"].append("ray start --haed"), "--haed"),
-        (lambda config: config["setup_commands"].append("ssig atribute"), "atribute"),
-        (lambda config: config.update(worker_start_ray_commands=["ray start"]), "token"),
+        (lambda config: config.update(file_mounts={}), "RAY_AUTH_TOKEN_PATH"),
+        (lambda config: config.update(setup_commands=["ray stop ~/elsewhere/x"]), "elsewhere"),
+        (lambda config: config.update(setup_commands=["make install"]), "make: neither"),
+        (lambda config: config.update(setup_commands=["if true; then"]), "syntax"),
+        (lambda config: config.update(setup_commands=["ray start --haed"]), "--haed"),
+        (lambda config: config.update(setup_commands=["ssig atribute"]), "atribute"),
+        (lambda config: config["docker"].update(run_options=[]), "token"),
     ],
 )
 def test_a_planted_fault_is_found(break_it: Callable[[Config], None], word: str) -> None:

@@ -140,7 +140,8 @@ def test_workers_do_not_import_from_the_folder_of_the_command(tmp_path: Path) ->
 
 def test_tokens_are_never_turned_off() -> None:
     files = [path for folder in ("ssig", "pipeline", "jobs") for path in (ROOT / folder).rglob("*.py")]
-    assigned = re.compile(r"""RAY_AUTH_MODE["']\]?\s*[=,:]\s*["']disabled""")
+    files += [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    assigned = re.compile(r"""RAY_AUTH_MODE["']\]?\s*[=,:]\s*["']?disabled""")
     assert [
         path for path in [*files, ROOT / "cluster.yaml"] if assigned.search(path.read_text(encoding="utf-8"))
     ] == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jobs.reference.citing import citing
 from jobs.reference.commands import commands
+from jobs.reference.cost import cost
 from jobs.reference.entries import methods, metrics
 from jobs.reference.job_file import job_file
 from jobs.reference.lists import environment, exit_codes, tables
@@ -20,5 +21,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/tables.md": tables,
     "reference/environment.md": environment,
     "reference/exit-codes.md": exit_codes,
+    "reference/cost.md": cost,
     "citing.md": citing,
 }

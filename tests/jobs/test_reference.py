@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.reference.cost import JOBS, device_hours, evaluations
 from jobs.reference.environment import VARIABLES
 from jobs.reference.markdown import plain, table
 from jobs.reference.pages import FOLDER, PAGES
@@ -67,3 +68,18 @@ def test_every_variable_that_the_code_names_is_listed() -> None:
 def test_what_would_be_markup_is_text() -> None:
     assert plain("E_m[|x|] * <b> `a_b|c`") == r"E\_m\[\|x\|\] \* &lt;b> `a_b|c`"
     assert table(("a",), [("x\ny",)]) == "| a |\n| --- |\n| x y |"
+
+
+def test_hours_follow_from_evaluations_and_the_stated_rate() -> None:
+    assert device_hours(gradients=7_200_000, forwards=0, rate=1_000) == pytest.approx(2)
+    assert device_hours(gradients=0, forwards=10_800_000, rate=1_000) == pytest.approx(1)
+    assert evaluations(("gradient",), ()) == (1, 0)
+    one, two = evaluations(("ssig",), ("insertion",)), evaluations(("ssig", "ig"), ("insertion",))
+    assert two == (2 * one[0], 2 * one[1])
+    assert one[1] > 0
+
+
+def test_a_job_with_more_work_takes_longer() -> None:
+    hours = [device_hours(*evaluations(methods, metrics), rate=1) for _, methods, metrics in JOBS]
+    assert hours[0] < hours[1] < hours[3]
+    assert hours[0] < hours[2] < hours[3]

@@ -23,6 +23,13 @@ NOT_RUN = {
     ("*", "ssig demo"): "`make demo` runs it, and so does tests/jobs/test_cli.py, with a small network",
     ("*", "ssig browse"): "it serves pages until Ctrl-C; tests/pipeline/browse/test_browser.py drives it",
     ("*", "ssig submit"): "it needs a cluster; tests/jobs/commands/test_submit.py starts one",
+    (
+        "*",
+        "docker ",
+    ): "it needs an engine; tests/deploy/test_dockerfile.py checks the file that it builds",
+    ("docs/how-to/cluster/kuberay.md", ""): "it needs a Kubernetes; tests/deploy/test_kuberay.py checks the manifests",
+    ("docs/how-to/cluster/machines.md", "export "): "the token of a cluster in a cloud",
+    ("docs/how-to/cluster/slurm.md", ""): "it needs a Slurm; tests/deploy/test_slurm.py runs the script in one",
     ("*", "ray "): "it needs machines of a cloud; tests/test_cluster_yaml.py checks the file and Ray's options",
     ("*", "ssig paper"): "it takes minutes; tests/jobs/commands/test_paper.py runs it small",
     ("CONTRIBUTING.md", "sed "): "tests/test_readme.py runs it on a copy",
