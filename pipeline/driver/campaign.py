@@ -132,6 +132,7 @@ class Campaign:
             compile=self.actors.compile,
             gpu_share=size.num_gpus,
             threads=size.threads,
+            fills=size.fills,
             path=tuple(sys.path),
             sources=sources_of(labels),
             device=self.actors.device,

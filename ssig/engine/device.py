@@ -62,12 +62,16 @@ class Device:
 
     Args:
         replica: no other code may use it from now on.
+
+    Attributes:
+        busy_seconds: computed so far for the jobs that have ended.
     """
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self._queue: queue.SimpleQueue[Job[_Future] | None] = queue.SimpleQueue()
         self._spent = threading.local()
+        self.busy_seconds = 0.0
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -176,6 +180,7 @@ class Device:
             elif not engine.idle:
                 finished = engine.step()
             for ended in finished:
+                self.busy_seconds += ended.spent.seconds
                 ended.job.tag.set_result(self._answer(ended))
 
     def _answer(self, ended: Finished[_Future]) -> Answer:

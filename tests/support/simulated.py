@@ -108,6 +108,12 @@ class SimulatedExecutor:
     def end_overdue(self, seconds: float) -> list[Event]:
         return []
 
+    def release(self) -> list[Event]:
+        leaving = [member for member in self._members if member.is_leaving and not member.in_flight]
+        for member in leaving:
+            self.lose(member)
+        return [Event("left", member, reason="its node is about to go") for member in leaving]
+
     def under_way(self) -> float:
         return self.maps_under_way
 
