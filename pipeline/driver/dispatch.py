@@ -108,7 +108,7 @@ class Dispatch:
         self._lease = lease
         self._interrupted = threading.Event()
         self._log = RunLog(agenda.storage, self.attempt)
-        self._reporter = Reporter(listener, progress, executor.counters)
+        self._reporter = Reporter(listener, progress, executor.counters, self._log)
         self._reporter.begin(agenda.works)
         self._scaling = Scaling(executor, size, progress)
         self._outcomes = Outcomes(agenda.storage, agenda.manifest.rows, self._log, self._reporter.tell)

@@ -8,7 +8,7 @@ Both take the same protocol steps in the run directory. With a pool, the driver 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -88,29 +88,49 @@ class Event:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class State:
+    """How a run stands, for machines.
+
+    Attributes:
+        actors: workers that are ready.
+        in_flight, units_left: units handed out, and units that are not done.
+        rows_under_way: maps computed and not committed.
+        seconds_left: at the present rate; None while it is unknown.
+        micro_batches: points that each ready worker evaluates at once.
+    """
+
+    actors: int
+    in_flight: int
+    units_left: int = 0
+    rows_under_way: float = 0.0
+    seconds_left: float | None = None
+    micro_batches: Sequence[int] = ()
+
+
 class Counters(Protocol):
     """Progress for machines."""
 
-    def committed(self, statuses: Mapping[str, Mapping[str, int]]) -> None:
-        """Counts rows that were committed, by method label and status."""
+    def done(self, done: Done) -> None:
+        """Counts a unit that is done, and what it took."""
 
     def failed(self, kind: str) -> None:
         """Counts a unit that failed."""
 
-    def state(self, actors: int, in_flight: int) -> None:
-        """Tells how many workers are ready and how many units are in flight."""
+    def state(self, state: State) -> None:
+        """Tells how the run stands."""
 
 
 class NoCounters:
     """Counts nothing."""
 
-    def committed(self, statuses: Mapping[str, Mapping[str, int]]) -> None:
+    def done(self, done: Done) -> None:
         pass
 
     def failed(self, kind: str) -> None:
         pass
 
-    def state(self, actors: int, in_flight: int) -> None:
+    def state(self, state: State) -> None:
         pass
 
 

@@ -48,14 +48,15 @@ class Pool:
 
     Args:
         create: starts one actor and returns its handle.
+        run: path or URL of the run.
     """
 
-    def __init__(self, create: Callable[[], Any]) -> None:
+    def __init__(self, create: Callable[[], Any], run: str = "") -> None:
         self._create = create
         self._started = 0
         self._released = 0.0
         self._actors: list[Actor] = []
-        self.counters: Counters = Telemetry()
+        self.counters: Counters = Telemetry(run)
 
     @property
     def members(self) -> Sequence[Actor]:
@@ -201,7 +202,7 @@ def pool_of(setup: WorkerSetup, size: Shape) -> Pool:
     """
     remote = remote_class(AttributionActor, size.num_cpus, size.num_gpus, size.marks)
     shared_setup = ray.put(setup)  # once, so that every actor reads the same copy of the weights
-    return Pool(lambda: remote.remote(shared_setup))
+    return Pool(lambda: remote.remote(shared_setup), setup.run)
 
 
 def _kill(member: Member) -> None:

@@ -55,7 +55,7 @@ class Done:
         statuses: rows by status under each label that this attempt committed.
         seconds: that the task took.
         gradients: gradient evaluations under each of these labels.
-        steps: step (``decode``, ``attribute``, ``metrics``, ``write``) -> seconds of computing, of these labels together.
+        steps: step (``decode``, ``attribute``, ``metrics``, ``write``) -> seconds of computing under these labels.
         device_seconds: that the worker's device computed since the worker's last result.
     """
 

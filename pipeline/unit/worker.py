@@ -148,9 +148,7 @@ class Worker:
         label = self.labels[task.labels[0]]
         return read_task(task, label, self._attributor.model, self.device, self._decoders)
 
-    def _commit(
-        self, task: Task, batch: str | None, labels: Sequence[Label], unit: Unit
-    ) -> list[CommitRecord]:
+    def _commit(self, task: Task, batch: str | None, labels: Sequence[Label], unit: Unit) -> list[CommitRecord]:
         """Does a unit under the labels that one commit names, unless it is there; what was committed."""
         name = labels[0].commit_name(task.unit) if batch is None else labels[0].batch_commit_name(task.unit)
         if name is None or self.files.is_committed(task, labels[0]):
