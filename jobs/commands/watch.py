@@ -14,7 +14,7 @@ from ssig.errors import DONE
 if TYPE_CHECKING:
     from pipeline.checks.watching import Look
 
-# A driver whose last line is older is said to be silent: it writes one every 15 seconds, stored after 30 at the latest.
+# A driver whose last line is older is said to be silent: it writes one every 15 seconds, stored 30 later.
 SILENT_SECONDS = 120.0
 MOST_ACTORS = 40
 CLEAR = "\x1b[H\x1b[J"

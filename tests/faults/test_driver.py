@@ -294,6 +294,44 @@ def test_nodes_that_come_and_go(larger: Disturbed, apart: dict[str, str]) -> Non
         cluster.shutdown()
 
 
+def test_nodes_that_drain_die_and_come(larger: Disturbed, apart: dict[str, str]) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        dying, draining = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        larger.environment = {**apart, "RAY_ADDRESS": cluster.address}
+        driver = larger.begin(drive, "before-commit:sleep:seconds=4:times=48", actors__max="auto")
+        await_that(lambda: len(nodes_of(larger.run)) == 3)
+        await_that(lambda: len(list(larger.run.glob("commits/**/*.json"))) > 1)
+        drain(cluster.address, draining.node_id)
+        await_that(lambda: "actor left" in events(larger.run))
+        cluster.add_node(num_cpus=1)
+        cluster.remove_node(dying, allow_graceful=False)
+        await_that(lambda: "actor lost" in events(larger.run))
+        assert larger.end(driver, 240) == 0, larger.messages()
+        log = logged(larger.run)
+        (left,) = {line["actor"] for line in log if line["event"] == "actor left"}
+        (place,) = [line["node"] for line in log if line["event"] == "actor ready" and line["actor"] == left]
+        assert place == draining.node_id
+        assert left not in {line["actor"] for line in log if line["event"] == "unit failed"}
+        larger.check("a node drains, one is lost, another comes", "during the run", by_hand=3)
+    finally:
+        cluster.shutdown()
+
+
+def drain(address: str, node: str) -> None:
+    """Gives a node notice, as a cloud does before it takes a spot machine: no new work from now on."""
+    import ray
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline = (time.time_ns() + 300 * 10**9) // 10**6
+    accepted, why = ray._raylet.GcsClient(address=address).drain_node(node, reason, "spot", deadline)
+    assert accepted, why
+
+
 def test_an_object_store_that_is_full_of_others_things_delays_nobody(
     disturbed: Disturbed, apart: dict[str, str]
 ) -> None:
