@@ -261,11 +261,11 @@ def fill(file: Path) -> None:
 
 
 @pytest.fixture
-def larger(tmp_path: Path, ray_cluster: None) -> Iterator[Disturbed]:
-    """Twelve units on a cluster of nodes of their own."""
+def larger(tmp_path: Path, ray_cluster: None, request: pytest.FixtureRequest) -> Iterator[Disturbed]:
+    """Twelve units, or another number, on a cluster of nodes of their own."""
     folder = tmp_path / "larger"
     folder.mkdir()
-    shard = write_tar(folder / "a.tar", members(0, 24))
+    shard = write_tar(folder / "a.tar", members(0, 2 * getattr(request, "param", 12)))
     process = start(work_off, small_job(shard, folder / "expected"))
     process.join()
     case = Disturbed(folder, shard, folder / "expected")
@@ -294,6 +294,7 @@ def test_nodes_that_come_and_go(larger: Disturbed, apart: dict[str, str]) -> Non
         cluster.shutdown()
 
 
+@pytest.mark.parametrize("larger", [36], indirect=True)
 def test_nodes_that_drain_die_and_come(larger: Disturbed, apart: dict[str, str]) -> None:
     from ray.cluster_utils import Cluster
 
@@ -302,7 +303,7 @@ def test_nodes_that_drain_die_and_come(larger: Disturbed, apart: dict[str, str])
         dying, draining = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         larger.environment = {**apart, "RAY_ADDRESS": cluster.address}
-        driver = larger.begin(drive, "before-commit:sleep:seconds=8:times=48", actors__max="auto")
+        driver = larger.begin(drive, "before-commit:sleep:seconds=6:times=99", actors__max="auto")
         await_that(lambda: len(nodes_of(larger.run)) == 3)
         await_that(lambda: len(list(larger.run.glob("commits/**/*.json"))) > 1)
         drain(cluster.address, draining.node_id)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -10,6 +15,8 @@ from pipeline.driver import telemetry
 from pipeline.driver.executor import State
 from pipeline.driver.telemetry import Telemetry, exported, name_of
 from pipeline.unit.messages import Done
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Kept:
@@ -65,3 +72,48 @@ def test_names_and_their_tags_are_bounded() -> None:
     assert name_of("") == "run"
     metrics = telemetry.COUNTERS | telemetry.GAUGES
     assert {tag for metric in metrics.values() for tag in metric.tags} == {"method", "status", "step", "kind"}
+
+
+SCRAPED = """
+import sys, time, urllib.request
+import ray
+from pipeline.driver.executor import State
+from pipeline.driver.telemetry import Telemetry, exported_names
+from pipeline.unit.messages import Done
+
+port = int(sys.argv[1])
+ray.init("local", num_cpus=1, include_dashboard=False, _metrics_export_port=port,
+         _system_config={"metrics_report_interval_ms": 500})
+counters = Telemetry("/runs/first")
+deadline, lacking = time.monotonic() + 60, set(exported_names())
+while lacking and time.monotonic() < deadline:
+    counters.done(Done("u", "a", {"ig": {"ok": 3}}, 4.0, {"ig": 128}, {"decode": 0.5}, 2.5))
+    counters.failed("died")
+    counters.state(State(2, 3, 7, 1.5, 30.0, (64,)))
+    time.sleep(1)
+    try:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    except OSError:
+        continue
+    series = [line for line in text.splitlines() if 'run="first"' in line]
+    lacking = {name for name in exported_names() if not any(line.startswith(name + "{") for line in series)}
+print("lacking", sorted(lacking))
+ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_prometheus_gets_every_metric_under_the_names_that_the_dashboard_has() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRAPED, str(port)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert "lacking []" in done.stdout, done.stdout + done.stderr
