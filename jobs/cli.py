@@ -141,12 +141,21 @@ app.command(rich_help_panel=LOOK)(export)
 
 
 @app.command(rich_help_panel=LOOK)
-def status(run: Run, as_json: AsJson = False) -> int:
+def status(
+    run: Run,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until the run is done.")] = False,
+    every: Annotated[float, typer.Option("--every", min=0.1, metavar="SECONDS", help="Pause of --watch.")] = 5.0,
+) -> int:
     """Show the progress of a run."""
     from pipeline.run.presence import require_run
 
     require_run(run)
-    from pipeline.checks.status import status as state_of  # imports torch
+    if watch:
+        from jobs.commands.watch import watch as watched
+
+        return watched(run, every, as_json)
+    from pipeline.checks.status import status as state_of
 
     state = state_of(run)
     if as_json:

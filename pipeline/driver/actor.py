@@ -11,7 +11,9 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import ray
@@ -20,6 +22,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.driver.executor import calls_at_once
 from pipeline.driver.jemalloc import preloaded
+from pipeline.driver.ray_cluster import nodes
+from pipeline.driver.resources import threads_on
 from pipeline.storage import open_storage
 from pipeline.unit.health import Health, is_device_error
 from pipeline.unit.messages import DeviceFailedError, Done, Task
@@ -50,6 +54,7 @@ class AttributionActor:
         try:
             setup.activate()
             on_gpu = device_for(setup.device, has_gpu=bool(self.gpus)) != "cpu"
+            setup = _filled(setup)
             torch.set_num_threads(setup.threads)
             self._set_up(setup, on_gpu)
         except (UsageError, DeviceFailedError) as error:
@@ -111,13 +116,30 @@ class AttributionActor:
             raise
 
 
-def remote_class(actor: type, num_cpus: float, num_gpus: float) -> Any:
-    """`AttributionActor`, or a class that answers the same calls, as a remote class with its resources."""
+def _filled(setup: WorkerSetup) -> WorkerSetup:
+    """The setup with this node's threads, where an actor takes its share of the node that it is on."""
+    if not setup.fills:
+        return setup
+    node = nodes().get(ray.get_runtime_context().get_node_id(), {})
+    return replace(setup, threads=threads_on(node, setup.gpu_share, setup.threads))
+
+
+def remote_class(
+    actor: type, num_cpus: float, num_gpus: float, marks: Mapping[str, float] = MappingProxyType({})
+) -> Any:
+    """`AttributionActor`, or a class that answers the same calls, as a remote class with its resources.
+
+    Args:
+        actor: the class.
+        num_cpus, num_gpus: cores and GPUs of each.
+        marks: further resources that its node must have.
+    """
     remote: Any = ray.remote(concurrency_groups={STATUS: 1, WATCH: 1})  # type: ignore[call-overload]
     environment = preloaded() if num_gpus == 0 else {}
     return remote(actor).options(
         num_cpus=num_cpus,
         num_gpus=num_gpus,
+        resources=dict(marks),
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=calls_at_once(on_gpu=num_gpus > 0),

@@ -108,7 +108,7 @@ class Dispatch:
         self._lease = lease
         self._interrupted = threading.Event()
         self._log = RunLog(agenda.storage, self.attempt)
-        self._reporter = Reporter(listener, progress, executor.counters)
+        self._reporter = Reporter(listener, progress, executor.counters, self._log)
         self._reporter.begin(agenda.works)
         self._scaling = Scaling(executor, size, progress)
         self._outcomes = Outcomes(agenda.storage, agenda.manifest.rows, self._log, self._reporter.tell)
@@ -165,7 +165,8 @@ class Dispatch:
                 self._hand_out()
             heard = self._executor.wait(WAIT_SECONDS)
             limit = time_limit(self._agenda.unit_timeout, self._unit_seconds)
-            for event in [*heard, *self._executor.end_overdue(limit)]:
+            left = [] if self._interrupted.is_set() else self._executor.release()
+            for event in [*heard, *left, *self._executor.end_overdue(limit)]:
                 self._handle(event)
                 fault_points.point("after-event", event.kind)
             self._reporter.show_now_and_then(self._executor, self.schedule.in_flight)
@@ -198,8 +199,9 @@ class Dispatch:
 
     @property
     def _gpus(self) -> Set[str]:
-        """The GPUs of the actors that are ready."""
-        return {member.gpu for member in self._executor.members if member.gpu is not None}
+        """The GPUs of the actors that are ready and stay."""
+        members = [member for member in self._executor.members if not member.is_leaving]
+        return {member.gpu for member in members if member.gpu is not None}
 
     @property
     def _undone(self) -> int:
@@ -244,6 +246,9 @@ class Dispatch:
             self._handle_ready(event)
         elif event.kind == "lost":
             self._handle_loss(event)
+        elif event.kind == "left":
+            self._log.write("actor left", actor=event.member.name, reason=event.reason)
+            self._reporter.tell(f"{event.member.name} has left: {event.reason}; other actors take over")
         elif event.kind == "done" and event.order is not None:
             self._handle_done(event, event.order)
         elif event.order is not None:

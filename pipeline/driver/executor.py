@@ -8,7 +8,7 @@ Both take the same protocol steps in the run directory. With a pool, the driver 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -31,12 +31,21 @@ class RunError(SsigError):
 
 @dataclass(eq=False)
 class Member:
-    """A worker: `info` once it is ready, what it has in flight, and since when (`time.monotonic`)."""
+    """A worker.
+
+    Attributes:
+        info: where it is, once it is ready.
+        in_flight, since: its orders, and when they were given (`time.monotonic`).
+        is_leaving: whether its node is about to go: it gets no more orders.
+        under_way: maps that it has computed and not committed, as it reported last.
+    """
 
     name: str
     info: dict[str, Any] | None = None
     in_flight: dict[Any, Order] = field(default_factory=dict)
     since: dict[Any, float] = field(default_factory=dict)
+    is_leaving: bool = False
+    under_way: float = 0.0
 
     def forget(self, call: Any) -> None:
         """Removes an order that has been answered."""
@@ -55,8 +64,8 @@ class Member:
 
     @property
     def room(self) -> int:
-        """How many more orders it takes; none while one of them must be alone."""
-        if self.info is None or any(order.alone for order in self.in_flight.values()):
+        """How many more orders it takes; none while one of them must be alone, or when its node is about to go."""
+        if self.info is None or self.is_leaving or any(order.alone for order in self.in_flight.values()):
             return 0
         return self.most_calls - len(self.in_flight)
 
@@ -66,9 +75,12 @@ AnyMember = TypeVar("AnyMember", bound=Member)
 
 @dataclass(frozen=True)
 class Event:
-    """What happened: a worker became `ready`, was `lost`, or an order came back `done` or `failed`."""
+    """What happened: a worker became `ready`, was `lost` or `left`, or an order came back `done` or `failed`.
 
-    kind: Literal["ready", "lost", "done", "failed"]
+    A worker leaves when nothing of it is in flight and its node is about to go: no order fails with it.
+    """
+
+    kind: Literal["ready", "lost", "left", "done", "failed"]
     member: Member
     order: Order | None = None
     done: Done | None = None
@@ -76,29 +88,49 @@ class Event:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class State:
+    """How a run stands, for machines.
+
+    Attributes:
+        actors: workers that are ready.
+        in_flight, units_left: units handed out, and units that are not done.
+        rows_under_way: maps computed and not committed.
+        seconds_left: at the present rate; None while it is unknown.
+        micro_batches: points that each ready worker evaluates at once.
+    """
+
+    actors: int
+    in_flight: int
+    units_left: int = 0
+    rows_under_way: float = 0.0
+    seconds_left: float | None = None
+    micro_batches: Sequence[int] = ()
+
+
 class Counters(Protocol):
     """Progress for machines."""
 
-    def committed(self, statuses: Mapping[str, Mapping[str, int]]) -> None:
-        """Counts rows that were committed, by method label and status."""
+    def done(self, done: Done) -> None:
+        """Counts a unit that is done, and what it took."""
 
     def failed(self, kind: str) -> None:
         """Counts a unit that failed."""
 
-    def state(self, actors: int, in_flight: int) -> None:
-        """Tells how many workers are ready and how many units are in flight."""
+    def state(self, state: State) -> None:
+        """Tells how the run stands."""
 
 
 class NoCounters:
     """Counts nothing."""
 
-    def committed(self, statuses: Mapping[str, Mapping[str, int]]) -> None:
+    def done(self, done: Done) -> None:
         pass
 
     def failed(self, kind: str) -> None:
         pass
 
-    def state(self, actors: int, in_flight: int) -> None:
+    def state(self, state: State) -> None:
         pass
 
 
@@ -128,6 +160,9 @@ class Executor(Protocol):
 
     def end_overdue(self, seconds: float) -> list[Event]:
         """Gives up the workers with an order older than so many seconds; all that they had in flight has failed."""
+
+    def release(self) -> list[Event]:
+        """Gives no more orders to workers on nodes that are about to go; those with none in flight leave."""
 
     def under_way(self) -> float:
         """Maps that are computed but not committed, as the workers last reported."""

@@ -132,9 +132,15 @@ class LocalExecutor:
             self._give_up(member)
         return [event for member in late for event in loss(member, overdue_reason(seconds), Failure.TIMEOUT)]
 
+    def release(self) -> list[Event]:
+        """Nothing: the workers live as long as this process."""
+        return []
+
     def under_way(self) -> float:
         """Maps that are computed but not committed."""
-        return sum(member.worker.under_way for member in self._members if member.worker is not None)
+        for member in self._members:
+            member.under_way = 0.0 if member.worker is None else member.worker.under_way
+        return sum(member.under_way for member in self._members)
 
     def places(self, size: Shape) -> int:
         """One: in one process, several workers gain nothing over the threads of one."""

@@ -56,7 +56,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
 
     phase("starting Ray")
     with cluster() as joined:
-        size = shape(actors, joined.nodes, joined.grows)
+        size = shape(actors, joined.nodes, joined.grows, joined.coming)
         if not joined.grows:  # all actors are on this machine
             device_for(actors.device, has_gpu=size.num_gpus > 0)
         fit = places(joined.nodes, size.num_gpus, size.num_cpus)

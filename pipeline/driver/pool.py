@@ -16,14 +16,16 @@ from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayEr
 
 from pipeline.driver.actor import STATUS, WATCH, AttributionActor, reason_of, remote_class
 from pipeline.driver.executor import Counters, Event, Member, failure_of, loss, overdue, overdue_reason
-from pipeline.driver.ray_cluster import is_gone, nodes
-from pipeline.driver.resources import Shape, places
+from pipeline.driver.ray_cluster import draining_nodes, is_gone, nodes, nodes_for_work
+from pipeline.driver.resources import Shape, fits_type, places
 from pipeline.driver.schedule import Failure, Order
 from pipeline.driver.telemetry import Telemetry
 from pipeline.unit.messages import NoCudaError, Task
 from pipeline.unit.setup import WorkerSetup
 from ssig.errors import UsageError
 
+# How often Ray is asked which nodes are about to go; a cloud gives notice half a minute before, or earlier.
+RELEASE_SECONDS = 2.0
 # How long a file system may take to tell whether a file is there.
 SEES_SECONDS = 120.0
 
@@ -39,7 +41,6 @@ class Actor(Member):
     starting: Any = None
     asking: Any = None
     watching: Any = None
-    under_way: float = 0.0
 
 
 class Pool:
@@ -47,13 +48,15 @@ class Pool:
 
     Args:
         create: starts one actor and returns its handle.
+        run: path or URL of the run.
     """
 
-    def __init__(self, create: Callable[[], Any]) -> None:
+    def __init__(self, create: Callable[[], Any], run: str = "") -> None:
         self._create = create
         self._started = 0
+        self._released = 0.0
         self._actors: list[Actor] = []
-        self.counters: Counters = Telemetry()
+        self.counters: Counters = Telemetry(run)
 
     @property
     def members(self) -> Sequence[Actor]:
@@ -92,6 +95,19 @@ class Pool:
                 events += self._event(owners[ref], ref)
         return events
 
+    def release(self) -> list[Event]:
+        """Gives no more orders to actors on nodes that drain; those with none in flight end. Asked now and then."""
+        if time.monotonic() - self._released > RELEASE_SECONDS:
+            self._released = time.monotonic()
+            draining = draining_nodes()
+            for actor in self._actors:
+                actor.is_leaving = actor.is_leaving or (actor.info or {}).get("node") in draining
+        leaving = [actor for actor in self._actors if actor.is_leaving and not actor.in_flight]
+        for actor in leaving:
+            self._actors.remove(actor)
+            ray.kill(actor.handle)
+        return [Event("left", actor, reason="its node is about to go") for actor in leaving]
+
     def under_way(self) -> float:
         """Maps that are computed but not committed, as the actors said last; asks those that have answered again."""
         actors_by_call = {member.asking: member for member in self._actors if member.asking is not None}
@@ -114,7 +130,8 @@ class Pool:
 
     def places(self, size: Shape) -> int:
         """How many actors of a size fit the cluster as it is now."""
-        return places(nodes(), size.num_gpus, size.num_cpus)
+        usable = [node for node in nodes_for_work() if fits_type(node, size.accelerator)]
+        return places(usable, size.num_gpus, size.num_cpus)
 
     def sees(self, member: Member, name: str) -> bool:
         """Whether an actor, perhaps on another node, sees a file that the driver has just written."""
@@ -183,9 +200,9 @@ def pool_of(setup: WorkerSetup, size: Shape) -> Pool:
         setup: what the workers are made from.
         size: what an actor takes of the cluster.
     """
-    remote = remote_class(AttributionActor, size.num_cpus, size.num_gpus)
+    remote = remote_class(AttributionActor, size.num_cpus, size.num_gpus, size.marks)
     shared_setup = ray.put(setup)  # once, so that every actor reads the same copy of the weights
-    return Pool(lambda: remote.remote(shared_setup))
+    return Pool(lambda: remote.remote(shared_setup), setup.run)
 
 
 def _kill(member: Member) -> None:

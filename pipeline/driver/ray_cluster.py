@@ -9,12 +9,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import ray
-from ray._private import services, worker
+from ray._private import services, state, worker
 from ray._private.grpc_utils import init_grpc_channel
 from ray.exceptions import AuthenticationError
 from ray.job_config import JobConfig
@@ -31,10 +32,17 @@ TOKENS = "RAY_AUTH_MODE=token and the cluster's token, in RAY_AUTH_TOKEN or in a
 
 
 class Cluster(NamedTuple):
-    """Resources of a cluster's nodes, and whether more may come: to one that was not started for this command."""
+    """What a cluster has.
+
+    Attributes:
+        nodes: resources of each node that takes work.
+        grows: whether more may come: to a cluster that was not started for this command.
+        coming: the most of each resource that its autoscaler says it adds up to; empty where none says so.
+    """
 
     nodes: list[Mapping[str, float]]
     grows: bool
+    coming: Mapping[str, float] = MappingProxyType({})
 
 
 @contextmanager
@@ -49,15 +57,28 @@ def cluster() -> Iterator[Cluster]:
         RayStartError: none is named, and none could be started here.
     """
     if ray.is_initialized():
-        yield Cluster(nodes(), grows=not _is_own())
+        yield _present()
         return
     address = os.environ.get(ADDRESS) or "local"
     with _started() if address == "local" else _joined(address):
         try:
             with _terminable():
-                yield Cluster(nodes(), grows=not _is_own())
+                yield _present()
         finally:
             _leave()
+
+
+def _present() -> Cluster:
+    """The cluster as it is now."""
+    grows = not _is_own()
+    return Cluster(nodes_for_work(), grows, _coming() if grows else {})
+
+
+def _coming() -> Mapping[str, float]:
+    """The most of each resource that the autoscaler's own configuration allows; empty where it reports none."""
+    if not worker.global_worker.connected:
+        return {}
+    return state.state.get_max_resources_from_cluster_config() or {}
 
 
 @contextmanager
@@ -216,7 +237,24 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def nodes() -> list[Mapping[str, float]]:
-    """Resources of each node that is alive, such as ``{"CPU": 8, "GPU": 1}``."""
+def nodes() -> dict[str, Mapping[str, float]]:
+    """Id of each node that is alive -> its resources, such as ``{"CPU": 8, "GPU": 1}``."""
     known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in known if node["Alive"]]
+    return {node["NodeID"]: node["Resources"] for node in known if node["Alive"]}
+
+
+def nodes_for_work() -> list[Mapping[str, float]]:
+    """Resources of each node that is alive and takes work: Ray places nothing on a node that drains."""
+    leaving = draining_nodes()
+    return [resources for node, resources in nodes().items() if node not in leaving]
+
+
+def draining_nodes() -> Set[str]:
+    """Ids of the nodes that are about to go, such as a spot machine that was given notice.
+
+    No public call of Ray 2.60 tells them, and Ray Train asks in this way too. Empty with Ray's client, which does not
+    know them.
+    """
+    if not worker.global_worker.connected:
+        return frozenset()
+    return state.state.get_draining_nodes().keys()

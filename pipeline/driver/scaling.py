@@ -44,14 +44,15 @@ class Scaling:
         now = time.monotonic()
         setbacks = max([self._failed_starts, *(losses - 1 for losses in self._losses.values())])
         pause = RESIZE_SECONDS * 2 ** min(setbacks, MOST_DOUBLINGS)
-        if self._executor.members and now - self._resized < pause:
+        staying = [member for member in self._executor.members if not member.is_leaving]
+        if staying and now - self._resized < pause:
             return
         self._resized = now
         # A given number may exceed the cluster: actors that wait for a place are what makes an autoscaler add nodes.
         most = self._size.most
         if math.isinf(most):
             most = max(1, self._executor.places(self._size))
-        for _ in range(int(min(most, undone)) - len(self._executor.members)):
+        for _ in range(int(min(most, undone)) - len(staying)):
             self._executor.start()
 
     def await_place(self) -> None:

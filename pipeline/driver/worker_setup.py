@@ -34,6 +34,7 @@ def worker_setup(
         compile=actors.compile,
         gpu_share=size.num_gpus,
         threads=size.threads,
+        fills=size.fills,
         path=tuple(sys.path),
         sources=sources_of(labels),
         device=actors.device,

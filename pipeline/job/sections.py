@@ -110,10 +110,15 @@ class Actors(Frozen):
         "auto", description="GPUs of each actor: 1, 0, or a fraction, so that actors share a GPU"
     )
     num_cpus: Annotated[_Real, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
+    accelerator_type: str | None = Field(
+        None,
+        min_length=1,
+        description="type of the GPU that each actor must have, as Ray names it: A100, H100; null for any",
+    )
     wait: Annotated[_Real, Field(ge=0)] = Field(
         600.0,
-        description="seconds to wait for a node that has a place for an actor, where max and num_gpus are numbers: "
-        "actors that wait for a place are what makes an autoscaler add nodes",
+        description="seconds to wait for a node that has a place for an actor, where this is given, max and num_gpus "
+        "are numbers, or Ray's autoscaler tells which nodes it adds: actors that wait for a place make it add them",
     )
     micro_batch: _Count | Literal["auto"] = Field("auto", description="points evaluated at once")
     compile: Literal["none", "default", "cuda-graphs"] = Field(

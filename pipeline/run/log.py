@@ -22,6 +22,7 @@ from pipeline.storage.local import LocalStorage
 PUT_SECONDS = 30.0
 MOST_KEPT = 4 * 2**20
 DROPPED = "lines dropped"
+UNDER_WAY = "under way"
 
 
 class RunLog:

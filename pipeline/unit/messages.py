@@ -48,12 +48,24 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a task: rows by status under each label that this attempt committed."""
+    """The result of a task.
+
+    Attributes:
+        unit, attempt: what was done.
+        statuses: rows by status under each label that this attempt committed.
+        seconds: that the task took.
+        gradients: gradient evaluations under each of these labels.
+        steps: step (``decode``, ``attribute``, ``metrics``, ``write``) -> seconds of computing under these labels.
+        device_seconds: that the worker's device computed since the worker's last result.
+    """
 
     unit: str
     attempt: str
     statuses: Mapping[str, Mapping[str, int]]
     seconds: float
+    gradients: Mapping[str, int] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
+    device_seconds: float = 0.0
 
 
 class DeviceFailedError(SsigError):

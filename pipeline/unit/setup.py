@@ -41,6 +41,7 @@ class WorkerSetup:
         compile: how the network is compiled (`ssig.acceleration.optimise`).
         gpu_share: the part of its GPU that the worker may use; 0 without a GPU.
         threads: CPU threads of the worker.
+        fills: whether a worker with a GPU computes with its share of its node's cores, where that is more.
         path: the driver's import path, where a `module:callable` network may lie.
         sources: of the methods and metrics that are not ssig's own.
         device: `actors.device`.
@@ -55,6 +56,7 @@ class WorkerSetup:
     compile: Compile = "none"
     gpu_share: float = 1.0
     threads: int = 1
+    fills: bool = False
     path: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     device: Wish = "auto"

@@ -7,6 +7,7 @@ where all of them are to be done. A sample that fails at any step is a row with 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -76,6 +77,7 @@ class Worker:
         self._measuring = Measuring(self.device, model, seed, self._tidy)
         self._under_way: Counter[tuple[str, str]] = Counter()
         self._tidied = time.monotonic()
+        self._asking, self._told_seconds = threading.Lock(), 0.0
 
     def process(self, task: Task) -> Done:
         """Commits a task's unit under each of its labels.
@@ -88,12 +90,12 @@ class Worker:
         fault_points.point("before-read", task.unit)
         unit = self.read(task)
         fault_points.point("after-read", task.unit)
-        statuses: dict[str, Mapping[str, int]] = {}
+        commits: list[CommitRecord] = []
         failures: list[Exception] = []
         try:
             for batch, names in task.commits:
                 try:
-                    statuses.update(self._commit(task, batch, [self.labels[name] for name in names], unit))
+                    commits += self._commit(task, batch, [self.labels[name] for name in names], unit)
                 except Exception as error:
                     if not task.apart:
                         raise
@@ -104,7 +106,15 @@ class Worker:
             self._tidy()
         if failures:
             raise failures[0]
-        return Done(task.unit, task.attempt, statuses, time.perf_counter() - started)
+        return Done(
+            unit=task.unit,
+            attempt=task.attempt,
+            statuses={commit.method: commit.statuses for commit in commits},
+            seconds=time.perf_counter() - started,
+            gradients={commit.method: commit.gradient_evaluations for commit in commits},
+            steps=_steps(commits),
+            device_seconds=self._newly_computed(),
+        )
 
     def probe(self, task: Task) -> None:
         """Does a task's computation and writes nothing: dies or raises if one of its samples is poison."""
@@ -138,13 +148,11 @@ class Worker:
         label = self.labels[task.labels[0]]
         return read_task(task, label, self._attributor.model, self.device, self._decoders)
 
-    def _commit(
-        self, task: Task, batch: str | None, labels: Sequence[Label], unit: Unit
-    ) -> dict[str, Mapping[str, int]]:
-        """Does a unit under the labels that one commit names, unless it is there; their rows by status."""
+    def _commit(self, task: Task, batch: str | None, labels: Sequence[Label], unit: Unit) -> list[CommitRecord]:
+        """Does a unit under the labels that one commit names, unless it is there; what was committed."""
         name = labels[0].commit_name(task.unit) if batch is None else labels[0].batch_commit_name(task.unit)
         if name is None or self.files.is_committed(task, labels[0]):
-            return {}
+            return []
         commits = []
         for label in labels:
             kept = self.files.kept(task, label, partial(self._committed.measured, task, label, unit.prepared))
@@ -152,7 +160,7 @@ class Worker:
             if batch is not None:
                 fault_points.point("after-label", label.commit_name(task.unit))
         self.files.commit(name, batch, commits)
-        return {label.method: commit.statuses for label, commit in zip(labels, commits, strict=True)}
+        return commits
 
     def do(self, task: Task, label: Label, unit: Unit) -> CommitRecord:
         """Does a unit under a label, from its maps to its tables; what is to be committed."""
@@ -174,6 +182,12 @@ class Worker:
         seconds = {**watch.seconds, "total": sum(watch.seconds.values())}
         return self.files.record(task, label, maps.table, {**maps.files, name: identity}, seconds)
 
+    def _newly_computed(self) -> float:
+        """Seconds that the device has computed since this was asked last."""
+        with self._asking:
+            before, self._told_seconds = self._told_seconds, self.device.busy_seconds
+            return self._told_seconds - before
+
     def _explain(self, label: Label) -> Explain | None:
         """The method of a label, for metrics that call it; None for added metrics: its code may be missing."""
         return partial(self._attributor.explainer, label) if label.evaluation is None else None
@@ -185,6 +199,14 @@ class Worker:
             self._tidied = now
             pa.default_memory_pool().release_unused()
             return_memory()
+
+
+def _steps(commits: Sequence[CommitRecord]) -> dict[str, float]:
+    """Step -> seconds of commits together."""
+    steps: Counter[str] = Counter()
+    for commit in commits:
+        steps.update({step: seconds for step, seconds in commit.seconds.items() if step != "total"})
+    return dict(steps)
 
 
 def may_change_network(label: Label) -> bool:

@@ -62,12 +62,17 @@ class Device:
 
     Args:
         replica: no other code may use it from now on.
+
+    Attributes:
+        busy_seconds: computed so far for the jobs whose results were taken.
     """
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self._queue: queue.SimpleQueue[Job[_Future] | None] = queue.SimpleQueue()
         self._spent = threading.local()
+        self.busy_seconds = 0.0
+        self._adding = threading.Lock()
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -121,6 +126,8 @@ class Device:
                 if arrived is not None:
                     arrived.wait()
                 self._spent.seconds = self._seconds + spent.seconds
+                with self._adding:
+                    self.busy_seconds += spent.seconds
             except Exception as late:  # an error of the device's work shows where that is waited for
                 error = error or late
             if error is not None and not isinstance(error, torch.OutOfMemoryError):

@@ -261,11 +261,11 @@ def fill(file: Path) -> None:
 
 
 @pytest.fixture
-def larger(tmp_path: Path, ray_cluster: None) -> Iterator[Disturbed]:
-    """Twelve units on a cluster of nodes of their own."""
+def larger(tmp_path: Path, ray_cluster: None, request: pytest.FixtureRequest) -> Iterator[Disturbed]:
+    """Twelve units, or another number, on a cluster of nodes of their own."""
     folder = tmp_path / "larger"
     folder.mkdir()
-    shard = write_tar(folder / "a.tar", members(0, 24))
+    shard = write_tar(folder / "a.tar", members(0, 2 * getattr(request, "param", 12)))
     process = start(work_off, small_job(shard, folder / "expected"))
     process.join()
     case = Disturbed(folder, shard, folder / "expected")
@@ -292,6 +292,45 @@ def test_nodes_that_come_and_go(larger: Disturbed, apart: dict[str, str]) -> Non
         larger.check("a node is lost, another comes", "during the run", by_hand=2)
     finally:
         cluster.shutdown()
+
+
+@pytest.mark.parametrize("larger", [36], indirect=True)
+def test_nodes_that_drain_die_and_come(larger: Disturbed, apart: dict[str, str]) -> None:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        dying, draining = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        larger.environment = {**apart, "RAY_ADDRESS": cluster.address}
+        driver = larger.begin(drive, "before-commit:sleep:seconds=6:times=99", actors__max="auto")
+        await_that(lambda: len(nodes_of(larger.run)) == 3)
+        await_that(lambda: len(list(larger.run.glob("commits/**/*.json"))) > 1)
+        drain(cluster.address, draining.node_id)
+        await_that(lambda: "actor left" in events(larger.run))
+        cluster.remove_node(dying, allow_graceful=False)
+        await_that(lambda: "actor lost" in events(larger.run))
+        cluster.add_node(num_cpus=1)
+        assert larger.end(driver, 240) == 0, larger.messages()
+        log = logged(larger.run)
+        (left,) = {line["actor"] for line in log if line["event"] == "actor left"}
+        (place,) = [line["node"] for line in log if line["event"] == "actor ready" and line["actor"] == left]
+        assert place == draining.node_id
+        assert left not in {line["actor"] for line in log if line["event"] == "unit failed"}
+        larger.check("a node drains, one is lost, another comes", "during the run", by_hand=3)
+    finally:
+        cluster.shutdown()
+
+
+def drain(address: str, node: str) -> None:
+    """Gives a node notice, as a cloud does before it takes a spot machine: no new work from now on."""
+    import ray
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline = (time.time_ns() + 300 * 10**9) // 10**6
+    accepted, why = ray._raylet.GcsClient(address=address).drain_node(node, reason, "spot", deadline)
+    assert accepted, why
 
 
 def test_an_object_store_that_is_full_of_others_things_delays_nobody(

@@ -35,6 +35,7 @@ NOT_RUN = {
     ("CONTRIBUTING.md", "sed "): "tests/test_readme.py runs it on a copy",
     ("docs/how-to/own-data.md", ""): "tests/jobs/test_own_data.py runs each of its commands",
     ("docs/how-to/export.md", ""): "tests/jobs/test_export.py runs its commands and all but FiftyOne's snippet",
+    ("docs/how-to/watching.md", ""): "it goes on until a run is done; tests/jobs/commands/test_watch.py watches one",
     ("docs/how-to/compare.md", ""): "tests/jobs/test_compare.py runs each of its commands",
     ("docs/how-to/browse.md", ""): "conditions for a filter; tests/pipeline/browse tests such ones",
     ("docs/results.md", ""): "shortened, and hours of work: it says where numbers come from",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from pipeline.driver.executor import Counters, Event, Member, NoCounters
+from pipeline.driver.executor import Counters, Event, Member, NoCounters, State
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Order
 from pipeline.unit.messages import Done, Task
@@ -20,18 +20,18 @@ class Recorded(NoCounters):
     def __init__(self) -> None:
         self.rows: Counter[tuple[str, str]] = Counter()
         self.failures: Counter[str] = Counter()
-        self.states: list[tuple[int, int]] = []
+        self.states: list[State] = []
 
-    def committed(self, statuses: Mapping[str, Mapping[str, int]]) -> None:
-        for method, counts in statuses.items():
+    def done(self, done: Done) -> None:
+        for method, counts in done.statuses.items():
             for status, count in counts.items():
                 self.rows[method, status] += count
 
     def failed(self, kind: str) -> None:
         self.failures[kind] += 1
 
-    def state(self, actors: int, in_flight: int) -> None:
-        self.states.append((actors, in_flight))
+    def state(self, state: State) -> None:
+        self.states.append(state)
 
 
 class SimulatedExecutor:
@@ -107,6 +107,12 @@ class SimulatedExecutor:
 
     def end_overdue(self, seconds: float) -> list[Event]:
         return []
+
+    def release(self) -> list[Event]:
+        leaving = [member for member in self._members if member.is_leaving and not member.in_flight]
+        for member in leaving:
+            self.lose(member)
+        return [Event("left", member, reason="its node is about to go") for member in leaving]
 
     def under_way(self) -> float:
         return self.maps_under_way

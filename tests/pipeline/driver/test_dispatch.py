@@ -271,6 +271,21 @@ def test_a_lease_that_is_lost_ends_the_run(driver: MakeDriver) -> None:
     assert one.executor.sent == []
 
 
+def test_a_worker_on_a_node_that_is_about_to_go_finishes_what_it_has_and_costs_nothing(driver: MakeDriver) -> None:
+    def answer(member: Member, order: Order, task: Task) -> list[Event] | None:
+        if member.name == "actor-1":
+            member.is_leaving = True
+        return None
+
+    case = driver(executor := SimulatedExecutor(answer), 8, 1)
+    assert case.run().schedule.done == 4
+    units = [task.unit for _, task, _ in executor.sent]
+    assert len(units) == len(set(units)) == 4
+    assert {name for name, _, _ in executor.sent} == {"actor-1", "actor-2"}
+    assert [line["actor"] for line in case.log if line["event"] == "actor left"] == ["actor-1"]
+    assert not [line for line in case.log if line["event"] == "unit failed"]
+
+
 def test_a_signal_drains(driver: MakeDriver) -> None:
     def answer(member: Member, order: Order, task: Task) -> list[Event] | None:
         if len(executor.sent) <= 2:

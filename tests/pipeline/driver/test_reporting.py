@@ -33,7 +33,7 @@ def test_what_each_actor_does_is_shown() -> None:
     executor.start().info = {}
     reporter.show(executor, 3)
     assert progress.actors == {"actor-1": "starting", "actor-2": "0 in flight"}
-    assert counters.states == [(1, 3)]
+    assert [(state.actors, state.in_flight) for state in counters.states] == [(1, 3)]
     reporter.tell("something")
     assert told == [None, "something"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pipeline.driver.resources import Shape, places, shape, wording
+from pipeline.driver.resources import Shape, places, shape, threads_on, wording
 from pipeline.job.sections import Actors
 from ssig.errors import UsageError
 
@@ -38,7 +39,7 @@ HEAD_AND_GPUS = [{"CPU": 8.0}, *GPU_NODES]
     ],
 )
 def test_shapes(wishes: dict[str, Any], nodes: list[dict[str, float]], expected: Shape) -> None:
-    assert shape(Actors.model_validate(wishes), nodes) == expected
+    assert replace(shape(Actors.model_validate(wishes), nodes), fills=False) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,48 @@ def test_what_does_not_fit_is_refused(wishes: dict[str, Any], field: str, allowe
         shape(Actors.model_validate(wishes), LAPTOP)
     assert caught.value.field == field
     assert allowed in caught.value.allowed
+
+
+def test_actors_that_share_gpus_have_no_parts_of_two() -> None:
+    assert places([{"CPU": 64.0, "GPU": 8.0}], 0.4, 1) == 16
+    assert places([{"CPU": 64.0, "GPU": 8.0}], 0.5, 1) == 16
+    assert places([{"CPU": 64.0, "GPU": 8.0}], 0.75, 1) == 8
+    assert shape(Actors.model_validate({"num_gpus": 0.4}), [{"CPU": 64.0, "GPU": 8.0}]).num_cpus == 4
+
+
+def test_an_actor_fits_every_node_and_computes_with_its_share_of_its_own() -> None:
+    few, many = {"CPU": 8.0, "GPU": 4.0}, {"CPU": 64.0, "GPU": 2.0}
+    found = shape(Actors(), [few, many])
+    assert (found.num_cpus, found.fills, places([few, many], 1, found.num_cpus)) == (2, True, 6)
+    assert threads_on(few, 1, found.threads) == 2
+    assert threads_on(many, 1, found.threads) == 32
+    assert threads_on(many, 0.5, found.threads) == 16
+    assert not shape(Actors.model_validate({"num_cpus": 2}), [few, many]).fills
+
+
+A100 = {"CPU": 8.0, "GPU": 4.0, "accelerator_type:A100": 1.0}
+H100 = {"CPU": 8.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
+
+
+def test_a_type_of_accelerator_leaves_out_the_other_nodes() -> None:
+    found = shape(Actors.model_validate({"accelerator_type": "A100"}), [A100, H100])
+    assert (found.num_gpus, found.num_cpus, found.marks) == (1, 2, {"accelerator_type:A100": 0.001})
+    assert shape(Actors(), [A100, H100]).marks == {}
+    with pytest.raises(UsageError, match="accelerator_type"):
+        shape(Actors.model_validate({"accelerator_type": "B200"}), [A100, H100])
+
+
+def test_what_an_autoscaler_says_that_it_adds_is_waited_for() -> None:
+    coming = {"CPU": 64.0, "GPU": 8.0}
+    found = shape(Actors(), [{"CPU": 2.0}], grows=True, coming=coming)
+    assert (found.num_gpus, found.most, found.wait) == (1, math.inf, 600)
+    with pytest.raises(UsageError, match="at most 0, the GPUs"):
+        shape(Actors.model_validate({"num_gpus": 9}), [{"CPU": 2.0}], grows=True, coming=coming)
+
+
+def test_a_given_wait_is_kept_to_where_no_autoscaler_says_anything() -> None:
+    found = shape(Actors.model_validate({"device": "cuda", "wait": 30}), [{"CPU": 2.0}], grows=True)
+    assert (found.num_gpus, found.most, found.wait) == (1, math.inf, 30)
 
 
 def test_places_count_cores_and_gpus_of_each_node() -> None:

@@ -108,3 +108,17 @@ def test_a_gpu_that_is_lost_over_and_over_is_tried_less_often(monkeypatch: pytes
     pool.proved("GPU 0")
     pool.resize(9)
     assert len(executor.members) == 2
+
+
+def test_an_actor_whose_node_is_about_to_go_is_replaced_at_once_and_gets_nothing_more() -> None:
+    executor = SimulatedExecutor()
+    pool = scaled(executor, 1)
+    pool.resize(9)
+    (first,) = executor.members
+    executor.wait(0)
+    assert first.room > 0
+    first.is_leaving = True
+    assert first.room == 0
+    pool.resize(9)
+    assert len(executor.members) == 2
+    assert [event.member for event in executor.release()] == [first]

@@ -239,7 +239,12 @@ def test_a_sample_that_kills_while_it_is_decoded_is_not_decoded_again(
 
     monkeypatch.setattr(reading, "_decode", deadly)
     worker, task = begin(run, {2: Poison("the actor died")})
-    assert worker.process(task).statuses == {name: {"ok": 3, "quarantined": 1} for name in ("ssig", "ig")}
+    done = worker.process(task)
+    assert done.statuses == {name: {"ok": 3, "quarantined": 1} for name in ("ssig", "ig")}
+    assert done.gradients["ig"] == 3 * 4
+    assert set(done.steps) == {"decode", "attribute", "metrics", "write"}
+    assert 0 < done.device_seconds < done.seconds
+    assert worker.process(task).device_seconds >= 0
     assert audit(str(run)).ok
 
 
