@@ -111,6 +111,7 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
     return {
         "progress": sentences.progress(study),
         "losses": sentences.losses(answers["leads"]),
+        "default_losses": sentences.default_losses(answers["rivalry"]),
         "rivalry": sentences.rivalry(answers["rivalry"]),
         "near": sentences.contrast(answers["near"], "lower", "higher"),
         "links": sentences.link(answers["links"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.study import laws, table
+from jobs.study import laws
 from jobs.study.design import LAWS, Block, Design
 from jobs.study.entries import unknown, work
 from jobs.study.run import Places, missing
@@ -59,19 +59,6 @@ def hours(block: Block, cost: Work, design: Design) -> float:
     return (cost.gradients / network.gradients + cost.forwards / network.forwards) / _HOUR
 
 
-def pace(design: Design, places: Places) -> float | None:
-    """Measured seconds over planned ones, of all blocks that are measured; None before the first."""
-    planned = measured = 0.0
-    for block in design.blocks:
-        path = places.file(block)
-        if path.exists():
-            record = table.record_of(path)
-            entries = [method["entry"] for method in record["methods"].values()]
-            planned += hours(block, cost_of(block, entries, design), design) * _HOUR
-            measured += sum(each["seconds"] for each in record["measured"])
-    return measured / planned if planned else None
-
-
 def text(design: Design, places: Places) -> str:
     """The plan as a table for the terminal."""
     lines, shown, total = plan(design, places), [], 0.0
@@ -87,11 +74,6 @@ def text(design: Design, places: Places) -> str:
         )
     done = sum(places.file(block).exists() for block in design.blocks)
     shown = [head, *shown, f"{done} of {len(design.blocks)} blocks have a file; {total:.1f} hours are left"]
-    factor = pace(design, places)
-    if factor is not None:
-        shown.append(
-            f"so far, blocks took {factor:.2f} times as long as planned: {total * factor:.1f} hours at this pace"
-        )
     lacking = sorted({entry for entries in design.methods.values() for entry in unknown(entries)})
     if lacking:
         shown.append(f"not in this version of ssig, so left out: {', '.join(lacking)}")

@@ -19,7 +19,7 @@ from jobs.study.data import GAP, Study
 from jobs.study.design import VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import LAWS, Link
-from jobs.study.plan import pace, plan
+from jobs.study.plan import plan
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison, tally
 from jobs.study.run import Places
@@ -40,17 +40,11 @@ OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
 
 
 def progress(study: Study, design: Design | None = None) -> str:
-    """How long was measured, and how long the rest takes."""
+    """How much is measured, and how long the rest takes."""
     design, places = design or Design(), Places(study.folder, study.folder, ())
-    spent = sum(one["seconds"] for _, record in study.blocks for one in record["measured"]) / 3600
     left = sum(line.hours for line in plan(design, places))
-    done = len(study.files)
-    text = f"{spent:.1f} hours are measured so far ({done} of {len(design.blocks)} blocks)"
-    if left < 0.05:
-        return f"{text}, and nothing is left."
-    factor = pace(design, places)
-    at_pace = "" if factor is None else f", {left * factor:.0f} at the pace so far"
-    return f"{text}, and {left:.0f} hours by plan are left{at_pace}."
+    text = f"Measured so far: {len(study.files)} of {len(design.blocks)} blocks"
+    return f"{text}. Nothing is left." if left < 0.05 else f"{text}. The rest takes {left:.0f} hours by plan."
 
 
 def losses(rows: Sequence[Comparison]) -> str:
@@ -69,6 +63,21 @@ def losses(rows: Sequence[Comparison]) -> str:
     if not parts:
         return ""
     return f"The best variant of suppression loses to a rival {listed(parts)}."
+
+
+def default_losses(rows: Sequence[Comparison]) -> str:
+    """To how many rivals the default method loses on each network, by each measure; empty where to none."""
+    mine = [row for row in rows if row.variant == DEFAULT and row.network != OVER]
+    sentences = []
+    for network in dict.fromkeys(row.network for row in mine):
+        parts = []
+        for measure in dict.fromkeys(row.measure for row in mine if row.network == network):
+            won, lost, level = tally(mine, DEFAULT, measure.column, network)
+            if lost:
+                parts.append(f"to {lost} of {won + lost + level} rivals by {measure.title}")
+        if parts:
+            sentences.append(f"On {title(network)} the default, `{DEFAULT}`, loses {listed(parts)}.")
+    return " ".join(sentences)
 
 
 def rivalry(rows: Sequence[Comparison]) -> str:

@@ -13,11 +13,12 @@ from jobs.study.augmentation import Augmentation
 from jobs.study.better import Rise
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, GROUPS, MEASURES, Study
-from jobs.study.design import FAMILIES, LAWS, PERMUTED, TWO, VARIANTS
+from jobs.study.design import FAMILIES, LAWS, METHODS, PERMUTED, TWO, VARIANTS
+from jobs.study.entries import known
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.inference import Estimate, mean_of, share_of
 from jobs.study.nearness import IMAGES, Link
-from jobs.study.published import Reproduction, title
+from jobs.study.published import TABLE, Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
 
@@ -252,10 +253,13 @@ def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
 
 
 def reproduction_table(rows: Iterable[Reproduction]) -> Table:
+    """The published numbers of which there are some of ours."""
     table = [["paper", "method", "measure", "published", "ours", "N", "network", "what differs"]]
     for row in rows:
         is_from, ours = row.published, row.ours
-        count = NONE if ours is None else str(ours.count)
+        if ours is None:
+            continue
+        count = str(ours.count)
         names = [is_from.paper, is_from.shown, is_from.measure, number(is_from.value), shown(ours), count]
         table.append([*names, title(is_from.network), is_from.differs])
     return table
@@ -272,6 +276,14 @@ def open_points(study: Study) -> list[str]:
     for network in dict.fromkeys(name for name, _ in refused):
         labels = sorted(f"`{label}`" for name, label in refused if name == network)
         points.append(f"{network} cannot run {listed(labels)}.")
+    measured = {label for _, record in study.blocks for label in (*record["methods"], *record["refused"])}
+    waiting = [label for group in ("first", "second") for label in known(METHODS[group]) if label not in measured]
+    if waiting:
+        points.append(f"No network has numbers of {listed([f'`{label}`' for label in waiting])} yet.")
+    blocks = {(record["metrics"], record["network"]) for _, record in study.blocks}
+    papers = dict.fromkeys(row.paper for row in TABLE if (row.block, row.network) not in blocks)
+    if papers:
+        points.append(f"Not measured again yet: the tables of {listed(list(papers))}.")
     lacking = [title(name) for name in TWO if name not in study.networks(PERMUTED)]
     if lacking:
         points.append(f"Question 7 lacks maps of a network with permuted weights on {listed(lacking)}.")
@@ -281,7 +293,7 @@ def open_points(study: Study) -> list[str]:
 
 def provenance(study: Study) -> Table:
     """How each file was measured."""
-    table = [["file", "N", "commits", "machine", "hours"]]
+    table = [["file", "N", "commits", "machine", "hours of units, some at once"]]
     for path, (_, record) in zip(study.files, study.blocks, strict=True):
         each = record["measured"]
         machines = dict.fromkeys(f"{one['machine']['cpu']}, {one['machine']['cores']} cores" for one in each)
