@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from jobs.study.choices import MEASURES, SETTING
 from jobs.study.data import GAP, Measure, Panel, Study
 from jobs.study.design import VARIANTS
-from jobs.study.inference import Estimate, difference
-from pipeline.report.statistics import ALPHA, holm
+from jobs.study.inference import Tested, corrected, difference
 
 DEFAULT = VARIANTS[0]
 FEWEST_NETWORKS = 2
@@ -24,25 +23,17 @@ LAW, COST = "law and readout", "cost"
 
 
 @dataclass(frozen=True)
-class Rise:
+class Rise(Tested):
     """A candidate minus `ssig` by one measure on one network, on the same images.
 
     Attributes:
         kind: `LAW` or `COST`.
-        p: corrected over all candidates, measures and networks.
     """
 
     candidate: str
     kind: str
     network: str
     measure: Measure
-    estimate: Estimate
-    p: float = float("nan")
-
-    @property
-    def sign(self) -> int:
-        """1 where the candidate is better, -1 where `ssig` is, 0 where that is not known."""
-        return int(np.sign(self.estimate.mean)) if self.p < ALPHA else 0
 
 
 def rises(study: Study) -> list[Rise]:
@@ -52,8 +43,7 @@ def rises(study: Study) -> list[Rise]:
         panel = study.panel("core", network)
         if panel is not None and DEFAULT in panel.methods:
             found += _rises(panel)
-    adjusted = holm(np.array([row.estimate.p for row in found]))
-    return [replace(row, p=float(p)) for row, p in zip(found, adjusted, strict=True)]
+    return corrected(found)
 
 
 def _rises(panel: Panel) -> list[Rise]:
@@ -65,7 +55,7 @@ def _rises(panel: Panel) -> list[Rise]:
                 sides = panel.of(measure.column, label), panel.of(measure.column, DEFAULT)
                 estimate = difference(*sides)
                 if estimate.count > 1:
-                    found.append(Rise(label, kind, panel.network, measure, estimate))
+                    found.append(Rise(label, kind, panel.network, measure, estimate=estimate))
     return found
 
 

@@ -10,15 +10,14 @@ suppression does; an image for which no measured strength reaches that far does 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from jobs.study.data import Study
 from jobs.study.design import LAWS
-from jobs.study.inference import Estimate, mean_of
-from pipeline.report.statistics import ALPHA, holm
+from jobs.study.inference import Tested, corrected, mean_of
 
 NEARNESS = {"kid": "kernel distance", "distance": "distance of the features", "spectrum": "distance of the spectrum"}
 SATURATION = {"log_gradient": "ln of the relative gradient", "probability": "probability of the target"}
@@ -41,12 +40,11 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class Contrast(Tested):
     """A law minus noise at equal change, by one quantity.
 
     Attributes:
         change: mean root mean square change of a pixel, of the law.
-        p: corrected over all contrasts of the network and question.
     """
 
     network: str
@@ -54,13 +52,6 @@ class Contrast:
     strength: float
     quantity: str
     change: float
-    estimate: Estimate
-    p: float = float("nan")
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the difference is known, else 0."""
-        return int(np.sign(self.estimate.mean)) if self.p < ALPHA else 0
 
 
 def curves(study: Study, network: str) -> list[Curve]:
@@ -102,12 +93,6 @@ def contrasts(study: Study, quantities: Iterable[str]) -> list[Contrast]:
     return found
 
 
-def corrected(rows: Sequence[Contrast]) -> list[Contrast]:
-    """The same with p-values by Holm over all of them."""
-    adjusted = holm(np.array([row.estimate.p for row in rows]))
-    return [replace(row, p=float(p)) for row, p in zip(rows, adjusted, strict=True)]
-
-
 def _contrasts(network: str, laws: Sequence[Curve], quantities: Sequence[str]) -> list[Contrast]:
     noise = next((curve for curve in laws if curve.law == NOISE), None)
     if noise is None:
@@ -122,7 +107,8 @@ def _contrasts(network: str, laws: Sequence[Curve], quantities: Sequence[str]) -
                 rival = at_change(noise, quantity, change)
                 # The shares of the kernel distance are those of pairs of images.
                 estimate = mean_of(curve.columns[quantity][:, column] - rival, 2.0 if quantity == "kid" else 1.0)
-                found.append(Contrast(network, curve.law, strength, quantity, float(np.nanmean(change)), estimate))
+                mean = float(np.nanmean(change))
+                found.append(Contrast(network, curve.law, strength, quantity, mean, estimate=estimate))
     return found
 
 

@@ -42,7 +42,7 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
         for row in chosen:
             if row.network == network:
                 cell = rivals.index(row.rival), variants.index(row.variant)
-                values[cell], marks[cell] = row.estimate.mean, row.verdict
+                values[cell], marks[cell] = row.estimate.mean, row.sign
         name = "over networks" if network == OVER else title(network)
         drawn = matrix(axes[0][place], values, np.nan_to_num(marks), 0.4, name)
         names(axes[0][place], rivals if place == 0 else [], variants)

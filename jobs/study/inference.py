@@ -11,13 +11,15 @@ Efron, Ann. Statist. 7 (1979).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from scipy import optimize, stats
 
-from pipeline.report.statistics import CONFIDENCE, FEWEST, paired, student, wilson
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, holm, paired, student, wilson
 from ssig.randomness import Stream
 
 RESAMPLES = 999
@@ -50,6 +52,33 @@ class Estimate:
 
 
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """An estimate that is tested together with others.
+
+    Attributes:
+        estimate: with its own p.
+        p: corrected for all that are tested together.
+    """
+
+    estimate: Estimate
+    p: float = float("nan")
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the estimate is surely above or below 0, else 0."""
+        return int(np.sign(self.estimate.mean)) if self.p < ALPHA else 0
+
+
+Row = TypeVar("Row", bound=Tested)
+
+
+def corrected(rows: Sequence[Row]) -> list[Row]:
+    """The same with p-values by Holm over all of them."""
+    adjusted = holm(np.array([row.estimate.p for row in rows]))
+    return [replace(row, p=float(p)) for row, p in zip(rows, adjusted, strict=True)]
 
 
 def difference(first: np.ndarray, second: np.ndarray, share: bool = False) -> Estimate:

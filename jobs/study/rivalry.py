@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from jobs.study.data import GROUPS, Measure, Panel, Study, rivals
 from jobs.study.design import FAMILIES, VARIANTS
-from jobs.study.inference import Estimate, difference, joint, over_networks
-from pipeline.report.statistics import ALPHA, holm
+from jobs.study.inference import Estimate, Tested, corrected, difference, joint, over_networks
 
 OVER = "over networks"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Tested):
     """A variant minus a rival by one measure, turned so that above 0 the variant is better.
 
     Attributes:
         network: its key, or `OVER`.
-        estimate: the difference, with its interval and its own p.
-        p: corrected over all comparisons of the network.
         joint: over networks, the interval with images resampled jointly.
     """
 
@@ -30,14 +27,7 @@ class Comparison:
     measure: Measure
     variant: str
     rival: str
-    estimate: Estimate
-    p: float = float("nan")
     joint: Estimate | None = None
-
-    @property
-    def verdict(self) -> int:
-        """1 where the variant is better, -1 where it is worse, 0 where that is not known."""
-        return int(np.sign(self.estimate.mean)) if self.p < ALPHA else 0
 
 
 def comparisons(study: Study) -> list[Comparison]:
@@ -52,12 +42,6 @@ def comparisons(study: Study) -> list[Comparison]:
     return [each for network in networks for each in corrected([row for row in found if row.network == network])]
 
 
-def corrected(rows: Sequence[Comparison]) -> list[Comparison]:
-    """The same with p-values by Holm over all of them."""
-    adjusted = holm(np.array([row.estimate.p for row in rows]))
-    return [replace(row, p=float(p)) for row, p in zip(rows, adjusted, strict=True)]
-
-
 def _on(panel: Panel, measures: Iterable[Measure]) -> list[Comparison]:
     found = []
     for measure in measures:
@@ -69,7 +53,7 @@ def _on(panel: Panel, measures: Iterable[Measure]) -> list[Comparison]:
                 estimate = difference(*sides, measure.share)
                 if estimate.count > 1:
                     turned = estimate if measure.better > 0 else -estimate
-                    found.append(Comparison(panel.network, measure, variant, rival, turned))
+                    found.append(Comparison(panel.network, measure, variant, rival, estimate=turned))
     return found
 
 
@@ -95,7 +79,7 @@ def _over(rows: Sequence[Comparison], panels: Sequence[Panel], measures: Iterabl
                 measure,
                 variant,
                 rival,
-                estimate,
+                estimate=estimate,
                 joint=joint(np.stack(columns, axis=1)),
             )
         )
@@ -111,7 +95,7 @@ def _difference(panel: Panel, measure: Measure, variant: str, rival: str, images
 def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -> tuple[int, int, int]:
     """How many rivals a variant beats, loses to, and is not told apart from."""
     verdicts = [
-        row.verdict for row in rows if (row.variant, row.measure.column, row.network) == (variant, column, network)
+        row.sign for row in rows if (row.variant, row.measure.column, row.network) == (variant, column, network)
     ]
     return verdicts.count(1), verdicts.count(-1), verdicts.count(0)
 

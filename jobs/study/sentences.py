@@ -52,7 +52,7 @@ def losses(rows: Sequence[Comparison]) -> str:
     parts = []
     for column in HEADED:
         chosen = [row for row in rows if row.measure.column == column]
-        lost = [row for row in chosen if row.verdict < 0]
+        lost = [row for row in chosen if row.sign < 0]
         if lost:
             worst = min(lost, key=lambda row: row.estimate.mean)
             parts.append(

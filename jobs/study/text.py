@@ -116,7 +116,7 @@ def losses_table(rows: Iterable[Comparison]) -> Table:
     """Each rival that surely beats a variant on the gap, network by network."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row.measure == GAP and row.verdict < 0:
+        if row.measure == GAP and row.sign < 0:
             text = f"`{row.rival}` {shown(row.estimate, sign=True)}"
             found.setdefault((row.network, row.variant), []).append(text)
     table = [["network", "variant", "loses to (difference, interval)"]]

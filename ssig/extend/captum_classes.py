@@ -126,7 +126,12 @@ def check_features(name: str) -> list[str] | None:
 
 def cells(features: str) -> int | None:
     """The number of features of a grid, in an image of as many pixels a side or more; None for segments."""
-    return None if features in SEGMENTATIONS else int(features.removeprefix("grid-")) ** 2
+    return None if features in SEGMENTATIONS else _side(features) ** 2
+
+
+def _side(features: str) -> int:
+    """N of ``grid-N``."""
+    return int(features.removeprefix("grid-"))
 
 
 def _with_image(times: int, features: str) -> int | None:
@@ -356,9 +361,9 @@ def feature_mask(features: str, image: Tensor) -> Tensor:
     if features in SEGMENTATIONS:
         labels = np.asarray(SEGMENTATIONS[features](pictures(image)[0])[0], dtype=np.int64)
     else:
-        cells = int(features.removeprefix("grid-"))
-        rows, columns = (np.arange(size) * min(cells, size) // size for size in (height, width))
-        labels = rows[:, None] * min(cells, width) + columns
+        side = _side(features)
+        rows, columns = (np.arange(size) * min(side, size) // size for size in (height, width))
+        labels = rows[:, None] * min(side, width) + columns
     numbered = np.unique(labels, return_inverse=True)[1].reshape(1, 1, height, width)
     return torch.from_numpy(numbered.astype(np.int64)).to(image.device)
 

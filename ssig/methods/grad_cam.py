@@ -33,20 +33,20 @@ class CamOptions(CommonOptions):
 
 
 def grad_cam(group: Group, options: CamOptions) -> Steps:
-    return weighed(group, options, class_activation)
+    return weighed(group, options, by_channel)
 
 
-def weighed(group: Group, options: CamOptions, weigh: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Steps:
+def weighed(group: Group, options: CamOptions, weigh: Callable[[Tensor, Tensor], Tensor]) -> Steps:
     """The coroutine of a method that weighs a layer's activations by their gradients at the image.
 
     Args:
         group: the images.
         options: of the method.
-        weigh: gradients, activations, images -> map (B, 1, h, w), as `class_activation`.
+        weigh: gradients, activations (B, c, h, w) at the layer -> map (B, 1, h, w), as `by_channel`.
     """
     scores = yield from endpoints(group)
     response = yield Request(group.images, group.owners(), layer=options.layer)
-    maps = weigh(gradients_of(response), activations_of(response), group.images)
+    maps = weigh(*channels_first(gradients_of(response), activations_of(response), group.images))
     return attribution(
         enlarged(maps.relu() if options.relu else maps, group.images),
         options.readout,
@@ -64,7 +64,11 @@ def class_activation(gradients: Tensor, activations: Tensor, images: Tensor) -> 
         gradients, activations: at a layer, (n, c, h, w) or (n, h, w, c).
         images: (..., H, W), for their proportions.
     """
-    gradients, activations = channels_first(gradients, activations, images)
+    return by_channel(*channels_first(gradients, activations, images))
+
+
+def by_channel(gradients: Tensor, activations: Tensor) -> Tensor:
+    """`sum_c w_c A_c`, (n, 1, h, w), of gradients and activations (n, c, h, w)."""
     return (gradients.mean(dim=(2, 3), keepdim=True) * activations).sum(dim=1, keepdim=True)
 
 

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssig.methods.grad_cam import CamOptions, channels_first, weighed
+from ssig.methods.grad_cam import CamOptions, weighed
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
@@ -34,9 +34,8 @@ def grad_cam_plus_plus(group: Group, options: PlusPlusOptions) -> Steps:
     return weighed(group, options, partial(positive_by_channel, normalised=options.normalised))
 
 
-def positive_by_channel(gradients: Tensor, activations: Tensor, images: Tensor, *, normalised: bool) -> Tensor:
-    """`sum_c w_c A_c`, (n, 1, h, w); for the other arguments see `ssig.methods.grad_cam.class_activation`."""
-    gradients, activations = channels_first(gradients, activations, images)
+def positive_by_channel(gradients: Tensor, activations: Tensor, *, normalised: bool) -> Tensor:
+    """`sum_c w_c A_c`, (n, 1, h, w), of gradients and activations (n, c, h, w)."""
     # `g^2 / (2 g^2 + s g^3)`, shortened by `g^2`, which may underflow.
     denominators = 2 + activations.sum(dim=(2, 3), keepdim=True) * gradients
     counted = (gradients != 0) & (denominators != 0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ssig.methods.grad_cam import CamOptions, channels_first, weighed
+from ssig.methods.grad_cam import CamOptions, weighed
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
@@ -29,9 +29,8 @@ def hires_cam(group: Group, options: HiResOptions) -> Steps:
     return weighed(group, options, by_place)
 
 
-def by_place(gradients: Tensor, activations: Tensor, images: Tensor) -> Tensor:
-    """`sum_c g_c A_c`, (n, 1, h, w); for the arguments see `ssig.methods.grad_cam.class_activation`."""
-    gradients, activations = channels_first(gradients, activations, images)
+def by_place(gradients: Tensor, activations: Tensor) -> Tensor:
+    """`sum_c g_c A_c`, (n, 1, h, w), of gradients and activations (n, c, h, w)."""
     return (gradients * activations).sum(dim=1, keepdim=True)
 
 

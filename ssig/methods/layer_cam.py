@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ssig.methods.grad_cam import CamOptions, channels_first, weighed
+from ssig.methods.grad_cam import CamOptions, weighed
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
 
@@ -21,9 +21,8 @@ def layer_cam(group: Group, options: CamOptions) -> Steps:
     return weighed(group, options, positive_by_place)
 
 
-def positive_by_place(gradients: Tensor, activations: Tensor, images: Tensor) -> Tensor:
-    """`sum_c ReLU(g_c) A_c`, (n, 1, h, w); for the arguments see `ssig.methods.grad_cam.class_activation`."""
-    gradients, activations = channels_first(gradients, activations, images)
+def positive_by_place(gradients: Tensor, activations: Tensor) -> Tensor:
+    """`sum_c ReLU(g_c) A_c`, (n, 1, h, w), of gradients and activations (n, c, h, w)."""
     return (gradients.relu() * activations).sum(dim=1, keepdim=True)
 
 

@@ -106,9 +106,8 @@ def test_channels_without_positive_gradients_have_no_weight() -> None:
     gradients = torch.zeros_like(activations)
     gradients[0, 0] = -1.0
     gradients[0, 1, 0, 0] = 1.0
-    images = torch.zeros(1, 3, 8, 8)
     for normalised in (False, True):
-        found = positive_by_channel(gradients, activations, images, normalised=normalised)
+        found = positive_by_channel(gradients, activations, normalised=normalised)
         weight = 1.0 if normalised else 1 / (2 + float(activations[0, 1].sum()))
         torch.testing.assert_close(found[0, 0], weight * activations[0, 1])
 
