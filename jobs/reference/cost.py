@@ -120,7 +120,7 @@ def cost() -> str:
         "- **Idle devices**: while the first ones start and load the network, until the last unit is done, and until "
         "an autoscaler takes them away.\n"
         "- **Storage**: the bytes above for as long as you keep them, and the shards.\n"
-        "- **Requests** of an object store: at least one put for each file of the table; to list the shards, about one "
-        "get for each image, or two for each shard that has [an index](../how-to/index-shards.md). "
+        "- **Requests** of an object store: at least one put for each file of the table; to list the shards, about "
+        "one get for each image, or two for each shard that has [an index](../how-to/index-shards.md). "
         "[A large run](../performance.md#a-large-run) has those of the report, the audit and the compaction.",
     )
