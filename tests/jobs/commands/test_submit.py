@@ -168,7 +168,7 @@ def test_a_finished_run_is_audited_and_compacted_by_jobs_of_the_cluster(
     run = write_synthetic_run(tmp_path, plan).root
     ssig = f"env PYTHONPATH={ROOT} {sys.executable} -m ssig"
     for command, said in (
-        (f"compact {run}", "2 files of 1 tables became 1"),
+        (f"compact {run}", "4 files of 2 tables became 2"),
         (f"audit {run} --address auto", "8 expected = 8 ok\nsound"),
     ):
         assert submit(Submission(job_file), head.address, entrypoint=f"{ssig} {command}") == 0, capfd.readouterr()
