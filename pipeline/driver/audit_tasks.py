@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.checks.examination import Examine, UnitFiles, UnitResult, examine_tables
 from pipeline.driver.executor import RunError
-from pipeline.driver.ray_cluster import cluster
+from pipeline.driver.ray_cluster import cluster, nodes_for_work
 from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.labels import Label
 from pipeline.storage import open_storage
@@ -57,7 +57,7 @@ def examine_on_cluster() -> Iterator[Examine]:
 
 def _cores() -> int:
     """The cores of the cluster as it is now: tasks that wait make an autoscaler add nodes."""
-    return max(1, int(ray.cluster_resources().get("CPU", 0)))
+    return max(1, sum(int(node.get("CPU", 0)) for node in nodes_for_work()))
 
 
 def _examine_some(root: str, labels: Sequence[Label], units: Sequence[UnitFiles]) -> list[UnitResult]:
