@@ -91,6 +91,9 @@ def lines(estimate: Estimate) -> Iterator[str]:
     begun = sum(terms.left.values()) < terms.samples * len(terms.left)
     if begun:
         left = sum(terms.left.values())
+        if left == 0:
+            yield "begun: nothing is left to do"
+            return
         are = "is" if left == 1 else "are"
         yield from _wrapped(f"begun: {_count(left, 'map')} {are} left to do; all that follows is about these")
     yield ""
@@ -170,7 +173,7 @@ def _title(part: Part) -> str:
 
 def _row(name: str, gradients: str, forwards: str, time: str, share: str) -> str:
     shown = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-    return f"{shown:{_NAME}}{gradients:>15}{forwards:>15}{time:>13}{share:>7}"
+    return f"{shown:{_NAME}}{gradients:>15}{forwards:>15}{time:>13}{share:>7}".rstrip()
 
 
 def _figure(number: float) -> str:
