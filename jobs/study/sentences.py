@@ -137,6 +137,24 @@ def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> str:
     return " ".join(["Suppression is compared with noise that changes the pixels as much.", *parts])
 
 
+def farther(rows: Sequence[Contrast]) -> str:
+    """By what the samples of the default method are surely farther from natural images than noise; empty if by
+    nothing."""
+    parts = []
+    for quantity in NEARNESS:
+        own = [row for row in rows if row.quantity == quantity and (row.law, row.strength) == OWN_LAW]
+        worse = [row for row in own if row.sign > 0]
+        if worse:
+            sizes = min(row.estimate.count for row in worse)
+            parts.append(f"by {QUANTITIES[quantity]} on {len(worse)} of {len(own)} networks (N = {sizes})")
+    if not parts:
+        return ""
+    return (
+        f"Samples of `{DEFAULT}` are farther from natural images than noise that changes the pixels as much: "
+        f"{listed(parts)}."
+    )
+
+
 def _own_law(rows: Sequence[Contrast], words: Mapping[int, str]) -> str:
     texts = []
     for sign in dict.fromkeys(row.sign for row in rows):
