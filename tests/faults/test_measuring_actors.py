@@ -64,7 +64,8 @@ def test_an_actor_that_measures_is_killed_in_the_midst(beside: Disturbed) -> Non
     assert beside.do(drive, f"{SLOW};before-measuring:kill:skip=1", **BESIDE) == 0, beside.messages()
     (lost,) = [line["actor"] for line in logged(beside.run) if line["event"] == "actor lost"]
     assert lost.startswith("metrics")
-    assert_shared(beside.run)
+    assert by_actor(beside.run, "unit failed")["metrics"] > 0
+    assert by_actor(beside.run, "unit mapped")["actor"] > 1
     beside.check("SIGKILL of an actor for metrics", "before-measuring")
 
 
