@@ -113,7 +113,7 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
         "losses": sentences.losses(answers["leads"]),
         "default_losses": sentences.default_losses(answers["rivalry"]),
         "rivalry": sentences.rivalry(answers["rivalry"]),
-        "near": sentences.contrast(answers["near"], "lower", "higher"),
+        "near": sentences.contrast(answers["near"], "nearer", "farther"),
         "links": sentences.link(answers["links"]),
         "saturation": sentences.contrast(answers["saturation"], "lower", "higher"),
         "augmentation": sentences.augmentation(answers["augmentation"]),
