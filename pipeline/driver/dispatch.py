@@ -3,9 +3,9 @@
 Each actor has a bounded number of units in flight. If it dies, these have failed, and another actor takes its place.
 The driver holds no results: the commit records say which units are done.
 
-Beside the actors that make maps there may be some that only measure (`actors.metrics`). While these have too little to
-do, a fresh unit is handed out for its maps, and then, published, to one of them. What they have no room for is measured
-by the others, so that none waits for them.
+Beside the actors that make maps there may be some that only measure (`actors.metrics`). While these have too little
+to do, a fresh unit is handed out for its maps, and then, published, to one of them. The others measure what these have
+no room for, so that none waits for them.
 """
 
 from __future__ import annotations
