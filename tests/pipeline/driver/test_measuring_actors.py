@@ -308,15 +308,13 @@ def test_a_run_of_two_workers_has_the_rows_of_a_run_of_one(
     directory = RunDirectory(open_storage(str(run)))
     labels = {label.method: label for label in directory.labels}
 
-    def create() -> Worker:
-        return Worker(ready_replica(load_model("networks:tiny"), micro_batch=4), labels, str(run), 0)
-
+    # Made here, one after the other: two threads that draw the weights of `tiny` at once draw other ones.
+    replicas = [ready_replica(load_model("networks:tiny"), micro_batch=4) for _ in range(2)]
     works, manifest = units_to_do(directory, directory.labels), directory.manifest
     agenda = Agenda(directory.storage, manifest, works, batches=directory.batches(directory.labels))
     with Lease(directory.storage) as lease:
-        loop = Dispatch(
-            agenda, LocalExecutor(create), Shape(0, 1, 1, 1, metrics=1), lease, silent, progress := Progress()
-        )
+        executor = LocalExecutor(lambda: Worker(replicas.pop(), labels, str(run), 0))
+        loop = Dispatch(agenda, executor, Shape(0, 1, 1, 1, metrics=1), lease, silent, progress := Progress())
         loop.run()
     assert (loop.ending.done, progress.failed) == (6, 0)
     assert audit(str(run)).problems == []
