@@ -92,7 +92,7 @@ def test_every_key_of_a_job_is_one(page: Path) -> None:
     for indented in re.findall(r"^ *```yaml\n(.*?)^ *```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         given = yaml.safe_load(textwrap.dedent(indented))
         if isinstance(given, dict) and given.keys() & Job.model_fields.keys():
-            needed = {"dataset": {"shards": ["a.tar"]}, "output": {"path": "run"}}
+            needed = {"dataset": {"shards": ["a.tar"]}, "metrics": ["insertion"], "output": {"path": "run"}}
             load_job(None, {**needed, **given})
 
 
