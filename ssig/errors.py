@@ -135,10 +135,15 @@ def nearest(name: object, names: Iterable[str], most: int = 1) -> list[str]:
     """The names most similar to a wrong one, the nearest first; empty if none is similar."""
     if not isinstance(name, str) or len(name) > _LONGEST_NAME:
         return []
-    lowered: dict[str, str] = {}
+    plain: dict[str, str] = {}
     for candidate in names:
-        lowered.setdefault(candidate.lower(), candidate)
-    return [lowered[hit] for hit in difflib.get_close_matches(name.lower(), lowered, n=most)]
+        plain.setdefault(plain_name(candidate), candidate)
+    return [plain[hit] for hit in difflib.get_close_matches(plain_name(name), plain, n=most)]
+
+
+def plain_name(name: str) -> str:
+    """A name without what people confuse: capitals, and - with _."""
+    return name.lower().replace("_", "-")
 
 
 def unknown_entry(kind: str, name: str, names: Iterable[str]) -> UsageError:

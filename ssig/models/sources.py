@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from torch import nn
 from torchvision import models as vision
 
-from ssig.errors import ModelError, UsageError, nearest
+from ssig.errors import ModelError, UsageError, nearest, plain_name
 from ssig.models import callables, checkpoint
 from ssig.models.hub import fetching
 from ssig.models.preparation import Prepared, Stated, by_timm, by_transforms, combined, overridden
@@ -282,7 +282,7 @@ def unknown_name(name: str) -> UsageError:
     full: dict[str, list[str]] = {}
     for candidate in _all_names():
         if not colon or candidate.startswith(f"{prefix}:"):
-            full.setdefault(candidate.rpartition(":")[2], []).append(candidate)
+            full.setdefault(plain_name(candidate.rpartition(":")[2]), []).append(candidate)
     close = [hit for match in nearest(rest, full, most=4) for hit in full[match]]
     return UsageError("model.name", name, FORMS + (f"; close to it: {', '.join(close)}" if close else ""), known=close)
 

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
         ("torchvision:resnet5", "torchvision:resnet50"),
         ("torchvision:fcn_resnet50", "torchvision:resnet50"),
         ("efficientnet-lite3", "efficientnet-lite2"),
+        ("EfficientNet_Lite0", "close to it: efficientnet-lite0, timm:efficientnet_lite0"),
         ("timm:resnet18.no_such_tag", "timm:resnet18.a1_in1k"),
         ("timm:hf-hub:someone/something", "timm:NAME"),
         ("package-with-dashes:network", "package.module:callable"),

@@ -53,6 +53,7 @@ def test_its_options_are_those_of_the_entries(kind: str) -> None:
         (METHOD, "SSIG-Signed", {}, "method", "ssig-signed"),
         (METHOD, "qqqqqqq", {}, "method", None),
         (METRIC, "deltion", {}, "metric", "deletion"),
+        (METHOD, "Guided_IG", {}, "method", "guided-ig"),
         (METHOD, "ssig", {"n_samples": 3}, "methods.ssig.n_samples", "samples"),
         (METHOD, "ssig", {"samples": "aut"}, "methods.ssig.samples", "auto"),
         (METHOD, "ssig", {"samples": 0}, "methods.ssig.samples", None),
