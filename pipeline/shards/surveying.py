@@ -24,7 +24,7 @@ from typing import BinaryIO, NamedTuple
 from pipeline.shards import dali_index, index
 from pipeline.shards.ranges import RangedFile
 from pipeline.shards.survey import ShardRecord, Survey, is_label, surveyed
-from pipeline.shards.tar_scan import Damage, Scan, scan, why_no_tar
+from pipeline.shards.tar_scan import Damage, walk, why_no_tar
 from pipeline.storage import locate
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.local import LocalStorage
@@ -140,14 +140,12 @@ def survey(shard: ShardRecord, *, hashed: bool = False, indexed: bool = True) ->
             if found.survey is not None:
                 return found.survey
             note = found.note
-        contents, digest = _by_reading(storage, shard, hashed=hashed)
-        shard = dataclasses.replace(shard, sha256=digest)
+        return _by_reading(storage, shard, note, hashed=hashed)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and shard.version:
             raise ShardChangedError(errno.ESTALE, "it is gone since it was looked up", shard.url) from error
         _raise_unless_damage(error, shard.url)
-        contents = Scan([], [], Damage(0, error.strerror or str(error)))
-    return surveyed(shard, contents, note)
+        return surveyed(shard, [Damage(0, error.strerror or str(error))], note)
 
 
 def _raise_unless_damage(error: OSError, url: str) -> None:
@@ -206,18 +204,19 @@ def _read(storage: Storage, name: str) -> bytes | None:
         return None
 
 
-def _by_reading(storage: Storage, shard: ShardRecord, *, hashed: bool) -> tuple[Scan, str | None]:
-    """The members of a shard by its own headers, and its hash where all of it is read."""
+def _by_reading(storage: Storage, shard: ShardRecord, note: str | None, *, hashed: bool) -> Survey:
+    """The survey of a shard by its own headers, with its hash where all of it is read."""
     with ExitStack() as stack:
         if hashed or not shard.size:  # some systems give files without a size
             hashing = _HashingFile(stack.enter_context(storage.open(shard.name)))
-            contents = scan(hashing, is_label)
+            found = surveyed(shard, walk(hashing, is_label), note)
             digest = hashing.sha256.hexdigest() if hashed else None
+            found = dataclasses.replace(found, record=dataclasses.replace(shard, sha256=digest))
         else:
-            contents = scan(RangedFile(_range_reader(storage, shard.name, stack), shard.size), is_label)
-            digest = None
+            file = RangedFile(_range_reader(storage, shard.name, stack), shard.size)
+            found = surveyed(dataclasses.replace(shard, sha256=None), walk(file, is_label), note)
     _check_unchanged(storage, shard)
-    return contents, digest
+    return found
 
 
 def _range_reader(storage: Storage, name: str, stack: ExitStack) -> Callable[[int, int], bytes]:
