@@ -196,9 +196,7 @@ class _Samples:
         if is_again:
             reason = f"a second {member.extension} of this key at offset {member.offset}"
             self._errors[sample] = Status.DUPLICATE, f"{self._shard}: {member.key}: {reason}"
-            self.duplicates.append(
-                QuarantineRecord(self._shard, Kind.DUPLICATE, member.key, member.offset, reason)
-            )
+            self.duplicates.append(QuarantineRecord(self._shard, Kind.DUPLICATE, member.key, member.offset, reason))
         return sample
 
     def _bit(self, extension: str) -> int:

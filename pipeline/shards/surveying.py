@@ -15,11 +15,13 @@ import errno
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from tarfile import BLOCKSIZE
 from typing import BinaryIO, NamedTuple
+
+import pyarrow as pa
 
 from pipeline.shards import dali_index, index
 from pipeline.shards.ranges import RangedFile
@@ -38,7 +40,7 @@ _NO_ANSWER = frozenset(
     }
 )
 # Shards at a time. A request to an object store is mostly waiting; a disk gains nothing by more.
-AT_ONCE_REMOTE, AT_ONCE_LOCAL = 128, 8
+AT_ONCE_REMOTE, AT_ONCE_LOCAL = 256, 8
 _FILES_AT_ONCE = 32  # that are looked up
 
 
@@ -102,7 +104,7 @@ def _look_up(url: str) -> ShardRecord:
 def survey_all(shards: Iterable[ShardRecord], workers: int, *, hashed: bool = False) -> Generator[Survey, None, None]:
     """Surveys shards in parallel, in order, at most `workers` ahead of the caller; `hashed` as for `survey`."""
     ahead: deque[Future[Survey]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with _small_tables(), ThreadPoolExecutor(max(1, workers)) as pool:
         try:
             for shard in shards:
                 ahead.append(pool.submit(survey, shard, hashed=hashed))
@@ -113,6 +115,17 @@ def survey_all(shards: Iterable[ShardRecord], workers: int, *, hashed: bool = Fa
         finally:
             for future in ahead:
                 future.cancel()
+
+
+@contextmanager
+def _small_tables() -> Iterator[None]:
+    """Takes Arrow's memory from the C library meanwhile: its own allocator keeps 1 to 2 MB for each thread."""
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(usual)
 
 
 def survey(shard: ShardRecord, *, hashed: bool = False, indexed: bool = True) -> Survey:

@@ -105,6 +105,7 @@ def test_large_shards_take_no_room_and_are_whole(tmp_path: Path) -> None:
     assert sum(path.stat().st_blocks for path in shards[:1]) * 512 < 20e6
     built = manifest.build([str(shards[1])], 64)
     assert (len(built), built.quarantine) == (1000, ())
+    assert built.rows("000000-000064-000128")[0].label == 64
 
 
 def test_two_sizes_give_the_line() -> None:
