@@ -40,7 +40,7 @@ _NO_ANSWER = frozenset(
     }
 )
 # Shards at a time. A request to an object store is mostly waiting; a disk gains nothing by more.
-AT_ONCE_REMOTE, AT_ONCE_LOCAL = 256, 8
+AT_ONCE_REMOTE, AT_ONCE_LOCAL = 192, 8
 _FILES_AT_ONCE = 32  # that are looked up
 
 
