@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,14 @@ def test_a_run_is_the_same_through_late_storage(data: Path) -> None:
     assert sum(len(METRICS[name].columns) for name in metrics()) >= COLUMNS
 
 
-def test_a_report_asks_once_for_each_table_of_metrics_and_each_commit(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("step", "folders"), [("report", ("metrics", "commits")), ("audit", ("metrics", "attributions", "commits"))]
+)
+def test_each_table_and_each_commit_is_asked_for_once(
+    data: Path, step: str, folders: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    for call in ("read", "open", "read_range"):
+    for call in ("read", "open", "read_range", "entry"):
         plain = getattr(DelayedStorage, call)
 
         def counted(storage: DelayedStorage, name: str, *rest: Any, plain: Any = plain) -> Any:
@@ -75,9 +79,10 @@ def test_a_report_asks_once_for_each_table_of_metrics_and_each_commit(
             return plain(storage, name, *rest)
 
         monkeypatch.setattr(DelayedStorage, call, counted)
-    measured("report", data, delay=0.0)
-    for folder, files in (("metrics", 3 * LABELS), ("commits", 3)):  # the last of 4 units is not committed
+    measured(step, data, delay=0.0)
+    for folder in folders:
         names = [name for name in asked if name.startswith(f"{folder}/")]
+        files = 3 if folder == "commits" else 3 * LABELS  # the last of 4 units is not committed
         assert len(names) == len(set(names)) == files, folder
 
 
