@@ -150,7 +150,7 @@ def _own_file(storage: Storage, name: str, commit: CommitRecord) -> _Table:
             shutil.copyfileobj(file, copy)
             size = copy.tell()
             copy.seek(0)
-            digest = hashlib.file_digest(copy, "sha256").hexdigest()  # type: ignore[arg-type]
+            digest = hashlib.file_digest(copy, "sha256").hexdigest()
             return _checked(name, committed, {"bytes": size, "sha256": digest}, copy)
     except FileNotFoundError:
         raise _DamagedError(f"{name}: missing, though its unit is committed") from None

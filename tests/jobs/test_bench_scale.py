@@ -155,3 +155,18 @@ def test_a_share_that_is_none_or_does_not_fit_is_refused() -> None:
             scale.measure(share=share)
     with pytest.raises(UsageError, match="fit in"):
         scale.measure(images=10**9, share=1)
+
+
+@pytest.mark.slow
+def test_a_small_run_is_measured_from_end_to_end(tmp_path: Path) -> None:
+    record = scale.measure(images=200, labels=1, delay_ms=1, share=1, folder=tmp_path)
+    steps = {step["step"]: step for step in record["steps"]}
+    assert list(steps) == list(STEPS)
+    assert steps["manifest"]["measured"]["images"] == 1000 * large_shards(200)
+    assert {name for name, step in steps.items() if step["before"] is None} <= {
+        "compact",
+        "report after",
+        "duckdb after",
+    }
+    assert "not measured" in "\n".join(scale.lines(record))
+    assert not list(tmp_path.iterdir())

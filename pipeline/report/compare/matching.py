@@ -105,7 +105,8 @@ def _joined(rows: Sequence[pa.Table], names: Sequence[str], *, alone: bool = Fal
 
 
 def _in_order(matched: np.ndarray) -> np.ndarray:
-    return matched[np.argsort(matched[:, 0], kind="stable")]
+    ordered: np.ndarray = matched[np.argsort(matched[:, 0], kind="stable")]
+    return ordered
 
 
 def _by_key(rows: Sequence[pa.Table], matched: np.ndarray, root: str) -> np.ndarray:
