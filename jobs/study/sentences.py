@@ -7,7 +7,7 @@ beside a number is that of this comparison alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,7 @@ HEADED = (
 )  # whose losses are named first
 FEWEST_OVER = 3  # networks for a sentence over networks
 OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
+QUANTITIES = {**NEARNESS, **SATURATION}
 
 
 def progress(study: Study, design: Design | None = None) -> str:
@@ -112,28 +113,55 @@ def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
 
 
 def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> str:
-    """The answer to question 2 or 4.
+    """The answer to question 2 or 4: the law of the default method first, then all laws.
 
     Args:
         rows: contrasts with noise at equal change.
-        lower, higher_: what is said of them.
+        lower, higher_: what a law is that has a lower, or a higher, number than noise.
     """
     if not rows:
         return UNMEASURED
-    words = {**NEARNESS, **SATURATION}
+    words = {-1: f"{lower} than noise", 1: f"{higher_} than noise", 0: "not told apart from noise"}
     parts = []
     for network in dict.fromkeys(row.network for row in rows):
-        texts = []
-        for quantity in dict.fromkeys(row.quantity for row in rows):
-            mine = [row for row in rows if (row.network, row.quantity) == (network, quantity)]
-            signs = Counter(row.sign for row in mine)
-            text = f"{words[quantity]} {lower} in {signs[-1]} and {higher_} in {signs[1]} of {len(mine)}"
-            own = [row for row in mine if (row.law, row.strength) == OWN_LAW]
-            if own:
-                text += f" (law of `{DEFAULT}`: {shown(own[0].estimate, sign=True)}, N = {own[0].estimate.count})"
-            texts.append(text)
-        parts.append(f"On {title(network)}: {'; '.join(texts)}.")
-    return " ".join(["Suppression against noise at equal change of the pixels, over laws and strengths.", *parts])
+        mine = [row for row in rows if row.network == network]
+        own = [row for row in mine if (row.law, row.strength) == OWN_LAW]
+        if own:
+            parts.append(_own_law(own, words))
+        tallies = []
+        for quantity in dict.fromkeys(row.quantity for row in mine):
+            signs = Counter(row.sign for row in mine if row.quantity == quantity)
+            tallies.append(f"{signs[-1]} are {lower} and {signs[1]} {higher_} by {QUANTITIES[quantity]}")
+        laws = len({(row.law, row.strength) for row in mine})
+        parts.append(f"Of {laws} laws and strengths on {title(network)}, {listed(tallies)}.")
+    return " ".join(["Suppression is compared with noise that changes the pixels as much.", *parts])
+
+
+def farther(rows: Sequence[Contrast]) -> str:
+    """By what the samples of the default method are surely farther from natural images than noise; empty if by
+    nothing."""
+    parts = []
+    for quantity in NEARNESS:
+        own = [row for row in rows if row.quantity == quantity and (row.law, row.strength) == OWN_LAW]
+        worse = [row for row in own if row.sign > 0]
+        if worse:
+            sizes = min(row.estimate.count for row in worse)
+            parts.append(f"by {QUANTITIES[quantity]} on {len(worse)} of {len(own)} networks (N = {sizes})")
+    if not parts:
+        return ""
+    return (
+        f"Samples of `{DEFAULT}` are farther from natural images than noise that changes the pixels as much: "
+        f"{listed(parts)}."
+    )
+
+
+def _own_law(rows: Sequence[Contrast], words: Mapping[int, str]) -> str:
+    texts = []
+    for sign in dict.fromkeys(row.sign for row in rows):
+        by = [f"{QUANTITIES[row.quantity]} ({shown(row.estimate, sign=True)})" for row in rows if row.sign == sign]
+        texts.append(f"{words[sign]} by {listed(by)}")
+    size = min(row.estimate.count for row in rows)
+    return f"On {title(rows[0].network)} (N = {size}) the law of `{DEFAULT}` is {listed(texts)}."
 
 
 def link(rows: Sequence[Link]) -> str:

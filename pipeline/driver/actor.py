@@ -44,17 +44,18 @@ class AttributionActor:
 
     Args:
         setup: what the worker is made from. If its code differs from the driver's, `ready` raises.
+        measuring: of an actor that only measures, on the CPU, its threads; 0 of any other.
     """
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: WorkerSetup, measuring: int = 0) -> None:
         sys.path.extend(entry for entry in setup.path if entry not in sys.path)
         self.refused: SsigError | None = None
-        self.gpus = [str(gpu) for gpu in ray.get_gpu_ids()]
+        self.gpus = [] if measuring else [str(gpu) for gpu in ray.get_gpu_ids()]
         self.run = setup.run
         try:
             setup.activate()
-            on_gpu = device_for(setup.device, has_gpu=bool(self.gpus)) != "cpu"
-            setup = _filled(setup)
+            on_gpu = not measuring and device_for(setup.device, has_gpu=bool(self.gpus)) != "cpu"
+            setup = setup.measuring(measuring) if measuring else _filled(setup)
             torch.set_num_threads(setup.threads)
             self._set_up(setup, on_gpu)
         except (UsageError, DeviceFailedError) as error:

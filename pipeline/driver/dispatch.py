@@ -2,6 +2,10 @@
 
 Each actor has a bounded number of units in flight. If it dies, these have failed, and another actor takes its place.
 The driver holds no results: the commit records say which units are done.
+
+Beside the actors that make maps there may be some that only measure (`actors.metrics`). While these have too little
+to do, a fresh unit is handed out for its maps, and then, published, to one of them. The others measure what these have
+no room for, so that none waits for them.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from pipeline.driver.ending import Ending
@@ -35,13 +39,15 @@ from pipeline.shards.samples import ManifestRow
 from pipeline.shards.survey import ShardRecord
 from pipeline.storage import fault_points
 from pipeline.storage.base import Storage
-from pipeline.unit.messages import Task
+from pipeline.unit.messages import Portion, Task
 
 WAIT_SECONDS = 0.5
 # Staged files of attempts that were killed are removed when they are this old.
 STALE_STAGED_SECONDS = 3600.0
 # Number of last units whose seconds are kept.
 TIMED_UNITS = 100
+# Units whose maps are published may wait for each actor that measures; while more do, others do units as a whole.
+MAPPED_AHEAD = 4
 
 
 class UnitRows(Protocol):
@@ -110,10 +116,13 @@ class Dispatch:
         self._log = RunLog(agenda.storage, self.attempt)
         self._reporter = Reporter(listener, progress, executor.counters, self._log)
         self._reporter.begin(agenda.works)
-        self._scaling = Scaling(executor, size, progress)
+        # Of actors that make maps, and of those that only measure.
+        self._scaling = {measures: Scaling(executor, size, progress, measures) for measures in (False, True)}
         self._outcomes = Outcomes(agenda.storage, agenda.manifest.rows, self._log, self._reporter.tell)
         self._urls = {shard.name: shard.url for shard in agenda.manifest.shards}
-        self._unit_seconds: deque[float] = deque(maxlen=TIMED_UNITS)
+        self._unit_seconds: dict[bool, deque[float]] = {
+            measures: deque(maxlen=TIMED_UNITS) for measures in (False, True)
+        }
 
     def run(self) -> None:
         """Works until no unit is left, a signal asks to stop, or no unit can be done.
@@ -159,14 +168,14 @@ class Dispatch:
             if self.schedule.hopeless:
                 raise RunError(self.schedule.hopeless)
             if not self._interrupted.is_set():
-                # While shards are listed there will be more units than are known.
-                self._scaling.resize(math.inf if self._is_listing else self._undone)
-                self._scaling.await_place()
+                self._resize()
                 self._hand_out()
             heard = self._executor.wait(WAIT_SECONDS)
-            limit = time_limit(self._agenda.unit_timeout, self._unit_seconds)
+            limits = [
+                time_limit(self._agenda.unit_timeout, self._unit_seconds[measures]) for measures in (False, True)
+            ]
             left = [] if self._interrupted.is_set() else self._executor.release()
-            for event in [*heard, *left, *self._executor.end_overdue(limit)]:
+            for event in [*heard, *left, *self._executor.end_overdue(*limits)]:
                 self._handle(event)
                 fault_points.point("after-event", event.kind)
             self._reporter.show_now_and_then(self._executor, self.schedule.in_flight)
@@ -182,20 +191,44 @@ class Dispatch:
         """Whether more units may come."""
         return self._agenda.listing is not None and not self._agenda.listing.is_over
 
+    def _resize(self) -> None:
+        """Starts the actors that are lacking."""
+        # While shards are listed there will be more units than are known.
+        undone = math.inf if self._is_listing else self._undone
+        self._scaling[False].resize(undone)
+        self._scaling[False].await_place()
+        if self._size.metrics:
+            self._scaling[True].resize(undone)
+
     def _hand_out(self) -> None:
+        """Gives orders to actors: first to those that only measure; what they have no room for, others measure."""
+        for measures in (True, False):
+            self._hand_out_to([member for member in self._executor.members if member.measures is measures])
+
+    def _hand_out_to(self, members: Sequence[Member]) -> None:
         """Gives every actor a unit before any gets a second one to read ahead, and so on: none is idle at the end."""
-        for depth in range(max((member.most_calls for member in self._executor.members), default=0)):
-            for member in self._executor.members:
+        for depth in range(max((member.most_calls for member in members), default=0)):
+            for member in members:
                 has_turn = len(member.in_flight) == depth and member.room > 0
-                if has_turn and (not member.in_flight or self._waiting > self._unemployed):
+                if has_turn and (not member.in_flight or self._waiting(member) > _unemployed(members)):
                     self._give(member)
 
     def _give(self, member: Member) -> None:
         """Sends the next order to an actor, if there is one for it."""
-        order = self.schedule.next(not member.in_flight, member.gpu, self._gpus)
+        if member.measures:
+            order = self.schedule.next_mapped()
+        else:
+            order = self.schedule.next(not member.in_flight, member.gpu, self._gpus, self._portion)
         if order is not None:
             self._executor.send(member, order, self._task(order, checked=order.alone and member.gpu is not None))
             fault_points.point("after-order", order.work.unit)
+
+    @property
+    def _portion(self) -> Literal[Portion.ALL, Portion.MAPS]:
+        """What an actor does of a fresh unit: the maps alone, while actors that measure have too little to do."""
+        measuring = [member for member in self._executor.members if member.measures and not member.is_leaving]
+        ready = sum(member.info is not None for member in measuring)
+        return Portion.MAPS if self.schedule.mapped < MAPPED_AHEAD * ready else Portion.ALL
 
     @property
     def _gpus(self) -> Set[str]:
@@ -208,15 +241,9 @@ class Dispatch:
         """Units that are not done."""
         return self.schedule.total - self.schedule.done - len(self.schedule.given_up)
 
-    @property
-    def _waiting(self) -> int:
-        """Units that are not done and not in flight."""
-        return self._undone - self.schedule.in_flight
-
-    @property
-    def _unemployed(self) -> int:
-        """Actors with nothing in flight, those that are starting included."""
-        return sum(not member.in_flight for member in self._executor.members)
+    def _waiting(self, member: Member) -> int:
+        """Units that are not done and not in flight, of those that a member may get."""
+        return self.schedule.mapped if member.measures else self._undone - self.schedule.in_flight
 
     @property
     def _has_lost_workers(self) -> bool:
@@ -239,6 +266,8 @@ class Dispatch:
             checked=checked,
             batches={} if is_last else whole_batches(self._agenda.batches, work.labels),
             apart=is_last,
+            portion=order.portion,
+            spent=work.spent or {},
         )
 
     def _handle(self, event: Event) -> None:
@@ -255,17 +284,18 @@ class Dispatch:
             self._handle_failure(event, event.order)
 
     def _handle_ready(self, event: Event) -> None:
-        self._scaling.started()
+        self._scaling[event.member.measures].started()
         self._log.write("actor ready", actor=event.member.name, **(event.member.info or {}))
         check_shared(self._executor, event.member, self._agenda.storage.root, log_name(self.attempt))
         self._reporter.ready()
 
     def _handle_loss(self, event: Event) -> None:
         self._log.write("actor lost", actor=event.member.name, reason=event.reason)
-        self._scaling.lost(event.member.gpu)
+        scaling = self._scaling[event.member.measures]
+        scaling.lost(event.member.gpu)
         if event.member.info is None:
             try:
-                self._scaling.failed_to_start(event.reason)
+                scaling.failed_to_start(event.reason)
             except RunError:
                 if not self._interrupted.is_set():
                     raise
@@ -274,15 +304,21 @@ class Dispatch:
     def _handle_done(self, event: Event, order: Order) -> None:
         before = set(order.work.poison)
         self.schedule.succeeded(order, event.member.gpu)
-        self._scaling.proved(event.member.gpu)
+        self._scaling[event.member.measures].proved(event.member.gpu)
         self._record_poison(order, before)
         done = event.done
         if done is None or order.probe is not None:
             return
-        self._unit_seconds.append(done.seconds)
-        self._reporter.done(order, done)
+        self._unit_seconds[event.member.measures].append(done.seconds)
+        is_mapped = order.portion is Portion.MAPS
+        if is_mapped:
+            order.work.spent = done.spent
+            self._reporter.mapped(order, done)
+        else:
+            # The device of an actor that only measures is not one that should always be busy.
+            self._reporter.done(order, replace(done, device_seconds=0.0) if event.member.measures else done)
         self._log.write(
-            "unit done",
+            "unit mapped" if is_mapped else "unit done",
             unit=done.unit,
             attempt=done.attempt,
             actor=event.member.name,
@@ -307,3 +343,8 @@ class Dispatch:
         """Records the samples of a unit that have become poison."""
         for position in sorted(order.work.poison.keys() - before):
             self._outcomes.quarantined(order.work, position)
+
+
+def _unemployed(members: Sequence[Member]) -> int:
+    """How many of some actors have nothing in flight, those that are starting included."""
+    return sum(not member.in_flight for member in members)

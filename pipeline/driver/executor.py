@@ -8,6 +8,8 @@ Both take the same protocol steps in the run directory. With a pool, the driver 
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -38,6 +40,7 @@ class Member:
         in_flight, since: its orders, and when they were given (`time.monotonic`).
         is_leaving: whether its node is about to go: it gets no more orders.
         under_way: maps that it has computed and not committed, as it reported last.
+        measures: whether it only measures maps of others (`actors.metrics`).
     """
 
     name: str
@@ -46,6 +49,7 @@ class Member:
     since: dict[Any, float] = field(default_factory=dict)
     is_leaving: bool = False
     under_way: float = 0.0
+    measures: bool = False
 
     def forget(self, call: Any) -> None:
         """Removes an order that has been answered."""
@@ -93,11 +97,11 @@ class State:
     """How a run stands, for machines.
 
     Attributes:
-        actors: workers that are ready.
+        actors: workers that are ready, without those that only measure.
         in_flight, units_left: units handed out, and units that are not done.
         rows_under_way: maps computed and not committed.
         seconds_left: at the present rate; None while it is unknown.
-        micro_batches: points that each ready worker evaluates at once.
+        micro_batches: points that each of these workers evaluates at once.
     """
 
     actors: int
@@ -114,6 +118,9 @@ class Counters(Protocol):
     def done(self, done: Done) -> None:
         """Counts a unit that is done, and what it took."""
 
+    def mapped(self, done: Done) -> None:
+        """Counts what the maps of a unit took that is still to be measured."""
+
     def failed(self, kind: str) -> None:
         """Counts a unit that failed."""
 
@@ -125,6 +132,9 @@ class NoCounters:
     """Counts nothing."""
 
     def done(self, done: Done) -> None:
+        pass
+
+    def mapped(self, done: Done) -> None:
         pass
 
     def failed(self, kind: str) -> None:
@@ -145,8 +155,8 @@ class Executor(Protocol):
     def counters(self) -> Counters:
         """Progress for machines."""
 
-    def start(self) -> Member:
-        """Starts one more worker; a `ready` or `lost` event follows."""
+    def start(self, measures: bool = False) -> Member:
+        """Starts one more worker, also one that only measures; a `ready` or `lost` event follows."""
 
     def send(self, member: Member, order: Order, task: Task) -> None:
         """Hands an order to a worker with room; a `done` or `failed` event follows."""
@@ -158,8 +168,13 @@ class Executor(Protocol):
             UsageError: a worker cannot start, nor could any other.
         """
 
-    def end_overdue(self, seconds: float) -> list[Event]:
-        """Gives up the workers with an order older than so many seconds; all that they had in flight has failed."""
+    def end_overdue(self, seconds: float, measuring: float = math.inf) -> list[Event]:
+        """Gives up the workers with an order older than so many seconds; all that they had in flight has failed.
+
+        Args:
+            seconds: of workers that make maps.
+            measuring: of workers that only measure.
+        """
 
     def release(self) -> list[Event]:
         """Gives no more orders to workers on nodes that are about to go; those with none in flight leave."""
@@ -194,9 +209,20 @@ def loss(member: Member, reason: str, kind: Failure = Failure.DIED) -> list[Even
     return [Event("lost", member, reason=reason), *(Event("failed", member, o, None, kind, why) for o in orders)]
 
 
-def overdue(members: Sequence[AnyMember], latest: float) -> list[AnyMember]:
-    """Those with an order that was given before a time (`time.monotonic`)."""
-    return [member for member in members if any(since < latest for since in member.since.values())]
+def overdue(members: Sequence[AnyMember], seconds: float, measuring: float) -> list[tuple[AnyMember, str]]:
+    """Those with an order that is too old, and why they are given up.
+
+    Args:
+        members: workers.
+        seconds: that an order may take, of workers that make maps.
+        measuring: the same of those that only measure.
+    """
+    now, late = time.monotonic(), []
+    for member in members:
+        limit = measuring if member.measures else seconds
+        if any(since < now - limit for since in member.since.values()):
+            late.append((member, overdue_reason(limit)))
+    return late
 
 
 def overdue_reason(seconds: float) -> str:

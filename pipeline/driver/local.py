@@ -8,6 +8,7 @@ the command too, since nothing can be computed on it in the same process.
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import socket
 import threading
@@ -25,7 +26,6 @@ from pipeline.driver.executor import (
     failure_of,
     loss,
     overdue,
-    overdue_reason,
 )
 from pipeline.driver.resources import Shape
 from pipeline.driver.schedule import Failure, Order
@@ -92,10 +92,10 @@ class LocalExecutor:
     def members(self) -> Sequence[LocalMember]:
         return self._members
 
-    def start(self) -> LocalMember:
+    def start(self, measures: bool = False) -> LocalMember:
         """Starts one more worker; a `ready` or `lost` event follows."""
         self._started += 1
-        member = LocalMember(f"local-{self._started}")
+        member = LocalMember(f"local-{self._started}", measures=measures)
         self._members.append(member)
         self._thread(member, self._set_up)
         return member
@@ -125,12 +125,12 @@ class LocalExecutor:
             if member in self._members:  # and not given up meanwhile
                 events += self._event(member, answer)
 
-    def end_overdue(self, seconds: float) -> list[Event]:
+    def end_overdue(self, seconds: float, measuring: float = math.inf) -> list[Event]:
         """Gives up the workers with an order older than so many seconds; another is started in place of each."""
-        late = overdue(self._members, time.monotonic() - seconds)
-        for member in late:
+        late = overdue(self._members, seconds, measuring)
+        for member, _ in late:
             self._give_up(member)
-        return [event for member in late for event in loss(member, overdue_reason(seconds), Failure.TIMEOUT)]
+        return [event for member, reason in late for event in loss(member, reason, Failure.TIMEOUT)]
 
     def release(self) -> list[Event]:
         """Nothing: the workers live as long as this process."""

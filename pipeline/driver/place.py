@@ -59,7 +59,7 @@ def _ray(actors: Actors, phase: Callable[[str], None]) -> Iterator[Place]:
         size = shape(actors, joined.nodes, joined.grows, joined.coming)
         if not joined.grows:  # all actors are on this machine
             device_for(actors.device, has_gpu=size.num_gpus > 0)
-        fit = places(joined.nodes, size.num_gpus, size.num_cpus)
+        fit = places(size.beside(joined.nodes), size.num_gpus, size.num_cpus)
         workers = fit if math.isinf(size.most) else int(size.most) if joined.grows else min(fit, int(size.most))
         probe = partial(probe_there, size=size, seconds=PROBE_SECONDS)
         yield Place(size, workers, partial(pool_of, size=size), probe, by_tasks)

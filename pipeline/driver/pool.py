@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import ray
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from pipeline.driver.actor import STATUS, WATCH, AttributionActor, reason_of, remote_class
-from pipeline.driver.executor import Counters, Event, Member, failure_of, loss, overdue, overdue_reason
+from pipeline.driver.executor import Counters, Event, Member, failure_of, loss, overdue
 from pipeline.driver.ray_cluster import draining_nodes, is_gone, nodes, nodes_for_work
 from pipeline.driver.resources import Shape, fits_type, places
 from pipeline.driver.schedule import Failure, Order
@@ -49,10 +50,14 @@ class Pool:
     Args:
         create: starts one actor and returns its handle.
         run: path or URL of the run.
+        create_measuring: the same of an actor that only measures; None where there are none.
     """
 
-    def __init__(self, create: Callable[[], Any], run: str = "") -> None:
+    def __init__(
+        self, create: Callable[[], Any], run: str = "", create_measuring: Callable[[], Any] | None = None
+    ) -> None:
         self._create = create
+        self._create_measuring = create_measuring or create
         self._started = 0
         self._released = 0.0
         self._actors: list[Actor] = []
@@ -62,11 +67,12 @@ class Pool:
     def members(self) -> Sequence[Actor]:
         return self._actors
 
-    def start(self) -> Actor:
+    def start(self, measures: bool = False) -> Actor:
         """Starts one more actor; a `ready` or `lost` event follows."""
-        handle = self._create()
+        handle = self._create_measuring() if measures else self._create()
         self._started += 1
-        actor = Actor(f"actor-{self._started}", handle=handle, starting=handle.ready.remote())
+        name = f"{'metrics' if measures else 'actor'}-{self._started}"
+        actor = Actor(name, measures=measures, handle=handle, starting=handle.ready.remote())
         self._actors.append(actor)
         return actor
 
@@ -122,15 +128,15 @@ class Pool:
                 member.asking = member.handle.under_way.options(concurrency_group=STATUS).remote()
         return sum(member.under_way for member in self._actors)
 
-    def end_overdue(self, seconds: float) -> list[Event]:
+    def end_overdue(self, seconds: float, measuring: float = math.inf) -> list[Event]:
         """Kills the actors with an order older than so many seconds; all that they had in flight has failed."""
-        late = overdue(self._actors, time.monotonic() - seconds)
-        reason = overdue_reason(seconds)
-        return [event for member in late for event in self._lose(member, reason, Failure.TIMEOUT)]
+        late = overdue(self._actors, seconds, measuring)
+        return [event for member, reason in late for event in self._lose(member, reason, Failure.TIMEOUT)]
 
     def places(self, size: Shape) -> int:
         """How many actors of a size fit the cluster as it is now."""
-        usable = [node for node in nodes_for_work() if fits_type(node, size.accelerator)]
+        left = size.beside(nodes_for_work())
+        usable = [node for node in left if fits_type(node, size.accelerator)]
         return places(usable, size.num_gpus, size.num_cpus)
 
     def sees(self, member: Member, name: str) -> bool:
@@ -201,8 +207,12 @@ def pool_of(setup: WorkerSetup, size: Shape) -> Pool:
         size: what an actor takes of the cluster.
     """
     remote = remote_class(AttributionActor, size.num_cpus, size.num_gpus, size.marks)
+    measuring = remote_class(AttributionActor, size.metrics_cpus, 0)
+    threads = max(1, math.floor(size.metrics_cpus))
     shared_setup = ray.put(setup)  # once, so that every actor reads the same copy of the weights
-    return Pool(lambda: remote.remote(shared_setup), setup.run)
+    return Pool(
+        lambda: remote.remote(shared_setup), setup.run, lambda: measuring.remote(shared_setup, measuring=threads)
+    )
 
 
 def _kill(member: Member) -> None:

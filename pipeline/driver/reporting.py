@@ -35,6 +35,7 @@ class Reporter:
         self._logged = 0.0
         self._shown = 0.0
         self._rows_shown = 0.0
+        self._rows_mapped = 0.0
 
     def begin(self, works: Sequence[Work]) -> None:
         """Notes what there is to do, or what more."""
@@ -50,10 +51,16 @@ class Reporter:
         """Notes that a unit is done."""
         self.progress.units_done += 1
         self.progress.rows_done += order.work.size * len(order.work.labels)
+        self._rows_mapped -= _rows_mapped(order.work)
         self.progress.failed += sum(
             count for counts in done.statuses.values() for status, count in counts.items() if status != Status.OK
         )
         self._counters.done(done)
+
+    def mapped(self, order: Order, done: Done) -> None:
+        """Notes that the maps of a unit are published, to be measured by another actor."""
+        self._rows_mapped += _rows_mapped(order.work)
+        self._counters.mapped(done)
 
     def failed(self, kind: str) -> None:
         """Notes that an order failed, so that its maps are to be computed again."""
@@ -77,9 +84,11 @@ class Reporter:
             for member in executor.members
         }
         # An actor counts a unit no longer once it is committed, which is before the driver hears of it.
-        self.progress.rows_under_way = max(executor.under_way(), self._rows_shown - self.progress.rows_done)
+        under_way = executor.under_way() + self._rows_mapped
+        self.progress.rows_under_way = max(under_way, self._rows_shown - self.progress.rows_done)
         self._rows_shown = self.progress.rows_computed
-        ready = [member.info for member in executor.members if member.info is not None]
+        makers = [member for member in executor.members if not member.measures]
+        ready = [member.info for member in makers if member.info is not None]
         self._counters.state(
             State(
                 actors=len(ready),
@@ -99,6 +108,11 @@ class Reporter:
         """The same, at most every `SHOW_SECONDS`, since every actor is called for it."""
         if time.monotonic() - self._shown > SHOW_SECONDS:
             self.show(executor, in_flight)
+
+
+def _rows_mapped(work: Work) -> float:
+    """How many rows published maps of a unit count for: half of each, where its metrics are still to be computed."""
+    return 0.0 if work.spent is None else work.size * len(work.labels) / 2
 
 
 def _under_way(progress: Progress, executor: Executor) -> Mapping[str, object]:

@@ -29,6 +29,7 @@ class Shape:
         wait: seconds to wait for a node with a place for an actor; None where there is one from the beginning.
         accelerator: type of the accelerator that an actor's node must have; None for any.
         fills: whether an actor computes with its share of its node's cores where that is more than `num_cpus`.
+        metrics, metrics_cpus: how many actors without a GPU only measure, and the cores of each.
     """
 
     num_gpus: float
@@ -38,6 +39,12 @@ class Shape:
     wait: float | None = None
     accelerator: str | None = None
     fills: bool = False
+    metrics: int = 0
+    metrics_cpus: float = 1.0
+
+    def beside(self, nodes: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+        """What nodes have for actors that make maps."""
+        return spared(nodes, self.metrics, self.metrics_cpus)
 
     @property
     def marks(self) -> dict[str, float]:
@@ -71,7 +78,8 @@ def shape(
     Raises:
         UsageError: the cluster has fewer GPUs or cores than the least number of actors needs.
     """
-    usable = [node for node in nodes if fits_type(node, actors.accelerator_type)]
+    left = spared(nodes, actors.metrics, actors.metrics_cpus)
+    usable = [node for node in left if fits_type(node, actors.accelerator_type)]
     gpus, cores = (sum(node.get(name, 0) for node in usable) for name in ("GPU", "CPU"))
     wants_gpu = actors.device != "cpu" and (gpus > 0 or actors.device == "cuda" or coming.get("GPU", 0) > 0)
     num_gpus = float(wants_gpu) if actors.num_gpus == "auto" else actors.num_gpus
@@ -79,7 +87,17 @@ def shape(
     fit = places(usable, num_gpus, num_cpus)
     fills = actors.num_cpus == "auto" and num_gpus > 0
     most = math.inf if actors.max == "auto" else actors.max
-    found = Shape(num_gpus, num_cpus, actors.min, most, None, actors.accelerator_type, fills)
+    found = Shape(
+        num_gpus,
+        num_cpus,
+        actors.min,
+        most,
+        None,
+        actors.accelerator_type,
+        fills,
+        actors.metrics,
+        actors.metrics_cpus,
+    )
     has_numbers = actors.max != "auto" and actors.num_gpus != "auto"
     is_told = has_numbers or "wait" in actors.model_fields_set
     comes = coming.get("GPU", 0) >= num_gpus and coming.get("CPU", 0) >= num_cpus
@@ -87,8 +105,25 @@ def shape(
         if most < actors.min:
             raise UsageError("actors.max", actors.max, f"at least actors.min ({actors.min})")
         return replace(found, wait=actors.wait)
+    if actors.metrics:
+        _check_metrics_fit(actors, nodes, found, f"; {TO_WAIT}" if grows else "")
     _check_fits(actors, found, {"GPU": gpus, "CPU": cores}, fit, f"; {TO_WAIT}" if grows else "")
     return found
+
+
+def _check_metrics_fit(actors: Actors, nodes: Sequence[Mapping[str, float]], found: Shape, later: str) -> None:
+    """Refuses actors for metrics that a cluster has no room for, or that leave none for the actors that make maps."""
+    size = f"{actors.metrics_cpus:g} cores each (actors.metrics_cpus)"
+    room = places(nodes, 0, actors.metrics_cpus)
+    if actors.metrics > room:
+        raise UsageError("actors.metrics", actors.metrics, f"at most {room}: more do not fit with {size}{later}")
+    usable, left = (
+        [node for node in some if fits_type(node, found.accelerator)] for some in (nodes, found.beside(nodes))
+    )
+    needed = places(usable, found.num_gpus, found.num_cpus) >= actors.min
+    if needed and places(left, found.num_gpus, found.num_cpus) < actors.min:
+        allowed = f"fewer: with {size} they leave no cores for {actors.min} actors that make maps{later}"
+        raise UsageError("actors.metrics", actors.metrics, allowed)
 
 
 def _check_fits(actors: Actors, found: Shape, has: Mapping[str, float], fit: int, later: str) -> None:
@@ -145,6 +180,24 @@ def places(nodes: Sequence[Mapping[str, float]], num_gpus: float, num_cpus: floa
         by_gpus = _by_gpus(node, num_gpus) if num_gpus else by_cores
         count += min(by_cores, by_gpus)
     return count
+
+
+def spared(nodes: Sequence[Mapping[str, float]], count: int, num_cpus: float) -> list[dict[str, float]]:
+    """Nodes without the cores of some actors that have no GPU.
+
+    Args:
+        nodes: resources of each node.
+        count: how many actors; those that fit no node are left out.
+        num_cpus: of each. Nodes without GPUs come first, then those with most cores left.
+    """
+    left = [dict(node) for node in nodes]
+    for _ in range(count):
+        fitting = [node for node in left if node.get("CPU", 0) >= num_cpus - 1e-9]
+        if not fitting:
+            break
+        node = max(fitting, key=lambda node: (not node.get("GPU", 0), node["CPU"]))
+        node["CPU"] -= num_cpus
+    return left
 
 
 def fits_type(node: Mapping[str, float], accelerator: str | None) -> bool:

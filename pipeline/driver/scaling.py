@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 
-from pipeline.driver.executor import Executor, RunError
+from pipeline.driver.executor import Executor, Member, RunError
 from pipeline.driver.progress import Progress
 from pipeline.driver.resources import Shape, wording
 
@@ -24,16 +24,18 @@ class Scaling:
         executor: starts them.
         size: how many actors there should be, and their resources.
         progress: shows what the run waits for.
+        measures: whether they are the actors that only measure. A run goes on without these.
     """
 
-    def __init__(self, executor: Executor, size: Shape, progress: Progress) -> None:
+    def __init__(self, executor: Executor, size: Shape, progress: Progress, measures: bool = False) -> None:
         self._executor = executor
         self._size = size
+        self._measures = measures
         self._progress = progress
         self._failed_starts = 0
         self._resized = 0.0
         self._placeless_since: float | None = None
-        self._losses: Counter[str] = Counter()
+        self._losses: Counter[str | None] = Counter()
 
     def resize(self, undone: float) -> None:
         """Starts the actors that are lacking; now and then, and less often after failed starts.
@@ -44,16 +46,16 @@ class Scaling:
         now = time.monotonic()
         setbacks = max([self._failed_starts, *(losses - 1 for losses in self._losses.values())])
         pause = RESIZE_SECONDS * 2 ** min(setbacks, MOST_DOUBLINGS)
-        staying = [member for member in self._executor.members if not member.is_leaving]
+        staying = [member for member in self._members if not member.is_leaving]
         if staying and now - self._resized < pause:
             return
         self._resized = now
         # A given number may exceed the cluster: actors that wait for a place are what makes an autoscaler add nodes.
-        most = self._size.most
+        most = self._size.metrics if self._measures else self._size.most
         if math.isinf(most):
             most = max(1, self._executor.places(self._size))
         for _ in range(int(min(most, undone)) - len(staying)):
-            self._executor.start()
+            self._executor.start(self._measures)
 
     def await_place(self) -> None:
         """Shows what the run waits for while no node has a place for an actor.
@@ -87,29 +89,36 @@ class Scaling:
         self._failed_starts = 0
 
     def lost(self, gpu: str | None) -> None:
-        """Notes that an actor on a GPU was lost: one that is lost over and over is tried less and less often."""
-        if gpu is not None:
+        """Notes that an actor on a GPU was lost: one that is lost over and over is tried less and less often.
+
+        So are all that only measure: an image that kills these is done by others.
+        """
+        if gpu is not None or self._measures:
             self._losses[gpu] += 1
 
     def proved(self, gpu: str | None) -> None:
-        """Notes that an order was done on a GPU."""
-        if gpu is not None:
-            self._losses.pop(gpu, None)
+        """Notes that an order was done on a GPU, or measured."""
+        self._losses.pop(gpu, None)
 
     def failed_to_start(self, reason: str) -> None:
         """Notes that an actor ended before it was ready.
 
         Raises:
-            RunError: the last ones did too, and no actor is ready. While others work, failed starts do not end the
-                run; they are repeated less and less often.
+            RunError: the last ones did too, no actor is ready, and the run cannot go on without one. While others
+                work, failed starts do not end the run; they are repeated less and less often.
         """
         self._failed_starts += 1
-        if self._failed_starts >= MOST_FAILED_STARTS and not self._has_ready:
+        if self._failed_starts >= MOST_FAILED_STARTS and not self._has_ready and not self._measures:
             raise RunError(f"{self._failed_starts} actors in a row failed to start: {reason}")
 
     @property
+    def _members(self) -> list[Member]:
+        """The actors of this kind."""
+        return [member for member in self._executor.members if member.measures is self._measures]
+
+    @property
     def _has_ready(self) -> bool:
-        return any(member.info is not None for member in self._executor.members)
+        return any(member.info is not None for member in self._members)
 
 
 def most_actors(size: Shape) -> int | str:

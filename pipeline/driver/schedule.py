@@ -12,6 +12,10 @@ A GPU can fail too, for one process or for good, and then fails with every sampl
 - Samples with which the process or the device ended are blamed. They are kept from the network once another sample
   of the unit was done after them. If none is, the unit is given up.
 
+Where some actors only measure (`actors.metrics`), a fresh unit may be handed out for its maps alone. It then waits,
+published and not committed, for an actor that measures it and commits. If that fails, the unit goes on as any other
+that failed: all of it is tried again alone, by an actor that makes maps and finds them made.
+
 State is kept for units that are waiting, in flight or failing; for samples only while their unit is bisected.
 """
 
@@ -19,13 +23,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 from typing import Literal
 
 from pipeline.shards.samples import Poison, Status
+from pipeline.unit.messages import Portion
 
 MOST_FAILURES = 3
 # Failed self-checks before orders of one unit.
@@ -68,6 +73,7 @@ class Work:
         unfit: how often the self-check before an order failed.
         blamed: like `poison`, but the device may be to blame.
         sound: position of a sample that was done alone or with others in the bisection.
+        spent: once its maps are published and not measured, the seconds that they took, by method label and step.
     """
 
     unit: str
@@ -83,15 +89,20 @@ class Work:
     unfit: int = 0
     blamed: dict[int, Poison] = field(default_factory=dict)
     sound: int | None = None
+    spent: Mapping[str, Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """What an actor is to do: all of a unit, or a probe of some positions; `alone`, with nothing else in flight."""
+    """What an actor is to do: a portion of a unit, or a probe of some positions.
+
+    It goes `alone`, with nothing else in flight, where a failure is to be told from others.
+    """
 
     work: Work
     alone: bool = False
     probe: range | None = None
+    portion: Portion = Portion.ALL
 
 
 class Schedule:
@@ -111,6 +122,7 @@ class Schedule:
     def __init__(self, works: Iterable[Work], proven: Set[str] = frozenset()) -> None:
         self._fresh: deque[Work] = deque()
         self._again: deque[Order] = deque()
+        self._mapped: deque[Work] = deque()
         self._proven = proven
         self._in_flight = 0
         self._all_poison = 0
@@ -128,16 +140,24 @@ class Schedule:
         self._fresh.extend(works)
         self.total += len(self._fresh) - before
 
-    def next(self, idle: bool, device: str | None = None, devices: Set[str] = frozenset()) -> Order | None:
-        """The next order for an actor, or None.
+    def next(
+        self,
+        idle: bool,
+        device: str | None = None,
+        devices: Set[str] = frozenset(),
+        portion: Literal[Portion.ALL, Portion.MAPS] = Portion.ALL,
+    ) -> Order | None:
+        """The next order for an actor that makes maps, or None.
 
         Orders that must go alone come first, to an actor that is idle; while they wait, no others are handed
-        out, so that a fault of the network or the machine shows before the whole data set has been tried.
+        out, so that a fault of the network or the machine shows before the whole data set has been tried. Units whose
+        maps are published come last.
 
         Args:
             idle: whether the actor has nothing in flight.
             device: the actor's GPU; None for the CPU.
             devices: the GPUs of all actors that are ready.
+            portion: what it does of a unit that nobody has begun.
         """
         if self._again:
             order = next((order for order in self._again if self._suits(order.work, device, devices)), None)
@@ -147,9 +167,21 @@ class Schedule:
             self._in_flight += 1
             return order
         if not self._fresh:
+            return self.next_mapped()
+        self._in_flight += 1
+        return Order(self._fresh.popleft(), portion=portion)
+
+    def next_mapped(self) -> Order | None:
+        """The next order for an actor that measures, or None: a unit whose maps are published."""
+        if not self._mapped:
             return None
         self._in_flight += 1
-        return Order(self._fresh.popleft())
+        return Order(self._mapped.popleft(), portion=Portion.METRICS)
+
+    @property
+    def mapped(self) -> int:
+        """How many units wait, with their maps published, to be measured."""
+        return len(self._mapped)
 
     def _suits(self, work: Work, device: str | None, devices: Set[str]) -> bool:
         """Whether an order of a unit that failed may go to a device, or should wait for a better one."""
@@ -161,7 +193,7 @@ class Schedule:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to hand out and nothing is in flight."""
-        return not self._fresh and not self._again and self._in_flight == 0
+        return not self._fresh and not self._again and not self._mapped and self._in_flight == 0
 
     @property
     def in_flight(self) -> int:
@@ -170,11 +202,14 @@ class Schedule:
     def succeeded(self, order: Order, device: str | None = None) -> None:
         """Takes in that an order was done, on a device; None for the CPU."""
         self._in_flight -= 1
-        self._suspicions = 0
+        if order.portion is not Portion.METRICS:  # which speak for no device that makes maps
+            self._suspicions = 0
         if device is not None:
             self._failing.discard(device)
         work = order.work
-        if order.probe is None:
+        if order.portion is Portion.MAPS:
+            self._mapped.append(work)
+        elif order.probe is None:
             self.done += 1
         else:
             work.sound = order.probe[0]

@@ -29,12 +29,12 @@ COUNTERS = {
     "ssig_samples": Metric("Rows committed, by method and status.", ("method", "status")),
     "ssig_gradients": Metric("Gradient evaluations of the rows committed, by method.", ("method",)),
     "ssig_step_seconds": Metric("Seconds of computing in the steps of units.", ("step",)),
-    "ssig_device_seconds": Metric("Seconds that devices computed, of all actors together."),
+    "ssig_device_seconds": Metric("Seconds that the devices of actors computed, without those that only measure."),
     "ssig_units": Metric("Units done."),
     "ssig_failures": Metric("Units that failed, by kind.", ("kind",)),
 }
 GAUGES = {
-    "ssig_actors": Metric("Actors that are ready."),
+    "ssig_actors": Metric("Actors that are ready, without those that only measure."),
     "ssig_units_in_flight": Metric("Units handed out and not done."),
     "ssig_units_left": Metric("Units that are not done."),
     "ssig_rows_under_way": Metric("Maps computed and not committed; attribution and metrics count half each."),
@@ -70,6 +70,10 @@ class Telemetry:
             self._add("ssig_gradients", count, method=method)
         for step, seconds in done.steps.items():
             self._add("ssig_step_seconds", seconds, step=step)
+
+    def mapped(self, done: Done) -> None:
+        """Counts what the maps of a unit took that is still to be measured."""
+        self._add("ssig_device_seconds", done.device_seconds)
 
     def failed(self, kind: str) -> None:
         """Counts a unit that failed."""

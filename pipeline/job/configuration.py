@@ -116,6 +116,11 @@ def load_evaluation(fields: Mapping[str, Any]) -> EvaluationJob:
     except ValidationError as error:
         raise usage_error(error, EvaluationJob, None) from None
     _check_gpus(job.actors)
+    if job.actors.metrics:
+        allowed = (
+            "0: `ssig evaluate` makes no maps, so all its actors compute metrics (actors.device: cpu, actors.max)"
+        )
+        raise UsageError("actors.metrics", job.actors.metrics, allowed)
     find_metrics(job.metrics)
     _check_label("name", job.title)
     if len(encoded(job.title)) > LONGEST_LABELS:
@@ -258,6 +263,7 @@ def _check_choices(job: Job, check_early: Callable[[Job], None]) -> None:
     check_early(job)
     find_methods(job.methods)
     find_metrics(job.metrics)
+    _check_metrics_actors(job)
 
 
 def _check_gpus(actors: Actors) -> None:
@@ -269,6 +275,22 @@ def _check_gpus(actors: Actors) -> None:
         allowed = f"at most 1: an actor computes on one GPU; to use several, type {several}"
         found = actors.num_gpus
         raise UsageError("actors.num_gpus", int(found) if found.is_integer() else found, allowed)
+
+
+def _check_metrics_actors(job: Job) -> None:
+    """Refuses actors that only measure where they would have nothing to do, or would have to explain images."""
+    why = None
+    explaining = [metric.text for metric in job.metrics if "method" in metric.spec.needs]
+    if job.actors.executor == "local":
+        why = "with actors.executor=local (--in-process): one process has one worker"
+    elif job.output.maps == "none":
+        why = "with output.maps=none: they read the maps that others store"
+    elif not job.metrics:
+        why = "without metrics: they would have nothing to do"
+    elif explaining:
+        why = f"with the metric {explaining[0]}: it explains images again, which is for the actors that make maps"
+    if job.actors.metrics and why is not None:
+        raise UsageError("actors.metrics", job.actors.metrics, f"0 {why}")
 
 
 def _check_label(field: str, label: str) -> None:

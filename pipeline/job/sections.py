@@ -110,6 +110,14 @@ class Actors(Frozen):
         "auto", description="GPUs of each actor: 1, 0, or a fraction, so that actors share a GPU"
     )
     num_cpus: Annotated[_Real, Field(gt=0)] | Literal["auto"] = Field("auto", description="CPU cores of each actor")
+    metrics: int = Field(
+        0,
+        ge=0,
+        strict=True,
+        description="further actors, without a GPU, that compute the metrics of maps which the others have made; 0: "
+        "each actor computes the metrics of its own maps",
+    )
+    metrics_cpus: Annotated[_Real, Field(gt=0)] = Field(1.0, description="CPU cores of each of these")
     accelerator_type: str | None = Field(
         None,
         min_length=1,

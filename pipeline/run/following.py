@@ -72,7 +72,7 @@ class FollowedDriver:
             self.actors.pop(actor, None)
         elif event == "unit failed":
             self.failures[str(line.get("kind"))] += 1
-        elif event == "unit done":
+        elif event in ("unit done", "unit mapped"):
             self.done.append((self.last, actor))
         elif event == UNDER_WAY:
             self.state = line
@@ -84,7 +84,7 @@ class FollowedDriver:
 
     @property
     def units(self) -> Counter[str]:
-        """Units that each actor has done in the last `WINDOW_SECONDS` before its last line."""
+        """Units that each actor has done, or made the maps of, in the last `WINDOW_SECONDS` before its last line."""
         return Counter(actor for _, actor in self.done)
 
 

@@ -25,6 +25,8 @@ POINTS = {
     "before-read": "a worker has a unit",
     "after-read": "its samples are decoded and predicted",
     "after-attribute": "its maps are computed",
+    "after-maps": "its maps are published under every label, and another worker is to measure them",
+    "before-measuring": "a worker has a unit whose maps another has published",
     "before-stage": "a table is about to be written",
     "after-write": "it is written, not synced",
     "after-fsync": "it is synced",

@@ -48,7 +48,7 @@ class Prepared:
         target_class: the class to explain, if the job gives one.
         logits, targets, predicted, probability: (n, classes) and (n,), set by `predict`; the probability is the
             target's.
-        image_memos: positions of images -> what metrics computed from these images, whatever the map.
+        image_memos: positions and targets of images -> what metrics computed from these images, whatever the map.
     """
 
     outcomes: list[Outcome]

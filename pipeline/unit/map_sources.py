@@ -21,7 +21,7 @@ from pipeline.storage import fault_points
 from pipeline.unit.attributor import Advance, Attributor
 from pipeline.unit.committing import Identity, UnitFiles, attributions_name
 from pipeline.unit.inputs import Prepared, Unit
-from pipeline.unit.messages import Task
+from pipeline.unit.messages import Portion, Task
 from pipeline.unit.stopwatch import Stopwatch
 from pipeline.unit.tables import attributions_table
 from ssig.types import Attribution
@@ -61,6 +61,8 @@ class MapSource(Protocol):
 class ComputedMaps:
     """Attributes units and publishes their maps, unless an earlier attempt did.
 
+    A task of `Portion.METRICS` is refused (`DamagedTableError`) where no attempt did.
+
     Args:
         attributor: computes them.
         files: of the run.
@@ -81,7 +83,11 @@ class ComputedMaps:
         )
         if label.settings.maps != "none" and leftover is not None:
             table, identity = leftover
+            for step, seconds in task.spent.get(label.method, {}).items():
+                watch.add(step, seconds)
             return UnitMaps(table, None, {name: identity})
+        if task.portion is Portion.METRICS:
+            raise DamagedTableError(f"{name}: the maps that were published are gone, or are not whole")
         attributed = None
         if prepared.ok:
             if label.method not in unit.attributed:

@@ -81,6 +81,8 @@ class Measuring:
         ok = [row for row, status in enumerate(attributions["status"].to_pylist()) if status == Status.OK]
         at = {position: k for k, position in enumerate(prepared.ok)}
         samples = [at[position] for position in ok]
+        # The class that the map explains: by rounding, another device may have predicted another one.
+        targets = torch.tensor(attributions["target"].take(ok).to_pylist() if ok else [], dtype=torch.int64)
         maps = self._maps(attributions, attribution, samples)
         scores = Scores(*(column_values(attributions[name], ok) for name in SCORES))
         parsed = [(METRICS[name], metric_options(name, recorded)) for name, recorded in metrics.items()]
@@ -88,7 +90,9 @@ class Measuring:
         chunk = chunk_of(self.device.replica.micro_batch)
         for start in range(0, len(samples), chunk):
             span = slice(start, start + chunk)
-            evaluation = self._evaluation(prepared, samples[span], maps[span], scores.rows(span), explain)
+            evaluation = self._evaluation(
+                prepared, samples[span], targets[span], maps[span], scores.rows(span), explain
+            )
             parts.append(_measured(evaluation, parsed, self.device.clock, self.tidy))
             advance(len(evaluation))
         return merged(parts)
@@ -106,11 +110,17 @@ class Measuring:
         return np.zeros((0, *self.model.input_size), dtype=np.float32)
 
     def _evaluation(
-        self, prepared: Prepared, rows: Sequence[int], maps: np.ndarray, scores: Scores, explain: Explain | None
+        self,
+        prepared: Prepared,
+        rows: Sequence[int],
+        targets: Tensor,
+        maps: np.ndarray,
+        scores: Scores,
+        explain: Explain | None,
     ) -> Evaluation:
         """The evaluation of some of a unit's ok samples."""
-        memo = prepared.image_memos.setdefault(tuple(rows), Memo())
-        images, targets = self._placed(prepared.images[list(rows)], memo), prepared.targets[list(rows)]
+        memo = prepared.image_memos.setdefault((*rows, *targets.tolist()), Memo())
+        images = self._placed(prepared.images[list(rows)], memo)
         keys = tuple(prepared.identity(row) for row in rows)
         return evaluation_of(
             images,

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from pipeline.shards.samples import ManifestRow, Poison
 from ssig.errors import SsigError, UsageError
+
+
+class Portion(StrEnum):
+    """What an attempt does of a unit.
+
+    `maps`: publishes its maps and commits nothing; `metrics`: measures maps that are published, and commits.
+    """
+
+    ALL = "all"
+    MAPS = "maps"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,8 @@ class Task:
         batches: batch -> its method labels, of those batches all of whose labels are to be done: one commit says that
             the unit is done under all of them. The other labels get a commit each.
         apart: whether a label that fails keeps no other from being done.
+        portion: what is done of the unit.
+        spent: of maps that an earlier attempt of this command published, method label -> step -> seconds.
     """
 
     unit: str
@@ -35,6 +49,8 @@ class Task:
     checked: bool = False
     batches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     apart: bool = False
+    portion: Portion = Portion.ALL
+    spent: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def commits(self) -> list[tuple[str | None, tuple[str, ...]]]:
@@ -57,6 +73,7 @@ class Done:
         gradients: gradient evaluations under each of these labels.
         steps: step (``decode``, ``attribute``, ``metrics``, ``write``) -> seconds of computing under these labels.
         device_seconds: that the worker's device computed since the worker's last result.
+        spent: of maps that are published and still to be measured, method label -> step -> seconds.
     """
 
     unit: str
@@ -66,6 +83,7 @@ class Done:
     gradients: Mapping[str, int] = field(default_factory=dict)
     steps: Mapping[str, float] = field(default_factory=dict)
     device_seconds: float = 0.0
+    spent: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class DeviceFailedError(SsigError):

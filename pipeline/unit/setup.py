@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -61,6 +61,23 @@ class WorkerSetup:
     sources: tuple[Source, ...] = ()
     device: Wish = "auto"
     known: KnownPoint | None = None
+
+    def measuring(self, threads: int) -> WorkerSetup:
+        """That of a worker without a GPU which measures maps of others.
+
+        Args:
+            threads: CPU threads of the worker.
+        """
+        return replace(
+            self,
+            micro_batch=None if self.gpu_share else self.micro_batch,
+            compile="none",
+            gpu_share=0.0,
+            threads=threads,
+            fills=False,
+            device="cpu",
+            known=None,
+        )
 
     def activate(self) -> None:
         """Resolves the code that is not ssig's own: methods, metrics and the network.

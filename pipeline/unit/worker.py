@@ -20,12 +20,12 @@ from torch import nn
 from pipeline.run.labels import Label
 from pipeline.run.records import CommitRecord
 from pipeline.storage import fault_points, open_storage
-from pipeline.unit.attributor import Attributor, method_of
+from pipeline.unit.attributor import Advance, Attributor, method_of
 from pipeline.unit.committing import UnitFiles
 from pipeline.unit.inputs import Unit, read_task
 from pipeline.unit.map_sources import CommittedMaps, ComputedMaps, MapSource
 from pipeline.unit.measuring import Explain, Measuring
-from pipeline.unit.messages import Done, Task
+from pipeline.unit.messages import Done, Portion, Task
 from pipeline.unit.references import ReferencePool
 from pipeline.unit.stopwatch import Stopwatch
 from pipeline.unit.tables import metrics_table
@@ -80,7 +80,7 @@ class Worker:
         self._asking, self._told_seconds = threading.Lock(), 0.0
 
     def process(self, task: Task) -> Done:
-        """Commits a task's unit under each of its labels.
+        """Does the portion of a unit that a task asks for: all but `Portion.MAPS` commit it under each of its labels.
 
         Raises:
             OSError: the shard cannot be read or the run cannot be written; the unit can be tried again.
@@ -91,21 +91,16 @@ class Worker:
         unit = self.read(task)
         fault_points.point("after-read", task.unit)
         commits: list[CommitRecord] = []
-        failures: list[Exception] = []
+        spent: Mapping[str, Mapping[str, float]] = {}
         try:
-            for batch, names in task.commits:
-                try:
-                    commits += self._commit(task, batch, [self.labels[name] for name in names], unit)
-                except Exception as error:
-                    if not task.apart:
-                        raise
-                    failures.append(error)
+            if task.portion is Portion.MAPS:
+                spent = self._publish_maps(task, unit)
+            else:
+                commits = self._commit_all(task, unit)
         finally:
             for name in task.labels:
                 self._under_way.pop((task.unit, name), None)
             self._tidy()
-        if failures:
-            raise failures[0]
         return Done(
             unit=task.unit,
             attempt=task.attempt,
@@ -114,6 +109,7 @@ class Worker:
             gradients={commit.method: commit.gradient_evaluations for commit in commits},
             steps=_steps(commits),
             device_seconds=self._newly_computed(),
+            spent=spent,
         )
 
     def probe(self, task: Task) -> None:
@@ -148,6 +144,34 @@ class Worker:
         label = self.labels[task.labels[0]]
         return read_task(task, label, self._attributor.model, self.device, self._decoders)
 
+    def _publish_maps(self, task: Task, unit: Unit) -> dict[str, Mapping[str, float]]:
+        """Publishes a unit's maps under each label and commits nothing; what that took, by label and step."""
+        spent: dict[str, Mapping[str, float]] = {}
+        for label in (self.labels[name] for name in task.labels):
+            if not self.files.is_committed(task, label):
+                watch = self._watch(unit)
+                self.source(label).maps(task, label, unit, watch, self._advance(task, label))
+                spent[label.method] = watch.seconds
+        fault_points.point("after-maps", task.unit)
+        return spent
+
+    def _commit_all(self, task: Task, unit: Unit) -> list[CommitRecord]:
+        """Does a unit under each of its labels; what was committed."""
+        if task.portion is Portion.METRICS:
+            fault_points.point("before-measuring", task.unit)
+        commits: list[CommitRecord] = []
+        failures: list[Exception] = []
+        for batch, names in task.commits:
+            try:
+                commits += self._commit(task, batch, [self.labels[name] for name in names], unit)
+            except Exception as error:
+                if not task.apart:
+                    raise
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return commits
+
     def _commit(self, task: Task, batch: str | None, labels: Sequence[Label], unit: Unit) -> list[CommitRecord]:
         """Does a unit under the labels that one commit names, unless it is there; what was committed."""
         name = labels[0].commit_name(task.unit) if batch is None else labels[0].batch_commit_name(task.unit)
@@ -165,12 +189,7 @@ class Worker:
     def do(self, task: Task, label: Label, unit: Unit) -> CommitRecord:
         """Does a unit under a label, from its maps to its tables; what is to be committed."""
         prepared = unit.prepared
-        watch = Stopwatch(self.device.clock)
-        watch.add("decode", unit.decode_seconds)
-
-        def advance(count: int) -> None:
-            self._under_way[task.unit, label.method] += count
-
+        watch, advance = self._watch(unit), self._advance(task, label)
         maps = self.source(label).maps(task, label, unit, watch, advance)
         with watch.step("metrics"):
             measured = self._measuring.measure(
@@ -181,6 +200,20 @@ class Worker:
             name, identity = self.files.publish_metrics(task, label, metrics)
         seconds = {**watch.seconds, "total": sum(watch.seconds.values())}
         return self.files.record(task, label, maps.table, {**maps.files, name: identity}, seconds)
+
+    def _watch(self, unit: Unit) -> Stopwatch:
+        """A stopwatch for one label of a unit."""
+        watch = Stopwatch(self.device.clock)
+        watch.add("decode", unit.decode_seconds)
+        return watch
+
+    def _advance(self, task: Task, label: Label) -> Advance:
+        """Counts maps of a unit that are computed under a label."""
+
+        def advance(count: int) -> None:
+            self._under_way[task.unit, label.method] += count
+
+        return advance
 
     def _newly_computed(self) -> float:
         """Seconds that the device has computed since this was asked last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -68,9 +69,9 @@ class SimulatedExecutor:
     def members(self) -> Sequence[Member]:
         return self._members
 
-    def start(self) -> Member:
+    def start(self, measures: bool = False) -> Member:
         self.started += 1
-        self._members.append(Member(f"actor-{self.started}"))
+        self._members.append(Member(f"actor-{self.started}", measures=measures))
         return self._members[-1]
 
     def send(self, member: Member, order: Order, task: Task) -> None:
@@ -84,7 +85,7 @@ class SimulatedExecutor:
         for member in [member for member in self._members if member.info is None]:
             if self._starts(int(member.name.removeprefix("actor-"))):
                 number = int(member.name.removeprefix("actor-"))
-                gpu = f"GPU {number % self._gpus}" if self._gpus else None
+                gpu = f"GPU {number % self._gpus}" if self._gpus and not member.measures else None
                 member.info = {"host": "elsewhere", "pid": 1, "gpu": gpu}
                 events.append(Event("ready", member))
             else:
@@ -105,7 +106,7 @@ class SimulatedExecutor:
         """Takes a worker away."""
         self._members.remove(member)
 
-    def end_overdue(self, seconds: float) -> list[Event]:
+    def end_overdue(self, seconds: float, measuring: float = math.inf) -> list[Event]:
         return []
 
     def release(self) -> list[Event]:

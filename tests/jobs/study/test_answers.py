@@ -128,6 +128,21 @@ def test_noise_at_equal_change_is_farther_and_saturates(study: Study) -> None:
     assert all(row.estimate.mean == pytest.approx(3 * row.change, rel=0.4, abs=0.02) for row in gradients)
 
 
+def test_it_is_said_first_whether_the_default_law_is_farther_than_noise(study: Study) -> None:
+    near = contrasts(study, NEARNESS)
+    assert sentences.farther(near) == ""
+    text = sentences.contrast(near, "nearer", "farther")
+    assert "the law of `ssig` is nearer than noise by kernel distance (−" in text
+    assert "not told apart from noise by distance of the spectrum" in text
+    turned = [replace(row, estimate=-row.estimate) for row in near]
+    said = sentences.farther(turned)
+    assert "by kernel distance on 2 of 2 networks (N = 40)" in said
+    assert "spectrum" not in said
+    assert "the law of `ssig` is farther than noise by kernel distance (+" in sentences.contrast(
+        turned, "nearer", "farther"
+    )
+
+
 def test_an_image_that_noise_never_changes_as_much_does_not_count(tmp_path: Path) -> None:
     law_block(tmp_path, "mobilenetv2")
     rows = contrasts(Study(tmp_path), ("distance",))

@@ -139,8 +139,8 @@ def test_workers_take_units_by_turns_so_that_all_have_as_many_at_the_end(driver:
     executor = SimulatedExecutor(answer)
     start = executor.start
 
-    def on_gpu() -> Member:
-        member = start()
+    def on_gpu(measures: bool = False) -> Member:
+        member = start(measures)
         member.info = {"gpu": "GPU-1"}
         return member
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +17,8 @@ import pytest
 from pipeline.checks.status import status
 from pipeline.driver.remaining import units_to_do
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
-from pipeline.run import committed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.layout import COMMITS
-from pipeline.run.records import CommitRecord
 from pipeline.storage.base import Entry
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.many import IN_FLIGHT, in_order
@@ -94,21 +90,33 @@ def test_a_resumed_driver_lists_once_and_reads_each_commit_once_many_at_a_time(r
     assert set(storage.reads.values()) == {1}
 
 
-def test_a_driver_keeps_no_records_and_little_of_each(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(committed, "KEPT_FILES", 0)
-    directory = RunDirectory(LocalStorage(run))
-    labels = directory.labels
-    list(directory.manifest.units())
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        assert len(units_to_do(directory, labels)) == 1
-        gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
-    assert not [thing for thing in gc.get_objects() if type(thing) is CommitRecord]
+# In a process of its own, where nobody else keeps records or allocates.
+KEEP = """
+import gc, json, sys, tracemalloc
+from pipeline.driver.remaining import units_to_do
+from pipeline.run import committed
+from pipeline.run.directory import RunDirectory
+from pipeline.run.records import CommitRecord
+from pipeline.storage.local import LocalStorage
+committed.KEPT_FILES = 0
+directory = RunDirectory(LocalStorage(sys.argv[1]))
+labels = directory.labels
+list(directory.manifest.units())
+gc.collect()
+tracemalloc.start()
+before = tracemalloc.get_traced_memory()[0]
+works = units_to_do(directory, labels)
+gc.collect()
+grown = tracemalloc.get_traced_memory()[0] - before
+tracemalloc.stop()
+print(json.dumps([len(works), grown, sum(type(thing) is CommitRecord for thing in gc.get_objects())]))
+"""
+
+
+def test_a_driver_keeps_no_records_and_little_of_each(run: str) -> None:
+    done = subprocess.run([sys.executable, "-c", KEEP, run], capture_output=True, text=True, check=True)
+    works, grown, records = json.loads(done.stdout)
+    assert (works, records) == (1, 0)
     assert grown / UNITS < commits_of(Path(run))[0].stat().st_size / 2
 
 
