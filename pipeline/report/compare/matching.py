@@ -116,10 +116,12 @@ def _by_key(rows: Sequence[pa.Table], matched: np.ndarray, root: str) -> np.ndar
     """
     found = _joined(rows, ["key"], alone=True)
     taken = np.isin(found[:, 0], matched[:, 0]) | np.isin(found[:, 1], matched[:, 1])
-    found = found[~taken]
+    left: np.ndarray = found[~taken]
     if not len(matched):
-        _refuse_other_image(rows, found, root)
-    return found[np.equal(*_sizes(rows, found))]
+        _refuse_other_image(rows, left, root)
+    first, second = _sizes(rows, left)
+    same: np.ndarray = left[first == second]
+    return same
 
 
 def _sizes(rows: Sequence[pa.Table], matched: np.ndarray) -> list[np.ndarray]:
