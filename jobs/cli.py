@@ -188,7 +188,11 @@ def audit(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of --sample.")] = 0,
     address: Annotated[
         str | None,
-        typer.Option("--address", metavar="HOST:PORT", help="Examine by tasks on this Ray cluster."),
+        typer.Option(
+            "--address",
+            metavar="HOST:PORT",
+            help="Examine by tasks on this Ray cluster; auto: that of RAY_ADDRESS or this machine.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> int:

@@ -198,6 +198,19 @@ def test_the_launchers_command_starts_a_shell_in_the_image(node: str) -> None:
     assert f"/tmp/ray_tmp_mount/ssig/~/token:{home()}/token" in words
 
 
+def test_rays_own_validator_takes_the_lines_for_machines_of_ones_own() -> None:
+    page = (ROOT / "docs" / "how-to" / "cluster" / "machines.md").read_text(encoding="utf-8")
+    (lines,) = [text for text in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "local" in text]
+    config = {**read(), **yaml.safe_load(lines)}
+    (sentence,) = [line for line in page.splitlines() if "delete `" in line]
+    for key in re.findall(r"`(\w+)`", sentence.partition("delete ")[2].partition(", and put")[0]):
+        del config[key]
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    (workers,) = prepared["available_node_types"].values()
+    assert workers["max_workers"] == len(config["provider"]["worker_ips"])
+
+
 def in_worker(**changes: object) -> Callable[[Config], None]:
     return lambda config: config["available_node_types"]["worker"].update(changes)
 

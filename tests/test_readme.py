@@ -57,7 +57,7 @@ def test_every_link_and_every_file_that_a_page_names_is_there(page: Path) -> Non
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     paths = [link.partition("#")[0] for link in links(prose) if "://" not in link]
     assert [path for path in paths if path and not (page.parent / path).exists()] == []
-    named = re.findall(r"`((?:ssig|pipeline|jobs|tests|docs|examples)/[\w./-]+)`", text)
+    named = re.findall(r"`((?:ssig|pipeline|jobs|tests|docs|examples|deploy)/[\w./-]+)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 

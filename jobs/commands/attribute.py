@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
 DEMO_METHODS = ("ssig", "ssig-signed", "ig", "smoothgrad", "gradient")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory: a path, s3:// or gs://.")]
-TrustShards = Annotated[
-    bool,
-    typer.Option(
-        "--trust-shards",
-        help="Go on though shards have another time of change or ETag than when the run began, if their sizes are the "
-        "same: for shards that were copied.",
-    ),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
@@ -86,7 +78,7 @@ def attribute(
     field: given.Field = None,
     in_process: given.InProcess = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed images again.")] = False,
-    trust_shards: TrustShards = False,
+    trust_shards: given.TrustShards = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -154,7 +146,7 @@ def evaluate(
         typer.Option("--set", metavar="FIELD=VALUE", help="Any field of actors, such as actors.max=4."),
     ] = None,
     in_process: given.InProcess = False,
-    trust_shards: TrustShards = False,
+    trust_shards: given.TrustShards = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:

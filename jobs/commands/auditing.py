@@ -13,6 +13,10 @@ from pipeline.checks.repair import Repair, repair
 from pipeline.checks.sampling import Sample
 from pipeline.driver.needs_ray import require_ray
 
+# The cluster that RAY_ADDRESS names, as it does in a job of Ray or of Slurm, or else that of this machine.
+AUTO = "auto"
+LOCAL = "local"
+
 
 def audited(
     run: str, mend: bool, sample: tuple[int, int] | None, address: str | None
@@ -23,7 +27,7 @@ def audited(
         run: its path or URL.
         mend: whether to repair it.
         sample: how many units to examine, and the seed of their choice; None for all.
-        address: of the Ray cluster that examines; None for this process.
+        address: of the Ray cluster that examines, or `AUTO`; None for this process.
     """
     with _examining(address) as examine:
         if mend:
@@ -41,6 +45,7 @@ def _examining(address: str | None) -> Iterator[Examine]:
     from pipeline.driver.audit_tasks import examine_on_cluster
     from pipeline.driver.ray_cluster import ADDRESS
 
-    os.environ[ADDRESS] = address
+    if address != AUTO or os.environ.get(ADDRESS, LOCAL) == LOCAL:
+        os.environ[ADDRESS] = address
     with examine_on_cluster() as examine:
         yield examine

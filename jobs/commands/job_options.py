@@ -90,6 +90,15 @@ InProcess = Annotated[
     ),
 ]
 
+TrustShards = Annotated[
+    bool,
+    typer.Option(
+        "--trust-shards",
+        help="Go on though shards have another time of change or ETag than when the run began, if their sizes are the "
+        "same: for shards that were copied.",
+    ),
+]
+
 # Fields of a job that an option of `ssig attribute` and `ssig plan` gives.
 _OPTIONS = {
     "dataset.shards": "--shards",

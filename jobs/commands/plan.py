@@ -40,6 +40,7 @@ def plan(
     seed: given.Seed = None,
     field: given.Field = None,
     in_process: given.InProcess = False,
+    trust_shards: given.TrustShards = False,
     devices: Annotated[
         int, typer.Option(metavar="N", min=1, help="Devices that share the work: GPUs, or machines without one.")
     ] = 1,
@@ -70,7 +71,7 @@ def plan(
 
         if runs_code(checked.model.name):
             import_from_working_folder(checked.output.path, checked.model.name)
-        wishes = Wishes(probe, gradients_per_second, devices, price, probe_seconds)
+        wishes = Wishes(probe, gradients_per_second, devices, price, probe_seconds, trust_shards)
         estimate = plan_job(checked, wishes, display)
     if as_json:
         from jobs.commands.printing import print_json
@@ -89,8 +90,12 @@ def lines(estimate: Estimate) -> Iterator[str]:
     yield from _wrapped(f"{terms.run}: {about}{work}, {about}{units}")
     begun = sum(terms.left.values()) < terms.samples * len(terms.left)
     if begun:
-        left = _count(sum(terms.left.values()), "map")
-        yield from _wrapped(f"begun: {left} left to do; all that follows is of these")
+        left = sum(terms.left.values())
+        if left == 0:
+            yield "begun: nothing is left to do"
+            return
+        are = "is" if left == 1 else "are"
+        yield from _wrapped(f"begun: {_count(left, 'map')} {are} left to do; all that follows is about these")
     yield ""
     yield _row("", "gradients", "forwards", "device time", "share")
     total = sum(part.seconds or 0.0 for part in estimate.parts)
@@ -110,22 +115,22 @@ def _facts(estimate: Estimate) -> Iterator[str]:
     terms, output, probed = estimate.terms, estimate.output, estimate.probed
     at_most = "" if output.measured else "at most "
     written = f"writes: {output.files:,} files of {at_most}{size(output.bytes)}"
-    yield from _wrapped(f"{written}, of which the tables of maps {size(output.map_bytes)}")
+    yield from _wrapped(f"{written} together, of which {size(output.map_bytes)} are maps")
     if probed is not None:
         yield from _wrapped(
-            f"measured: {_count(probed.images, 'image')}, {_count(probed.workers, 'worker')}, "
-            f"micro-batch {probed.worker['micro_batch']}: {probed.seconds:.3g} s of the device an image; "
-            f"a worker is ready after {probed.ready:.0f} s"
+            f"measured: {_count(probed.images, 'image')} by {_count(probed.workers, 'worker')} in micro-batches of "
+            f"{probed.worker['micro_batch']}: {_figure(probed.seconds)} s of the device for an image; a worker is "
+            f"ready after {probed.ready:.0f} s"
         )
     if terms.rate is not None:
-        yield from _wrapped(f"stated: {terms.rate:,.6g} gradients/s of a device")
+        yield from _wrapped(f"stated: {_figure(terms.rate)} gradients/s of a device")
     hours, wall = estimate.device_hours, estimate.wall_hours
     if hours is None or wall is None:
         return
     devices = _count(terms.devices, "device")
-    yield from _wrapped(f"time: {hours:.3g} device-hours; by the clock {clock(3600 * wall)} on {devices}")
+    yield from _wrapped(f"time: {_figure(hours)} device-hours; by the clock {clock(3600 * wall)} on {devices}")
     if estimate.cost is not None:
-        yield from _wrapped(f"price: {estimate.cost:,.2f} at {terms.price:g} a device-hour")
+        yield from _wrapped(f"price: {estimate.cost:,.2f} at {terms.price:,.10g} a device-hour")
     slowest = estimate.slowest
     if slowest is not None:
         share = (slowest.seconds or 0.0) / (3600 * hours)
@@ -135,8 +140,8 @@ def _facts(estimate: Estimate) -> Iterator[str]:
 def size(count: float) -> str:
     """Bytes for a person."""
     for name in _SIZES:
-        if count < 1000 or name == _SIZES[-1]:
-            return f"{count:.3g} {name}"
+        if count < 999.5 or name == _SIZES[-1]:
+            return f"{_figure(count)} {name}"
         count /= 1000
     raise AssertionError
 
@@ -168,7 +173,12 @@ def _title(part: Part) -> str:
 
 def _row(name: str, gradients: str, forwards: str, time: str, share: str) -> str:
     shown = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-    return f"{shown:{_NAME}}{gradients:>15}{forwards:>15}{time:>13}{share:>7}"
+    return f"{shown:{_NAME}}{gradients:>15}{forwards:>15}{time:>13}{share:>7}".rstrip()
+
+
+def _figure(number: float) -> str:
+    """Three digits of a small number, and all before the point of a large one."""
+    return f"{number:.3g}" if number < 999.5 else f"{number:,.0f}"
 
 
 def _number(count: float | None) -> str:

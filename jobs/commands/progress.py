@@ -11,7 +11,7 @@ from rich.progress import Progress as Bar
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
-from pipeline.driver.progress import Progress
+from pipeline.driver.progress import Progress, shards_listed
 
 LINE_SECONDS = 30.0
 BAR_WIDTH = 12
@@ -58,10 +58,12 @@ class Display:
             )
             return
         now = time.monotonic()
-        due = progress.rows_total > 0 and now - self._last_line > LINE_SECONDS
+        due = (progress.rows_total > 0 or progress.listed) and now - self._last_line > LINE_SECONDS
         if progress.phase != self._phase or due:
             self._phase, self._last_line = progress.phase, now
-            counts = f": {int(progress.rows_computed)}/{progress.rows_total} maps, {state(progress)}" if due else ""
+            maps = f"{int(progress.rows_computed)}/{progress.rows_total} maps"
+            parts = [maps] if progress.rows_total else []
+            counts = ": " + ", ".join([*parts, *filter(None, [state(progress)])]) if due else ""
             print(f"{waiting(progress)}{counts}", file=sys.stderr, flush=True)
 
 
@@ -80,6 +82,8 @@ def waiting(progress: Progress) -> str:
 def state(progress: Progress) -> str:
     """Failures, rate, time left and actors, in a few words."""
     parts = [f"{progress.failed} failed"] if progress.failed else []  # first, since a narrow terminal cuts the end
+    if progress.listed is not None:
+        parts.append(shards_listed(progress.listed))
     if progress.rate:
         parts.append(f"{progress.rate:.1f} maps/s")
     if progress.seconds_left is not None and progress.rows_computed < progress.rows_total:

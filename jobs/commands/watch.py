@@ -52,8 +52,10 @@ def watch(run: str, every: float, as_json: bool) -> int:
 def lines(look: Look) -> Iterator[str]:
     """A look for a person."""
     yield f"{look.run}: {driver_line(look)}"
-    if look.unsealed is not None:
-        yield look.unsealed
+    if look.shards_listed is not None:
+        from pipeline.driver.progress import shards_listed
+
+        yield f"  {shards_listed(look.shards_listed)}; units are counted of these"
     width = max((len(label.title) for label in look.labels), default=0)
     for label in look.labels:
         share = label.units_done / label.units if label.units else 0.0

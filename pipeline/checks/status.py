@@ -67,6 +67,7 @@ def status(run: str) -> RunStatus:
         )
         for label in (*directory.labels, *directory.evaluations)
     ]
-    return RunStatus(
-        directory.root, len(manifest), labels, directory.quarantined, holder(directory.storage), directory.unsealed
-    )
+    driver, unsealed = holder(directory.storage), directory.unsealed
+    if driver is not None and directory.listed is not None:  # it goes on without being asked
+        unsealed = "{}: {} of {} shards are listed so far".format(directory.root, *directory.listed)
+    return RunStatus(directory.root, len(manifest), labels, directory.quarantined, driver, unsealed)

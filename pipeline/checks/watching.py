@@ -44,7 +44,7 @@ class Look:
     Attributes:
         run: its path or URL.
         labels, actors: of each, how far it is.
-        unsealed: how far the listing of the shards is; None once it has ended.
+        shards_listed: shards listed so far, and how many there are; None once the listing has ended.
         silent_seconds: since the driver wrote a line last; None where no driver has written.
         has_ended: whether the driver said that it ends.
         rows_per_second, seconds_left: as the driver said last; None where it has not.
@@ -53,7 +53,7 @@ class Look:
 
     run: str
     labels: Sequence[WatchedLabel]
-    unsealed: str | None = None
+    shards_listed: tuple[int, int] | None = None
     actors: Sequence[WatchedActor] = ()
     silent_seconds: float | None = None
     has_ended: bool = False
@@ -65,7 +65,7 @@ class Look:
     def is_finished(self) -> bool:
         """Whether every label is done."""
         return (
-            self.unsealed is None
+            self.shards_listed is None
             and bool(self.labels)
             and all(label.units_done == label.units for label in self.labels)
         )
@@ -74,7 +74,7 @@ class Look:
 class _Plan(NamedTuple):
     labels: Sequence[Label]
     units: int
-    unsealed: str | None
+    shards_listed: tuple[int, int] | None
 
 
 class Watch:
@@ -101,11 +101,11 @@ class Watch:
         plan, names, driver = self._plan.value(), self._names.look(), self._log.look()
         labels = [WatchedLabel(label.title, _done(label, names), plan.units) for label in plan.labels]
         if driver is None:
-            return Look(self._directory.root, labels, plan.unsealed)
+            return Look(self._directory.root, labels, plan.shards_listed)
         return Look(
             run=self._directory.root,
             labels=labels,
-            unsealed=plan.unsealed,
+            shards_listed=plan.shards_listed,
             actors=[] if driver.has_ended else _actors(driver),
             silent_seconds=max(0.0, time.time() - driver.last),
             has_ended=driver.has_ended,
@@ -119,7 +119,7 @@ class Watch:
         directory.refresh()
         directory.opened()
         labels = (*directory.labels, *directory.evaluations)
-        return _Plan(labels, directory.manifest.unit_count, directory.unsealed)
+        return _Plan(labels, directory.manifest.unit_count, directory.listed)
 
 
 def _done(label: Label, names: Mapping[str, frozenset[str]]) -> int:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.checks.examination import Examine, UnitFiles, UnitResult, examine_tables
 from pipeline.driver.executor import RunError
-from pipeline.driver.ray_cluster import cluster
+from pipeline.driver.ray_cluster import cluster, nodes_for_work
 from pipeline.run.compaction_reading import StoredTables
 from pipeline.run.labels import Label
 from pipeline.storage import open_storage
@@ -34,8 +34,7 @@ def examine_on_cluster() -> Iterator[Examine]:
         UsageError: no cluster answers.
         RunError: a task fails, while results are taken.
     """
-    with cluster() as joined:
-        cores = sum(int(node.get("CPU", 0)) for node in joined.nodes)
+    with cluster():
 
         def examine(storage: Storage, labels: Sequence[Label], units: Iterable[UnitFiles]) -> Iterator[UnitResult]:
             remote: Any = ray.remote(_examine_some)
@@ -44,7 +43,7 @@ def examine_on_cluster() -> Iterator[Examine]:
             waiting = iter(units)
             ahead: deque[Any] = deque()
             while True:
-                while len(ahead) < TASKS_A_CORE * max(1, cores):
+                while len(ahead) < TASKS_A_CORE * _cores():
                     some = list(itertools.islice(waiting, UNITS_A_TASK))
                     if not some:
                         break
@@ -54,6 +53,11 @@ def examine_on_cluster() -> Iterator[Examine]:
                 yield from _answer(ahead.popleft())
 
         yield examine
+
+
+def _cores() -> int:
+    """The cores of the cluster as it is now: tasks that wait make an autoscaler add nodes."""
+    return max(1, sum(int(node.get("CPU", 0)) for node in nodes_for_work()))
 
 
 def _examine_some(root: str, labels: Sequence[Label], units: Sequence[UnitFiles]) -> list[UnitResult]:

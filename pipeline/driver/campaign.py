@@ -106,11 +106,14 @@ class Campaign:
             listing.wait(FIRST_SECONDS)
             works = listing.take()
             while needs_references(labels) and not listing.is_over:
+                self.progress.listed = listing.listed
+                self.listener(self.progress, None)
                 listing.wait(FIRST_SECONDS)
                 works += listing.take()
         except BaseException:  # a signal, or what listing raised
             listing.stop()
             raise
+        self.progress.listed = listing.listed
         return works
 
     def _name_form(self, lease: Lease) -> None:

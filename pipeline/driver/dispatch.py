@@ -185,6 +185,7 @@ class Dispatch:
         if self._is_listing and self._agenda.listing is not None and (works := self._agenda.listing.take()):
             self.schedule.add(works)
             self._reporter.begin(works)
+        self._reporter.progress.listed = None if self._agenda.listing is None else self._agenda.listing.listed
 
     @property
     def _is_listing(self) -> bool:

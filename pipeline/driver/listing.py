@@ -85,6 +85,11 @@ class Listing:
             self._is_done("", label)
 
     @property
+    def listed(self) -> tuple[int, int] | None:
+        """Shards listed so far, and how many there are; None where all units have been taken."""
+        return None if self._is_over else (self._next, len(self._shards))
+
+    @property
     def is_over(self) -> bool:
         """Whether all units that there will be have been taken."""
         return self._is_over

@@ -47,6 +47,7 @@ class Wishes:
         devices: that share the work.
         price: of a device for an hour.
         seconds: that the timed images of the probe should take.
+        trust_shards: whether shards of equal size are taken for those of a run that has begun, where no hash can tell.
     """
 
     probe: bool = True
@@ -54,6 +55,7 @@ class Wishes:
     devices: int = 1
     price: float | None = None
     seconds: float = SECONDS
+    trust_shards: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _case(job: Job, wishes: Wishes, listener: Listener, progress: Progress) -> _
     """Checks the job as `attribute` does, without writing."""
     directory = RunDirectory(open_storage(job.output.path))
     shards, unpacked = find_shards(job, listener, progress)
-    data = check_output(job, directory, shards)
+    data = check_output(job, directory, shards, trusted=wishes.trust_shards)
     check_report(job, directory)
     chosen = job.model
     model = load_network(chosen.name, chosen.weights, chosen.precision, listener, progress, **chosen.input_options)
@@ -155,7 +157,7 @@ def _samples(case: _Case) -> Samples:
         return of_manifest(case.directory.manifest)
     limit = case.job.dataset.limit
     if case.unpacked is None:
-        return samples_of(case.shards, limit)
+        return samples_of(case.shards, limit, case.directory.manifest if case.begun else None)
     count = len(case.unpacked.gathered.items)
     whole = [min(SHARD_SIZE, count - start) for start in range(0, count, SHARD_SIZE)]
     return limited(whole, limit, exact=True)
@@ -225,6 +227,9 @@ def _left(case: _Case, samples: Samples, size: int) -> tuple[dict[str, int], dic
 
 def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device | None) -> Iterator[str]:
     """What the estimate cannot know."""
+    if case.begun and not case.directory.is_sealed:
+        listed, of = len(case.directory.manifest.shards), len(case.directory.shards)
+        yield f"samples: the run has listed {listed} of {of} shards; the others were looked at just now"
     if not samples.exact:
         yield "samples: estimated from the sizes of the shards and from the first, middle and last of them"
     if case.wishes.rate is not None:

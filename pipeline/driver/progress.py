@@ -18,6 +18,7 @@ class Progress:
         rows_under_way: rows that are computed but not committed; attribution and metrics count half each.
         failed: rows whose status is not ok.
         actors: actor name -> what it is doing.
+        listed: shards listed, and how many there are; None where all are. The totals count what is listed.
         started: monotonic time of the first order.
     """
 
@@ -30,6 +31,7 @@ class Progress:
     failed: int = 0
     actors: dict[str, str] = field(default_factory=dict)
     started: float | None = None
+    listed: tuple[int, int] | None = None
 
     @property
     def rate(self) -> float:
@@ -46,7 +48,14 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """At the present rate; None while it is unknown."""
+        if self.listed is not None:
+            return None
         return (self.rows_total - self.rows_computed) / self.rate if self.rate else None
+
+
+def shards_listed(listed: tuple[int, int]) -> str:
+    """How far the listing of the shards is."""
+    return "{:,} of {:,} shards listed".format(*listed)
 
 
 Listener = Callable[[Progress, str | None], None]

@@ -119,6 +119,7 @@ def _under_way(progress: Progress, executor: Executor) -> Mapping[str, object]:
     """How far a command is, and its actors within their units."""
     actors = [member for member in executor.members if member.info is not None][:MOST_LOGGED]
     return {
+        "shards_listed": progress.listed,
         "units_total": progress.units_total,
         "units_done": progress.units_done,
         "rows_total": progress.rows_total,

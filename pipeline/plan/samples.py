@@ -40,37 +40,52 @@ class Samples:
         return sum(math.ceil(count / unit_size) for count in self.of_shards)
 
 
-def samples_of(shards: Sequence[str], limit: int | None = None) -> Samples:
+def samples_of(shards: Sequence[str], limit: int | None = None, listed: Manifest | None = None) -> Samples:
     """The samples of shards.
 
     Args:
         shards: paths or URLs.
         limit: only the first so many samples.
+        listed: of the first shards, which a run has listed already; these are not read again.
 
     Raises:
         UsageError: field ``dataset.shards``; no shard that was read has a readable sample.
         OSError: an object store does not answer, or refuses a shard.
     """
-    sizes = _sizes(shards)
+    known = [] if listed is None else _of_shards(listed)
+    others = shards[len(known) :]
+    left = None if limit is None else limit - sum(known)
+    if not others or (left is not None and left <= 0):
+        return limited(known, limit, exact=True)
+    sizes = _sizes(others)
     if sum(sizes) <= COUNTED_BYTES:
-        return of_manifest(manifests.build(shards, _MOST, limit))
-    read = sorted({0, len(shards) // 2, len(shards) - 1})
-    found = {number: _count(shards[number]) for number in read}
+        surveyed = manifests.build(others, _MOST, left, may_be_empty=listed is not None)
+        return limited([*known, *_of_shards(surveyed)], limit, exact=True)
+    read = sorted({0, len(others) // 2, len(others) - 1})
+    found = {number: _count(others[number]) for number in read}
     found = {number: count for number, count in found.items() if count}
-    if not found:
-        tried = ", ".join(shards[number].rpartition("/")[2] for number in read)
+    seen = [(count, sizes[number]) for number, count in found.items()]
+    if listed is not None:
+        seen += [(count, shard.size) for count, shard in zip(known, listed.shards, strict=True) if count]
+    if not seen:
+        tried = ", ".join(others[number].rpartition("/")[2] for number in read)
         raise UsageError("dataset.shards", f"no samples in {tried}", "shards with readable samples")
-    per_byte = sum(found.values()) / sum(sizes[number] for number in found)
+    per_byte = sum(count for count, _ in seen) / sum(size for _, size in seen)
     counts = [found.get(number, round(size * per_byte)) for number, size in enumerate(sizes)]
-    return limited(counts, limit, exact=False)
+    return limited([*known, *counts], limit, exact=False)
 
 
 def of_manifest(manifest: Manifest) -> Samples:
     """The samples of a manifest."""
+    return limited(_of_shards(manifest), None, exact=True)
+
+
+def _of_shards(manifest: Manifest) -> list[int]:
+    """The samples of each shard of a manifest, 0 for one without any."""
     counts: Counter[int] = Counter()
     for unit in manifest.units():
         counts[unit.shard_ordinal] += unit.stop - unit.start
-    return Samples(tuple(counts[number] for number in sorted(counts)), exact=True)
+    return [counts[number] for number in range(len(manifest.shards))]
 
 
 def limited(counts: Sequence[int], limit: int | None, *, exact: bool) -> Samples:

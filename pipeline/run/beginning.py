@@ -110,11 +110,16 @@ class Beginning:
         return self.document is not None and has_form(self.document, SEALED_LATER)
 
     @property
+    def listed(self) -> tuple[int, int] | None:
+        """Shards listed so far, and how many there are; None once the listing has ended."""
+        return None if self.is_sealed else (len(self.manifest.shards), len(self.required_record().dataset.shards))
+
+    @property
     def unsealed(self) -> str | None:
         """One line that says how far the listing of the shards is; None once it has ended."""
-        if self.is_sealed:
+        if self.listed is None:
             return None
-        listed, of = len(self.manifest.shards), len(self.required_record().dataset.shards)
+        listed, of = self.listed
         return (
             f"{self.root}: {listed} of {of} shards are listed so far; type the same `ssig attribute` command to go on"
         )

@@ -218,6 +218,7 @@ def build(
     workers: int | None = None,
     *,
     hashed: bool = False,
+    may_be_empty: bool = False,
 ) -> Manifest:
     """Lists the samples of shards, in a temporary file.
 
@@ -227,13 +228,14 @@ def build(
         limit: only the first so many samples, and only the shards that hold them.
         workers: shards surveyed at a time; None for as many as their place allows.
         hashed: whether shards are read whole, for their hashes.
+        may_be_empty: whether there may be no sample.
 
     Raises:
         UsageError: field ``dataset.shards``; no shard has a readable sample.
         OSError: an object store does not answer, or refuses a shard.
     """
     with closing(survey_all(look_up(shards), workers or at_once(shards), hashed=hashed)) as surveys:
-        return assemble(surveys, unit_size, limit)
+        return assemble(surveys, unit_size, limit, may_be_empty=may_be_empty)
 
 
 def assemble(

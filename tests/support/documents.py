@@ -28,9 +28,15 @@ NOT_RUN = {
         "docker ",
     ): "it needs an engine; tests/deploy/test_dockerfile.py checks the file that it builds",
     ("docs/how-to/cluster/kuberay.md", ""): "it needs a Kubernetes; tests/deploy/test_kuberay.py checks the manifests",
-    ("docs/how-to/cluster/machines.md", "export "): "the token of a cluster in a cloud",
+    (
+        "docs/how-to/cluster/machines.md",
+        "",
+    ): "it needs a cloud; tests/test_cluster_yaml.py checks its file",
+    (
+        "docs/how-to/cluster/index.md",
+        "",
+    ): "it needs a cluster; tests/jobs/commands/test_submit.py runs such jobs",
     ("docs/how-to/cluster/slurm.md", ""): "it needs a Slurm; tests/deploy/test_slurm.py runs the script in one",
-    ("*", "ray "): "it needs machines of a cloud; tests/test_cluster_yaml.py checks the file and Ray's options",
     ("*", "ssig paper"): "it takes minutes; tests/jobs/commands/test_paper.py runs it small",
     ("CONTRIBUTING.md", "sed "): "tests/test_readme.py runs it on a copy",
     ("docs/how-to/own-data.md", ""): "tests/jobs/test_own_data.py runs each of its commands",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,15 @@ sys.path.insert(0, str(SUPPORT))
 from command_line import Cli, command_line  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
 
-from jobs.commands.plan import clock, size  # noqa: E402
+from jobs.commands.plan import clock, lines, size  # noqa: E402
+from pipeline.driver.admission import record_run  # noqa: E402
+from pipeline.job.configuration import load_job  # noqa: E402
+from pipeline.plan import samples  # noqa: E402
+from pipeline.plan.estimate import Terms, estimate  # noqa: E402
+from pipeline.plan.files import Output  # noqa: E402
+from pipeline.plan.work import LabelWork, Work  # noqa: E402
+from pipeline.run.directory import RunDirectory  # noqa: E402
+from pipeline.storage import open_storage  # noqa: E402
 
 METHODS = ("--method", "gradient", "--method", "ssig:samples=4", "--metric", "insertion:steps=4")
 
@@ -73,7 +82,39 @@ def test_of_a_run_that_has_begun_it_says_what_is_left(ssig: Cli, job: tuple[str,
     assert record["left"] == {"gradient": 0, "ssig": 0, "ig": 6}
     assert record["output"]["files"] == 6  # two units
     result = ssig("plan", *job, *more, "--no-probe")
-    assert "begun: 6 maps left to do" in result.out
+    assert "begun: 6 maps are left to do" in result.out
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_of_a_run_that_has_not_listed_its_shards_it_plans_the_others_too(
+    ssig: Cli, tmp_path: Path, counted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [str(write_tar(tmp_path / f"{number}.tar", members(6 * number, 6))) for number in range(4)]
+    model = {"model.name": "networks:tiny", "methods": ["gradient"], "output.path": str(tmp_path / "run")}
+    job = load_job(None, {"dataset.shards": shards, **model, "unit_size": 4})
+    record_run(job, RunDirectory(open_storage(job.output.path)), shards)
+    if not counted:
+        monkeypatch.setattr(samples, "COUNTED_BYTES", 0)
+    options = [word for shard in shards for word in ("--shards", shard)]
+    options += ["--model", "networks:tiny", "--method", "gradient", "--out", job.output.path]
+    result = ssig("plan", *options, "--set", "unit_size=4", "--no-probe")
+    assert result.code == 0, result.err
+    text = " ".join(result.out.split())
+    about = "" if counted else "about "
+    assert f"{about}24 images x 1 method, {about}8 units of at most 4 images" in text
+    assert "the run has listed 1 of 4 shards" in text
+    assert "begun:" not in text
+    assert sorted(path.name for path in (tmp_path / "run" / "manifest").iterdir()) == ["000000.parquet"]
+
+
+def test_shards_that_were_copied_are_refused_unless_they_are_trusted(ssig: Cli, job: tuple[str, ...]) -> None:
+    assert ssig("attribute", *job, "--quiet").code == 0
+    os.utime(job[1], (1, 1))
+    refused = ssig("plan", *job, "--no-probe")
+    assert refused.code == 2
+    assert "--trust-shards" in refused.err
+    trusted = ssig("plan", *job, "--no-probe", "--trust-shards")
+    assert (trusted.code, trusted.out.splitlines()[-1]) == (0, "begun: nothing is left to do")
 
 
 def test_a_folder_of_images_is_planned_without_packing_it(ssig: Cli, tmp_path: Path) -> None:
@@ -109,5 +150,15 @@ def test_wrong_options_are_one_clear_line(
 
 
 def test_numbers_are_shown_for_a_person() -> None:
-    assert [size(1), size(12_300), size(4.56e9)] == ["1 bytes", "12.3 kB", "4.56 GB"]
+    assert [size(1), size(12_300), size(4.56e9), size(999_900)] == ["1 bytes", "12.3 kB", "4.56 GB", "1 MB"]
     assert [clock(0.31), clock(75), clock(7260), clock(200_000)] == ["0.31 s", "1:15 min", "2:01 h", "2 d 7:33 h"]
+
+
+def test_a_job_of_months_is_shown_without_exponents() -> None:
+    terms = Terms("run", 10**7, True, 64, 157_000, {"ssig": 10**7}, devices=8, price=1234.5, rate=12_345.0)
+    work = [LabelWork("ssig", Work(10_000), {})]
+    shown = "\n".join(lines(estimate(terms, work, Output(10**6, 2.5e15, 2e15, measured=False), None, [])))
+    assert "time: 2,250 device-hours" in shown
+    assert "at 1,234.5 a device-hour" in shown
+    assert "stated: 12,345 gradients/s of a device" in shown
+    assert "e+" not in shown

@@ -24,6 +24,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobTy
 from jobs.commands.submission import Submission
 from jobs.commands.submit import exit_code, submit
 from jobs.commands.upload import job_for_cluster
+from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
 from ssig.errors import UsageError
 
 TOKEN = "0123456789abcdef" * 4
@@ -156,6 +157,22 @@ def test_a_job_joins_the_cluster_that_it_was_submitted_to(head: Head, job_file: 
     script = tmp_path / "joins.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + JOINS)
     assert submit(Submission(job_file), head.address, entrypoint=f"{sys.executable} {script}") == 0
+
+
+@pytest.mark.ray
+def test_a_finished_run_is_audited_and_compacted_by_jobs_of_the_cluster(
+    head: Head, job_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What docs/how-to/cluster tells to type behind `ray job submit -- `."""
+    plan = SyntheticRun(images=8, methods=["ig"], metrics=[], unit_size=4)
+    run = write_synthetic_run(tmp_path, plan).root
+    ssig = f"env PYTHONPATH={ROOT} {sys.executable} -m ssig"
+    for command, said in (
+        (f"compact {run}", "4 files of 2 tables became 2"),
+        (f"audit {run} --address auto", "8 expected = 8 ok\nsound"),
+    ):
+        assert submit(Submission(job_file), head.address, entrypoint=f"{ssig} {command}") == 0, capfd.readouterr()
+        assert said in capfd.readouterr().out
 
 
 @pytest.mark.ray

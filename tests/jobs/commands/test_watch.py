@@ -28,6 +28,13 @@ def test_a_run_under_way_is_shown_by_label_and_actor() -> None:
     ]
 
 
+def test_while_shards_are_listed_it_says_how_many_are() -> None:
+    listed, *others = list(lines(Look("run", LABELS, (1200, 1281), silent_seconds=2.0)))[1:]
+    assert listed == "  1,200 of 1,281 shards listed; units are counted of these"
+    assert len(others) == 2
+    assert not Look("run", [WatchedLabel("m / ig", 4, 4)], (3, 6)).is_finished
+
+
 def test_what_the_driver_does_is_said() -> None:
     assert driver_line(Look("run", LABELS)) == "no driver has begun"
     assert driver_line(Look("run", LABELS, silent_seconds=3600.0)) == "no sign of life for 1:00:00"

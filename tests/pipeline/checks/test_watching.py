@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from pipeline.checks.watching import Watch
+from pipeline.driver.admission import record_run
 from pipeline.driver.attribute import attribute
 from pipeline.run import commit_names, following
 from pipeline.run.commit_names import CommitNames, Paced
+from pipeline.run.directory import RunDirectory
 from pipeline.run.following import FollowedLog
 from pipeline.run.log import UNDER_WAY
 from pipeline.storage import open_storage
@@ -44,6 +46,15 @@ def test_labels_units_and_the_end_of_a_real_run(make_shard: Make, make_job: Make
     commit.unlink()
     assert {label.units_done for label in watch.look().labels} == {2}
     assert not watch.look().is_finished
+
+
+def test_shards_that_are_not_listed_are_seen(make_shard: Make, make_job: Make) -> None:
+    shards = [str(make_shard(f"{name}.tar", count=2)) for name in "abc"]
+    job = make_job(*shards)
+    record_run(job, RunDirectory(open_storage(job.output.path)), shards)
+    look = Watch(open_storage(job.output.path)).look()
+    assert look.shards_listed == (1, 3)
+    assert not look.is_finished
 
 
 def test_commits_are_counted_as_they_come_and_folders_that_stand_are_not_read_again(

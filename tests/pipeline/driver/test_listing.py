@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -19,10 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 from counting import Requests, counted_requests
 from tests_shards import members, write_tar
 
+from jobs.commands.progress import state
 from pipeline.checks.audit import audit
 from pipeline.driver.admission import check_output, record_run
 from pipeline.driver.attribute import attribute
 from pipeline.driver.listing import Listing, by_threads, list_all
+from pipeline.driver.progress import Progress
+from pipeline.driver.schedule import Work
 from pipeline.job.configuration import Job
 from pipeline.run.directory import RunDirectory
 from pipeline.run.reader import open_run
@@ -125,10 +129,12 @@ def test_a_limit_needs_the_first_shards_alone(
 def test_units_come_shard_by_shard_in_order(make_job: MakeJob, shards: list[str]) -> None:
     directory = begun(make_job, shards)
     listing = Listing(directory)
+    assert listing.listed == directory.listed == (1, 6)
     listing.start(by_threads)
     listing.wait(60)
     assert listing.take() == []  # of no label
     assert listing.is_over
+    assert listing.listed is None
     assert [row.key for row in listing.manifest.rows("000003-000002-000004")] == ["image0014", "image0015"]
     directory.refresh()
     assert listing.manifest.rows("000003-000002-000004") == directory.manifest.rows("000003-000002-000004")
@@ -197,11 +203,28 @@ def test_trusted_shards_are_listed_on(make_job: MakeJob, make_shard: Callable[..
 
 
 def test_a_method_that_needs_references_waits_for_all_shards(
-    make_job: MakeJob, make_shard: Callable[..., Path]
+    make_job: MakeJob, make_shard: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards = [make_shard(f"{name}.tar", count=2, first=2 * n) for n, name in enumerate("abc")]
     job = make_job(*shards, **{**SMALL, "methods": [{"name": "expected-gradients", "samples": 2}]})
-    assert attribute(job).exit_code == 0
+    was_told, told = threading.Event(), []
+
+    def taken_later(listing: Listing, survey: Survey) -> list[Work]:
+        was_told.wait(60)
+        return taken(listing, survey)
+
+    def listen(progress: Progress, _: str | None) -> None:
+        if progress.listed is not None:
+            told.append((progress.phase, state(progress)))
+            was_told.set()
+
+    taken = Listing._taken
+    monkeypatch.setattr(Listing, "_taken", taken_later)
+    monkeypatch.setattr("pipeline.driver.campaign.FIRST_SECONDS", 0.01)
+    assert attribute(job, listen).exit_code == 0
+    assert told[0] == ("listing the shards", "1 of 3 shards listed")
+    # Once a shard is listed, all are, since the method waits for them.
+    assert {phase for phase, _ in told} == {"listing the shards"}
 
 
 def test_a_shard_that_goes_while_units_are_done_ends_the_command(
