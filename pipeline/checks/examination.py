@@ -24,7 +24,7 @@ from pipeline.storage.many import in_order
 from ssig.errors import SsigError
 
 # Units examined at a time in one process. Each has a table in memory, or on the disk if that is large.
-AT_ONCE = 16
+AT_ONCE = 32
 
 Commits = tuple[CommitRecord, ...] | SsigError | OSError
 
@@ -86,7 +86,8 @@ def examined(stored: StoredTables, labels: Sequence[Label], files: UnitFiles) ->
         files: the unit.
     """
     parts = AuditedParts(stored, files.doubted)
-    sources = {name: _read(stored.storage, name) for names in files.sources.values() for name in names}
+    named = dict.fromkeys(name for names in files.sources.values() for name in names)  # labels of a batch share one
+    sources = {name: _read(stored.storage, name) for name in named}
     bases = {(label.model, label.method): number for number, label in enumerate(labels) if label.evaluation is None}
     commits = {number: _commit(labels[number], names, sources) for number, names in files.sources.items()}
     counts: dict[int, Mapping[str, int]] = {}

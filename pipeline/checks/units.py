@@ -18,6 +18,7 @@ from pipeline.checks.findings import Finding, Kind
 from pipeline.run.described import known_metric
 from pipeline.run.labels import Label
 from pipeline.run.layout import ATTRIBUTIONS
+from pipeline.run.publishing import identity_of
 from pipeline.run.records import CommitRecord
 from pipeline.run.schema import KEYS, attributions_schema, metrics_schema
 from pipeline.shards.samples import ManifestRow, Status
@@ -25,7 +26,7 @@ from pipeline.storage.base import Storage
 from ssig.errors import SsigError, UsageError
 
 CHECKED = ["unit", "shard", "index", "key", "status", "error"]
-_IN_MEMORY = 16 * 2**20  # bytes of a table; a larger one is checked on the disk
+_IN_MEMORY = 16 * 2**20  # bytes of a table as its commit says; a larger one is checked on the disk
 
 # The commit of a unit under a label, or why that cannot be read.
 Examined = CommitRecord | SsigError | OSError
@@ -140,23 +141,33 @@ def _own_file(storage: Storage, name: str, commit: CommitRecord) -> _Table:
         _DamagedError: what is wrong with the file.
         OSError: the storage does not give it.
     """
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="ssig-") as copy:
-        try:
-            with storage.open(name) as file:
-                shutil.copyfileobj(file, copy)
-        except FileNotFoundError:
-            raise _DamagedError(f"{name}: missing, though its unit is committed") from None
-        size = copy.tell()
-        copy.seek(0)
-        identity = {"bytes": size, "sha256": hashlib.file_digest(copy, "sha256").hexdigest()}
-        if identity != dict(commit.files.get(name, {})):
-            raise _DamagedError(f"{name}: its bytes are not the committed ones")
-        try:
-            parquet = pq.ParquetFile(copy)
-            columns = [*CHECKED, *(name for name in KEYS if name in parquet.schema_arrow.names)]
-            return _Table(parquet.read(columns).select(columns), parquet.schema_arrow)
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise _DamagedError(f"{name}: not a readable table ({error})") from None
+    committed = dict(commit.files.get(name, {}))
+    try:
+        if committed.get("bytes", 0) <= _IN_MEMORY:
+            data = storage.read(name)  # one request
+            return _checked(name, committed, identity_of(data), pa.BufferReader(data))
+        with storage.open(name) as file, tempfile.TemporaryFile(prefix="ssig-") as copy:
+            shutil.copyfileobj(file, copy)
+            size = copy.tell()
+            copy.seek(0)
+            digest = hashlib.file_digest(copy, "sha256").hexdigest()
+            return _checked(name, committed, {"bytes": size, "sha256": digest}, copy)
+    except FileNotFoundError:
+        raise _DamagedError(f"{name}: missing, though its unit is committed") from None
+
+
+def _checked(name: str, committed: Mapping[str, Any], identity: Mapping[str, Any], file: Any) -> _Table:
+    """A file whose hash and size are known."""
+    if identity != committed:
+        raise _DamagedError(f"{name}: its bytes are not the committed ones")
+    try:
+        parquet = pq.ParquetFile(file)
+        schema = parquet.schema_arrow
+        columns = [*CHECKED, *(name for name in KEYS if name in schema.names)]
+        rows = parquet.read(columns, use_threads=False)  # many units are examined at a time
+        return _Table(rows.select(columns), schema)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise _DamagedError(f"{name}: not a readable table ({error})") from None
 
 
 def _row_problems(table: pa.Table, label: Label, rows: Sequence[ManifestRow]) -> Iterator[str]:

@@ -310,10 +310,6 @@ def _checked(read: Callable[[], Value], name: str) -> Value:
         raise DamagedTableError(f"{name}: not a readable Parquet file ({error})") from None
 
 
-def _footer_of(parquet: pq.ParquetFile) -> _Footer:
-    return _Footer(parquet.metadata, parquet.schema_arrow, _unit_spans(parquet.metadata))
-
-
 def _unit_spans(metadata: pq.FileMetaData) -> tuple[tuple[str, str], ...]:
     """First and last unit of each row group; without statistics, those of any unit."""
     return tuple(_span(metadata.row_group(number), UNIT, ("", "~")) for number in range(metadata.num_row_groups))

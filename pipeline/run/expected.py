@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.run.layout import MANIFEST
 from pipeline.run.rows import SOUND
+from pipeline.shards.images import IMAGE_EXTENSIONS
 from pipeline.storage.base import Storage
 from ssig.errors import UsageError
 
@@ -69,3 +72,18 @@ class Expected:
                 yield file
         except (OSError, pa.ArrowInvalid) as error:
             raise UsageError("run", f"{self._storage.root}: {MANIFEST}: {error}", SOUND) from error
+
+
+def image_sizes(members: pa.Array) -> pa.Array:
+    """How many bytes the image of each sample has, by the column ``members``; null where it has none."""
+    flat = pc.list_flatten(members)
+    extensions, sizes = pc.struct_field(flat, "extension"), pc.struct_field(flat, "size")
+    # Of several images, the first kind counts.
+    kinds = pc.index_in(extensions, pa.array(list(IMAGE_EXTENSIONS), pa.string())).fill_null(len(IMAGE_EXTENSIONS))
+    owners = np.asarray(pc.list_parent_indices(members))
+    order = np.lexsort((np.asarray(kinds), owners))
+    order = order[np.asarray(kinds)[order] < len(IMAGE_EXTENSIONS)]
+    with_image, first = np.unique(owners[order], return_index=True)
+    found = np.full(len(members), -1, dtype=np.int64)
+    found[with_image] = np.asarray(sizes)[order[first]]
+    return pa.array(found, mask=found < 0)

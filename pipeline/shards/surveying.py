@@ -15,16 +15,18 @@ import errno
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from tarfile import BLOCKSIZE
 from typing import BinaryIO, NamedTuple
+
+import pyarrow as pa
 
 from pipeline.shards import dali_index, index
 from pipeline.shards.ranges import RangedFile
 from pipeline.shards.survey import ShardRecord, Survey, is_label, surveyed
-from pipeline.shards.tar_scan import Damage, Scan, scan, why_no_tar
+from pipeline.shards.tar_scan import Damage, walk, why_no_tar
 from pipeline.storage import locate
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.local import LocalStorage
@@ -38,7 +40,7 @@ _NO_ANSWER = frozenset(
     }
 )
 # Shards at a time. A request to an object store is mostly waiting; a disk gains nothing by more.
-AT_ONCE_REMOTE, AT_ONCE_LOCAL = 128, 8
+AT_ONCE_REMOTE, AT_ONCE_LOCAL = 192, 8
 _FILES_AT_ONCE = 32  # that are looked up
 
 
@@ -102,7 +104,7 @@ def _look_up(url: str) -> ShardRecord:
 def survey_all(shards: Iterable[ShardRecord], workers: int, *, hashed: bool = False) -> Generator[Survey, None, None]:
     """Surveys shards in parallel, in order, at most `workers` ahead of the caller; `hashed` as for `survey`."""
     ahead: deque[Future[Survey]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with _small_tables(), ThreadPoolExecutor(max(1, workers)) as pool:
         try:
             for shard in shards:
                 ahead.append(pool.submit(survey, shard, hashed=hashed))
@@ -113,6 +115,17 @@ def survey_all(shards: Iterable[ShardRecord], workers: int, *, hashed: bool = Fa
         finally:
             for future in ahead:
                 future.cancel()
+
+
+@contextmanager
+def _small_tables() -> Iterator[None]:
+    """Takes Arrow's memory from the C library meanwhile: its own allocator keeps 1 to 2 MB for each thread."""
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(usual)
 
 
 def survey(shard: ShardRecord, *, hashed: bool = False, indexed: bool = True) -> Survey:
@@ -140,14 +153,12 @@ def survey(shard: ShardRecord, *, hashed: bool = False, indexed: bool = True) ->
             if found.survey is not None:
                 return found.survey
             note = found.note
-        contents, digest = _by_reading(storage, shard, hashed=hashed)
-        shard = dataclasses.replace(shard, sha256=digest)
+        return _by_reading(storage, shard, note, hashed=hashed)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and shard.version:
             raise ShardChangedError(errno.ESTALE, "it is gone since it was looked up", shard.url) from error
         _raise_unless_damage(error, shard.url)
-        contents = Scan([], [], Damage(0, error.strerror or str(error)))
-    return surveyed(shard, contents, note)
+        return surveyed(shard, [Damage(0, error.strerror or str(error))], note)
 
 
 def _raise_unless_damage(error: OSError, url: str) -> None:
@@ -206,18 +217,19 @@ def _read(storage: Storage, name: str) -> bytes | None:
         return None
 
 
-def _by_reading(storage: Storage, shard: ShardRecord, *, hashed: bool) -> tuple[Scan, str | None]:
-    """The members of a shard by its own headers, and its hash where all of it is read."""
+def _by_reading(storage: Storage, shard: ShardRecord, note: str | None, *, hashed: bool) -> Survey:
+    """The survey of a shard by its own headers, with its hash where all of it is read."""
     with ExitStack() as stack:
         if hashed or not shard.size:  # some systems give files without a size
             hashing = _HashingFile(stack.enter_context(storage.open(shard.name)))
-            contents = scan(hashing, is_label)
+            found = surveyed(shard, walk(hashing, is_label), note)
             digest = hashing.sha256.hexdigest() if hashed else None
+            found = dataclasses.replace(found, record=dataclasses.replace(shard, sha256=digest))
         else:
-            contents = scan(RangedFile(_range_reader(storage, shard.name, stack), shard.size), is_label)
-            digest = None
+            file = RangedFile(_range_reader(storage, shard.name, stack), shard.size)
+            found = surveyed(dataclasses.replace(shard, sha256=None), walk(file, is_label), note)
     _check_unchanged(storage, shard)
-    return contents, digest
+    return found
 
 
 def _range_reader(storage: Storage, name: str, stack: ExitStack) -> Callable[[int, int], bytes]:

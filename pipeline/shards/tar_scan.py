@@ -49,7 +49,7 @@ class Skippable(Readable, Protocol):
         """Goes on by `size` bytes, as far as there are so many; by how many."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TarMember:
     """A regular file in a tar.
 
@@ -89,6 +89,10 @@ class Damage:
     member: TarMember | None = None
 
 
+# What one pass over a tar meets, in the order of the archive; damage is the last.
+Item = TarMember | Skipped | Damage
+
+
 @dataclass(frozen=True)
 class Scan:
     """What one pass over a tar found, in the order of the archive."""
@@ -97,8 +101,33 @@ class Scan:
     skipped: list[Skipped]
     damage: Damage | None
 
+    def __iter__(self) -> Iterator[Item]:
+        yield from self.members
+        yield from self.skipped
+        if self.damage is not None:
+            yield self.damage
 
-def scan(file: Readable, keep: Callable[[str, int], bool] = lambda extension, size: False) -> Scan:
+
+def _none(extension: str, size: int) -> bool:
+    return False
+
+
+def scan(file: Readable, keep: Callable[[str, int], bool] = _none) -> Scan:
+    """All that `walk` meets."""
+    members: list[TarMember] = []
+    skipped: list[Skipped] = []
+    damage: Damage | None = None
+    for item in walk(file, keep):
+        if isinstance(item, TarMember):
+            members.append(item)
+        elif isinstance(item, Skipped):
+            skipped.append(item)
+        else:
+            damage = item
+    return Scan(members, skipped, damage)
+
+
+def walk(file: Readable, keep: Callable[[str, int], bool] = _none) -> Iterator[Item]:
     """Goes through `file` once from its beginning to its end, in bounded memory.
 
     Args:
@@ -107,23 +136,15 @@ def scan(file: Readable, keep: Callable[[str, int], bool] = lambda extension, si
         keep: given a member's extension and size, whether to keep its payload.
     """
     reader = _Reader(file)
-    members: list[TarMember] = []
-    skipped: list[Skipped] = []
-    damage: Damage | None = None
     try:
-        for item in _walk(reader, keep):
-            if isinstance(item, TarMember):
-                members.append(item)
-            else:
-                skipped.append(item)
+        yield from _members(reader, keep)
         end = reader.position
         if reader.drain():
-            skipped.append(Skipped("", end, "data after the end-of-archive marker"))
+            yield Skipped("", end, "data after the end-of-archive marker")
     except _DamageError as error:
-        damage = error.damage
         if not isinstance(file, Skippable):
             reader.drain()  # what hashes a file must see all of it
-    return Scan(members, skipped, damage)
+        yield error.damage
 
 
 class _DamageError(Exception):
@@ -162,7 +183,7 @@ class _Reader:
             yield chunk
 
 
-def _walk(reader: _Reader, keep: Callable[[str, int], bool]) -> Iterator[TarMember | Skipped]:
+def _members(reader: _Reader, keep: Callable[[str, int], bool]) -> Iterator[TarMember | Skipped]:
     for_all: dict[str, str] = {}  # pax records for all members that follow
     for_next: dict[str, str] = {}  # pax records or GNU long name for the next member
     start = 0

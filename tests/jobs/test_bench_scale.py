@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,14 @@ def test_a_run_is_the_same_through_late_storage(data: Path) -> None:
     assert sum(len(METRICS[name].columns) for name in metrics()) >= COLUMNS
 
 
-def test_a_report_asks_once_for_each_table_of_metrics_and_each_commit(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("step", "folders"), [("report", ("metrics", "commits")), ("audit", ("metrics", "attributions", "commits"))]
+)
+def test_each_table_and_each_commit_is_asked_for_once(
+    data: Path, step: str, folders: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    for call in ("read", "open", "read_range"):
+    for call in ("read", "open", "read_range", "entry"):
         plain = getattr(DelayedStorage, call)
 
         def counted(storage: DelayedStorage, name: str, *rest: Any, plain: Any = plain) -> Any:
@@ -75,9 +79,10 @@ def test_a_report_asks_once_for_each_table_of_metrics_and_each_commit(
             return plain(storage, name, *rest)
 
         monkeypatch.setattr(DelayedStorage, call, counted)
-    measured("report", data, delay=0.0)
-    for folder, files in (("metrics", 3 * LABELS), ("commits", 3)):  # the last of 4 units is not committed
+    measured(step, data, delay=0.0)
+    for folder in folders:
         names = [name for name in asked if name.startswith(f"{folder}/")]
+        files = 3 if folder == "commits" else 3 * LABELS  # the last of 4 units is not committed
         assert len(names) == len(set(names)) == files, folder
 
 
@@ -105,6 +110,7 @@ def test_large_shards_take_no_room_and_are_whole(tmp_path: Path) -> None:
     assert sum(path.stat().st_blocks for path in shards[:1]) * 512 < 20e6
     built = manifest.build([str(shards[1])], 64)
     assert (len(built), built.quarantine) == (1000, ())
+    assert built.rows("000000-000064-000128")[0].label == 64
 
 
 def test_two_sizes_give_the_line() -> None:
@@ -149,3 +155,18 @@ def test_a_share_that_is_none_or_does_not_fit_is_refused() -> None:
             scale.measure(share=share)
     with pytest.raises(UsageError, match="fit in"):
         scale.measure(images=10**9, share=1)
+
+
+@pytest.mark.slow
+def test_a_small_run_is_measured_from_end_to_end(tmp_path: Path) -> None:
+    record = scale.measure(images=200, labels=1, delay_ms=1, share=1, folder=tmp_path)
+    steps = {step["step"]: step for step in record["steps"]}
+    assert list(steps) == list(STEPS)
+    assert steps["manifest"]["measured"]["images"] == 1000 * large_shards(200)
+    assert {name for name, step in steps.items() if step["before"] is None} <= {
+        "compact",
+        "report after",
+        "duckdb after",
+    }
+    assert "not measured" in "\n".join(scale.lines(record))
+    assert not list(tmp_path.iterdir())

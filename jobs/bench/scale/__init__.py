@@ -39,8 +39,8 @@ def measure(
         folder: where the data are written, in a folder of their own that is removed; None for the system's.
 
     Returns:
-        `steps`: by step what was measured (`measured`, of the larger run), what it takes at all images (`now`), and
-        what version 0.1.0 took by `model` (`before`); None where nothing is known.
+        `steps`: by step what was measured (`measured`, of the larger run), what it takes at all images on the line
+        (`now`), and what the `model` of version 0.1.0 gives (`before`, not measured); None where nothing is known.
 
     Raises:
         UsageError: a share that is none, or too little room.
@@ -95,7 +95,8 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>11}{'memory':>10}",
         *(_line_of_model(row) for row in record["steps"] if row["step"] != "commits"),
         "",
-        "before: version 0.1.0, from its code:",
+        "before: not measured, but a model of version 0.1.0: requests that its code makes",
+        "x delay / those in flight, and bytes:",
         *(line for row in record["steps"] if row["model"] for line in _wrapped(f"{row['step']}: {row['model']}")),
     ]
 

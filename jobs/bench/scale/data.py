@@ -11,7 +11,8 @@ from pipeline.driver.synthetic import IMAGES_PER_SHARD, SyntheticRun, write_synt
 from ssig.registry import METHODS, METRICS
 
 IMAGE_BYTES = 139_000  # of a photograph, so that a shard has 140 MB
-_MORE_SHARDS = ((20_000, 16), (200_000, 4))  # up to so many images, so many times as many
+# Up to so many images, so many times as many: both sizes of a measurement keep all requests busy.
+_MORE_SHARDS = ((1_000, 4), (4_000, 80), (20_000, 50), (200_000, 4))
 COLUMNS = 20  # scalar columns of metrics, at least
 
 
@@ -70,18 +71,19 @@ def write_large_shards(folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     first = folder / "000000.tar"
     with first.open("wb") as file:
-        for header, size in _headers():
-            file.write(header)
-            file.seek(-(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, 1)
+        for header, payload, size in _members():
+            file.write(header + payload)
+            file.seek(-(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE - len(payload), 1)
         file.write(bytes(2 * tarfile.BLOCKSIZE))
     for number in range(1, count):
         (folder / f"{number:06d}.tar").hardlink_to(first)
 
 
-def _headers() -> Iterator[tuple[bytes, int]]:
-    """The header of each member, and how many bytes follow it."""
+def _members() -> Iterator[tuple[bytes, bytes, int]]:
+    """The header of each member, its payload unless that is a hole, and the size of the payload."""
     for number in range(IMAGES_PER_SHARD):
-        for extension, size in (("jpg", IMAGE_BYTES), ("cls", 1)):
+        label = str(number).encode()
+        for extension, payload, size in (("jpg", b"", IMAGE_BYTES), ("cls", label, len(label))):
             info = tarfile.TarInfo(f"{number:08d}.{extension}")
             info.size = size
-            yield info.tobuf(tarfile.USTAR_FORMAT), size
+            yield info.tobuf(tarfile.USTAR_FORMAT), payload, size

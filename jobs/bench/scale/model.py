@@ -77,7 +77,11 @@ def at(images: int, sizes: tuple[int, int], smaller: Cost, larger: Cost) -> Cost
 
 
 def before(images: int, labels: int, delay: float) -> dict[str, tuple[Cost, str]]:
-    """What version 0.1.0 asked for, step by step, and the model in words; from its code, nothing is measured."""
+    """A model of the requests of version 0.1.0, step by step, and the same in words.
+
+    It multiplies how often its code asks for a shard, or a unit and label, by their number and the delay. That version
+    is not run, so none of these figures is measured.
+    """
     shards = -(-images // 1000)
     tables = shards * UNITS_PER_SHARD * labels  # units x labels
     shard_bytes = shards * SHARD_BYTES

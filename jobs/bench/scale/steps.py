@@ -41,9 +41,9 @@ def measured(step: str, folder: Path, delay: float) -> dict[str, Any]:
 
 
 def _manifest(folder: Path) -> Callable[[], dict[str, Any]]:
-    """A run is begun: its first unit is known when `run.json` is written, then all shards are listed."""
+    """A run is begun: its first unit is known when `run.json` is written, then all shards are listed and sealed."""
     from pipeline.driver.admission import record_run
-    from pipeline.driver.listing import Listing
+    from pipeline.driver.listing import list_all
     from pipeline.job.configuration import load_job
     from pipeline.run.directory import RunDirectory
 
@@ -56,7 +56,7 @@ def _manifest(folder: Path) -> Callable[[], dict[str, Any]]:
         directory = RunDirectory(open_storage(output))
         record_run(job, directory, urls)
         first = time.perf_counter() - started
-        return {"images": len(Listing(directory).run()), "first_unit_seconds": first}
+        return {"images": len(list_all(directory)), "first_unit_seconds": first}
 
     return begin
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.report.reference import ordered_methods
+from pipeline.run.expected import image_sizes
 from pipeline.run.reader import Run
-from pipeline.shards.images import IMAGE_EXTENSIONS
 from ssig.errors import UsageError
+
+_PLACE = ["shard", "index", "key"]
+_NO_SAMPLES = pa.table(
+    {"shard": pa.array([], pa.string()), "index": pa.array([], pa.int32()), "key": pa.array([], pa.string())}
+    | {name: pa.array([], pa.int64()) for name in ("number", "bytes")}
+)
 
 
 @dataclass(frozen=True)
@@ -56,59 +62,84 @@ def common_samples(first: Run, second: Run) -> Common:
     """
     if first.root.rstrip("/") == second.root.rstrip("/"):
         raise UsageError("RUN_B", second.root, "another run than RUN_A")
-    rows = [run.manifest.select(["shard", "index", "key", "members"]).to_pylist() for run in (first, second)]
-    places = [{(row["shard"], row["index"], row["key"]): number for number, row in enumerate(each)} for each in rows]
-    matched = [(number, places[1][place]) for place, number in places[0].items() if place in places[1]]
-    for a, b in matched:
-        _refuse_other_image(rows[0][a], rows[1][b], second.root)
+    rows = [_numbered(run) for run in (first, second)]
+    matched = _joined(rows, _PLACE)
+    _refuse_other_image(rows, matched, second.root)
     by_place = len(matched)
-    matched += _by_key(rows, matched, second.root)
-    if not matched:
+    matched = np.concatenate([matched, _by_key(rows, matched, second.root)])
+    if not len(matched):
         allowed = f"a run on samples of {first.root}; the two have no sample with the same key"
         raise UsageError("RUN_B", second.root, allowed)
-    matched.sort()
+    matched = _in_order(matched)
     only = (len(rows[0]) - len(matched), len(rows[1]) - len(matched))
     by_key = len(matched) - by_place
-    numbers = np.array(matched, dtype=np.int64)
-    return Common(by_key, numbers[:, 0], numbers[:, 1], only, tuple(_notes(first, second, by_key)))
+    return Common(by_key, matched[:, 0], matched[:, 1], only, tuple(_notes(first, second, by_key)))
 
 
-def _by_key(
-    rows: Sequence[Sequence[Mapping[str, Any]]], matched: Sequence[tuple[int, int]], root: str
-) -> list[tuple[int, int]]:
+def _numbered(run: Run) -> pa.Table:
+    """Of each expected sample: its place and key, its row in the manifest, and how many bytes its image has; null
+    without an image."""
+    pieces = []
+    start = 0
+    for piece in run.expected.pieces([*_PLACE, "members"]):
+        numbers = pa.array(np.arange(start, start + len(piece)))
+        start += len(piece)
+        columns = [*(piece[name] for name in _PLACE), numbers, image_sizes(piece["members"])]
+        pieces.append(pa.record_batch(columns, [*_PLACE, "number", "bytes"]))
+    return pa.Table.from_batches(pieces) if pieces else _NO_SAMPLES
+
+
+def _joined(rows: Sequence[pa.Table], names: Sequence[str], *, alone: bool = False) -> np.ndarray:
+    """(N, 2) rows of the manifests of two runs whose samples have the same values in some columns, in order.
+
+    Of several samples of a run with the same values the last is taken; with `alone`, none.
+    """
+    sides = []
+    for each, side in zip(rows, ("first", "second"), strict=True):
+        grouped = each.group_by(list(names)).aggregate([("number", "max"), ("number", "count")])
+        if alone:
+            grouped = grouped.filter(pc.equal(grouped["number_count"], 1))
+        sides.append(grouped.select([*names, "number_max"]).rename_columns([*names, side]))
+    joined = sides[0].join(sides[1], list(names), join_type="inner")
+    return _in_order(np.stack([np.asarray(joined["first"]), np.asarray(joined["second"])], axis=1))
+
+
+def _in_order(matched: np.ndarray) -> np.ndarray:
+    ordered: np.ndarray = matched[np.argsort(matched[:, 0], kind="stable")]
+    return ordered
+
+
+def _by_key(rows: Sequence[pa.Table], matched: np.ndarray, root: str) -> np.ndarray:
     """The samples that are not matched yet and have a key that is alone in either run.
 
     Where nothing is matched yet, another image under such a key is refused; else it is another sample.
     """
-    taken = [{pair[side] for pair in matched} for side in (0, 1)]
-    keys = []
-    for each, done in zip(rows, taken, strict=True):
-        counts = Counter(row["key"] for row in each)
-        keys.append(
-            {row["key"]: number for number, row in enumerate(each) if counts[row["key"]] == 1 and number not in done}
-        )
-    pairs_by_key = [(number, keys[1][key]) for key, number in keys[0].items() if key in keys[1]]
-    if not matched:
-        for a, b in pairs_by_key:
-            _refuse_other_image(rows[0][a], rows[1][b], root)
-    return [(a, b) for a, b in pairs_by_key if _image_size(rows[0][a]) == _image_size(rows[1][b])]
+    found = _joined(rows, ["key"], alone=True)
+    taken = np.isin(found[:, 0], matched[:, 0]) | np.isin(found[:, 1], matched[:, 1])
+    left: np.ndarray = found[~taken]
+    if not len(matched):
+        _refuse_other_image(rows, left, root)
+    first, second = _sizes(rows, left)
+    same: np.ndarray = left[first == second]
+    return same
 
 
-def _refuse_other_image(first: Mapping[str, Any], second: Mapping[str, Any], root: str) -> None:
-    sizes = [_image_size(row) for row in (first, second)]
-    if None not in sizes and sizes[0] != sizes[1]:
+def _sizes(rows: Sequence[pa.Table], matched: np.ndarray) -> list[np.ndarray]:
+    """In either run, how many bytes the image of each matched sample has; -1 without one."""
+    return [np.asarray(each["bytes"].take(pa.array(matched[:, side])).fill_null(-1)) for side, each in enumerate(rows)]
+
+
+def _refuse_other_image(rows: Sequence[pa.Table], matched: np.ndarray, root: str) -> None:
+    first, second = _sizes(rows, matched)
+    others = np.flatnonzero((first >= 0) & (second >= 0) & (first != second))
+    if len(others):
+        a, b = (each.slice(matched[others[0], side], 1).to_pylist()[0] for side, each in enumerate(rows))
         raise UsageError(
             "RUN_B",
             root,
-            f"a run on the same images; that of {second['key']} has {sizes[1]:,} bytes in {second['shard']}, "
-            f"and {sizes[0]:,} in {first['shard']} of the first run",
+            f"a run on the same images; that of {b['key']} has {b['bytes']:,} bytes in {b['shard']}, "
+            f"and {a['bytes']:,} in {a['shard']} of the first run",
         )
-
-
-def _image_size(row: Mapping[str, Any]) -> int | None:
-    """How many bytes the image of a sample has; None where it has none."""
-    sizes = {member["extension"]: member["size"] for member in row["members"] or ()}
-    return next((sizes[extension] for extension in IMAGE_EXTENSIONS if extension in sizes), None)
 
 
 def _notes(first: Run, second: Run, by_key: int) -> list[str]:

@@ -28,12 +28,14 @@ from pipeline.report.export.columns import ATTRIBUTION, Number, numbers_of
 from pipeline.report.export.names import slug
 from pipeline.report.export.samples import Units, labels_of
 from pipeline.report.numbers import size as size_text
+from pipeline.run.expected import image_sizes
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.maps import decode_maps
 from pipeline.run.reader import Run
 from pipeline.run.stored import manifest_row, members_of
 from pipeline.shards.annotations import annotation
 from pipeline.shards.images import IMAGE_EXTENSIONS
+from pipeline.shards.manifest_table import MANIFEST
 from pipeline.shards.samples import ManifestRow, Status
 from pipeline.storage.jsontext import to_json
 from ssig.display import limit_of
@@ -129,9 +131,9 @@ def _unused(name: str, names: set[str]) -> str:
 def _check_space(run: Run, folder: Path, methods: int, tell: Callable[[str], None]) -> None:
     """Says how much is copied, and refuses where there is no room for it."""
     photographs, samples = 0, 0
-    for members in run.manifest["members"].to_pylist():
-        sizes = [member["size"] for member in members if member["extension"] in IMAGE_EXTENSIONS]
-        photographs, samples = photographs + sum(sizes[:1]), samples + bool(sizes)
+    for piece in run.expected.pieces(["members"]):
+        sizes = image_sizes(piece["members"])
+        photographs, samples = photographs + (pc.sum(sizes).as_py() or 0), samples + pc.count(sizes).as_py()
     model = next(iter(run.config.values())).get("model", {})
     height, width = model.get("input_size", (0, 0))
     maps = 2 * samples * methods * height * width
@@ -147,14 +149,20 @@ def _check_space(run: Run, folder: Path, methods: int, tell: Callable[[str], Non
 def _units(run: Run, series: Sequence[_Series], folder: Path) -> Iterator[list[fields.Document | None]]:
     """The records of a unit's samples, unit by unit; None for a sample without a photograph."""
     rows: list[Mapping[str, Any]] = []
-    for batch in run.manifest.to_batches(max_chunksize=1024):
-        for row in batch.to_pylist():
-            if rows and rows[0]["unit"] != row["unit"]:
-                yield _records(run, series, rows, folder)
-                rows = []
-            rows.append(row)
+    for row in _expected_rows(run):
+        if rows and rows[0]["unit"] != row["unit"]:
+            yield _records(run, series, rows, folder)
+            rows = []
+        rows.append(row)
     if rows:
         yield _records(run, series, rows, folder)
+
+
+def _expected_rows(run: Run) -> Iterator[Mapping[str, Any]]:
+    """The rows of the manifest, few of them in memory."""
+    for piece in run.expected.pieces(MANIFEST.names):
+        for start in range(0, len(piece), 1024):
+            yield from piece.slice(start, 1024).to_pylist()
 
 
 def _records(

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -58,23 +61,32 @@ def samples_named(run: Run, names: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         UsageError: there is no such sample, or several.
     """
-    manifest = run.manifest.to_pylist() if names else []
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for row in manifest:
-        for name in (row["key"], f"{row['shard']}:{row['key']}"):
-            by_name.setdefault(name, []).append(row)
+    numbers: dict[str, list[int]] = {name: [] for name in names}
+    start = 0
+    for piece in run.expected.pieces(["shard", "key"]) if names else ():
+        for name, found in numbers.items():
+            found += (start + np.flatnonzero(_is_named(piece, name))).tolist()
+        start += len(piece)
     chosen = []
     for name in names:
-        rows = by_name.get(name, [])
-        if not rows:
-            raise UsageError(
-                "--sample", name, "the key of a sample, or SHARD:KEY", known=[row["key"] for row in manifest]
-            )
+        if not numbers[name]:
+            known = [key for piece in run.expected.pieces(["key"]) for key in piece["key"].to_pylist()]
+            raise UsageError("--sample", name, "the key of a sample, or SHARD:KEY", known=known)
+        rows = [run.expected.row(number) for number in numbers[name][:3]]
         if len(rows) > 1:
-            shards = ", ".join(f"{row['shard']}:{row['key']}" for row in rows[:3])
+            shards = ", ".join(f"{row['shard']}:{row['key']}" for row in rows)
             raise UsageError("--sample", name, f"one of the samples with this key, such as {shards}", known=())
         chosen += rows
     return chosen
+
+
+def _is_named(samples: pa.RecordBatch, name: str) -> np.ndarray:
+    """Which samples have a name: their key, or SHARD:KEY."""
+    named = np.asarray(pc.equal(samples["key"], name))
+    for place in (place for place, letter in enumerate(name) if letter == ":"):
+        in_shard = pc.and_(pc.equal(samples["shard"], name[:place]), pc.equal(samples["key"], name[place + 1 :]))
+        named = named | np.asarray(in_shard)
+    return named
 
 
 def _figures(run: Run, model: ModelReport, chosen: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Figure, str]]:

@@ -202,14 +202,14 @@ def test_a_configuration_that_is_removed_is_recorded_again(run: Path, finish: Ca
 def test_what_the_storage_does_not_give_is_not_damaged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.storage.local import LocalStorage
 
-    whole = LocalStorage.open
+    whole = LocalStorage.read
 
     def fails(self: LocalStorage, name: str) -> Any:
         if name.startswith("metrics/"):
             raise OSError(5, "Input/output error", name)
         return whole(self, name)
 
-    monkeypatch.setattr(LocalStorage, "open", fails)
+    monkeypatch.setattr(LocalStorage, "read", fails)
     before = files(run)
     done = repair(str(run))
     assert done.done == []

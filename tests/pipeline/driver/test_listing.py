@@ -8,7 +8,8 @@ import shutil
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from pipeline.run.directory import RunDirectory
 from pipeline.run.reader import open_run
 from pipeline.run.records import RefusedError
 from pipeline.shards.indexing import index_shards
-from pipeline.shards.survey import Survey
+from pipeline.shards.survey import ShardRecord, Survey
 from pipeline.storage import locate, open_storage
 from ssig.errors import UsageError
 
@@ -250,3 +251,23 @@ def test_an_index_that_is_passed_over_is_told(make_job: MakeJob, make_shard: Cal
     Listing(begun(make_job, list(map(str, shards))), tell=told.append).run()
     assert [note.partition(":")[0] for note in told[:3]] == [f"{name}.tar.index.parquet" for name in "bcd"]
     assert told[3:] == ["and so on: further indexes are passed over in silence"]
+
+
+def test_what_was_found_in_a_shard_is_not_kept(make_job: MakeJob, make_shard: Callable[..., Path]) -> None:
+    first = make_shard("00.tar", count=2)
+    shards = [str(first)]
+    for number in range(1, 40):
+        shards.append(str(first.with_name(f"{number:02d}.tar")))
+        os.link(first, shards[-1])
+    found: list[weakref.ref[Survey]] = []
+    kept: list[int] = []
+
+    def surveys(records: Sequence[ShardRecord]) -> Generator[Survey, None, None]:
+        for survey in by_threads(records):
+            found.append(weakref.ref(survey))
+            kept.append(sum(reference() is not None for reference in found))
+            yield survey
+
+    assert len(Listing(begun(make_job, shards)).run(surveys)) == 80
+    assert len(kept) == 39
+    assert max(kept) <= 2

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.run.expected import Expected
+from pipeline.run.expected import Expected, image_sizes
+from pipeline.shards.images import IMAGE_EXTENSIONS
+from pipeline.shards.manifest_table import MANIFEST
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 
@@ -39,3 +41,16 @@ def test_a_manifest_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None
     (tmp_path / "manifest.parquet").write_bytes(b"no table")
     with pytest.raises(UsageError, match=r"manifest\.parquet"):
         Expected(open_storage(tmp_path)).row(0)
+
+
+def test_the_size_of_an_image_is_that_of_its_first_kind() -> None:
+    kinds = ["jpg", "png"]
+    assert [kind for kind in IMAGE_EXTENSIONS if kind in kinds] == kinds
+    samples = [[("png", 5), ("cls", 1), ("jpg", 7)], [], [("cls", 1)], None, [("png", 9)]]
+    members = [
+        None if each is None else [{"extension": e, "offset": 0, "size": s} for e, s in each] for each in samples
+    ]
+    array = pa.array(members, MANIFEST.field("members").type)
+    assert image_sizes(array).to_pylist() == [7, None, None, None, 9]
+    assert image_sizes(array[:0]).to_pylist() == []
+    assert image_sizes(array.slice(1)).to_pylist() == [None, None, None, 9]

@@ -7,10 +7,16 @@ import os
 import re
 import sys
 import tarfile
+import threading
+import time
+import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,10 +30,11 @@ from pipeline.shards.indexing import index_shards
 from pipeline.shards.pack import write_tar
 from pipeline.shards.ranges import LEAST_AHEAD, RangedFile
 from pipeline.shards.samples import Status
-from pipeline.shards.survey import Kind, ShardRecord, Survey
-from pipeline.shards.surveying import ShardChangedError, look_up, survey
-from pipeline.shards.tar_scan import scan
+from pipeline.shards.survey import Kind, ShardRecord, Survey, surveyed
+from pipeline.shards.surveying import AT_ONCE_REMOTE, ShardChangedError, at_once, look_up, survey, survey_all
+from pipeline.shards.tar_scan import TarMember, scan
 from pipeline.storage import locate
+from pipeline.storage.object_store import ObjectStorage
 from ssig.errors import UsageError
 
 LARGE = b"\xff\xd8" + b"x" * 200_000
@@ -327,3 +334,56 @@ def test_the_name_of_a_foreign_index_ends_at_the_first_dot() -> None:
         ".a.idx",
         None,
     ]
+
+
+def test_shards_of_an_object_store_are_asked_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = f"memory://{uuid.uuid4().hex}/shards"
+    urls = [f"{root}/{number:03d}.tar" for number in range(AT_ONCE_REMOTE + 10)]
+    storage, _ = locate(urls[0])
+    for url in urls:
+        storage.put(url.rpartition("/")[2], archive(1))
+    lock, asked, most = threading.Lock(), 0, 0
+    answer = ObjectStorage.read_range
+
+    def late(*arguments: Any) -> bytes:
+        nonlocal asked, most
+        with lock:
+            asked += 1
+            most = max(most, asked)
+        time.sleep(0.2)
+        with lock:
+            asked -= 1
+        return answer(*arguments)
+
+    monkeypatch.setattr(ObjectStorage, "read_range", late)
+    found = list(survey_all(look_up(urls), at_once(urls)))
+    assert [keys(shard) for shard in found] == [["000000"]] * len(urls)
+    assert AT_ONCE_REMOTE / 2 < most <= AT_ONCE_REMOTE
+
+
+def test_the_memory_of_tables_is_not_kept_for_each_thread() -> None:
+    usual = pa.default_memory_pool().backend_name
+    shard = stored(archive(2))
+    with closing(survey_all([shard, shard, shard], 2)) as surveys:
+        next(surveys)
+        assert pa.default_memory_pool().backend_name == "system"
+    assert pa.default_memory_pool().backend_name == usual
+
+
+def test_little_is_kept_of_a_sample_while_its_shard_is_read() -> None:
+    def members(count: int) -> Iterator[TarMember]:
+        for number in range(count):
+            start = 150_000 * number
+            yield TarMember(f"{number:08d}", "jpg", start, start + 512, 139_000)
+            yield TarMember(f"{number:08d}", "cls", start + 139_776, start + 140_288, 3, b"%d" % (number % 1000))
+
+    record = ShardRecord("x.tar", "x.tar", 10**10, "1")
+    surveyed(record, members(3))
+    tracemalloc.start()
+    try:
+        found = surveyed(record, members(5000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.samples["label"].to_pylist()[-2:] == [998, 999]
+    assert peak / 5000 < 500  # bytes

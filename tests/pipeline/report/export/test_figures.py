@@ -76,6 +76,7 @@ def test_samples_are_named_by_key_or_by_shard_and_key(written_run: Any) -> None:
     assert (row["shard"], row["key"]) == ("shard-1.tar", "photo_0013")
     with pytest.raises(UsageError, match="did you mean photo_0013"):
         samples_named(run, ["photo_013"])
+    assert "manifest" not in vars(run)  # it is read in pieces
 
 
 def test_a_key_of_two_samples_is_refused_with_both(make_shard: Any, make_job: Any) -> None:
