@@ -157,6 +157,15 @@ def test_a_share_that_is_none_or_does_not_fit_is_refused() -> None:
         scale.measure(images=10**9, share=1)
 
 
+def test_the_folder_is_made_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "_measured", lambda *_: {})
+    scale.measure(images=500, share=1, folder=tmp_path / "new" / "folder")
+    assert (tmp_path / "new" / "folder").is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"--folder: found .*file.*a folder to write into"):
+        scale.measure(images=500, share=1, folder=tmp_path / "file")
+
+
 @pytest.mark.slow
 def test_a_small_run_is_measured_from_end_to_end(tmp_path: Path) -> None:
     record = scale.measure(images=200, labels=1, delay_ms=1, share=1, folder=tmp_path)

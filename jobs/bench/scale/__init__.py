@@ -43,7 +43,7 @@ def measure(
         (`now`), and what the `model` of version 0.1.0 gives (`before`, not measured); None where nothing is known.
 
     Raises:
-        UsageError: a share that is none, or too little room.
+        UsageError: a share that is none, a folder that cannot be made, or too little room.
     """
     if not 0 < share <= 1:
         raise UsageError("--share", share, "a share of the images, more than 0 and at most 1")
@@ -159,6 +159,10 @@ def _write(data: Path, images: int, labels: int) -> None:
 
 def _check_room(folder: Path | None, size: float) -> None:
     place = Path(tempfile.gettempdir()) if folder is None else folder
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError("--folder", str(place), f"a folder to write into ({error.strerror})") from None
     free = shutil.disk_usage(place).free
     if size > min(free, MOST_BYTES):
         raise UsageError(
