@@ -7,11 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.bench import scale
 from jobs.bench.scale.data import COLUMNS, large_shards, methods, metrics, write_data, write_large_shards
 from jobs.bench.scale.delayed import BUCKET, DelayedStorage, Requests, opener
+from jobs.bench.scale.duckdb_files import SCHEME, Files
 from jobs.bench.scale.model import Cost, at, before, cost
 from jobs.bench.scale.steps import STEPS, measured
 from pipeline.driver.admission import check_shards
@@ -101,6 +105,17 @@ def test_a_step_says_what_it_took(data: Path, step: str) -> None:
         assert found["first_unit_seconds"] < found["seconds"]
     if step == "resume":
         assert found["units_left"] == 1
+
+
+def test_threads_of_duckdb_read_one_file_without_disturbing_each_other(tmp_path: Path) -> None:
+    table = pa.table({"row": range(40_000)})
+    (tmp_path / "run" / "metrics").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "run" / "metrics" / "part.parquet", row_group_size=1000)
+    with opened_by(opener(tmp_path, Requests(0.002))), duckdb.connect() as connection:
+        connection.execute("set threads = 4")
+        connection.register_filesystem(Files(open_storage(f"{BUCKET}/run")))
+        query = f"select count(*), sum(row) from '{SCHEME}://metrics/**/*.parquet'"
+        assert connection.execute(query).fetchall() == [(40_000, 40_000 * 39_999 // 2)]
 
 
 def test_large_shards_take_no_room_and_are_whole(tmp_path: Path) -> None:

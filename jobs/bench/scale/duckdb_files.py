@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -30,8 +32,8 @@ class Files(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
         self._listed |= {entry.name: entry for entry in entries}
         return [entry.name for entry in entries]
 
-    def open(self, path: str, mode: str = "rb", **_: Any) -> BinaryIO:
-        return self._storage.open(_name(path))
+    def open(self, path: str, mode: str = "rb", **_: Any) -> SharedFile:
+        return SharedFile(lambda: self._storage.open(_name(path)))
 
     def size(self, path: str) -> int:
         """From the listing: opening the file has asked for it already."""
@@ -42,6 +44,41 @@ class Files(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
 
     def exists(self, path: str, **_: Any) -> bool:
         return _name(path) in self._listed
+
+
+class SharedFile:
+    """A file in which each thread has its own place.
+
+    DuckDB's threads share a file: each seeks and then reads, and another thread may do so in between.
+
+    Args:
+        open_: opens the file; called once for each thread that reads.
+    """
+
+    def __init__(self, open_: Callable[[], BinaryIO]) -> None:
+        self._open, self._own = open_, threading.local()
+        self._opened: list[BinaryIO] = []
+        self._file()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file().seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file().tell()
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file().read(size)
+
+    def close(self) -> None:
+        for file in self._opened:
+            file.close()
+
+    def _file(self) -> BinaryIO:
+        if not hasattr(self._own, "file"):
+            self._own.file = self._open()
+            self._opened.append(self._own.file)
+        file: BinaryIO = self._own.file
+        return file
 
 
 def _name(path: str) -> str:
