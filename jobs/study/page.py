@@ -125,14 +125,17 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of the page."""
+    """The tables of the page; those over networks only where there are enough."""
+    rivalry = answers["rivalry"]
+    if len({row.network for row in rivalry} - {OVER}) < sentences.FEWEST_OVER:
+        rivalry = [row for row in rivalry if row.network != OVER]
     return {
         "coverage": text.coverage(study),
         "lead_rows": text.lead_table(answers["leads"]),
-        "rivalry_tables": _by_network(answers["rivalry"], text.rivalry_table),
+        "rivalry_tables": _by_network(rivalry, text.rivalry_table),
         "mean_tables": [(title(name), text.mean_table(study, name)) for name in study.networks("core")],
-        "loss_rows": text.losses_table(answers["rivalry"]),
-        "over": text.over_table(answers["rivalry"]),
+        "loss_rows": text.losses_table(rivalry),
+        "over": text.over_table(rivalry),
         "near_tables": _by_network(answers["near"], text.contrast_table),
         "link_rows": text.link_table(answers["links"]),
         "saturation_tables": _by_network(answers["saturation"], text.contrast_table),
