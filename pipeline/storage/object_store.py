@@ -12,7 +12,6 @@ reply that was cut short shows in the size of the object, and is requested again
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import os
 import stat
@@ -23,18 +22,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 import obstore
 
 from pipeline.storage.base import Entry
 from pipeline.storage.listing import keys
 from pipeline.storage.object_client import InvalidKeyError, Patience, client, os_errors
+from pipeline.storage.ranges import opened_in_ranges
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-_READ_AHEAD = 4 * 2**20  # bytes: some ten requests for a shard, against 100 ms for the first byte of each
 _MARK = "ssig-put"  # metadata of an object that was stored exclusively: which call did it
 
 
@@ -119,7 +118,7 @@ class ObjectStorage:
         entry = self.entry(name)
         if entry is None:
             raise FileNotFoundError(f"{self._url(name)}: no such object")
-        return cast(BinaryIO, io.BufferedReader(_RangeReader(self, entry), _READ_AHEAD))
+        return opened_in_ranges(self, entry)
 
     def create(self, name: str, data: bytes | Path) -> bool:
         mark = uuid.uuid4().hex
@@ -268,33 +267,3 @@ def _private_folder(folder: Path) -> Path:
     if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
     return folder
-
-
-class _RangeReader(io.RawIOBase):
-    """A seekable raw file over range requests; `io.BufferedReader` adds the other methods of a file."""
-
-    def __init__(self, storage: ObjectStorage, entry: Entry) -> None:
-        self._storage, self._entry, self._position = storage, entry, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        size = min(len(buffer), self._entry.size - self._position)
-        if size <= 0:
-            return 0
-        data = self._storage.read_range(self._entry.name, self._position, size)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)

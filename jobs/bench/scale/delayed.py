@@ -1,27 +1,26 @@
 """Storage on a local disk that answers as late as an object store, and counts what it is asked.
 
 The thread that asks sleeps, so that requests overlap where several threads ask. A file that is opened is read in
-ranges with the read-ahead of `pipeline.storage.object_store`.
+ranges with the read-ahead of `pipeline.storage.ranges`.
 """
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.local import LocalStorage
+from pipeline.storage.ranges import opened_in_ranges
 
 BUCKET = "s3://ssig-bench-scale"
 RUN, SHARDS, ASIDE, LISTED = "run", "large-shards", "aside", "listed"  # folders of the data
 UNIT_SIZE = 64
-_READ_AHEAD = 4 * 2**20
 _PAGE = 1000  # names in a reply to a listing
 
 
@@ -118,7 +117,7 @@ class DelayedStorage:
         entry = self.entry(name)
         if entry is None:
             raise FileNotFoundError(f"{self._root}/{name}: no such object")
-        return cast(BinaryIO, io.BufferedReader(_Ranges(self, entry), _READ_AHEAD))
+        return opened_in_ranges(self, entry)
 
     def create(self, name: str, data: bytes) -> bool:
         with self._requests.request("put", len(data)):
@@ -146,36 +145,6 @@ class DelayedStorage:
 
     def staging(self) -> Path:
         return self._disk.staging()
-
-
-class _Ranges(io.RawIOBase):
-    """A seekable raw file over requests for ranges."""
-
-    def __init__(self, storage: Storage, entry: Entry) -> None:
-        self._storage, self._entry, self._position = storage, entry, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._entry.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        size = min(len(buffer), self._entry.size - self._position)
-        if size <= 0:
-            return 0
-        data = self._storage.read_range(self._entry.name, self._position, size)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def opener(folder: Path, requests: Requests) -> Any:
