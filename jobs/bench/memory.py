@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
+from jobs.bench.networks import needed_shards
 from pipeline.driver.attribute import attribute
 from pipeline.driver.executor import RunError
 from pipeline.job.configuration import load_job
@@ -59,13 +59,11 @@ def measure(
     """
     if memory() is None:
         raise UsageError("bench memory", sys.platform, "a system with /proc, where the sizes of processes are read")
-    patterns = list(shards) or development_shards()
-    if not patterns:
-        raise UsageError("--shards", None, f"shards, or their folder in {DEVELOPMENT_SHARDS}")
+    found = needed_shards(shards)
     runs: list[dict[str, Any]] = []
     for count in images:
         overrides = {
-            "dataset.shards": patterns,
+            "dataset.shards": found,
             "dataset.limit": count,
             "model.name": model,
             "methods": [{"name": name, "samples": samples} for name in methods],

@@ -99,6 +99,18 @@ def development_shards() -> list[str]:
     return expand([f"{folder}/*.tar"], Path.cwd()) if folder else []
 
 
+def needed_shards(shards: Sequence[str] | None) -> list[str]:
+    """The shards that patterns match; without a pattern, those in the folder that SSIG_DEV_SHARDS names.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = expand(shards, Path.cwd()) if shards else development_shards()
+    if not found:
+        raise UsageError("--shards", None, f"shards, or their folder in {DEVELOPMENT_SHARDS}")
+    return found
+
+
 def photographs(count: int) -> Pictures:
     """The first bundled photographs."""
     images = tuple(Image.open(io.BytesIO(each.file.read_bytes())) for each in PHOTOGRAPHS[:count])

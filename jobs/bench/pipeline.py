@@ -10,7 +10,6 @@ attribution, Parquet files with maps, commits. Its time counts from when an acto
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -20,10 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
+from jobs.bench.job_process import events_of, ssig, times
+from jobs.bench.networks import needed_shards
 from jobs.bench.timing import machine, summary
 from pipeline.driver.jemalloc import preloaded
-from ssig.errors import UsageError
 
 # Seconds that the bare loop runs for; longer than the caches and clocks of a processor take to settle.
 LOOP_SECONDS = 20.0
@@ -81,23 +80,16 @@ def _job(
     """Runs a job in another process and reads its log."""
     # Units of two images: small enough that actors end together, as they do in a run of many units.
     options = {"metrics": "[]", "dataset.limit": images, "unit_size": 2, **layout}
-    command = [str(Path(sys.executable).with_name("ssig")), "attribute"]
-    patterns = shards or development_shards()
-    if not patterns:
-        raise UsageError("--shards", None, f"shards, or their folder in {DEVELOPMENT_SHARDS}")
-    for shard in patterns:
-        command += ["--shards", str(shard)]
+    command = [argument for shard in needed_shards(shards) for argument in ("--shards", shard)]
     command += ["--model", model, "--method", f"ssig:samples={samples}", "--out", str(run)]
     for name, value in options.items():
         command += ["--set", f"{name}={value}"]
     began = datetime.now().astimezone()
-    process = subprocess.run(command, check=False, capture_output=True, text=True)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr or process.stdout}")
-    events = [json.loads(line) for log in (run / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
+    ssig("attribute", *command)
+    events = events_of(run)
     ready = {event["actor"]: event for event in events if event["event"] == "actor ready"}
     starts = [datetime.fromisoformat(event["time"]) for event in ready.values()]
-    end = max(datetime.fromisoformat(event["time"]) for event in events if event["event"] == "unit done")
+    end = max(times(events, "unit done"))
     busy = sum((end - start).total_seconds() for start in starts)
     first = next(iter(ready.values()))
     return {

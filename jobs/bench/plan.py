@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.networks import DEVELOPMENT_SHARDS, development_shards
+from jobs.bench.job_process import events_of, ssig, times
+from jobs.bench.networks import needed_shards
 from jobs.bench.timing import machine
-from ssig.errors import UsageError
 
 # Name -> its methods and metrics.
 JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -42,21 +39,18 @@ def measure(
         rounds: of planning and running each job.
         model: the network.
     """
-    patterns = [str(shard) for shard in shards or development_shards()]
-    if not patterns:
-        raise UsageError("--shards", None, f"shards, or their folder in {DEVELOPMENT_SHARDS}")
+    given = [argument for shard in needed_shards(shards) for argument in ("--shards", shard)]
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for name, (methods, metrics) in JOBS.items():
             ratios = []
             for number in range(rounds):
-                job = [argument for shard in patterns for argument in ("--shards", shard)]
-                job += ["--model", model, "--limit", str(images), "--set", f"unit_size={UNIT}"]
+                job = [*given, "--model", model, "--limit", str(images), "--set", f"unit_size={UNIT}"]
                 job += [argument for method in methods for argument in ("--method", method)]
                 job += [argument for metric in metrics for argument in ("--metric", metric)]
                 run = Path(folder, f"{name}-{number}")
-                planned = json.loads(_ssig("plan", *job, "--out", str(run), "--json"))["device_hours"] * 3600
-                _ssig("attribute", *job, "--out", str(run), "--quiet")
+                planned = json.loads(ssig("plan", *job, "--out", str(run), "--json"))["device_hours"] * 3600
+                ssig("attribute", *job, "--out", str(run), "--quiet")
                 ratios.append(seconds_of_units(run) / planned)
             found.append({"job": name, "median ratio": statistics.median(ratios), "ratios": ratios})
     return {
@@ -70,17 +64,5 @@ def measure(
 
 def seconds_of_units(run: Path) -> float:
     """Seconds from the first ready worker of a run to its last unit, as its log says."""
-    events = [json.loads(line) for log in (run / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
-    times = {
-        kind: [datetime.fromisoformat(event["time"]) for event in events if event["event"] == kind]
-        for kind in ("actor ready", "unit done")
-    }
-    return (max(times["unit done"]) - min(times["actor ready"])).total_seconds()
-
-
-def _ssig(*arguments: str) -> str:
-    command = [str(Path(sys.executable).with_name("ssig")), *arguments]
-    process = subprocess.run(command, check=False, capture_output=True, text=True)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr or process.stdout}")
-    return process.stdout
+    events = events_of(run)
+    return (max(times(events, "unit done")) - min(times(events, "actor ready"))).total_seconds()

@@ -43,7 +43,8 @@ def examine_on_cluster() -> Iterator[Examine]:
             waiting = iter(units)
             ahead: deque[Any] = deque()
             while True:
-                while len(ahead) < TASKS_A_CORE * _cores():
+                most = TASKS_A_CORE * _cores()
+                while len(ahead) < most:
                     some = list(itertools.islice(waiting, UNITS_A_TASK))
                     if not some:
                         break

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from jobs.bench import memory, pipeline, plan
+from jobs.bench.networks import DEVELOPMENT_SHARDS
 from jobs.bench.plan import JOBS, seconds_of_units
 from jobs.study.entries import method_of, metric_of
 from pipeline.plan.work import job_work
@@ -36,9 +39,11 @@ def test_its_jobs_are_jobs(name: str) -> None:
     assert sum(work.total.gradients for work in works) > 0
 
 
-def test_without_shards_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobs.bench import plan
-
-    monkeypatch.setattr(plan, "development_shards", list)
-    with pytest.raises(UsageError, match="--shards"):
-        plan.measure()
+@pytest.mark.parametrize("benchmark", [memory, pipeline, plan])
+@pytest.mark.parametrize("shards", [[], ["none.tar"]])
+def test_without_shards_it_says_what_to_give(
+    benchmark: ModuleType, shards: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DEVELOPMENT_SHARDS, raising=False)
+    with pytest.raises(UsageError, match="shards"):
+        benchmark.measure(shards=shards)
