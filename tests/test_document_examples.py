@@ -43,9 +43,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def small(command: str) -> list[str]:
     """The words of a command `ssig …` with a small network and few shards."""
     words = shlex.split(command.replace("{000000..000049}", "000000"))[1:]
-    if words[0] == "attribute":
+    if words[0] in ("attribute", "plan"):
         words = ["networks:tiny" if word == "torchvision:resnet50" else word for word in words]
         words += LOCAL if "--model" in words else (*LOCAL, "--model", "networks:tiny")
+    if words[0] == "plan":
+        words += ["--probe-seconds", "0.1"]
     return words + list(LOCAL) if words[0] == "evaluate" else words
 
 
