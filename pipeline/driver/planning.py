@@ -20,7 +20,7 @@ from pipeline.plan.estimate import Estimate, Terms, estimate
 from pipeline.plan.files import joined, output_of, schemas, tensor_bytes
 from pipeline.plan.probe import SECONDS, probe_data
 from pipeline.plan.samples import Samples, limited, of_manifest, samples_of
-from pipeline.plan.unit_size import image_bytes, unit_size
+from pipeline.plan.unit_size import FEW, image_bytes, unit_size, unmeasured_size
 from pipeline.plan.work import job_work
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
@@ -130,7 +130,7 @@ def plan_job(job: Job, wishes: Wishes, listener: Listener) -> Estimate:
     counted = [work.label for work in works if work.counted or work.counts_forwards]
     if counted:
         notes.append(f"work: {', '.join(counted)} is counted during a run; what is unknown of it is not in the sums")
-    return estimate(terms, works, output, probed, [*notes, *_limits(case, samples, probed, device)])
+    return estimate(terms, works, output, probed, [*notes, *_limits(case, samples, probed, device, size)])
 
 
 def _case(job: Job, wishes: Wishes, listener: Listener, progress: Progress) -> _Case:
@@ -202,10 +202,13 @@ def _unit_size(case: _Case, samples: Samples, probed: Probed | None, tensors: in
     """The size of units: the run's, the job's, or the measured one."""
     if case.begun:
         return case.directory.required_record().unit_size
-    if case.job.unit_size != "auto" or probed is None:
-        return case.job.known_unit_size
+    if case.job.unit_size != "auto":
+        return case.job.unit_size
+    workers = (1 if probed is None else probed.workers) * case.wishes.devices
+    if probed is None or samples.total <= FEW:
+        return unmeasured_size(samples.total, workers)
     memory = image_bytes(case.model.input_size, len(case.labels), tensors)
-    return unit_size(probed.worker_seconds, memory, samples.total, probed.workers * case.wishes.devices)
+    return unit_size(probed.worker_seconds, memory, samples.total, workers)
 
 
 def _left(case: _Case, samples: Samples, size: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -225,7 +228,7 @@ def _left(case: _Case, samples: Samples, size: int) -> tuple[dict[str, int], dic
     return images, units
 
 
-def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device | None) -> Iterator[str]:
+def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device | None, size: int) -> Iterator[str]:
     """What the estimate cannot know."""
     if case.begun and not case.directory.is_sealed:
         listed, of = len(case.directory.manifest.shards), len(case.directory.shards)
@@ -239,8 +242,8 @@ def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device
         yield "time: the probe took the first images; larger ones take longer to decode"
     elif not case.wishes.probe:
         yield "time: nothing was measured; leave out --no-probe, or give --gradients-per-second"
-    if probed is None and case.job.unit_size == "auto" and not case.begun:
-        yield f"units: unit_size is auto, which a probe decides; {case.job.known_unit_size} is assumed here"
+    if probed is None and case.job.unit_size == "auto" and not case.begun and samples.total > FEW:
+        yield f"units: unit_size is auto, which a probe decides; {size} is assumed here"
     if probed is None and case.job.output.maps != "none":
         yield "bytes: at most; a probe tells how well maps compress"
     yield "time: how fast the storage is when many devices use it, nodes that start late or are lost, and the report"

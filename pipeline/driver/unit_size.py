@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from pipeline.driver.place import Place
 from pipeline.driver.worker_setup import worker_setup
-from pipeline.job.configuration import UNIT_SIZE, Job
+from pipeline.job.configuration import Job
 from pipeline.plan.files import schemas, tensor_bytes
 from pipeline.plan.probe import probe_data
 from pipeline.plan.samples import samples_of
-from pipeline.plan.unit_size import image_bytes, unit_size
+from pipeline.plan.unit_size import FEW, image_bytes, unit_size, unmeasured_size
 from pipeline.run.labels import Label
 from pipeline.run.layout import ATTRIBUTIONS
 from ssig.errors import UsageError, one_line
@@ -20,7 +20,7 @@ from ssig.models import Model
 def measured_unit_size(
     job: Job, model: Model, labels: Sequence[Label], shards: Sequence[str], place: Place, tell: Callable[[str], None]
 ) -> int:
-    """The size of a job's units, as its `unit_size` says.
+    """The size of a job's units, as its `unit_size` says. A job of at most `FEW` images is not measured.
 
     Args:
         job: the job.
@@ -35,6 +35,9 @@ def measured_unit_size(
     """
     if job.unit_size != "auto":
         return job.unit_size
+    samples = samples_of(shards, job.dataset.limit).total
+    if samples <= FEW:
+        return unmeasured_size(samples, place.workers)
     setup = worker_setup(model, labels, job.output.path, job.seed, job.actors, place.size)
     data = probe_data(shards, job.dataset.limit)
     try:
@@ -42,11 +45,11 @@ def measured_unit_size(
     except UsageError:
         raise
     except Exception as error:  # whatever a network, an image or Ray raises: the run itself tells what is to blame
-        tell(f"unit_size: {UNIT_SIZE}, since nothing could be measured ({one_line(error)})")
-        return UNIT_SIZE
+        size = unmeasured_size(samples, place.workers)
+        tell(f"unit_size: {size}, since nothing could be measured ({one_line(error)})")
+        return size
     tables = schemas([metric.spec for metric in job.metrics], model.input_size, job.output.maps, job.output.channels)
     memory = image_bytes(model.input_size, len(labels), tensor_bytes(tables[ATTRIBUTIONS]))
-    samples = samples_of(shards, job.dataset.limit).total
     size = unit_size(probed.worker_seconds, memory, samples, place.workers)
     tell(f"unit_size: {size}, at {probed.worker_seconds:.3g} s an image")
     return size

@@ -41,7 +41,7 @@ LONGEST_TITLE = 64  # of an evaluation that is named after its metrics
 NOT_STORED = frozenset({"method", "samples"})
 # Bytes of a model's and a method's label together, percent-encoded: both are part of file names, which end at 255.
 LONGEST_LABELS = 160
-UNIT_SIZE = 64  # samples of a unit, by default
+UNIT_SIZE = 64  # samples of a unit, where nothing says what would be better
 _INT64 = 2**63
 # Fields whose values are text as typed: a label 010 is no number.
 TEXTS = frozenset({"label"})
@@ -66,9 +66,10 @@ class Job(Frozen):
     actors: Actors = Field(default_factory=lambda: Actors.model_validate({}))
     report: ReportChoice = Field(default_factory=lambda: ReportChoice.model_validate({}))
     unit_size: _UnitSize | Literal["auto"] = Field(
-        UNIT_SIZE,
+        "auto",
         description="samples that are committed at once; auto: as many as take an actor about a minute, measured "
-        "before the run begins: a power of two up to 1024",
+        "before the run begins: a power of two up to 1024; for up to 1,000 images 64, or fewer so that each of "
+        "several actors gets four units",
     )
     seed: int = Field(0, ge=0, lt=_INT64, strict=True, description="random seed")
 

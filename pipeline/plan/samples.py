@@ -62,8 +62,8 @@ def samples_of(shards: Sequence[str], limit: int | None = None, listed: Manifest
         surveyed = manifests.build(others, _MOST, left, may_be_empty=listed is not None)
         return limited([*known, *_of_shards(surveyed)], limit, exact=True)
     read = sorted({0, len(others) // 2, len(others) - 1})
-    found = {number: _count(others[number]) for number in read}
-    found = {number: count for number, count in found.items() if count}
+    surveyed = manifests.build([others[number] for number in read], _MOST, may_be_empty=True)
+    found = {number: count for number, count in zip(read, _of_shards(surveyed), strict=True) if count}
     seen = [(count, sizes[number]) for number, count in found.items()]
     if listed is not None:
         seen += [(count, shard.size) for count, shard in zip(known, listed.shards, strict=True) if count]
@@ -96,13 +96,6 @@ def limited(counts: Sequence[int], limit: int | None, *, exact: bool) -> Samples
         kept.append(min(count, left))
         left -= kept[-1]
     return Samples(tuple(count for count in kept if count), exact)
-
-
-def _count(shard: str) -> int:
-    try:
-        return len(manifests.build([shard], _MOST))
-    except UsageError:  # it holds no readable sample
-        return 0
 
 
 def _sizes(shards: Sequence[str]) -> list[int]:

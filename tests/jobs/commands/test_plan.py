@@ -16,6 +16,7 @@ from command_line import Cli, command_line  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
 
 from jobs.commands.plan import clock, lines, size  # noqa: E402
+from pipeline.driver import planning  # noqa: E402
 from pipeline.driver.admission import record_run  # noqa: E402
 from pipeline.job.configuration import load_job  # noqa: E402
 from pipeline.plan import samples  # noqa: E402
@@ -67,12 +68,15 @@ def test_a_program_reads_the_same_as_json(ssig: Cli, job: tuple[str, ...]) -> No
     assert record["slowest"]["label"] == "ssig"
 
 
-def test_without_a_probe_it_says_what_it_does_not_know(ssig: Cli, job: tuple[str, ...]) -> None:
+def test_without_a_probe_it_says_what_it_does_not_know(
+    ssig: Cli, job: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "FEW", 0)
     result = ssig("plan", *job, "--no-probe", "--set", "unit_size=auto")
     assert result.code == 0, result.err
     assert "at most" in result.out
     assert "device-hours" not in result.out
-    assert "unit_size is auto" in result.out
+    assert "unit_size is auto, which a probe decides; 64 is assumed here" in result.out
 
 
 def test_of_a_run_that_has_begun_it_says_what_is_left(ssig: Cli, job: tuple[str, ...]) -> None:

@@ -40,6 +40,7 @@ def small(make_job: MakeJob, shard: Path, **changes: object) -> Job:
 def test_the_measured_size_is_frozen_and_a_resumed_run_keeps_it(
     make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "FEW", 39)
     shard = make_shard(count=40)
     job = small(make_job, shard, unit_size="auto")
     said: list[str] = []
@@ -68,7 +69,21 @@ def test_a_number_is_used_as_it_is(make_shard: MakeShard, make_job: MakeJob, mon
     assert recorded(job) == 3
 
 
-def test_where_nothing_can_be_measured_it_says_so_and_takes_64(make_shard: MakeShard, make_job: MakeJob) -> None:
+@pytest.mark.parametrize(("workers", "size"), [(1, 64), (2, 4)])
+def test_few_images_are_not_measured(make_shard: MakeShard, make_job: MakeJob, workers: int, size: int) -> None:
+    job = small(make_job, make_shard(count=40), unit_size="auto")
+
+    def measures(setup: WorkerSetup, data: ProbeData) -> Probed:
+        pytest.fail("nothing is to be measured")
+
+    place = Place(Shape(0, 1, 1, 1), workers, lambda setup: pytest.fail("no unit is done here"), measures)
+    assert module.measured_unit_size(job, load_model(job.model.name), [], job.dataset.shards, place, print) == size
+
+
+def test_where_nothing_can_be_measured_it_says_so_and_takes_64(
+    make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW", 4)
     job = small(make_job, make_shard(count=5), unit_size="auto")
 
     def fails(setup: WorkerSetup, data: ProbeData) -> Probed:
@@ -81,7 +96,10 @@ def test_where_nothing_can_be_measured_it_says_so_and_takes_64(make_shard: MakeS
     assert said == ["unit_size: 64, since nothing could be measured (ProbeError: no node had a place for it in time)"]
 
 
-def test_a_worker_that_cannot_start_is_no_reason_to_go_on(make_shard: MakeShard, make_job: MakeJob) -> None:
+def test_a_worker_that_cannot_start_is_no_reason_to_go_on(
+    make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW", 4)
     job = small(make_job, make_shard(count=5), unit_size="auto")
 
     def refuses(setup: WorkerSetup, data: ProbeData) -> Probed:

@@ -22,7 +22,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (job.model.score, job.model.target, job.unit_size, job.seed, job.output.maps) == (
         "logit",
         "label",
-        64,
+        "auto",
         0,
         "float16",
     )
