@@ -150,6 +150,7 @@ def scale(
     folder: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder for the data, which are removed afterwards.")
     ] = None,
+    only: Annotated[str | None, typer.Option(metavar="A,B", help="Measure only these steps.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Measure what a large run asks of its storage.

@@ -181,6 +181,14 @@ def test_the_folder_is_made_or_refused(tmp_path: Path, monkeypatch: pytest.Monke
         scale.measure(images=500, share=1, folder=tmp_path / "file")
 
 
+def test_only_the_steps_that_are_asked_for_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scale.chosen(None) == STEPS
+    assert scale.chosen("report, resume") == ("resume", "report")
+    assert scale.chosen("report after") == ("compact", "report after")
+    with pytest.raises(UsageError, match=r"--only: found 'reports'.*manifest"):
+        scale.measure(only="reports")
+
+
 @pytest.mark.slow
 def test_a_small_run_is_measured_from_end_to_end(tmp_path: Path) -> None:
     record = scale.measure(images=200, labels=1, delay_ms=1, share=1, folder=tmp_path)

@@ -11,13 +11,13 @@ import os
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from jobs.bench.scale.model import SETTLED, at, before, cost
-from jobs.bench.scale.steps import STEPS, measured
+from jobs.bench.scale.steps import AFTER, COMPACT, STEPS, measured
 from ssig.errors import UsageError
 
 SMALLER = 4  # times, the smaller run
@@ -27,7 +27,12 @@ MOST_BYTES = 10e9
 
 
 def measure(
-    images: int = 1_281_167, labels: int = 5, delay_ms: float = 20.0, share: float = 0.01, folder: Path | None = None
+    images: int = 1_281_167,
+    labels: int = 5,
+    delay_ms: float = 20.0,
+    share: float = 0.01,
+    folder: Path | None = None,
+    only: str | None = None,
 ) -> dict[str, Any]:
     """Measures each step on a share of the images.
 
@@ -37,21 +42,23 @@ def measure(
         delay_ms: milliseconds of each request.
         share: of the images that are measured, in (0, 1].
         folder: where the data are written, in a folder of their own that is removed; None for the system's.
+        only: steps, with commas; None for all.
 
     Returns:
         `steps`: by step what was measured (`measured`, of the larger run), what it takes at all images on the line
         (`now`), and what the `model` of version 0.1.0 gives (`before`, not measured); None where nothing is known.
 
     Raises:
-        UsageError: a share that is none, a folder that cannot be made, or too little room.
+        UsageError: a share that is none, an unknown step, a folder that cannot be made, or too little room.
     """
+    steps_asked = chosen(only)
     if not 0 < share <= 1:
         raise UsageError("--share", share, "a share of the images, more than 0 and at most 1")
     larger = images if share == 1 else min(images, max(FEWEST, round(images * share)))
     sizes = (larger,) if larger == images else (larger // SMALLER, larger)
     delay = delay_ms / 1000
     _check_room(folder, sum(sizes) * labels * BYTES_PER_ROW)
-    runs = [_measured(size, labels, delay, folder) for size in sizes]
+    runs = [_measured(size, labels, delay, folder, steps_asked) for size in sizes]
     models = before(images, labels, delay)
     steps = []
     for step in runs[-1]:
@@ -76,6 +83,25 @@ def measure(
         "cores": os.cpu_count(),
         "steps": steps,
     }
+
+
+def chosen(only: str | None) -> tuple[str, ...]:
+    """The steps that are measured, in their order. What is measured after compaction needs it.
+
+    Args:
+        only: steps, with commas; None for all.
+
+    Raises:
+        UsageError: field ``--only``; an unknown step.
+    """
+    if only is None:
+        return STEPS
+    asked = [name.strip() for name in only.split(",")]
+    for name in asked:
+        if name not in STEPS:
+            raise UsageError("--only", name, list(STEPS))
+    compacted = any(name.endswith(AFTER) for name in asked)
+    return tuple(step for step in STEPS if step in asked or (compacted and step == COMPACT))
 
 
 def lines(record: Mapping[str, Any]) -> list[str]:
@@ -134,7 +160,9 @@ def _size(count: float | None) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _measured(images: int, labels: int, delay: float, folder: Path | None) -> dict[str, dict[str, Any]]:
+def _measured(
+    images: int, labels: int, delay: float, folder: Path | None, steps: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """Step -> what it took on a run of so many images, which is written before and removed after."""
     with (
         tempfile.TemporaryDirectory(prefix="ssig-bench-scale-", dir=folder) as name,
@@ -145,9 +173,9 @@ def _measured(images: int, labels: int, delay: float, folder: Path | None) -> di
     ):
         data = Path(name).resolve()
         processes.submit(_write, data, images, labels).result()
-        found = {step: processes.submit(measured, step, data, delay).result() for step in STEPS}
-        # Those that workers wrote, not those of the listing.
-        found["commits"] = {**found["commits"], "requests": found["commits"]["commits"], "bytes_read": 0}
+        found = {step: processes.submit(measured, step, data, delay).result() for step in steps}
+        if "commits" in found:  # those that workers wrote, not those of the listing
+            found["commits"] = {**found["commits"], "requests": found["commits"]["commits"], "bytes_read": 0}
     return found
 
 

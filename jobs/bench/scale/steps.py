@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +123,10 @@ def _duckdb(folder: Path) -> Callable[[], dict[str, Any]]:
 
 def _compact(folder: Path) -> Callable[[], dict[str, Any]]:
     from jobs.bench.scale.data import finish_run
+    from pipeline.run import compaction
     from pipeline.run.directory import RunDirectory
     from pipeline.run.lease import Lease
 
-    compaction = import_module(_COMPACTION)
     finish_run(folder)
 
     def compact() -> dict[str, Any]:
@@ -140,7 +138,7 @@ def _compact(folder: Path) -> Callable[[], dict[str, Any]]:
     return compact
 
 
-_COMPACTION = "pipeline.run.compaction"  # not in every version
+COMPACT, AFTER = "compact", " after"  # a step, and the ending of those that are done after it
 # In the order in which they are measured.
 _STEPS: dict[str, Callable[[Path], Callable[[], dict[str, Any]]]] = {
     "manifest": _manifest,
@@ -149,7 +147,8 @@ _STEPS: dict[str, Callable[[Path], Callable[[], dict[str, Any]]]] = {
     "report": _report,
     "audit": _audit,
     "duckdb": _duckdb,
+    COMPACT: _compact,
+    f"report{AFTER}": _report,
+    f"duckdb{AFTER}": _duckdb,
 }
-if find_spec(_COMPACTION) is not None:
-    _STEPS |= {"compact": _compact, "report after": _report, "duckdb after": _duckdb}
 STEPS = tuple(_STEPS)
