@@ -12,20 +12,28 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.bench.job_process import events_of, ssig, times
 from jobs.bench.networks import needed_shards
 from jobs.bench.timing import machine
 
-# Name -> its methods and metrics.
-JOBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "decoding": (("gradient",), ("gini",)),
-    "gradients": (("ssig", "ig:steps=32"), ("roc_auc",)),
-    "metrics": (("gradient", "smoothgrad:samples=4"), ("insertion:steps=32", "deletion:steps=32")),
+
+class Kind(NamedTuple):
+    """A job: its methods and metrics, and how many images it does in the time of one of the slowest job."""
+
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    quick: int
+
+
+JOBS = {
+    "decoding": Kind(("gradient",), ("gini",), 15),
+    "gradients": Kind(("ssig", "ig:steps=32"), ("roc_auc",), 1),
+    "metrics": Kind(("gradient", "smoothgrad:samples=4"), ("insertion:steps=32", "deletion:steps=32"), 1),
 }
 NEAR = 0.2  # how far from 1 the median ratio may be
-UNIT = 2  # images: small enough that actors end together, as they do in a run of many units
+UNIT = 2  # images of the slowest job: few enough that actors end together, as they do in a run of many units
 
 
 def measure(
@@ -35,17 +43,17 @@ def measure(
 
     Args:
         shards: WebDataset shards with at least so many images; by default the development shards.
-        images: of each job.
+        images: of each job; of one whose images are quick, so many times as many, in units as many times as large.
         rounds: of planning and running each job.
         model: the network.
     """
     given = [argument for shard in needed_shards(shards) for argument in ("--shards", shard)]
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, (methods, metrics) in JOBS.items():
+        for name, (methods, metrics, quick) in JOBS.items():
             ratios = []
             for number in range(rounds):
-                job = [*given, "--model", model, "--limit", str(images), "--set", f"unit_size={UNIT}"]
+                job = [*given, "--model", model, "--limit", str(quick * images), "--set", f"unit_size={quick * UNIT}"]
                 job += [argument for method in methods for argument in ("--method", method)]
                 job += [argument for metric in metrics for argument in ("--metric", metric)]
                 run = Path(folder, f"{name}-{number}")

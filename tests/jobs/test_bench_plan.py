@@ -32,7 +32,7 @@ def test_the_time_of_units_is_from_the_first_actor_to_the_last_unit(tmp_path: Pa
 
 @pytest.mark.parametrize("name", JOBS)
 def test_its_jobs_are_jobs(name: str) -> None:
-    methods, metrics = JOBS[name]
+    methods, metrics, _ = JOBS[name]
     chosen = [found for found in map(method_of, methods) if found is not None]
     assert len(chosen) == len(methods)
     works = job_work(chosen, [metric_of(metric) for metric in metrics], "logit")
