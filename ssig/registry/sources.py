@@ -134,9 +134,19 @@ class PluginSource:
         point = importlib.metadata.EntryPoint(self.name, self.value, group_of(self.kind))
         try:
             return point.load()
+        except AttributeError as error:
+            defined = vars(sys.modules.get(point.module, object))
+            if CAPTUM.fullmatch(self.name) and point.attr not in defined:
+                known = [f"captum:{name}" for name, value in defined.items() if hasattr(value, "attribute")]
+                raise UsageError(self.kind, self.name, f"a class of {point.module}", known=known) from None
+            raise self._failed(error) from error
         except Exception as error:  # a module may raise anything
-            allowed = f"a {self.kind} that can be imported; importing it from {package} failed: {one_line(error)}"
-            raise UsageError(self.kind, self.name, allowed) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> UsageError:
+        package = f"{self.distribution} {self.version}"
+        allowed = f"a {self.kind} that can be imported; importing it from {package} failed: {one_line(error)}"
+        return UsageError(self.kind, self.name, allowed)
 
 
 Source = FileSource | PluginSource

@@ -333,7 +333,7 @@ def test_a_class_is_named_like_a_method(network: nn.Module, images: Tensor, targ
         ("GradientShap", "expected-gradients"),
         ("FeaturePermutation", "mixes the images"),
         ("LayerGradCam", "no 'layer'"),
-        ("Nothing", "no attribute 'Nothing'"),
+        ("deeplift", r"found 'captum:deeplift'; did you mean captum:DeepLift\? allowed: a class of captum\.attr$"),
         ("ClassSummarizer", "a method `attribute`"),
     ],
 )
