@@ -79,6 +79,13 @@ def test_without_a_probe_it_says_what_it_does_not_know(
     assert "unit_size is auto, which a probe decides; 64 is assumed here" in result.out
 
 
+def test_actors_for_metrics_are_not_in_the_time(ssig: Cli, job: tuple[str, ...]) -> None:
+    options = [option for option in job if option != "--in-process"]
+    result = ssig("plan", *options, "--set", "actors.metrics=1", "--gradients-per-second", 100)
+    assert result.code == 0, result.err
+    assert "actors.metrics takes them off it" in result.out
+
+
 def test_of_a_run_that_has_begun_it_says_what_is_left(ssig: Cli, job: tuple[str, ...]) -> None:
     assert ssig("attribute", *job, "--quiet").code == 0
     more = ("--method", "ig:steps=2")
