@@ -16,7 +16,8 @@ from jobs.bench import scale
 from jobs.bench.scale.data import COLUMNS, large_shards, methods, metrics, write_data, write_large_shards
 from jobs.bench.scale.delayed import BUCKET, DelayedStorage, Requests, opener
 from jobs.bench.scale.duckdb_files import SCHEME, Files
-from jobs.bench.scale.model import Cost, at, before, cost
+from jobs.bench.scale.first_version import before
+from jobs.bench.scale.model import Cost, at, cost
 from jobs.bench.scale.steps import STEPS, measured
 from pipeline.driver.admission import check_shards
 from pipeline.run.directory import RunDirectory
@@ -142,12 +143,16 @@ def test_two_sizes_give_the_line() -> None:
     assert cost({**taken, "processor_seconds": 4.0, "peak_bytes": 9}) == Cost(50, 7, 1.0, 2.0, 4.0, 9)
 
 
-def test_version_0_1_0_took_hours() -> None:
-    found = {step: old.seconds / 3600 for step, (old, _) in before(1_281_167, 5, delay=0.02).items()}
-    assert found["resume"] == pytest.approx(68 / 60, rel=0.02)
-    assert found["audit"] == pytest.approx(4.6, rel=0.02)
-    assert found["report"] > 4
+def test_version_0_1_0_is_on_the_line_of_its_own_sizes() -> None:
+    found = before(1_281_167, 5, delay=0.02)
     assert set(found) <= set(STEPS)
+    assert found["audit"].seconds / 3600 == pytest.approx(2.8, rel=0.02)
+    assert found["commits"].requests == pytest.approx(102_500, rel=0.01)  # one for each unit and label
+    small, late = before(12_812, 10, delay=0.02)["report"], before(12_812, 5, delay=0.04)["report"]
+    assert small.requests == pytest.approx(2 * 13_343)
+    assert (late.waiting, late.computing) == (pytest.approx(2 * 250.75), pytest.approx(28.25))
+    listed = before(650_000, 10, delay=0.02)["manifest"]
+    assert listed.requests == pytest.approx(23_400)  # shards, however many labels
 
 
 def test_lines_fit_in_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,5 +205,5 @@ def test_a_small_run_is_measured_from_end_to_end(tmp_path: Path) -> None:
         "report after",
         "duckdb after",
     }
-    assert "not measured" in "\n".join(scale.lines(record))
+    assert "version 0.1.0" in "\n".join(scale.lines(record))
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.scale.model import SETTLED, at, before, cost
+from jobs.bench.scale.first_version import NOTES, SIZES, before
+from jobs.bench.scale.model import SETTLED, at, cost
 from jobs.bench.scale.steps import AFTER, COMPACT, STEPS, measured
 from ssig.errors import UsageError
 
@@ -46,7 +47,8 @@ def measure(
 
     Returns:
         `steps`: by step what was measured (`measured`, of the larger run), what it takes at all images on the line
-        (`now`), and what the `model` of version 0.1.0 gives (`before`, not measured); None where nothing is known.
+        (`now`), and what it took in version 0.1.0, on the line of its own two sizes (`before`; None for a step that it
+        had not).
 
     Raises:
         UsageError: a share that is none, an unknown step, a folder that cannot be made, or too little room.
@@ -59,18 +61,17 @@ def measure(
     delay = delay_ms / 1000
     _check_room(folder, sum(sizes) * labels * BYTES_PER_ROW)
     runs = [_measured(size, labels, delay, folder, steps_asked) for size in sizes]
-    models = before(images, labels, delay)
+    earlier = before(images, labels, delay)
     steps = []
     for step in runs[-1]:
         costs = [cost(run[step]) for run in runs]
         done = [run[step].get("images", size) for run, size in zip(runs, sizes, strict=True)]
         now = costs[0] if len(sizes) == 1 else at(images, (done[0], done[-1]), costs[0], costs[-1])
-        old = models.get(step)
+        old = earlier.get(step)
         steps.append(
             {
                 "step": step,
-                "before": None if old is None else old[0].record(delay),
-                "model": None if old is None else old[1],
+                "before": None if old is None else old.record(delay),
                 "now": now.record(delay),
                 "measured": runs[-1][step],
             }
@@ -121,9 +122,10 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>11}{'memory':>10}",
         *(_line_of_model(row) for row in record["steps"] if row["step"] != "commits"),
         "",
-        "before: not measured, but a model of version 0.1.0: requests that its code makes",
-        "x delay / those in flight, and bytes:",
-        *(line for row in record["steps"] if row["model"] for line in _wrapped(f"{row['step']}: {row['model']}")),
+        f"before: version 0.1.0, measured once with {SIZES[0]:,} and {SIZES[1]:,} images, on its line.",
+        f"{'step':<13}{'waiting':>10}{'computing':>11}{'requests':>11}{'in flight':>11}{'read':>10}",
+        *(_line_before(row) for row in record["steps"] if row["before"] and row["step"] != "commits"),
+        *(line for row in record["steps"] if row["step"] in NOTES for line in _wrapped(row["step"])),
     ]
 
 
@@ -142,8 +144,14 @@ def _line_of_model(row: Mapping[str, Any]) -> str:
     return f"{row['step']:<13}{times}{_time(found['seconds']):>11}{_size(found['peak_bytes']):>10}"
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent="    ")
+def _line_before(row: Mapping[str, Any]) -> str:
+    old = row["before"]
+    counts = f"{old['requests']:>11,.0f}{old['in_flight']:>11.1f}{_size(old['bytes_read']):>10}"
+    return f"{row['step']:<13}{_time(old['waiting']):>10}{_time(old['computing']):>11}{counts}"
+
+
+def _wrapped(step: str) -> list[str]:
+    return textwrap.wrap(f"{step}: {NOTES[step]}", 78, initial_indent="  ", subsequent_indent="    ")
 
 
 def _time(seconds: float) -> str:
