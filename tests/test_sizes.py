@@ -32,6 +32,7 @@ EXCEPTED = {
     "jobs/commands/submitting.py:submit",
     "jobs/bench/app.py:engine",
     "jobs/bench/app.py:adaptive",
+    "jobs/bench/app.py:scale",
     "jobs/bench/engine.py:measure",
     "jobs/commands/pack.py:pack",
     "jobs/commands/paper.py:paper",
