@@ -25,7 +25,7 @@ from pipeline.run.revisions import is_current, machine, measured_by, revisions_o
 from pipeline.shards.changes import changes, refusal
 from pipeline.shards.manifest import no_samples
 from pipeline.shards.survey import ShardRecord, Survey
-from pipeline.shards.surveying import look_up, survey
+from pipeline.shards.surveying import Surveyor, look_up, survey
 from pipeline.storage import fault_points
 from pipeline.storage.jsontext import as_read, to_json
 from ssig.errors import UsageError
@@ -93,8 +93,19 @@ def check_shards(directory: RunDirectory, *, trusted: bool = False) -> None:
         raise RefusedError(refusal(changed))
 
 
-def record_run(job: Job, directory: RunDirectory, shards: Sequence[str]) -> DatasetRecord:
+def record_run(
+    job: Job,
+    directory: RunDirectory,
+    shards: Sequence[str],
+    by: Surveyor = survey,
+) -> DatasetRecord:
     """Freezes the run, by the sizes and versions of its shards, and lists the first that has a sample.
+
+    Args:
+        job: the validated job, with a number as its `unit_size`.
+        directory: of its output; nothing is in it.
+        shards: by path or URL.
+        by: how a shard is surveyed.
 
     Raises:
         UsageError: no shard has a readable sample.
@@ -103,7 +114,7 @@ def record_run(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Data
     """
     storage = directory.storage
     records = look_up(shards)
-    first = _surveys_up_to_a_sample(records)
+    first = _surveys_up_to_a_sample(records, by)
     fault_points.point("before-run-record", storage.root)
     if not storage.create(RUN, to_json(run_record(job, records), indent=1).encode()):
         raise LeaseHeldError(f"{storage.root}: another driver has recorded this run meanwhile")
@@ -114,11 +125,11 @@ def record_run(job: Job, directory: RunDirectory, shards: Sequence[str]) -> Data
     return directory.required_record().dataset
 
 
-def _surveys_up_to_a_sample(records: Sequence[ShardRecord]) -> list[Survey]:
+def _surveys_up_to_a_sample(records: Sequence[ShardRecord], by: Surveyor) -> list[Survey]:
     """The first shards, up to one with a sample: a run without any is refused before it is one."""
     surveys: list[Survey] = []
     for record in records:
-        surveys.append(survey(record))
+        surveys.append(by(record))
         if surveys[-1].samples.num_rows:
             return surveys
     raise no_samples([fault for found in surveys for fault in found.quarantine])

@@ -29,8 +29,9 @@ from pipeline.run.compaction import settle_all
 from pipeline.run.deletion import forget_failed
 from pipeline.run.directory import RunDirectory
 from pipeline.run.lease import Lease
+from pipeline.run.records import DatasetRecord
 from pipeline.shards.classes import check_classes
-from pipeline.shards.surveying import check_readable
+from pipeline.shards.surveying import check_readable, survey_and_keep
 from pipeline.storage import fault_points, open_storage
 from ssig.models import Model
 
@@ -82,7 +83,7 @@ def attribute(
         settle_all(directory, lease)
         data = check_output(job, directory, shards, trusted=trust_shards)
         if data is None:
-            data = record_run(_of_known_size(job, model, shards, place, listener, progress), directory, shards)
+            data = _begun(job, model, directory, shards, place, listener, progress)
             progress.phase = "listing the shards"
             listener(progress, None)
         labels = check_labels(directory, job_labels(job, data.known_by, model))
@@ -97,14 +98,21 @@ def attribute(
     return Campaign(directory, model, job.seed, job.actors, listener, progress, reference, choice).run(plan)
 
 
-def _of_known_size(
-    job: Job, model: Model, shards: Sequence[str], place: Place, listener: Listener, progress: Progress
-) -> Job:
-    """The job of a new run with the size of its units, which is measured where the job leaves it open."""
-    if job.unit_size != "auto":
-        return job
-    progress.phase = "measuring the size of units"
-    listener(progress, None)
-    labels = job_labels(job, {"manifest_hash": None}, model)
-    size = measured_unit_size(job, model, labels, shards, place, lambda note: listener(progress, note))
-    return job.model_copy(update={"unit_size": size})
+def _begun(
+    job: Job,
+    model: Model,
+    directory: RunDirectory,
+    shards: Sequence[str],
+    place: Place,
+    listener: Listener,
+    progress: Progress,
+) -> DatasetRecord:
+    """Records a new run; the size of its units is measured where the job leaves it open."""
+    by = survey_and_keep()
+    if job.unit_size == "auto":
+        progress.phase = "measuring the size of units"
+        listener(progress, None)
+        labels = job_labels(job, {"manifest_hash": None}, model)
+        size = measured_unit_size(job, model, labels, shards, place, partial(listener, progress), by)
+        job = job.model_copy(update={"unit_size": size})
+    return record_run(job, directory, shards, by)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.driver.admission import check_labels, check_output, check_report, check_target, job_labels
@@ -20,7 +20,7 @@ from pipeline.plan.estimate import Estimate, Terms, estimate
 from pipeline.plan.files import joined, output_of, schemas, tensor_bytes
 from pipeline.plan.probe import SECONDS, probe_data
 from pipeline.plan.samples import Samples, limited, of_manifest, samples_of
-from pipeline.plan.unit_size import FEW, image_bytes, unit_size, unmeasured_size
+from pipeline.plan.unit_size import chosen_size, image_bytes, is_measured
 from pipeline.plan.work import job_work
 from pipeline.run.directory import RunDirectory
 from pipeline.run.labels import Label
@@ -28,6 +28,7 @@ from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.shards.classes import check_classes
 from pipeline.shards.own_data import numbered
 from pipeline.shards.pack import SHARD_SIZE, Packing
+from pipeline.shards.surveying import Surveyor, survey_and_keep
 from pipeline.storage import open_storage
 from ssig.errors import UsageError, one_line
 from ssig.models import Model
@@ -71,6 +72,7 @@ class _Case:
         unpacked: images that are still to be packed into them.
         model: the network.
         labels: of the job's methods, as recorded where they are.
+        by: surveys a shard.
     """
 
     job: Job
@@ -81,6 +83,7 @@ class _Case:
     unpacked: Unpacked | None
     model: Model
     labels: Sequence[Label]
+    by: Surveyor = field(default_factory=survey_and_keep)
 
 
 def plan_job(job: Job, wishes: Wishes, listener: Listener) -> Estimate:
@@ -157,7 +160,7 @@ def _samples(case: _Case) -> Samples:
         return of_manifest(case.directory.manifest)
     limit = case.job.dataset.limit
     if case.unpacked is None:
-        return samples_of(case.shards, limit, case.directory.manifest if case.begun else None)
+        return samples_of(case.shards, limit, case.directory.manifest if case.begun else None, case.by)
     count = len(case.unpacked.gathered.items)
     whole = [min(SHARD_SIZE, count - start) for start in range(0, count, SHARD_SIZE)]
     return limited(whole, limit, exact=True)
@@ -176,7 +179,7 @@ def _probed(case: _Case, tell: Callable[[str], None]) -> tuple[Probed | None, De
     setup = worker_setup(case.model, case.labels, job.output.path, job.seed, job.actors, device.size)
     with tempfile.TemporaryDirectory(prefix="ssig-plan-") as folder:
         shards = case.shards if case.unpacked is None else _few(case.unpacked, case.model, folder)
-        data = probe_data(shards, job.dataset.limit)
+        data = probe_data(shards, job.dataset.limit, case.by)
         if device.alone:
             return probe_here(setup, data, on_gpu=device.on_gpu, seconds=seconds), device, []
         processes = Processes(device.workers, device.on_gpu, {} if device.on_gpu else preloaded())
@@ -205,10 +208,8 @@ def _unit_size(case: _Case, samples: Samples, probed: Probed | None, tensors: in
     if case.job.unit_size != "auto":
         return case.job.unit_size
     workers = (1 if probed is None else probed.workers) * case.wishes.devices
-    if probed is None or samples.total <= FEW:
-        return unmeasured_size(samples.total, workers)
-    memory = image_bytes(case.model.input_size, len(case.labels), tensors)
-    return unit_size(probed.worker_seconds, memory, samples.total, workers)
+    seconds = None if probed is None else probed.worker_seconds
+    return chosen_size(samples.total, workers, seconds, image_bytes(case.model.input_size, len(case.labels), tensors))
 
 
 def _left(case: _Case, samples: Samples, size: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -244,7 +245,7 @@ def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device
         yield "time: nothing was measured; leave out --no-probe, or give --gradients-per-second"
     if case.job.actors.metrics:
         yield "time: metrics are in the time of the device; actors.metrics takes them off it"
-    if probed is None and case.job.unit_size == "auto" and not case.begun and samples.total > FEW:
+    if probed is None and case.job.unit_size == "auto" and not case.begun and is_measured(samples.total):
         yield f"units: unit_size is auto, which a probe decides; {size} is assumed here"
     if probed is None and case.job.output.maps != "none":
         yield "bytes: at most; a probe tells how well maps compress"

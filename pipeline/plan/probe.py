@@ -22,6 +22,7 @@ from pipeline.run.publishing import read_table
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest_table import FILE
 from pipeline.shards.samples import ManifestRow, Status, Unit
+from pipeline.shards.surveying import Surveyor, survey
 from pipeline.storage import open_storage
 from pipeline.unit.beside_device import UNITS_ON_A_CPU, UNITS_ON_A_GPU
 from pipeline.unit.messages import Task
@@ -83,17 +84,18 @@ class Timed:
     worker: Mapping[str, object]
 
 
-def probe_data(shards: Sequence[str], limit: int | None = None) -> ProbeData:
-    """The first images of a job, of one shard.
+def probe_data(shards: Sequence[str], limit: int | None = None, by: Surveyor = survey) -> ProbeData:
+    """The first images of a job, of one shard, surveyed by `by`.
 
     Raises:
         UsageError: no shard has a readable sample.
         OSError: an object store does not answer, or refuses a shard.
     """
     most = min(_ROWS, limit or _ROWS)
-    manifest = manifests.build(shards[:1], _ROWS, most, may_be_empty=True)  # the headers of a shard may take long
+    # Not all shards at once: the headers of one may take long.
+    manifest = manifests.build(shards[:1], _ROWS, most, by=by, may_be_empty=True)
     if not len(manifest):
-        manifest = manifests.build(shards, _ROWS, most, workers=1)
+        manifest = manifests.build(shards, _ROWS, most, workers=1, by=by)
     rows = [row for unit in manifest.units() for row in manifest.rows(unit.id)]
     good = [row for row in rows if row.status is Status.OK] or rows
     shard = next(record for record in manifest.shards if record.name == good[0].shard)

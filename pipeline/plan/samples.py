@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
+from pipeline.shards.surveying import Surveyor, survey
 from pipeline.storage import locate
 from ssig.errors import UsageError
 
@@ -40,13 +41,19 @@ class Samples:
         return sum(math.ceil(count / unit_size) for count in self.of_shards)
 
 
-def samples_of(shards: Sequence[str], limit: int | None = None, listed: Manifest | None = None) -> Samples:
+def samples_of(
+    shards: Sequence[str],
+    limit: int | None = None,
+    listed: Manifest | None = None,
+    by: Surveyor = survey,
+) -> Samples:
     """The samples of shards.
 
     Args:
         shards: paths or URLs.
         limit: only the first so many samples.
         listed: of the first shards, which a run has listed already; these are not read again.
+        by: how a shard is surveyed; `pipeline.shards.surveying.survey` by default.
 
     Raises:
         UsageError: field ``dataset.shards``; no shard that was read has a readable sample.
@@ -59,10 +66,10 @@ def samples_of(shards: Sequence[str], limit: int | None = None, listed: Manifest
         return limited(known, limit, exact=True)
     sizes = _sizes(others)
     if sum(sizes) <= COUNTED_BYTES:
-        surveyed = manifests.build(others, _MOST, left, may_be_empty=listed is not None)
+        surveyed = manifests.build(others, _MOST, left, by=by, may_be_empty=listed is not None)
         return limited([*known, *_of_shards(surveyed)], limit, exact=True)
     read = sorted({0, len(others) // 2, len(others) - 1})
-    surveyed = manifests.build([others[number] for number in read], _MOST, may_be_empty=True)
+    surveyed = manifests.build([others[number] for number in read], _MOST, by=by, may_be_empty=True)
     found = {number: count for number, count in zip(read, _of_shards(surveyed), strict=True) if count}
     seen = [(count, sizes[number]) for number, count in found.items()]
     if listed is not None:

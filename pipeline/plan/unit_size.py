@@ -21,6 +21,23 @@ LEAST_UNITS = 4
 FEW = 1000  # images up to which nothing is measured: those of a shard
 
 
+def is_measured(samples: int) -> bool:
+    """Whether a job of so many samples is worth a measurement."""
+    return samples > FEW
+
+
+def chosen_size(samples: int, workers: float, seconds: float | None, image_bytes: float) -> int:
+    """Samples of a unit: by what was measured, where something was and the job is worth it.
+
+    Args:
+        samples, workers, image_bytes: as for `unit_size`.
+        seconds: as for `unit_size`; None where nothing was measured.
+    """
+    if seconds is None or not is_measured(samples):
+        return unmeasured_size(samples, workers)
+    return unit_size(seconds, image_bytes, samples, workers)
+
+
 def unit_size(seconds: float, image_bytes: float, samples: int, workers: float) -> int:
     """Samples of a unit: a power of two from 1 to 1,024.
 

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from pipeline.shards.manifest_table import FILE, MANIFEST
 from pipeline.shards.samples import ManifestRow, Member, Status, Unit
 from pipeline.shards.survey import Kind, QuarantineRecord, ShardRecord, Survey
-from pipeline.shards.surveying import at_once, look_up, survey_all
+from pipeline.shards.surveying import Surveyor, at_once, look_up, survey, survey_all
 from pipeline.storage.base import Storage, is_object_url
 from pipeline.storage.jsontext import to_json
 from ssig.errors import UsageError
@@ -217,7 +217,7 @@ def build(
     limit: int | None = None,
     workers: int | None = None,
     *,
-    hashed: bool = False,
+    by: Surveyor = survey,
     may_be_empty: bool = False,
 ) -> Manifest:
     """Lists the samples of shards, in a temporary file.
@@ -227,14 +227,14 @@ def build(
         unit_size: the most samples of a unit.
         limit: only the first so many samples, and only the shards that hold them.
         workers: shards surveyed at a time; None for as many as their place allows.
-        hashed: whether shards are read whole, for their hashes.
+        by: how a shard is surveyed; `pipeline.shards.surveying.survey` by default.
         may_be_empty: whether there may be no sample.
 
     Raises:
         UsageError: field ``dataset.shards``; no shard has a readable sample.
         OSError: an object store does not answer, or refuses a shard.
     """
-    with closing(survey_all(look_up(shards), workers or at_once(shards), hashed=hashed)) as surveys:
+    with closing(survey_all(look_up(shards), workers or at_once(shards), by)) as surveys:
         return assemble(surveys, unit_size, limit, may_be_empty=may_be_empty)
 
 
@@ -258,15 +258,15 @@ def assemble(
     file = _temporary()
     # Arrow's copy of the schema goes last, with metadata that are known at the end only.
     with pq.ParquetWriter(file, MANIFEST, store_schema=False) as writer:
-        for ordinal, survey in enumerate(surveys):
-            samples = survey.samples.slice(0, None if limit is None else limit - count)
+        for ordinal, found in enumerate(surveys):
+            samples = found.samples.slice(0, None if limit is None else limit - count)
             if samples.num_rows:
                 unwritten.append(with_units(samples, ordinal, unit_size))
             if sum(table.num_rows for table in unwritten) >= _GROUP_ROWS:
                 writer.write_table(pa.concat_tables(unwritten))
                 unwritten.clear()
-            records.append(survey.record)
-            quarantine += survey.quarantine
+            records.append(found.record)
+            quarantine += found.quarantine
             count += samples.num_rows
             if count == limit:
                 break

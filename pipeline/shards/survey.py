@@ -16,6 +16,7 @@ from pipeline.shards.samples import Status
 from pipeline.shards.tar_scan import Damage, Item, Skipped, TarMember
 
 LABEL_LIMIT = 64  # bytes; a longer payload is no class number
+_LEAST_LABEL, _MOST_LABEL = -(2**31), 2**31 - 1  # those of the manifest's column
 # The columns of the manifest without `unit`.
 SAMPLES = pa.schema([column for column in MANIFEST if column.name != "unit"])
 
@@ -224,4 +225,4 @@ def _label(payload: bytes | None) -> int | None:
         label = int((payload or b"").replace(b"_", b"?"))  # Python would read 1_0 as 10
     except ValueError:
         return None
-    return label if np.iinfo(np.int32).min <= label <= np.iinfo(np.int32).max else None
+    return label if _LEAST_LABEL <= label <= _MOST_LABEL else None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import hashlib
 import os
 from collections import deque
@@ -42,6 +43,10 @@ _NO_ANSWER = frozenset(
 # Shards at a time. A request to an object store is mostly waiting; a disk gains nothing by more.
 AT_ONCE_REMOTE, AT_ONCE_LOCAL = 192, 8
 _FILES_AT_ONCE = 32  # that are looked up
+_KEPT = 4  # surveys: of the first shard, and of those that a count is estimated from
+
+
+Surveyor = Callable[[ShardRecord], Survey]
 
 
 class ShardChangedError(OSError):
@@ -101,13 +106,15 @@ def _look_up(url: str) -> ShardRecord:
     return ShardRecord(name, url, 0, "") if entry is None else ShardRecord(name, url, entry.size, entry.version)
 
 
-def survey_all(shards: Iterable[ShardRecord], workers: int, *, hashed: bool = False) -> Generator[Survey, None, None]:
-    """Surveys shards in parallel, in order, at most `workers` ahead of the caller; `hashed` as for `survey`."""
+def survey_all(
+    shards: Iterable[ShardRecord], workers: int, by: Surveyor | None = None
+) -> Generator[Survey, None, None]:
+    """Surveys shards in parallel, in order, at most `workers` ahead of the caller; with `survey` by default."""
     ahead: deque[Future[Survey]] = deque()
     with _small_tables(), ThreadPoolExecutor(max(1, workers)) as pool:
         try:
             for shard in shards:
-                ahead.append(pool.submit(survey, shard, hashed=hashed))
+                ahead.append(pool.submit(by or survey, shard))
                 if len(ahead) > workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -126,6 +133,15 @@ def _small_tables() -> Iterator[None]:
         yield
     finally:
         pa.set_memory_pool(usual)
+
+
+def survey_and_keep() -> Surveyor:
+    """`survey` that keeps a few surveys.
+
+    Before a run is recorded, several ask for those of its first shards. In an object store each takes a request an
+    image.
+    """
+    return functools.lru_cache(_KEPT)(survey)
 
 
 def survey(shard: ShardRecord, *, hashed: bool = False, indexed: bool = True) -> Survey:

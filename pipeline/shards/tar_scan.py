@@ -162,7 +162,9 @@ class _Reader:
         self.position = 0
 
     def read(self, size: int) -> bytes:
-        return b"".join(self._chunks(size))
+        data = self._file.read(size) if 0 < size <= _CHUNK else b""  # mostly all of it
+        self.position += len(data)
+        return data if len(data) == size else data + b"".join(self._chunks(size - len(data)))
 
     def skip(self, size: int) -> int:
         """Goes on over `size` bytes; how many there were."""
@@ -187,7 +189,19 @@ def _members(reader: _Reader, keep: Callable[[str, int], bool]) -> Iterator[TarM
     for_all: dict[str, str] = {}  # pax records for all members that follow
     for_next: dict[str, str] = {}  # pax records or GNU long name for the next member
     start = 0
-    while (header := _header(reader, start)) is not None:
+    while True:
+        block = reader.read(tarfile.BLOCKSIZE)
+        plain = None if for_all or for_next else _plain_file(block)
+        if plain is not None:
+            name, size = plain
+            item = _file(reader, name, size, start, keep)
+            if item is not None:
+                yield item
+            start = reader.position
+            continue
+        header = _header(reader, block, start)
+        if header is None:
+            return
         if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE):
             records = _pax_records(_extended(reader, header, start), start)
             (for_all if header.type == tarfile.XGLTYPE else for_next).update(records)
@@ -204,12 +218,9 @@ def _members(reader: _Reader, keep: Callable[[str, int], bool]) -> Iterator[TarM
             start = reader.position
 
 
-def _header(reader: _Reader, start: int) -> tarfile.TarInfo | None:
-    """The next header, or None at the two zero blocks. `start` is where the member began (its first header)."""
-    block = reader.read(tarfile.BLOCKSIZE)
-    plain = _plain_header(block)
-    if plain is not None:
-        return plain
+def _header(reader: _Reader, block: bytes, start: int) -> tarfile.TarInfo | None:
+    """The header that `block` is, or None at the two zero blocks. `start` is where the member began (its first
+    header)."""
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
@@ -220,8 +231,8 @@ def _header(reader: _Reader, start: int) -> tarfile.TarInfo | None:
     return None
 
 
-def _plain_header(block: bytes) -> tarfile.TarInfo | None:
-    """The header of a file as nearly all programs write it; None for any other, which `tarfile` reads.
+def _plain_file(block: bytes) -> tuple[str, int] | None:
+    """Name and size of a file by a header as nearly all programs write it; None for any other, which `tarfile` reads.
 
     `tarfile` takes ten times as long for a header, and a data set has millions.
     """
@@ -232,9 +243,7 @@ def _plain_header(block: bytes) -> tarfile.TarInfo | None:
     if sum(block) - sum(block[_CHECKSUM]) + 8 * 32 != int(match[2], 8):
         return None
     name = block[:_NAME_SIZE].partition(b"\0")[0]
-    header = tarfile.TarInfo(_text(name))
-    header.size = int(match[1], 8)
-    return header if name else None
+    return (_text(name), int(match[1], 8)) if name else None
 
 
 def why_no_tar(block: bytes) -> str | None:
@@ -274,43 +283,56 @@ def _member(
         _skip_sparse_headers(reader, header)
     if header.type in tarfile.SUPPORTED_TYPES and not header.isreg():
         size = 0  # links, directories and devices have no payload, whatever their header says
+    item = _file(reader, name, size, start, keep, _why_no_file(header, records))
+    return None if header.isdir() else item
+
+
+def _file(
+    reader: _Reader, name: str, size: int, start: int, keep: Callable[[str, int], bool], reason: str | None = None
+) -> TarMember | Skipped | None:
+    """Reads over the payload of a file, or of what is none for a reason. None for what a system left behind."""
+    key, extension, reason = ("", "", reason) if reason else _place(name)
     is_leaving = is_left_behind(name)
-    reason = _why_skipped(header, name, records)
-    key, extension = ("", "") if reason or is_leaving else key_and_extension(name)
-    extension = extension.lower()
     offset = reader.position
-    payload = reader.read(size) if key and keep(extension, size) else None
+    payload = None
+    if reason is None and not is_leaving and keep(extension, size):
+        payload = reader.read(size)
     available = reader.skip(size) if payload is None else len(payload)
-    member = TarMember(key, extension, start, offset, size, payload) if key else None
+    member = TarMember(key, extension, start, offset, size, payload) if reason is None and not is_leaving else None
     if available < size:
         raise _DamageError(start, f"cut inside the payload of {_printable(name)}: {available} of {size} bytes", member)
     reader.skip(-size % tarfile.BLOCKSIZE)
-    if header.isdir() or is_leaving:
+    if is_leaving:
         return None
     return member or Skipped(_printable(name), start, reason or "")
 
 
-def why_unusable(name: str) -> str | None:
-    """Why a file of this name belongs to no sample; None if it does."""
-    if _printable(name) != name:
-        return "a name that is not UTF-8"
+def _place(name: str) -> tuple[str, str, str | None]:
+    """Key and extension of a file's name, in lower case, and why it belongs to no sample; None if it does."""
+    if not name.isascii() and _printable(name) != name:
+        return "", "", "a name that is not UTF-8"
     if _METADATA.match(name):
-        return "a name of WebDataset's own metadata"
+        return "", "", "a name of WebDataset's own metadata"
     key, extension = key_and_extension(name)
     if not key or key.endswith("/"):
-        return "a name without key or without extension"
+        return "", "", "a name without key or without extension"
     if not extension or extension.startswith("__"):
-        return "a name without a usable extension"
-    return None
+        return "", "", "a name without a usable extension"
+    return key, extension.lower(), None
 
 
-def _why_skipped(header: tarfile.TarInfo, name: str, records: dict[str, str]) -> str | None:
-    """Why a member belongs to no sample; None if it does."""
+def why_unusable(name: str) -> str | None:
+    """Why a file of this name belongs to no sample; None if it does."""
+    return _place(name)[2]
+
+
+def _why_no_file(header: tarfile.TarInfo, records: dict[str, str]) -> str | None:
+    """Why a member is no file whose payload could be read; None if it is one."""
     if header.islnk() or header.issym():
         return "a link"
     if header.type == tarfile.GNUTYPE_SPARSE or _SPARSE in records:
         return "a sparse file"
-    return why_unusable(name) if header.isreg() else "not a regular file"
+    return None if header.isreg() else "not a regular file"
 
 
 def _skip_sparse_headers(reader: _Reader, header: tarfile.TarInfo) -> None:

@@ -16,10 +16,9 @@ from command_line import Cli, command_line  # noqa: E402
 from tests_shards import members, write_tar  # noqa: E402
 
 from jobs.commands.plan import clock, lines, size  # noqa: E402
-from pipeline.driver import planning  # noqa: E402
 from pipeline.driver.admission import record_run  # noqa: E402
 from pipeline.job.configuration import load_job  # noqa: E402
-from pipeline.plan import samples  # noqa: E402
+from pipeline.plan import samples, unit_size  # noqa: E402
 from pipeline.plan.estimate import Terms, estimate  # noqa: E402
 from pipeline.plan.files import Output  # noqa: E402
 from pipeline.plan.work import LabelWork, Work  # noqa: E402
@@ -71,7 +70,7 @@ def test_a_program_reads_the_same_as_json(ssig: Cli, job: tuple[str, ...]) -> No
 def test_without_a_probe_it_says_what_it_does_not_know(
     ssig: Cli, job: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "FEW", 0)
+    monkeypatch.setattr(unit_size, "FEW", 0)
     result = ssig("plan", *job, "--no-probe", "--set", "unit_size=auto")
     assert result.code == 0, result.err
     assert "at most" in result.out

@@ -16,9 +16,12 @@ from pipeline.driver.remote_probe import probe_there
 from pipeline.driver.resources import Shape
 from pipeline.driver.worker_setup import worker_setup
 from pipeline.job.configuration import Job
+from pipeline.plan import unit_size
 from pipeline.plan.device import Probed, ProbeError
 from pipeline.plan.probe import ProbeData, probe_data
 from pipeline.run.records import RefusedError
+from pipeline.shards import surveying
+from pipeline.shards.survey import ShardRecord, Survey
 from pipeline.unit.setup import WorkerSetup
 from ssig.errors import UsageError
 from ssig.models import load_model
@@ -40,7 +43,7 @@ def small(make_job: MakeJob, shard: Path, **changes: object) -> Job:
 def test_the_measured_size_is_frozen_and_a_resumed_run_keeps_it(
     make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FEW", 39)
+    monkeypatch.setattr(unit_size, "FEW", 39)
     shard = make_shard(count=40)
     job = small(make_job, shard, unit_size="auto")
     said: list[str] = []
@@ -60,6 +63,25 @@ def test_the_measured_size_is_frozen_and_a_resumed_run_keeps_it(
     assert attribute(small(make_job, shard, unit_size=size)).exit_code == 0
     with pytest.raises(RefusedError, match="unit_size"):
         attribute(small(make_job, shard, unit_size=3))
+
+
+def test_a_shard_is_surveyed_once_before_the_run_is_recorded(
+    make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its samples are counted, some are probed, and its part is published; on an object store each survey takes a
+    request an image."""
+    monkeypatch.setattr(unit_size, "FEW", 4)
+    surveyed: list[str] = []
+    real = surveying.survey
+
+    def counted(shard: ShardRecord) -> Survey:
+        surveyed.append(shard.name)
+        return real(shard)
+
+    monkeypatch.setattr(surveying, "survey", counted)
+    job = small(make_job, make_shard(count=6), unit_size="auto")
+    assert attribute(job).exit_code == 0
+    assert len(surveyed) == 1
 
 
 def test_a_number_is_used_as_it_is(make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +105,7 @@ def test_few_images_are_not_measured(make_shard: MakeShard, make_job: MakeJob, w
 def test_where_nothing_can_be_measured_it_says_so_and_takes_64(
     make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FEW", 4)
+    monkeypatch.setattr(unit_size, "FEW", 4)
     job = small(make_job, make_shard(count=5), unit_size="auto")
 
     def fails(setup: WorkerSetup, data: ProbeData) -> Probed:
@@ -99,7 +121,7 @@ def test_where_nothing_can_be_measured_it_says_so_and_takes_64(
 def test_a_worker_that_cannot_start_is_no_reason_to_go_on(
     make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FEW", 4)
+    monkeypatch.setattr(unit_size, "FEW", 4)
     job = small(make_job, make_shard(count=5), unit_size="auto")
 
     def refuses(setup: WorkerSetup, data: ProbeData) -> Probed:

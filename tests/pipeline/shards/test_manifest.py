@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import uuid
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ from pipeline.shards.tar_scan import scan
 from pipeline.storage import open_storage
 from ssig.errors import UsageError
 
+HASHED = partial(surveying.survey, hashed=True)
 PICTURE = b"\xff\xd8 picture " * 60
 DEVELOPMENT = Path(os.environ.get("SSIG_DEV_SHARDS", Path(__file__).parents[4] / "shared" / "imagenet"))
 
@@ -357,30 +359,29 @@ def test_the_hash_of_recorded_runs_stays(tmp_path: Path) -> None:
     shards = [tar(tmp_path / f"{name}.tar", [*samples("ab"), ("a.jpg", b""), ("ü", b"")]) for name in "xy"]
     cut(shards[1], members(shards[1])[3][2])
     assert (
-        manifest.build(shards, 2, hashed=True).hash
-        == "eb79d2ac5a9438589550585205c10e99a13fd6ad3edb6bba5bfc2c50536f2278"
+        manifest.build(shards, 2, by=HASHED).hash == "eb79d2ac5a9438589550585205c10e99a13fd6ad3edb6bba5bfc2c50536f2278"
     )
 
 
 def test_the_hash_is_of_the_content_alone(tmp_path: Path) -> None:
-    base = manifest.build([tar(tmp_path / "x.tar", samples("ab"))], 64, hashed=True).hash
+    base = manifest.build([tar(tmp_path / "x.tar", samples("ab"))], 64, by=HASHED).hash
     other = tmp_path / "elsewhere"
     other.mkdir()
-    assert manifest.build([tar(other / "x.tar", samples("ab"))], 64, hashed=True).hash == base
+    assert manifest.build([tar(other / "x.tar", samples("ab"))], 64, by=HASHED).hash == base
     different = {
-        manifest.build([tar(other / "y.tar", samples("ab"))], 64, hashed=True).hash,
-        manifest.build([tar(other / "x.tar", samples("ac"))], 64, hashed=True).hash,
-        manifest.build([tar(other / "x.tar", [*samples("ab")[:-1], ("b.cls", b"2")])], 64, hashed=True).hash,
-        manifest.build([tar(other / "x.tar", samples("ab"))], 1, hashed=True).hash,
-        manifest.build([tar(other / "x.tar", samples("ab"))], 64, limit=1, hashed=True).hash,
-        manifest.build([tar(other / "x.tar", [("a.jpg", PICTURE[::-1]), *samples("ab")[1:]])], 64, hashed=True).hash,
+        manifest.build([tar(other / "y.tar", samples("ab"))], 64, by=HASHED).hash,
+        manifest.build([tar(other / "x.tar", samples("ac"))], 64, by=HASHED).hash,
+        manifest.build([tar(other / "x.tar", [*samples("ab")[:-1], ("b.cls", b"2")])], 64, by=HASHED).hash,
+        manifest.build([tar(other / "x.tar", samples("ab"))], 1, by=HASHED).hash,
+        manifest.build([tar(other / "x.tar", samples("ab"))], 64, limit=1, by=HASHED).hash,
+        manifest.build([tar(other / "x.tar", [("a.jpg", PICTURE[::-1]), *samples("ab")[1:]])], 64, by=HASHED).hash,
     }
     assert len(different | {base}) == 7
 
 
 def test_shards_are_hashed_again_only_if_their_version_changed(tmp_path: Path) -> None:
     shard = tar(tmp_path / "x.tar", samples("ab"))
-    found = manifest.build([shard], 64, hashed=True)
+    found = manifest.build([shard], 64, by=HASHED)
     assert changes(found.shards) == []
 
     os.utime(shard, ns=(1, 1))
