@@ -28,6 +28,9 @@ Rounds = Annotated[int, typer.Option(metavar="N", min=1, help="Number of timings
 Shards = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Shards (default: SSIG_DEV_SHARDS, or photographs).")
 ]
+NeededShards = Annotated[
+    list[str] | None, typer.Option("--shards", metavar="PATTERN", help="Shards (default: those in SSIG_DEV_SHARDS).")
+]
 Actors = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of actors.")]
 Samples = Annotated[int | None, typer.Option(metavar="N", min=1, help="Gradient evaluations per image.")]
 
@@ -163,7 +166,7 @@ def scale(
 @app.command()
 def memory(
     context: typer.Context,
-    shards: Shards = None,
+    shards: NeededShards = None,
     images: Annotated[
         list[int] | None, typer.Option(metavar="N", help="Number of images. Repeat for several.")
     ] = None,
@@ -177,7 +180,7 @@ def memory(
 @app.command()
 def pipeline(
     context: typer.Context,
-    shards: Shards = None,
+    shards: NeededShards = None,
     images: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of images.")] = None,
     samples: Samples = None,
     actors: Actors = None,
@@ -191,8 +194,11 @@ def pipeline(
 @app.command()
 def plan(
     context: typer.Context,
-    shards: Shards = None,
-    images: Annotated[int, typer.Option(metavar="N", min=4, help="Number of images of each job.")] = 32,
+    shards: NeededShards = None,
+    images: Annotated[
+        int,
+        typer.Option(metavar="N", min=4, help="Number of images of slow jobs; the quick one has 15 times as many."),
+    ] = 32,
     rounds: Annotated[int, typer.Option(metavar="N", min=1, help="How often each job is planned and run.")] = 3,
     as_json: AsJson = False,
 ) -> int:

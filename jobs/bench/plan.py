@@ -42,7 +42,7 @@ def measure(
     """Plans and runs each job several times, one after the other.
 
     Args:
-        shards: WebDataset shards with at least so many images; by default the development shards.
+        shards: WebDataset shards with images for each job; by default the development shards.
         images: of each job; of one whose images are quick, so many times as many, in units as many times as large.
         rounds: of planning and running each job.
         model: the network.

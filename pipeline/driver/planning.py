@@ -243,7 +243,7 @@ def _limits(case: _Case, samples: Samples, probed: Probed | None, device: Device
         yield "time: the probe took the first images; larger ones take longer to decode"
     elif not case.wishes.probe:
         yield "time: nothing was measured; leave out --no-probe, or give --gradients-per-second"
-    if case.job.actors.metrics:
+    if case.job.actors.metrics and case.job.metrics and probed is not None:
         yield "time: metrics are in the time of the device; actors.metrics takes them off it"
     if probed is None and case.job.unit_size == "auto" and not case.begun and is_measured(samples.total):
         yield f"units: unit_size is auto, which a probe decides; {size} is assumed here"

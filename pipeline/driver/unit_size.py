@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline.driver.place import Place
 from pipeline.driver.worker_setup import worker_setup
-from pipeline.job.configuration import Job
+from pipeline.job.configuration import UNIT_SIZE, Job
 from pipeline.plan.files import schemas, tensor_bytes
 from pipeline.plan.probe import probe_data
 from pipeline.plan.samples import samples_of
@@ -43,7 +43,11 @@ def measured_unit_size(
     """
     if job.unit_size != "auto":
         return job.unit_size
-    samples = samples_of(shards, job.dataset.limit, by=by).total
+    try:
+        samples = samples_of(shards, job.dataset.limit, by=by).total
+    except UsageError as error:  # no sample where it was looked; a run goes on to the first shard that has one
+        tell(f"unit_size: {UNIT_SIZE}, since nothing could be measured ({one_line(error)})")
+        return UNIT_SIZE
     tables = schemas([metric.spec for metric in job.metrics], model.input_size, job.output.maps, job.output.channels)
     memory = image_bytes(model.input_size, len(labels), tensor_bytes(tables[ATTRIBUTIONS]))
     if not is_measured(samples):

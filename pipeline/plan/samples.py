@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.shards import manifest as manifests
 from pipeline.shards.manifest import Manifest
-from pipeline.shards.surveying import Surveyor, survey
-from pipeline.storage import locate
+from pipeline.shards.surveying import Surveyor, look_up, survey
 from ssig.errors import UsageError
 
 # Shards up to this size together are read to count their samples; of larger ones the first, middle and last.
 COUNTED_BYTES = 1 << 30
 _MOST = 1 << 12  # samples of a unit, while shards are only counted
-_REQUESTS = 16
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def samples_of(
     left = None if limit is None else limit - sum(known)
     if not others or (left is not None and left <= 0):
         return limited(known, limit, exact=True)
-    sizes = _sizes(others)
+    sizes = [record.size for record in look_up(others)]
     if sum(sizes) <= COUNTED_BYTES:
         surveyed = manifests.build(others, _MOST, left, by=by, may_be_empty=listed is not None)
         return limited([*known, *_of_shards(surveyed)], limit, exact=True)
@@ -103,15 +100,3 @@ def limited(counts: Sequence[int], limit: int | None, *, exact: bool) -> Samples
         kept.append(min(count, left))
         left -= kept[-1]
     return Samples(tuple(count for count in kept if count), exact)
-
-
-def _sizes(shards: Sequence[str]) -> list[int]:
-    """Bytes of each shard; 0 for one that is not there."""
-
-    def size(shard: str) -> int:
-        storage, name = locate(shard)
-        entry = storage.entry(name)
-        return 0 if entry is None else entry.size
-
-    with ThreadPoolExecutor(_REQUESTS) as pool:
-        return list(pool.map(size, shards))

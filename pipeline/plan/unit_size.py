@@ -34,7 +34,7 @@ def chosen_size(samples: int, workers: float, seconds: float | None, image_bytes
         seconds: as for `unit_size`; None where nothing was measured.
     """
     if seconds is None or not is_measured(samples):
-        return unmeasured_size(samples, workers)
+        return min(unmeasured_size(samples, workers), _power_below(UNIT_BYTES / max(1.0, image_bytes)))
     return unit_size(seconds, image_bytes, samples, workers)
 
 

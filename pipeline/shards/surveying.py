@@ -43,7 +43,7 @@ _NO_ANSWER = frozenset(
 # Shards at a time. A request to an object store is mostly waiting; a disk gains nothing by more.
 AT_ONCE_REMOTE, AT_ONCE_LOCAL = 192, 8
 _FILES_AT_ONCE = 32  # that are looked up
-_KEPT = 4  # surveys: of the first shard, and of those that a count is estimated from
+_KEPT = 16  # surveys: of the first shard, and of those that samples are counted in
 
 
 Surveyor = Callable[[ShardRecord], Survey]

@@ -135,8 +135,9 @@ class PluginSource:
         try:
             return point.load()
         except AttributeError as error:
-            defined = vars(sys.modules.get(point.module, object))
-            if CAPTUM.fullmatch(self.name) and point.attr not in defined:
+            module = sys.modules.get(point.module)  # None where importing it failed
+            defined = {} if module is None else vars(module)
+            if CAPTUM.fullmatch(self.name) and defined and point.attr not in defined:
                 known = [f"captum:{name}" for name, value in defined.items() if hasattr(value, "attribute")]
                 raise UsageError(self.kind, self.name, f"a class of {point.module}", known=known) from None
             raise self._failed(error) from error

@@ -2,7 +2,8 @@
 
 `make check-image` runs it, as root: minutes, some 8 GB, and Debian's and Python's package indexes. It shows that each
 RUN line works on the base distribution, and that the image's user can run what the image is for. It shows nothing
-about layers, or about a GPU. Build arguments are given as for Docker: `image_in_chroot.py FOLDER DEVICE=cpu`.
+about layers, or about a GPU. Build arguments are given as for Docker: `image_in_chroot.py FOLDER
+DEVICE=cpu CPU_INDEX=ADDRESS`.
 """
 
 from __future__ import annotations

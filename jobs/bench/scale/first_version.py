@@ -21,7 +21,8 @@ MEASURED: dict[str, tuple[Cost, Cost]] = {
 }
 # What the line leaves out.
 NOTES = {
-    MANIFEST: "every byte of the shards is read and hashed; the time on a network comes on top",
+    MANIFEST: f"measured with {LISTED[0] // 1000} and {LISTED[1] // 1000} shards; every byte of them is read and "
+    "hashed, and the time on a network comes on top",
     "report": "its bootstrap is quadratic in the images, so this is the least that it takes",
 }
 
@@ -41,7 +42,7 @@ def before(images: int, labels: int, delay: float) -> dict[str, Cost]:
         found[step] = Cost(
             times * line.requests,
             times * line.bytes_read,
-            times * line.waiting * delay / DELAY,
-            times * line.computing,
+            max(0.0, times * line.waiting * delay / DELAY),
+            max(0.0, times * line.computing),
         )
     return found

@@ -78,11 +78,15 @@ def test_without_a_probe_it_says_what_it_does_not_know(
     assert "unit_size is auto, which a probe decides; 64 is assumed here" in result.out
 
 
+@pytest.mark.slow
 def test_actors_for_metrics_are_not_in_the_time(ssig: Cli, job: tuple[str, ...]) -> None:
     options = [option for option in job if option != "--in-process"]
-    result = ssig("plan", *options, "--set", "actors.metrics=1", "--gradients-per-second", 100)
+    result = ssig("plan", *options, "--set", "actors.metrics=1")
     assert result.code == 0, result.err
     assert "actors.metrics takes them off it" in result.out
+    stated = ssig("plan", *options, "--set", "actors.metrics=1", "--gradients-per-second", 100)
+    assert "what metrics compute beside the network" in stated.out
+    assert "actors.metrics takes them off it" not in stated.out
 
 
 def test_of_a_run_that_has_begun_it_says_what_is_left(ssig: Cli, job: tuple[str, ...]) -> None:

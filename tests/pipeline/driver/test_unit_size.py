@@ -16,12 +16,13 @@ from pipeline.driver.remote_probe import probe_there
 from pipeline.driver.resources import Shape
 from pipeline.driver.worker_setup import worker_setup
 from pipeline.job.configuration import Job
-from pipeline.plan import unit_size
+from pipeline.plan import samples, unit_size
 from pipeline.plan.device import Probed, ProbeError
 from pipeline.plan.probe import ProbeData, probe_data
 from pipeline.run.records import RefusedError
 from pipeline.shards import surveying
 from pipeline.shards.survey import ShardRecord, Survey
+from pipeline.storage.base import Storage
 from pipeline.unit.setup import WorkerSetup
 from ssig.errors import UsageError
 from ssig.models import load_model
@@ -71,17 +72,36 @@ def test_a_shard_is_surveyed_once_before_the_run_is_recorded(
     """Its samples are counted, some are probed, and its part is published; on an object store each survey takes a
     request an image."""
     monkeypatch.setattr(unit_size, "FEW", 4)
-    surveyed: list[str] = []
-    real = surveying.survey
+    read: list[str] = []
+    real = surveying._by_reading  # what each survey calls that has no index
 
-    def counted(shard: ShardRecord) -> Survey:
-        surveyed.append(shard.name)
-        return real(shard)
+    def counted(storage: Storage, shard: ShardRecord, note: str | None, *, hashed: bool) -> Survey:
+        read.append(shard.name)
+        return real(storage, shard, note, hashed=hashed)
 
-    monkeypatch.setattr(surveying, "survey", counted)
-    job = small(make_job, make_shard(count=6), unit_size="auto")
-    assert attribute(job).exit_code == 0
-    assert len(surveyed) == 1
+    monkeypatch.setattr(surveying, "_by_reading", counted)
+    shards = [str(make_shard(f"{number}.tar", count=2)) for number in range(6)]
+    job = small(make_job, Path(shards[0]), unit_size="auto", dataset__shards=shards)
+    measured: list[str] = []
+
+    def listener(progress: Progress, message: str | None) -> None:
+        if message is not None and message.startswith("unit_size:"):
+            measured.extend(read)
+
+    assert attribute(job, listener).exit_code == 0
+    assert sorted(measured) == [f"{number}.tar" for number in range(6)]
+    assert read.count("0.tar") == 1
+
+
+def test_a_job_whose_samples_are_not_found_at_once_is_not_refused(
+    make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on to the first shard that has one."""
+    monkeypatch.setattr(samples, "COUNTED_BYTES", 0)
+    shards = [str(make_shard(f"{number}.tar", count=2 * (number == 1))) for number in range(5)]
+    job = small(make_job, Path(shards[0]), unit_size="auto", dataset__shards=shards)
+    assert attribute(job).statuses == {"gradient": {"ok": 2}}
+    assert recorded(job) == 64
 
 
 def test_a_number_is_used_as_it_is(make_shard: MakeShard, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
