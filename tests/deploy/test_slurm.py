@@ -97,7 +97,7 @@ def test_a_job_that_its_time_limit_cuts_is_queued_again_and_finished(
 ) -> None:
     # The signal comes one to two minutes after the start, since Slurm may send it up to a minute earlier than it was
     # told to: time for a slow machine to begin, and none to finish.
-    slow = f"before-commit:sleep:seconds=8:times={SAMPLES}"
+    slow = f"before-commit:sleep:seconds=20:times={SAMPLES}"
     number = submit("--time=3", "--signal=B:USR1@60", more=("--in-process",), SSIG_FAULTS=slow)
     log = tmp_path / f"ssig-{number}.log"
     await_commits(tmp_path, 1, log)
