@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +64,7 @@ def missing(block: Block, design: Design, places: Places) -> dict[str, str]:
         return wanted
     record = table.record_of(path)
     if record["definition"] != definition(block, design):
-        return wanted
+        return {} if record["definition"] in _larger(block, design) else wanted
     done = {label: method["entry"] for label, method in record["methods"].items()}
     done |= {label: refusal["entry"] for label, refusal in record["refused"].items()}
     return {label: entry for label, entry in wanted.items() if done.get(label) != entry}
@@ -77,10 +77,16 @@ def definition(block: Block, design: Design) -> str:
     return hashlib.sha256(to_json(parts, compact=True).encode()).hexdigest()[:12]
 
 
-def run_blocks(design: Design, places: Places, say: Say = print, blocks: Sequence[Block] | None = None) -> int:
+def _larger(block: Block, design: Design) -> set[str]:
+    """Definitions of the blocks of its name that have more images: they stand for a first look."""
+    named = (each for each in design.blocks if (each.network, each.name) == (block.network, block.name))
+    return {definition(each, design) for each in named if each.images > block.images}
+
+
+def run_blocks(design: Design, places: Places, say: Say = print) -> int:
     """Measures what is missing; the number of blocks that could not be measured."""
     failed = 0
-    for block in design.blocks if blocks is None else blocks:
+    for block in (*design.looks, *design.blocks):
         wanted = missing(block, design, places)
         if not wanted:
             continue
@@ -110,9 +116,9 @@ def run_block(block: Block, wanted: dict[str, str], design: Design, places: Plac
     path = places.file(block)
     model = design.networks[block.network].model
     if block.metrics == LAWS:
-        new = laws.measure(model, shards, folder, places.weights)
+        new = laws.measure(model, shards, folder, places.weights, block.limit)
     elif block.metrics == PERMUTED:
-        new = permuted.measure(model, wanted, design.metrics[PERMUTED], shards, folder, places.weights)
+        new = permuted.measure(model, wanted, design.metrics[PERMUTED], shards, folder, places.weights, block.limit)
     else:
         new = _attributed(block, wanted, design, places, folder)
     kept, record = new

@@ -35,6 +35,7 @@ DESIGN = Design(
     networks={"tiny": Network("Tiny", {"name": "networks:tiny"}, 1000, 1000)},
     methods={"first": ("gradient", "ssig:samples=2", "ssig-attention:samples=2", "no-such-method"), LAWS: ()},
     metrics={"core": ("insertion:orders=signed,steps=4", "roc_auc", "certainty_nce"), LAWS: ()},
+    looks=(),
     blocks=(CORE,),
 )
 
@@ -78,6 +79,31 @@ def test_another_definition_is_measured_anew(places: Places) -> None:
     assert run_blocks(replace(DESIGN, methods={"first": ("gradient",)}), places, print) == 0
     other = replace(DESIGN, methods={"first": ("gradient",)}, metrics={"core": ("roc_auc",)})
     assert missing(CORE, other, places) == {"gradient": "gradient"}
+
+
+def test_a_first_look_makes_way_for_the_whole_block(places: Places) -> None:
+    """A look is measured first, and never in place of more images."""
+    look, whole = Block("tiny", "own", "own", (0, 1), 2), Block("tiny", "own", "own", (0, 2))
+    design = replace(DESIGN, methods={"own": ("sobel",)}, metrics={"own": ("roc_auc",)}, looks=(look,), blocks=())
+    assert run_blocks(design, places, print) == 0
+    assert len(table.read(places.file(look))[0]) == 2
+    both = replace(design, blocks=(whole,))
+    assert [line.block for line in plan(both, places)] == [whole]
+    assert "0 of 1 blocks are done" in text(both, places)
+    assert run_blocks(both, places, print) == 0
+    assert len(table.read(places.file(whole))[0]) == 6
+    assert plan(both, places) == []
+    assert "1 of 1 blocks are done" in text(both, places)
+    more = replace(both, methods={"own": ("sobel", "random")})
+    assert [line.block for line in plan(more, places)] == [whole]
+
+
+def test_looks_have_the_names_of_blocks_with_more_images() -> None:
+    design = Design()
+    images = {(block.network, block.name): block.images for block in design.blocks}
+    assert design.looks
+    for look in design.looks:
+        assert look.images < images[look.network, look.name]
 
 
 @pytest.mark.slow
