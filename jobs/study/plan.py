@@ -64,6 +64,12 @@ def done(design: Design, places: Places) -> int:
     return sum(not missing(block, design, places) for block in design.blocks)
 
 
+def looked(design: Design, places: Places) -> int:
+    """How many blocks have a first look in their place."""
+    whole = {(block.network, block.name): missing(block, design, places) for block in design.blocks}
+    return sum(not missing(look, design, places) and bool(whole[look.network, look.name]) for look in design.looks)
+
+
 def text(design: Design, places: Places) -> str:
     """The plan as a table for the terminal."""
     lines, shown, total = plan(design, places), [], 0.0

@@ -19,7 +19,7 @@ from jobs.study.data import GAP, Study
 from jobs.study.design import LOOK, VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import LAWS, Link
-from jobs.study.plan import done, plan
+from jobs.study.plan import done, looked, plan
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison, tally
 from jobs.study.run import Places
@@ -44,10 +44,9 @@ def progress(study: Study, design: Design | None = None) -> str:
     """How much is measured, and how long the rest takes."""
     design, places = design or Design(), Places(study.folder, study.folder, ())
     left = sum(line.hours for line in plan(design, places))
-    whole = done(design, places)
-    text = f"Measured so far: {whole} of {len(design.blocks)} blocks"
-    if len(study.files) > whole:
-        text += f", and a first look of {LOOK} images at {len(study.files) - whole} more"
+    text = f"Measured so far: {done(design, places)} of {len(design.blocks)} blocks"
+    if looks := looked(design, places):
+        text += f", and a first look of {LOOK} images at {looks} more"
     return f"{text}. Nothing is left." if left < 0.05 else f"{text}. The rest takes {left:.0f} hours by plan."
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(SUPPORT))
 from tests_shards import members, write_tar  # noqa: E402
 
 from jobs.study import published, run, table  # noqa: E402
+from jobs.study.data import Study  # noqa: E402
 from jobs.study.design import CONTROLS, FAMILIES, LAWS, PERMUTED, Block, Design, Network, blocks  # noqa: E402
 from jobs.study.entries import known, method_of, metric_of, unknown, work  # noqa: E402
 from jobs.study.laws import kid_shares, settings  # noqa: E402
@@ -27,6 +28,7 @@ from jobs.study.permuted import permuted  # noqa: E402
 from jobs.study.plan import plan, text  # noqa: E402
 from jobs.study.published import TABLE  # noqa: E402
 from jobs.study.run import Places, missing, run_blocks  # noqa: E402
+from jobs.study.sentences import progress  # noqa: E402
 from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
 from ssig.models import load_model  # noqa: E402
 
@@ -90,10 +92,11 @@ def test_a_first_look_makes_way_for_the_whole_block(places: Places) -> None:
     both = replace(design, blocks=(whole,))
     assert [line.block for line in plan(both, places)] == [whole]
     assert "0 of 1 blocks are done" in text(both, places)
+    assert "0 of 1 blocks, and a first look of 25 images at 1 more." in progress(Study(places.data), both)
     assert run_blocks(both, places, print) == 0
     assert len(table.read(places.file(whole))[0]) == 6
     assert plan(both, places) == []
-    assert "1 of 1 blocks are done" in text(both, places)
+    assert progress(Study(places.data), both) == "Measured so far: 1 of 1 blocks. Nothing is left."
     more = replace(both, methods={"own": ("sobel", "random")})
     assert [line.block for line in plan(more, places)] == [whole]
 
