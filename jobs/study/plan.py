@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.study import laws
+from jobs.study import laws, table
 from jobs.study.design import LAWS, Block, Design
 from jobs.study.entries import unknown, work
-from jobs.study.run import Places, missing
+from jobs.study.run import Places, definition, missing
 from pipeline.plan.work import Work
 
 _HOUR = 3600
@@ -66,8 +66,10 @@ def done(design: Design, places: Places) -> int:
 
 def looked(design: Design, places: Places) -> int:
     """How many blocks have a first look in their place."""
-    whole = {(block.network, block.name): missing(block, design, places) for block in design.blocks}
-    return sum(not missing(look, design, places) and bool(whole[look.network, look.name]) for look in design.looks)
+    files = ((look, places.file(look)) for look in design.looks)
+    return sum(
+        table.record_of(file)["definition"] == definition(look, design) for look, file in files if file.exists()
+    )
 
 
 def text(design: Design, places: Places) -> str:

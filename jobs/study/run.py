@@ -63,8 +63,10 @@ def missing(block: Block, design: Design, places: Places) -> dict[str, str]:
     if not path.exists():
         return wanted
     record = table.record_of(path)
+    if block in design.looks and record["images"] > block.images:
+        return {}  # a first look never takes the place of more images, whatever they were measured by
     if record["definition"] != definition(block, design):
-        return {} if record["definition"] in _larger(block, design) else wanted
+        return wanted
     done = {label: method["entry"] for label, method in record["methods"].items()}
     done |= {label: refusal["entry"] for label, refusal in record["refused"].items()}
     return {label: entry for label, entry in wanted.items() if done.get(label) != entry}
@@ -75,12 +77,6 @@ def definition(block: Block, design: Design) -> str:
     network = design.networks[block.network]
     parts = [network.model, design.metrics[block.metrics], block.shards, block.limit, SEED]
     return hashlib.sha256(to_json(parts, compact=True).encode()).hexdigest()[:12]
-
-
-def _larger(block: Block, design: Design) -> set[str]:
-    """Definitions of the blocks of its name that have more images: they stand for a first look."""
-    named = (each for each in design.blocks if (each.network, each.name) == (block.network, block.name))
-    return {definition(each, design) for each in named if each.images > block.images}
 
 
 def run_blocks(design: Design, places: Places, say: Say = print) -> int:

@@ -99,6 +99,9 @@ def test_a_first_look_makes_way_for_the_whole_block(places: Places) -> None:
     assert progress(Study(places.data), both) == "Measured so far: 1 of 1 blocks. Nothing is left."
     more = replace(both, methods={"own": ("sobel", "random")})
     assert [line.block for line in plan(more, places)] == [whole]
+    assert "and a first look" not in progress(Study(places.data), more)
+    other = replace(both, metrics={"own": ("gini",)})  # what the file has was measured otherwise, but on more images
+    assert [line.block for line in plan(other, places)] == [whole]
 
 
 def test_looks_have_the_names_of_blocks_with_more_images() -> None:
