@@ -41,8 +41,11 @@ def _do(given: argparse.Namespace) -> int:
     shards = sorted(map(str, Path(given.shards).resolve().glob("*.tar")))
     design, places = Design(), Places(given.data, given.runs, tuple(shards), weights if weights.is_dir() else None)
     if given.only:
-        chosen = tuple(block for block in design.blocks if given.only in f"{block.network}/{block.name}")
-        design = Design(blocks=chosen)
+        looks, blocks = (
+            tuple(block for block in some if given.only in f"{block.network}/{block.name}")
+            for some in (design.looks, design.blocks)
+        )
+        design = Design(looks=looks, blocks=blocks)
     if given.what == "plan":
         print(text(design, places))
         return 0

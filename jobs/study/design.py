@@ -7,12 +7,13 @@ version of ssig lacks is left out, and measured as soon as there is one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 SEED = 0
 UNIT = 25  # images that are committed at once
 SHARD_IMAGES = 50
+LOOK = 25  # images of a first look
 LAWS = "laws"  # the group of metrics that looks at samples instead of maps
 PERMUTED = "permuted"  # the group whose maps are those of a network with permuted weights
 
@@ -207,11 +208,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Design:
-    """The whole study; tests make small ones."""
+    """The whole study; tests make small ones.
+
+    Attributes:
+        networks, methods, metrics: the tables above.
+        looks: blocks of few images, which are measured first and make way for the blocks of their names.
+        blocks: all others, the most valuable first.
+    """
 
     networks: Mapping[str, Network] = field(default_factory=lambda: NETWORKS)
     methods: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: METHODS)
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: METRICS)
+    looks: tuple[Block, ...] = field(default_factory=lambda: looks())
     blocks: tuple[Block, ...] = field(default_factory=lambda: blocks())
 
 
@@ -230,8 +238,18 @@ def blocks() -> tuple[Block, ...]:
     return tuple(_blocks())
 
 
+def looks() -> tuple[Block, ...]:
+    """The blocks of the first answers on so few images that each question soon has an answer."""
+    return tuple(replace(block, shards=(0, 1), limit=LOOK) for block in _answers())
+
+
 def _blocks() -> Iterator[Block]:
-    # The first answer to each question.
+    yield from _answers()
+    yield from _rest()
+
+
+def _answers() -> Iterator[Block]:
+    """The first answer to each question."""
     yield from _on(FAMILIES, "core", "first")
     yield from _on(TWO, LAWS, LAWS)
     yield from _on(FAMILIES, "core", "second")
@@ -244,7 +262,10 @@ def _blocks() -> Iterator[Block]:
     yield Block("mobilenetv2", "gig", "gig", (0, 4))
     yield Block("resnet50", "samp", "samp", _FIRST)
     yield from _on(TWO, "core", "costs")
-    # The rest.
+
+
+def _rest() -> Iterator[Block]:
+    """More images, methods and metrics."""
     yield from _on(FAMILIES[2:], "information", "first")
     yield from _on(TWO, "core", "rivals")
     yield Block("vit-tiny", "core", "attention", _FIRST)

@@ -68,7 +68,11 @@ COLUMNS = (*QUANTITIES, "kid", "distance", "spectrum")
 
 
 def measure(
-    model: Mapping[str, Any], shards: Sequence[str], folder: Path, weights: Path | None = None
+    model: Mapping[str, Any],
+    shards: Sequence[str],
+    folder: Path,
+    weights: Path | None = None,
+    limit: int | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The table and the record of the block of laws.
 
@@ -77,6 +81,7 @@ def measure(
         shards: paths, in order.
         folder: where parts are kept, so that a stopped block goes on where it was.
         weights: a folder to import the network from.
+        limit: only the first so many images.
 
     Raises:
         UsageError, ModelError: there is no such network, or no image that can be explained.
@@ -84,7 +89,7 @@ def measure(
     network = network_of(model, weights)
     device = Device(ready_replica(network))
     try:
-        parts = joined(device, network, shards, folder, lambda prepared: _measured(device, network, prepared))
+        parts = joined(device, network, shards, folder, lambda prepared: _measured(device, network, prepared), limit)
     finally:
         device.close()
     return tabulated(parts), {

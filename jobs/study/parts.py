@@ -33,7 +33,12 @@ def network_of(model: Mapping[str, Any], weights: Path | None) -> Model:
 
 
 def joined(
-    device: Device, model: Model, shards: Sequence[str], folder: Path, measured: Callable[[Prepared], Part]
+    device: Device,
+    model: Model,
+    shards: Sequence[str],
+    folder: Path,
+    measured: Callable[[Prepared], Part],
+    limit: int | None = None,
 ) -> Part:
     """The parts of all images that can be explained, one after the other; those that `folder` has are read.
 
@@ -43,22 +48,26 @@ def joined(
         shards: paths, in order.
         folder: where parts are kept.
         measured: makes a part of some images; every array has an image a row.
+        limit: only the first so many images.
 
     Raises:
         UsageError: no image can be explained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = list(_parts(device, model, shards, folder, measured))
+    parts = list(_parts(device, model, manifest.build(shards, CHUNK, limit), folder, measured))
     if not parts:
         raise UsageError("shards", list(shards), "shards with images that can be explained")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _parts(
-    device: Device, model: Model, shards: Sequence[str], folder: Path, measured: Callable[[Prepared], Part]
+    device: Device,
+    model: Model,
+    listing: manifest.Manifest,
+    folder: Path,
+    measured: Callable[[Prepared], Part],
 ) -> Iterator[Part]:
     """The parts in order."""
-    listing = manifest.build(shards, CHUNK)
     urls = {shard.name: shard.url for shard in listing.shards}
     for unit in listing.units():
         file = folder / f"{unit.id}.npz"

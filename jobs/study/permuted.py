@@ -41,6 +41,7 @@ def measure(
     shards: Sequence[str],
     folder: Path,
     weights: Path | None = None,
+    limit: int | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The table and the record of some methods.
 
@@ -51,6 +52,7 @@ def measure(
         shards: paths, in order.
         folder: where parts are kept.
         weights: a folder to import the network from.
+        limit: only the first so many images.
 
     Raises:
         UsageError, ModelError: there is no such network, method or metric.
@@ -66,6 +68,7 @@ def measure(
                 shards,
                 folder / label,
                 lambda prepared, entry=entry: _measured(device, network, replica, prepared, entry, metrics),  # type: ignore[misc]
+                limit,
             )
             for label, entry in entries.items()
         }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.study import laws
+from jobs.study import laws, table
 from jobs.study.design import LAWS, Block, Design
 from jobs.study.entries import unknown, work
-from jobs.study.run import Places, missing
+from jobs.study.run import Places, definition, missing
 from pipeline.plan.work import Work
 
 _HOUR = 3600
@@ -37,7 +37,7 @@ def plan(design: Design, places: Places) -> list[Line]:
 
 
 def _lines(design: Design, places: Places) -> Iterator[Line]:
-    for block in design.blocks:
+    for block in (*design.looks, *design.blocks):
         left = missing(block, design, places)
         if left:
             cost = cost_of(block, list(left.values()), design)
@@ -59,6 +59,19 @@ def hours(block: Block, cost: Work, design: Design) -> float:
     return (cost.gradients / network.gradients + cost.forwards / network.forwards) / _HOUR
 
 
+def done(design: Design, places: Places) -> int:
+    """How many blocks have all of their methods on all of their images."""
+    return sum(not missing(block, design, places) for block in design.blocks)
+
+
+def looked(design: Design, places: Places) -> int:
+    """How many blocks have a first look in their place."""
+    files = ((look, places.file(look)) for look in design.looks)
+    return sum(
+        table.record_of(file)["definition"] == definition(look, design) for look, file in files if file.exists()
+    )
+
+
 def text(design: Design, places: Places) -> str:
     """The plan as a table for the terminal."""
     lines, shown, total = plan(design, places), [], 0.0
@@ -72,8 +85,11 @@ def text(design: Design, places: Places) -> str:
             f"{block.network:20}{block.name:26}{block.images:7}{line.methods:9}"
             f"{cost.gradients:12,.0f}{cost.forwards:12,.0f}{line.hours:8.2f}{total:8.1f}"
         )
-    done = sum(places.file(block).exists() for block in design.blocks)
-    shown = [head, *shown, f"{done} of {len(design.blocks)} blocks have a file; {total:.1f} hours are left"]
+    shown = [
+        head,
+        *shown,
+        f"{done(design, places)} of {len(design.blocks)} blocks are done; {total:.1f} hours are left",
+    ]
     lacking = sorted({entry for entries in design.methods.values() for entry in unknown(entries)})
     if lacking:
         shown.append(f"not in this version of ssig, so left out: {', '.join(lacking)}")

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +63,8 @@ def missing(block: Block, design: Design, places: Places) -> dict[str, str]:
     if not path.exists():
         return wanted
     record = table.record_of(path)
+    if block in design.looks and record["images"] > block.images:
+        return {}  # a first look never takes the place of more images, whatever they were measured by
     if record["definition"] != definition(block, design):
         return wanted
     done = {label: method["entry"] for label, method in record["methods"].items()}
@@ -77,10 +79,10 @@ def definition(block: Block, design: Design) -> str:
     return hashlib.sha256(to_json(parts, compact=True).encode()).hexdigest()[:12]
 
 
-def run_blocks(design: Design, places: Places, say: Say = print, blocks: Sequence[Block] | None = None) -> int:
+def run_blocks(design: Design, places: Places, say: Say = print) -> int:
     """Measures what is missing; the number of blocks that could not be measured."""
     failed = 0
-    for block in design.blocks if blocks is None else blocks:
+    for block in (*design.looks, *design.blocks):
         wanted = missing(block, design, places)
         if not wanted:
             continue
@@ -110,9 +112,9 @@ def run_block(block: Block, wanted: dict[str, str], design: Design, places: Plac
     path = places.file(block)
     model = design.networks[block.network].model
     if block.metrics == LAWS:
-        new = laws.measure(model, shards, folder, places.weights)
+        new = laws.measure(model, shards, folder, places.weights, block.limit)
     elif block.metrics == PERMUTED:
-        new = permuted.measure(model, wanted, design.metrics[PERMUTED], shards, folder, places.weights)
+        new = permuted.measure(model, wanted, design.metrics[PERMUTED], shards, folder, places.weights, block.limit)
     else:
         new = _attributed(block, wanted, design, places, folder)
     kept, record = new

@@ -16,10 +16,10 @@ from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentatio
 from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, Study
-from jobs.study.design import VARIANTS, Design
+from jobs.study.design import LOOK, VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import LAWS, Link
-from jobs.study.plan import plan
+from jobs.study.plan import done, looked, plan
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison, tally
 from jobs.study.run import Places
@@ -44,7 +44,9 @@ def progress(study: Study, design: Design | None = None) -> str:
     """How much is measured, and how long the rest takes."""
     design, places = design or Design(), Places(study.folder, study.folder, ())
     left = sum(line.hours for line in plan(design, places))
-    text = f"Measured so far: {len(study.files)} of {len(design.blocks)} blocks"
+    text = f"Measured so far: {done(design, places)} of {len(design.blocks)} blocks"
+    if looks := looked(design, places):
+        text += f", and a first look of {LOOK} images at {looks} more"
     return f"{text}. Nothing is left." if left < 0.05 else f"{text}. The rest takes {left:.0f} hours by plan."
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(SUPPORT))
 from tests_shards import members, write_tar  # noqa: E402
 
 from jobs.study import published, run, table  # noqa: E402
+from jobs.study.data import Study  # noqa: E402
 from jobs.study.design import CONTROLS, FAMILIES, LAWS, PERMUTED, Block, Design, Network, blocks  # noqa: E402
 from jobs.study.entries import known, method_of, metric_of, unknown, work  # noqa: E402
 from jobs.study.laws import kid_shares, settings  # noqa: E402
@@ -27,6 +28,7 @@ from jobs.study.permuted import permuted  # noqa: E402
 from jobs.study.plan import plan, text  # noqa: E402
 from jobs.study.published import TABLE  # noqa: E402
 from jobs.study.run import Places, missing, run_blocks  # noqa: E402
+from jobs.study.sentences import progress  # noqa: E402
 from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
 from ssig.models import load_model  # noqa: E402
 
@@ -35,6 +37,7 @@ DESIGN = Design(
     networks={"tiny": Network("Tiny", {"name": "networks:tiny"}, 1000, 1000)},
     methods={"first": ("gradient", "ssig:samples=2", "ssig-attention:samples=2", "no-such-method"), LAWS: ()},
     metrics={"core": ("insertion:orders=signed,steps=4", "roc_auc", "certainty_nce"), LAWS: ()},
+    looks=(),
     blocks=(CORE,),
 )
 
@@ -78,6 +81,35 @@ def test_another_definition_is_measured_anew(places: Places) -> None:
     assert run_blocks(replace(DESIGN, methods={"first": ("gradient",)}), places, print) == 0
     other = replace(DESIGN, methods={"first": ("gradient",)}, metrics={"core": ("roc_auc",)})
     assert missing(CORE, other, places) == {"gradient": "gradient"}
+
+
+def test_a_first_look_makes_way_for_the_whole_block(places: Places) -> None:
+    """A look is measured first, and never in place of more images."""
+    look, whole = Block("tiny", "own", "own", (0, 1), 2), Block("tiny", "own", "own", (0, 2))
+    design = replace(DESIGN, methods={"own": ("sobel",)}, metrics={"own": ("roc_auc",)}, looks=(look,), blocks=())
+    assert run_blocks(design, places, print) == 0
+    assert len(table.read(places.file(look))[0]) == 2
+    both = replace(design, blocks=(whole,))
+    assert [line.block for line in plan(both, places)] == [whole]
+    assert "0 of 1 blocks are done" in text(both, places)
+    assert "0 of 1 blocks, and a first look of 25 images at 1 more." in progress(Study(places.data), both)
+    assert run_blocks(both, places, print) == 0
+    assert len(table.read(places.file(whole))[0]) == 6
+    assert plan(both, places) == []
+    assert progress(Study(places.data), both) == "Measured so far: 1 of 1 blocks. Nothing is left."
+    more = replace(both, methods={"own": ("sobel", "random")})
+    assert [line.block for line in plan(more, places)] == [whole]
+    assert "and a first look" not in progress(Study(places.data), more)
+    other = replace(both, metrics={"own": ("gini",)})  # what the file has was measured otherwise, but on more images
+    assert [line.block for line in plan(other, places)] == [whole]
+
+
+def test_looks_have_the_names_of_blocks_with_more_images() -> None:
+    design = Design()
+    images = {(block.network, block.name): block.images for block in design.blocks}
+    assert design.looks
+    for look in design.looks:
+        assert look.images < images[look.network, look.name]
 
 
 @pytest.mark.slow
