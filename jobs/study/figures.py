@@ -17,6 +17,7 @@ from jobs.study.design import CONTROLS, LAWS, VARIANTS
 from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, zero
 from jobs.study.equal_change import NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_of
+from jobs.study.nearness import laws_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
 from pipeline.report.drawing import SOFT
@@ -109,7 +110,7 @@ def _means(values: np.ndarray, quantity: str) -> Estimate:
 
 def nearness_figure(study: Study) -> Figure | None:
     """Question 3: certainty against nearness, and faithfulness against certainty, a point a law."""
-    panels = [panel for name in study.networks("near") if (panel := study.panel("near", name)) is not None]
+    panels = [laws_of(panel) for name in study.networks("near") if (panel := study.panel("near", name)) is not None]
     if not panels:
         return None
     figure, axes = grid(len(panels), 2, 280, 220)

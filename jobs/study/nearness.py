@@ -72,8 +72,13 @@ def links(study: Study) -> list[Link]:
     return found
 
 
+def laws_of(panel: Panel) -> Panel:
+    """The laws of a panel, without the floors that are measured beside them."""
+    return panel.some([name for name in panel.methods if name not in (*CONTROLS, "gradient")])
+
+
 def _of_laws(panel: Panel) -> Iterator[Link]:
-    laws = panel.some([name for name in panel.methods if name not in (*CONTROLS, "gradient")])
+    laws = laws_of(panel)
     columns = {
         "nearness": -laws.columns["alignment"],
         "certainty": laws.columns["certainty"],
@@ -88,7 +93,8 @@ def _of_laws(panel: Panel) -> Iterator[Link]:
 def _of_kernel_distance(study: Study, panel: Panel) -> Link:
     """Nearness by the kernel distance (KID) of each law, a number of the whole data set: it has no interval."""
     distances = study.whole("near", panel.network, "alignment_kid")
-    laws = panel.some([name for name in panel.methods if name in distances and name not in (*CONTROLS, "gradient")])
+    laws = laws_of(panel)
+    laws = laws.some([name for name in laws.methods if name in distances])
     if len(laws.methods) < FEWEST_METHODS:
         return Link(panel.network, LAWS, KERNEL, "certainty", NOTHING, len(panel.images))
     nearness = np.array([[-distances[name]["value"] for name in laws.methods]])

@@ -75,18 +75,8 @@ def measure(
     finally:
         device.close()
     seconds = sum(float(part.pop("seconds").sum()) for part in parts.values())
-    chosen = {label: method_of(entry) for label, entry in entries.items()}
     return _tabulated(parts), {
-        "methods": {
-            label: {
-                "entry": entries[label],
-                "name": choice.name,
-                "options": choice.options,
-                "evaluations": choice.spec.evaluations(choice.parsed()),
-            }
-            for label, choice in chosen.items()
-            if choice is not None
-        },
+        "methods": _described(entries),
         "refused": {},
         "curves": {},
         "whole": {},
@@ -94,6 +84,21 @@ def measure(
         "metric_options": {metric: metric for metric in metrics},
         "images": len(next(iter(parts.values()))["key"]),
         "spent": {"command": "python -m jobs.study run", "seconds": round(seconds, 1)},
+    }
+
+
+def _described(entries: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Label -> how it was asked for, its name, options and cost."""
+    chosen = {label: method_of(entry) for label, entry in entries.items()}
+    return {
+        label: {
+            "entry": entries[label],
+            "name": choice.name,
+            "options": choice.options,
+            "evaluations": choice.spec.evaluations(choice.parsed()),
+        }
+        for label, choice in chosen.items()
+        if choice is not None
     }
 
 

@@ -26,6 +26,7 @@ from jobs.study.choices import best, costs  # noqa: E402
 from jobs.study.data import Study, is_setting  # noqa: E402
 from jobs.study.drawing import grid, numbers_of  # noqa: E402
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts  # noqa: E402
+from jobs.study.figures import nearness_figure  # noqa: E402
 from jobs.study.inference import (  # noqa: E402
     Estimate,
     joint,
@@ -157,6 +158,14 @@ def test_nearness_certainty_and_faithfulness_are_linked(study: Study) -> None:
     assert laws.sign == 1
     assert laws.estimate.mean > 0.9
     assert found["mobilenetv2", "images", "certainty", "faithfulness"].sign == 1
+
+
+def test_the_points_of_the_figure_are_laws_and_no_floors(study: Study) -> None:
+    laws = links(study)[0].estimate.count
+    figure = nearness_figure(study)
+    assert figure is not None
+    for axes in figure.axes:
+        assert sum(len(line.get_xdata()) for line in axes.get_lines()) == laws
 
 
 def test_a_third_quantity_is_taken_off() -> None:
