@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline.driver.place import Place
 from pipeline.driver.worker_setup import worker_setup
-from pipeline.job.configuration import UNIT_SIZE, Job
+from pipeline.job.configuration import Job
 from pipeline.plan.files import schemas, tensor_bytes
 from pipeline.plan.probe import probe_data
 from pipeline.plan.samples import samples_of
@@ -16,6 +16,8 @@ from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.shards.surveying import Surveyor, survey
 from ssig.errors import UsageError, one_line
 from ssig.models import Model
+
+MANY = 1_000_000  # samples that a job of unknown size is taken to have
 
 
 def measured_unit_size(
@@ -43,13 +45,12 @@ def measured_unit_size(
     """
     if job.unit_size != "auto":
         return job.unit_size
+    tables = schemas([metric.spec for metric in job.metrics], model.input_size, job.output.maps, job.output.channels)
+    memory = image_bytes(model.input_size, len(labels), tensor_bytes(tables[ATTRIBUTIONS]))
     try:
         samples = samples_of(shards, job.dataset.limit, by=by).total
     except UsageError as error:  # no sample where it was looked; a run goes on to the first shard that has one
-        tell(f"unit_size: {UNIT_SIZE}, since nothing could be measured ({one_line(error)})")
-        return UNIT_SIZE
-    tables = schemas([metric.spec for metric in job.metrics], model.input_size, job.output.maps, job.output.channels)
-    memory = image_bytes(model.input_size, len(labels), tensor_bytes(tables[ATTRIBUTIONS]))
+        return _unmeasured(MANY, place, memory, error, tell)
     if not is_measured(samples):
         return chosen_size(samples, place.workers, None, memory)
     setup = worker_setup(model, labels, job.output.path, job.seed, job.actors, place.size)
@@ -59,9 +60,14 @@ def measured_unit_size(
     except UsageError:
         raise
     except Exception as error:  # whatever a network, an image or Ray raises: the run itself tells what is to blame
-        size = chosen_size(samples, place.workers, None, memory)
-        tell(f"unit_size: {size}, since nothing could be measured ({one_line(error)})")
-        return size
+        return _unmeasured(samples, place, memory, error, tell)
     size = chosen_size(samples, place.workers, probed.worker_seconds, memory)
     tell(f"unit_size: {size}, at {probed.worker_seconds:.3g} s an image")
+    return size
+
+
+def _unmeasured(samples: int, place: Place, memory: float, error: Exception, tell: Callable[[str], None]) -> int:
+    """The size of units where nothing could be measured; says so, and why."""
+    size = chosen_size(samples, place.workers, None, memory)
+    tell(f"unit_size: {size}, since nothing could be measured ({one_line(error)})")
     return size

@@ -84,9 +84,14 @@ def test_actors_for_metrics_are_not_in_the_time(ssig: Cli, job: tuple[str, ...])
     result = ssig("plan", *options, "--set", "actors.metrics=1")
     assert result.code == 0, result.err
     assert "actors.metrics takes them off it" in result.out
-    stated = ssig("plan", *options, "--set", "actors.metrics=1", "--gradients-per-second", 100)
-    assert "what metrics compute beside the network" in stated.out
-    assert "actors.metrics takes them off it" not in stated.out
+
+
+def test_actors_for_metrics_are_no_matter_of_a_stated_rate(ssig: Cli, job: tuple[str, ...]) -> None:
+    options = [option for option in job if option != "--in-process"]
+    result = ssig("plan", *options, "--set", "actors.metrics=1", "--gradients-per-second", 100)
+    assert result.code == 0, result.err
+    assert "what metrics compute beside the network" in result.out
+    assert "actors.metrics takes them off it" not in result.out
 
 
 def test_of_a_run_that_has_begun_it_says_what_is_left(ssig: Cli, job: tuple[str, ...]) -> None:
