@@ -55,7 +55,7 @@ def class_means(measurements: Measurements, categories: Sequence[str]) -> Classe
     headlines = measurements.headlines
     labelled = np.zeros(measurements.expected, bool)
     for index in headlines:
-        labelled |= np.isfinite(measurements.values[:, :, index]).any(axis=1)
+        labelled |= np.isfinite(measurements.values.column(index)).any(axis=1)
     labelled &= measurements.label >= 0
     if not labelled.any():
         return None
@@ -66,7 +66,7 @@ def class_means(measurements: Measurements, categories: Sequence[str]) -> Classe
         method: {
             measurements.columns[index].name: estimates(
                 grouped_intervals(
-                    measurements.values[:, number, index], groups, len(numbers), measurements.columns[index].share
+                    measurements.values.of(number, index), groups, len(numbers), measurements.columns[index].share
                 )
             )
             for index in headlines

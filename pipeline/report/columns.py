@@ -166,26 +166,11 @@ def described(spec: MetricSpec, name: str) -> str:
         return ""
 
 
-def present_numbers(values: np.ndarray) -> np.ndarray:
-    """(M, C) bool, whether a method has a number in a column of `values` (N, M, C); one at a time, which keeps memory
-    flat."""
-    found = np.zeros(values.shape[1:], bool)
-    for number, index in np.ndindex(found.shape):
-        found[number, index] = np.isfinite(values[:, number, index]).any()
-    return found
-
-
-def holding(values: np.ndarray) -> np.ndarray:
-    """(C,) bool, the columns of `values` (N, M, C) with a number."""
-    return np.asarray(present_numbers(values).any(axis=0))
-
-
-def headed(columns: Sequence[Column], values: np.ndarray) -> tuple[Column, ...]:
-    """The columns of `values` (N, M, C) with the headline of each metric at the first that was computed.
+def headed(columns: Sequence[Column], present: np.ndarray) -> tuple[Column, ...]:
+    """The columns with the headline of each metric at the first that holds a number; `present`: (C,) bool, which do.
 
     A metric may leave out its first column, such as the order of the signed map under ``orders: absolute``.
     """
-    present = holding(values)
     first: dict[Source, int] = {}
     for index, column in enumerate(columns):
         head = first.setdefault(column.source, index)

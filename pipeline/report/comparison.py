@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.columns import Column, present_numbers
+from pipeline.report.columns import Column
 from pipeline.report.coverage import reached_coverage, skewness
 from pipeline.report.measurements import Measurements
-from pipeline.report.ranks import ColumnLead, friedman, lead, rank_intervals
+from pipeline.report.ranks import ColumnLead, friedman_in_pieces, lead, rank_intervals
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals, paired
 from ssig.registry import FAMILIES
 
@@ -151,7 +151,9 @@ def compare(measurements: Measurements) -> Comparison:
     """Means, paired differences, leaders, ranks and groups of a model."""
     compared = [index for index, column in enumerate(measurements.columns) if column.headline and column.compared]
     leads = {
-        index: lead(measurements.values[:, :, index], measurements.columns[index].sign, _is_share(measurements, index))
+        index: lead(
+            measurements.values.column(index), measurements.columns[index].sign, _is_share(measurements, index)
+        )
         for index in compared
     }
     differences, verdicts = _differences(measurements, leads)
@@ -200,7 +202,7 @@ def _is_share(measurements: Measurements, index: int) -> bool:
     tied maxima."""
     if not measurements.columns[index].share:
         return False
-    values = measurements.values[:, :, index]
+    values = measurements.values.column(index)
     finite = values[np.isfinite(values)]
     return bool(((finite == 0) | (finite == 1)).all())
 
@@ -209,10 +211,11 @@ def _means(measurements: Measurements) -> dict[str, dict[str, Estimate]]:
     names = [column.name for column in measurements.columns]
     # A fraction varies less than 0 or 1 of the same mean, so Wilson's interval holds for it too.
     shares = np.array([column.share for column in measurements.columns], bool)
-    # All at once, so that columns of as many images share the bootstrap's draws.
-    every = mean_estimates(
-        measurements.values.reshape(len(measurements.values), -1), np.tile(shares, len(measurements.methods))
-    )
+    # Many at once, so that columns of as many images share the bootstrap's draws.
+    flags = iter(np.tile(shares, len(measurements.methods)))
+    every: list[Estimate] = []
+    for block in measurements.values.pieces_of_columns():
+        every += mean_estimates(block, np.array([next(flags) for _ in block.T]))
     rows = [every[number * len(names) : (number + 1) * len(names)] for number in range(len(measurements.methods))]
     return {method: dict(zip(names, row, strict=True)) for method, row in zip(measurements.methods, rows, strict=True)}
 
@@ -231,7 +234,7 @@ def _differences(
             against = Paired(*(array[compared, reference] for array in _arrays(pairs)))
             tested[:, index] = against.p
         else:
-            values = measurements.values[:, :, index]
+            values = measurements.values.column(index)
             against = paired(
                 values[:, compared], values[:, [reference]], np.full(len(compared), _is_share(measurements, index))
             )
@@ -268,7 +271,7 @@ def _leads(measurements: Measurements, leads: dict[int, ColumnLead]) -> dict[str
 
 
 def _lead(measurements: Measurements, index: int, column_lead: ColumnLead, p: float, columns: int) -> Lead:
-    present = np.flatnonzero(np.isfinite(measurements.values[:, :, index]).any(axis=0))
+    present = np.flatnonzero(measurements.values.present[:, index])
     counts = column_lead.pairs.count[np.ix_(present, present)][np.triu_indices(len(present), 1)]
     ahead = None if column_lead.leader is None else measurements.methods[column_lead.leader]
     rival = None if column_lead.rival is None else measurements.methods[column_lead.rival]
@@ -325,15 +328,17 @@ def _ranks(
 def _groupings(measurements: Measurements, compared: Sequence[int]) -> tuple[Grouping, ...]:
     """The methods of each family, where two or more have all of its columns."""
     # A column of one method alone ranks nobody, and would leave out all others.
-    has_numbers = present_numbers(measurements.values)
+    has_numbers = measurements.values.present
     present = [index for index in compared if has_numbers[:, index].sum() > 1]
     families = {
         family: [index for index in present if measurements.columns[index].family == family] for family in FAMILIES
     }
     families = {family: members for family, members in families.items() if members}
     results = {
-        family: friedman(
-            measurements.values, np.array([measurements.columns[index].sign for index in members]), members
+        family: friedman_in_pieces(
+            measurements.values.pieces_of_images(members),
+            np.array([measurements.columns[index].sign for index in members]),
+            has_numbers[:, members],
         )
         for family, members in families.items()
     }

@@ -45,7 +45,7 @@ def effects(measurements: Measurements, leads: Mapping[str, Lead], controls: Seq
 
 
 def _effect(measurements: Measurements, lead: Lead, controls: Sequence[str]) -> Effect:
-    numbers = measurements.values[:, :, measurements.columns.index(lead.column)] * lead.column.sign
+    numbers = measurements.values.column(measurements.columns.index(lead.column)) * lead.column.sign
     by_method = dict(zip(measurements.methods, numbers.T.astype(np.float64), strict=True))
     mean = low = high = None
     beaten: dict[str, float] = {}

@@ -99,23 +99,22 @@ def _account(spec: MetricSpec, options: Any) -> tuple[int, int]:
 
 def efforts(run: Run, measurements: Measurements) -> list[Effort]:
     """One account per method, in order."""
-    errors = mean_estimates(measurements.effort["standard_error_mean"])
-    residuals = np.abs(measurements.effort["completeness_residual"])
-    change = np.abs(measurements.effort["score"] - measurements.effort["baseline_score"])
+    errors = mean_estimates(measurements.effort_of("standard_error_mean"))
+    residuals = np.abs(measurements.effort_of("completeness_residual"))
+    change = np.abs(measurements.effort_of("score") - measurements.effort_of("baseline_score"))
     relative = np.divide(residuals, change, out=np.full(residuals.shape, np.nan), where=change > 0)
     seconds = {method: _seconds(run, measurements.model, method) for method in measurements.methods}
-    gradients = {
-        method: _mean(measurements.effort["gradient_evaluations"][:, number])
-        for number, method in enumerate(measurements.methods)
-    }
+    evaluations = measurements.effort_of("gradient_evaluations")
+    gradients = {method: _mean(evaluations[:, number]) for number, method in enumerate(measurements.methods)}
+    reliability, bias = measurements.effort_of("reliability"), measurements.effort_of("readout_bias")
     forwards = {method: _forwards(run, measurements.model, method) for method in measurements.methods}
     ratio = forward_share(gradients, forwards, {name: spent.get("attribute") for name, spent in seconds.items()})
     return [
         Effort(
             method=method,
             standard_error=errors[number],
-            reliability=_median(measurements.effort["reliability"][:, number]),
-            readout_bias=_median(measurements.effort["readout_bias"][:, number]),
+            reliability=_median(reliability[:, number]),
+            readout_bias=_median(bias[:, number]),
             residual=_median(residuals[:, number]),
             relative_residual=_median(relative[:, number]),
             residual_count=int(np.isfinite(residuals[:, number]).sum()),

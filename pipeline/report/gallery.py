@@ -92,10 +92,10 @@ def gallery(run: Run, measurements: Measurements) -> Gallery | None:
     names = [column.name for column in measurements.columns]
     reference = measurements.methods.index(measurements.reference)
     for name in RANKED_BY:
-        if name in names and np.isfinite(measurements.values[:, reference, names.index(name)]).any():
+        if name in names and measurements.values.present[reference, names.index(name)]:
             column = names.index(name)
-            chosen = _chosen(measurements.values[:, reference, column] * measurements.columns[column].sign)
-            values = measurements.values[:, :, column]
+            values = measurements.values.column(column)
+            chosen = _chosen(values[:, reference] * measurements.columns[column].sign)
             return Gallery(name, tuple(_exhibit(run, measurements, values, image, rank) for rank, image in chosen))
     return None
 

@@ -1,4 +1,4 @@
-"""What the rows of a run say, gathered in one pass per model and method into arrays over images.
+"""What the rows of a run say, gathered in one pass per model and method into numbers over images.
 
 Image i is row i of the manifest (in order of shard and index), for every method: that is what pairs them.
 """
@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.columns import Column, Source, headed, holding, metric_columns, sources
+from pipeline.report.columns import Column, Source, headed, metric_columns, sources
+from pipeline.report.image_numbers import ImageNumbers
 from pipeline.report.positions import Positions
 from pipeline.report.reference import ordered_methods, reference_method
 from pipeline.report.running import RunningMeans, matrix
@@ -53,8 +54,8 @@ class Measurements:
         model: label of the model.
         methods: labels, in the user's order.
         columns: scalar metric columns, in order of the metrics.
-        values: (N, M, C) float32, NaN where there is no number.
-        effort: for each name of `_EFFORT`, (N, M) float32, NaN where there is none.
+        values: the numbers of images by method and column.
+        effort: the same for each name of `_EFFORT` in place of a column.
         label, predicted: (N,) int32, -1 where unknown.
         probability: (N,) float32 of the target on the whole image.
         statuses: method -> status -> number of committed rows.
@@ -68,8 +69,8 @@ class Measurements:
     model: str
     methods: tuple[str, ...]
     columns: tuple[Column, ...]
-    values: np.ndarray
-    effort: dict[str, np.ndarray]
+    values: ImageNumbers
+    effort: ImageNumbers
     label: np.ndarray
     predicted: np.ndarray
     probability: np.ndarray
@@ -90,19 +91,23 @@ class Measurements:
 
     @property
     def expected(self) -> int:
-        return int(self.values.shape[0])
+        return len(self.values)
 
     @property
     def headlines(self) -> list[int]:
         """Indices of the headline columns that hold a number."""
-        present = holding(self.values)
-        return [index for index, column in enumerate(self.columns) if column.headline and present[index]]
+        holding = self.values.holding
+        return [index for index, column in enumerate(self.columns) if column.headline and holding[index]]
 
     @property
     def further(self) -> list[int]:
         """Indices of the other columns that hold a number."""
-        present = holding(self.values)
-        return [index for index, column in enumerate(self.columns) if not column.headline and present[index]]
+        holding = self.values.holding
+        return [index for index, column in enumerate(self.columns) if not column.headline and holding[index]]
+
+    def effort_of(self, name: str) -> np.ndarray:
+        """(N, M) float32, what each image took by one name of `_EFFORT`."""
+        return self.effort.column(_EFFORT.index(name))
 
 
 def gather(run: Run, model: str, reference: str | None = None, *, curves: bool = True) -> Measurements:
@@ -118,11 +123,11 @@ def gather(run: Run, model: str, reference: str | None = None, *, curves: bool =
         model=model,
         methods=methods,
         columns=columns,
-        values=_unknown(images, len(methods), len(columns)),
-        effort={name: _unknown(images, len(methods)) for name in _EFFORT},
+        values=ImageNumbers(images, len(methods), len(columns)),
+        effort=ImageNumbers(images, len(methods), len(_EFFORT)),
         label=np.full(images, -1, np.int32),
         predicted=np.full(images, -1, np.int32),
-        probability=_unknown(images),
+        probability=np.full(images, np.nan, np.float32),
         reference=reference_method(run, model, reference),
     )
     plotted = plotted_columns(run, model) if curves else []
@@ -130,7 +135,7 @@ def gather(run: Run, model: str, reference: str | None = None, *, curves: bool =
     for number in range(len(methods)):
         _gather_method(run, measurements, number, positions, plotted, failed)
     measurements.failures = failed.failures()
-    measurements.columns = headed(measurements.columns, measurements.values)
+    measurements.columns = headed(measurements.columns, measurements.values.holding)
     return measurements
 
 
@@ -168,11 +173,6 @@ def plotted_columns(run: Run, model: str) -> list[tuple[Source, str]]:
     return [
         (source, f"{source.metric}{order}_curve") for source in found if source is not None for order in ("", "_abs")
     ]
-
-
-def _unknown(*shape: int) -> np.ndarray:
-    """float32 NaN of a shape (images, …); the numbers of one column lie together in memory."""
-    return np.moveaxis(np.full((*shape[1:], shape[0]), np.nan, dtype=np.float32), -1, 0)
 
 
 def _gather_method(
@@ -224,12 +224,16 @@ def _tally(
         if column.source.evaluation == evaluation
     ]
     method = measurements.methods[number]
+
+    def write(images: np.ndarray, position: int, numbers: np.ndarray) -> None:
+        measurements.values.write(images, number, position, numbers)
+
     curves = {
         column: measurements.curves.setdefault((method, source, column), RunningMeans())
         for source, column in plotted
         if source.evaluation == evaluation
     }
-    return Tally(columns, measurements.values[:, number], curves)
+    return Tally(columns, write, curves)
 
 
 def _close(measurements: Measurements, method: str, tally: Tally) -> None:
@@ -260,7 +264,7 @@ def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator
 
 def _add_effort(measurements: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
     for name in set(_EFFORT) & set(table.column_names):
-        measurements.effort[name][where, number] = floats(table[name])
+        measurements.effort.write(where, number, _EFFORT.index(name), floats(table[name]))
 
 
 def _add_classes(measurements: Measurements, table: pa.Table, where: np.ndarray) -> None:

@@ -5,16 +5,13 @@ Every comparison is made on the images that both methods have, and none on fewer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from pipeline.report.columns import present_numbers
 from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm, pairwise
-
-_IMAGES = 2**15  # ranked at a time
 
 
 @dataclass(frozen=True)
@@ -124,26 +121,25 @@ def rank_intervals(p: np.ndarray, better: np.ndarray) -> tuple[np.ndarray, np.nd
     return 1 + above, methods - below
 
 
-def friedman(values: np.ndarray, signs: np.ndarray, columns: Sequence[int] | None = None) -> Grouping:
+def friedman_in_pieces(pieces: Iterable[np.ndarray], signs: np.ndarray, present: np.ndarray) -> Grouping:
     """Whether methods differ over a group of columns, and which are not told apart.
 
     Each image ranks the methods once: by the average of their ranks in its columns, so that columns of one image,
     which depend on each other, count as one judge. Ties share their average rank.
 
     Args:
-        values: (N, M, C) float.
-        signs: 1 or -1 as higher or lower is better, of each of the `columns`.
-        columns: those of the group; None for all.
+        pieces: (n, M, C) float, the columns of the group, some images at a time.
+        signs: (C,) 1 or -1 as higher or lower is better.
+        present: (M, C) bool, whether any image has a number.
 
     Sources: J. Demsar, *Statistical comparisons of classifiers over multiple data sets*, JMLR 7 (2006), 1-30; R. L.
     Iman, J. M. Davenport, *Approximations of the critical region of the Friedman statistic*, Comm. Statist. A 9
     (1980), 571-595.
     """
-    ranks = np.full(values.shape[1], np.nan)
-    group = list(range(values.shape[2]) if columns is None else columns)
-    chosen = np.flatnonzero(present_numbers(values)[:, group].all(axis=1))
+    ranks = np.full(len(present), np.nan)
+    chosen = np.flatnonzero(present.all(axis=1))
     methods = len(chosen)
-    count, total, spread = _judgements(values, chosen, group, np.asarray(signs))
+    count, total, spread = _judgements(pieces, chosen, np.asarray(signs))
     if count < FEWEST or methods < 2 or not len(signs):
         return Grouping(ranks, np.nan, np.nan, count, ())
     average = total / count
@@ -157,14 +153,12 @@ def friedman(values: np.ndarray, signs: np.ndarray, columns: Sequence[int] | Non
     return Grouping(ranks, p, difference, count, _runs(average[order], chosen[order], width))
 
 
-def _judgements(
-    values: np.ndarray, chosen: np.ndarray, group: Sequence[int], signs: np.ndarray
-) -> tuple[int, np.ndarray, float]:
-    """How many images have all columns of a group under the `chosen` methods, the sum of the ranks that they give each
-    method, and the sum of squares of the ranks' deviations from their mean; some images at a time."""
+def _judgements(pieces: Iterable[np.ndarray], chosen: np.ndarray, signs: np.ndarray) -> tuple[int, np.ndarray, float]:
+    """How many images have all columns under the `chosen` methods, the sum of the ranks that they give each method,
+    and the sum of squares of the ranks' deviations from their mean."""
     count, total, spread = 0, np.zeros(len(chosen)), 0.0
-    for start in range(0, len(values), _IMAGES):
-        complete = values[start : start + _IMAGES][:, chosen][:, :, group]
+    for piece in pieces:
+        complete = piece[:, chosen]
         complete = complete[np.isfinite(complete).all(axis=(1, 2))]
         if not complete.size:
             count += len(complete)

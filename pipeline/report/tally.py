@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -52,8 +52,8 @@ class Tally:
     """Collects the numbers of one method from the run's own metrics, or from one evaluation's.
 
     Args:
-        columns: the scalar columns that are there, each with its place in `values`.
-        values: (N, C) float32 of the method, which is filled.
+        columns: the scalar columns that are there, each with its place.
+        write: takes images (n,), the place of a column, and its numbers (n,).
         curves: column of curves -> what collects their mean.
 
     Attributes:
@@ -61,10 +61,13 @@ class Tally:
     """
 
     def __init__(
-        self, columns: Sequence[tuple[int, Column]], values: np.ndarray, curves: Mapping[str, RunningMeans]
+        self,
+        columns: Sequence[tuple[int, Column]],
+        write: Callable[[np.ndarray, int, np.ndarray], None],
+        curves: Mapping[str, RunningMeans],
     ) -> None:
         self.excluded: dict[str, Counter[str]] = {}
-        self._columns, self._values, self._curves = columns, values, curves
+        self._columns, self._write, self._curves = columns, write, curves
         self._names = {column.stored: column.name for _, column in columns}
         sources = dict.fromkeys(column.source for _, column in columns)
         self._timed = {f"seconds_{source.metric}": source for source in sources}
@@ -85,7 +88,7 @@ class Tally:
         present = set(table.column_names)
         for position, column in self._columns:
             if column.stored in present:
-                self._values[where, position] = floats(table[column.stored])
+                self._write(where, position, floats(table[column.stored]))
         for name, source in self._timed.items():
             if name in present:
                 seconds, rows = self._spent[source]

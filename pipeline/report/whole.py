@@ -127,10 +127,11 @@ def common_images(measurements: Measurements, source: Source) -> np.ndarray:
     A column that a method has for no image, such as that of an order that was not computed, does not count.
     """
     positions = [index for index, column in enumerate(measurements.columns) if column.source == source]
-    present = np.isfinite(measurements.values[:, :, positions])
-    measured = present.any(axis=0)
-    images: np.ndarray = np.flatnonzero((present | ~measured).all(axis=(1, 2)) & measured.any())
-    return images
+    measured = measurements.values.present[:, positions]
+    complete = np.full(measurements.expected, measured.any())
+    for position, by_method in zip(positions, measured.T, strict=True):
+        complete &= np.isfinite(measurements.values.column(position)[:, by_method]).all(axis=1)
+    return np.flatnonzero(complete)
 
 
 def drawn_images(images: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -154,7 +155,7 @@ def _columns(
     """A method's stored columns of a metric on `images`; empty where it lacks them."""
     number = measurements.methods.index(method)
     scalars = {
-        column.stored: measurements.values[images, number, position]
+        column.stored: measurements.values.of(number, position)[images]
         for position, column in enumerate(measurements.columns)
         if column.source == source
     }

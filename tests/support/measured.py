@@ -8,9 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.report.columns import Column, Source
+from pipeline.report.image_numbers import ImageNumbers
 from pipeline.report.measurements import Measurements
 
 UP, DOWN, NEITHER = (Column(name, name, Source(name), name, headline=True) for name in ("higher", "lower", "none"))
+
+
+def stored_numbers(values: np.ndarray) -> ImageNumbers:
+    """(N, M, C) numbers, as the report stores them."""
+    stored = ImageNumbers(*values.shape)
+    for method, column in np.ndindex(values.shape[1:]):
+        stored.write(np.arange(len(values)), method, column, values[:, method, column])
+    return stored
 
 
 def measured(
@@ -21,8 +30,8 @@ def measured(
         model="net",
         methods=methods,
         columns=tuple(columns),
-        values=values.astype(np.float32),
-        effort={},
+        values=stored_numbers(values),
+        effort=ImageNumbers(images, len(methods), 7),
         label=np.full(images, -1),
         predicted=np.full(images, -1),
         probability=np.full(images, np.nan),

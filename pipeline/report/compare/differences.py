@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.columns import Column, holding, metric_columns, sources
+from pipeline.report.columns import Column, metric_columns, sources
 from pipeline.report.compare.matching import Common, Pair
 from pipeline.report.comparison import Difference, Estimate, mean_estimates, number_or_none
 from pipeline.report.measurements import Measurements, gather
@@ -88,8 +88,8 @@ def _rows(
                 continue
             values = np.stack(
                 [
-                    first.values[common.first, a, position],
-                    second.values[common.second, b, by_name[column.name]],
+                    first.values.of(a, position)[common.first],
+                    second.values.of(b, by_name[column.name])[common.second],
                 ],
                 axis=1,
             ).astype(np.float64)
@@ -127,8 +127,8 @@ def _judged(row: Row, p: float) -> Row:
 
 
 def _present(measurements: Measurements) -> list[Column]:
-    present = holding(measurements.values)
-    return [column for column, there in zip(measurements.columns, present, strict=True) if there]
+    holding = measurements.values.holding
+    return [column for column, there in zip(measurements.columns, holding, strict=True) if there]
 
 
 def _measured_otherwise(first: Run, second: Run, models: tuple[str, str]) -> dict[str, str]:

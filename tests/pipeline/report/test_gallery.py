@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from measured import stored_numbers
 from PIL import Image
 
 from pipeline.report.descriptions import photograph_text, tile_text
@@ -86,10 +87,11 @@ def test_a_shard_that_changed_is_not_shown(fake_run):
 def test_a_run_with_one_image_shows_it_once(finished_run):
     run = open_run(finished_run.path)
     found = gather(run, MODEL)
-    values = found.values.copy()
+    columns = range(len(found.columns))
+    values = np.stack([found.values.column(column) for column in columns], axis=2)
     values[1:] = np.nan
-    assert [item.rank for item in gallery(run, replace(found, values=values)).exhibits] == ["best"]
-    assert gallery(run, replace(found, values=np.full_like(values, np.nan))) is None
+    assert [item.rank for item in gallery(run, replace(found, values=stored_numbers(values))).exhibits] == ["best"]
+    assert gallery(run, replace(found, values=stored_numbers(np.full_like(values, np.nan)))) is None
 
 
 def test_an_uncommitted_map_is_said_to_be_missing(fake_run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
 from pipeline.report import build_report
-from pipeline.report.distributions import MOST_MARKS
-from pipeline.report.measurements import gather, lists
+from pipeline.report.columns import Column, Source
+from pipeline.report.comparison import compare
+from pipeline.report.distributions import MOST_MARKS, distributions
+from pipeline.report.image_numbers import ImageNumbers
+from pipeline.report.measurements import Measurements, gather, lists
 from pipeline.report.statistics import STUDENTISED
 from pipeline.run.reader import open_run
+from ssig.registry import FAMILIES
 
 FEW, MANY = 2 * MOST_MARKS, STUDENTISED + 500
 
@@ -51,6 +56,29 @@ def test_a_mean_curve_is_that_of_all_images(runs: dict[int, Path]) -> None:
 def test_numbers_take_four_bytes_each_and_lie_column_by_column(runs: dict[int, Path]) -> None:
     found = gather(open_run(runs[MANY]), "synthetic", curves=False)
     assert found.curves == {}
-    arrays = [found.values, found.probability, found.label, found.predicted, *found.effort.values()]
+    arrays = [found.values.column(0), found.effort.column(0), found.probability, found.label, found.predicted]
     assert {array.itemsize for array in arrays} == {4}
     assert all(array.strides[0] == 4 for array in arrays)
+
+
+def test_memory_is_that_of_a_few_columns_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, methods = 50_000, 3
+    monkeypatch.setattr("pipeline.report.image_numbers._IN_MEMORY", 4 * images)
+    peaks = []
+    for count in (8, 32):
+        columns = tuple(
+            Column(f"c{number}", f"c{number}", Source(f"m{number}"), "higher", headline=True, family=FAMILIES[0])
+            for number in range(count)
+        )
+        values = ImageNumbers(images, methods, count)
+        for method, column in np.ndindex(methods, count):
+            numbers = np.random.default_rng(method + column).random(images, np.float32)
+            values.write(np.arange(images), method, column, numbers)
+        unknown = np.full(images, -1, np.int32)
+        found = Measurements("m", tuple("abc"), columns, values, ImageNumbers(images, methods, 7), *[unknown] * 3)
+        tracemalloc.start()
+        compare(found)
+        distributions(found)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]  # all columns are 4.8 and 19.2 MB

@@ -22,7 +22,7 @@ def test_rows_of_all_methods_meet_at_the_same_image(finished_run):
     for number, method in enumerate(found.methods):
         for position, column in enumerate(found.columns):
             expected = finished_run.values[method][column.name].astype(np.float32)
-            np.testing.assert_array_equal(found.values[:, number, position], expected, err_msg=column.name)
+            np.testing.assert_array_equal(found.values.of(number, position), expected, err_msg=column.name)
 
 
 def test_uncommitted_files_count_for_nothing(finished_run):
@@ -70,10 +70,10 @@ def test_every_column_with_numbers_has_an_account(finished_run):
 def test_the_headline_is_the_first_column_that_was_computed():
     source = Source("insertion")
     columns = tuple(Column(name, name, source, "higher", headline=not number) for number, name in enumerate("abc"))
-    values = np.full((2, 1, 3), np.nan)
-    assert [one.headline for one in headed(columns, values)] == [True, False, False]
-    values[1, 0, 1:] = 0
-    assert [one.headline for one in headed(columns, values)] == [False, True, False]
+    holding = np.zeros(3, bool)
+    assert [one.headline for one in headed(columns, holding)] == [True, False, False]
+    holding[1:] = True
+    assert [one.headline for one in headed(columns, holding)] == [False, True, False]
 
 
 def test_headlines_are_the_first_column_of_each_metric(finished_run):

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from pipeline.report.coverage import skewness
-from pipeline.report.ranks import friedman
+from pipeline.report.ranks import friedman_in_pieces
 from pipeline.report.statistics import (
     CONFIDENCE,
     FEWEST,
@@ -154,7 +154,10 @@ def test_memory_beside_the_numbers_is_flat_in_the_columns_of_many_images() -> No
     intervals(values)
     skewness(values)
     pairwise(values[:, :3])
-    friedman(values.reshape(len(values), 4, 3, order="F"), np.ones(3))
+    cube = values.reshape(len(values), 4, 3, order="F")
+    friedman_in_pieces(
+        (cube[start : start + 2**15] for start in range(0, len(cube), 2**15)), np.ones(3), np.ones((4, 3), bool)
+    )
     grouped_intervals(values[:, 0], np.zeros(len(values), int), 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -44,7 +44,11 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 def test_numbers_reasons_seconds_and_curves_are_those_of_the_rows(sizes: list[int]) -> None:
     values = np.full((7, 2), np.nan, np.float32)
     means = RunningMeans()
-    tally = Tally(COLUMNS, values, {"curve": means})
+
+    def write(images: np.ndarray, position: int, numbers: np.ndarray) -> None:
+        values[images, position] = numbers
+
+    tally = Tally(COLUMNS, write, {"curve": means})
     assert tally.column_names == ["a", "b", "seconds_m", "curve"]
     ok = np.array([True, True, True, True, False, True, True])
     where, start = np.array([6, 0, 1, 2, 4]), 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from measured import measured, stored_numbers
 
 from pipeline.report import build_report
 from pipeline.report.accounts import accounts
@@ -86,7 +88,7 @@ def test_what_was_not_computed_has_no_number(
     position = [column.name for column in found.columns].index(computed)
     kept = common_images(found, Source("sic"))
     assert mean.count == len(kept) > 2
-    assert mean.mean == pytest.approx(found.values[kept, found.methods.index("ig"), position].mean(), abs=1e-6)
+    assert mean.mean == pytest.approx(found.values.of(found.methods.index("ig"), position)[kept].mean(), abs=1e-6)
     assert mean.low <= mean.mean <= mean.high
 
 
@@ -139,10 +141,10 @@ def test_methods_are_compared_on_the_images_that_all_have() -> None:
     columns = tuple(Column(name, name, source, "higher", headline=name == "sic") for name in ("sic", "sic_abs"))
     values = np.full((5, 3, 2), np.nan)
     values[:4, 0, 0] = values[1:, 1, 0] = 1  # the third method has none, and nobody has the other order
-    found = Measurements("net", ("a", "b", "c"), columns, values, {}, *[np.zeros(5)] * 3)
+    found = measured(values, columns, ("a", "b", "c"))
     assert common_images(found, source).tolist() == [1, 2, 3]
-    values[:] = np.nan
-    assert common_images(found, source).tolist() == []
+    nothing = replace(found, values=stored_numbers(np.full_like(values, np.nan)))
+    assert common_images(nothing, source).tolist() == []
 
 
 def test_of_very_many_images_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

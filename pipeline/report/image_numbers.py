@@ -1,0 +1,98 @@
+"""The numbers of images by method and column, in a temporary file: memory holds the columns that are asked for.
+
+A million images, 30 methods and 40 columns are 5 GB. Every statistic of the report needs one column at a time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, cast
+
+import numpy as np
+
+_IN_MEMORY = 2**24  # numbers of a piece at most, a column aside: 64 MB
+_RANKED = 2**19  # numbers of a piece of images at most, of which ranks need some copies in float64
+
+
+class ImageNumbers:
+    """float32 numbers of N images, M methods and C columns; NaN where there is none.
+
+    The file is gone with the object. It lies where Python puts temporary files (``TMPDIR``): 4 bytes a number.
+
+    Attributes:
+        shape: N, M, C.
+        present: (M, C) bool, whether any image has a number.
+    """
+
+    def __init__(self, images: int, methods: int, columns: int) -> None:
+        self.shape = images, methods, columns
+        self.present = np.zeros((methods, columns), bool)
+        self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))  # noqa: SIM115
+        self._is_stored = np.zeros((methods, columns), bool)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def holding(self) -> np.ndarray:
+        """(C,) bool, the columns that any method has a number in."""
+        return np.asarray(self.present.any(axis=0))
+
+    def of(self, method: int, column: int) -> np.ndarray:
+        """(N,) float32, the numbers of a method in a column."""
+        (numbers,) = self._read([(method, column)])
+        return np.asarray(numbers)
+
+    def column(self, column: int) -> np.ndarray:
+        """(N, M) float32, the numbers of every method in a column; those of one method lie together."""
+        return self._read([(method, column) for method in range(self.shape[1])]).T
+
+    def pieces_of_columns(self) -> Iterator[np.ndarray]:
+        """(N, k) float32, every column of the first method, then of the second, …, some at a time."""
+        pairs = list(np.ndindex(self.shape[1:]))
+        step = max(1, _IN_MEMORY // max(len(self), 1))
+        for left in range(0, len(pairs), step):
+            yield self._read(pairs[left : left + step]).T
+
+    def pieces_of_images(self, columns: Sequence[int]) -> Iterator[np.ndarray]:
+        """(n, M, C') float32, these columns of some images at a time."""
+        pairs = [(method, column) for method in range(self.shape[1]) for column in columns]
+        step = max(1, _RANKED // max(len(pairs), 1))
+        for start in range(0, len(self), step):
+            piece = self._read(pairs, start, start + step)
+            yield piece.T.reshape(piece.shape[1], self.shape[1], len(columns))
+
+    def write(self, images: np.ndarray, method: int, column: int, numbers: np.ndarray) -> None:
+        """Sets the numbers of a method in a column; `images`: (n,) int, which; `numbers`: (n,)."""
+        if not len(images):
+            return
+        if not self._is_stored[method, column]:
+            self._put(method, column, 0, np.full(len(self), np.nan, np.float32))
+            self._is_stored[method, column] = True
+        self.present[method, column] |= bool(np.isfinite(numbers).any())
+        first, last = int(images.min()), int(images.max())
+        if len(images) == last - first + 1 and (np.diff(images) == 1).all():
+            span = np.asarray(numbers, np.float32)
+        else:
+            (span,) = self._read([(method, column)], first, last + 1)
+            span[images - first] = numbers
+        self._put(method, column, first, span)
+
+    def _read(self, pairs: Sequence[tuple[int, ...]], start: int = 0, stop: int | None = None) -> np.ndarray:
+        """(k, n) float32, the numbers of images from `start` on, up to `stop`, of k methods and columns."""
+        count = min(len(self), len(self) if stop is None else stop) - start
+        numbers = np.full((len(pairs), count), np.nan, np.float32)
+        for row, (method, column) in zip(numbers, pairs, strict=True):
+            if self._is_stored[method, column]:
+                self._seek(method, column, start)
+                self._file.readinto(row)  # type: ignore[attr-defined]
+        return numbers
+
+    def _put(self, method: int, column: int, start: int, numbers: np.ndarray) -> None:
+        self._seek(method, column, start)
+        self._file.write(np.ascontiguousarray(numbers).data)
+
+    def _seek(self, method: int, column: int, start: int) -> None:
+        images, _, columns = self.shape
+        self._file.seek(4 * ((method * columns + column) * images + start))
