@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.reference.cost import JOBS, device_hours, evaluations
+from jobs.reference.cost import IMAGES, JOBS, METHODS, METRICS, PRICE, RATE, device_hours, evaluations
 from jobs.reference.environment import VARIABLES
 from jobs.reference.markdown import plain, table
 from jobs.reference.pages import FOLDER, PAGES
@@ -29,6 +29,20 @@ def test_a_committed_page_is_the_one_that_the_code_makes(name: str) -> None:
 def test_nothing_else_lies_among_the_generated_pages() -> None:
     pages = [name for name in PAGES if name.startswith("reference/")]
     assert sorted(f"reference/{path.name}" for path in (FOLDER / "reference").iterdir()) == sorted(pages)
+
+
+def test_the_page_of_clusters_has_the_same_costs() -> None:
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in PAGES["reference/cost.md"]().splitlines()
+        if line.startswith("| maps")
+    ]
+    shown = [
+        line.strip("| ").split(" | ") for line in (FOLDER / "cluster.md").read_text().splitlines() if "maps of" in line
+    ]
+    assert shown == [[row[0], row[4], *row[6:]] for row in rows]
+    hours = device_hours(*(IMAGES * count for count in evaluations(METHODS, METRICS)), RATE)
+    assert f"the last job costs about {hours * PRICE:.0f}." in (FOLDER / "cluster.md").read_text()
 
 
 @pytest.mark.parametrize(("kind", "name"), [(METHOD, "reference/methods.md"), (METRIC, "reference/metrics.md")])
