@@ -53,7 +53,12 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
         Variable("RAY_AUTH_TOKEN", "unset", "token of the cluster"),
         Variable("RAY_AUTH_TOKEN_PATH", "`~/.ray/auth_token`", "file that holds the token"),
         Variable("RAY_AUTH_MODE", "`token`", "`token` or `disabled`: whether Ray asks for a token"),
-        Variable("RAY_TMPDIR, TMPDIR", "`/tmp`", "folder of Ray's sockets and logs: a short path that can be written"),
+        Variable(
+            "RAY_TMPDIR, TMPDIR",
+            "`/tmp`",
+            "folder of Ray's sockets and logs: a short path that can be written. The report keeps its numbers in "
+            "a file there, 4 bytes for each image, method and column",
+        ),
     ),
     "Object stores": (
         Variable(

@@ -90,8 +90,14 @@ class ImageNumbers:
         return numbers
 
     def _put(self, method: int, column: int, start: int, numbers: np.ndarray) -> None:
-        self._seek(method, column, start)
-        self._file.write(np.ascontiguousarray(numbers).data)
+        try:
+            self._seek(method, column, start)
+            self._file.write(np.ascontiguousarray(numbers).data)
+            self._file.flush()
+        except OSError as error:
+            size = 4 * np.prod(self.shape) / 1e6
+            where = f"{tempfile.gettempdir()} for {size:.0f} MB of numbers (TMPDIR names another folder)"
+            raise OSError(error.errno, f"{error.strerror}: {where}") from error
 
     def _seek(self, method: int, column: int, start: int) -> None:
         images, _, columns = self.shape

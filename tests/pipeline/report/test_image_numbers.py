@@ -51,6 +51,13 @@ def test_what_holds_a_number_is_known() -> None:
     assert stored.holding.tolist() == [True, False, False]
 
 
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "r+b"))  # noqa: SIM115
+    stored = ImageNumbers(1_000_000, 2, 3)
+    with pytest.raises(OSError, match=r"No space left on device: /.* for 24 MB of numbers \(TMPDIR"):
+        stored.write(np.arange(2), 1, 2, np.zeros(2, np.float32))
+
+
 def test_a_run_without_images_has_none() -> None:
     stored = ImageNumbers(0, 2, 3)
     stored.write(np.empty(0, np.int64), 1, 1, np.empty(0, np.float32))
