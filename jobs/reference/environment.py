@@ -57,7 +57,7 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             "RAY_TMPDIR, TMPDIR",
             "`/tmp`",
             "folder of Ray's sockets and logs: a short path that can be written. The report keeps its numbers in "
-            "a file there, 4 bytes for each image, method and column",
+            "files in `TMPDIR`, 4 bytes for each image, method and column: in a folder on a disk, they take no memory",
         ),
     ),
     "Object stores": (

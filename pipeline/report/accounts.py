@@ -31,7 +31,7 @@ def accounts(measurements: Measurements) -> list[Account]:
         column = measurements.columns[index]
         shared: dict[tuple[int, tuple[tuple[str, int], ...]], list[str]] = {}
         for number, method in enumerate(measurements.methods):
-            with_number = int(np.isfinite(measurements.values.of(number, index)).sum())
+            with_number = int(np.isfinite(measurements.values.of_method(number, index)).sum())
             reasons = tuple(_reasons(measurements, method, column.name, with_number))
             shared.setdefault((with_number, reasons), []).append(method)
         rows += [

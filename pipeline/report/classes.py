@@ -66,7 +66,10 @@ def class_means(measurements: Measurements, categories: Sequence[str]) -> Classe
         method: {
             measurements.columns[index].name: estimates(
                 grouped_intervals(
-                    measurements.values.of(number, index), groups, len(numbers), measurements.columns[index].share
+                    measurements.values.of_method(number, index),
+                    groups,
+                    len(numbers),
+                    measurements.columns[index].share,
                 )
             )
             for index in headlines

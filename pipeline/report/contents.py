@@ -161,6 +161,7 @@ def contents(run: Run, reference: str | None = None) -> Report:
         coverage += [coverage_of(measurements, method) for method in measurements.methods]
         failures += measurements.failures
         models.append(_model(run, measurements, reference))
+        del measurements  # its file, before the next model has one
     statuses = {status for row in coverage for status in row.statuses}
     return Report(
         digest=run.digest,

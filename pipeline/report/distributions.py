@@ -44,7 +44,7 @@ def distributions(measurements: Measurements) -> list[Distribution]:
             {
                 method: spread
                 for position, method in enumerate(measurements.methods)
-                if (spread := _spread(measurements.values.of(position, index))) is not None
+                if (spread := _spread(measurements.values.of_method(position, index))) is not None
             },
         )
         for index in measurements.headlines

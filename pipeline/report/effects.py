@@ -45,19 +45,24 @@ def effects(measurements: Measurements, leads: Mapping[str, Lead], controls: Seq
 
 
 def _effect(measurements: Measurements, lead: Lead, controls: Sequence[str]) -> Effect:
-    numbers = measurements.values.column(measurements.columns.index(lead.column)) * lead.column.sign
-    by_method = dict(zip(measurements.methods, numbers.T.astype(np.float64), strict=True))
+    index = measurements.columns.index(lead.column)
+
+    def numbers(method: str) -> np.ndarray:
+        of_method = measurements.values.of_method(measurements.methods.index(method), index)
+        return of_method.astype(np.float64) * lead.column.sign
+
     mean = low = high = None
     beaten: dict[str, float] = {}
     if lead.ahead is not None and lead.rival is not None and lead.difference is not None:
-        deviation = _deviation(by_method[lead.ahead] - by_method[lead.rival])
+        ahead = numbers(lead.ahead)
+        deviation = _deviation(ahead - numbers(lead.rival))
         ends = [lead.difference.mean, lead.difference.low, lead.difference.high]
         if deviation:
             mean, low, high = (None if end is None else end * lead.column.sign / deviation for end in ends)
         if low is not None and high is not None:
             low, high = min(low, high), max(low, high)
         for control in controls:
-            difference = by_method[lead.ahead] - by_method[control]
+            difference = ahead - numbers(control)
             deviation = _deviation(difference)
             if deviation and control not in (lead.ahead, lead.rival):
                 beaten[control] = float(np.nanmean(difference)) / deviation

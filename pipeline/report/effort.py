@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.report.columns import parsed, sources
 from pipeline.report.comparison import Estimate, mean_estimates
-from pipeline.report.measurements import Measurements
+from pipeline.report.measurements import EFFORT, Measurements
 from pipeline.run.reader import Run
 from ssig.registry import MetricSpec
 
@@ -99,32 +99,35 @@ def _account(spec: MetricSpec, options: Any) -> tuple[int, int]:
 
 def efforts(run: Run, measurements: Measurements) -> list[Effort]:
     """One account per method, in order."""
-    errors = mean_estimates(measurements.effort_of("standard_error_mean"))
-    residuals = np.abs(measurements.effort_of("completeness_residual"))
-    change = np.abs(measurements.effort_of("score") - measurements.effort_of("baseline_score"))
-    relative = np.divide(residuals, change, out=np.full(residuals.shape, np.nan), where=change > 0)
     seconds = {method: _seconds(run, measurements.model, method) for method in measurements.methods}
-    evaluations = measurements.effort_of("gradient_evaluations")
-    gradients = {method: _mean(evaluations[:, number]) for number, method in enumerate(measurements.methods)}
-    reliability, bias = measurements.effort_of("reliability"), measurements.effort_of("readout_bias")
+    gradients = {
+        method: _mean(measurements.effort_of(number, "gradient_evaluations"))
+        for number, method in enumerate(measurements.methods)
+    }
     forwards = {method: _forwards(run, measurements.model, method) for method in measurements.methods}
     ratio = forward_share(gradients, forwards, {name: spent.get("attribute") for name, spent in seconds.items()})
-    return [
-        Effort(
-            method=method,
-            standard_error=errors[number],
-            reliability=_median(reliability[:, number]),
-            readout_bias=_median(bias[:, number]),
-            residual=_median(residuals[:, number]),
-            relative_residual=_median(relative[:, number]),
-            residual_count=int(np.isfinite(residuals[:, number]).sum()),
-            gradient_evaluations=gradients[method],
-            forwards=forwards[method],
-            cost=in_gradients(gradients[method], forwards[method], ratio),
-            seconds=seconds[method],
+    errors = mean_estimates(measurements.effort.column(EFFORT.index("standard_error_mean")))
+    result = []
+    for number, method in enumerate(measurements.methods):
+        residuals = np.abs(measurements.effort_of(number, "completeness_residual"))
+        change = np.abs(measurements.effort_of(number, "score") - measurements.effort_of(number, "baseline_score"))
+        relative = np.divide(residuals, change, out=np.full(residuals.shape, np.nan), where=change > 0)
+        result.append(
+            Effort(
+                method=method,
+                standard_error=errors[number],
+                reliability=_median(measurements.effort_of(number, "reliability")),
+                readout_bias=_median(measurements.effort_of(number, "readout_bias")),
+                residual=_median(residuals),
+                relative_residual=_median(relative),
+                residual_count=int(np.isfinite(residuals).sum()),
+                gradient_evaluations=gradients[method],
+                forwards=forwards[method],
+                cost=in_gradients(gradients[method], forwards[method], ratio),
+                seconds=seconds[method],
+            )
         )
-        for number, method in enumerate(measurements.methods)
-    ]
+    return result
 
 
 def forward_share(

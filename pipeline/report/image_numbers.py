@@ -1,18 +1,20 @@
 """The numbers of images by method and column, in a temporary file: memory holds the columns that are asked for.
 
-A million images, 30 methods and 40 columns are 5 GB. Every statistic of the report needs one column at a time.
+A million images, 30 methods and 40 columns are 5 GB. Statistics read a column of all methods, or some columns or
+images, at a time.
 """
 
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
 
 import numpy as np
 
 _IN_MEMORY = 2**24  # numbers of a piece at most, a column aside: 64 MB
-_RANKED = 2**19  # numbers of a piece of images at most, of which ranks need some copies in float64
+_RANKED = 2**20  # numbers of a piece of images at most, of which ranks need some copies in float64
 
 
 class ImageNumbers:
@@ -22,13 +24,14 @@ class ImageNumbers:
 
     Attributes:
         shape: N, M, C.
-        present: (M, C) bool, whether any image has a number.
+        present: (M, C) bool, whether any image was given a number.
     """
 
     def __init__(self, images: int, methods: int, columns: int) -> None:
         self.shape = images, methods, columns
         self.present = np.zeros((methods, columns), bool)
         self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._is_stored = np.zeros((methods, columns), bool)
 
     def __len__(self) -> int:
@@ -39,7 +42,7 @@ class ImageNumbers:
         """(C,) bool, the columns that any method has a number in."""
         return np.asarray(self.present.any(axis=0))
 
-    def of(self, method: int, column: int) -> np.ndarray:
+    def of_method(self, method: int, column: int) -> np.ndarray:
         """(N,) float32, the numbers of a method in a column."""
         (numbers,) = self._read([(method, column)])
         return np.asarray(numbers)
@@ -96,7 +99,7 @@ class ImageNumbers:
             self._file.flush()
         except OSError as error:
             size = 4 * np.prod(self.shape) / 1e6
-            where = f"{tempfile.gettempdir()} for {size:.0f} MB of numbers (TMPDIR names another folder)"
+            where = f"{tempfile.gettempdir()} for up to {size:.0f} MB of numbers (TMPDIR names another folder)"
             raise OSError(error.errno, f"{error.strerror}: {where}") from error
 
     def _seek(self, method: int, column: int, start: int) -> None:

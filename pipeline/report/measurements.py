@@ -27,7 +27,7 @@ from pipeline.storage.jsontext import to_json
 PLOTTED = ("insertion", "deletion")  # metrics whose mean curves are drawn
 
 _IDENTITY = ["shard", "index", "key", "label", "predicted", "target", "probability", "status", "error", "excluded"]
-_EFFORT = (
+EFFORT = (
     *("standard_error_mean", "completeness_residual", "gradient_evaluations", "score", "baseline_score"),
     *("reliability", "readout_bias"),  # not in runs of schema 1
 )
@@ -55,7 +55,7 @@ class Measurements:
         methods: labels, in the user's order.
         columns: scalar metric columns, in order of the metrics.
         values: the numbers of images by method and column.
-        effort: the same for each name of `_EFFORT` in place of a column.
+        effort: the same for each name of `EFFORT` in place of a column.
         label, predicted: (N,) int32, -1 where unknown.
         probability: (N,) float32 of the target on the whole image.
         statuses: method -> status -> number of committed rows.
@@ -105,9 +105,9 @@ class Measurements:
         holding = self.values.holding
         return [index for index, column in enumerate(self.columns) if not column.headline and holding[index]]
 
-    def effort_of(self, name: str) -> np.ndarray:
-        """(N, M) float32, what each image took by one name of `_EFFORT`."""
-        return self.effort.column(_EFFORT.index(name))
+    def effort_of(self, method: int, name: str) -> np.ndarray:
+        """(N,) float32, what each image took with a method by one name of `EFFORT`."""
+        return self.effort.of_method(method, EFFORT.index(name))
 
 
 def gather(run: Run, model: str, reference: str | None = None, *, curves: bool = True) -> Measurements:
@@ -124,7 +124,7 @@ def gather(run: Run, model: str, reference: str | None = None, *, curves: bool =
         methods=methods,
         columns=columns,
         values=ImageNumbers(images, len(methods), len(columns)),
-        effort=ImageNumbers(images, len(methods), len(_EFFORT)),
+        effort=ImageNumbers(images, len(methods), len(EFFORT)),
         label=np.full(images, -1, np.int32),
         predicted=np.full(images, -1, np.int32),
         probability=np.full(images, np.nan, np.float32),
@@ -211,7 +211,7 @@ def _gather_method(
             added.exclude_all("unit not evaluated", int(unevaluated.sum()))
         _close(measurements, method, added)
     if run.version == 1:
-        for table in together(run.tables(ATTRIBUTIONS, model, method, ["shard", "index", *_EFFORT])):
+        for table in together(run.tables(ATTRIBUTIONS, model, method, ["shard", "index", *EFFORT])):
             _add_effort(measurements, number, table, positions.of(table))
 
 
@@ -256,15 +256,15 @@ def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator
     """The committed rows of a method: of its metrics files, or of its attributions where it has no metrics."""
     committed = run.committed(model, method)
     kind = METRICS if any(commit.file(METRICS) for commit in committed) else ATTRIBUTIONS
-    names = {stored: name for stored, name in SHARED.items() if name in _EFFORT} if kind == METRICS else {}
-    recorded = [*names] if kind == METRICS else [*_EFFORT]
+    names = {stored: name for stored, name in SHARED.items() if name in EFFORT} if kind == METRICS else {}
+    recorded = [*names] if kind == METRICS else [*EFFORT]
     for table in run.tables(kind, model, method, list(dict.fromkeys([*_IDENTITY, *recorded, *columns]))):
         yield table.rename_columns([names.get(name, name) for name in table.column_names])
 
 
 def _add_effort(measurements: Measurements, number: int, table: pa.Table, where: np.ndarray) -> None:
-    for name in set(_EFFORT) & set(table.column_names):
-        measurements.effort.write(where, number, _EFFORT.index(name), floats(table[name]))
+    for name in set(EFFORT) & set(table.column_names):
+        measurements.effort.write(where, number, EFFORT.index(name), floats(table[name]))
 
 
 def _add_classes(measurements: Measurements, table: pa.Table, where: np.ndarray) -> None:

@@ -155,7 +155,7 @@ def _columns(
     """A method's stored columns of a metric on `images`; empty where it lacks them."""
     number = measurements.methods.index(method)
     scalars = {
-        column.stored: measurements.values.of(number, position)[images]
+        column.stored: measurements.values.of_method(number, position)[images]
         for position, column in enumerate(measurements.columns)
         if column.source == source
     }

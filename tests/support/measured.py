@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.report.columns import Column, Source
 from pipeline.report.image_numbers import ImageNumbers
-from pipeline.report.measurements import Measurements
+from pipeline.report.measurements import EFFORT, Measurements
 
 UP, DOWN, NEITHER = (Column(name, name, Source(name), name, headline=True) for name in ("higher", "lower", "none"))
 
@@ -31,7 +31,7 @@ def measured(
         methods=methods,
         columns=tuple(columns),
         values=stored_numbers(values),
-        effort=ImageNumbers(images, len(methods), 7),
+        effort=ImageNumbers(images, len(methods), len(EFFORT)),
         label=np.full(images, -1),
         predicted=np.full(images, -1),
         probability=np.full(images, np.nan),

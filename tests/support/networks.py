@@ -16,8 +16,8 @@ from torch import Tensor, nn
 CLASSES = 8
 
 
-def draw(network: nn.Module) -> None:
-    """The weights that torch's own initialisation draws, to the same bits on every processor and every time.
+def draw_weights(network: nn.Module) -> None:
+    """Gives layers the weights that torch's own initialisation draws, to the same bits on every processor.
 
     `uniform_` scales its numbers in a kernel, which rounds otherwise with AVX2 than with AVX-512: hashes of weights
     that are stored in `tests/data` would hold on some machines only. `rand` scales nothing.
@@ -54,7 +54,7 @@ class Tiny(nn.Module):
                 nn.Flatten(),
                 nn.Linear(64, CLASSES),
             )
-        draw(self)
+        draw_weights(self)
 
     def forward(self, points: Tensor) -> Tensor:
         return self.body(points) * 10

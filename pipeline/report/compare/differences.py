@@ -88,8 +88,8 @@ def _rows(
                 continue
             values = np.stack(
                 [
-                    first.values.of(a, position)[common.first],
-                    second.values.of(b, by_name[column.name])[common.second],
+                    first.values.of_method(a, position)[common.first],
+                    second.values.of_method(b, by_name[column.name])[common.second],
                 ],
                 axis=1,
             ).astype(np.float64)

@@ -23,7 +23,7 @@ def test_they_are_read_as_they_were_written(data: st.DataObject) -> None:
         expected[where, method, column] = numbers
     for column in range(columns):
         np.testing.assert_array_equal(stored.column(column), expected[:, :, column])
-        np.testing.assert_array_equal(stored.of(methods - 1, column), expected[:, methods - 1, column])
+        np.testing.assert_array_equal(stored.of_method(methods - 1, column), expected[:, methods - 1, column])
     together = np.concatenate(list(stored.pieces_of_columns()), axis=1)
     np.testing.assert_array_equal(together, expected.reshape(images, -1))
 
@@ -35,7 +35,7 @@ def test_pieces_hold_all(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
     monkeypatch.setattr("pipeline.report.image_numbers._RANKED", 16)
     monkeypatch.setattr("pipeline.report.image_numbers._IN_MEMORY", 3 * images)
     pieces = list(stored.pieces_of_images([4, 1]))
-    assert [len(piece) for piece in pieces] == [4, 2] if images == 6 else [images]
+    assert [len(piece) for piece in pieces] == ([4, 2] if images == 6 else [images])
     np.testing.assert_array_equal(np.concatenate(pieces), values[:, :, [4, 1]])
     blocks = list(stored.pieces_of_columns())
     assert [block.shape[1] for block in blocks] == [3, 3, 3, 1]
@@ -54,7 +54,7 @@ def test_what_holds_a_number_is_known() -> None:
 def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "r+b"))  # noqa: SIM115
     stored = ImageNumbers(1_000_000, 2, 3)
-    with pytest.raises(OSError, match=r"No space left on device: /.* for 24 MB of numbers \(TMPDIR"):
+    with pytest.raises(OSError, match=r"No space left on device: /.* for up to 24 MB of numbers \(TMPDIR"):
         stored.write(np.arange(2), 1, 2, np.zeros(2, np.float32))
 
 

@@ -14,8 +14,9 @@ from pipeline.report import build_report
 from pipeline.report.columns import Column, Source
 from pipeline.report.comparison import compare
 from pipeline.report.distributions import MOST_MARKS, distributions
+from pipeline.report.effects import effects
 from pipeline.report.image_numbers import ImageNumbers
-from pipeline.report.measurements import Measurements, gather, lists
+from pipeline.report.measurements import EFFORT, Measurements, gather, lists
 from pipeline.report.statistics import STUDENTISED
 from pipeline.run.reader import open_run
 from ssig.registry import FAMILIES
@@ -75,9 +76,11 @@ def test_memory_is_that_of_a_few_columns_however_many_there_are(monkeypatch: pyt
             numbers = np.random.default_rng(method + column).random(images, np.float32)
             values.write(np.arange(images), method, column, numbers)
         unknown = np.full(images, -1, np.int32)
-        found = Measurements("m", tuple("abc"), columns, values, ImageNumbers(images, methods, 7), *[unknown] * 3)
+        found = Measurements(
+            "m", tuple("abc"), columns, values, ImageNumbers(images, methods, len(EFFORT)), *[unknown] * 3
+        )
         tracemalloc.start()
-        compare(found)
+        effects(found, compare(found).leads, [])
         distributions(found)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -22,7 +22,7 @@ def test_rows_of_all_methods_meet_at_the_same_image(finished_run):
     for number, method in enumerate(found.methods):
         for position, column in enumerate(found.columns):
             expected = finished_run.values[method][column.name].astype(np.float32)
-            np.testing.assert_array_equal(found.values.of(number, position), expected, err_msg=column.name)
+            np.testing.assert_array_equal(found.values.of_method(number, position), expected, err_msg=column.name)
 
 
 def test_uncommitted_files_count_for_nothing(finished_run):

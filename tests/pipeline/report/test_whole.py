@@ -88,7 +88,9 @@ def test_what_was_not_computed_has_no_number(
     position = [column.name for column in found.columns].index(computed)
     kept = common_images(found, Source("sic"))
     assert mean.count == len(kept) > 2
-    assert mean.mean == pytest.approx(found.values.of(found.methods.index("ig"), position)[kept].mean(), abs=1e-6)
+    assert mean.mean == pytest.approx(
+        found.values.of_method(found.methods.index("ig"), position)[kept].mean(), abs=1e-6
+    )
     assert mean.low <= mean.mean <= mean.high
 
 

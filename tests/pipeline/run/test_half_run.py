@@ -30,7 +30,7 @@ def begun(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def move(run: Path, shard: Path) -> None:
-    """Lets the run have been started where its shard lies now."""
+    """Makes it a run that was started where its shard lies now."""
     record = json.loads((run / "run.json").read_text())
     (old,) = record["dataset"]["shards"]
     new = {**old, "url": str(shard), "version": str(shard.stat().st_mtime_ns)}
