@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-_IN_MEMORY = 2**24  # numbers of a piece at most, a column aside: 64 MB
+_IN_MEMORY = 2**22  # numbers of a piece of columns at most, a column aside: 16 MB
 _RANKED = 2**20  # numbers of a piece of images at most, of which ranks need some copies in float64
 
 
