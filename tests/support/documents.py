@@ -33,7 +33,7 @@ NOT_RUN = {
         "",
     ): "it needs a cloud; tests/test_cluster_yaml.py checks its file",
     (
-        "docs/how-to/cluster/index.md",
+        "docs/how-to/cluster/shared.md",
         "",
     ): "it needs a cluster; tests/jobs/commands/test_submit.py runs such jobs",
     ("docs/how-to/cluster/slurm.md", ""): "it needs a Slurm; tests/deploy/test_slurm.py runs the script in one",
