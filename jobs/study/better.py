@@ -7,6 +7,7 @@ and its DiffID and ROC-AUC are surely lower on none. Sure is p < .05 by Holm ove
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,13 +70,19 @@ def kind_of(label: str) -> str | None:
     return COST if parts is not None and parts["name"] in VARIANTS else None
 
 
+def judged(rows: Sequence[Rise]) -> list[str]:
+    """The candidates that were measured on `FEWEST_NETWORKS` or more."""
+    networks = Counter(row.candidate for row in rows if row.measure == GAP)
+    return [candidate for candidate, count in networks.items() if count >= FEWEST_NETWORKS]
+
+
 def better(rows: Sequence[Rise]) -> list[str]:
     """The candidates that are better than `ssig` on every network, the highest mean rise of the gap first."""
     found: dict[str, float] = {}
-    for candidate in dict.fromkeys(row.candidate for row in rows):
+    for candidate in judged(rows):
         mine = [row for row in rows if row.candidate == candidate]
         gaps = [row for row in mine if row.measure == GAP]
-        if len(gaps) >= FEWEST_NETWORKS and all(row.sign > 0 for row in gaps) and all(row.sign >= 0 for row in mine):
+        if all(row.sign > 0 for row in gaps) and all(row.sign >= 0 for row in mine):
             found[candidate] = float(np.mean([row.estimate.mean for row in gaps]))
     return sorted(found, key=lambda name: -found[name])
 
@@ -83,9 +90,9 @@ def better(rows: Sequence[Rise]) -> list[str]:
 def higher(rows: Sequence[Rise]) -> list[str]:
     """Those whose gap is surely higher on every network, and DiffID or ROC-AUC surely lower on one."""
     chosen = []
-    for candidate in dict.fromkeys(row.candidate for row in rows):
+    for candidate in judged(rows):
         mine = [row for row in rows if row.candidate == candidate]
         gaps = [row for row in mine if row.measure == GAP]
-        if len(gaps) >= FEWEST_NETWORKS and all(row.sign > 0 for row in gaps) and any(row.sign < 0 for row in mine):
+        if all(row.sign > 0 for row in gaps) and any(row.sign < 0 for row in mine):
             chosen.append(candidate)
     return chosen

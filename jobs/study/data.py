@@ -79,6 +79,11 @@ class Panel:
             self.network, self.images, tuple(kept), {name: rows[:, places] for name, rows in self.columns.items()}
         )
 
+    def counts(self) -> dict[str, int]:
+        """Method -> images that it has any number of."""
+        measured = np.any([np.isfinite(rows) for rows in self.columns.values()], axis=0)
+        return dict(zip(self.methods, measured.sum(axis=0).tolist(), strict=True))
+
     def aligned(self, images: Sequence[str], column: str) -> np.ndarray:
         """(len(images), M) of a column, NaN for images that it lacks."""
         places = {image: place for place, image in enumerate(self.images)}

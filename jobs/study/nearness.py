@@ -66,7 +66,11 @@ def links(study: Study) -> list[Link]:
     for network in study.networks("core"):
         panel = study.panel("core", network)
         if panel is not None and "certainty" in panel.columns:
-            methods = panel.some([name for name in panel.methods if name not in CONTROLS])
+            # A mean over few images is less sure than one over all: such methods would weaken the link.
+            counts = panel.counts()
+            methods = panel.some(
+                [name for name in counts if name not in CONTROLS and counts[name] == len(panel.images)]
+            )
             estimate = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
             found.append(Link(network, METHODS, "certainty", "faithfulness", estimate, len(panel.images)))
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, Agreement, Worth
 from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentation
-from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher
+from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher, judged
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, Study
 from jobs.study.design import LOOK, VARIANTS, Design
@@ -259,7 +259,7 @@ def _worth(row: Worth) -> str:
 
 def default(rows: Sequence[Rise]) -> str:
     """Part 4: whether something is better than `ssig` on every network."""
-    candidates = {row.candidate for row in rows}
+    candidates = judged(rows)
     networks = [title(name) for name in dict.fromkeys(row.network for row in rows)]
     if len(networks) < FEWEST_NETWORKS:
         return "None so far: no two networks have a law, readout or cost beside `ssig`."

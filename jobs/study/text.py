@@ -50,11 +50,12 @@ def coverage(study: Study) -> Table:
         cells = []
         for group in groups:
             panel = study.panel(group, network)
-            images = [record["images"] for _, record in study.of(LAWS, network)] if group == LAWS else []
+            of_laws = [record["images"] for _, record in study.of(LAWS, network)] if group == LAWS else []
             if panel is not None:
-                cells.append(f"{len(panel.images)} images, {len(panel.methods)} methods")
+                sizes = Counter(panel.counts().values())
+                cells.append("; ".join(f"{images} images, {sizes[images]} methods" for images in sorted(sizes)[::-1]))
             else:
-                cells.append(f"{images[0]} images" if images else NONE)
+                cells.append(f"{of_laws[0]} images" if of_laws else NONE)
         rows.append([title(network), *cells])
     return rows
 

@@ -42,6 +42,7 @@ from jobs.study.page import DATA_FOLDER, FIGURES, NAME, NUMBERS, PAGE_FOLDER, wr
 from jobs.study.published import reproductions  # noqa: E402
 from jobs.study.rivalry import OVER, comparisons, leads, tally  # noqa: E402
 from jobs.study.table import MOST_BYTES  # noqa: E402
+from jobs.study.text import coverage  # noqa: E402
 
 SETTINGS = ("ig-64", "line+product", "noise-0.15")
 NAMES = ("ig2", "grad-cam++", "samp++", "smoothgrad-squared")
@@ -261,6 +262,24 @@ def test_what_beats_the_default_on_every_network_is_named(tmp_path: Path) -> Non
     assert "`uniform+product`" in said
     assert sentences.default([row for row in rows if row.candidate == "ssig-256"]).startswith("None so far, of 1 ")
     assert sentences.default([]).startswith("None so far")
+
+
+def test_a_candidate_of_one_network_is_not_counted(tmp_path: Path) -> None:
+    for network in ("efficientnet-lite0", "mobilenetv2"):
+        core(tmp_path, network, {"ssig": 0.3, "ssig-path": 0.2})
+    core(tmp_path, "mobilenetv2", {"uniform+product": 0.5}, name="core-readouts-000")
+    assert "of 1 laws, readouts and costs" in sentences.default(rises(Study(tmp_path)))
+
+
+def test_methods_of_few_images_are_counted_apart_and_left_out_of_the_link(tmp_path: Path) -> None:
+    names = ("ssig", "ssig-path", "ig", "smoothgrad", "gradient", "vargrad")
+    core(tmp_path, "mobilenetv2", {name: place / 10 for place, name in enumerate(names)}, 60)
+    (alone,) = links(Study(tmp_path))
+    core(tmp_path, "mobilenetv2", {"uniform+product": 5.0, "noise+squared": -5.0}, 7, "core-readouts-000")
+    study = Study(tmp_path)
+    (link,) = links(study)
+    assert (link.estimate.count, link.estimate.mean) == (alone.estimate.count, alone.estimate.mean)
+    assert coverage(study)[1][1] == "60 images, 6 methods; 7 images, 2 methods"
 
 
 def test_a_higher_gap_with_a_lower_roc_auc_is_not_better(tmp_path: Path) -> None:
