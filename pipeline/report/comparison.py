@@ -212,10 +212,10 @@ def _means(measurements: Measurements) -> dict[str, dict[str, Estimate]]:
     # A fraction varies less than 0 or 1 of the same mean, so Wilson's interval holds for it too.
     shares = np.array([column.share for column in measurements.columns], bool)
     # Many at once, so that columns of as many images share the bootstrap's draws.
-    flags = iter(np.tile(shares, len(measurements.methods)))
+    flags = np.tile(shares, len(measurements.methods))
     every: list[Estimate] = []
-    for block in measurements.values.pieces_of_columns():
-        every += mean_estimates(block, np.array([next(flags) for _ in block.T]))
+    for piece in measurements.values.pieces_of_columns():
+        every += mean_estimates(piece, flags[len(every) : len(every) + piece.shape[1]])
     rows = [every[number * len(names) : (number + 1) * len(names)] for number in range(len(measurements.methods))]
     return {method: dict(zip(names, row, strict=True)) for method, row in zip(measurements.methods, rows, strict=True)}
 
