@@ -66,7 +66,12 @@ def whole(run: Run, model: str, labels: Collection[str]) -> dict[str, dict[str, 
 
 def seconds(run: Run, labels: Collection[str]) -> float:
     """Seconds that the units of some methods took, all phases together."""
-    return sum(sum(commit.seconds.values()) for commit in run.commits if commit.method in labels)
+    return sum(
+        sum(commit.seconds.values())
+        for model, method in run.config
+        if method in labels
+        for commit in run.committed(model, method)
+    )
 
 
 def methods(run: Run, model: str, entries: Mapping[str, str]) -> dict[str, dict[str, Any]]:

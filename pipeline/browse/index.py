@@ -112,9 +112,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, collection: Collection) -> None
 
 def _add_series(connection: duckdb.DuckDBPyConnection, series: Series) -> None:
     """One table with a row for each committed row; what an evaluation measured later stands beside it."""
-    kind = METRICS if any(commit.file(METRICS) for commit in series.commits.values()) else ATTRIBUTIONS
-    commits = list(series.commits.values())
-    stored_columns = _rows(connection, series, commits, kind)
+    kind = METRICS if any(commit.file(METRICS) for commit in series.commits) else ATTRIBUTIONS
+    stored_columns = _rows(connection, series, series.commits, kind)
     measured = {column.name: column.stored for column in series.columns if column.source.evaluation is None}
     shared = {name: name if kind == METRICS else stored for name, stored in SHARED.items()}
     # Typed by name, so that a series without a row has the same columns.

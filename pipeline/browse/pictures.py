@@ -90,7 +90,7 @@ class Pictures:
     def has_map(self, series: Series, sample: int) -> bool:
         """Whether a map is expected for a sample, as far as records say; its table is not opened."""
         record = self._record(series.run_number, sample) if series.has_maps else None
-        commit = None if record is None else series.commits.get(record["unit"])
+        commit = None if record is None else series.commits.of_unit(record["unit"])
         return commit is not None and commit.file(ATTRIBUTIONS) is not None
 
     def overlay(self, series: Series, sample: int, *, same_scale: bool, alone: bool) -> Image.Image:
@@ -160,7 +160,7 @@ class Pictures:
         self, series: Series, sample: int, kind: str, columns: Sequence[str]
     ) -> tuple[pa.Table, Mapping[str, Any] | None]:
         record = self._record(series.run_number, sample)
-        commit = None if record is None else series.commits.get(record["unit"])
+        commit = None if record is None else series.commits.of_unit(record["unit"])
         name = None if commit is None else commit.file(kind)
         if record is None or name is None:
             return pa.table({}), None

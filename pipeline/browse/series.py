@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from pipeline.report.columns import Column, metric_columns
 from pipeline.report.reference import ordered_methods
 from pipeline.run.layout import ATTRIBUTIONS
 from pipeline.run.reader import Run, open_run
-from pipeline.run.records import CommitRecord
+from pipeline.run.stored_commits import StoredCommits
 from ssig.errors import UsageError
 
 
@@ -23,7 +23,7 @@ class Series:
         run_number: the position of its run, from 0.
         name: how pages and addresses call it: as much of run, model and method as tells it from the others.
         columns: the scalar columns of its metrics.
-        commits: unit -> its commit.
+        commits: in order of unit.
     """
 
     number: int
@@ -33,7 +33,7 @@ class Series:
     method: str
     name: str
     columns: tuple[Column, ...]
-    commits: Mapping[str, CommitRecord]
+    commits: StoredCommits
 
     @property
     def table(self) -> str:
@@ -44,7 +44,7 @@ class Series:
     def has_maps(self) -> bool:
         """Whether maps of some unit are stored."""
         stored = self.run.config[self.model, self.method].get("maps") != "none"
-        return stored and any(commit.file(ATTRIBUTIONS) for commit in self.commits.values())
+        return stored and any(commit.file(ATTRIBUTIONS) for commit in self.commits)
 
     @property
     def categories(self) -> Sequence[str]:
@@ -93,8 +93,8 @@ class Collection:
 
     def _series(self, number: int, name: str, run_number: int, model: str, method: str) -> Series:
         run = self.runs[run_number]
-        commits = {commit.unit: commit for commit in run.committed(model, method)}
-        return Series(number, run_number, run, model, method, name, metric_columns(run, model), commits)
+        columns, commits = metric_columns(run, model), run.committed(model, method)
+        return Series(number, run_number, run, model, method, name, columns, commits)
 
 
 def distinct(names: Sequence[str]) -> list[str]:

@@ -182,16 +182,13 @@ def _forwards(run: Run, model: str, method: str) -> int | None:
 
 
 def _seconds(run: Run, model: str, method: str) -> dict[str, float]:
-    # Of a unit whose tables are those of an attempt that did not get to its commit, no seconds are known.
-    commits = [commit for commit in run.committed(model, method) if commit.seconds]
-    rows = sum(commit.rows for commit in commits)
-    if not rows:
-        return {}
-    return {
-        phase: sum(float(commit.seconds[phase]) for commit in commits) / rows
-        for phase in PHASES
-        if all(phase in commit.seconds for commit in commits)
-    }
+    rows, spent = 0, dict.fromkeys(PHASES, 0.0)
+    for commit in run.committed(model, method):
+        # Of a unit whose tables are those of an attempt that did not get to its commit, no seconds are known.
+        if commit.seconds:
+            rows += commit.rows
+            spent = {phase: total + commit.seconds[phase] for phase, total in spent.items() if phase in commit.seconds}
+    return {phase: total / rows for phase, total in spent.items()} if rows else {}
 
 
 def _median(values: np.ndarray) -> float | None:

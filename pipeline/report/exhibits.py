@@ -36,7 +36,7 @@ class StoredMaps:
 
     def __init__(self, run: Run, model: str, method: str) -> None:
         self._run = run
-        self._commits = {commit.unit: commit for commit in run.committed(model, method)}
+        self._commits = run.committed(model, method)
 
     def read(self, expected: Mapping[str, Any]) -> StoredMap:
         """The map of a sample.
@@ -47,7 +47,7 @@ class StoredMaps:
         Raises:
             OSError, DamagedTableError: the file cannot be read.
         """
-        commit = self._commits.get(expected["unit"])
+        commit = self._commits.of_unit(expected["unit"])
         name = None if commit is None else commit.file(ATTRIBUTIONS)
         if name is None:
             return StoredMap(None, {})

@@ -6,12 +6,11 @@ images, at a time.
 
 from __future__ import annotations
 
-import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, cast
 
 import numpy as np
+
+from pipeline.storage.scratch import naming_the_folder, scratch_file
 
 _IN_MEMORY = 2**22  # numbers of a piece of columns at most, a column aside: 16 MB
 _RANKED = 2**20  # numbers of a piece of images at most, of which ranks need some copies in float64
@@ -20,7 +19,7 @@ _RANKED = 2**20  # numbers of a piece of images at most, of which ranks need som
 class ImageNumbers:
     """float32 numbers of N images, M methods and C columns; NaN where there is none.
 
-    The file is gone with the object. It lies where Python puts temporary files (``TMPDIR``): 4 bytes a number.
+    The file takes 4 bytes a number (`pipeline.storage.scratch`).
 
     Attributes:
         shape: N, M, C.
@@ -30,8 +29,7 @@ class ImageNumbers:
     def __init__(self, images: int, methods: int, columns: int) -> None:
         self.shape = images, methods, columns
         self.present = np.zeros((methods, columns), bool)
-        self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))  # noqa: SIM115
-        weakref.finalize(self, self._file.close)
+        self._file = scratch_file(self)
         self._is_stored = np.zeros((methods, columns), bool)
 
     def __len__(self) -> int:
@@ -93,14 +91,10 @@ class ImageNumbers:
         return numbers
 
     def _put(self, method: int, column: int, start: int, numbers: np.ndarray) -> None:
-        try:
+        with naming_the_folder(f"up to {4 * np.prod(self.shape) / 1e6:.0f} MB of numbers"):
             self._seek(method, column, start)
             self._file.write(np.ascontiguousarray(numbers).data)
             self._file.flush()
-        except OSError as error:
-            size = 4 * np.prod(self.shape) / 1e6
-            where = f"{tempfile.gettempdir()} for up to {size:.0f} MB of numbers (TMPDIR names another folder)"
-            raise OSError(error.errno, f"{error.strerror}: {where}") from error
 
     def _seek(self, method: int, column: int, start: int) -> None:
         images, _, columns = self.shape

@@ -177,8 +177,11 @@ def is_under(commit: CommitRecord, label: Label) -> bool:
     return (commit.model, commit.method) == (label.model, label.method) and batch in (None, label.batch)
 
 
-def counted(label: Label, commits: Iterable[CommitRecord]) -> tuple[CommitRecord, ...]:
-    """Those that are of a label's configuration, in order of unit; of two of a unit, that of the batch."""
-    matching = [commit for commit in commits if is_under(commit, label) and label.matches(commit)]
-    matching.sort(key=lambda commit: (commit.unit, batch_of_commit(commit.source) is not None))
-    return tuple({commit.unit: commit for commit in matching}.values())
+def counts(commit: CommitRecord, label: Label) -> bool:
+    """Whether a commit is of a label's configuration."""
+    return is_under(commit, label) and label.matches(commit)
+
+
+def order(commit: CommitRecord) -> tuple[str, bool]:
+    """The order of the commits of a label, by unit; of two of a unit, the last counts, which is that of the batch."""
+    return commit.unit, batch_of_commit(commit.source) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.run.committed import counted
+from pipeline.run.committed import counts, order
 from pipeline.run.compaction_record import Compaction
 from pipeline.run.compactions import Compactions
 from pipeline.run.directory import RunDirectory
@@ -130,7 +130,8 @@ def plan_tables(directory: RunDirectory, *, maps: bool, more_than: int) -> tuple
 
 def committed(directory: RunDirectory, label: Label) -> dict[str, CommitRecord]:
     """Unit -> its commit under a label, of those that count."""
-    return {commit.unit: commit for commit in counted(label, directory.commits(label).values())}
+    matching = (commit for commit in directory.commits(label).values() if counts(commit, label))
+    return {commit.unit: commit for commit in sorted(matching, key=order)}
 
 
 def _is_compact(compaction: Compaction, units: Sequence[str]) -> bool:

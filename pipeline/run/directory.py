@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pipeline.run.beginning import Beginning, Object
 from pipeline.run.commit import is_commit
-from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counted, is_under, place_of
+from pipeline.run.committed import Brief, CommitFile, CommitFiles, by_place, counts, is_under, order, place_of
 from pipeline.run.documents import Document
 from pipeline.run.forms import result_digest
 from pipeline.run.labels import Label, check_evaluation, evaluation_label, run_label
@@ -33,6 +33,7 @@ from pipeline.run.layout import (
     is_evaluation_config,
 )
 from pipeline.run.records import CommitRecord, RefusedError
+from pipeline.run.stored_commits import CommitStore, StoredCommits
 from pipeline.shards.samples import Unit
 from pipeline.storage.base import Entry, Storage
 from pipeline.storage.fields import SCHEMA_VERSION
@@ -101,20 +102,26 @@ class RunDirectory(Beginning):
                     found[entry.name] = commit
         return found
 
-    def counted(self, labels: Sequence[Label]) -> list[tuple[CommitRecord, ...]]:
+    def counted(self, labels: Sequence[Label]) -> list[StoredCommits]:
         """The commits that count under each label, in order of unit. All commits of the run are read.
 
         Raises:
             RefusedError: one is damaged, even if it does not count.
         """
-        by_label: dict[tuple[str, str, str], list[CommitRecord]] = {}
+        store = CommitStore()
+        by_place = {place_of(label): label for label in labels}
+        found: dict[tuple[str, str, str], list[tuple[tuple[str, bool], int]]] = {place: [] for place in by_place}
         for commits in self._commit_files.commits(self._commit_entries()):
             if isinstance(commits, SsigError):
                 raise commits
             for commit in commits:
-                key = (home_of_commit(commit.source), commit.model, commit.method)
-                by_label.setdefault(key, []).append(commit)
-        return [counted(label, by_label.get(place_of(label), ())) for label in labels]
+                place = (home_of_commit(commit.source), commit.model, commit.method)
+                if place in by_place and counts(commit, by_place[place]):
+                    found[place].append((order(commit), store.add(commit)))
+        return [
+            StoredCommits(store, {unit: number for (unit, _), number in sorted(found[place_of(label)])}.values())
+            for label in labels
+        ]
 
     def sources(self, label: Label) -> dict[str, tuple[str, ...]]:
         """Unit -> the files that may commit it under a label, by their names: that of a batch goes first."""

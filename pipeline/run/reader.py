@@ -6,6 +6,7 @@ folders are ignored. Nothing here needs Ray, and the maps of only a unit or two 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from pipeline.run.maps import decode_maps
 from pipeline.run.records import CommitRecord, RefusedError
 from pipeline.run.rows import SOUND, attributed, maps_file, rows_of, unreadable, with_keys
 from pipeline.run.schema import KEYS, metrics_schema
+from pipeline.run.stored_commits import StoredCommits
 from pipeline.storage import open_storage
 from pipeline.storage.fields import SCHEMA_VERSION
 from ssig.errors import UsageError
@@ -52,7 +54,7 @@ class Evaluation:
     model: str
     method: str
     metrics: Mapping[str, Mapping[str, Any]]
-    commits: tuple[CommitRecord, ...]
+    commits: StoredCommits
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -65,7 +67,6 @@ class Run:
         unsealed: one line that says how far the listing of the shards is; None once it has ended.
         version: schema of its records and tables.
         config: (model label, method label) -> its configuration, in order of label, with every option.
-        commits: the commit records that count, in order of model, method and unit.
         evaluations: what was measured later, in order of name.
         quarantine: the quarantine records.
         digest: hash of all these files; runs of equal digest hold equal results.
@@ -91,13 +92,18 @@ class Run:
             evaluations = list(_evaluations(directory, labels_by_name))
             commits = iter(directory.counted([*labels, *(label for label, _ in evaluations)]))
             self.config = {_names(label): label.config for label in labels}
-            self.commits = tuple(commit for _ in labels for commit in next(commits))
+            self._commits = {_names(label): next(commits) for label in labels}
             self.quarantine = directory.quarantine
             self.evaluations = tuple(
                 Evaluation(label.evaluation or "", *_names(label), label.config["metrics"], next(commits), config)
                 for label, config in evaluations
             )
             self.digest = directory.digest()
+
+    @property
+    def commits(self) -> tuple[CommitRecord, ...]:
+        """The commit records that count, in order of model, method and unit: all of them, of 2 kB each."""
+        return tuple(self._every_commit())
 
     @cached_property
     def manifest(self) -> pa.Table:
@@ -136,8 +142,8 @@ class Run:
         with unreadable(self.root, names[0] if names else ""):
             yield from self.stored.read_many(names, columns)
 
-    def committed(self, model: str, method: str) -> list[CommitRecord]:
-        """The commits of one model and method, in order of unit.
+    def committed(self, model: str, method: str) -> StoredCommits:
+        """The commits of one model and method that count, in order of unit; each is read when it is asked for.
 
         Raises:
             UsageError: the run has no such model or method.
@@ -147,7 +153,7 @@ class Run:
             raise UsageError("model", model, sorted({owner for owner, _ in self.config}))
         if method not in methods:
             raise UsageError("method", method, methods)
-        return [commit for commit in self.commits if (commit.model, commit.method) == (model, method)]
+        return self._commits[model, method]
 
     def tables(self, kind: str, model: str, method: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The committed ``metrics`` or ``attributions`` rows of a model and method; of `columns`, those they have.
@@ -190,13 +196,16 @@ class Run:
     def relation(self, connection: duckdb.DuckDBPyConnection | None = None) -> duckdb.DuckDBPyRelation:
         """The same rows as a DuckDB relation, on `connection` or a new one; local files are read lazily."""
         connection = duckdb.connect() if connection is None else connection
-        names = [name for commit in self.commits if (name := commit.file(METRICS)) is not None]
+        names = [name for commit in self._every_commit() if (name := commit.file(METRICS)) is not None]
         files = None if "://" in self.root else self.stored.files(names)
         if not files:
             return connection.from_arrow(self.metrics())
         paths = [str(Path(self.root) / file) for file in files]
         # In runs of schema 1 the labels are columns; in others they stand in the path, where none reads as a number.
         return connection.read_parquet(paths, union_by_name=True, hive_partitioning=self.version > 1)
+
+    def _every_commit(self) -> Iterator[CommitRecord]:
+        return itertools.chain.from_iterable(self._commits.values())
 
     def _require_sealed(self) -> None:
         if self.unsealed is not None:

@@ -186,9 +186,9 @@ def _cautions(first: Run, second: Run, paired: Sequence[Pair], compared: Sequenc
 
 def _side(name: str, run: Run) -> Side:
     total = len(run.expected)
-    done: dict[tuple[str, str], int] = dict.fromkeys(run.config, 0)
-    for commit in run.commits:
-        done[commit.model, commit.method] += commit.statuses.get(Status.OK, 0)
+    done = {
+        labels: sum(commit.statuses.get(Status.OK, 0) for commit in run.committed(*labels)) for labels in run.config
+    }
     return Side(name, run.root, run.digest, total, all(count == total for count in done.values()))
 
 

@@ -233,8 +233,8 @@ def _add_maps(
     run: Run, series: _Series, unit: str, records: Mapping[int, fields.Document | None], folder: Path
 ) -> None:
     """Writes the heatmaps of a unit, and names them in the records."""
-    commit = series.units.commits[unit]
-    name = commit.file(ATTRIBUTIONS)
+    commit = series.units.commits.of_unit(unit)
+    name = None if commit is None else commit.file(ATTRIBUTIONS)
     if name is None:
         return
     table = run.read(name, ["index", "crop", "width", "height", "map", "map_scale"])

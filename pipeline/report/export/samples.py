@@ -66,20 +66,17 @@ class Units:
 
     Attributes:
         numbers: those that the method has, in order.
-        commits: unit -> its commit, in order of the manifest.
+        commits: theirs, in order of the manifest.
     """
 
     def __init__(self, run: Run, model: str, method: str, numbers: Sequence[Number]) -> None:
         self._run, self._labels = run, (model, method)
         self.numbers = measured(run, model, method, numbers)
-        self.commits = {commit.unit: commit for commit in run.committed(model, method)}
-        self._added = {
-            evaluation.name: {commit.unit: commit for commit in evaluation.commits}
-            for evaluation in evaluations_of(run, model, method)
-        }
+        self.commits = run.committed(model, method)
+        self._added = {evaluation.name: evaluation.commits for evaluation in evaluations_of(run, model, method)}
 
     def __iter__(self) -> Iterator[Unit]:
-        return (unit for name in self.commits if (unit := self.read(name)) is not None)
+        return (unit for commit in self.commits if (unit := self.read(commit.unit)) is not None)
 
     def read(self, name: str) -> Unit | None:
         """A unit; None where it is not done.
@@ -87,7 +84,7 @@ class Units:
         Raises:
             UsageError: a file is not there or cannot be read.
         """
-        commit = self.commits.get(name)
+        commit = self.commits.of_unit(name)
         if commit is None:
             return None
         file = commit.file(METRICS) or commit.file(ATTRIBUTIONS)
@@ -100,7 +97,7 @@ class Units:
         reasons: list[dict[str, str]] = [{} for _ in range(len(table))]
         _add(table, self.numbers, None, places, values, reasons)
         for evaluation, commits in self._added.items():
-            evaluated = _evaluated(self._run, commits.get(name), self.numbers, evaluation)
+            evaluated = _evaluated(self._run, commits.of_unit(name), self.numbers, evaluation)
             if evaluated is not None:
                 _add(evaluated, self.numbers, evaluation, places, values, reasons)
         return Unit(self.numbers, _identity(self._run, *self._labels, table), values, reasons)

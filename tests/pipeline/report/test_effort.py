@@ -47,9 +47,11 @@ def test_units_whose_seconds_are_unknown_do_not_count(finished_run):
     """Their tables are those of an attempt that did not get to its commit."""
     run = open_run(finished_run.path)
     first = run.commits[0]
-    run.commits = tuple(
-        dataclasses.replace(commit, seconds={}) if commit.unit == first.unit else commit for commit in run.commits
-    )
+    committed = run.committed
+    run.committed = lambda *labels: [
+        dataclasses.replace(commit, seconds={}) if commit.unit == first.unit else commit
+        for commit in committed(*labels)
+    ]
     sampled, _ = efforts(run, gather(run, "small & quick"))
     assert sampled.seconds["attribute"] == pytest.approx(3 * 2.0 / (24 - first.rows))
 

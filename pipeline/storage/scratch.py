@@ -1,0 +1,29 @@
+"""Files for what memory need not hold: they have no name and are gone with the object that they belong to.
+
+They lie where Python puts temporary files, which ``TMPDIR`` names.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, cast
+
+
+def scratch_file(owner: object) -> BinaryIO:
+    """A file that can be written and read, and is closed with `owner`."""
+    file = cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))  # noqa: SIM115
+    weakref.finalize(owner, file.close)
+    return file
+
+
+@contextmanager
+def naming_the_folder(content: str) -> Iterator[None]:
+    """Says in an `OSError`, such as that of a full disk, which folder is to hold `content`, and how to choose it."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{tempfile.gettempdir()} for {content} (TMPDIR names another folder)"
+        raise OSError(error.errno, f"{error.strerror}: {where}") from error
