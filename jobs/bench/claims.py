@@ -27,8 +27,9 @@ from scipy import stats
 
 from jobs.bench.timing import machine
 from pipeline.report.coverage import skewness
+from pipeline.report.pairs import paired
 from pipeline.report.ranks import lead
-from pipeline.report.statistics import ALPHA, CONFIDENCE, holm, intervals, paired
+from pipeline.report.statistics import ALPHA, CONFIDENCE, holm, intervals
 
 COUNTS = (2, 3, 5, 8, 10, 20, 50, 200)
 RESAMPLES = 2000
@@ -244,7 +245,7 @@ def _claims_before(values: np.ndarray, seed: int) -> tuple[bool, int]:
 
 def _claims_after(values: np.ndarray, share: bool) -> tuple[bool, int]:
     """Whether any column has a leader, and how many verdicts the first method gets, with Holm's correction."""
-    leads = [lead(values[:, :, column], 1, share) for column in range(values.shape[2])]
+    leads = [lead([values[:, :, column]], 1, share) for column in range(values.shape[2])]
     led = holm(np.array([column_lead.p for column_lead in leads])) <= ALPHA
     verdicts = holm(np.array([column_lead.pairs.p[1:, 0] for column_lead in leads])) <= ALPHA
     return bool(led.any()), int(verdicts.sum())

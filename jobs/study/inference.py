@@ -19,7 +19,8 @@ from typing import TypeVar
 import numpy as np
 from scipy import optimize, stats
 
-from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, holm, paired, student, wilson
+from pipeline.report.pairs import paired
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, holm, student, wilson
 from ssig.randomness import Stream
 
 RESAMPLES = 999

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.report.comparison import Estimate, estimates
 from pipeline.report.measurements import Measurements
-from pipeline.report.statistics import FEWEST, grouped_intervals
+from pipeline.report.statistics import CACHED, FEWEST, grouped_intervals
 
 SHOWN_CLASSES = 20
 
@@ -55,13 +55,15 @@ def class_means(measurements: Measurements, categories: Sequence[str]) -> Classe
     headlines = measurements.headlines
     labelled = np.zeros(measurements.expected, bool)
     for index in headlines:
-        labelled |= np.isfinite(measurements.values.column(index)).any(axis=1)
+        for method in range(len(measurements.methods)):
+            labelled |= np.isfinite(measurements.values.of_method(method, index))
     labelled &= measurements.label >= 0
     if not labelled.any():
         return None
-    numbers, inverse, counts = np.unique(measurements.label[labelled], return_inverse=True, return_counts=True)
-    groups = np.full(measurements.expected, -1)
-    groups[labelled] = inverse
+    numbers, counts = np.unique(measurements.label[labelled], return_counts=True)
+    groups = np.full(measurements.expected, -1, np.int32)
+    for part in (slice(start, start + CACHED) for start in range(0, len(groups), CACHED)):
+        groups[part][labelled[part]] = np.searchsorted(numbers, measurements.label[part][labelled[part]])
     means = {
         method: {
             measurements.columns[index].name: estimates(

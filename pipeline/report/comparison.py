@@ -21,8 +21,9 @@ import numpy as np
 from pipeline.report.columns import Column
 from pipeline.report.coverage import reached_coverage, skewness
 from pipeline.report.measurements import Measurements
+from pipeline.report.pairs import PairedSums
 from pipeline.report.ranks import ColumnLead, friedman_in_pieces, lead, rank_intervals
-from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals, paired
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Intervals, Paired, holm, intervals
 from ssig.registry import FAMILIES
 
 # An interval is said to fall short where the simulation reached so much less than it promises.
@@ -152,7 +153,7 @@ def compare(measurements: Measurements) -> Comparison:
     compared = [index for index, column in enumerate(measurements.columns) if column.headline and column.compared]
     leads = {
         index: lead(
-            measurements.values.column(index), measurements.columns[index].sign, _is_share(measurements, index)
+            measurements.values.pieces(index), measurements.columns[index].sign, _is_share(measurements, index)
         )
         for index in compared
     }
@@ -202,9 +203,8 @@ def _is_share(measurements: Measurements, index: int) -> bool:
     tied maxima."""
     if not measurements.columns[index].share:
         return False
-    values = measurements.values.column(index)
-    finite = values[np.isfinite(values)]
-    return bool(((finite == 0) | (finite == 1)).all())
+    pieces = measurements.values.pieces(index)
+    return all(bool(((piece == 0) | (piece == 1) | ~np.isfinite(piece)).all()) for piece in pieces)
 
 
 def _means(measurements: Measurements) -> dict[str, dict[str, Estimate]]:
@@ -234,10 +234,10 @@ def _differences(
             against = Paired(*(array[compared, reference] for array in _arrays(pairs)))
             tested[:, index] = against.p
         else:
-            values = measurements.values.column(index)
-            against = paired(
-                values[:, compared], values[:, [reference]], np.full(len(compared), _is_share(measurements, index))
-            )
+            sums = PairedSums(np.full(len(compared), _is_share(measurements, index)))
+            for piece in measurements.values.pieces(index):
+                sums.add(*np.broadcast_arrays(piece[:, compared], piece[:, [reference]]))
+            against = sums.paired()
         for row, numbers in enumerate(zip(against.mean, against.low, against.high, against.count, strict=True)):
             mean, low, high, count = numbers
             result[row].append(Difference(number_or_none(mean), number_or_none(low), number_or_none(high), int(count)))

@@ -244,10 +244,10 @@ def _model(run: Run, measurements: Measurements, requested: str | None) -> Model
 
 def _quality(measurements: Measurements) -> Quality:
     labelled = (measurements.label >= 0) & (measurements.predicted >= 0)
-    correct = np.where(labelled, measurements.label == measurements.predicted, np.nan)
-    accuracy, probability = mean_estimates(
-        np.stack([correct, measurements.probability], axis=1), shares=np.array([True, False])
-    )
+    correct = np.full(labelled.shape, np.nan, np.float32)
+    correct[labelled] = (measurements.label == measurements.predicted)[labelled]
+    (accuracy,) = mean_estimates(correct[:, None], shares=np.array([True]))
+    (probability,) = mean_estimates(measurements.probability[:, None])
     return Quality(accuracy, probability)
 
 

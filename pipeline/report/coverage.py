@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.report.statistics import FEWEST, column_blocks
+from pipeline.report.statistics import FEWEST, pieces
 
 _EQUAL = 1e-6  # a spread that is the rounding of float32 numbers, relative to them
 
@@ -60,18 +60,22 @@ _REACHED: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 def skewness(values: np.ndarray) -> np.ndarray:
     """(K,) sample skewness of each column of `values` (N, K); NaN of fewer than three numbers or of equal ones."""
-    blocks = [_skewness(values[:, columns]) for columns in column_blocks(values)]
-    return np.concatenate(blocks) if blocks else np.empty(0)
-
-
-def _skewness(values: np.ndarray) -> np.ndarray:
-    valid = np.isfinite(values)
-    count = np.maximum(valid.sum(axis=0), 1)
-    numbers = np.where(valid, values, 0).astype(np.float64)
-    deviation = np.where(valid, numbers - numbers.sum(axis=0) / count, 0)
-    second, third = (deviation**2).sum(axis=0) / count, (deviation**3).sum(axis=0) / count
-    varied = (valid.sum(axis=0) > 2) & (np.sqrt(second) > _EQUAL * np.abs(numbers).max(axis=0, initial=0))
-    result: np.ndarray = np.divide(third, second**1.5, out=np.full(len(count), np.nan), where=varied)
+    columns = values.shape[1]
+    count, total, largest = np.zeros(columns, np.int64), np.zeros(columns), np.zeros(columns)
+    for piece in pieces(values):
+        valid = np.isfinite(piece)
+        numbers = np.where(valid, piece, 0).astype(np.float64)
+        count += valid.sum(axis=0)
+        total += numbers.sum(axis=0)
+        largest = np.maximum(largest, np.abs(numbers).max(axis=0))
+    size = np.maximum(count, 1)
+    second, third = np.zeros((2, columns))
+    for piece in pieces(values):
+        deviation = np.where(np.isfinite(piece), piece - total / size, 0)
+        second += (deviation**2).sum(axis=0) / size
+        third += (deviation**3).sum(axis=0) / size
+    varied = (count > 2) & (np.sqrt(second) > _EQUAL * largest)
+    result: np.ndarray = np.divide(third, second**1.5, out=np.full(columns, np.nan), where=varied)
     return result
 
 

@@ -53,8 +53,18 @@ def distributions(measurements: Measurements) -> list[Distribution]:
 
 
 def _spread(numbers: np.ndarray) -> Spread | None:
-    finite = np.sort(numbers[np.isfinite(numbers)].astype(np.float64))
+    finite = numbers[np.isfinite(numbers)]
     if not len(finite):
         return None
-    values = tuple(finite.tolist()) if len(finite) <= MOST_MARKS else ()
-    return Spread(len(finite), tuple(np.quantile(finite, QUANTILES).tolist()), values)
+    finite.sort()
+    values = tuple(finite.astype(np.float64).tolist()) if len(finite) <= MOST_MARKS else ()
+    return Spread(len(finite), tuple(_quantiles(finite)), values)
+
+
+def _quantiles(ascending: np.ndarray) -> list[float]:
+    """At `QUANTILES`, in float64; `np.quantile` would do it in float32."""
+    places = np.array(QUANTILES) * (len(ascending) - 1)
+    below = places.astype(np.int64)
+    low, high = (ascending[place].astype(np.float64) for place in (below, np.minimum(below + 1, len(ascending) - 1)))
+    quantiles: list[float] = (low + (places - below) * (high - low)).tolist()
+    return quantiles

@@ -10,8 +10,7 @@ import numpy as np
 from pipeline.report.columns import Column
 from pipeline.report.comparison import Lead
 from pipeline.report.measurements import Measurements
-
-_ROUNDING = 1e-6  # of float32
+from pipeline.report.pairs import PairedSums
 
 
 @dataclass(frozen=True)
@@ -45,27 +44,18 @@ def effects(measurements: Measurements, leads: Mapping[str, Lead], controls: Seq
 
 
 def _effect(measurements: Measurements, lead: Lead, controls: Sequence[str]) -> Effect:
-    index = measurements.columns.index(lead.column)
-
-    def numbers(method: str) -> np.ndarray:
-        of_method = measurements.values.of_method(measurements.methods.index(method), index)
-        return of_method.astype(np.float64) * lead.column.sign
-
     mean = low = high = None
     beaten: dict[str, float] = {}
     if lead.ahead is not None and lead.rival is not None and lead.difference is not None:
-        ahead = numbers(lead.ahead)
-        deviation = _deviation(ahead - numbers(lead.rival))
+        further = [control for control in controls if control not in (lead.ahead, lead.rival)]
+        means, deviations = _compared(measurements, lead.column, lead.ahead, [lead.rival, *further])
         ends = [lead.difference.mean, lead.difference.low, lead.difference.high]
-        if deviation:
-            mean, low, high = (None if end is None else end * lead.column.sign / deviation for end in ends)
+        if deviations[0]:
+            mean, low, high = (None if end is None else end * lead.column.sign / deviations[0] for end in ends)
         if low is not None and high is not None:
             low, high = min(low, high), max(low, high)
-        for control in controls:
-            difference = ahead - numbers(control)
-            deviation = _deviation(difference)
-            if deviation and control not in (lead.ahead, lead.rival):
-                beaten[control] = float(np.nanmean(difference)) / deviation
+        numbers = zip(further, means[1:], deviations[1:], strict=True)
+        beaten = {control: lead.column.sign * mean / deviation for control, mean, deviation in numbers if deviation}
     return Effect(
         column=lead.column,
         ahead=lead.ahead,
@@ -79,10 +69,13 @@ def _effect(measurements: Measurements, lead: Lead, controls: Sequence[str]) -> 
     )
 
 
-def _deviation(differences: np.ndarray) -> float:
-    """The sample standard deviation of the finite numbers; 0 of fewer than two, or where rounding alone differs."""
-    finite = differences[np.isfinite(differences)]
-    if len(finite) < 2:
-        return 0.0
-    deviation = float(np.std(finite, ddof=1))
-    return deviation if deviation > _ROUNDING * float(np.abs(finite).max()) else 0.0
+def _compared(
+    measurements: Measurements, column: Column, ahead: str, others: Sequence[str]
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of a method minus each of some others, over the images that both have."""
+    index = measurements.columns.index(column)
+    first, *second = (measurements.methods.index(method) for method in (ahead, *others))
+    sums = PairedSums(np.zeros(len(second), bool))
+    for piece in measurements.values.pieces(index):
+        sums.add(*np.broadcast_arrays(piece[:, [first]], piece[:, second]))
+    return sums.paired().mean.tolist(), sums.deviations().tolist()

@@ -106,7 +106,8 @@ def efforts(run: Run, measurements: Measurements) -> list[Effort]:
     }
     forwards = {method: _forwards(run, measurements.model, method) for method in measurements.methods}
     ratio = forward_share(gradients, forwards, {name: spent.get("attribute") for name, spent in seconds.items()})
-    errors = mean_estimates(measurements.effort.column(EFFORT.index("standard_error_mean")))
+    pieces = measurements.effort.pieces_of_columns([EFFORT.index("standard_error_mean")])
+    errors = [estimate for piece in pieces for estimate in mean_estimates(piece)]
     result = []
     for number, method in enumerate(measurements.methods):
         residuals = np.abs(measurements.effort_of(number, "completeness_residual"))

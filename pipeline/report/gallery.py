@@ -94,22 +94,29 @@ def gallery(run: Run, measurements: Measurements) -> Gallery | None:
     for name in RANKED_BY:
         if name in names and measurements.values.present[reference, names.index(name)]:
             column = names.index(name)
-            values = measurements.values.column(column)
-            chosen = _chosen(values[:, reference] * measurements.columns[column].sign)
-            return Gallery(name, tuple(_exhibit(run, measurements, values, image, rank) for rank, image in chosen))
+            values = measurements.values
+            chosen = _chosen(values.of_method(reference, column) * measurements.columns[column].sign)
+            numbers = values.images(column, [image for _, image in chosen])
+            return Gallery(
+                name,
+                tuple(
+                    _exhibit(run, measurements, of_image, image, rank)
+                    for (rank, image), of_image in zip(chosen, numbers, strict=True)
+                ),
+            )
     return None
 
 
 def _chosen(goodness: np.ndarray) -> list[tuple[str, int]]:
-    finite = np.flatnonzero(np.isfinite(goodness))
-    order = finite[np.argsort(-goodness[finite], kind="stable")]
+    order = np.argsort(-np.where(np.isfinite(goodness), goodness, -np.inf), kind="stable")
+    order = order[: np.isfinite(goodness).sum()]
     picked: dict[int, str] = {}
     for rank, image in (("best", order[0]), ("worst", order[-1]), ("median", order[len(order) // 2])):
         picked.setdefault(int(image), rank)
     return sorted(((rank, image) for image, rank in picked.items()), key=lambda pair: "bmw".index(pair[0][0]))
 
 
-def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: int, rank: str) -> Exhibit:
+def _exhibit(run: Run, measurements: Measurements, numbers: np.ndarray, image: int, rank: str) -> Exhibit:
     expected = run.expected.row(image)
     stored = [StoredMaps(run, measurements.model, method).read(expected) for method in measurements.methods]
     row: Mapping[str, Any] = next((each.about for each in stored if each.about), {})
@@ -136,7 +143,7 @@ def _exhibit(run: Run, measurements: Measurements, values: np.ndarray, image: in
         ),
         tiles=tuple(
             _tile(method, float(value), each.values, size)
-            for method, value, each in zip(measurements.methods, values[image], stored, strict=True)
+            for method, value, each in zip(measurements.methods, numbers, stored, strict=True)
         ),
     )
 

@@ -1,7 +1,7 @@
 """The numbers of images by method and column, in a temporary file: memory holds the columns that are asked for.
 
-A million images, 30 methods and 40 columns are 5 GB. Statistics read a column of all methods, or some columns or
-images, at a time.
+A million images, 30 methods and 40 columns are 5 GB. Statistics read a column of one method, or some columns or images
+of all, at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.storage.scratch import naming_the_folder, scratch_file
 
 _IN_MEMORY = 2**22  # numbers of a piece of columns at most, a column aside: 16 MB
-_RANKED = 2**20  # numbers of a piece of images at most, of which ranks need some copies in float64
+_RANKED = 2**18  # numbers of a piece of images at most, of which ranks need some copies in float64
 
 
 class ImageNumbers:
@@ -45,22 +45,28 @@ class ImageNumbers:
         (numbers,) = self._read([(method, column)])
         return np.asarray(numbers)
 
-    def column(self, column: int) -> np.ndarray:
-        """(N, M) float32, the numbers of every method in a column; those of one method lie together."""
-        return self._read([(method, column) for method in range(self.shape[1])]).T
+    def images(self, column: int, images: Sequence[int]) -> np.ndarray:
+        """(n, M) float32, the numbers of some images in a column."""
+        pairs = [(method, column) for method in range(self.shape[1])]
+        return np.stack([self._read(pairs, image, image + 1)[:, 0] for image in images])
 
-    def pieces_of_columns(self) -> Iterator[np.ndarray]:
-        """(N, k) float32, every column of the first method, then of the second, …, some at a time."""
-        pairs = list(np.ndindex(self.shape[1:]))
+    def pieces_of_columns(self, columns: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """(N, k) float32, every column of the first method, or `columns`, then of the second, …, some at a time."""
+        chosen = range(self.shape[2]) if columns is None else columns
+        pairs = [(method, column) for method in range(self.shape[1]) for column in chosen]
         step = max(1, _IN_MEMORY // max(len(self), 1))
         for left in range(0, len(pairs), step):
             yield self._read(pairs[left : left + step]).T
 
+    def pieces(self, column: int) -> Iterator[np.ndarray]:
+        """(n, M) float32, a column of some images at a time, as `pieces_of_images`."""
+        return (piece[:, :, 0] for piece in self.pieces_of_images([column]))
+
     def pieces_of_images(self, columns: Sequence[int]) -> Iterator[np.ndarray]:
-        """(n, M, C') float32, these columns of some images at a time."""
+        """(n, M, C') float32, these columns of some images at a time; one piece at least, be it of no image."""
         pairs = [(method, column) for method in range(self.shape[1]) for column in columns]
         step = max(1, _RANKED // max(len(pairs), 1))
-        for start in range(0, len(self), step):
+        for start in range(0, max(len(self), 1), step):
             piece = self._read(pairs, start, start + step)
             yield piece.T.reshape(piece.shape[1], self.shape[1], len(columns))
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm, pairwise
+from pipeline.report.pairs import pairwise
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, Paired, holm
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ColumnLead:
         reason: why nobody can lead, whatever the p: ``""``, ``alone`` (fewer than two methods have the column),
             ``few`` (too few images in common with the rival, or of all pairs), ``tie`` (the rival has an equal mean),
             ``circle`` (nobody is ahead of all others, since the methods keep different images), ``undirected``.
-        pairs: each method (row) minus each other (column), (M, M) arrays.
+        pairs: each method (row) minus each other (column), as of `pairwise`.
     """
 
     leader: int | None
@@ -60,22 +61,22 @@ class Grouping:
     groups: tuple[tuple[int, ...], ...]
 
 
-def lead(values: np.ndarray, sign: int, share: bool = False) -> ColumnLead:
+def lead(pieces: Iterable[np.ndarray], sign: int, share: bool = False) -> ColumnLead:
     """Who is ahead of each other method on the images that both have, and how surely.
 
     To lead, a method must beat each other one, so the p-value of the lead is the largest of them (Berger, 1982): more
     methods make it no likelier.
 
     Args:
-        values: (N, M) float, one metric column of every method.
+        pieces: (n, M) float, one metric column of every method, some images at a time.
         sign: 1 if higher is better, -1 if lower is, 0 if neither.
         share: whether the column is 0 or 1.
     """
-    pairs = pairwise(values, share)
-    present = np.flatnonzero(np.isfinite(values).any(axis=0))
+    pairs = pairwise(pieces, share)
+    present = np.flatnonzero(np.diag(pairs.count))
 
     def nobody(reason: str, p: float) -> ColumnLead:
-        none = np.full(values.shape[1], np.nan)
+        none = np.full(len(pairs.p), np.nan)
         return ColumnLead(None, p, None, Paired(none, none, none, np.zeros(len(none), int), none), reason, pairs)
 
     if sign == 0 or len(present) < 2:

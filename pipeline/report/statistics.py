@@ -15,6 +15,7 @@ What these reach in simulations, and where they fall short, is in docs/statistic
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,9 @@ CONFIDENCE = 0.95
 ALPHA = 0.05
 FEWEST = 10  # images without which nothing is called better, worse, or a lead
 STUDENTISED = 2000  # images up to which the bootstrap's quantiles are taken
-_COLUMNS = 64  # at once, which keeps memory flat in their number
-_NUMBERS = 2**22  # at once, which keeps it flat in that of images, a column aside
-_CACHED = 2**17  # numbers of a pass over differences, 1 MiB: they stay in the processor's cache
+_COLUMNS = 64  # at once, which keeps the bootstrap's memory flat in their number
+CACHED = 2**17  # numbers at once, 1 MiB: memory is flat in the images, and they stay in the processor's cache
 _ROUNDING = 1e-12  # the variance of equal numbers, of columns of variance 1
-_EQUAL = 4 * float(np.finfo(np.float32).eps)  # two differences of float32 numbers, relative to the numbers
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,7 @@ class Paired:
 
 def means(values: np.ndarray) -> np.ndarray:
     """(K,) means of the numbers in each column of `values` (N, K); NaN where there are none."""
-    valid = np.isfinite(values)
-    count = valid.sum(axis=0)
-    total = np.where(valid, values, 0).sum(axis=0, dtype=np.float64)
-    mean: np.ndarray = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
+    mean, _ = _means(values)
     return mean
 
 
@@ -111,27 +107,40 @@ def grouped_intervals(values: np.ndarray, groups: np.ndarray, count: int, share:
         count: K, how many groups there are.
         share: whether the column is 0 or 1.
     """
-    chosen = np.isfinite(values) & (groups >= 0)
-    of, numbers = groups[chosen], values[chosen].astype(np.float64)
-    size = np.bincount(of, minlength=count)
-    mean = np.divide(np.bincount(of, numbers, count), size, out=np.full(count, np.nan), where=size > 0)
+    size, total, squares = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
+    parts = [slice(start, start + CACHED) for start in range(0, len(values), CACHED)]
+    for part in parts:
+        of, numbers = _in_groups(values[part], groups[part])
+        size += np.bincount(of, minlength=count)
+        total += np.bincount(of, numbers, count)
+    mean = np.divide(total, size, out=np.full(count, np.nan), where=size > 0)
     if share:
         low, high = wilson((np.nan_to_num(mean) * size).round(), size)
         return Intervals(mean, low, high, size)
-    squares = np.bincount(of, (numbers - mean[of]) ** 2, count)
-    return students_intervals(mean, _error(squares, size), size)
+    for part in parts:
+        of, numbers = _in_groups(values[part], groups[part])
+        squares += np.bincount(of, (numbers - mean[of]) ** 2, count)
+    return students_intervals(mean, standard_error(squares, size), size)
 
 
-def column_blocks(values: np.ndarray) -> list[slice]:
-    """Blocks of columns of `values` (N, K), each small enough for copies of it in float64."""
-    step = max(1, min(_COLUMNS, _NUMBERS // max(len(values), 1)))
-    return [slice(left, left + step) for left in range(0, values.shape[1], step)]
+def pieces(values: np.ndarray) -> Iterator[np.ndarray]:
+    """`values` (N, K), some rows at a time, of which copies in float64 are small."""
+    step = max(1, CACHED // max(values.shape[1], 1))
+    for start in range(0, len(values), step):
+        yield values[start : start + step]
 
 
 def student(count: np.ndarray) -> np.ndarray:
     """(K,) quantile of Student's law of count - 1 degrees of freedom for an interval of two sides; NaN below two."""
     quantile: np.ndarray = stats.t.ppf(0.5 + CONFIDENCE / 2, np.where(count > 1, count - 1, np.nan))
     return quantile
+
+
+def standard_error(squares: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Standard error of a mean from the sum of squared deviations; NaN below two numbers."""
+    free = np.where(count > 1, count * (count - 1.0), np.nan)
+    error: np.ndarray = np.sqrt(squares / free)
+    return error
 
 
 def wilson(successes: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,43 +161,6 @@ def wilson(successes: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.where(successes <= 0, 0 * size, low / scale), np.where(successes >= count, 0 * size + 1, high / scale)
 
 
-def paired(first: np.ndarray, second: np.ndarray, shares: np.ndarray | None = None) -> Paired:
-    """`first` minus `second` on the images that both have, column by column.
-
-    Args:
-        first, second: (N, K) float, or of shapes that broadcast to it.
-        shares: (K,) bool, the columns that are 0 or 1 on both sides; none by default.
-    """
-    first, second = np.broadcast_arrays(first, second)
-    share = np.zeros(first.shape[1], bool) if shares is None else np.asarray(shares, bool)
-    return _paired(first.T, second.T, share)
-
-
-def pairwise(values: np.ndarray, share: bool = False) -> Paired:
-    """Each method (row) minus each other (column) of one metric column, (M, M) arrays; NaN and 0 images on the
-    diagonal.
-
-    Args:
-        values: (N, M) float.
-        share: whether the column is 0 or 1.
-    """
-    methods = values.shape[1]
-    rows = np.ascontiguousarray(values.T)
-    mean, low, high, p = (np.full((methods, methods), np.nan) for _ in range(4))
-    count = np.zeros((methods, methods), np.int64)
-    for row in range(methods - 1):
-        later = slice(row + 1, methods)
-        differences = _paired(
-            np.broadcast_to(rows[row], rows[later].shape), rows[later], np.full(methods - row - 1, share)
-        )
-        mean[row, later], mean[later, row] = differences.mean, -differences.mean
-        low[row, later], low[later, row] = differences.low, -differences.high
-        high[row, later], high[later, row] = differences.high, -differences.low
-        count[row, later] = count[later, row] = differences.count
-        p[row, later] = p[later, row] = differences.p
-    return Paired(mean, low, high, count, p)
-
-
 def holm(p: np.ndarray) -> np.ndarray:
     """p-values adjusted for their number, of the same shape; NaN stays NaN and does not count.
 
@@ -205,20 +177,29 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def _in_groups(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The group of each number that has one, and the number."""
+    chosen = np.isfinite(values) & (groups >= 0)
+    return groups[chosen], values[chosen].astype(np.float64)
+
+
+def _means(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) mean and count of the numbers in each column."""
+    count, total = np.zeros(values.shape[1], np.int64), np.zeros(values.shape[1])
+    for piece in pieces(values):
+        valid = np.isfinite(piece)
+        count += valid.sum(axis=0)
+        total += np.where(valid, piece, 0).sum(axis=0, dtype=np.float64)
+    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0), count
+
+
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(K,) mean, standard error (NaN below two numbers) and count."""
-    parts = []
-    for columns in column_blocks(values):
-        block = values[:, columns]
-        valid = np.isfinite(block)
-        mean = means(block)
-        count = valid.sum(axis=0)
-        squares = (np.where(valid, block - np.nan_to_num(mean), 0).astype(np.float64) ** 2).sum(axis=0)
-        parts.append((mean, _error(squares, count), count))
-    if not parts:
-        return np.empty(0), np.empty(0), np.empty(0, np.int64)
-    mean, error, count = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return mean, error, count
+    mean, count = _means(values)
+    centre, squares = np.nan_to_num(mean), np.zeros(len(mean))
+    for piece in pieces(values):
+        squares += (np.where(np.isfinite(piece), piece - centre, 0) ** 2).sum(axis=0)
+    return mean, standard_error(squares, count), count
 
 
 def _studentised(
@@ -256,85 +237,3 @@ def _studentised(
     lowest, highest = np.concatenate(bounds, axis=1)
     fallback = student(np.full(len(chosen), count))
     return np.where(np.isfinite(highest), highest, fallback), np.where(np.isfinite(lowest), -lowest, fallback)
-
-
-def _error(squares: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Standard error of a mean from the sum of squared deviations; NaN below two numbers."""
-    free = np.where(count > 1, count * (count - 1.0), np.nan)
-    error: np.ndarray = np.sqrt(squares / free)
-    return error
-
-
-def _paired(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> Paired:
-    """As `paired`, of (K, N) arrays: a column at a time lies together in memory."""
-    columns, images = first.shape
-    step = max(1, _CACHED // max(images, 1))
-    blocks = [slice(left, left + step) for left in range(0, columns, step)]
-    parts = [_differences(first[block], second[block], share[block]) for block in blocks]
-    if not parts:
-        none = np.empty(0)
-        return Paired(none, none, none, np.empty(0, np.int64), none)
-    return Paired(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-
-def _differences(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The fields of `Paired`, (k,) each."""
-    both = np.isfinite(first) & np.isfinite(second)
-    first_numbers, second_numbers = (np.where(both, side, 0).astype(np.float64) for side in (first, second))
-    difference = first_numbers - second_numbers
-    count = both.sum(axis=1)
-    mean = np.divide(difference.sum(axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
-    error = _error((((difference - np.nan_to_num(mean)[:, None]) * both) ** 2).sum(axis=1), count)
-    half = student(count) * error
-    low, high = mean - half, mean + half
-    low[share], high[share] = _newcombe(first_numbers[share] > 0.5, second_numbers[share] > 0.5, both[share])
-    p = np.where(count < FEWEST, np.nan, 1.0)
-    alike, up, down = _one_size(difference, np.maximum(np.abs(first_numbers), np.abs(second_numbers)))
-    tested = (count >= FEWEST) & alike
-    fewer = np.minimum(up, down)[tested]
-    p[tested] = np.minimum(1, 2 * stats.binom.cdf(fewer, (up + down)[tested], 0.5))
-    tested = (count >= FEWEST) & ~alike
-    p[tested] = 2 * stats.t.sf(np.abs(mean[tested] / error[tested]), count[tested] - 1)
-    return mean, low, high, count, p
-
-
-def _one_size(difference: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(k,) whether all differences (k, N) that are not 0 have one size, up to the rounding of numbers as large as
-    `scale`, and how many are above and below 0."""
-    slack = _EQUAL * scale
-    size = np.abs(difference)
-    moved = size > slack
-    largest, smallest = (np.where(moved, size, filler) for filler in (0, np.inf))
-    spread = largest.max(axis=1, initial=0) - smallest.min(axis=1, initial=np.inf)
-    alike = spread <= np.where(moved, slack, 0).max(axis=1, initial=0)
-    return alike, (moved & (difference > 0)).sum(axis=1), (moved & (difference < 0)).sum(axis=1)
-
-
-def _newcombe(first: np.ndarray, second: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the difference of two shares of the same images, from bool (k, N) arrays.
-
-    His method 10, with Wilson's bounds corrected for continuity; without that its coverage falls below .94.
-
-    Source: R. G. Newcombe, *Improved confidence intervals for the difference between binomial proportions based on
-    paired data*, Statist. Med. 17 (1998), 2635-2650.
-    """
-    count = both.sum(axis=1)
-    size = np.where(count > 0, count, np.nan)
-    neither = (both & ~first & ~second).sum(axis=1)
-    joint = (both & first & second).sum(axis=1)
-    only_first, only_second = (both & first & ~second).sum(axis=1), (both & ~first & second).sum(axis=1)
-    share_first, share_second = (joint + only_first) / size, (joint + only_second) / size
-    low_first, high_first = wilson(joint + only_first, count)
-    low_second, high_second = wilson(joint + only_second, count)
-    product = joint * neither - only_first * only_second
-    product = np.where(product > count / 2, product - count / 2, np.where(product >= 0, 0, product))
-    margins = np.sqrt(
-        (joint + only_first).astype(float) * (only_second + neither) * (joint + only_second) * (only_first + neither)
-    )
-    phi = np.divide(product, margins, out=np.zeros(len(size)), where=margins > 0)
-    down_first, up_first = share_first - low_first, high_first - share_first
-    down_second, up_second = share_second - low_second, high_second - share_second
-    below = down_first**2 - 2 * phi * down_first * up_second + up_second**2
-    above = down_second**2 - 2 * phi * down_second * up_first + up_first**2
-    middle = share_first - share_second
-    return middle - np.sqrt(np.maximum(below, 0)), middle + np.sqrt(np.maximum(above, 0))

@@ -130,7 +130,8 @@ def common_images(measurements: Measurements, source: Source) -> np.ndarray:
     measured = measurements.values.present[:, positions]
     complete = np.full(measurements.expected, measured.any())
     for position, by_method in zip(positions, measured.T, strict=True):
-        complete &= np.isfinite(measurements.values.column(position)[:, by_method]).all(axis=1)
+        for method in np.flatnonzero(by_method).tolist():
+            complete &= np.isfinite(measurements.values.of_method(method, position))
     return np.flatnonzero(complete)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
 
 def scratch_file(owner: object) -> BinaryIO:
     """A file that can be written and read, and is closed with `owner`."""
     file = cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))  # noqa: SIM115
-    weakref.finalize(owner, file.close)
+    weakref.finalize(owner, _close, file)
     return file
 
 
@@ -27,3 +27,8 @@ def naming_the_folder(content: str) -> Iterator[None]:
     except OSError as error:
         where = f"{tempfile.gettempdir()} for {content} (TMPDIR names another folder)"
         raise OSError(error.errno, f"{error.strerror}: {where}") from error
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):  # of a full disk, which was said when it was written
+        file.close()

@@ -17,7 +17,8 @@ from pipeline.report.columns import Column, metric_columns, sources
 from pipeline.report.compare.matching import Common, Pair
 from pipeline.report.comparison import Difference, Estimate, mean_estimates, number_or_none
 from pipeline.report.measurements import Measurements, gather
-from pipeline.report.statistics import ALPHA, holm, paired
+from pipeline.report.pairs import paired
+from pipeline.report.statistics import ALPHA, holm
 from pipeline.run.differences import differences, frozen_part
 from pipeline.run.reader import Run
 from pipeline.run.revisions import measured_by

@@ -87,8 +87,7 @@ def test_a_shard_that_changed_is_not_shown(fake_run):
 def test_a_run_with_one_image_shows_it_once(finished_run):
     run = open_run(finished_run.path)
     found = gather(run, MODEL)
-    columns = range(len(found.columns))
-    values = np.stack([found.values.column(column) for column in columns], axis=2)
+    values = np.concatenate(list(found.values.pieces_of_images(range(len(found.columns)))))
     values[1:] = np.nan
     assert [item.rank for item in gallery(run, replace(found, values=stored_numbers(values))).exhibits] == ["best"]
     assert gallery(run, replace(found, values=stored_numbers(np.full_like(values, np.nan)))) is None

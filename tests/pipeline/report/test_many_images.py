@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
 from pipeline.report import build_report
+from pipeline.report.classes import class_means
 from pipeline.report.columns import Column, Source
 from pipeline.report.comparison import compare
 from pipeline.report.distributions import MOST_MARKS, distributions
@@ -57,31 +58,48 @@ def test_a_mean_curve_is_that_of_all_images(runs: dict[int, Path]) -> None:
 def test_numbers_take_four_bytes_each_and_lie_column_by_column(runs: dict[int, Path]) -> None:
     found = gather(open_run(runs[MANY]), "synthetic", curves=False)
     assert found.curves == {}
-    arrays = [found.values.column(0), found.effort.column(0), found.probability, found.label, found.predicted]
+    arrays = [found.values.of_method(0, 0), found.effort.of_method(0, 0)]
+    arrays += [found.probability, found.label, found.predicted]
     assert {array.itemsize for array in arrays} == {4}
     assert all(array.strides[0] == 4 for array in arrays)
 
 
+def numbers_of(images: int, columns: int, methods: int = 3) -> Measurements:
+    named = tuple(
+        Column(f"c{number}", f"c{number}", Source(f"m{number}"), "higher", headline=True, family=FAMILIES[0])
+        for number in range(columns)
+    )
+    values = ImageNumbers(images, methods, columns)
+    for method, column in np.ndindex(methods, columns):
+        numbers = np.random.default_rng(method + column).random(images, np.float32)
+        values.write(np.arange(images), method, column, numbers)
+    effort = ImageNumbers(images, methods, len(EFFORT))
+    classes = np.arange(images, dtype=np.int32) % 1000
+    return Measurements("m", tuple("abc"), named, values, effort, classes, classes, classes.astype(np.float32))
+
+
+def peak_of_statistics(found: Measurements) -> int:
+    """Bytes beside the measurements."""
+    tracemalloc.start()
+    effects(found, compare(found).leads, [])
+    distributions(found)
+    class_means(found, [])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
 def test_memory_is_that_of_a_few_columns_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, methods = 50_000, 3
+    images = 50_000
     monkeypatch.setattr("pipeline.report.image_numbers._IN_MEMORY", 4 * images)
-    peaks = []
-    for count in (8, 32):
-        columns = tuple(
-            Column(f"c{number}", f"c{number}", Source(f"m{number}"), "higher", headline=True, family=FAMILIES[0])
-            for number in range(count)
-        )
-        values = ImageNumbers(images, methods, count)
-        for method, column in np.ndindex(methods, count):
-            numbers = np.random.default_rng(method + column).random(images, np.float32)
-            values.write(np.arange(images), method, column, numbers)
-        unknown = np.full(images, -1, np.int32)
-        found = Measurements(
-            "m", tuple("abc"), columns, values, ImageNumbers(images, methods, len(EFFORT)), *[unknown] * 3
-        )
-        tracemalloc.start()
-        effects(found, compare(found).leads, [])
-        distributions(found)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]  # all columns are 4.8 and 19.2 MB
+    few, many = (peak_of_statistics(numbers_of(images, columns)) for columns in (8, 32))
+    assert many < 1.2 * few  # all columns are 4.8 and 19.2 MB
+
+
+def test_memory_is_that_of_a_column_of_one_method_however_many_images_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.report.image_numbers._IN_MEMORY", 1)
+    monkeypatch.setattr("pipeline.report.image_numbers._RANKED", 2**14)
+    few, many = (peak_of_statistics(numbers_of(images, 4)) for images in (150_000, 600_000))
+    assert many - few < 16 * 450_000  # a column of one method takes 4 bytes an image, one of all in float64 takes 24

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pipeline.report.pairs import pairwise
 from pipeline.report.ranks import Grouping, friedman_in_pieces, lead, rank_intervals
-from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, pairwise
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST
 
 UP = np.array([1])
 
@@ -26,7 +27,7 @@ def shifted(shifts: list[float], images: int = 60, noise: float = 0.1, seed: int
 
 def test_a_leader_is_as_sure_as_its_least_sure_comparison() -> None:
     values = shifted([0.0, 0.3, 0.25, -1.0])
-    found = lead(values, 1)
+    found = lead([values], 1)
     tests = [stats.ttest_rel(values[:, 1], values[:, other]).pvalue for other in (0, 2, 3)]
     assert (found.leader, found.rival, found.reason) == (1, 2, "")
     assert found.p == pytest.approx(max(tests))
@@ -36,7 +37,7 @@ def test_a_leader_is_as_sure_as_its_least_sure_comparison() -> None:
 
 def test_the_lowest_leads_where_lower_is_better() -> None:
     values = shifted([0.0, 0.3, -0.4])
-    down, up = lead(values, -1), lead(-values, 1)
+    down, up = lead([values], -1), lead([-values], 1)
     assert (down.leader, down.rival) == (up.leader, up.rival) == (2, 0)
     assert down.p == pytest.approx(up.p)
 
@@ -46,7 +47,7 @@ def test_a_method_of_easy_images_does_not_lead() -> None:
     values = shifted([0.0, 0.2, -0.5])
     values[np.argsort(values[:, 1])[:40], 0] = np.nan
     assert np.nanmean(values[:, 0]) > np.nanmean(values[:, 1])
-    found = lead(values, 1)
+    found = lead([values], 1)
     assert (found.leader, found.reason) == (1, "")
     assert found.p <= ALPHA
 
@@ -58,7 +59,7 @@ def test_nobody_leads_a_circle() -> None:
     for part, (ahead, behind) in enumerate([(0, 1), (1, 2), (2, 0)]):
         rows = slice(20 * part, 20 * part + 20)
         values[rows, ahead], values[rows, behind] = 1 + noise[rows, 0], noise[rows, 1]
-    found = lead(values, 1)
+    found = lead([values], 1)
     assert (found.leader, found.rival, found.p, found.reason) == (None, None, 1.0, "circle")
     assert np.isnan(found.comparisons.mean).all()
 
@@ -66,7 +67,7 @@ def test_nobody_leads_a_circle() -> None:
 def test_a_rival_of_few_common_images_stands_in_the_way() -> None:
     values = shifted([0.0, 1.0, -1.0])
     values[FEWEST - 1 :, 0] = np.nan
-    found = lead(values, 1)
+    found = lead([values], 1)
     assert (found.leader, found.rival, found.p, found.reason) == (1, 0, 1.0, "few")
     assert found.comparisons.count[0] == FEWEST - 1
 
@@ -74,12 +75,12 @@ def test_a_rival_of_few_common_images_stands_in_the_way() -> None:
 def test_a_rival_without_a_common_image_stands_in_the_way() -> None:
     values = shifted([0.0, 1.0, -1.0])
     values[:30, 0], values[30:, 1] = np.nan, np.nan
-    found = lead(values, 1)
+    found = lead([values], 1)
     assert (found.reason, found.p) == ("few", 1.0)
 
 
 def test_columns_of_few_images_are_not_tested() -> None:
-    found = lead(shifted([0.0, 5.0], images=FEWEST - 1), 1)
+    found = lead([shifted([0.0, 5.0], images=FEWEST - 1)], 1)
     assert (found.leader, found.reason) == (None, "few")
     assert np.isnan(found.p)
     assert found.pairs.mean[1, 0] > 4
@@ -87,7 +88,7 @@ def test_columns_of_few_images_are_not_tested() -> None:
 
 def test_equal_methods_tie() -> None:
     values = np.repeat(shifted([0.0, -1.0]), 2, axis=1)
-    found = lead(values, 1)
+    found = lead([values], 1)
     assert (found.p, found.reason) == (1.0, "tie")
     assert {found.leader, found.rival} == {0, 1}
 
@@ -96,7 +97,7 @@ def test_equal_methods_tie() -> None:
 def test_without_a_direction_or_a_rival_there_is_no_race(sign: int, kept: list[int], reason: str) -> None:
     values = np.full((30, 2), np.nan)
     values[:, kept] = shifted([0.0, 1.0], images=30)[:, kept]
-    found = lead(values, sign)
+    found = lead([values], sign)
     assert (found.leader, found.reason) == (None, reason)
     assert np.isnan(found.p)
 
@@ -104,7 +105,7 @@ def test_without_a_direction_or_a_rival_there_is_no_race(sign: int, kept: list[i
 def test_a_method_without_the_column_is_out_of_the_race() -> None:
     values = shifted([0.0, 0.5, 0.0])
     values[:, 2] = np.nan
-    found = lead(values, 1)
+    found = lead([values], 1)
     assert (found.leader, found.rival, found.reason) == (1, 0, "")
     assert np.isnan(found.comparisons.p[2])
 
@@ -113,19 +114,19 @@ def test_shares_are_led_by_the_exact_test() -> None:
     values = np.zeros((40, 2), np.float32)
     values[:15, 1] = 1
     values[:3, 0], values[:3, 1] = 1, 0
-    found = lead(values, 1, share=True)
+    found = lead([values], 1, share=True)
     assert found.leader == 1
     assert found.p == pytest.approx(stats.binomtest(3, 15).pvalue)
 
 
 def test_ranks_of_methods_far_apart_are_known() -> None:
-    pairs = pairwise(shifted([3.0, 1.0, 2.0, 1.0]))
+    pairs = pairwise([shifted([3.0, 1.0, 2.0, 1.0])])
     low, high = rank_intervals(pairs.p, pairs.mean > 0)
     assert list(zip(low, high, strict=True)) == [(1, 1), (3, 4), (2, 2), (3, 4)]
 
 
 def test_without_tests_every_rank_is_possible() -> None:
-    pairs = pairwise(shifted([3.0, 1.0], images=5))
+    pairs = pairwise([shifted([3.0, 1.0], images=5)])
     low, high = rank_intervals(pairs.p, pairs.mean > 0)
     assert (low.tolist(), high.tolist()) == ([1, 1], [2, 2])
 
@@ -135,7 +136,7 @@ def test_intervals_of_ranks_hold_all_true_ranks_together() -> None:
     lowest, highest = np.array([5, 4, 3, 1, 1]), np.array([5, 4, 3, 2, 2])
     repeats, held = 300, 0
     for seed in range(repeats):
-        pairs = pairwise(shifted(shifts, images=30, seed=seed))
+        pairs = pairwise([shifted(shifts, images=30, seed=seed)])
         low, high = rank_intervals(pairs.p, pairs.mean > 0)
         held += bool(((low <= lowest) & (highest <= high)).all())
     assert held / repeats >= CONFIDENCE - 4 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / repeats)

@@ -14,7 +14,8 @@ from measured import many, measured
 from jobs.bench.claims import LAWS, Claims, claims, coverage, false_claims, lognormal, panel, reached
 from pipeline.report.comparison import compare
 from pipeline.report.coverage import reached_coverage, skewness
-from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, grouped_intervals, intervals, paired
+from pipeline.report.pairs import paired
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, grouped_intervals, intervals
 
 SAMPLES = 1000
 

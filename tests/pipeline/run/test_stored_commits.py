@@ -1,4 +1,4 @@
-"""Commit records that lie in a file: what was stored is read, by several threads too, and little of it is in memory."""
+"""Commit records that lie in a file: what was stored is read, by threads too, and little is in memory."""
 
 from __future__ import annotations
 
