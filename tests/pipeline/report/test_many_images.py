@@ -74,7 +74,7 @@ def numbers_of(images: int, columns: int, methods: int = 3) -> Measurements:
         numbers = np.random.default_rng(method + column).random(images, np.float32)
         values.write(np.arange(images), method, column, numbers)
     effort = ImageNumbers(images, methods, len(EFFORT))
-    classes = np.arange(images, dtype=np.int32) % 1000
+    classes = np.arange(images, dtype=np.int32) % 10
     return Measurements("m", tuple("abc"), named, values, effort, classes, classes, classes.astype(np.float32))
 
 
