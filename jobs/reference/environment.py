@@ -57,7 +57,8 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             "RAY_TMPDIR, TMPDIR",
             "`/tmp`",
             "folder of Ray's sockets and logs: a short path that can be written. The report keeps its numbers in "
-            "files in `TMPDIR`, 4 bytes for each image, method and column: in a folder on a disk, they take no memory",
+            "files in `TMPDIR`, 4 bytes for each image, method and column. Every command that reads whole commits "
+            "keeps them there too, 1 kB for each unit and method. In a folder on a disk, they take no memory",
         ),
     ),
     "Object stores": (

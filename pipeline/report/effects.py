@@ -76,6 +76,6 @@ def _compared(
     index = measurements.columns.index(column)
     first, *second = (measurements.methods.index(method) for method in (ahead, *others))
     sums = PairedSums(np.zeros(len(second), bool))
-    for piece in measurements.values.pieces(index):
-        sums.add(*np.broadcast_arrays(piece[:, [first]], piece[:, second]))
+    for piece in measurements.values.pieces(index, [first, *second]):
+        sums.add(*np.broadcast_arrays(piece[:, :1], piece[:, 1:]))
     return sums.paired().mean.tolist(), sums.deviations().tolist()

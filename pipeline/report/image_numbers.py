@@ -58,17 +58,21 @@ class ImageNumbers:
         for left in range(0, len(pairs), step):
             yield self._read(pairs[left : left + step]).T
 
-    def pieces(self, column: int) -> Iterator[np.ndarray]:
-        """(n, M) float32, a column of some images at a time, as `pieces_of_images`."""
-        return (piece[:, :, 0] for piece in self.pieces_of_images([column]))
+    def pieces(self, column: int, methods: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """(n, M) float32, a column of every method, or of `methods`, as `pieces_of_images`."""
+        return (piece[:, :, 0] for piece in self.pieces_of_images([column], methods))
 
-    def pieces_of_images(self, columns: Sequence[int]) -> Iterator[np.ndarray]:
-        """(n, M, C') float32, these columns of some images at a time; one piece at least, be it of no image."""
-        pairs = [(method, column) for method in range(self.shape[1]) for column in columns]
+    def pieces_of_images(self, columns: Sequence[int], methods: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        """(n, M, C') float32, these columns of every method, or of `methods`, some images at a time.
+
+        There is one piece at least, even where there is no image.
+        """
+        chosen = range(self.shape[1]) if methods is None else methods
+        pairs = [(method, column) for method in chosen for column in columns]
         step = max(1, _RANKED // max(len(pairs), 1))
         for start in range(0, max(len(self), 1), step):
             piece = self._read(pairs, start, start + step)
-            yield piece.T.reshape(piece.shape[1], self.shape[1], len(columns))
+            yield piece.T.reshape(piece.shape[1], len(chosen), len(columns))
 
     def write(self, images: np.ndarray, method: int, column: int, numbers: np.ndarray) -> None:
         """Sets the numbers of a method in a column; `images`: (n,) int, which; `numbers`: (n,)."""

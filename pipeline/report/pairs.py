@@ -1,6 +1,10 @@
 """Paired differences of methods, from numbers that come some images at a time: memory does not grow with the images.
 
-The intervals and tests are those of `pipeline.report.statistics`.
+A difference is taken on the images that both sides have; NaN or infinity is no number.
+
+    difference   Student's interval; of two shares Newcombe's
+    p            Student's test of the paired differences; the exact sign test where all differences that are not 0
+                 have one size, as those of 0 and 1 have (McNemar); none below `FEWEST` images
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
-"""Means over images with intervals, paired differences with p-values, and the correction for many of them.
+"""Means over images with intervals, and the correction for many p-values; `pipeline.report.pairs` has differences.
 
-Rows are images, NaN or infinity is no number, and a difference is taken on the images that both sides have.
+Rows are images, and NaN or infinity is no number.
 
     mean         m - e T(.975) to m - e T(.025), e = s / sqrt(n), with the quantiles T of Student's law, or of the
                  bootstrap's studentised means from `FEWEST` to `STUDENTISED` images
     share        the mean of a column of 0 and 1: Wilson's interval
-    difference   Student's interval; of two shares Newcombe's
-    p            Student's test of the paired differences; the exact sign test where all differences that are not 0
-                 have one size, as those of 0 and 1 have (McNemar); none below `FEWEST` images
     many p       Holm
 
 What these reach in simulations, and where they fall short, is in docs/statistics.md.

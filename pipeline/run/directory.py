@@ -103,25 +103,26 @@ class RunDirectory(Beginning):
         return found
 
     def counted(self, labels: Sequence[Label]) -> list[StoredCommits]:
-        """The commits that count under each label, in order of unit. All commits of the run are read.
+        """The commits that count under each label, in order of unit. All commits of the run are read, and those that
+        count are kept in a temporary file.
 
         Raises:
             RefusedError: one is damaged, even if it does not count.
         """
         store = CommitStore()
-        by_place = {place_of(label): label for label in labels}
-        found: dict[tuple[str, str, str], list[tuple[tuple[str, bool], int]]] = {place: [] for place in by_place}
+        labels_at: dict[tuple[str, str, str], list[int]] = {}
+        for number, label in enumerate(labels):
+            labels_at.setdefault(place_of(label), []).append(number)
+        found: list[list[tuple[tuple[str, bool], int]]] = [[] for _ in labels]
         for commits in self._commit_files.commits(self._commit_entries()):
             if isinstance(commits, SsigError):
                 raise commits
             for commit in commits:
-                place = (home_of_commit(commit.source), commit.model, commit.method)
-                if place in by_place and counts(commit, by_place[place]):
-                    found[place].append((order(commit), store.add(commit)))
-        return [
-            StoredCommits(store, {unit: number for (unit, _), number in sorted(found[place_of(label)])}.values())
-            for label in labels
-        ]
+                for number in labels_at.get((home_of_commit(commit.source), commit.model, commit.method), ()):
+                    if counts(commit, labels[number]):
+                        found[number].append((order(commit), store.add(commit)))
+        by_unit = [{unit: number for (unit, _), number in sorted(commits)} for commits in found]
+        return [StoredCommits(store, list(numbers), numbers.values()) for numbers in by_unit]
 
     def sources(self, label: Label) -> dict[str, tuple[str, ...]]:
         """Unit -> the files that may commit it under a label, by their names: that of a batch goes first."""

@@ -102,7 +102,7 @@ class Run:
 
     @property
     def commits(self) -> tuple[CommitRecord, ...]:
-        """The commit records that count, in order of model, method and unit: all of them, of 2 kB each."""
+        """The commit records that count, in order of model, method and unit: all in memory, 2 to 3 kB each."""
         return tuple(self._every_commit())
 
     @cached_property

@@ -10,7 +10,7 @@ import os
 import pickle
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import BinaryIO, overload
 
 from pipeline.run.records import CommitRecord
 from pipeline.storage.scratch import naming_the_folder, scratch_file
@@ -20,7 +20,7 @@ class CommitStore:
     """Commit records by number, from 0 in the order in which they are added."""
 
     def __init__(self) -> None:
-        self._file = scratch_file(self)
+        self._file: BinaryIO | None = None
         self._starts = array("q", [0])
 
     def add(self, commit: CommitRecord) -> int:
@@ -31,28 +31,34 @@ class CommitStore:
         """
         data = pickle.dumps(commit, pickle.HIGHEST_PROTOCOL)
         with naming_the_folder("the commit records of a run"):
+            self._file = self._file or scratch_file(self)
             self._file.write(data)
+            self._file.flush()  # here, where a full disk is not taken for a file that cannot be read
         self._starts.append(self._starts[-1] + len(data))
         return len(self._starts) - 2
 
     def read(self, number: int) -> CommitRecord:
         """A record that was stored; threads may read at once."""
+        assert self._file is not None
         start, stop = self._starts[number : number + 2]
-        with naming_the_folder("the commit records of a run"):
-            self._file.flush()
         commit: CommitRecord = pickle.loads(os.pread(self._file.fileno(), stop - start, start))
         return commit
 
 
 class StoredCommits(Sequence[CommitRecord]):
-    """Some commits of a run, in an order; each is read when it is asked for.
+    """Some commits of a label, in order of unit; each is read when it is asked for.
 
     Args:
         store: holds them.
-        numbers: theirs in the store, in order.
+        units: of the commits, ascending.
+        numbers: of the commits in the store.
+
+    Attributes:
+        units: as given.
     """
 
-    def __init__(self, store: CommitStore, numbers: Iterable[int] = ()) -> None:
+    def __init__(self, store: CommitStore, units: Sequence[str], numbers: Iterable[int]) -> None:
+        self.units = units
         self._store, self._numbers = store, array("q", numbers)
 
     def __len__(self) -> int:
@@ -66,14 +72,13 @@ class StoredCommits(Sequence[CommitRecord]):
 
     def __getitem__(self, place: int | slice) -> CommitRecord | StoredCommits:
         if isinstance(place, slice):
-            return StoredCommits(self._store, self._numbers[place])
+            return StoredCommits(self._store, self.units[place], self._numbers[place])
         return self._store.read(self._numbers[place])
 
     def __iter__(self) -> Iterator[CommitRecord]:
         return map(self._store.read, self._numbers)
 
     def of_unit(self, unit: str) -> CommitRecord | None:
-        """The commit of a unit, of commits in order of unit; None without one."""
-        place = bisect.bisect_left(self, unit, key=lambda commit: commit.unit)
-        commit = self[place] if place < len(self) else None
-        return commit if commit is not None and commit.unit == unit else None
+        """The commit of a unit; None without one."""
+        place = bisect.bisect_left(self.units, unit)
+        return self[place] if self.units[place : place + 1] == [unit] else None

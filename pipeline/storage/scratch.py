@@ -25,8 +25,15 @@ def naming_the_folder(content: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f"{tempfile.gettempdir()} for {content} (TMPDIR names another folder)"
+        where = f"{_folder()} for {content} (TMPDIR names another folder)"
         raise OSError(error.errno, f"{error.strerror}: {where}") from error
+
+
+def _folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "no folder"
 
 
 def _close(file: BinaryIO) -> None:

@@ -66,7 +66,7 @@ class Units:
 
     Attributes:
         numbers: those that the method has, in order.
-        commits: theirs, in order of the manifest.
+        commits: theirs, in order of unit.
     """
 
     def __init__(self, run: Run, model: str, method: str, numbers: Sequence[Number]) -> None:
@@ -76,7 +76,7 @@ class Units:
         self._added = {evaluation.name: evaluation.commits for evaluation in evaluations_of(run, model, method)}
 
     def __iter__(self) -> Iterator[Unit]:
-        return (unit for commit in self.commits if (unit := self.read(commit.unit)) is not None)
+        return (unit for name in self.commits.units if (unit := self.read(name)) is not None)
 
     def read(self, name: str) -> Unit | None:
         """A unit; None where it is not done.

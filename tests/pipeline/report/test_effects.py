@@ -7,7 +7,7 @@ import pytest
 from measured import DOWN, UP, measured, shifted
 
 from pipeline.report.comparison import Estimate, compare
-from pipeline.report.distributions import MOST_MARKS, distributions
+from pipeline.report.distributions import MOST_MARKS, QUANTILES, distributions
 from pipeline.report.effects import Effect, effects
 from pipeline.report.effort import Effort
 from pipeline.report.tradeoffs import GRADIENTS, SECONDS, tradeoffs
@@ -52,6 +52,12 @@ def test_equal_differences_have_no_effect() -> None:
     assert effect.mean is effect.low is effect.high is None
 
 
+def test_differences_of_rounding_alone_have_no_effect() -> None:
+    values = np.ones((30, 2, 1), np.float32)
+    values[::2, 1] += np.finfo(np.float32).eps
+    assert forest(values, ("ssig", "ig")).mean is None
+
+
 def test_a_tie_has_nobody_ahead() -> None:
     effect = forest(np.ones((30, 2, 1)), ("ssig", "ig"))
     assert effect.ahead is effect.mean is None
@@ -65,6 +71,14 @@ def test_distributions_hold_quantiles_and_few_images_one_by_one() -> None:
     assert (spread.count, spread.quantiles[2], spread.values) == (10, 4.5, tuple(range(10)))
     many = np.zeros((MOST_MARKS + 1, 1, 1))
     assert distributions(measured(many, (UP,), ("ssig",)))[0].spreads["ssig"].values == ()
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 24, 101])
+def test_quantiles_are_numpys(images: int) -> None:
+    values = np.random.default_rng(images).normal(size=(images, 1, 1)).astype(np.float32)
+    (distribution,) = distributions(measured(values, (UP,), ("ssig",)))
+    expected = np.quantile(values[:, 0, 0].astype(np.float64), QUANTILES)
+    assert distribution.spreads["ssig"].quantiles == pytest.approx(expected, abs=1e-12)
 
 
 def test_methods_without_numbers_have_no_distribution() -> None:

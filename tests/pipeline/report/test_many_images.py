@@ -75,7 +75,8 @@ def numbers_of(images: int, columns: int, methods: int = 3) -> Measurements:
         values.write(np.arange(images), method, column, numbers)
     effort = ImageNumbers(images, methods, len(EFFORT))
     classes = np.arange(images, dtype=np.int32) % 10
-    return Measurements("m", tuple("abc"), named, values, effort, classes, classes, classes.astype(np.float32))
+    names = tuple(f"m{number}" for number in range(methods))
+    return Measurements("m", names, named, values, effort, classes, classes, classes.astype(np.float32))
 
 
 def peak_of_statistics(found: Measurements) -> int:
@@ -101,5 +102,5 @@ def test_memory_is_that_of_a_column_of_one_method_however_many_images_there_are(
 ) -> None:
     monkeypatch.setattr("pipeline.report.image_numbers._IN_MEMORY", 1)
     monkeypatch.setattr("pipeline.report.image_numbers._RANKED", 2**14)
-    few, many = (peak_of_statistics(numbers_of(images, 4)) for images in (150_000, 600_000))
-    assert many - few < 16 * 450_000  # a column of one method takes 4 bytes an image, one of all in float64 takes 24
+    few, many = (peak_of_statistics(numbers_of(images, 2, methods=12)) for images in (100_000, 400_000))
+    assert many - few < 16 * 300_000  # a column of one method takes 4 bytes an image, one of all methods 48

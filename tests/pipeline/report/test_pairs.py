@@ -161,10 +161,18 @@ def test_pieces_give_what_all_images_give(data: st.DataObject) -> None:
     share = data.draw(st.booleans())
     values = normal(images, columns, data.draw(st.integers(0, 99)))
     values = (values > 0).astype(float) if share else values + 1000
-    values[normal(images, columns, 1) > 1] = np.nan
+    values[normal(images, columns, 1) > 1] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf]))
     ends = sorted(data.draw(st.lists(st.integers(0, images), max_size=4)))
     pieces = [values[start:stop] for start, stop in zip([0, *ends], [*ends, images], strict=True)]
     assert_equal(pairwise(pieces, share), pairwise([values], share))
+
+
+def test_equal_means_tie_in_pieces_too() -> None:
+    values = normal(60, 2)
+    values[30:, 1], values[:30, 1] = values[:30, 0], values[30:, 0]
+    hits = (values > 0).astype(float)
+    found = pairwise([hits[start : start + 7] for start in range(0, 60, 7)], share=True)
+    assert (found.mean[0, 1], found.p[0, 1]) == (0, 1)
 
 
 def test_a_piece_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

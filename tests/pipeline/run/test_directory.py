@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 from pipeline.driver.synthetic import SyntheticRun, write_synthetic_run
 from pipeline.run.canonical import checksum
 from pipeline.run.directory import RunDirectory
-from pipeline.run.layout import MANIFEST, RUN, SEAL
+from pipeline.run.layout import MANIFEST, RUN, SEAL, commit_name
 from pipeline.run.records import RefusedError
 from pipeline.storage.local import LocalStorage
 from ssig.errors import UsageError
@@ -75,6 +76,28 @@ def test_commits_are_in_order_of_name_whatever_order_they_come_in(storage: Count
     assert [commit.unit for commit in commits.values()] == [unit.id for unit in directory.manifest.units()]
     assert {(commit.model, commit.method) for commit in commits.values()} == {("synthetic", "gradient")}
     assert all(commit.is_whole for commit in commits.values())
+
+
+def test_of_two_commits_of_a_unit_that_of_the_batch_counts(storage: Counting) -> None:
+    directory = RunDirectory(storage)
+    gradient, other = directory.labels
+    units = [unit.id for unit in directory.manifest.units()]
+    whole = directory.commits(gradient)[gradient.commit_names(units[1])[0]]
+    own = Path(storage.root, commit_name("synthetic", "gradient", units[1]))
+    own.parent.mkdir(parents=True)
+    own.write_text(json.dumps(dataclasses.replace(whole, attempt="alone").record))
+    Path(storage.root, whole.source).with_name(f"{units[0]}.json").unlink()
+    own.with_name(f"{units[0]}.json").write_text(
+        json.dumps(dataclasses.replace(whole, unit=units[0], attempt="alone").record)
+    )
+    directory.refresh()
+    first, second = directory.counted([gradient, other])
+    assert [(commit.unit, commit.attempt) for commit in first] == [
+        (units[0], "alone"),
+        *((unit, "synthetic") for unit in units[1:]),
+    ]
+    assert [commit.unit for commit in second] == second.units == units[1:]
+    assert [list(commits) for commits in directory.counted([gradient, gradient])] == [list(first)] * 2
 
 
 def test_a_file_that_changed_is_read_again_after_a_refresh_and_no_other(storage: Counting) -> None:
