@@ -46,9 +46,9 @@ def measure(
         only: steps, with commas; None for all.
 
     Returns:
-        `steps`: by step what was measured (`measured`, of the larger run), what it takes at all images on the line
-        (`now`), and what it took in version 0.1.0, on the line of its own two sizes (`before`; None for a step that it
-        had not).
+        `steps`: by step what was measured (`measured`, of the larger run), the peak of memory in each run
+        (`peaks_bytes`), what it takes at all images on the line (`now`), and what it took in version 0.1.0, on the
+        line of its own two sizes (`before`; None for a step that it had not).
 
     Raises:
         UsageError: a share that is none, an unknown step, a folder that cannot be made, or too little room.
@@ -74,6 +74,7 @@ def measure(
                 "before": None if old is None else old.record(delay),
                 "now": now.record(delay),
                 "measured": runs[-1][step],
+                "peaks_bytes": [run[step]["peak_bytes"] for run in runs],
             }
         )
     return {
@@ -116,10 +117,10 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         *(_line(row) for row in record["steps"]),
         "",
         "now: seconds of waiting (requests / in flight x delay) + seconds of computing,",
-        "each on a line through both sizes. Of the larger size the last columns tell what",
-        f"was measured. Memory at all images is known from runs of {SETTLED:,} and more.",
+        "each on a line through both sizes. `measured` is of the larger size, memory of",
+        f"the smaller and the larger. What it is at all images is known from {SETTLED:,} on.",
         "Other work on the machine adds to all seconds, those of its processor aside.",
-        f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>11}{'memory':>10}",
+        f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>11}{'memory of both':>20}",
         *(_line_of_model(row) for row in record["steps"] if row["step"] != "commits"),
         "",
         f"before: version 0.1.0, measured once with {SIZES[0]:,} and {SIZES[1]:,} images, on its line.",
@@ -141,7 +142,7 @@ def _line(row: Mapping[str, Any]) -> str:
 def _line_of_model(row: Mapping[str, Any]) -> str:
     now, found = row["now"], row["measured"]
     times = f"{_time(now['waiting']):>10}{_time(now['computing']):>11}{_time(now['processor']):>11}"
-    return f"{row['step']:<13}{times}{_time(found['seconds']):>11}{_size(found['peak_bytes']):>10}"
+    return f"{row['step']:<13}{times}{_time(found['seconds']):>11}{', '.join(map(_size, row['peaks_bytes'])):>20}"
 
 
 def _line_before(row: Mapping[str, Any]) -> str:
@@ -165,7 +166,7 @@ def _time(seconds: float) -> str:
 def _size(count: float | None) -> str:
     if count is None:
         return "-"
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _measured(
