@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 SEED = 0
-UNIT = 25  # images that are committed at once
+UNIT = 5  # images that are committed at once: half an hour of a slow network at most
 SHARD_IMAGES = 50
 LOOK = 25  # images of a first look
 LAWS = "laws"  # the group of metrics that looks at samples instead of maps
