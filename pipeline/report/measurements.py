@@ -188,7 +188,7 @@ def _gather_method(
     statuses = measurements.statuses[method] = Counter()
     ok = np.zeros(len(positions), dtype=bool)
     own = _tally(measurements, number, None, plotted)
-    for table in together(_rows(run, model, method, own.column_names)):
+    for table in _rows(run, model, method, own.column_names):
         where = positions.of(table)
         statuses.update(counted(table["status"]))
         _add_classes(measurements, table, where)
@@ -253,12 +253,13 @@ def _list_tables(
 
 
 def _rows(run: Run, model: str, method: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The committed rows of a method: of its metrics files, or of its attributions where it has no metrics."""
+    """The committed rows of a method, many at a time: of its metrics files, or of its attributions where it has no
+    metrics."""
     committed = run.committed(model, method)
     kind = METRICS if any(commit.file(METRICS) for commit in committed) else ATTRIBUTIONS
     names = {stored: name for stored, name in SHARED.items() if name in EFFORT} if kind == METRICS else {}
     recorded = [*names] if kind == METRICS else [*EFFORT]
-    for table in run.tables(kind, model, method, list(dict.fromkeys([*_IDENTITY, *recorded, *columns]))):
+    for table in together(run.tables(kind, model, method, list(dict.fromkeys([*_IDENTITY, *recorded, *columns])))):
         yield table.rename_columns([names.get(name, name) for name in table.column_names])
 
 

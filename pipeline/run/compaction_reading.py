@@ -7,6 +7,7 @@ a run is read: a file that is gone is looked for where it is moved to, and then 
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,8 +30,11 @@ UNIT = "unit"
 _LOOKS = 4  # at the records, before a file counts as missing
 _KEPT_BYTES = 64 << 20  # of row groups: units are mostly read in order, and share them
 _FOOTERS_KEPT = 64
-# An object store answers in tens of milliseconds, and a table of numbers is decoded in a few.
-_READERS, _LARGE_READERS = 16, 3
+_LARGE_READERS = 3  # of tables of maps, which have megabytes
+# An object store answers in tens of milliseconds, and a table of numbers is decoded in a few: more threads than cores
+# would wait for each other there, and take twice the processor time.
+_FETCHERS, _DECODERS = 16, 8
+_AHEAD = 32  # tables of numbers that are decoded while the caller works
 
 Value = TypeVar("Value")
 
@@ -107,9 +111,10 @@ class StoredTables:
             if place.part is not None and place.unit is not None:
                 tables = list(self._part_rows(place.files, place.part, [place.unit], columns))
                 return pa.concat_tables(tables)
-            large = _has_maps(name)  # of small tables, several are decoded at a time instead
-            with self._parquet(place, at_once=not large) as parquet:
-                return _checked(lambda: parquet.read(_present(parquet.schema_arrow, columns), use_threads=large), name)
+            if not _has_maps(name):
+                return _decoded(name, self._first(place, self.storage.read), columns)
+            with self._parquet(place) as parquet:
+                return _checked(lambda: parquet.read(_present(parquet.schema_arrow, columns)), name)
 
         return self._persistently(name, read)
 
@@ -125,8 +130,7 @@ class StoredTables:
             if place.part is None or place.unit is None:
                 later_own = itertools.takewhile(lambda name: self.place(name).part is None, names[position + 1 :])
                 own = [names[position], *later_own]
-                readers = _LARGE_READERS if _has_maps(own[0]) else _READERS
-                yield from in_order(lambda name: self.read(name, columns), own, readers, ahead=1)
+                yield from self._own_tables(own, columns)
                 position += len(own)
                 continue
             units = [place.unit]
@@ -175,6 +179,26 @@ class StoredTables:
                 return _checked(lambda: _row(parquet, shard, index, wanted), name)
 
         return self._persistently(name, read)
+
+    def _own_tables(self, names: Sequence[str], columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """The tables of units that had files of their own a moment ago."""
+        if _has_maps(names[0]):
+            yield from in_order(lambda name: self.read(name, columns), names, _LARGE_READERS, ahead=1)
+            return
+
+        def fetched(name: str) -> tuple[str, bytes | None]:
+            try:
+                return name, self.storage.read(name)
+            except FileNotFoundError:
+                return name, None
+
+        def table(item: tuple[str, bytes | None]) -> pa.Table:
+            name, data = item
+            return self.read(name, columns) if data is None else _decoded(name, data, columns)
+
+        decoders = min(_DECODERS, os.cpu_count() or 1)
+        fetching = in_order(fetched, names, _FETCHERS)
+        yield from in_order(table, fetching, decoders, ahead=_AHEAD // decoders)
 
     def _persistently(self, name: str, read: Callable[[Place], Value]) -> Value:
         """What `read` gives, for the place of a unit as it is now; looks again where its file is gone."""
@@ -241,25 +265,22 @@ class StoredTables:
         return footer
 
     @contextmanager
-    def _parquet(
-        self, place: Place, metadata: pq.FileMetaData | None = None, *, at_once: bool = False
-    ) -> Iterator[pq.ParquetFile]:
-        """The file of a place, open; `at_once`: fetched whole by one request."""
-        stream: Any = None
+    def _parquet(self, place: Place, metadata: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+        """The file of a place, open."""
+        with (
+            closing(self._first(place, self.storage.open)) as stream,
+            _parquet_of(stream, place.files[0], metadata) as parquet,
+        ):
+            yield parquet
+
+    def _first(self, place: Place, get: Callable[[str], Value]) -> Value:
+        """What `get` gives of the first file of a place that is there."""
         for file in place.files:
             try:
-                stream = pa.BufferReader(self.storage.read(file)) if at_once else self.storage.open(file)
-                break
+                return get(file)
             except FileNotFoundError:
                 continue
-        if stream is None:
-            raise FileNotFoundError(f"{self.storage.root}/{place.files[0]}: no such file")
-        with closing(stream):
-            parquet = _checked(
-                lambda: pq.ParquetFile(stream, metadata=metadata, page_checksum_verification=True), place.files[0]
-            )
-            with parquet:
-                yield parquet
+        raise FileNotFoundError(f"{self.storage.root}/{place.files[0]}: no such file")
 
 
 def by_unit(tables: Iterable[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
@@ -287,6 +308,17 @@ def _has_maps(name: str) -> bool:
 def part_files(table: str, part: Part) -> tuple[str, ...]:
     """Where a part of a table may be: in its place, staged, or for an instant in a folder that is renamed away."""
     return tuple(f"{folder}/{part.name}" for folder in (table, staged_folder(table), former_folder(table)))
+
+
+def _parquet_of(stream: Any, name: str, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    return _checked(lambda: pq.ParquetFile(stream, metadata=metadata, page_checksum_verification=True), name)
+
+
+def _decoded(name: str, data: bytes, columns: Sequence[str] | None) -> pa.Table:
+    """The rows of a table of numbers; of `columns`, those that it has. Several are decoded at a time, each by one
+    thread."""
+    with _parquet_of(pa.BufferReader(data), name) as parquet:
+        return _checked(lambda: parquet.read(_present(parquet.schema_arrow, columns), use_threads=False), name)
 
 
 def _present(schema: pa.Schema, columns: Sequence[str] | None) -> list[str] | None:
