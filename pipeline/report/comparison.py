@@ -236,7 +236,7 @@ def _differences(
         else:
             sums = PairedSums(np.full(len(compared), _is_share(measurements, index)))
             for piece in measurements.values.pieces(index):
-                sums.add(*np.broadcast_arrays(piece[:, compared], piece[:, [reference]]))
+                sums.add(piece[:, compared], piece[:, [reference]])
             against = sums.paired()
         for row, numbers in enumerate(zip(against.mean, against.low, against.high, against.count, strict=True)):
             mean, low, high, count = numbers

@@ -77,5 +77,5 @@ def _compared(
     first, *second = (measurements.methods.index(method) for method in (ahead, *others))
     sums = PairedSums(np.zeros(len(second), bool))
     for piece in measurements.values.pieces(index, [first, *second]):
-        sums.add(*np.broadcast_arrays(piece[:, :1], piece[:, 1:]))
+        sums.add(piece[:, :1], piece[:, 1:])
     return sums.paired().mean.tolist(), sums.deviations().tolist()

@@ -29,7 +29,8 @@ class ImageNumbers:
     def __init__(self, images: int, methods: int, columns: int) -> None:
         self.shape = images, methods, columns
         self.present = np.zeros((methods, columns), bool)
-        self._file = scratch_file(self)
+        self._content = f"up to {4 * np.prod(self.shape) / 1e6:.0f} MB of numbers"
+        self._file = scratch_file(self, self._content)
         self._is_stored = np.zeros((methods, columns), bool)
 
     def __len__(self) -> int:
@@ -101,7 +102,7 @@ class ImageNumbers:
         return numbers
 
     def _put(self, method: int, column: int, start: int, numbers: np.ndarray) -> None:
-        with naming_the_folder(f"up to {4 * np.prod(self.shape) / 1e6:.0f} MB of numbers"):
+        with naming_the_folder(self._content):
             self._seek(method, column, start)
             self._file.write(np.ascontiguousarray(numbers).data)
             self._file.flush()

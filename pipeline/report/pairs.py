@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from scipy import stats
 
-from pipeline.report.statistics import CACHED, FEWEST, Paired, standard_error, student, wilson
+from pipeline.report.statistics import CACHED, FEWEST, Paired, squares_between, standard_error, student, wilson
 
 _COLUMNS = 64  # at once
 _EQUAL = 4 * float(np.finfo(np.float32).eps)  # two differences of float32 numbers, relative to the numbers
@@ -38,7 +38,8 @@ class PairedSums:
         self._joint, self._only_first, self._only_second = np.zeros((3, columns), np.int64)
 
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
-        """Adds images: (n, K) numbers of both sides; NaN or infinity is no number."""
+        """Adds images: (n, K) numbers of both sides, or of shapes that broadcast to it; NaN or infinity is none."""
+        first, second = np.broadcast_arrays(first, second)
         for columns in _blocks(first.shape[1], _COLUMNS):
             width = min(_COLUMNS, first.shape[1])
             for images in _blocks(len(first), max(1, CACHED // width)):
@@ -88,13 +89,10 @@ class PairedSums:
                 total[columns][share] += (both[share] & hits).sum(axis=1)
 
     def _add_moments(self, columns: slice, difference: np.ndarray, both: np.ndarray) -> None:
-        """Chan, Golub, LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances* (1979)."""
-        before, total = self._count[columns], self._total[columns]
-        added, sums = both.sum(axis=1), difference.sum(axis=1)
-        own = sums / np.maximum(added, 1)
+        before, added, sums = self._count[columns], both.sum(axis=1), difference.sum(axis=1)
+        mean, own = self._total[columns] / np.maximum(before, 1), sums / np.maximum(added, 1)
         squares = (((difference - own[:, None]) * both) ** 2).sum(axis=1)
-        shift = own - total / np.maximum(before, 1)
-        self._squares[columns] += squares + shift**2 * (before * (added / np.maximum(before + added, 1)))
+        self._squares[columns] += squares + squares_between(before, mean, added, own)
         self._count[columns] += added
         self._total[columns] += sums
 
@@ -117,8 +115,8 @@ def paired(first: np.ndarray, second: np.ndarray, shares: np.ndarray | None = No
         first, second: (N, K) float, or of shapes that broadcast to it.
         shares: (K,) bool, the columns that are 0 or 1 on both sides; none by default.
     """
-    first, second = np.broadcast_arrays(first, second)
-    sums = PairedSums(np.zeros(first.shape[1], bool) if shares is None else shares)
+    columns = np.broadcast_shapes(first.shape, second.shape)[1]
+    sums = PairedSums(np.zeros(columns, bool) if shares is None else shares)
     sums.add(first, second)
     return sums.paired()
 
@@ -138,8 +136,7 @@ def pairwise(pieces: Iterable[np.ndarray], share: bool = False) -> Paired:
         sums = sums or [PairedSums(np.full(methods - row - 1, share)) for row in range(methods)]
         own = np.isfinite(piece).sum(axis=0) + (own if len(own) else 0)
         for row, against in enumerate(sums):
-            later = piece[:, row + 1 :]
-            against.add(np.broadcast_to(piece[:, [row]], later.shape), later)
+            against.add(piece[:, [row]], piece[:, row + 1 :])
     mean, low, high, p = (np.full((len(own), len(own)), np.nan) for _ in range(4))
     count = np.diag(own)
     for row, against in enumerate(sums):

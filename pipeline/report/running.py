@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.report.statistics import STUDENTISED, Intervals, intervals, students_intervals
+from pipeline.report.statistics import STUDENTISED, Intervals, intervals, squares_between, students_intervals
 
 
 class RunningMeans:
@@ -45,14 +45,11 @@ class RunningMeans:
         return students_intervals(self._mean, error, count)
 
     def _merge(self, curves: np.ndarray) -> None:
-        """Chan, Golub, LeVeque, *Updating formulae and a pairwise algorithm for computing sample variances* (1979)."""
         added, mean = len(curves), curves.mean(axis=0)
         squares = ((curves - mean) ** 2).sum(axis=0)
         if self._count:
-            total = self._count + added
-            shift = mean - self._mean
-            squares += self._squares + shift**2 * (self._count * added / total)
-            mean = self._mean + shift * (added / total)
+            squares += self._squares + squares_between(self._count, self._mean, added, mean)
+            mean = self._mean + (mean - self._mean) * (added / (self._count + added))
         self._count, self._mean, self._squares = self._count + added, mean, squares
 
 

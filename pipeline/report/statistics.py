@@ -59,12 +59,6 @@ class Paired:
     p: np.ndarray
 
 
-def means(values: np.ndarray) -> np.ndarray:
-    """(K,) means of the numbers in each column of `values` (N, K); NaN where there are none."""
-    mean, _ = _means(values)
-    return mean
-
-
 def intervals(
     values: np.ndarray, shares: np.ndarray | None = None, *, seed: int = 0, bootstrap: bool = True
 ) -> Intervals:
@@ -138,6 +132,17 @@ def standard_error(squares: np.ndarray, count: np.ndarray) -> np.ndarray:
     free = np.where(count > 1, count * (count - 1.0), np.nan)
     error: np.ndarray = np.sqrt(squares / free)
     return error
+
+
+def squares_between(
+    count: np.ndarray | int, mean: np.ndarray, other_count: np.ndarray | int, other_mean: np.ndarray
+) -> np.ndarray:
+    """What the sum of squared deviations of two sets of numbers has beside those of each set from its own mean.
+
+    Source: T. F. Chan, G. H. Golub, R. J. LeVeque, *Updating formulae and a pairwise algorithm for computing sample
+    variances* (1979).
+    """
+    return np.asarray((other_mean - mean) ** 2 * (count * (other_count / np.maximum(count + other_count, 1))))
 
 
 def wilson(successes: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,8 @@ from typing import BinaryIO, overload
 from pipeline.run.records import CommitRecord
 from pipeline.storage.scratch import naming_the_folder, scratch_file
 
+_CONTENT = "the commit records of a run"
+
 
 class CommitStore:
     """Commit records by number, from 0 in the order in which they are added."""
@@ -30,8 +32,8 @@ class CommitStore:
             OSError: there is no room.
         """
         data = pickle.dumps(commit, pickle.HIGHEST_PROTOCOL)
-        with naming_the_folder("the commit records of a run"):
-            self._file = self._file or scratch_file(self)
+        self._file = self._file or scratch_file(self, _CONTENT)
+        with naming_the_folder(_CONTENT):
             self._file.write(data)
             self._file.flush()  # here, where a full disk is not taken for a file that cannot be read
         self._starts.append(self._starts[-1] + len(data))

@@ -12,9 +12,14 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
 
 
-def scratch_file(owner: object) -> BinaryIO:
-    """A file that can be written and read, and is closed with `owner`."""
-    file = cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))  # noqa: SIM115
+def scratch_file(owner: object, content: str) -> BinaryIO:
+    """A file that can be written and read, and is closed with `owner`.
+
+    Raises:
+        OSError: there is no folder for it; `content` says for what.
+    """
+    with naming_the_folder(content):
+        file = cast(BinaryIO, tempfile.TemporaryFile(prefix="ssig-"))  # noqa: SIM115
     weakref.finalize(owner, _close, file)
     return file
 

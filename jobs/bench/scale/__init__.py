@@ -118,7 +118,7 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         "",
         "now: seconds of waiting (requests / in flight x delay) + seconds of computing,",
         "each on a line through both sizes. `measured` is of the larger size, memory of",
-        f"the smaller and the larger. What it is at all images is known from {SETTLED:,} on.",
+        f"the smaller and the larger; at all images it is known from {SETTLED:,} images on.",
         "Other work on the machine adds to all seconds, those of its processor aside.",
         f"{'step':<13}{'waiting':>10}{'computing':>11}{'processor':>11}{'measured':>11}{'memory of both':>20}",
         *(_line_of_model(row) for row in record["steps"] if row["step"] != "commits"),

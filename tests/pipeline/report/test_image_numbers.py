@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,6 +61,12 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = ImageNumbers(1_000_000, 2, 3)
     with pytest.raises(OSError, match=r"No space left on device: /.* for up to 24 MB of numbers \(TMPDIR"):
         stored.write(np.arange(2), 1, 2, np.zeros(2, np.float32))
+
+
+def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(OSError, match=r"No such file or directory: .*/none for up to 24 MB of numbers \(TMPDIR"):
+        ImageNumbers(1_000_000, 2, 3)
 
 
 def test_a_run_without_images_has_none() -> None:
