@@ -6,8 +6,8 @@ A record takes 2 kB of memory, and 1.28 million images under five labels have a 
 from __future__ import annotations
 
 import bisect
+import json
 import os
-import pickle
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, overload
@@ -31,7 +31,7 @@ class CommitStore:
         Raises:
             OSError: there is no room.
         """
-        data = pickle.dumps(commit, pickle.HIGHEST_PROTOCOL)
+        data = json.dumps({name: getattr(commit, name) for name in commit.__slots__}).encode()
         self._file = self._file or scratch_file(self, _CONTENT)
         with naming_the_folder(_CONTENT):
             self._file.write(data)
@@ -43,8 +43,7 @@ class CommitStore:
         """A record that was stored; threads may read at once."""
         assert self._file is not None
         start, stop = self._starts[number : number + 2]
-        commit: CommitRecord = pickle.loads(os.pread(self._file.fileno(), stop - start, start))
-        return commit
+        return CommitRecord(**json.loads(os.pread(self._file.fileno(), stop - start, start)))
 
 
 class StoredCommits(Sequence[CommitRecord]):
