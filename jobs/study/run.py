@@ -23,6 +23,7 @@ from jobs.commands.choices import choice
 from jobs.study import collect, laws, permuted, table
 from jobs.study.design import LAWS, PERMUTED, SEED, UNIT, Block, Design
 from jobs.study.entries import known
+from pipeline.driver.jemalloc import preloaded
 from pipeline.run.reader import open_run
 from pipeline.run.revisions import machine, versions
 from pipeline.storage.jsontext import to_json
@@ -177,7 +178,7 @@ def job_of(block: Block, wanted: dict[str, str], design: Design, places: Places,
 def attribute(file: Path, weights: Path | None) -> tuple[int, str]:
     """Runs or resumes a job in a process of its own; its exit code, and what it wrote to standard error."""
     paths = [str(weights)] if weights else []
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *sys.path])}
+    environment = {**os.environ, **preloaded(), "PYTHONPATH": os.pathsep.join([*paths, *sys.path])}
     command = [sys.executable, "-m", "ssig", "attribute", str(file), "--in-process", "--quiet"]
     done = subprocess.run(
         command, env=environment, stderr=subprocess.PIPE, text=True, check=False, preexec_fn=_end_with_parent

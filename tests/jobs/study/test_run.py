@@ -29,9 +29,11 @@ from jobs.study.plan import plan, text  # noqa: E402
 from jobs.study.published import TABLE  # noqa: E402
 from jobs.study.run import Places, missing, run_blocks  # noqa: E402
 from jobs.study.sentences import progress  # noqa: E402
+from pipeline.driver.jemalloc import preloaded  # noqa: E402
 from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
 from ssig.models import load_model  # noqa: E402
 
+MAPPED = Path("/proc/self/maps")
 CORE = Block("tiny", "core", "first", (0, 2), 5)
 DESIGN = Design(
     networks={"tiny": Network("Tiny", {"name": "networks:tiny"}, 1000, 1000)},
@@ -126,6 +128,19 @@ def test_a_block_that_fails_leaves_no_file_and_the_next_one_is_measured(places: 
     assert any("not measured" in line and "absent" in line for line in said)
     assert not places.file(broken).exists()
     assert places.file(CORE).exists()
+
+
+@pytest.mark.skipif(not preloaded({}) or not MAPPED.exists(), reason="no jemalloc or no /proc")
+def test_a_network_that_is_measured_has_the_allocator_of_actors(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    (tmp_path / "telling.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'maps')!r}).write_text(Path({str(MAPPED)!r}).read_text())\n"
+    )
+    design = replace(DESIGN, networks={"tiny": Network("Telling", {"name": "telling:network"}, 1, 1)})
+    assert run_blocks(design, replace(places, weights=tmp_path), print) == 1  # it holds no network
+    assert "libjemalloc" in (tmp_path / "maps").read_text()
 
 
 def test_the_laws_are_measured_part_by_part(places: Places) -> None:
