@@ -57,6 +57,13 @@ NETWORKS: Mapping[str, Network] = {
     "resnet50": Network("ResNet-50", {"name": "packed:resnet50", "input": _BILINEAR}, 16, 37, None),
     # For the reproductions alone. Its rates are estimates, from those of ResNet-50 by the number of operations.
     "resnet18": Network("ResNet-18", {"name": "packed:resnet18", "input": _BILINEAR}, 36, 84, None),
+    "resnet18-256": Network(
+        "ResNet-18 at 256 x 256",
+        {"name": "packed:resnet18", "input": {**_BILINEAR, "size": 256, "resize": [256, 256], "crop": "squash"}},
+        28,
+        64,
+        None,
+    ),
 }
 FAMILIES = ("efficientnet-lite0", "mobilenetv2", "vit-tiny", "googlenet", "resnet50")
 TWO = FAMILIES[:2]
@@ -167,7 +174,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
         *(f"{name}:orders=signed" for name in ("insertion", "deletion")),
         *("roc_auc", "certainty", "certainty_nce", "alignment"),
     ),
-    "sig": ("diffid_element:preset=sig",),
+    "sig": ("diffid_channels:preset=sig",),
     "gig": ("roc_auc",),
     "spi": ("insertion:orders=both", "deletion:orders=both"),
     "samp": (
@@ -258,7 +265,8 @@ def _answers() -> Iterator[Block]:
     yield from _on(TWO, PERMUTED, PERMUTED)
     yield from _on(TWO, "information", "first")
     yield from _on(TWO, "information", "fewer")
-    yield from (Block("resnet18", group, group, _FIRST) for group in ("sig", "spi"))
+    yield Block("resnet18-256", "sig", "sig", _FIRST)
+    yield Block("resnet18", "spi", "spi", _FIRST)
     yield Block("mobilenetv2", "gig", "gig", (0, 4))
     yield Block("resnet50", "samp", "samp", _FIRST)
     yield from _on(TWO, "core", "costs")

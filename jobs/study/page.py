@@ -28,7 +28,7 @@ from jobs.study.figures import (
     rivalry_figure,
 )
 from jobs.study.nearness import links
-from jobs.study.published import reproductions, title
+from jobs.study.published import DIFFERS, of_paper, reproductions, title
 from jobs.study.rivalry import OVER, comparisons, leads
 from pipeline.report.drawing import styled
 from pipeline.storage.jsontext import to_json
@@ -121,6 +121,7 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
         "choices": sentences.choice(answers["best"], answers["costs"]),
         "agreement": sentences.agreement(answers["agreements"], answers["worths"]),
         "default": sentences.default(answers["rises"]),
+        "reproduced": sentences.reproduction(answers["reproductions"]),
     }
 
 
@@ -146,7 +147,17 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "worth": text.worth_table(answers["worths"]),
         "better_rows": text.better_table(answers["rises"], better(answers["rises"])),
         "higher_rows": text.better_table(answers["rises"], higher(answers["rises"])),
-        "reproductions": text.reproduction_table(answers["reproductions"]),
+        "reproductions": [
+            (
+                paper,
+                title(rows[0].published.network),
+                sentences.reproduction(rows),
+                differs,
+                text.reproduction_table(rows),
+            )
+            for paper, differs in DIFFERS.items()
+            if (rows := of_paper(answers["reproductions"], paper))
+        ],
         "open_points": text.open_points(study),
         "provenance": text.provenance(study),
     }

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 
 from jobs.study.data import Study
 from jobs.study.design import NETWORKS
 from jobs.study.inference import Estimate, mean_of
 
-_COMPRESSED = "the weights are product-quantised"
-_GIG = "MobileNetV2 instead of MobileNet; 200 images; channels summed; Guided IG with fraction .25 and max_dist .02"
-_SMOOTHED = f"{_GIG}; mean over 25 noisy images, with 25 steps each"
-_SIG = f"{_COMPRESSED}; 100 images; centre crop of 224 instead of 256 x 256; a map a pixel, not a pixel and channel"
-_SPI = f"{_COMPRESSED}; ssig's blur (sigma 10, kernel 31); number of steps and paths is not printed"
-_SAMP = f"{_COMPRESSED}; known from a secondary text; the curve is divided by the whole image's logit"
+_COMPRESSED = "our weights are product-quantised"
+# Paper -> what differs between its protocol and ours.
+DIFFERS = {
+    "Guided IG": "MobileNetV2 instead of MobileNet; channels are summed; Guided IG has fraction .25 and max_dist .02",
+    "Spectral IG": f"{_COMPRESSED}; the paper has 500 images of the same set",
+    "SPI": f"{_COMPRESSED}; the paper has 50,000 images; the blur is ssig's (sigma 10, kernel 31), and the paper "
+    "prints no number of steps and paths",
+    "SAMP++": f"{_COMPRESSED}; the paper's protocol is known from a secondary text; the curve is divided by the whole "
+    "image's logit",
+}
+_SMOOTHED = "mean over 25 noisy images, with 25 steps each"
+_SAMP = "SAMP as its authors have it; the paper has a variant"
 
 
 @dataclass(frozen=True)
@@ -21,10 +29,10 @@ class Published:
     """A number of a paper and where the study measures the same.
 
     Attributes:
-        paper, shown: of the paper, and the method as it names it.
+        paper, shown: of the paper (a key of `DIFFERS`), and the method as it names it.
         value: as printed.
         network, block, label, column: of the study.
-        differs: what differs between the protocols.
+        differs: what differs for this method alone.
     """
 
     paper: str
@@ -35,7 +43,7 @@ class Published:
     block: str
     label: str
     column: str
-    differs: str
+    differs: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def _table() -> tuple[Published, ...]:
         ("SmoothGrad + Guided IG", "smoothgrad-guided-ig", 0.767),
         ("XRAI + Guided IG", "xrai-guided-ig", 0.838),
     ):
-        differs = _SMOOTHED if label.startswith("smoothgrad") else _GIG
+        differs = _SMOOTHED if label.startswith("smoothgrad") else ""
         rows.append(Published("Guided IG", shown, "ROC-AUC", value, "mobilenetv2", "gig", label, "roc_auc", differs))
     for shown, label, values in (
         ("IG", "ig", (0.159, 0.256, 0.097)),
@@ -69,27 +77,24 @@ def _table() -> tuple[Published, ...]:
         ("SAMP", "samp", (0.288, 0.328, 0.040)),
         ("Spectral IG", "spectral-ig", (0.342, 0.380, 0.038)),
     ):
-        columns = (
-            ("DiffID", "diffid_element_abs", _SIG),
-            ("insertion", "diffid_element_insertion_abs", _SIG),
-            ("deletion", "diffid_element_deletion_abs", _SIG),
-        )
-        for (measure, column, differs), value in zip(columns, values, strict=True):
-            rows.append(Published("Spectral IG", shown, measure, value, "resnet18", "sig", label, column, differs))
+        differs = _SAMP if label == "samp" else ""
+        for kind, value in zip(("", "_insertion", "_deletion"), values, strict=True):
+            measure, column = kind.removeprefix("_") or "DiffID", f"diffid_channels{kind}_abs"
+            rows.append(Published("Spectral IG", shown, measure, value, "resnet18-256", "sig", label, column, differs))
     for shown, label, insertion, deletion in (
         ("IG", "ig", 0.158, 0.038),
         ("Guided IG", "guided-ig", 0.185, 0.020),
         ("SPI", "spi", 0.515, 0.018),
     ):
         for measure, value in (("insertion", insertion), ("deletion", deletion)):
-            rows.append(Published("SPI", shown, measure, value, "resnet18", "spi", label, measure, _SPI))
+            rows.append(Published("SPI", shown, measure, value, "resnet18", "spi", label, measure))
     for shown, label, measure, value in (
         ("SAMP++", "samp++", "deletion", 0.145),
         ("SAMP++", "samp++", "insertion", 1.116),
         ("SAMP", "samp", "insertion", 0.984),
         ("Guided IG", "guided-ig", "deletion", 0.167),
     ):
-        rows.append(Published("SAMP++", shown, measure, value, "resnet50", "samp", label, measure, _SAMP))
+        rows.append(Published("SAMP++", shown, measure, value, "resnet50", "samp", label, measure))
     return tuple(rows)
 
 
@@ -106,6 +111,29 @@ def reproductions(study: Study) -> list[Reproduction]:
         ours = mean_of(panel.of(row.column, row.label)) if measured and panel is not None else None
         found.append(Reproduction(row, ours if ours is not None and ours.count else None))
     return found
+
+
+def of_paper(rows: Iterable[Reproduction], paper: str) -> list[Reproduction]:
+    """The numbers of a paper that are measured again."""
+    return [row for row in rows if row.published.paper == paper and row.ours is not None]
+
+
+def within(rows: Iterable[Reproduction]) -> int:
+    """How many published numbers lie within our interval."""
+    return sum(row.ours is not None and row.ours.low <= row.published.value <= row.ours.high for row in rows)
+
+
+def ordered_alike(rows: Iterable[Reproduction]) -> tuple[int, int]:
+    """Of the pairs of methods that a paper has by one measure, how many have the published order here, and of how
+    many; pairs whose published numbers are equal are left out."""
+    pairs = [
+        (one.published.value - other.published.value) * (one.ours.mean - other.ours.mean)
+        for one, other in combinations(rows, 2)
+        if one.ours is not None and other.ours is not None
+        if (one.published.paper, one.published.measure) == (other.published.paper, other.published.measure)
+        if one.published.value != other.published.value
+    ]
+    return sum(product > 0 for product in pairs), len(pairs)
 
 
 def title(network: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from jobs.commands.choices import choice
 from jobs.study import collect, laws, permuted, table
 from jobs.study.design import LAWS, PERMUTED, SEED, UNIT, Block, Design
-from jobs.study.entries import known
+from jobs.study.entries import known, metric_of
 from pipeline.driver.jemalloc import preloaded
 from pipeline.run.reader import open_run
 from pipeline.run.revisions import machine, versions
@@ -163,12 +163,13 @@ def _attributed(
 def job_of(block: Block, wanted: dict[str, str], design: Design, places: Places, folder: Path) -> dict[str, Any]:
     """The job file of some methods of a block."""
     network = design.networks[block.network]
+    channels = any("values" in metric_of(text).spec.needs for text in design.metrics[block.metrics])
     return {
         "dataset": {"shards": list(places.shards[slice(*block.shards)]), "limit": block.limit},
         "model": {**network.model, "label": block.network},
         "methods": [choice("--method", entry) for entry in wanted.values()],
         "metrics": [choice("--metric", entry) for entry in design.metrics[block.metrics]],
-        "output": {"path": str(folder.resolve()), "maps": "none"},
+        "output": {"path": str(folder.resolve()), "maps": "none", "channels": channels},
         "actors": {"executor": "local"},
         "unit_size": UNIT,
         "seed": SEED,

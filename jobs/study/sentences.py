@@ -20,7 +20,7 @@ from jobs.study.design import LOOK, VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import LAWS, Link
 from jobs.study.plan import done, looked, plan
-from jobs.study.published import title
+from jobs.study.published import Reproduction, ordered_alike, title, within
 from jobs.study.rivalry import OVER, Comparison, tally
 from jobs.study.run import Places
 from jobs.study.text import listed, shown
@@ -273,3 +273,13 @@ def default(rows: Sequence[Rise]) -> str:
     if only:
         text += f" The gap alone is higher with {len(only)} more, whose DiffID or ROC-AUC is lower on a network."
     return text
+
+
+def reproduction(rows: Sequence[Reproduction]) -> str:
+    """How far the published numbers are met; empty where none is measured again."""
+    measured = [row for row in rows if row.ours is not None]
+    if not measured:
+        return ""
+    alike, pairs = ordered_alike(measured)
+    order = f" Of {pairs} pairs of methods, {alike} have the published order." if pairs else ""
+    return f"Of {len(measured)} published numbers, {within(measured)} lie within our interval.{order}"

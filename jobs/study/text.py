@@ -253,16 +253,15 @@ def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
     return table
 
 
-def reproduction_table(rows: Iterable[Reproduction]) -> Table:
-    """The published numbers of which there are some of ours."""
-    table = [["paper", "method", "measure", "published", "ours", "N", "network", "what differs"]]
+def reproduction_table(rows: Sequence[Reproduction]) -> Table:
+    """A paper's numbers beside ours."""
+    has_more = any(row.published.differs for row in rows)
+    table = [["method", "measure", "published", "ours", "N", *(["differs too"] if has_more else [])]]
     for row in rows:
         is_from, ours = row.published, row.ours
-        if ours is None:
-            continue
-        count = str(ours.count)
-        names = [is_from.paper, is_from.shown, is_from.measure, number(is_from.value), shown(ours), count]
-        table.append([*names, title(is_from.network), is_from.differs])
+        count = str(ours.count) if ours is not None else NONE
+        cells = [is_from.shown, is_from.measure, number(is_from.value), shown(ours), count]
+        table.append([*cells, *([is_from.differs] if has_more else [])])
     return table
 
 

@@ -38,7 +38,7 @@ from pipeline.run.labels import (
 )
 from pipeline.run.layout import config_name
 from pipeline.run.lease import Lease
-from pipeline.run.maps import MAPS_WANTED
+from pipeline.run.maps import MAPS_WANTED, VALUES_WANTED
 from pipeline.run.records import RefusedError
 from pipeline.run.revisions import machine, measured_by, revisions, revisions_of, versions
 from pipeline.run.trust import import_from_working_folder, owner_of, refuse_code_of_a_run, refuse_foreign_code
@@ -124,6 +124,9 @@ def _bases(directory: RunDirectory, job: EvaluationJob) -> list[Label]:
     for label in chosen:
         if label.config["maps"] == "none":
             raise UsageError("output.maps", "none", MAPS_WANTED)
+        for metric in job.metrics:
+            if "values" in metric.spec.needs and not label.config["channels"]:
+                raise UsageError("metrics", metric.name, f"{VALUES_WANTED}, and label {label.method!r} has no values")
         if label.config["model"] != chosen[0].config["model"]:
             allowed = "methods that were run with one network and one target"
             raise UsageError("methods", [chosen[0].method, label.method], allowed)

@@ -264,6 +264,7 @@ def _check_choices(job: Job, check_early: Callable[[Job], None]) -> None:
     check_early(job)
     find_methods(job.methods)
     find_metrics(job.metrics)
+    _check_values(job)
     _check_metrics_actors(job)
 
 
@@ -276,6 +277,14 @@ def _check_gpus(actors: Actors) -> None:
         allowed = f"at most 1: an actor computes on one GPU; to use several, type {several}"
         found = actors.num_gpus
         raise UsageError("actors.num_gpus", int(found) if found.is_integer() else found, allowed)
+
+
+def _check_values(job: Job) -> None:
+    """Refuses metrics of the values of each channel where a run keeps only their readout."""
+    for metric in job.metrics:
+        if "values" in metric.spec.needs and not job.output.channels:
+            allowed = "a metric of maps; this one needs the values of each channel: type --set output.channels=true"
+            raise UsageError("metrics", metric.name, allowed)
 
 
 def _check_metrics_actors(job: Job) -> None:

@@ -83,7 +83,9 @@ class Output(Frozen):
 
     path: str = Field(min_length=1, description="run directory: a path, s3:// or gs://")
     maps: Literal["none", "float16", "float32"] = Field("float16", description="how maps are stored")
-    channels: bool = Field(False, strict=True, description="store the values of each channel too")
+    channels: bool = Field(
+        False, strict=True, description="store the values of each channel too, which `diffid_channels` needs"
+    )
     compact: Literal["auto", "all", "none"] = Field(
         "auto",
         description="which tables of finished methods become few large files: auto: those of numbers, of a run with "

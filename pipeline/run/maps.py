@@ -8,6 +8,7 @@ import pyarrow as pa
 from ssig.errors import UsageError
 
 MAPS_WANTED = "a run whose output.maps is float16 or float32"
+VALUES_WANTED = "a run whose output.channels is true"
 
 
 def quantised(values: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -30,8 +31,24 @@ def decode_maps(table: pa.Table) -> np.ndarray:
     """
     if "map" not in table.column_names:
         raise UsageError("output.maps", "none", MAPS_WANTED)
-    column = table["map"].combine_chunks()
-    scale = table["map_scale"].drop_null().to_numpy().astype(np.float32)
+    return _decoded(table, "map")
+
+
+def decode_values(table: pa.Table) -> np.ndarray:
+    """(n, C, H, W) float32 values of each channel, of the rows that have a map: stored ones times `values_scale`.
+
+    Raises:
+        UsageError: the run stored none.
+    """
+    if "values" not in table.column_names:
+        raise UsageError("output.channels", False, VALUES_WANTED)
+    return _decoded(table, "values")
+
+
+def _decoded(table: pa.Table, name: str) -> np.ndarray:
+    column = table[name].combine_chunks()
+    scale = table[f"{name}_scale"].drop_null().to_numpy().astype(np.float32)
     stored: np.ndarray = column.storage.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    maps: np.ndarray = stored.reshape(-1, *column.type.shape) * scale[:, None, None]
-    return maps
+    shape = column.type.shape
+    decoded: np.ndarray = stored.reshape(-1, *shape) * scale.reshape(-1, *[1] * len(shape))
+    return decoded

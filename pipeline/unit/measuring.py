@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from pipeline.run.maps import decode_maps
+from pipeline.run.maps import decode_maps, decode_values
 from pipeline.run.publishing import DamagedTableError
 from pipeline.shards.samples import Status
 from pipeline.unit.inputs import Prepared
@@ -86,6 +86,9 @@ class Measuring:
         maps = self._maps(attributions, attribution, samples)
         scores = Scores(*(column_values(attributions[name], ok) for name in SCORES))
         parsed = [(METRICS[name], metric_options(name, recorded)) for name, recorded in metrics.items()]
+        values = None
+        if any("values" in spec.needs for spec, _ in parsed):
+            values = self._values(attributions, attribution, samples)
         parts = []
         chunk = chunk_of(self.device.replica.micro_batch)
         for start in range(0, len(samples), chunk):
@@ -93,6 +96,8 @@ class Measuring:
             evaluation = self._evaluation(
                 prepared, samples[span], targets[span], maps[span], scores.rows(span), explain
             )
+            if values is not None:
+                evaluation = replace(evaluation, values=torch.from_numpy(values[span]))
             parts.append(_measured(evaluation, parsed, self.device.clock, self.tidy))
             advance(len(evaluation))
         return merged(parts)
@@ -100,7 +105,7 @@ class Measuring:
     def _maps(self, attributions: pa.Table, attribution: Attribution | None, samples: Sequence[int]) -> np.ndarray:
         """(n, H, W) float32, of the rows that are ok."""
         if "map" in attributions.schema.names:
-            maps = decode_maps(attributions.filter(pc.equal(attributions["status"], Status.OK.value)))
+            maps = decode_maps(_ok(attributions))
             if len(maps) != len(samples):
                 raise DamagedTableError("a row of the attributions is ok and has no map")
             return maps
@@ -108,6 +113,17 @@ class Measuring:
             computed: np.ndarray = attribution.map.float().numpy()[list(samples)]
             return computed
         return np.zeros((0, *self.model.input_size), dtype=np.float32)
+
+    def _values(
+        self, attributions: pa.Table, attribution: Attribution | None, samples: Sequence[int]
+    ) -> np.ndarray | None:
+        """(n, C, H, W) float32, of the rows that are ok; None where only the readout was kept."""
+        if "values" in attributions.schema.names:
+            return decode_values(_ok(attributions))
+        if attribution is None or not attribution.values.numel():
+            return None
+        computed: np.ndarray = attribution.values.float().numpy()[list(samples)]
+        return computed
 
     def _evaluation(
         self,
@@ -154,6 +170,10 @@ def chunk_of(micro_batch: int) -> int:
 def metric_options(name: str, recorded: Mapping[str, Any]) -> Any:
     """A metric's options, from its configuration."""
     return build(METRICS[name].options, recorded, where=f"metrics.{name}")
+
+
+def _ok(attributions: pa.Table) -> pa.Table:
+    return attributions.filter(pc.equal(attributions["status"], Status.OK.value))
 
 
 def column_values(column: pa.ChunkedArray, rows: list[int]) -> Tensor | None:

@@ -160,6 +160,7 @@ def measure(
                     boxes=tuple(found for found, _ in placed[span]),
                     batch=max(_LEAST_POINTS, replica.micro_batch),
                     seed=seed,
+                    values=None if known is None else known.values[span].float().cpu(),
                 ),
                 parsed,
             )

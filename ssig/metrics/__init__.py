@@ -18,6 +18,7 @@ from ssig.metrics.faithfulness import insertion_score
 from ssig.metrics.faithfulness import diffid
 from ssig.metrics.faithfulness import diffid_accuracy
 from ssig.metrics.faithfulness import diffid_element
+from ssig.metrics.faithfulness import diffid_channels
 from ssig.metrics.faithfulness import road
 from ssig.metrics.faithfulness import pixel_flipping
 from ssig.metrics.faithfulness import sensitivity_n

@@ -310,7 +310,7 @@ class MetricSpec:
         definition, range, reference: one line each.
         forwards: options -> forward evaluations per image and map, without the one on the image itself.
         explanations: options -> number of further explanations per image, each at the method's full cost.
-        needs: required inputs, of ``map``, ``model``, ``mask``, ``method`` and ``samples``.
+        needs: required inputs, of ``map``, ``values``, ``model``, ``mask``, ``method`` and ``samples``.
         presets: named settings of a reference.
         family: one of `FAMILIES`; reports show a table for each.
         vectors: names of further list columns, each of a fixed length, which are stored but not drawn.

@@ -74,6 +74,8 @@ class Evaluation:
         seed: of the run.
         explainer: the method, if available.
         activations: (n, C, H, W) points, layer (`ssig.engine.layers`) -> its output; None if not available.
+        values: (B, C, H, W) float32, finite, what the method gives each channel of a pixel, of which `maps` are the
+            readout; on the CPU. None if not available.
     """
 
     images: Tensor
@@ -93,6 +95,7 @@ class Evaluation:
     seed: int = 0
     explainer: Explainer | None = None
     activations: Callable[[Tensor, str], Tensor] | None = None
+    values: Tensor | None = None
     _shared: Memo = field(default_factory=Memo, repr=False)
     _of_images: Memo = field(default_factory=Memo, repr=False)
 

@@ -100,6 +100,22 @@ def lpi(predict: Predict, image: np.ndarray, saliency: np.ndarray, target: int) 
     return accuracy, ratio
 
 
+def sig(predict: Predict, image: np.ndarray, values: np.ndarray, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """SIG's DiffID: accuracy (9,) of insertion and of deletion.
+
+    Every channel of a pixel has a value (C, H, W) of its own; equal ones go by their place.
+    """
+    order = np.argsort(-values.ravel(), kind="stable")
+    accuracy = np.empty((2, 9))
+    for game, first in enumerate((order[::-1], order)):
+        for column, tenth in enumerate(TENTHS):
+            count = int(round(image.size * tenth, 6))
+            changed = image.ravel().copy()
+            changed[first[:count]] = changed[first[count:]].mean()
+            accuracy[game, column] = predict(changed.reshape(1, *image.shape))[0].argmax() == target
+    return accuracy[0], accuracy[1]
+
+
 def pixel_flipping(predict: Predict, image: np.ndarray, saliency: np.ndarray, target: int, block: int) -> list[float]:
     """Quantus's Pixel-Flipping with a one-channel map: softmax after each block set to the image's minimum."""
     current, order = image.reshape(len(image), -1).copy(), falling(saliency)

@@ -8,7 +8,8 @@ Hidden pixels take one value per image and game: the mean of the surviving pixel
 space. Yang et al., Local Path Integration for Attribution, AAAI 2023, which reports accuracy and logit ratio at each
 r; the softmax ratio and the mean over r are this project's. A random map scores about 0. Higher is better.
 
-`diffid`, `diffid_accuracy` and `diffid_element` share the two games below; the first two also their evaluations.
+`diffid`, `diffid_accuracy`, `diffid_element` and `diffid_channels` share the two games below; the first two also their
+evaluations.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ssig.metrics.shared.ranking import InOrder, Order, OrderOptions, in_orders,
 from ssig.registry import METRICS, MetricSpec
 from ssig.types import Evaluation, MetricResult
 
-_RATIOS = 9  # tenths of the pixels, from one to nine
+RATIOS = 9  # tenths of the pixels, from one to nine
 _GAMES = 2  # insertion, deletion
 _SCORES = ("probability", "logit", "accuracy")  # of one evaluation, so that metrics which differ in them share it
 
@@ -43,7 +44,7 @@ def diffid(evaluation: Evaluation, options: DiffidOptions) -> MetricResult:
 
 def forwards(options: OrderOptions) -> int:
     """Forward evaluations per image of a signed map."""
-    return _GAMES * _RATIOS * options.order_count
+    return _GAMES * RATIOS * options.order_count
 
 
 def diffid_columns(name: str) -> dict[str, str]:
@@ -97,9 +98,12 @@ def games(evaluation: Evaluation, options: OrderOptions, score: str, elements: b
             relative to the image's. NaN where the image's is 0.
         elements: hide each channel of a pixel by itself, and not whole pixels.
     """
+    # One rank for all channels of a pixel; maps (B, C H, W), which hold the channels one below the other, rank each.
+    height, width = evaluation.images.shape[-2:]
+    shape = (len(evaluation), evaluation.maps.shape[1] // height, height, width)
 
     def play(rows: Tensor, order: Order) -> np.ndarray:
-        lowest, highest = (ranks(evaluation, order, lowest)[:, None] for lowest in (True, False))
+        lowest, highest = (ranks(evaluation, order, lowest).view(shape) for lowest in (True, False))
         if elements:
             lowest, highest = _of_elements(lowest, highest, evaluation.images.shape[1], order)
         return _play(evaluation, rows, torch.stack([lowest, highest]))
@@ -138,7 +142,7 @@ def _play(evaluation: Evaluation, rows: Tensor, ranked: Tensor) -> np.ndarray:
     """
     images = evaluation.images
     size = ranked.shape[2:].numel()
-    hidden = torch.arange(1, _RATIOS + 1, dtype=ranked.dtype, device=ranked.device) * size // 10
+    hidden = torch.arange(1, RATIOS + 1, dtype=ranked.dtype, device=ranked.device) * size // 10
     fill = torch.stack([_survivor_means(evaluation, game, hidden) for game in ranked])
     mean, std = per_channel(evaluation.mean, images), per_channel(evaluation.std, images)
 
@@ -150,14 +154,14 @@ def _play(evaluation: Evaluation, rows: Tensor, ranked: Tensor) -> np.ndarray:
         hides = ranked[game, image] < hidden[ratios].view(-1, 1, 1, 1)
         return torch.where(hides, fill[game, image, ratios].view(-1, 1, 1, 1) * std + mean, images[image])
 
-    changed = sweep_scores(evaluation, rows, _GAMES * _RATIOS, build, _SCORES)
-    return changed.reshape(-1, _GAMES, _RATIOS, len(_SCORES))
+    changed = sweep_scores(evaluation, rows, _GAMES * RATIOS, build, _SCORES)
+    return changed.reshape(-1, _GAMES, RATIOS, len(_SCORES))
 
 
 def _by_game(steps: range) -> Iterator[tuple[int, slice]]:
     """Some consecutive steps of both games: each game's number and its ratios."""
     for game in range(_GAMES):
-        first, last = max(steps.start - game * _RATIOS, 0), min(steps.stop - game * _RATIOS, _RATIOS)
+        first, last = max(steps.start - game * RATIOS, 0), min(steps.stop - game * RATIOS, RATIOS)
         if first < last:
             yield game, slice(first, last)
 

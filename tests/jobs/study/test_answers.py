@@ -39,7 +39,15 @@ from jobs.study.inference import (  # noqa: E402
 )
 from jobs.study.nearness import links  # noqa: E402
 from jobs.study.page import DATA_FOLDER, FIGURES, NAME, NUMBERS, PAGE_FOLDER, write  # noqa: E402
-from jobs.study.published import reproductions  # noqa: E402
+from jobs.study.published import (  # noqa: E402
+    DIFFERS,
+    TABLE,
+    Published,
+    Reproduction,
+    ordered_alike,
+    reproductions,
+    within,
+)
 from jobs.study.rivalry import OVER, comparisons, leads, tally  # noqa: E402
 from jobs.study.table import MOST_BYTES  # noqa: E402
 from jobs.study.text import coverage  # noqa: E402
@@ -335,6 +343,28 @@ def test_published_numbers_stand_beside_ours(study: Study) -> None:
     assert rows["IG"].ours is not None
     assert rows["IG"].ours.count == 40
     assert rows["XRAI + Guided IG"].ours is None
+
+
+def test_published_and_own_numbers_are_compared() -> None:
+    def row(measure: str, value: float, ours: tuple[float, float, float] | None) -> Reproduction:
+        estimate = None if ours is None else Estimate(*ours, count=9)
+        return Reproduction(Published("SPI", "m", measure, value, "resnet18", "spi", "ig", measure), estimate)
+
+    rows = [
+        row("insertion", 0.1, (0.2, 0.1, 0.3)),
+        row("insertion", 0.2, (0.3, 0.25, 0.35)),
+        row("insertion", 0.3, (0.1, 0.0, 0.2)),
+        row("insertion", 0.4, None),
+        row("insertion", 0.2, (0.5, 0.4, 0.6)),  # as high as another: no order
+        row("deletion", 0.4, (0.4, 0.4, 0.4)),
+    ]
+    assert within(rows) == 2
+    assert ordered_alike(rows) == (2, 5)
+    assert sentences.reproduction(rows) == (
+        "Of 5 published numbers, 2 lie within our interval. Of 5 pairs of methods, 2 have the published order."
+    )
+    assert sentences.reproduction([row("deletion", 0.4, None)]) == ""
+    assert set(DIFFERS) == {each.paper for each in TABLE}
 
 
 def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp_path: Path) -> None:

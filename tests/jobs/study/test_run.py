@@ -27,7 +27,7 @@ from jobs.study.laws import kid_shares, settings  # noqa: E402
 from jobs.study.permuted import permuted  # noqa: E402
 from jobs.study.plan import plan, text  # noqa: E402
 from jobs.study.published import TABLE  # noqa: E402
-from jobs.study.run import Places, missing, run_blocks  # noqa: E402
+from jobs.study.run import Places, job_of, missing, run_blocks  # noqa: E402
 from jobs.study.sentences import progress  # noqa: E402
 from pipeline.driver.jemalloc import preloaded  # noqa: E402
 from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
@@ -264,6 +264,17 @@ def test_combinations_of_methods_are_those_of_the_papers() -> None:
     options = found["xrai-guided-ig"].parsed()
     assert (options.base, options.baseline, options.runs) == ("guided-ig", "black", 1)
     assert options.parsed_base().max_dist == 0.02
+
+
+def test_values_of_channels_are_kept_for_the_metrics_that_need_them(places: Places) -> None:
+    design = Design()
+    shards = replace(places, shards=places.shards * 5)
+    kept = {
+        (block.network, block.metrics): job_of(block, {}, design, shards, Path("run"))["output"]["channels"]
+        for block in design.blocks
+        if block.metrics in ("core", "sig", "spi")
+    }
+    assert {key for key, channels in kept.items() if channels} == {("resnet18-256", "sig")}
 
 
 def test_the_study_as_it_stands_is_sound() -> None:

@@ -302,6 +302,21 @@ def test_completeness_is_that_of_the_run(make_shard: Make, make_job: Make, work_
     assert sum(row[3] is not None for row in own) >= 6
 
 
+def test_values_of_channels_are_evaluated_as_in_the_run(make_shard: Make, make_job: Make, tmp_path: Path) -> None:
+    shard, whole, later = make_shard(count=4), tmp_path / "whole", tmp_path / "later"
+    asked = {"name": "diffid_channels", "orders": "signed"}
+    attribute(make_job(shard, metrics=[asked], output__channels=True, output__path=str(whole)))
+    attribute(make_job(shard, metrics=[], output__channels=True, output__path=str(later)))
+    add_metrics(str(later), evaluation(asked))
+    own, added = (
+        duckdb.sql(f"select method, index, diffid_channels from '{files}' order by 1, 2").fetchall()
+        for files in (f"{whole}/metrics/**/*.parquet", f"{later}/evaluations/**/*.parquet")
+    )
+    assert len(own) == 8
+    assert added == own
+    assert all(row[2] is not None for row in own)
+
+
 @pytest.mark.parametrize(
     ("metrics", "fields", "named"),
     [
@@ -320,9 +335,13 @@ def test_what_cannot_be_evaluated_is_refused(metrics: list[Any], fields: dict[st
 
 
 def test_a_run_that_cannot_be_evaluated_is_refused(make_shard: Make, make_job: Make, work_off: Make) -> None:
-    run = work_off(make_job(make_shard(count=2), output__maps="none"))
+    shard = make_shard(count=2)
+    run = work_off(make_job(shard, output__maps="none"))
     with pytest.raises(UsageError, match=r"output\.maps"):
         add_metrics(str(run), evaluation("energy"))
+    maps_alone = work_off(make_job(shard, output__path=str(run.parent / "maps")))
+    with pytest.raises(UsageError, match=r"diffid_channels.*output\.channels is true, and label 'ig'"):
+        add_metrics(str(maps_alone), evaluation("diffid_channels"))
     for field, value in (("methods", ["agi"]), ("model", "another")):
         with pytest.raises(UsageError, match=str(value if isinstance(value, str) else value[0])):
             add_metrics(str(run), evaluation("energy", **{field: value}))

@@ -90,6 +90,7 @@ seed: 7
         ({"methods": ["ig", {"name": "ig", "steps": 3}]}, "methods", "label"),
         ({"metrics": ["insertions"]}, "metric", "`ssig metrics`"),
         ({"metrics": [{"name": "insertion", "steps": 0}]}, "metrics.insertion.steps", "at least"),
+        ({"metrics": ["diffid_channels"]}, "metrics", "--set output.channels=true"),
         ({"dataset.shards": []}, "dataset.shards", "not empty"),
         ({"actors.max": 0}, "actors.max", "at least 1"),
         ({"actors.unit_timeout": 0}, "actors.unit_timeout", "above 0"),

@@ -31,7 +31,7 @@ from pipeline.unit.messages import Task
 from pipeline.unit.stopwatch import Stopwatch
 from pipeline.unit.tables import Measured, merged
 from pipeline.unit.worker import Worker
-from ssig import attribute
+from ssig import attribute, measure
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine import jobs
 from ssig.engine.micro_batches import Job
@@ -143,6 +143,24 @@ def test_maps_and_channels_are_stored_as_asked(make_shard: Make, make_job: Make,
     assert ("map" in schema.names) == ("values" in schema.names) == (maps != "none")
     assert audit(str(run)).ok
     assert all(row["insertion"] is not None for row in rows_of(run, "metrics"))
+
+
+@pytest.mark.parametrize("maps", ["none", "float32"])
+def test_metrics_of_channel_values_see_them_stored_or_not(
+    make_shard: Make, make_job: Make, work_off: WorkOff, maps: str
+) -> None:
+    shard = make_shard(count=3)
+    metrics = [{"name": "diffid_channels", "preset": "sig"}]
+    run = work_off(make_job(shard, output__maps=maps, output__channels=True, metrics=metrics))
+    found = rows_of(run, "metrics", "method, diffid_channels_abs, diffid_channels_abs_curve")
+    model = load_model("networks:tiny")
+    rows = manifests.load(open_storage(str(run))).rows("000000-000000-000003")
+    images = torch.stack([model.preprocess(sample.image) for sample in reading.read_unit(str(shard), rows)])  # type: ignore[arg-type]
+    maps_of_ig = attribute(model, images, [0, 1, 2], "ig", steps=4)
+    expected = measure(model, images, maps_of_ig, "diffid_channels:preset=sig")
+    curves = np.array([row["diffid_channels_abs_curve"] for row in found if row["method"] == "ig"])
+    assert np.array_equal(curves, expected.curves["diffid_channels_abs_curve"])
+    assert all(row["diffid_channels_abs"] is not None for row in found)
 
 
 def test_unit_sizes_give_the_same_rows(make_shard: Make, make_job: Make, work_off: WorkOff, tmp_path: Path) -> None:

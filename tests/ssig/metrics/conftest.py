@@ -58,6 +58,7 @@ def batch(network: CountingNetwork, images: Tensor) -> Callable[..., Evaluation]
             baseline_score=torch.tensor([1.0, 1.0, 0.0, 0.5, -1.0]),
             completeness_residual=torch.tensor([0.5, -0.1, 0.0, 0.2, -2.0]),
             logits=logits,
+            values=torch.from_numpy(generator.standard_normal((*images.shape,))).float(),
         )
         network.calls.clear()
         if "forward" in changes:
@@ -75,7 +76,8 @@ def at() -> Callable[[Evaluation, int], Evaluation]:
         def one(value: Any) -> Any:
             return None if value is None else value[row : row + 1]
 
-        rowwise = ("images", "maps", "targets", "masks", "score", "baseline_score", "completeness_residual", "logits")
+        of_method = ("maps", "values", "score", "baseline_score", "completeness_residual")
+        rowwise = ("images", "targets", "masks", "logits", *of_method)
         changes = {name: one(getattr(evaluation, name)) for name in rowwise}
         return evaluation.changed(**changes)
 

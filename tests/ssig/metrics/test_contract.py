@@ -51,7 +51,7 @@ def test_registered_in_the_order_of_reports() -> None:
     assert names[:3] == ["insertion", "deletion", "insertion_deletion_gap"]
     assert [*dict.fromkeys(families)] == [*FAMILIES]
     assert families == sorted(families, key=FAMILIES.index)
-    assert len(names) == 36
+    assert len(names) == 37
 
 
 @EVERY
@@ -59,7 +59,7 @@ def test_describes_itself(metric: MetricSpec) -> None:
     assert metric.columns
     assert set(metric.columns.values()) <= {"higher", "lower", "none"}
     assert all(name.endswith("_curve") for name in metric.curves)
-    assert metric.needs <= {"map", "model", "mask", "method", "samples"}
+    assert metric.needs <= {"map", "values", "model", "mask", "method", "samples"}
     assert metric.definition
     assert metric.range
     assert metric.reference
@@ -146,6 +146,7 @@ def test_an_image_does_not_depend_on_its_batch(
 def test_a_batch_of_none_is_no_error(metric: MetricSpec, batch: Callable[..., Evaluation]) -> None:
     usual = batch()
     none = {"images": usual.images[:0], "maps": usual.maps[:0], "targets": usual.targets[:0], "masks": ()}
+    none["values"] = usual.values[:0]
     scores = dict.fromkeys(("score", "baseline_score", "completeness_residual"), torch.empty(0))
     result = metric.compute(batch(**none, **scores), metric.parse({}))
     assert_reasons_where_nan(result, metric, 0)
