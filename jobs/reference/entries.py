@@ -116,7 +116,13 @@ def _method(record: Record, shared: Sequence[OptionDoc]) -> str:
 
 
 def _metric(record: Record, spec: MetricSpec) -> str:
-    needs = {"map": "the map", "model": "the network", "mask": "boxes or a mask", "method": "the method itself"}
+    needs = {
+        "map": "the map",
+        "values": "the method's values of each channel (`output.channels: true`)",
+        "model": "the network",
+        "mask": "boxes or a mask",
+        "method": "the method itself",
+    }
     needed = [needs.get(need, f"the method's {need}") for need in record["needs"]]
     sentence = record["definition"]
     # A definition may begin with the name of a variable or an operator, which has no capital letter.

@@ -373,7 +373,8 @@ class MetricSpec:
         signed = re.sub("_abs(_curve)?$", r"\1", name)
         if name not in self.stored or signed == name:
             raise KeyError(name)
-        return f"{self.description(signed)}; in the order of |map|"
+        ordered = "value" if "values" in self.needs else "map"
+        return f"{self.description(signed)}; in the order of |{ordered}|"
 
 
 METHODS: Registry[MethodSpec] = Registry("method", "ssig.methods", "ssig.extend.methods")

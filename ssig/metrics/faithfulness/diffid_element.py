@@ -9,9 +9,9 @@ and unstable for x_y near 0. Hidden elements take the mean of the surviving ones
 Stored maps are 2-D, so this ranks the elements of the map repeated over channels. That is the evaluation of Yang et
 al., Local Path Integration for Attribution, AAAI 2023, for the order of |map|: accuracy, and logit ratio (preset
 `lpi`). The channels of a pixel tie; ties go by pixel, in the order of `ties`, and then by channel, so that at most one
-pixel is hidden in part and the number is close to `diffid_accuracy`. The evaluation of SIG (leekwoon/sig, KDD 2026;
-preset `sig`) ranks |A| over all D elements, so that its figures for attributions that differ between channels are not
-comparable. A random map scores about 0. Higher is better.
+pixel is hidden in part and the number is close to `diffid_accuracy`. The evaluation of SIG (leekwoon/sig, KDD 2026)
+ranks |A| over all D elements: `diffid_channels`. Preset `sig` has its order and its ties alone. A random map scores
+about 0. Higher is better.
 """
 
 from __future__ import annotations
