@@ -245,7 +245,10 @@ def check_method(method: Method, *, skip: Iterable[str] = ()) -> None:
 
 
 def example_evaluation(rows: Iterable[int] = range(BATCH)) -> Evaluation:
-    """Rows of a batch of 5 for metrics: random maps, but one is zero and one constant; masks, but one is missing."""
+    """Rows of a batch of 5 for metrics: random maps, but one is zero and one constant; masks, but one is missing.
+
+    The values of channels are random, and not those that the maps are the readout of.
+    """
     selected = list(rows)
     images, network = example_images().float(), small_network().float()
     maps = torch.randn(BATCH, *SHAPE[1:], generator=torch.Generator().manual_seed(7))
@@ -266,6 +269,7 @@ def example_evaluation(rows: Iterable[int] = range(BATCH)) -> Evaluation:
         completeness_residual=torch.zeros(len(selected)),
         boxes=tuple(((3.0, 2.0, 9.0, 6.0),) if row != 3 else "no boxes" for row in selected),
         keys=tuple(("s.tar", str(row)) for row in selected),
+        values=torch.randn(BATCH, *SHAPE, generator=torch.Generator().manual_seed(8))[selected],
     )
 
 

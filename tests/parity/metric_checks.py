@@ -165,6 +165,15 @@ def _lpi(number: int) -> Reference:
     return curves
 
 
+def _sig(setup: Setup) -> np.ndarray:
+    """SIG's decisions in the order of |values|, insertion less deletion, (B, 9)."""
+    assert setup.evaluation.values is not None
+    values = setup.evaluation.values.abs().numpy()
+    rows = zip(setup.normalised, values, setup.targets.tolist(), strict=True)
+    games = [protocols.sig(setup.from_normalised, *row) for row in rows]
+    return np.array([inserted - deleted for inserted, deleted in games])
+
+
 def _pixel_flipping(setup: Setup) -> np.ndarray:
     """Quantus's curve, which starts after the first block, with the image's probability before it."""
     first = softmax(setup.logits(setup.images), axis=1)[np.arange(len(setup.targets)), setup.targets]
@@ -363,6 +372,7 @@ _compare(
 _compare("diffid_accuracy", "LPI protocol", 0.0, _lpi(0), column="diffid_accuracy_abs_curve", ties="raster")
 _compare("diffid_element", "LPI protocol", 0.0, _lpi(0), column="diffid_element_abs_curve", ties="raster")
 _compare("diffid_element", "LPI protocol, logits", 1e-4, _lpi(1), column="diffid_element_abs_curve", preset="lpi")
+_compare("diffid_channels", "SIG protocol", 0.0, _sig, column="diffid_channels_abs_curve", preset="sig")
 _compare("aic", "PAIR compute_pic_metric", 2e-3, _pic("aic"), column="aic_abs", on=("lite0",), **CURVES)
 _compare("sic", "PAIR compute_pic_metric", 2e-3, _pic("sic"), column="sic_abs", on=("lite0",), **CURVES)
 _compare(

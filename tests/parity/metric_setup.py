@@ -142,6 +142,7 @@ def _setup(network: nn.Module, images: Tensor, targets: Tensor, mean: Tensor, st
     boxes = tuple((_box(row, *images.shape[-2:]),) for row in range(len(images)))
     masks = tuple(_inside(box, *images.shape[-2:]) for (box,) in boxes)
     known: dict[str, Any] = {"mean": mean, "std": std, "masks": masks, "boxes": boxes, "explainer": Method(network)}
+    known["values"] = attribution.values.float()
     evaluation = replace(evaluation_of(images, attribution.map, targets, forward, scored=attribution), **known)
     return Setup(network, attribution, evaluation)
 

@@ -205,6 +205,7 @@ class Batch:
             keys=KEYS,
             explainer=explainer,
             activations=self.device.activations,
+            values=torch.from_numpy(generator.standard_normal((IMAGES, 3, height, width))).float(),
         )
 
 
