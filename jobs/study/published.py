@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from jobs.study.data import Study
+from jobs.study.data import Panel, Study
 from jobs.study.design import NETWORKS
 from jobs.study.inference import Estimate, mean_of
 
@@ -30,7 +30,7 @@ class Published:
 
     Attributes:
         paper, shown: of the paper (a key of `DIFFERS`), and the method as it names it.
-        value: as printed.
+        value: as printed; None for a method that the paper does not have.
         network, block, label, column: of the study.
         differs: what differs for this method alone.
     """
@@ -38,7 +38,7 @@ class Published:
     paper: str
     shown: str
     measure: str
-    value: float
+    value: float | None
     network: str
     block: str
     label: str
@@ -102,10 +102,10 @@ TABLE = _table()
 
 
 def reproductions(study: Study) -> list[Reproduction]:
-    """Every published number with ours beside it, where it is measured."""
+    """Every published number with ours beside it, where it is measured, and our numbers of further methods."""
     panels = {(row.block, row.network): study.panel(row.block, row.network) for row in TABLE}
     found = []
-    for row in TABLE:
+    for row in (*TABLE, *_further(panels)):
         panel = panels[row.block, row.network]
         measured = panel is not None and row.label in panel.methods and row.column in panel.columns
         ours = mean_of(panel.of(row.column, row.label)) if measured and panel is not None else None
@@ -113,14 +113,31 @@ def reproductions(study: Study) -> list[Reproduction]:
     return found
 
 
+def _further(panels: Mapping[tuple[str, str], Panel | None]) -> Iterator[Published]:
+    """By each measure of a paper, the methods that were measured as its own and that it does not have."""
+    known = {(row.paper, row.label) for row in TABLE}
+    kinds = dict.fromkeys((row.paper, row.measure, row.network, row.block, row.column) for row in TABLE)
+    labels = {place: [] if panel is None else panel.methods for place, panel in panels.items()}
+    for paper in DIFFERS:
+        mine = [kind for kind in kinds if kind[0] == paper]
+        for label in labels[mine[0][3], mine[0][2]]:
+            if (paper, label) not in known:
+                for _, measure, network, block, column in mine:
+                    yield Published(paper, f"`{label}`", measure, None, network, block, label, column)
+
+
 def of_paper(rows: Iterable[Reproduction], paper: str) -> list[Reproduction]:
-    """The numbers of a paper that are measured again."""
+    """The numbers of a paper that are measured again, and those of further methods."""
     return [row for row in rows if row.published.paper == paper and row.ours is not None]
 
 
 def within(rows: Iterable[Reproduction]) -> int:
     """How many published numbers lie within our interval."""
-    return sum(row.ours is not None and row.ours.low <= row.published.value <= row.ours.high for row in rows)
+    return sum(
+        row.ours.low <= row.published.value <= row.ours.high
+        for row in rows
+        if row.ours is not None and row.published.value is not None
+    )
 
 
 def ordered_alike(rows: Iterable[Reproduction]) -> tuple[int, int]:
@@ -130,6 +147,7 @@ def ordered_alike(rows: Iterable[Reproduction]) -> tuple[int, int]:
         (one.published.value - other.published.value) * (one.ours.mean - other.ours.mean)
         for one, other in combinations(rows, 2)
         if one.ours is not None and other.ours is not None
+        if one.published.value is not None and other.published.value is not None
         if (one.published.paper, one.published.measure) == (other.published.paper, other.published.measure)
         if one.published.value != other.published.value
     ]

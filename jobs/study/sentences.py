@@ -277,7 +277,7 @@ def default(rows: Sequence[Rise]) -> str:
 
 def reproduction(rows: Sequence[Reproduction]) -> str:
     """How far the published numbers are met; empty where none is measured again."""
-    measured = [row for row in rows if row.ours is not None]
+    measured = [row for row in rows if row.ours is not None and row.published.value is not None]
     if not measured:
         return ""
     alike, pairs = ordered_alike(measured)

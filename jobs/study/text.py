@@ -260,7 +260,8 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
     for row in rows:
         is_from, ours = row.published, row.ours
         count = str(ours.count) if ours is not None else NONE
-        cells = [is_from.shown, is_from.measure, number(is_from.value), shown(ours), count]
+        printed = NONE if is_from.value is None else number(is_from.value)
+        cells = [is_from.shown, is_from.measure, printed, shown(ours), count]
         table.append([*cells, *([is_from.differs] if has_more else [])])
     return table
 

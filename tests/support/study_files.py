@@ -130,4 +130,4 @@ def whole_study(folder: Path, images: int = 40) -> None:
         information(folder, network, images)
         strengths = {label: 0.02 * place for place, label in enumerate(known(METHODS["strengths"]))}
         core(folder, network, strengths, images, "near-strengths-000")
-    core(folder, "mobilenetv2", {"ig": 0.3, "sobel": 0.2}, images, "gig")
+    core(folder, "mobilenetv2", {"ig": 0.3, "sobel": 0.2, "ssig": 0.4}, images, "gig")

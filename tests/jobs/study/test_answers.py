@@ -343,10 +343,14 @@ def test_published_numbers_stand_beside_ours(study: Study) -> None:
     assert rows["IG"].ours is not None
     assert rows["IG"].ours.count == 40
     assert rows["XRAI + Guided IG"].ours is None
+    further = [row for row in rows.values() if row.published.value is None]
+    assert [row.published.shown for row in further] == ["`ssig`"]
+    assert further[0].ours is not None
+    assert sentences.reproduction(list(rows.values())).startswith("Of 2 published numbers, ")
 
 
 def test_published_and_own_numbers_are_compared() -> None:
-    def row(measure: str, value: float, ours: tuple[float, float, float] | None) -> Reproduction:
+    def row(measure: str, value: float | None, ours: tuple[float, float, float] | None) -> Reproduction:
         estimate = None if ours is None else Estimate(*ours, count=9)
         return Reproduction(Published("SPI", "m", measure, value, "resnet18", "spi", "ig", measure), estimate)
 
@@ -357,6 +361,7 @@ def test_published_and_own_numbers_are_compared() -> None:
         row("insertion", 0.4, None),
         row("insertion", 0.2, (0.5, 0.4, 0.6)),  # as high as another: no order
         row("deletion", 0.4, (0.4, 0.4, 0.4)),
+        row("insertion", None, (0.5, 0.4, 0.6)),  # a method that the paper does not have
     ]
     assert within(rows) == 2
     assert ordered_alike(rows) == (2, 5)
