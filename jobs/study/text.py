@@ -256,7 +256,7 @@ def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
 def reproduction_table(rows: Sequence[Reproduction]) -> Table:
     """A paper's numbers beside ours."""
     has_more = any(row.published.differs for row in rows)
-    table = [["method", "measure", "published", "ours", "N", *(["differs too"] if has_more else [])]]
+    table = [["method", "measure", "published", "ours", "N", *(["also differs"] if has_more else [])]]
     for row in rows:
         is_from, ours = row.published, row.ours
         count = str(ours.count) if ours is not None else NONE
