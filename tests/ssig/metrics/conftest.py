@@ -69,6 +69,26 @@ def batch(network: CountingNetwork, images: Tensor) -> Callable[..., Evaluation]
 
 
 @pytest.fixture
+def cropped(batch: Callable[..., Evaluation]) -> Callable[[], Evaluation]:
+    """`cropped()`: the batch on 7 x 9 pixels, whose tenths end within a pixel."""
+
+    def make() -> Evaluation:
+        usual = batch()
+        images = usual.images[..., :7, :9]
+        logits = usual.forward(images)
+        assert usual.values is not None
+        return usual.changed(
+            images=images,
+            maps=usual.maps[:, :7, :9],
+            values=usual.values[..., :7, :9],
+            targets=logits.argmax(dim=1),
+            logits=logits,
+        )
+
+    return make
+
+
+@pytest.fixture
 def at() -> Callable[[Evaluation, int], Evaluation]:
     """`at(evaluation, row)`: the batch of that one image."""
 

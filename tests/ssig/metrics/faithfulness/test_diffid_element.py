@@ -19,18 +19,9 @@ def compute(metric: str, evaluation: Evaluation, **given: Any) -> MetricResult:
     return METRICS[metric].compute(evaluation, METRICS[metric].parse(given))
 
 
-def cropped(evaluation: Evaluation) -> Evaluation:
-    """7 x 9 pixels, whose tenths end within a pixel."""
-    images = evaluation.images[..., :7, :9]
-    logits = evaluation.forward(images)
-    return evaluation.changed(
-        images=images, maps=evaluation.maps[:, :7, :9], targets=logits.argmax(dim=1), logits=logits
-    )
-
-
 @pytest.mark.parametrize("suffix", ["", "_abs"])
-def test_is_the_published_evaluation(suffix: str, batch: Callable[..., Evaluation], network: Any) -> None:
-    evaluation = cropped(batch())
+def test_is_the_published_evaluation(suffix: str, cropped: Callable[[], Evaluation], network: Any) -> None:
+    evaluation = cropped()
     decisions, ratios, logits = (
         compute("diffid_element", evaluation, score=score, ties="raster")
         for score in ("accuracy", "probability", "logit")
@@ -59,13 +50,15 @@ def test_is_the_published_evaluation(suffix: str, batch: Callable[..., Evaluatio
     assert np.ptp(ratios.curves["diffid_element_curve"]) > 0.3  # else the comparison would say nothing
 
 
-def test_a_pixel_hidden_in_part_makes_the_only_difference(batch: Callable[..., Evaluation]) -> None:
+def test_a_pixel_hidden_in_part_makes_the_only_difference(
+    batch: Callable[..., Evaluation], cropped: Callable[[], Evaluation]
+) -> None:
     whole = batch()  # 120 pixels: every tenth ends between pixels
     for score in ("accuracy", "probability"):
         elements = compute("diffid_element", whole, score=score).columns["diffid_element"]
         pixels = compute("diffid" if score == "probability" else "diffid_accuracy", whole)
         np.testing.assert_allclose(elements, next(iter(pixels.columns.values())), rtol=0, atol=1e-12)
-    parts = cropped(batch())
+    parts = cropped()
     elements = compute("diffid_element", parts, score="probability").columns["diffid_element"]
     assert (elements != compute("diffid", parts).columns["diffid"]).all()
 
@@ -80,8 +73,8 @@ def test_scores_share_their_evaluations(batch: Callable[..., Evaluation], networ
     assert sum(network.calls) == 5 * 36
 
 
-def test_one_channel_has_no_elements_but_pixels(batch: Callable[..., Evaluation]) -> None:
-    usual = cropped(batch())
+def test_one_channel_has_no_elements_but_pixels(cropped: Callable[[], Evaluation]) -> None:
+    usual = cropped()
 
     def forward(points: torch.Tensor) -> torch.Tensor:
         total = points.sum(dim=(1, 2, 3))
@@ -89,6 +82,7 @@ def test_one_channel_has_no_elements_but_pixels(batch: Callable[..., Evaluation]
 
     one = usual.changed(
         images=usual.images[:, :1],
+        values=usual.maps[:, None],
         mean=usual.mean[:1],
         std=usual.std[:1],
         targets=torch.zeros(5).long(),
@@ -97,3 +91,5 @@ def test_one_channel_has_no_elements_but_pixels(batch: Callable[..., Evaluation]
     )
     elements = compute("diffid_element", one, score="probability").columns["diffid_element"]
     assert np.array_equal(elements, compute("diffid", one).columns["diffid"])
+    channels, pixels = (compute(name, one).columns[name] for name in ("diffid_channels", "diffid_accuracy"))
+    np.testing.assert_allclose(channels, pixels, rtol=0, atol=1e-12)
