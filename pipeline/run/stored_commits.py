@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, overload
 
 from pipeline.run.records import CommitRecord
+from pipeline.storage.jsontext import to_json
 from pipeline.storage.scratch import naming_the_folder, scratch_file
 
 _CONTENT = "the commit records of a run"
@@ -31,7 +32,7 @@ class CommitStore:
         Raises:
             OSError: there is no room.
         """
-        data = json.dumps({name: getattr(commit, name) for name in commit.__slots__}).encode()
+        data = to_json({name: getattr(commit, name) for name in commit.__slots__}).encode()
         self._file = self._file or scratch_file(self, _CONTENT)
         with naming_the_folder(_CONTENT):
             self._file.write(data)
