@@ -28,6 +28,7 @@ from jobs.study.figures import (
     rivalry_figure,
 )
 from jobs.study.nearness import links
+from jobs.study.open_points import open_points
 from jobs.study.published import DIFFERS, of_paper, reproductions, title
 from jobs.study.rivalry import OVER, comparisons, leads
 from pipeline.report.drawing import styled
@@ -158,7 +159,7 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
             for paper, differs in DIFFERS.items()
             if (rows := of_paper(answers["reproductions"], paper))
         ],
-        "open_points": text.open_points(study),
+        "open_points": open_points(study),
         "provenance": text.provenance(study),
     }
 

@@ -13,12 +13,11 @@ from jobs.study.augmentation import Augmentation
 from jobs.study.better import Rise
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, GROUPS, MEASURES, Study
-from jobs.study.design import FAMILIES, LAWS, METHODS, PERMUTED, TWO, VARIANTS
-from jobs.study.entries import known
+from jobs.study.design import LAWS, VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.inference import Estimate, mean_of, share_of
 from jobs.study.nearness import IMAGES, Link
-from jobs.study.published import TABLE, Reproduction, title
+from jobs.study.published import Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
 
@@ -264,32 +263,6 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
         cells = [is_from.shown, is_from.measure, printed, shown(ours), count]
         table.append([*cells, *([is_from.differs] if has_more else [])])
     return table
-
-
-def open_points(study: Study) -> list[str]:
-    """What the data do not say yet."""
-    points = []
-    present = set(study.networks("core"))
-    lacking = [title(name) for name in FAMILIES if name not in present]
-    if lacking:
-        points.append(f"Nothing is measured on {listed(lacking)}.")
-    refused = Counter((title(record["network"]), label) for _, record in study.blocks for label in record["refused"])
-    for network in dict.fromkeys(name for name, _ in refused):
-        labels = sorted(f"`{label}`" for name, label in refused if name == network)
-        points.append(f"{network} cannot run {listed(labels)}.")
-    measured = {label for _, record in study.blocks for label in (*record["methods"], *record["refused"])}
-    waiting = [label for group in ("first", "second") for label in known(METHODS[group]) if label not in measured]
-    if waiting:
-        points.append(f"No network has numbers of {listed([f'`{label}`' for label in waiting])} yet.")
-    blocks = {(record["metrics"], record["network"]) for _, record in study.blocks}
-    papers = dict.fromkeys(row.paper for row in TABLE if (row.block, row.network) not in blocks)
-    if papers:
-        points.append(f"Not measured again yet: the tables of {listed(list(papers))}.")
-    lacking = [title(name) for name in TWO if name not in study.networks(PERMUTED)]
-    if lacking:
-        points.append(f"Question 7 lacks maps of a network with permuted weights on {listed(lacking)}.")
-    points.append("Architecture and augmentation go together in question 5: it describes, and does not decide.")
-    return points
 
 
 def provenance(study: Study) -> Table:

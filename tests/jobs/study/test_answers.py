@@ -38,6 +38,7 @@ from jobs.study.inference import (  # noqa: E402
     share_of,
 )
 from jobs.study.nearness import links  # noqa: E402
+from jobs.study.open_points import open_points  # noqa: E402
 from jobs.study.page import DATA_FOLDER, FIGURES, NAME, NUMBERS, PAGE_FOLDER, write  # noqa: E402
 from jobs.study.published import (  # noqa: E402
     DIFFERS,
@@ -387,6 +388,21 @@ def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp
     for path in files[1:]:
         assert ElementTree.parse(path).getroot().tag.endswith("svg")
     assert write(study.files[0].parents[1], tmp_path)[0].read_text() == page
+
+
+def test_what_a_network_lacks_is_said_until_it_is_measured(tmp_path: Path) -> None:
+    core(tmp_path, "efficientnet-lite0")
+    core(tmp_path, "vit-tiny")
+    points = open_points(Study(tmp_path))
+    assert "Nothing is measured on MobileNetV2, GoogLeNet and ResNet-50." in points
+    newer = "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on "
+    assert newer + "EfficientNet-Lite0 and ViT-Tiny." in points
+    assert "Question 6 lacks the curve of quality against gradients on EfficientNet-Lite0." in points  # planned there
+    core(tmp_path, "vit-tiny", name="core-second-000")
+    core(tmp_path, "efficientnet-lite0", name="core-costs-000")
+    points = open_points(Study(tmp_path))
+    assert newer + "EfficientNet-Lite0." in points
+    assert not any("against gradients" in point for point in points)
 
 
 def test_a_study_without_data_says_so(tmp_path: Path) -> None:

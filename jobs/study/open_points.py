@@ -1,0 +1,66 @@
+"""What the study's data do not say yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from jobs.study.data import Study
+from jobs.study.design import FAMILIES, LAWS, METHODS, PERMUTED, blocks
+from jobs.study.entries import known
+from jobs.study.published import TABLE, title
+from jobs.study.text import listed
+
+# (metrics, methods) of a first block -> what is said of the networks that lack it.
+LACKING: Mapping[tuple[str, str], str] = {
+    ("core", "first"): "Nothing is measured on {}.",
+    ("core", "second"): "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on {}.",
+    ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
+    ("sanity", "first"): "Question 1 lacks alignment, stability and MPRT on {}.",
+    (LAWS, LAWS): "Questions 2 and 4 lack the distances and gradients of samples on {}.",
+    ("near", "strengths"): "Question 3 lacks laws at several strengths on {}.",
+    ("core", "readouts"): "Question 6 lacks laws and readouts on {}.",
+    ("core", "costs"): "Question 6 lacks the curve of quality against gradients on {}.",
+    (PERMUTED, PERMUTED): "Question 7 lacks maps of a network with permuted weights on {}.",
+}
+
+
+def open_points(study: Study) -> list[str]:
+    """A sentence for each."""
+    points = [*_lacking(study), *_refused(study)]
+    measured = {label for _, record in study.blocks for label in (*record["methods"], *record["refused"])}
+    waiting = [label for group in ("first", "second") for label in known(METHODS[group]) if label not in measured]
+    if waiting:
+        points.append(f"No network has numbers of {listed([f'`{label}`' for label in waiting])} yet.")
+    present = {(record["metrics"], record["network"]) for _, record in study.blocks}
+    papers = list(dict.fromkeys(row.paper for row in TABLE if (row.block, row.network) not in present))
+    if papers:
+        points.append(f"Not measured again yet: the {'table' if len(papers) == 1 else 'tables'} of {listed(papers)}.")
+    points.append("Architecture and augmentation go together in question 5: it describes, and does not decide.")
+    return points
+
+
+def _lacking(study: Study) -> Iterator[str]:
+    """What is not measured on a network of which something is."""
+    there = {(record["network"], record["block"]) for _, record in study.blocks}
+    begun = {network for network, _ in there}
+    planned = blocks()
+    for kind, sentence in LACKING.items():
+        first = {block.network: block for block in reversed(planned) if (block.metrics, block.methods) == kind}
+        networks = [
+            title(network)
+            for network in FAMILIES
+            if network in first
+            and (network, first[network].name) not in there
+            and (network in begun or kind == ("core", "first"))
+        ]
+        if networks:
+            yield sentence.format(listed(networks))
+
+
+def _refused(study: Study) -> Iterator[str]:
+    """Which methods a network cannot run."""
+    refused = Counter((title(record["network"]), label) for _, record in study.blocks for label in record["refused"])
+    for network in dict.fromkeys(name for name, _ in refused):
+        labels = sorted(f"`{label}`" for name, label in refused if name == network)
+        yield f"{network} cannot run {listed(labels)}."
