@@ -11,9 +11,10 @@ from jobs.study.entries import known
 from jobs.study.published import TABLE, title
 from jobs.study.text import listed
 
+FIRST = ("core", "first")
 # (metrics, methods) of a first block -> what is said of the networks that lack it.
 LACKING: Mapping[tuple[str, str], str] = {
-    ("core", "first"): "Nothing is measured on {}.",
+    FIRST: "The core metrics are not measured on {}.",
     ("core", "second"): "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on {}.",
     ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
     ("sanity", "first"): "Question 1 lacks alignment, stability and MPRT on {}.",
@@ -41,18 +42,16 @@ def open_points(study: Study) -> list[str]:
 
 
 def _lacking(study: Study) -> Iterator[str]:
-    """What is not measured on a network of which something is."""
+    """What is not measured yet; a network that lacks the first methods lacks all, and is named once."""
     there = {(record["network"], record["block"]) for _, record in study.blocks}
-    begun = {network for network, _ in there}
+    begun = study.networks(FIRST[0])
     planned = blocks()
     for kind, sentence in LACKING.items():
         first = {block.network: block for block in reversed(planned) if (block.metrics, block.methods) == kind}
         networks = [
             title(network)
             for network in FAMILIES
-            if network in first
-            and (network, first[network].name) not in there
-            and (network in begun or kind == ("core", "first"))
+            if network in first and (network, first[network].name) not in there and (network in begun or kind == FIRST)
         ]
         if networks:
             yield sentence.format(listed(networks))

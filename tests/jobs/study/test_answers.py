@@ -394,7 +394,7 @@ def test_what_a_network_lacks_is_said_until_it_is_measured(tmp_path: Path) -> No
     core(tmp_path, "efficientnet-lite0")
     core(tmp_path, "vit-tiny")
     points = open_points(Study(tmp_path))
-    assert "Nothing is measured on MobileNetV2, GoogLeNet and ResNet-50." in points
+    assert "The core metrics are not measured on MobileNetV2, GoogLeNet and ResNet-50." in points
     newer = "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on "
     assert newer + "EfficientNet-Lite0 and ViT-Tiny." in points
     assert "Question 6 lacks the curve of quality against gradients on EfficientNet-Lite0." in points  # planned there
