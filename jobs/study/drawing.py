@@ -77,9 +77,14 @@ def zero(axes: Axes) -> None:
 
 
 def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
-    """One legend below all panels, of one of them."""
+    """One legend below all panels, of one of them, with fewer columns where the figure is narrow."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=SMALL)
+    for count in range(columns, 0, -1):
+        drawn = figure.legend(handles, labels, loc="outside lower center", ncols=count, frameon=False, fontsize=SMALL)
+        figure.draw_without_rendering()
+        if count == 1 or drawn.get_window_extent().width <= figure.bbox.width:
+            return
+        drawn.remove()
 
 
 def styles_of(labels: Sequence[str], controls: Sequence[str] = ()) -> dict[str, LineStyle]:

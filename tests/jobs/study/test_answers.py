@@ -24,7 +24,7 @@ from jobs.study.augmentation import DIFFERENCE, augmentation  # noqa: E402
 from jobs.study.better import better, higher, rises  # noqa: E402
 from jobs.study.choices import best, costs  # noqa: E402
 from jobs.study.data import Study, is_setting  # noqa: E402
-from jobs.study.drawing import grid, numbers_of  # noqa: E402
+from jobs.study.drawing import grid, legend, numbers_of  # noqa: E402
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts  # noqa: E402
 from jobs.study.figures import nearness_figure  # noqa: E402
 from jobs.study.inference import (  # noqa: E402
@@ -337,6 +337,15 @@ def test_a_figure_gives_the_numbers_that_it_is_drawn_from() -> None:
     axes[0][0].set_title("t", loc="left")
     line = {"label": "a", "x": [0, 1], "y": [0.5, None]}
     assert numbers_of(figure) == [{"title": "t", "lines": [line], "matrices": [[[1.0, 2.0]]]}]
+
+
+def test_a_legend_is_no_wider_than_its_figure() -> None:
+    figure, axes = grid(1, 1, 300, 200)
+    for place in range(7):
+        axes[0][0].plot([0, 1], [0, place], label=f"a long name {place}")
+    legend(figure, axes[0][0], 4)
+    assert figure.legends[0].get_window_extent().width <= figure.bbox.width
+    assert len(figure.legends) == 1
 
 
 def test_published_numbers_stand_beside_ours(study: Study) -> None:
