@@ -45,6 +45,8 @@ def _do(given: argparse.Namespace) -> int:
             tuple(block for block in some if given.only in f"{block.network}/{block.name}")
             for some in (design.looks, design.blocks)
         )
+        if not (looks or blocks):
+            raise UsageError("--only", given.only, "a part of NETWORK/NAME of a block (`plan` lists both)")
         design = Design(looks=looks, blocks=blocks)
     if given.what == "plan":
         print(text(design, places))

@@ -20,6 +20,7 @@ sys.path.insert(0, str(SUPPORT))
 from tests_shards import members, write_tar  # noqa: E402
 
 from jobs.study import published, run, table  # noqa: E402
+from jobs.study.__main__ import main  # noqa: E402
 from jobs.study.data import Study  # noqa: E402
 from jobs.study.design import CONTROLS, FAMILIES, LAWS, PERMUTED, Block, Design, Network, blocks  # noqa: E402
 from jobs.study.entries import known, method_of, metric_of, unknown, work  # noqa: E402
@@ -332,3 +333,9 @@ def test_the_published_rows_have_a_method_of_their_name_in_the_blocks() -> None:
     for row in published.TABLE:
         assert row.label in known(design.methods[row.block]), row
         assert any((block.network, block.methods) == (row.network, row.block) for block in design.blocks)
+
+
+def test_a_part_of_no_block_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["study", "plan", "--only", "nonsense"])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("error: --only: found 'nonsense'; allowed: a part of NETWORK/NAME")
