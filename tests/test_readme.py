@@ -39,20 +39,16 @@ def test_it_says_what_a_newcomer_needs() -> None:
 
 
 def test_it_says_where_the_method_loses() -> None:
-    """The numbers on the first page are those of the results, and where it speaks of the study those of the study."""
+    """The table on the first page is that of the study, and so is every number beside it."""
     page = README.read_text(encoding="utf-8")
-    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     study = (ROOT / "docs" / "study" / "index.md").read_text(encoding="utf-8")
     (losses,) = re.findall(r"^## Where SSIG leads, and where it loses\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
-    old, _, new = losses.partition("[The study]")
-    numbers, newer = (re.findall(r"(?<![\d.])\.\d{3}\b", part) for part in (old, new))
+    table = [line for line in losses.splitlines() if line.startswith("|")]
+    assert "\n".join(["", *table, ""]) in study
+    numbers, known = (re.findall(r"\d\.\d{3}\b", text) for text in (losses, study))
     assert len(numbers) >= 10
-    assert [number for number in numbers if number not in results] == []
-    assert newer
-    assert [number for number in newer if number not in study] == []
-    rows = {line.split("|")[1].strip(" `"): line for line in results.splitlines() if line.startswith("| `")}
-    gap = {name: float(line.split("|")[4].strip(" *")) for name, line in rows.items() if line.count("|") == 9}
-    assert all(gap["ssig"] < gap[rival] for rival in ("guided-ig", "ig", "smoothgrad"))
+    assert set(numbers) <= set(known)
+    assert "*It loses*" in losses
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

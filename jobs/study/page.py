@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from jobs.study import sentences, text
+from jobs.study.against_noise import against_noise
 from jobs.study.agreement import agreements, worths
 from jobs.study.augmentation import augmentation
 from jobs.study.better import better, higher, rises
@@ -27,6 +28,7 @@ from jobs.study.figures import (
     readout_figure,
     rivalry_figure,
 )
+from jobs.study.glance import glance_table
 from jobs.study.nearness import links
 from jobs.study.open_points import open_points
 from jobs.study.published import DIFFERS, of_paper, reproductions, title
@@ -74,6 +76,7 @@ def answers_of(study: Study) -> dict[str, Any]:
         "agreements": agreements(study),
         "worths": worths(study),
         "rises": rises(study),
+        "noise": against_noise(study),
         "reproductions": reproductions(study),
     }
 
@@ -122,6 +125,7 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
         "choices": sentences.choice(answers["best"], answers["costs"]),
         "agreement": sentences.agreement(answers["agreements"], answers["worths"]),
         "default": sentences.default(answers["rises"]),
+        "noise": sentences.noise(answers["noise"]),
         "reproduced": sentences.reproduction(answers["reproductions"]),
     }
 
@@ -132,6 +136,7 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     if len({row.network for row in rivalry} - {OVER}) < sentences.FEWEST_OVER:
         rivalry = [row for row in rivalry if row.network != OVER]
     return {
+        "glance": glance_table(study, answers["leads"]),
         "coverage": text.coverage(study),
         "lead_rows": text.lead_table(answers["leads"]),
         "rivalry_tables": _by_network(rivalry, text.rivalry_table),
@@ -148,6 +153,7 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "worth": text.worth_table(answers["worths"]),
         "better_rows": text.better_table(answers["rises"], better(answers["rises"])),
         "higher_rows": text.better_table(answers["rises"], higher(answers["rises"])),
+        "noise_tables": _by_network(answers["noise"], text.against_noise_table),
         "reproductions": [
             (
                 paper,

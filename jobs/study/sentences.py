@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jobs.study.against_noise import Against
 from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, Agreement, Worth
 from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentation
 from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher, judged
@@ -37,6 +38,7 @@ HEADED = (
 )  # whose losses are named first
 FEWEST_OVER = 3  # networks for a sentence over networks
 OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
+READOUTS = {"magnitude": "magnitudes", "gradient": "signed gradients"}  # those of `ssig` and of `ssig-signed`
 QUANTITIES = {**NEARNESS, **SATURATION}
 
 
@@ -221,6 +223,33 @@ def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
         count = mine[0].quality[0].count
         parts.append(f"On {title(network)} (N = {count}) a mean gap of {number(quality)} is {text}.")
     return " ".join(parts)
+
+
+def noise(rows: Sequence[Against]) -> str:
+    """Part 4: whether suppression is better than noise with the same readout, magnitudes first."""
+    parts = []
+    for network in dict.fromkeys(row.network for row in rows):
+        for readout, words in READOUTS.items():
+            mine = [row for row in rows if (row.network, row.readout) == (network, readout)]
+            if mine:
+                size, laws = max(row.estimate.count for row in mine), len({row.law for row in mine})
+                parts.append(
+                    f"With {words}, of {laws} laws of suppression on {title(network)} (N = {size}) "
+                    f"{_how_many(mine, -1, 'worse')}, and {_how_many(mine, 1, 'better')}."
+                )
+    return " ".join(parts)
+
+
+def _how_many(rows: Sequence[Against], sign: int, word: str) -> str:
+    """How many laws are worse, or better, than noise by each measure."""
+    counts = Counter(row.measure.title for row in rows if row.sign == sign)
+    present = [(measure, counts[measure]) for measure in dict.fromkeys(row.measure.title for row in rows)]
+    present = [(measure, count) for measure, count in present if count]
+    if not present:
+        return f"none is {word} than noise by any metric"
+    (first, count), *others = present
+    start = f"{count} {'is' if count == 1 else 'are'} {word} than noise by {first}"
+    return listed([start, *(f"{count} by {measure}" for measure, count in others)])
 
 
 def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.study.against_noise import Against
 from jobs.study.agreement import Agreement, Worth
 from jobs.study.augmentation import Augmentation
 from jobs.study.better import Rise
@@ -22,6 +23,7 @@ from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
 
 Table = list[list[str]]
+OWN = "uniform+magnitude"  # the law and readout of `ssig`
 LEAST_P = 0.001  # below, p is not given
 
 
@@ -210,12 +212,13 @@ def worth_table(rows: Sequence[Worth]) -> Table:
 
 
 def best_table(rows: Iterable[Best]) -> Table:
-    """The best law and readout of each network by each measure, and those that it is not surely better than."""
-    table = [["network", "measure", "best law and readout", "mean", "N", "not told apart from"]]
+    """The best law and readout of each network by each measure, that of `ssig`, and those not told apart from it."""
+    table = [["network", "measure", "best law and readout", "mean", f"`{OWN}` (`ssig`)", "N", "not told apart from"]]
     for row in rows:
         level = listed([f"`{name}`" for name in row.level]) if row.level else "none"
         names = [title(row.network), row.measure.title, f"`{row.label}`"]
-        table.append([*names, shown(row.estimate), str(row.estimate.count), level])
+        means = [shown(row.estimate), shown(dict(row.order).get(OWN))]
+        table.append([*names, *means, str(row.estimate.count), level])
     return table
 
 
@@ -249,6 +252,21 @@ def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
             ]
             count = str(max(row.estimate.count for row in mine.values()))
             table.append([f"`{name}`", title(network), count, *cells])
+    return table
+
+
+def against_noise_table(rows: Sequence[Against], network: str) -> Table:
+    """A law and readout a row, a measure a column: suppression minus noise."""
+    measures = list(dict.fromkeys(row.measure for row in rows))
+    table = [["readout", "law", "N", *(measure.title for measure in measures)]]
+    cells: dict[tuple[str, str], list[Against]] = {}
+    for row in rows:
+        if row.network == network:
+            cells.setdefault((row.readout, row.law), []).append(row)
+    for readout, law in sorted(cells, key=lambda key: [*dict.fromkeys(each for each, _ in cells)].index(key[0])):
+        each = cells[readout, law]
+        values = [shown(row.estimate, sign=True) + ("*" if row.sign else "") for row in each]
+        table.append([readout, law, str(max(row.estimate.count for row in each)), *values])
     return table
 
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 from study_files import core, law_block, whole_study  # noqa: E402
 
 from jobs.study import sentences  # noqa: E402
+from jobs.study.against_noise import against_noise, settings  # noqa: E402
 from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, agreements, worths  # noqa: E402
 from jobs.study.augmentation import DIFFERENCE, augmentation  # noqa: E402
 from jobs.study.better import better, higher, rises  # noqa: E402
@@ -27,6 +28,7 @@ from jobs.study.data import Study, is_setting  # noqa: E402
 from jobs.study.drawing import grid, legend, numbers_of  # noqa: E402
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts  # noqa: E402
 from jobs.study.figures import nearness_figure  # noqa: E402
+from jobs.study.glance import glance_table  # noqa: E402
 from jobs.study.inference import (  # noqa: E402
     Estimate,
     joint,
@@ -321,6 +323,41 @@ def test_what_a_variant_loses_is_said_first(tmp_path: Path) -> None:
         if row.measure.column == "insertion"
     )
     assert (lead.variant, lead.rival) == ("ssig-path", "spi")
+
+
+def test_the_study_at_a_glance_has_both_means_and_who_is_ahead(tmp_path: Path) -> None:
+    core(tmp_path, "mobilenetv2", {"ssig": 0.3, "ssig-path": 0.5, "ig": 0.4, "random": 0.0}, 60)
+    core(tmp_path, "mobilenetv2", {"spi": 0.8}, 20, "core-second-000")
+    core(tmp_path, "vit-tiny", {"ssig": 0.5, "ig": 0.2}, 60)
+    study = Study(tmp_path)
+    head, first, second = glance_table(study, leads(study, comparisons(study)))
+    assert head[:2] == ["network", "insertion minus deletion"]
+    assert re.fullmatch(r"`ssig-path` 0\.\d{3} < `spi` 0\.\d{3} \(20\)", first[1])
+    assert re.fullmatch(r"`ssig` 0\.\d{3} > `ig` 0\.\d{3} \(60\)", second[1])
+    # The means are those of the images that both have.
+    panel = study.panel("core", "mobilenetv2")
+    assert panel is not None
+    both = np.isfinite(panel.of("gap", "spi"))
+    assert first[1].startswith(f"`ssig-path` {panel.of('gap', 'ssig-path')[both].mean():.3f}")
+
+
+def test_laws_are_compared_with_noise_of_the_same_readout(tmp_path: Path) -> None:
+    skill = {"noise+magnitude": 0.5, "uniform+magnitude": 0.3, "patch-14+magnitude": 0.2}
+    core(tmp_path, "mobilenetv2", skill | {"noise+gradient": 0.2, "uniform+gradient": 0.5, "line+squared": 0.9})
+    assert settings(["ssig", "samp++", "line+squared"]) == [("line", "squared")]
+    rows = [row for row in against_noise(Study(tmp_path)) if row.measure.column != "roc_auc"]
+    assert {(row.law, row.readout, row.sign) for row in rows} == {
+        ("uniform", "magnitude", -1),
+        ("patch-14", "magnitude", -1),
+        ("uniform", "gradient", 1),
+    }
+    said = sentences.noise(rows)
+    assert said.startswith(
+        "With magnitudes, of 2 laws of suppression on MobileNetV2 (N = 60) 2 are worse than noise by insertion minus "
+        "deletion, 2 by DiffID and 2 by certainty, and none is better than noise by any metric."
+    )
+    assert "none is worse than noise by any metric, and 1 is better than noise by insertion minus deletion" in said
+    assert sentences.noise([]) == ""
 
 
 def test_mean_curves_weigh_blocks_by_their_images(tmp_path: Path) -> None:

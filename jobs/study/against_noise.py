@@ -1,0 +1,54 @@
+"""Part 4: with the same readout and as many gradients, is a law of suppression better than noise?
+
+The difference of law and noise on the same images, for each readout and measure, by Student's test; sure is p < .05 by
+Holm over all of a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from jobs.study.data import CORE, Measure, Panel, Study
+from jobs.study.inference import Tested, corrected, difference
+
+NOISE = "noise"
+MEASURES = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc", "certainty"))
+
+
+@dataclass(frozen=True)
+class Against(Tested):
+    """A law of suppression minus noise by one measure, turned so that above 0 the law is better."""
+
+    network: str
+    law: str
+    readout: str
+    measure: Measure
+
+
+def against_noise(study: Study) -> list[Against]:
+    """Every law and readout on each network that has the block."""
+    found: list[Against] = []
+    for network in study.networks("core"):
+        panel = study.panel("core", network)
+        if panel is not None:
+            found += corrected(list(_against(panel)))
+    return found
+
+
+def _against(panel: Panel) -> Iterator[Against]:
+    for law, readout in settings(panel.methods):
+        rival = f"{NOISE}+{readout}"
+        if law == NOISE or rival not in panel.methods:
+            continue
+        for measure in MEASURES:
+            estimate = difference(panel.of(measure.column, f"{law}+{readout}"), panel.of(measure.column, rival))
+            if estimate.count > 1:
+                turned = estimate if measure.better > 0 else -estimate
+                yield Against(panel.network, law, readout, measure, estimate=turned)
+
+
+def settings(labels: Sequence[str]) -> list[tuple[str, str]]:
+    """The (law, readout) of labels `LAW+READOUT`, in their order."""
+    parts = (label.partition("+") for label in labels)
+    return [(law, readout) for law, _, readout in parts if readout.strip("+")]

@@ -1,0 +1,41 @@
+"""The study at a glance: of each network the best variant of suppression beside its hardest rival, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jobs.study.data import GROUPS, Study
+from jobs.study.published import title
+from jobs.study.rivalry import Comparison
+from jobs.study.text import Table
+from pipeline.report.numbers import NONE, number
+
+COLUMNS = ("gap", "diffid", "roc_auc", "certainty")  # one each of faithfulness twice, localisation, the paper's claim
+RELATIONS = {1: ">", -1: "<", 0: "≈"}
+
+
+def glance_table(study: Study, leads: Sequence[Comparison]) -> Table:
+    """A network a row and a measure a column: variant, relation, rival, with their means over the images of both.
+
+    Args:
+        study: the means.
+        leads: of each network and measure, the best variant against its hardest rival.
+    """
+    titles = {measure.column: measure.title for measures in GROUPS.values() for measure in measures}
+    cells = {(row.network, row.measure.column): _cell(study, row) for row in leads}
+    table = [["network", *(titles[column] for column in COLUMNS)]]
+    for network in dict.fromkeys(row.network for row in leads):
+        table.append([title(network), *(cells.get((network, column), NONE) for column in COLUMNS)])
+    return table
+
+
+def _cell(study: Study, row: Comparison) -> str:
+    group = next(name for name, measures in GROUPS.items() if row.measure in measures)
+    panel = study.panel(group, row.network)
+    assert panel is not None  # the comparison is made from it
+    sides = np.stack([panel.of(row.measure.column, name) for name in (row.variant, row.rival)], axis=1)
+    means = sides[np.isfinite(sides).all(axis=1)].mean(axis=0)
+    variant, rival = (f"`{name}` {number(mean)}" for name, mean in zip((row.variant, row.rival), means, strict=True))
+    return f"{variant} {RELATIONS[row.sign]} {rival} ({row.estimate.count})"
