@@ -25,7 +25,7 @@ from pipeline.report.styles import TONES
 
 CURVES = {"insertion_curve": "inserted", "deletion_curve": "deleted"}
 # Few enough to tell apart: the variants, the best known rivals, and the floor.
-CURVED = (*VARIANTS, "ig", "guided-ig", "smoothgrad", "grad-cam", "samp", "spi", "random")
+CURVED = (*VARIANTS, "ig", "guided-ig", "smoothgrad", "grad-cam", "samp++", "spi", "random")
 
 
 def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:

@@ -19,6 +19,7 @@ from jobs.study.data import Study
 from jobs.study.drawing import numbers_of
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts
 from jobs.study.figures import (
+    CURVED,
     agreement_figure,
     augmentation_figure,
     cost_figure,
@@ -117,6 +118,7 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
         "losses": sentences.losses(answers["leads"]),
         "default_losses": sentences.default_losses(answers["rivalry"]),
         "rivalry": sentences.rivalry(answers["rivalry"]),
+        "of_fewer": sentences.of_fewer(study, CURVED),
         "farther": sentences.farther(answers["near"]),
         "near": sentences.contrast(answers["near"], "nearer", "farther"),
         "links": sentences.link(answers["links"]),

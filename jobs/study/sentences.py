@@ -116,6 +116,21 @@ def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
     )
 
 
+def of_fewer(study: Study, names: Sequence[str]) -> str:
+    """Which of some methods are measured on fewer images than the others, network by network; empty where none is."""
+    parts = []
+    for network in study.networks("core"):
+        panel = study.panel("core", network)
+        counts = panel.some(names).counts() if panel is not None else {}
+        for count in sorted(set(counts.values()))[:-1]:
+            labels = listed([f"`{name}`" for name in counts if counts[name] == count])
+            parts.append(
+                f"On {title(network)} the curves of {labels} are means over {count} images, all others over "
+                f"{max(counts.values())}."
+            )
+    return " ".join([*parts, "Differences in the tables are always of the same images."]) if parts else ""
+
+
 def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> str:
     """The answer to question 2 or 4: the law of the default method first, then all laws.
 

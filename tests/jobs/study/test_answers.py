@@ -360,6 +360,15 @@ def test_laws_are_compared_with_noise_of_the_same_readout(tmp_path: Path) -> Non
     assert sentences.noise([]) == ""
 
 
+def test_curves_of_fewer_images_are_named(tmp_path: Path) -> None:
+    core(tmp_path, "mobilenetv2", {"ig": 0.4, "ssig": 0.3}, 30)
+    core(tmp_path, "mobilenetv2", {"spi": 0.8, "ig-64": 0.1}, 10, "core-second-000")
+    study = Study(tmp_path)
+    said = sentences.of_fewer(study, ("ig", "ssig", "spi"))
+    assert said.startswith("On MobileNetV2 the curves of `spi` are means over 10 images, all others over 30. ")
+    assert sentences.of_fewer(study, ("ig", "ssig")) == ""
+
+
 def test_mean_curves_weigh_blocks_by_their_images(tmp_path: Path) -> None:
     core(tmp_path, "mobilenetv2", {"ig": 0.4}, 30, "core-first-000")
     core(tmp_path, "mobilenetv2", {"ig": 0.8}, 10, "core-first-100")
