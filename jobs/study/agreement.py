@@ -25,7 +25,7 @@ class Agreement:
     """The rank correlation over methods of two measures on one network, or of one measure on two networks.
 
     Attributes:
-        images: that both networks explain; the measures count those of them that every method has a number of.
+        images: of which every method has both numbers.
     """
 
     first: tuple[str, Measure]
@@ -59,21 +59,22 @@ def agreements(study: Study) -> list[Agreement]:
 def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
     for panel in panels:
         present = [measure for measure in MEASURES if measure.column in panel.columns]
+        whole = panel.some(panel.everywhere(panel.images))
         for first, second in combinations(present, 2):
-            sides = [measure.better * panel.columns[measure.column] for measure in (first, second)]
-            estimate = rank_correlation(sides[0], sides[1])
-            yield Agreement((panel.network, first), (panel.network, second), estimate, len(panel.images))
+            sides = [measure.better * whole.columns[measure.column] for measure in (first, second)]
+            yield Agreement((panel.network, first), (panel.network, second), *rank_correlation(sides[0], sides[1]))
 
 
 def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
     for first, second in combinations(panels, 2):
         images = sorted(set(first.images) & set(second.images))
-        methods = [name for name in first.methods if name in second.methods]
+        others = second.everywhere(images)
+        methods = [name for name in first.everywhere(images) if name in others]
         for measure in MEASURES:
             if images and measure.column in first.columns and measure.column in second.columns:
                 sides = [panel.some(methods).aligned(images, measure.column) for panel in (first, second)]
-                estimate = rank_correlation(sides[0], sides[1])
-                yield Agreement((first.network, measure), (second.network, measure), estimate, len(images))
+                both = (first.network, measure), (second.network, measure)
+                yield Agreement(*both, *rank_correlation(sides[0], sides[1]))
 
 
 def worths(study: Study) -> list[Worth]:

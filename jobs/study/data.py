@@ -84,6 +84,11 @@ class Panel:
         measured = np.any([np.isfinite(rows) for rows in self.columns.values()], axis=0)
         return dict(zip(self.methods, measured.sum(axis=0).tolist(), strict=True))
 
+    def everywhere(self, images: Sequence[str]) -> list[str]:
+        """The methods that have some number of each of `images`: beside them, a mean over few images is less sure."""
+        measured = np.any([np.isfinite(self.aligned(images, name)) for name in self.columns], axis=0)
+        return [method for method, each in zip(self.methods, measured.all(axis=0), strict=True) if each]
+
     def aligned(self, images: Sequence[str], column: str) -> np.ndarray:
         """(len(images), M) of a column, NaN for images that it lacks."""
         places = {image: place for place, image in enumerate(self.images)}

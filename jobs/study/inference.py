@@ -179,27 +179,29 @@ def resamples(count: int, seed: int = 0) -> np.ndarray:
     return np.stack([np.bincount(row, minlength=count) for row in draws]).astype(np.float64)
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
+def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[Estimate, int]:
     """Spearman's correlation over methods of two columns' means over images, (N, M) each, images resampled.
 
     There is none below `FEWEST_METHODS` methods or `FEWEST` images. Methods without any number are left out, and then
     the images for which another method has none.
+
+    Returns:
+        The correlation, whose `count` is that of the methods; how many images it is of.
     """
     methods = np.isfinite(first).any(axis=0) & np.isfinite(second).any(axis=0)
     first, second = first[:, methods], second[:, methods]
-    if methods.sum() < FEWEST_METHODS:
-        return NOTHING
     images = np.isfinite(first).all(axis=1) & np.isfinite(second).all(axis=1)
     first, second = first[images], second[images]
-    if len(first) < FEWEST:
-        return NOTHING
-    counts = resamples(len(first), seed)
+    count = len(first)
+    if methods.sum() < FEWEST_METHODS or count < FEWEST:
+        return NOTHING, count
+    counts = resamples(count, seed)
     drawn = spearman(counts @ first, counts @ second)
     if not np.isfinite(drawn).any():
-        return NOTHING
+        return NOTHING, count
     low, high = np.nanpercentile(drawn, [_TAIL, 100 - _TAIL])
     value = float(spearman(first.mean(axis=0)[None], second.mean(axis=0)[None])[0])
-    return Estimate(value, float(low), float(high), int(methods.sum()))
+    return Estimate(value, float(low), float(high), int(methods.sum())), count
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:

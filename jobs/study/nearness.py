@@ -66,13 +66,9 @@ def links(study: Study) -> list[Link]:
     for network in study.networks("core"):
         panel = study.panel("core", network)
         if panel is not None and "certainty" in panel.columns:
-            # A mean over few images is less sure than one over all: such methods would weaken the link.
-            counts = panel.counts()
-            methods = panel.some(
-                [name for name in counts if name not in CONTROLS and counts[name] == len(panel.images)]
-            )
-            estimate = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
-            found.append(Link(network, METHODS, "certainty", "faithfulness", estimate, len(panel.images)))
+            methods = panel.some([name for name in panel.everywhere(panel.images) if name not in CONTROLS])
+            estimate, images = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
+            found.append(Link(network, METHODS, "certainty", "faithfulness", estimate, images))
     return found
 
 
@@ -89,9 +85,9 @@ def _of_laws(panel: Panel) -> Iterator[Link]:
         "faithfulness": laws.columns[GAP.column],
     }
     for first, second in (("nearness", "certainty"), ("certainty", "faithfulness"), ("nearness", "faithfulness")):
-        images = len(panel.images)
-        yield Link(panel.network, LAWS, first, second, rank_correlation(columns[first], columns[second]), images)
-        yield Link(panel.network, IMAGES, first, second, _within(laws, columns[first], columns[second]), images)
+        yield Link(panel.network, LAWS, first, second, *rank_correlation(columns[first], columns[second]))
+        within = _within(laws, columns[first], columns[second])
+        yield Link(panel.network, IMAGES, first, second, within, within.count)
 
 
 def _of_kernel_distance(study: Study, panel: Panel) -> Link:

@@ -190,11 +190,12 @@ def cost_table(rows: Sequence[Cost]) -> Table:
 
 def between_table(rows: Iterable[Agreement]) -> Table:
     """One measure on two networks."""
-    table = [["measure", "networks", "methods", "rank correlation"]]
+    table = [["measure", "networks", "methods", "N", "rank correlation"]]
     for row in rows:
         if row.first[0] != row.second[0] and np.isfinite(row.estimate.mean):
             networks = f"{title(row.first[0])}, {title(row.second[0])}"
-            table.append([row.first[1].title, networks, str(row.estimate.count), shown(row.estimate)])
+            sizes = [str(row.estimate.count), str(row.images)]
+            table.append([row.first[1].title, networks, *sizes, shown(row.estimate)])
     return table
 
 

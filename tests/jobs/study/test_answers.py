@@ -192,7 +192,9 @@ def test_a_third_quantity_is_taken_off() -> None:
 
 def test_few_images_give_no_rank_correlation_and_shares_stay_in_range() -> None:
     few = np.random.default_rng(3).normal(size=(9, 6))
-    assert np.isnan(rank_correlation(few, few).mean)
+    found, images = rank_correlation(few, few)
+    assert np.isnan(found.mean)
+    assert images == 9
     share = share_of(np.array([1.0] * 9 + [np.nan]))
     assert (share.count, share.high) == (9, 1.0)
     assert 0.6 < share.low < 1
@@ -202,8 +204,24 @@ def test_methods_without_numbers_are_left_out_of_a_rank_correlation() -> None:
     first = np.random.default_rng(2).normal(size=(30, 5)) + np.arange(5)
     second = first * 2
     second[:, 0] = np.nan
-    found = rank_correlation(first, second)
-    assert (found.count, found.mean) == (4, 1.0)
+    second[:7, 1] = np.nan
+    found, images = rank_correlation(first, second)
+    assert (found.count, found.mean, images) == (4, 1.0, 23)
+
+
+def test_an_agreement_says_how_many_images_it_is_of(tmp_path: Path) -> None:
+    """A method of fewer images takes no images away from the others: it is left out."""
+    skill = {name: place / 10 for place, name in enumerate(("ssig", "ssig-path", "ig", "smoothgrad", "random"))}
+    core(tmp_path, "mobilenetv2", skill, 40)
+    core(tmp_path, "mobilenetv2", {"spi": 0.8}, 12, "core-second-000")
+    core(tmp_path, "vit-tiny", skill | {"spi": 0.9}, 12)
+    rows = agreements(Study(tmp_path))
+    sizes = {(row.first[0], row.second[0]): (row.estimate.count, row.images) for row in rows}
+    assert sizes == {
+        ("mobilenetv2", "mobilenetv2"): (5, 40),
+        ("vit-tiny", "vit-tiny"): (6, 12),
+        ("mobilenetv2", "vit-tiny"): (6, 12),
+    }
 
 
 def test_networks_that_differ_in_nothing_show_no_effect_of_augmentation(study: Study) -> None:
