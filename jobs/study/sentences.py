@@ -24,7 +24,7 @@ from jobs.study.plan import done, looked, plan
 from jobs.study.published import Reproduction, ordered_alike, title, within
 from jobs.study.rivalry import OVER, Comparison, tally
 from jobs.study.run import Places
-from jobs.study.text import listed, shown
+from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
 
 UNMEASURED = "Not measured yet."
@@ -106,9 +106,8 @@ def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
     won, lost, level = totals[best]
     hardest = min(mine[best], key=lambda row: row.estimate.mean)
     parts = [row for row in chosen if row.network != OVER and place in (OVER, row.network)]
-    sizes = [row.estimate.count for row in parts]
     where = f"over {len({row.network for row in parts})} networks" if place == OVER else f"on {title(place)}"
-    images = f"N = {min(sizes)}" if min(sizes) == max(sizes) else f"N = {min(sizes)} to {max(sizes)}"
+    images = f"N = {span(row.estimate.count for row in parts)}"
     return (
         f"By insertion minus deletion {where} ({images}) the best variant is `{best}`: it loses to {lost} of "
         f"{sum(totals[best])} rivals, beats {won} and is not told apart from {level}; against the hardest rival, "
@@ -247,7 +246,7 @@ def noise(rows: Sequence[Against]) -> str:
         for readout, words in READOUTS.items():
             mine = [row for row in rows if (row.network, row.readout) == (network, readout)]
             if mine:
-                size, laws = max(row.estimate.count for row in mine), len({row.law for row in mine})
+                size, laws = span(row.estimate.count for row in mine), len({row.law for row in mine})
                 parts.append(
                     f"With {words}, of {laws} laws of suppression on {title(network)} (N = {size}) "
                     f"{_how_many(mine, -1, 'worse')}, and {_how_many(mine, 1, 'better')}."

@@ -42,6 +42,12 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def span(counts: Iterable[int]) -> str:
+    """How many images, or networks, some numbers are of."""
+    least, most = min(found := list(counts)), max(found)
+    return str(most) if least == most else f"{least} to {most}"
+
+
 def coverage(study: Study) -> Table:
     """How many images and methods each network has in each group of metrics."""
     groups = list(dict.fromkeys(record["metrics"] for _, record in study.blocks))
@@ -72,7 +78,7 @@ def rivalry_table(rows: Sequence[Comparison], network: str) -> Table:
     heads = []
     for measure in measures:
         sizes = [row.estimate.count for row in rows if row.measure == measure and row.network == network]
-        heads.append(f"{measure.title}, {'networks' if network == OVER else 'N'} = {max(sizes)}")
+        heads.append(f"{measure.title}, {'networks' if network == OVER else 'N'} = {span(sizes)}")
     table = [["variant", *heads]]
     for variant in VARIANTS:
         counts = [tally(rows, variant, measure.column, network) for measure in measures]
@@ -155,7 +161,8 @@ def contrast_table(rows: Sequence[Contrast], network: str) -> Table:
             cells.setdefault((row.law, row.strength), []).append(row)
     for (law, strength), each in cells.items():
         values = [shown(row.estimate, sign=True) + ("*" if row.sign else "") for row in each]
-        table.append([law, f"{strength:g}", number(each[0].change), str(each[0].estimate.count), *values])
+        count = span(row.estimate.count for row in each)
+        table.append([law, f"{strength:g}", number(each[0].change), count, *values])
     return table
 
 
@@ -251,7 +258,7 @@ def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
                 else NONE
                 for measure in measures
             ]
-            count = str(max(row.estimate.count for row in mine.values()))
+            count = span(row.estimate.count for row in mine.values())
             table.append([f"`{name}`", title(network), count, *cells])
     return table
 
@@ -267,7 +274,7 @@ def against_noise_table(rows: Sequence[Against], network: str) -> Table:
     for readout, law in sorted(cells, key=lambda key: [*dict.fromkeys(each for each, _ in cells)].index(key[0])):
         each = cells[readout, law]
         values = [shown(row.estimate, sign=True) + ("*" if row.sign else "") for row in each]
-        table.append([readout, law, str(max(row.estimate.count for row in each)), *values])
+        table.append([readout, law, span(row.estimate.count for row in each), *values])
     return table
 
 
