@@ -49,6 +49,10 @@ def test_it_says_where_the_method_loses() -> None:
     assert len(numbers) >= 10
     assert set(numbers) <= set(known)
     assert "*It loses*" in losses
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(" `"): line for line in results.splitlines() if line.startswith("| `")}
+    gap = {name: float(line.split("|")[4].strip(" *")) for name, line in rows.items() if line.count("|") == 9}
+    assert all(gap["ssig"] < gap[rival] for rival in ("guided-ig", "ig", "smoothgrad"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
