@@ -271,7 +271,7 @@ def against_noise_table(rows: Sequence[Against], network: str) -> Table:
     for row in rows:
         if row.network == network:
             cells.setdefault((row.readout, row.law), []).append(row)
-    for readout, law in sorted(cells, key=lambda key: [*dict.fromkeys(each for each, _ in cells)].index(key[0])):
+    for readout, law in sorted(cells):
         each = cells[readout, law]
         values = [shown(row.estimate, sign=True) + ("*" if row.sign else "") for row in each]
         table.append([readout, law, span(row.estimate.count for row in each), *values])
