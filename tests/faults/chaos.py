@@ -12,7 +12,6 @@ was lost, doubled or changed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -35,8 +34,9 @@ if __name__ == "__main__":  # processes that are started from here import this f
     os.environ.update({"RAY_AUTH_MODE": "token", **own})
 
 import fault_actions  # noqa: E402
-from disturbed import ACTOR_STEPS, Disturbed, assert_same_numbers, drive, keys_of, small_job, start, work_off  # noqa: E402
+from disturbed import ACTOR_STEPS, Disturbed, assert_same_numbers, drive, keys_of  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
+from undisturbed import undisturbed  # noqa: E402
 
 from pipeline.checks.audit import audit  # noqa: E402
 from ssig.errors import SsigError  # noqa: E402
@@ -98,19 +98,6 @@ def settings(images: int) -> dict[str, Any]:
         "unit_size": 10,
         "actors__max": "auto",
     }
-
-
-def undisturbed(job_settings: dict[str, Any]) -> Path:
-    """The run that nothing happened to: made once for the same code and data."""
-    digest = hashlib.sha256(json.dumps(job_settings, sort_keys=True).encode())
-    for path in sorted([*(ROOT / "ssig").rglob("*.py"), *(ROOT / "pipeline").rglob("*.py")]):
-        digest.update(path.read_bytes())
-    run = Path(tempfile.gettempdir()) / f"ssig-undisturbed-{os.getuid()}" / digest.hexdigest()[:16]
-    process = start(work_off, small_job(Path(), run, **job_settings))
-    process.join()
-    if process.exitcode != 0:
-        raise SystemExit("the undisturbed run failed")
-    return run
 
 
 def chaos(seed: int, images: int) -> dict[str, Any]:
