@@ -1,4 +1,8 @@
-"""Faster forms of frozen layers on the CPU: `packed_linear` and, in bf16, `strided_depthwise`.
+"""Faster forms of frozen layers on the CPU.
+
+    packed_linear       linear layers
+    packed_pointwise    in float32, convolutions of one pixel
+    strided_depthwise   in bf16, depthwise convolutions with a stride
 
 A faster form is tried on example values. It is used if its outputs and gradients equal the library's; otherwise the
 layer is not changed.
@@ -15,9 +19,12 @@ from torch import Tensor, nn
 
 from ssig.acceleration.operators import AlignedConv, working_type
 from ssig.acceleration.packed_linear import PackedLinear
+from ssig.acceleration.packed_pointwise import PackedPointwise
 from ssig.acceleration.strided_depthwise import StridedDepthwise
 
 LOG = logging.getLogger(__name__)
+
+Packed = PackedLinear | PackedPointwise | StridedDepthwise
 
 # Relative L2 distances of outputs and gradients from the library's: above rounding, below the error of a wrong tap.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
@@ -26,7 +33,7 @@ ROUNDINGS = 4
 TYPICAL_BATCH = 4
 
 
-def packed(layer: nn.Module, values: Tensor) -> PackedLinear | StridedDepthwise | None:
+def packed(layer: nn.Module, values: Tensor) -> Packed | None:
     """The faster form of a layer; None if there is none or its results differ.
 
     Args:
@@ -55,10 +62,13 @@ def packed(layer: nn.Module, values: Tensor) -> PackedLinear | StridedDepthwise 
     return changed if same else None
 
 
-def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> PackedLinear | StridedDepthwise | None:
+def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> Packed | None:
     if isinstance(layer, nn.Linear):
         rows = TYPICAL_BATCH * values.shape[:-1].numel()
         return PackedLinear(layer, rows, dtype) if PackedLinear.suits(layer) else None
+    if dtype == torch.float32 and isinstance(layer, nn.Conv2d) and PackedPointwise.suits(layer):
+        _, channels, height, width = values.shape
+        return PackedPointwise(layer, (TYPICAL_BATCH, channels, height, width), dtype)
     if dtype == torch.bfloat16 and StridedDepthwise.suits(layer):
         return StridedDepthwise(cast("nn.Conv2d | AlignedConv", layer))
     return None
