@@ -30,7 +30,7 @@ from ssig.acceleration.changes import Change, Undo, apply_valid, forward_of, is_
 from ssig.acceleration.choice import Race, Stopwatch
 from ssig.acceleration.exact import LAYERS, NORMS, avoid_copy, exact_changes, fold, put_aligned
 from ssig.acceleration.operators import AlignedConv
-from ssig.acceleration.packing import packed
+from ssig.acceleration.packing import one_thread, packed
 from ssig.acceleration.proof import Forward, all_answers, answers, close, holds, proof_points
 from ssig.engine.arithmetic import arithmetic
 from ssig.engine.copying import copy_of
@@ -251,7 +251,8 @@ def _pack(
             changes.append(partial(put, name=name, module=module))
     inputs_of.clear()
     # A network may read its layers' weights, which a packed layer does not have.
-    apply_valid(network, changes, lambda: holds(forward, points, expected, LOW_PRECISION_TOLERANCE))
+    with one_thread():
+        apply_valid(network, changes, lambda: holds(forward, points, expected, LOW_PRECISION_TOLERANCE))
 
 
 def _under_autocast(network: nn.Module, dtype: torch.dtype | None) -> Forward:

@@ -2,9 +2,9 @@
 
     y_chw = sum_k W_ck x_khw + b_c,   dx_khw = sum_c W_ck dy_chw
 
-With one thread and fewer than 16 points, torch computes them with another library than all other convolutions, which
-on some processors is half as fast. Frozen kernels are packed once, and are fast for any number of points and threads.
-In bf16 the library is as fast.
+On one thread, as in each lane (`ssig.engine.lanes`), torch computes fewer than 16 points with another library than
+all other convolutions, which on some processors is half as fast. Here frozen kernels are packed once, for the fast
+one. With more threads, and in bf16, torch takes the fast one itself.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PackedKernel:
 
 
 class PackedPointwise(nn.Conv2d):
-    """A frozen `nn.Conv2d` of one pixel for points of one type; for other types it computes as `nn.Conv2d`.
+    """A frozen `nn.Conv2d` of one pixel for points of one type on one thread; otherwise it computes as `nn.Conv2d`.
 
     Its parameters are the tensors of the layer that it replaces, and must not change.
 
@@ -70,7 +70,11 @@ class PackedPointwise(nn.Conv2d):
         return one_pixel and layer.groups == 1 and not layer.weight.requires_grad and layer.weight.device.type == "cpu"
 
     def forward(self, values: Tensor) -> Tensor:
-        if values.device.type != "cpu" or values.ndim != 4 or working_type(values) != self.dtype:
+        if not self._is_for(values):
             return super().forward(values)
         result: Tensor = Mapped.apply(values.to(self.dtype), self.forth, self.back)
         return result
+
+    def _is_for(self, values: Tensor) -> bool:
+        usual = values.device.type == "cpu" and values.ndim == 4 and working_type(values) == self.dtype
+        return usual and torch.get_num_threads() == 1

@@ -4,14 +4,16 @@
     packed_pointwise    in float32, convolutions of one pixel
     strided_depthwise   in bf16, depthwise convolutions with a stride
 
-A faster form is tried on example values. It is used if its outputs and gradients equal the library's; otherwise the
-layer is not changed.
+A faster form is tried on example values, on one thread, as some forms leave more of them to the library. It is used if
+its outputs and gradients equal the library's; otherwise the layer is not changed.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -48,8 +50,9 @@ def packed(layer: nn.Module, values: Tensor) -> Packed | None:
         changed = _made(layer, values, dtype)
         if changed is None:
             return None
-        actual, expected = _answers(changed, values), _answers(layer, values)
-        sizes = _answers(_absolute(layer), values.abs())
+        with one_thread():
+            actual, expected = _answers(changed, values), _answers(layer, values)
+            sizes = _answers(_absolute(layer), values.abs())
     except (AttributeError, RuntimeError) as error:  # not supported by this processor or this build of torch
         LOG.info("%s is not packed: %s", layer, error)
         return None
@@ -60,6 +63,17 @@ def packed(layer: nn.Module, values: Tensor) -> Packed | None:
         for tensor, reference, size in zip(actual, expected, sizes, strict=True)
     )
     return changed if same else None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets the body compute on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> Packed | None:

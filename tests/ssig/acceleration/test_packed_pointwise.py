@@ -72,6 +72,31 @@ def test_an_output_may_be_written_to() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_it_is_proved_on_one_thread_and_leaves_several_to_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    call = packed_pointwise.PackedKernel.__call__
+
+    def counted(self: Any, values: Tensor) -> Tensor:
+        counts.append(torch.get_num_threads())
+        return call(self, values)
+
+    monkeypatch.setattr(packed_pointwise.PackedKernel, "__call__", counted)
+    points = noise(2, 24, 6, 6)
+    layer = layer_of(24, 10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ours = packed(layer, points)
+        assert torch.get_num_threads() == 2
+        assert ours is not None
+        assert set(counts) == {1}
+        counts.clear()
+        answers(ours, points)
+        assert counts == []
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_other_points_go_the_usual_way() -> None:
     points = noise(2, 24, 6, 6)
     ours = packed(layer_of(24, 10), points)
