@@ -7,8 +7,8 @@ Convolutions run faster with channels last, but networks that depend on the memo
 with it. It is tried, and a network that fails keeps its layout.
 
 Autocast casts frozen weights in every call, because its cache holds only weights that require gradients. Here they
-are stored in low precision once, if logits stay bit-equal. On the CPU, linear layers, and in bf16 some convolutions,
-take a faster form (`ssig.acceleration.packing`).
+are stored in low precision once, if logits stay bit-equal. On the CPU, some layers take a faster form
+(`ssig.acceleration.packing`).
 
 What is faster depends on the device. Given a `Stopwatch`, the layout and the changes that need not be faster are also
 timed, and left out where they are slower.
@@ -39,7 +39,7 @@ from ssig.models.model import PRECISIONS, check_precision
 
 LOG = logging.getLogger(__name__)
 
-PACKABLE: set[Callable[..., Any]] = {nn.Conv2d.forward, nn.Linear.forward}
+PACKABLE: set[Callable[..., Any]] = {nn.Conv2d.forward, nn.Linear.forward, nn.LocalResponseNorm.forward}
 
 # Relative L2 distances.
 # In low precision logits must be bit-equal; gradients need not be, as some CUDA kernels add in any order.

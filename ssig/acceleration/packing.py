@@ -1,6 +1,7 @@
 """Faster forms of frozen layers on the CPU.
 
     packed_linear       linear layers
+    packed_lrn          in float32, local response normalisation
     packed_pointwise    in float32, convolutions of one pixel
     strided_depthwise   in bf16, depthwise convolutions with a stride
 
@@ -21,12 +22,13 @@ from torch import Tensor, nn
 
 from ssig.acceleration.operators import AlignedConv, working_type
 from ssig.acceleration.packed_linear import PackedLinear
+from ssig.acceleration.packed_lrn import PackedLrn
 from ssig.acceleration.packed_pointwise import PackedPointwise
 from ssig.acceleration.strided_depthwise import StridedDepthwise
 
 LOG = logging.getLogger(__name__)
 
-Packed = PackedLinear | PackedPointwise | StridedDepthwise
+Packed = PackedLinear | PackedLrn | PackedPointwise | StridedDepthwise
 
 # Relative L2 distances of outputs and gradients from the library's: above rounding, below the error of a wrong tap.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
@@ -39,7 +41,7 @@ def packed(layer: nn.Module, values: Tensor) -> Packed | None:
     """The faster form of a layer; None if there is none or its results differ.
 
     Args:
-        layer: a plain `Conv2d` or `Linear`, or an `AlignedConv`.
+        layer: a plain `Conv2d`, `Linear` or `LocalResponseNorm`, or an `AlignedConv`.
         values: (B, C, H, W) or (B, ..., I), example values; call under the autocast of later calls.
     """
     dtype = working_type(values)
@@ -80,6 +82,8 @@ def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> Packed | None
     if isinstance(layer, nn.Linear):
         rows = TYPICAL_BATCH * values.shape[:-1].numel()
         return PackedLinear(layer, rows, dtype) if PackedLinear.suits(layer) else None
+    if dtype == torch.float32 and isinstance(layer, nn.LocalResponseNorm) and values.ndim == 4:
+        return PackedLrn(layer, values.shape[1], TYPICAL_BATCH * values.shape[-2:].numel(), dtype)
     if dtype == torch.float32 and isinstance(layer, nn.Conv2d) and PackedPointwise.suits(layer):
         _, channels, height, width = values.shape
         return PackedPointwise(layer, (TYPICAL_BATCH, channels, height, width), dtype)
