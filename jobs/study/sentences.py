@@ -108,10 +108,11 @@ def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
     parts = [row for row in chosen if row.network != OVER and place in (OVER, row.network)]
     where = f"over {len({row.network for row in parts})} networks" if place == OVER else f"on {title(place)}"
     images = f"N = {span(row.estimate.count for row in parts)}"
+    beside = f" over {hardest.estimate.count} networks" if place == OVER else ""  # not every rival is on all of them
     return (
         f"By insertion minus deletion {where} ({images}) the best variant is `{best}`: it loses to {lost} of "
         f"{sum(totals[best])} rivals, beats {won} and is not told apart from {level}; against the hardest rival, "
-        f"`{hardest.rival}`, its difference is {shown(hardest.estimate, sign=True)}."
+        f"`{hardest.rival}`, its difference{beside} is {shown(hardest.estimate, sign=True)}."
     )
 
 

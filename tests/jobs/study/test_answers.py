@@ -343,6 +343,15 @@ def test_what_a_variant_loses_is_said_first(tmp_path: Path) -> None:
     assert (lead.variant, lead.rival) == ("ssig-path", "spi")
 
 
+def test_a_rival_of_fewer_networks_is_said_to_be_of_these(tmp_path: Path) -> None:
+    names = ("efficientnet-lite0", "mobilenetv2", "vit-tiny", "googlenet")
+    for number, network in enumerate(names):
+        core(tmp_path, network, {"ssig": 0.2, "ig": 0.1, **({"spi": 0.6} if number else {})}, 30, "core-first-000")
+    said = sentences.rivalry(comparisons(Study(tmp_path)))
+    assert said.startswith("By insertion minus deletion over 4 networks (N = 30) ")
+    assert "against the hardest rival, `spi`, its difference over 3 networks is −" in said
+
+
 def test_the_study_at_a_glance_has_both_means_and_who_is_ahead(tmp_path: Path) -> None:
     core(tmp_path, "mobilenetv2", {"ssig": 0.3, "ssig-path": 0.5, "ig": 0.4, "random": 0.0}, 60)
     core(tmp_path, "mobilenetv2", {"spi": 0.8}, 20, "core-second-000")
