@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.study import table
-from jobs.study.design import CONTROLS, LAWS, NETWORKS, VARIANTS
+from jobs.study.design import CONTROLS, LAWS, NETWORKS
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ class Study:
 
 
 def rivals(panel: Panel) -> tuple[str, ...]:
-    """The methods that a variant is compared with: of those under their own names, neither variant nor control."""
-    return tuple(method for method in panel.methods if method not in (*VARIANTS, *CONTROLS) and not is_setting(method))
+    """What suppression is compared with: methods under their own names, no control, none with suppression in it."""
+    return tuple(name for name in panel.methods if not (name in CONTROLS or "ssig" in name or is_setting(name)))
 
 
 def is_setting(label: str) -> bool:

@@ -24,7 +24,7 @@ from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, agreements, worths  
 from jobs.study.augmentation import DIFFERENCE, augmentation  # noqa: E402
 from jobs.study.better import better, higher, rises  # noqa: E402
 from jobs.study.choices import best, costs  # noqa: E402
-from jobs.study.data import Study, is_setting  # noqa: E402
+from jobs.study.data import Study, is_setting, rivals  # noqa: E402
 from jobs.study.drawing import grid, legend, numbers_of  # noqa: E402
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts  # noqa: E402
 from jobs.study.figures import nearness_figure  # noqa: E402
@@ -82,6 +82,14 @@ def test_blocks_of_one_group_are_joined_by_image_and_method(tmp_path: Path) -> N
 )
 def test_settings_are_no_rivals(label: str, expected: bool) -> None:
     assert is_setting(label) is expected
+
+
+def test_methods_with_suppression_in_them_and_controls_are_no_rivals(tmp_path: Path) -> None:
+    names = ("ssig", "ssig-attention", "ssig-cam", "idgi-ssig-path", "random", "centre", "ig", "chefer")
+    core(tmp_path, "vit-tiny", dict.fromkeys(names, 0.1))
+    panel = Study(tmp_path).panel("core", "vit-tiny")
+    assert panel is not None
+    assert set(rivals(panel)) == {"ig", "chefer"}
 
 
 def test_a_better_variant_wins_and_a_worse_one_loses(study: Study) -> None:
