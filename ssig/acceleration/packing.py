@@ -82,11 +82,12 @@ def _made(layer: nn.Module, values: Tensor, dtype: torch.dtype) -> Packed | None
     if isinstance(layer, nn.Linear):
         rows = TYPICAL_BATCH * values.shape[:-1].numel()
         return PackedLinear(layer, rows, dtype) if PackedLinear.suits(layer) else None
-    if dtype == torch.float32 and isinstance(layer, nn.LocalResponseNorm) and values.ndim == 4:
-        return PackedLrn(layer, values.shape[1], TYPICAL_BATCH * values.shape[-2:].numel(), dtype)
-    if dtype == torch.float32 and isinstance(layer, nn.Conv2d) and PackedPointwise.suits(layer):
+    if dtype == torch.float32 and values.ndim == 4:
         _, channels, height, width = values.shape
-        return PackedPointwise(layer, (TYPICAL_BATCH, channels, height, width), dtype)
+        if isinstance(layer, nn.LocalResponseNorm):
+            return PackedLrn(layer, channels, TYPICAL_BATCH * height * width, dtype)
+        if isinstance(layer, nn.Conv2d) and PackedPointwise.suits(layer):
+            return PackedPointwise(layer, (TYPICAL_BATCH, channels, height, width), dtype)
     if dtype == torch.bfloat16 and StridedDepthwise.suits(layer):
         return StridedDepthwise(cast("nn.Conv2d | AlignedConv", layer))
     return None

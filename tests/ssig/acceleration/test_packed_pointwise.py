@@ -127,6 +127,25 @@ def test_layers_that_may_change_or_are_of_another_type_are_left_alone() -> None:
         assert packed(layer_of(24, 10), points) is None
 
 
+class OneByOne(nn.Module):
+    """Gives its layer the points without their batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 1)
+
+    def forward(self, points: Tensor) -> Tensor:
+        return torch.stack([self.body(point).mean(dim=(1, 2)) for point in points])
+
+
+def test_a_layer_that_is_given_no_batch_is_left_alone() -> None:
+    network, points = frozen(OneByOne()), noise(2, 3, 6, 6)
+    fast = optimised(network, points).network
+    assert type(fast.get_submodule("body")) is nn.Conv2d
+    for found, expected in zip(answers(fast, points), answers(network, points), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
