@@ -42,7 +42,7 @@ class PackedLrn(nn.LocalResponseNorm):
 
     def forward(self, values: Tensor) -> Tensor:
         usual = values.device.type == "cpu" and values.ndim == 4 and values.shape[1] == self.channels
-        if not usual or working_type(values) != self.dtype or values.dtype != self.dtype:
+        if not usual or working_type(values) != self.dtype:
             return super().forward(values)
         last: Tensor = _Normalised.apply(values.permute(0, 2, 3, 1), self.forth, self.back, self.beta)
         return last.permute(0, 3, 1, 2)

@@ -20,6 +20,8 @@ from ssig.acceleration.operators import Mapped, working_type
 class PackedKernel:
     """The convolution of points (B, I, H, W) with a kernel (O, I, 1, 1) of their type; without gradient.
 
+    A `PackedMatrix` is as fast, but gives channels last as a view, which an activation in place would copy.
+
     Args:
         size: of the points for which it is the fastest; any size is allowed.
     """

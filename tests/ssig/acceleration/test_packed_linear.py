@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from frozen_layers import answers, frozen, missing, noise
+from frozen_layers import answers, assert_rounds_alone, frozen, missing, noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,15 +26,7 @@ def test_outputs_and_gradients_are_those_of_float64(shape: tuple[int, ...], bias
     points = noise(*shape)
     ours = packed(layer, points)
     assert isinstance(ours, PackedLinear)
-    double = copy.deepcopy(layer).double()
-    # Terms of both signs cancel: their sizes, and not that of the sum, bound what rounding does.
-    sizes = copy.deepcopy(double)
-    for parameter in sizes.parameters():
-        parameter.data.abs_()
-    exact, bounds = answers(double, points.double()), answers(sizes, points.double().abs())
-    for found, expected, bound in zip(answers(ours, points), exact, bounds, strict=True):
-        assert found.shape == expected.shape
-        assert (found - expected).norm() <= 2e-6 * max(bound.norm(), expected.norm())
+    assert_rounds_alone(ours, layer, points)
 
 
 def test_an_output_whose_terms_cancel_is_packed_all_the_same() -> None:

@@ -40,15 +40,18 @@ def test_the_gradient_is_that_of_the_function() -> None:
     assert (above - below) / (2 * step) == pytest.approx(float(gradient.norm()), rel=1e-3)
 
 
-def test_other_points_go_the_usual_way() -> None:
+def test_other_points_go_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.LocalResponseNorm(5)
     ours = packed(layer, noise(1, 8, 6, 6))
     assert ours is not None
-    for points in (noise(2, 12, 6, 6), noise(2, 8, 6, 6).double(), noise(2, 8, 6)):
-        assert torch.equal(ours(points), layer(points))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(ours(noise(2, 8, 6, 6)), layer(noise(2, 8, 6, 6)))
     assert packed(layer, noise(1, 8, 6)) is None
+    monkeypatch.setattr(packed_lrn.PackedMatrix, "__call__", missing)
+    with pytest.raises(RuntimeError, match="not on this processor"):
+        ours(noise(2, 8, 6, 6))
+    for points in (noise(2, 12, 6, 6), noise(2, 8, 6, 6).double(), noise(2, 8, 6)):
+        torch.testing.assert_close(ours(points), layer(points))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(ours(noise(2, 8, 6, 6)), layer(noise(2, 8, 6, 6)))
 
 
 class Network(nn.Module):

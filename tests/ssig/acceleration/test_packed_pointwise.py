@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from frozen_layers import answers, frozen, missing, noise
+from frozen_layers import answers, assert_rounds_alone, frozen, missing, noise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,15 +36,7 @@ def test_outputs_and_gradients_are_those_of_float64(
     points = noise(batch, inputs, *size).contiguous(memory_format=LAST)
     ours = packed(layer, points)
     assert isinstance(ours, PackedPointwise)
-    double = copy.deepcopy(layer).double()
-    # Terms of both signs cancel: their sizes, and not that of the sum, bound what rounding does.
-    sizes = copy.deepcopy(double)
-    for parameter in sizes.parameters():
-        parameter.data.abs_()
-    exact, bounds = answers(double, points.double()), answers(sizes, points.double().abs())
-    for found, expected, bound in zip(answers(ours, points), exact, bounds, strict=True):
-        assert found.shape == expected.shape
-        assert (found - expected).norm() <= 2e-6 * max(bound.norm(), expected.norm())
+    assert_rounds_alone(ours, layer, points)
 
 
 def test_points_in_another_layout_of_another_size_and_of_no_batch() -> None:
