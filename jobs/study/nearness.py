@@ -1,7 +1,8 @@
 """Question 3: does nearness to natural images predict certainty, and certainty faithfulness?
 
     over laws     rank correlation of means over images, of the magnitudes over each law and strength
-    over methods  the same of all methods of the core block
+    over methods  the same of the methods under their own names; nearness is that of the points at which they take
+                  gradients, so methods without such points are left out of it
     over images   rank correlation over images within a law, with the probability and the score of the whole image
                   taken off; the mean over laws
 
@@ -64,11 +65,7 @@ def links(study: Study) -> list[Link]:
             found += _of_laws(panel)
             found.append(_of_kernel_distance(study, panel))
     for network in study.networks("core"):
-        panel = study.panel("core", network)
-        if panel is not None and "certainty" in panel.columns:
-            methods = panel.some([name for name in panel.everywhere(panel.images) if name not in CONTROLS])
-            estimate, images = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
-            found.append(Link(network, METHODS, "certainty", "faithfulness", estimate, images))
+        found += _of_methods(study, network)
     return found
 
 
@@ -88,6 +85,23 @@ def _of_laws(panel: Panel) -> Iterator[Link]:
         yield Link(panel.network, LAWS, first, second, *rank_correlation(columns[first], columns[second]))
         within = _within(laws, columns[first], columns[second])
         yield Link(panel.network, IMAGES, first, second, within, within.count)
+
+
+def _of_methods(study: Study, network: str) -> Iterator[Link]:
+    core, sanity = study.panel("core", network), study.panel("sanity", network)
+    if core is None or "certainty" not in core.columns:
+        return
+    methods = core.some([name for name in core.everywhere(core.images) if name not in CONTROLS])
+    columns = {"certainty": methods.columns["certainty"], "faithfulness": methods.columns[GAP.column]}
+    pairs = [("certainty", "faithfulness")]
+    if sanity is not None and "alignment" in sanity.columns:
+        nearness = -sanity.aligned(methods.images, "alignment")
+        places = [sanity.methods.index(name) if name in sanity.methods else None for name in methods.methods]
+        absent = np.full(len(methods.images), np.nan)
+        columns["nearness"] = np.column_stack([absent if place is None else nearness[:, place] for place in places])
+        pairs += [("nearness", "certainty"), ("nearness", "faithfulness")]
+    for first, second in pairs:
+        yield Link(network, METHODS, first, second, *rank_correlation(columns[first], columns[second]))
 
 
 def _of_kernel_distance(study: Study, panel: Panel) -> Link:

@@ -17,7 +17,7 @@ LACKING: Mapping[tuple[str, str], str] = {
     FIRST: "The core metrics are not measured on {}.",
     ("core", "second"): "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on {}.",
     ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
-    ("sanity", "first"): "Question 1 lacks alignment, stability and MPRT on {}.",
+    ("sanity", "first"): "Questions 1 and 3 lack stability, MPRT and the nearness of each method on {}.",
     (LAWS, LAWS): "Questions 2 and 4 lack the distances and gradients of samples on {}.",
     ("near", "strengths"): "Question 3 lacks laws at several strengths on {}.",
     ("core", "readouts"): "Question 6 lacks laws and readouts on {}.",

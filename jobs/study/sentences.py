@@ -19,7 +19,7 @@ from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, Study
 from jobs.study.design import LOOK, VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
-from jobs.study.nearness import LAWS, Link
+from jobs.study.nearness import LAWS, METHODS, Link
 from jobs.study.plan import done, looked, plan
 from jobs.study.published import Reproduction, ordered_alike, title, within
 from jobs.study.rivalry import OVER, Comparison, tally
@@ -184,10 +184,11 @@ def _own_law(rows: Sequence[Contrast], words: Mapping[int, str]) -> str:
 
 
 def link(rows: Sequence[Link]) -> str:
-    """The answer to question 3, over laws."""
+    """The answer to question 3, over laws and over methods."""
     chosen = [row for row in rows if row.over == LAWS and np.isfinite(row.estimate.low)]
+    over_methods = _links_over_methods([row for row in rows if row.over == METHODS and np.isfinite(row.estimate.low)])
     if not chosen:
-        return UNMEASURED
+        return over_methods or UNMEASURED
     words = {1: "yes", -1: "the reverse", 0: "not shown"}
     parts = []
     for network in dict.fromkeys(row.network for row in chosen):
@@ -195,7 +196,19 @@ def link(rows: Sequence[Link]) -> str:
         texts = [f"{row.first} and {row.second} {shown(row.estimate)}, {words[row.sign]}" for row in mine]
         size = f"{mine[0].estimate.count} laws and strengths, N = {mine[0].images}"
         parts.append(f"on {title(network)} ({size}) {'; '.join(texts)}")
-    return f"The rank correlations over laws and strengths are {', and '.join(parts)}."
+    return f"The rank correlations over laws and strengths are {', and '.join(parts)}. {over_methods}".rstrip()
+
+
+def _links_over_methods(rows: Sequence[Link]) -> str:
+    """On how many networks the interval of each rank correlation over methods leaves out 0."""
+    parts = []
+    for first, second in dict.fromkeys((row.first, row.second) for row in rows):
+        mine = [row for row in rows if (row.first, row.second) == (first, second)]
+        signs = Counter(row.sign for row in mine)
+        below = f" and below 0 on {signs[-1]}" if signs[-1] else ""
+        size = f"N = {span(row.images for row in mine)}"
+        parts.append(f"of {first} and {second} above 0 on {signs[1]}{below} of {len(mine)} networks ({size})")
+    return f"Over methods, the interval of the rank correlation is {'; '.join(parts)}." if parts else ""
 
 
 def augmentation(answer: Augmentation | None) -> str:

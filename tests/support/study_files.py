@@ -91,6 +91,21 @@ def information(folder: Path, network: str, images: int = 40) -> None:
     table.write(folder / network / "information-first-000.parquet", pa.table(rows), kept)
 
 
+def sanity(folder: Path, network: str, distances: Mapping[str, float], images: int = 40) -> None:
+    """A block of sanity metrics: the distance of a method's samples from their images, NaN where it has none."""
+    draws = np.random.default_rng([5, images])
+    methods = list(distances)
+    noise = draws.normal(0, 0.05, (images, len(methods)))
+    rows: dict[str, Any] = {
+        "key": [f"image{number:04d}" for number in range(images) for _ in methods],
+        "method": methods * images,
+        "alignment": (np.array(list(distances.values())) + noise).ravel().astype(np.float32),
+        "mprt": np.full(images * len(methods), 0.5, np.float32),
+    }
+    kept = record(network, "sanity-first-000", "sanity", methods, images)
+    table.write(folder / network / "sanity-first-000.parquet", pa.table(rows), kept)
+
+
 def law_block(folder: Path, network: str, images: int = 40) -> None:
     """A block of laws: noise loses gradient with its change, suppression does not and is nearer to natural images."""
     draws = np.random.default_rng([7, images])

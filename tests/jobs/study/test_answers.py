@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from study_files import core, law_block, whole_study  # noqa: E402
+from study_files import core, law_block, sanity, whole_study  # noqa: E402
 
 from jobs.study import sentences  # noqa: E402
 from jobs.study.against_noise import against_noise, settings  # noqa: E402
@@ -39,7 +39,7 @@ from jobs.study.inference import (  # noqa: E402
     rank_correlation,
     share_of,
 )
-from jobs.study.nearness import links  # noqa: E402
+from jobs.study.nearness import METHODS, links  # noqa: E402
 from jobs.study.open_points import open_points  # noqa: E402
 from jobs.study.page import DATA_FOLDER, FIGURES, NAME, NUMBERS, PAGE_FOLDER, write  # noqa: E402
 from jobs.study.published import (  # noqa: E402
@@ -178,6 +178,28 @@ def test_nearness_certainty_and_faithfulness_are_linked(study: Study) -> None:
     assert laws.sign == 1
     assert laws.estimate.mean > 0.9
     assert found["mobilenetv2", "images", "certainty", "faithfulness"].sign == 1
+
+
+def test_methods_with_nearer_samples_are_linked_to_certainty(tmp_path: Path) -> None:
+    skill = {"ssig": 0.1, "ssig-signed": 0.2, "ig": 0.3, "smoothgrad": 0.4, "gradient": 0.5, "vargrad": 0.6}
+    core(tmp_path, "mobilenetv2", {**skill, "grad-cam": 0.7, "rise": 0.8, "random": 0.0}, 60)
+    # More faithful methods have nearer samples; one takes no gradients at points, one is not in the block at all.
+    distances = {name: 1 - value for name, value in skill.items()}
+    sanity(tmp_path, "mobilenetv2", {**distances, "grad-cam": np.nan, "random": np.nan}, 40)
+    found = {(link.first, link.second): link for link in links(Study(tmp_path)) if link.over == METHODS}
+    assert list(found) == [("certainty", "faithfulness"), ("nearness", "certainty"), ("nearness", "faithfulness")]
+    for quantity in ("certainty", "faithfulness"):
+        near = found["nearness", quantity]
+        assert (near.sign, near.estimate.count, near.images) == (1, len(skill), 40)
+    assert found["certainty", "faithfulness"].estimate.count == len(skill) + 2
+    sentence = sentences.link(list(found.values()))
+    assert "of nearness and certainty above 0 on 1 of 1 networks (N = 40)" in sentence
+    sanity(tmp_path, "mobilenetv2", skill, 40)
+    found = {(link.first, link.second): link for link in links(Study(tmp_path)) if link.over == METHODS}
+    assert found["nearness", "certainty"].sign == -1
+    assert "of nearness and certainty above 0 on 0 and below 0 on 1 of 1 networks" in sentences.link(
+        list(found.values())
+    )
 
 
 def test_the_points_of_the_figure_are_laws_and_no_floors(study: Study) -> None:
