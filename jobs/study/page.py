@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from jobs.study import sentences, text
 from jobs.study.against_noise import against_noise
 from jobs.study.agreement import agreements, worths
+from jobs.study.answers import SECTIONS, Answer, in_short
 from jobs.study.augmentation import augmentation
 from jobs.study.better import better, higher, rises
 from jobs.study.choices import best, costs
@@ -111,22 +112,18 @@ def page(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> st
     return _spaced(rendered)
 
 
-def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, str]:
+def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     """The sentences of the page."""
     return {
+        "answers": in_short(answers),
         "progress": sentences.progress(study),
         "losses": sentences.losses(answers["leads"]),
-        "default_losses": sentences.default_losses(answers["rivalry"]),
         "rivalry": sentences.rivalry(answers["rivalry"]),
         "of_fewer": sentences.of_fewer(study, CURVED),
-        "farther": sentences.farther(answers["near"]),
         "near": sentences.contrast(answers["near"], "nearer", "farther"),
-        "links": sentences.link(answers["links"]),
+        "over_methods": sentences.over_methods(answers["links"]),
         "saturation": sentences.contrast(answers["saturation"], "lower", "higher"),
-        "augmentation": sentences.augmentation(answers["augmentation"]),
-        "choices": sentences.choice(answers["best"], answers["costs"]),
         "agreement": sentences.agreement(answers["agreements"], answers["worths"]),
-        "default": sentences.default(answers["rises"]),
         "noise": sentences.noise(answers["noise"]),
         "reproduced": sentences.reproduction(answers["reproductions"]),
     }
@@ -138,9 +135,11 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     if len({row.network for row in rivalry} - {OVER}) < sentences.FEWEST_OVER:
         rivalry = [row for row in rivalry if row.network != OVER]
     return {
+        "answer_rows": _in_short(in_short(answers)),
         "glance": glance_table(study, answers["leads"]),
         "coverage": text.coverage(study),
         "lead_rows": text.lead_table(answers["leads"]),
+        "default_rows": text.default_table(rivalry),
         "rivalry_tables": _by_network(rivalry, text.rivalry_table),
         "mean_tables": [(title(name), text.mean_table(study, name)) for name in study.networks("core")],
         "loss_rows": text.losses_table(rivalry),
@@ -170,6 +169,14 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "open_points": open_points(study),
         "provenance": text.provenance(study),
     }
+
+
+def _in_short(answers: Sequence[Answer]) -> text.Table:
+    """All answers; the questions that have a section of the page lead to it."""
+    rows = [["question", "answer"]]
+    for number, each in enumerate(answers, 1):
+        rows.append([each.anchor(number) if number <= SECTIONS else each.question, each.emphasised])
+    return rows
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

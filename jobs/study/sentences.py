@@ -1,4 +1,4 @@
-"""The answer to each question in a sentence or a few: every number in them comes from the answers.
+"""The details of each answer, a point each: every number in them comes from the answers.
 
 A sentence names what lost before what won. Verdicts hold for all comparisons of a network at once (Holm); the interval
 beside a number is that of this comparison alone.
@@ -13,13 +13,11 @@ import numpy as np
 
 from jobs.study.against_noise import Against
 from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, Agreement, Worth
-from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentation
 from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher, judged
-from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, Study
 from jobs.study.design import LOOK, VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
-from jobs.study.nearness import LAWS, METHODS, Link
+from jobs.study.nearness import METHODS, Link
 from jobs.study.plan import done, looked, plan
 from jobs.study.published import Reproduction, ordered_alike, title, within
 from jobs.study.rivalry import OVER, Comparison, tally
@@ -52,8 +50,8 @@ def progress(study: Study, design: Design | None = None) -> str:
     return f"{text}. Nothing is left." if left < 0.05 else f"{text}. The rest takes {left:.0f} hours by plan."
 
 
-def losses(rows: Sequence[Comparison]) -> str:
-    """By which measures a rival is surely ahead of the best variant; empty where by none."""
+def losses(rows: Sequence[Comparison]) -> list[str]:
+    """By which measures a rival is surely ahead of the best variant."""
     parts = []
     for column in HEADED:
         chosen = [row for row in rows if row.measure.column == column]
@@ -61,35 +59,16 @@ def losses(rows: Sequence[Comparison]) -> str:
         if lost:
             worst = min(lost, key=lambda row: row.estimate.mean)
             parts.append(
-                f"by {worst.measure.title} on {len(lost)} of {len(chosen)} networks (by most on "
+                f"By {worst.measure.title} on {len(lost)} of {len(chosen)} networks, by most on "
                 f"{title(worst.network)}: `{worst.rival}` is {shown(-worst.estimate)} ahead of `{worst.variant}`, "
-                f"N = {worst.estimate.count})"
+                f"N = {worst.estimate.count}."
             )
-    if not parts:
-        return ""
-    return f"The best variant of suppression loses to a rival {listed(parts)}."
-
-
-def default_losses(rows: Sequence[Comparison]) -> str:
-    """To how many rivals the default method loses on each network, by each measure; empty where to none."""
-    mine = [row for row in rows if row.variant == DEFAULT and row.network != OVER]
-    sentences = []
-    for network in dict.fromkeys(row.network for row in mine):
-        parts = []
-        for measure in dict.fromkeys(row.measure for row in mine if row.network == network):
-            won, lost, level = tally(mine, DEFAULT, measure.column, network)
-            if lost:
-                parts.append(f"to {lost} of {won + lost + level} rivals by {measure.title}")
-        if parts:
-            sentences.append(f"On {title(network)} the default, `{DEFAULT}`, loses {listed(parts)}.")
-    return " ".join(sentences)
+    return parts
 
 
 def rivalry(rows: Sequence[Comparison]) -> str:
-    """The answer to question 1: the variant that beats most rivals on the gap, and the rival that is hardest."""
+    """Question 1: the variant that beats most rivals on the gap, and the rival that is hardest."""
     chosen = [row for row in rows if row.measure == GAP]
-    if not chosen:
-        return UNMEASURED
     networks = [name for name in dict.fromkeys(row.network for row in chosen) if name != OVER]
     # Over two networks the interval has one degree of freedom, and says nothing.
     places = [OVER] if len(networks) >= FEWEST_OVER else networks
@@ -131,15 +110,13 @@ def of_fewer(study: Study, names: Sequence[str]) -> str:
     return " ".join([*parts, "Differences in the tables are always of the same images."]) if parts else ""
 
 
-def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> str:
-    """The answer to question 2 or 4: the law of the default method first, then all laws.
+def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> list[str]:
+    """Questions 2 and 4: the law of the default method first, then all laws.
 
     Args:
         rows: contrasts with noise at equal change.
         lower, higher_: what a law is that has a lower, or a higher, number than noise.
     """
-    if not rows:
-        return UNMEASURED
     words = {-1: f"{lower} than noise", 1: f"{higher_} than noise", 0: "not told apart from noise"}
     parts = []
     for network in dict.fromkeys(row.network for row in rows):
@@ -150,28 +127,10 @@ def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> str:
         tallies = []
         for quantity in dict.fromkeys(row.quantity for row in mine):
             signs = Counter(row.sign for row in mine if row.quantity == quantity)
-            tallies.append(f"{signs[-1]} are {lower} and {signs[1]} {higher_} by {QUANTITIES[quantity]}")
+            tallies.append(f"{signs[-1]} {_are(signs[-1])} {lower} and {signs[1]} {higher_} by {QUANTITIES[quantity]}")
         laws = len({(row.law, row.strength) for row in mine})
         parts.append(f"Of {laws} laws and strengths on {title(network)}, {listed(tallies)}.")
-    return " ".join(["Suppression is compared with noise that changes the pixels as much.", *parts])
-
-
-def farther(rows: Sequence[Contrast]) -> str:
-    """By what the samples of the default method are surely farther from natural images than noise; empty if by
-    nothing."""
-    parts = []
-    for quantity in NEARNESS:
-        own = [row for row in rows if row.quantity == quantity and (row.law, row.strength) == OWN_LAW]
-        worse = [row for row in own if row.sign > 0]
-        if worse:
-            sizes = min(row.estimate.count for row in worse)
-            parts.append(f"by {QUANTITIES[quantity]} on {len(worse)} of {len(own)} networks (N = {sizes})")
-    if not parts:
-        return ""
-    return (
-        f"Samples of `{DEFAULT}` are farther from natural images than noise that changes the pixels as much: "
-        f"{listed(parts)}."
-    )
+    return parts
 
 
 def _own_law(rows: Sequence[Contrast], words: Mapping[int, str]) -> str:
@@ -183,77 +142,21 @@ def _own_law(rows: Sequence[Contrast], words: Mapping[int, str]) -> str:
     return f"On {title(rows[0].network)} (N = {size}) the law of `{DEFAULT}` is {listed(texts)}."
 
 
-def link(rows: Sequence[Link]) -> str:
-    """The answer to question 3, over laws and over methods."""
-    chosen = [row for row in rows if row.over == LAWS and np.isfinite(row.estimate.low)]
-    over_methods = _links_over_methods([row for row in rows if row.over == METHODS and np.isfinite(row.estimate.low)])
-    if not chosen:
-        return over_methods or UNMEASURED
-    words = {1: "yes", -1: "the reverse", 0: "not shown"}
-    parts = []
-    for network in dict.fromkeys(row.network for row in chosen):
-        mine = [row for row in chosen if row.network == network]
-        texts = [f"{row.first} and {row.second} {shown(row.estimate)}, {words[row.sign]}" for row in mine]
-        size = f"{mine[0].estimate.count} laws and strengths, N = {mine[0].images}"
-        parts.append(f"on {title(network)} ({size}) {'; '.join(texts)}")
-    return f"The rank correlations over laws and strengths are {', and '.join(parts)}. {over_methods}".rstrip()
-
-
-def _links_over_methods(rows: Sequence[Link]) -> str:
-    """On how many networks the interval of each rank correlation over methods leaves out 0."""
+def over_methods(rows: Sequence[Link]) -> str:
+    """Question 3: on how many networks the interval of each rank correlation over methods leaves out 0; empty where
+    there is none."""
+    rows = [row for row in rows if row.over == METHODS and np.isfinite(row.estimate.low)]
     parts = []
     for first, second in dict.fromkeys((row.first, row.second) for row in rows):
         mine = [row for row in rows if (row.first, row.second) == (first, second)]
         signs = Counter(row.sign for row in mine)
         below = f" and below 0 on {signs[-1]}" if signs[-1] else ""
         size = f"N = {span(row.images for row in mine)}"
-        parts.append(f"of {first} and {second} above 0 on {signs[1]}{below} of {len(mine)} networks ({size})")
-    return f"Over methods, the interval of the rank correlation is {'; '.join(parts)}." if parts else ""
+        parts.append(f"of {first} and {second} is above 0 on {signs[1]}{below} of {len(mine)} networks ({size})")
+    return f"Over methods, the interval of the rank correlation {', '.join(parts)}." if parts else ""
 
 
-def augmentation(answer: Augmentation | None) -> str:
-    """The answer to question 5."""
-    if answer is None:
-        return UNMEASURED
-    difference = answer.contrasts[DIFFERENCE]
-    verdict = "grows" if difference.low > 0 else "shrinks" if difference.high < 0 else "is not shown to change"
-    augmented = {row.network: row.augmented for row in answer.levels}
-    light, heavy = (listed([title(name) for name in augmented if augmented[name] is kind]) for kind in (False, True))
-    return (
-        f"From light augmentation ({light}) to heavy ({heavy}) what suppression has over rivals {verdict}: "
-        f"{shown(difference, sign=True)} (N = {difference.count}); the gap over random maps changes by "
-        f"{shown(answer.contrasts[SUPPRESSION], sign=True)} for suppression and by "
-        f"{shown(answer.contrasts[RIVALS], sign=True)} for rivals."
-    )
-
-
-def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
-    """The answer to question 6."""
-    chosen = [row for row in rows if row.measure == GAP]
-    if not chosen and not costs:
-        return UNMEASURED
-    parts = [
-        f"On {title(row.network)} the best law and readout by {row.measure.title} is `{row.label}` "
-        f"({shown(row.estimate)}, N = {row.estimate.count}), not told apart from {len(row.level)} of "
-        f"{len(row.order) - 1} others."
-        for row in chosen
-    ]
-    quality = QUALITIES[-1]
-    for network in dict.fromkeys(row.network for row in costs):
-        mine = [row for row in costs if row.network == network]
-        reached = {row.method: least for row in mine if (least := row.least(quality))}
-        if reached:
-            cheapest = min(reached.values())
-            methods = listed([f"`{name}`" for name, least in reached.items() if least == cheapest])
-            text = f"first reached by {methods}, with {cheapest} gradients"
-        else:
-            text = f"reached by no method with {max(max(row.gradients) for row in mine)} gradients"
-        count = mine[0].quality[0].count
-        parts.append(f"On {title(network)} (N = {count}) a mean gap of {number(quality)} is {text}.")
-    return " ".join(parts)
-
-
-def noise(rows: Sequence[Against]) -> str:
+def noise(rows: Sequence[Against]) -> list[str]:
     """Part 4: whether suppression is better than noise with the same readout, magnitudes first."""
     parts = []
     for network in dict.fromkeys(row.network for row in rows):
@@ -265,7 +168,7 @@ def noise(rows: Sequence[Against]) -> str:
                     f"With {words}, of {laws} laws of suppression on {title(network)} (N = {size}) "
                     f"{_how_many(mine, -1, 'worse')}, and {_how_many(mine, 1, 'better')}."
                 )
-    return " ".join(parts)
+    return parts
 
 
 def _how_many(rows: Sequence[Against], sign: int, word: str) -> str:
@@ -276,12 +179,16 @@ def _how_many(rows: Sequence[Against], sign: int, word: str) -> str:
     if not present:
         return f"none is {word} than noise by any metric"
     (first, count), *others = present
-    start = f"{count} {'is' if count == 1 else 'are'} {word} than noise by {first}"
+    start = f"{count} {_are(count)} {word} than noise by {first}"
     return listed([start, *(f"{count} by {measure}" for measure, count in others)])
 
 
-def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
-    """The answer to question 7."""
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> list[str]:
+    """Question 7: what agrees least and most, and what each kind of better map is told by."""
     finite = [row for row in rows if np.isfinite(row.estimate.mean)]
     parts = []
     for same, words in ((True, "two metrics on one network"), (False, "one metric on two networks")):
@@ -298,7 +205,7 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
         if each:
             low, high = min(each, key=lambda row: row.share.mean), max(each, key=lambda row: row.share.mean)
             parts.append(f"“{against}” is told least often by {_worth(low)} and most often by {_worth(high)}.")
-    return " ".join(parts) or UNMEASURED
+    return parts
 
 
 def _pair(row: Agreement) -> str:

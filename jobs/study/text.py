@@ -11,7 +11,7 @@ import numpy as np
 from jobs.study.against_noise import Against
 from jobs.study.agreement import Agreement, Worth
 from jobs.study.augmentation import Augmentation
-from jobs.study.better import Rise
+from jobs.study.better import DEFAULT, Rise
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, GROUPS, MEASURES, Study
 from jobs.study.design import LAWS, VARIANTS
@@ -84,6 +84,18 @@ def rivalry_table(rows: Sequence[Comparison], network: str) -> Table:
         counts = [tally(rows, variant, measure.column, network) for measure in measures]
         if any(map(sum, counts)):
             table.append([f"`{variant}`", *("–".join(map(str, each)) for each in counts)])
+    return table
+
+
+def default_table(rows: Iterable[Comparison]) -> Table:
+    """A network a row, a measure a column: to how many of its rivals the default method loses."""
+    mine = [row for row in rows if row.variant == DEFAULT and row.network != OVER]
+    measures = list(dict.fromkeys(row.measure for row in mine))
+    table = [["network", *(measure.title for measure in measures)]]
+    for network in dict.fromkeys(row.network for row in mine):
+        counts = [tally(mine, DEFAULT, measure.column, network) for measure in measures]
+        cells = [f"{lost} of {won + lost + level}" if won + lost + level else NONE for won, lost, level in counts]
+        table.append([title(network), *cells])
     return table
 
 

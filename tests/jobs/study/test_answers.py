@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from study_files import core, law_block, sanity, whole_study  # noqa: E402
 
-from jobs.study import sentences  # noqa: E402
+from jobs.study import answers, sentences  # noqa: E402
 from jobs.study.against_noise import against_noise, settings  # noqa: E402
 from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, agreements, worths  # noqa: E402
 from jobs.study.augmentation import DIFFERENCE, augmentation  # noqa: E402
@@ -41,7 +41,7 @@ from jobs.study.inference import (  # noqa: E402
 )
 from jobs.study.nearness import METHODS, links  # noqa: E402
 from jobs.study.open_points import open_points  # noqa: E402
-from jobs.study.page import DATA_FOLDER, FIGURES, NAME, NUMBERS, PAGE_FOLDER, write  # noqa: E402
+from jobs.study.page import DATA_FOLDER, FIGURES, NAME, NUMBERS, PAGE_FOLDER, answers_of, write  # noqa: E402
 from jobs.study.published import (  # noqa: E402
     DIFFERS,
     TABLE,
@@ -151,16 +151,20 @@ def test_noise_at_equal_change_is_farther_and_saturates(study: Study) -> None:
 
 def test_it_is_said_first_whether_the_default_law_is_farther_than_noise(study: Study) -> None:
     near = contrasts(study, NEARNESS)
-    assert sentences.farther(near) == ""
-    text = sentences.contrast(near, "nearer", "farther")
-    assert "the law of `ssig` is nearer than noise by kernel distance (−" in text
-    assert "not told apart from noise by distance of the spectrum" in text
+    said = answers.nearness(near)
+    assert said.startswith("Yes: by kernel distance, ")
+    assert "surely nearer than noisy ones on 2 and surely farther on 0 of 2 networks" in said
+    assert "`uniform` at " in said
+    points = sentences.contrast(near, "nearer", "farther")
+    assert "the law of `ssig` is nearer than noise by kernel distance (−" in points[0]
+    assert "not told apart from noise by distance of the spectrum" in points[0]
     turned = [replace(row, estimate=-row.estimate) for row in near]
-    said = sentences.farther(turned)
-    assert "by kernel distance on 2 of 2 networks (N = 40)" in said
-    assert "spectrum" not in said
-    assert "the law of `ssig` is farther than noise by kernel distance (+" in sentences.contrast(
-        turned, "nearer", "farther"
+    said = answers.nearness(turned)
+    assert said.startswith("No: ")
+    assert "surely farther on 2 of 2 networks" in said
+    assert said.endswith("0 of 25 laws and strengths are surely nearer on each of them.")
+    assert "the law of `ssig` is farther than noise by kernel distance (+" in " ".join(
+        sentences.contrast(turned, "nearer", "farther")
     )
 
 
@@ -192,14 +196,13 @@ def test_methods_with_nearer_samples_are_linked_to_certainty(tmp_path: Path) -> 
         near = found["nearness", quantity]
         assert (near.sign, near.estimate.count, near.images) == (1, len(skill), 40)
     assert found["certainty", "faithfulness"].estimate.count == len(skill) + 2
-    sentence = sentences.link(list(found.values()))
-    assert "of nearness and certainty above 0 on 1 of 1 networks (N = 40)" in sentence
+    sentence = sentences.over_methods(list(found.values()))
+    assert "of nearness and certainty is above 0 on 1 of 1 networks (N = 40)" in sentence
     sanity(tmp_path, "mobilenetv2", skill, 40)
     found = {(link.first, link.second): link for link in links(Study(tmp_path)) if link.over == METHODS}
     assert found["nearness", "certainty"].sign == -1
-    assert "of nearness and certainty above 0 on 0 and below 0 on 1 of 1 networks" in sentences.link(
-        list(found.values())
-    )
+    sentence = sentences.over_methods(list(found.values()))
+    assert "of nearness and certainty is above 0 on 0 and below 0 on 1 of 1 networks" in sentence
 
 
 def test_the_points_of_the_figure_are_laws_and_no_floors(study: Study) -> None:
@@ -361,10 +364,11 @@ def test_a_higher_gap_with_a_lower_roc_auc_is_not_better(tmp_path: Path) -> None
 def test_what_a_variant_loses_is_said_first(tmp_path: Path) -> None:
     core(tmp_path / "data", "mobilenetv2", {"ssig": 0.3, "ssig-path": 0.5, "spi": 0.7, "ig": 0.4, "random": 0.0})
     page = write(tmp_path / "data", tmp_path)[0].read_text()
-    lost = "The best variant of suppression loses to a rival by insertion minus deletion on 1 of 1 networks"
+    lost = "No: by insertion minus deletion the best variant surely loses to a rival on 1 of 1 networks"
     assert lost in page
     assert page.index(lost) < page.index("it loses to 1 of 2 rivals, beats 1")
-    assert "`spi` is 0.2" in page
+    assert re.search(r"; on MobileNetV2 `spi` is 0\.\d+ \[.+\] ahead of `ssig-path`", page)
+    assert "- By insertion minus deletion on 1 of 1 networks, by most on MobileNetV2: `spi` is 0." in page
     (lead,) = (
         row
         for row in leads(Study(tmp_path / "data"), comparisons(Study(tmp_path / "data")))
@@ -408,13 +412,17 @@ def test_laws_are_compared_with_noise_of_the_same_readout(tmp_path: Path) -> Non
         ("patch-14", "magnitude", -1),
         ("uniform", "gradient", 1),
     }
-    said = sentences.noise(rows)
-    assert said.startswith(
+    magnitudes, signed = sentences.noise(rows)
+    assert magnitudes == (
         "With magnitudes, of 2 laws of suppression on MobileNetV2 (N = 60) 2 are worse than noise by insertion minus "
         "deletion, 2 by DiffID and 2 by certainty, and none is better than noise by any metric."
     )
-    assert "none is worse than noise by any metric, and 1 is better than noise by insertion minus deletion" in said
-    assert sentences.noise([]) == ""
+    assert "none is worse than noise by any metric, and 1 is better than noise by insertion minus deletion" in signed
+    assert answers.noise(rows) == (
+        "By insertion minus deletion, so many laws are surely better than noise: with magnitudes 0 of 2 on "
+        "MobileNetV2 (2 surely worse); with signed gradients 1 of 1 on MobileNetV2 (0 surely worse); N = 60."
+    )
+    assert answers.noise([]) == answers.UNMEASURED
 
 
 def test_curves_of_fewer_images_are_named(tmp_path: Path) -> None:
@@ -491,6 +499,11 @@ def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp
     assert "Not measured yet" not in page
     assert "nan" not in page
     assert re.findall(r"^## (\d)", page, re.MULTILINE) == list("1234567")
+    for each in answers.in_short(answers_of(study))[: answers.SECTIONS]:
+        assert each.sentence.endswith(".")
+        assert not re.search(r"\.\s", each.sentence), "one sentence"
+        assert "N = " in each.sentence
+        assert page.count(each.emphasised) == page.count(f"**{each.sentence}**") == 1  # at the top, under its heading
     assert "MobileNetV2" in re.findall(r"^## A better default\n\n.*\n\n(.*)", page, re.MULTILINE)[0]
     assert "SIC of the median curve" in page
     assert "Measured so far: 0 of 73 blocks. The rest takes" in page  # the files have a definition of their own
