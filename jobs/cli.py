@@ -78,7 +78,7 @@ def main() -> None:
         sys.stderr.close()
         code = UNFINISHED
     except OSError as error:
-        code = _complain(error, UNFINISHED)
+        code = _complain(_of_system(error), UNFINISHED)
     except Exception as error:
         if TRACEBACK in os.environ:
             raise
@@ -89,6 +89,14 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code or DONE)
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused: the file first, without the number of the error."""
+    if error.filename is None or not error.strerror:
+        return str(error)
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' and '.join(files)}: {error.strerror}"
 
 
 def _complain(problem: object, code: int) -> int:

@@ -166,8 +166,9 @@ def check_space(storage: Storage, shards: dict[str, Sequence[Item]]) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        found = f"{free / 1e9:.1f} GB free in {folder}"
-        raise UsageError("out", found, f"a disk with {needed / 1e9:.1f} GB free for the packed images: name another")
+        found = f"{free // 10**6:,} MB free in {folder}"
+        allowed = f"a disk with {-(-needed // 10**6):,} MB free for the packed images: name another"
+        raise UsageError("out", found, allowed)
 
 
 def _packed_size(item: Item) -> int:

@@ -20,6 +20,7 @@ import sklearn
 from pipeline.shards.pack import write_tar
 from pipeline.storage.jsontext import to_json
 from pipeline.storage.local import LocalStorage
+from ssig.errors import UsageError
 
 FILE = "photographs.tar"
 
@@ -84,14 +85,22 @@ PHOTOGRAPHS = (
 
 
 def write_photographs(folder: Path) -> Path:
-    """Packs the photographs into ``photographs.tar`` in `folder`; a shard with the same bytes is left as it is."""
+    """Packs the photographs into ``photographs.tar`` in `folder`; a shard with the same bytes is left as it is.
+
+    Raises:
+        UsageError: `folder` cannot be written; it calls it `--out`.
+    """
     buffer = io.BytesIO()
     write_tar(buffer, _members())
-    storage = LocalStorage(folder)
-    if storage.entry(FILE) is None or storage.read(FILE) != buffer.getvalue():
-        storage.put(FILE, buffer.getvalue())
-        with suppress(OSError):  # not empty: another command is at work there
-            storage.staging().rmdir()
+    try:
+        storage = LocalStorage(folder)
+        if storage.entry(FILE) is None or storage.read(FILE) != buffer.getvalue():
+            storage.put(FILE, buffer.getvalue())
+            with suppress(OSError):  # not empty: another command is at work there
+                storage.staging().rmdir()
+    except OSError as error:
+        allowed = f"a place that can be written: name another ({error.strerror})"
+        raise UsageError("--out", str(folder), allowed) from error
     return Path(storage.root) / FILE
 
 

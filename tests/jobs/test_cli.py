@@ -87,6 +87,31 @@ def test_demo_opens_its_report_where_it_is_asked_to(cli: Cli, monkeypatch: pytes
     assert opened == [(tmp_path / "run" / "report" / "index.html").as_uri()]
 
 
+def test_a_folder_that_cannot_be_written_is_named_with_its_option(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = cli("demo", "--out", tmp_path / "file" / "run")
+    assert result.code == 2
+    assert result.err.startswith(f"error: --out: found '{tmp_path}/file/photographs'; allowed: a place that can be")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "/sys/job.yaml"), "/sys/job.yaml: Permission denied"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), "a and b: Invalid cross-device link"),
+        (OSError("the storage is gone"), "the storage is gone"),
+    ],
+)
+def test_what_the_system_refuses_names_the_file_first(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: OSError, line: str
+) -> None:
+    def fails(*arguments: object, **options: object) -> int:
+        raise error
+
+    monkeypatch.setattr("jobs.cli.app", fails)
+    assert cli("init") == (1, "", f"error: {line}\n")
+
+
 def test_the_version_is_told(cli: Cli) -> None:
     assert cli("--version") == (0, f"ssig {ssig.__version__}\n", "")
 
