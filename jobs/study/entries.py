@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 from jobs.commands.choices import choice
 from pipeline.job.choices import MethodChoice, MetricChoice, named
-from pipeline.plan.work import Work, map_work, metric_work
+from pipeline.plan.work import Work, job_work
 from ssig.errors import UsageError
+from ssig.models.scores import SCORES
 
 
 @cache
@@ -44,10 +46,7 @@ def unknown(texts: tuple[str, ...]) -> list[str]:
     return [text for text in texts if method_of(text) is None]
 
 
-@cache
-def work(method: str, metrics: tuple[str, ...]) -> Work:
-    """What a method costs with its metrics, for one image."""
-    found = method_of(method)
-    if found is None:
-        return Work()
-    return sum((metric_work(metric_of(text), found) for text in metrics), map_work(found))
+def work(methods: Iterable[str], metrics: Iterable[str]) -> Work:
+    """What methods cost with their metrics, for one image; methods that evaluate the same points share them."""
+    found = [method for text in methods if (method := method_of(text)) is not None]
+    return sum((each.total for each in job_work(found, [metric_of(text) for text in metrics], SCORES[0])), Work())

@@ -49,8 +49,7 @@ def cost_of(block: Block, entries: Sequence[str], design: Design) -> Work:
     if block.metrics == LAWS:
         points = len(laws.settings())
         return Work(points * laws.DRAWS, 1 + points) * block.images
-    metrics = design.metrics[block.metrics]
-    return sum((work(entry, metrics) for entry in entries), Work()) * block.images
+    return work(entries, design.metrics[block.metrics]) * block.images
 
 
 def hours(block: Block, cost: Work, design: Design) -> float:

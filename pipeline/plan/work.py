@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from pipeline.job.choices import MethodChoice, MetricChoice
 
+POINTS = "alignment"  # the metric of the points themselves
 # Metrics that look at the random points of a method; they have no number for a method without any.
-OF_RANDOM_POINTS = ("alignment", "stability")
+OF_RANDOM_POINTS = (POINTS, "stability")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ def metric_work(metric: MetricChoice, method: MethodChoice) -> Work:
     if metric.name in OF_RANDOM_POINTS and not _draws(method):
         return Work()
     options = metric.parsed()
-    return Work(0, metric.spec.forwards(options)) + map_work(method) * metric.spec.explanations(options)
+    explanations = metric.spec.explanations(options)
+    if metric.name == POINTS and method.spec.path(method.parsed()) is not None:
+        explanations = 0  # its points are drawn again without the network
+    return Work(0, metric.spec.forwards(options)) + map_work(method) * explanations
 
 
 def job_work(methods: Sequence[MethodChoice], metrics: Sequence[MetricChoice], score: str) -> list[LabelWork]:

@@ -23,7 +23,7 @@ from ssig.engine.spans import in_spans
 from ssig.estimators.transfer import to_device
 from ssig.randomness import Stream, stream
 from ssig.registry import MethodSpec
-from ssig.types import Memo, References, Request, Response, Steps
+from ssig.types import SCORE_AND_GRADIENT, Memo, References, Request, Response, Steps
 
 # Results that metrics cache are as large as a few copies of the network.
 CACHE_SIZE = 2
@@ -97,7 +97,9 @@ class MethodExplainer:
         """Points at which the method takes gradients for an image, evenly spread; see `Explainer`."""
         rows = torch.tensor([row])
         job = self._job(self.images[rows], self.targets[rows], rows, 0, count, self._references(None))
-        (points,) = self.device.run([Job(None, _points(job.steps, count), job.targets, job.score)])
+        # The points of a path are known before any gradient: it costs none to draw them again.
+        needed = self.spec.path(self.options) is None
+        (points,) = self.device.run([Job(None, _points(job.steps, count, needed), job.targets, job.score)])
         samples: Tensor | None = points
         return samples
 
@@ -143,17 +145,30 @@ def _map(steps: Steps) -> Generator[Request, Response, Tensor]:
     return to_host(result.map)
 
 
-def _points(steps: Steps, count: int) -> Generator[Request, Response, Tensor | None]:
-    """`count` of the points at which a method takes gradients, evenly spread; all points if there are fewer."""
+def _points(steps: Steps, count: int, needed: bool) -> Generator[Request, Response, Tensor | None]:
+    """`count` of the points at which a method takes gradients, evenly spread; all points if there are fewer.
+
+    Args:
+        steps: of the method.
+        count: how many.
+        needed: whether its points depend on its gradients; if not, it is told that these are 0.
+    """
     spread = Spread(count)
     try:
         request = next(steps)
         while True:
-            if "gradient" in request.want:
-                spread.add(request.points)
-            request = steps.send((yield request))
+            if "gradient" not in request.want:
+                request = steps.send((yield request))
+                continue
+            spread.add(request.points)
+            known = not needed and request.want <= SCORE_AND_GRADIENT and request.layer is None
+            request = steps.send(_zeros(request.points) if known else (yield request))
     except StopIteration:
         return spread.points()
+
+
+def _zeros(points: Tensor) -> Response:
+    return Response(scores=points.new_zeros(len(points)), gradients=torch.zeros_like(points))
 
 
 class Spread:

@@ -5,6 +5,7 @@ Named methods differ only in their defaults. Every choice is an option and is re
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from ssig.errors import UsageError
@@ -13,7 +14,7 @@ from ssig.estimators.baselines import BASELINES
 from ssig.estimators.integrands import INTEGRANDS, READOUTS, default_readout
 from ssig.estimators.integration import integrate
 from ssig.estimators.quadrature import RULES, smallest
-from ssig.estimators.samplers import SAMPLERS, SPECTRA, Sampler, sampler
+from ssig.estimators.samplers import SAMPLERS, SPECTRA, Sampler, name_of_points, sampler
 from ssig.images.postprocess import REGIONS
 from ssig.models.scores import SCORES
 from ssig.options import option, quiet
@@ -155,6 +156,11 @@ def check_rule(rule: str, points: int, used: bool = True) -> None:
     """Refuses fewer points than a quadrature rule needs."""
     if used and points < smallest(rule):
         raise UsageError("rule", rule, f"another rule, or at least {smallest(rule)} points (found {points})")
+
+
+def path_of(method: str) -> Callable[[SuppressionOptions], Hashable | None]:
+    """`MethodSpec.path` of a method of the family: its integrands and readouts share the gradients of one law."""
+    return lambda options: name_of_points(options.law(), options.samples, method)
 
 
 def run(group: Group, options: SuppressionOptions) -> Steps:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssig.estimators.integrands import NONNEGATIVE, RESIDUAL, aligned_readout, integrand, is_linear, readout
 from ssig.estimators.moments import Jackknife, NoError, StandardError, WeightedSum, Welford
-from ssig.estimators.samplers import Line, Sampler, requests
+from ssig.estimators.samplers import Sampler, key_of_points, requests
 from ssig.types import SCORE, Attribution, Group, Request, Response, Steps
 
 Endpoints = Generator[Request, Response, tuple[Tensor, Tensor]]
@@ -38,9 +38,8 @@ def integrate(group: Group, sampler: Sampler, *, samples: int, integrand_name: s
     factored = integrand_name == "gradient" and isinstance(error, NoError)
     sample_readout = "sum" if readout_name == "sum-abs" and integrand_name in NONNEGATIVE else readout_name
     for drawn, points in requests(group, sampler, samples):
-        # Other methods may walk the same straight path.
-        on_line = ("line", tuple(sampler.alpha(k, samples) for k in drawn)) if isinstance(sampler, Line) else None
-        response = yield Request(points, group.owners(len(drawn)), key=on_line)
+        key = key_of_points(sampler, samples, drawn, group.streams)
+        response = yield Request(points, group.owners(len(drawn)), key=key)
         parts = (tensor.chunk(len(drawn)) for tensor in (points, gradients_of(response)))
         for k, point, gradient in zip(drawn, *parts, strict=True):
             if factored:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol
@@ -23,6 +23,7 @@ from torch.nn.functional import interpolate
 from ssig.estimators.draws import Normals, uniforms
 from ssig.estimators.quadrature import quadrature
 from ssig.estimators.transfer import to_device
+from ssig.randomness import Stream
 from ssig.types import Group
 
 Kind = Literal["independent", "stratified", "deterministic"]
@@ -206,6 +207,25 @@ class Noise(_Law):
 
     def _normals(self, group: Group, drawn: Sequence[int]) -> Normals:
         return Normals(group.streams, drawn, tuple(group.images.shape[1:]), group.images)
+
+
+def name_of_points(law: Sampler, samples: int | str, method: str) -> Hashable | None:
+    """The points of a law for `MethodSpec.path`: draws depend on the method's name, fixed laws do not.
+
+    None where the number of samples is found out as they are drawn.
+    """
+    if isinstance(samples, str):
+        return None
+    if isinstance(law, Line):
+        return "line", law.rule, samples
+    return law, samples, "" if law.kind == "deterministic" else method
+
+
+def key_of_points(law: Sampler, samples: int, drawn: Sequence[int], streams: Sequence[Stream]) -> Hashable:
+    """Some of these points for `Request.key`; all methods that walk the straight path name its nodes alike."""
+    if isinstance(law, Line):
+        return "line", tuple(law.alpha(k, samples) for k in drawn)
+    return law, samples, tuple(drawn), () if law.kind == "deterministic" else tuple(streams)
 
 
 def requests(group: Group, sampler: Sampler, samples: int) -> Iterator[tuple[range, Tensor]]:

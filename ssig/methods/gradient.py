@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import integrate
-from ssig.estimators.samplers import Identity
+from ssig.estimators.samplers import Identity, name_of_points
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
@@ -35,6 +35,7 @@ METHODS.add(
         equation="grad f(x)",
         evaluations=lambda options: 1,
         complete=False,
+        path=lambda options: name_of_points(Identity(), 1, ""),
         baseline=lambda options: False,
     )
 )

@@ -6,11 +6,12 @@ gives the PAIR implementation's settings: 25 samples of squared gradients of the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from ssig.estimators.common_options import SampledOptions, expectation, integrand_option
 from ssig.estimators.integrands import READOUTS, RESIDUAL
-from ssig.estimators.samplers import Noise
+from ssig.estimators.samplers import Noise, name_of_points
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
@@ -27,6 +28,11 @@ def smoothgrad(group: Group, options: SmoothGradOptions) -> Steps:
     return expectation(group, Noise(options.sigma), options, options.integrand, options.readout)
 
 
+def path_of(method: str) -> Callable[[SmoothGradOptions], Hashable | None]:
+    """`MethodSpec.path` of a method whose points are these noisy ones: its integrands and readouts share gradients."""
+    return lambda options: name_of_points(Noise(options.sigma), options.samples, method)
+
+
 METHODS.add(
     MethodSpec(
         name="smoothgrad",
@@ -36,6 +42,7 @@ METHODS.add(
         equation="E[grad f(x + sigma (max x - min x) eps)]",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        path=path_of("smoothgrad"),
         revision=1,  # errors come from eight groups of samples
         baseline=lambda options: options.integrand in RESIDUAL,
         presets={"paper": {"samples": 25, "integrand": "squared", "score": "probability"}},

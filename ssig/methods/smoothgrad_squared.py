@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssig.estimators.common_options import integrand_option
-from ssig.methods.smoothgrad import SmoothGradOptions, smoothgrad
+from ssig.methods.smoothgrad import SmoothGradOptions, path_of, smoothgrad
 from ssig.registry import METHODS, MethodSpec
 
 
@@ -28,6 +28,7 @@ METHODS.add(
         equation="E[(grad f(x + sigma (max x - min x) eps))^2]",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        path=path_of("smoothgrad-squared"),
         revision=1,  # errors come from eight groups of samples
         baseline=METHODS["smoothgrad"].baseline,
         presets={"paper": {"samples": 25, "score": "probability"}},

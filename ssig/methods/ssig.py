@@ -7,7 +7,7 @@ magnitude over samples that suppress features of the input and add none. The sup
 
 from __future__ import annotations
 
-from ssig.estimators.common_options import SuppressionOptions, run
+from ssig.estimators.common_options import SuppressionOptions, path_of, run
 from ssig.registry import METHODS, MethodSpec
 
 METHODS.add(
@@ -19,6 +19,7 @@ METHODS.add(
         equation="E_m[|grad f(x' + m (x - x'))|], m ~ U(0, 1) per pixel",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        path=path_of("ssig"),
         revision=1,  # errors come from eight groups of samples
     )
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.estimators.common_options import SuppressionOptions, run, sampler_option
+from ssig.estimators.common_options import SuppressionOptions, path_of, run, sampler_option
 from ssig.registry import METHODS, MethodSpec
 
 
@@ -26,6 +26,7 @@ METHODS.add(
         equation="E_m[|grad f(x' + F^-1(m F(x - x')))|], m ~ Bernoulli(rho_k) per coefficient",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        path=path_of("ssig-frequency"),
         revision=1,  # errors come from eight groups of samples
     )
 )

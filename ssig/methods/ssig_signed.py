@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.estimators.common_options import SuppressionOptions, integrand_option, run
+from ssig.estimators.common_options import SuppressionOptions, integrand_option, path_of, run
 from ssig.registry import METHODS, MethodSpec
 
 
@@ -26,6 +26,7 @@ METHODS.add(
         equation="(x - x') * E_m[grad f(x' + m (x - x'))], m ~ U(0, 1) per pixel",
         evaluations=lambda options: options.evaluations,
         complete=False,
+        path=path_of("ssig-signed"),
         revision=1,  # errors come from eight groups of samples
     )
 )

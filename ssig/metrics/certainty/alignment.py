@@ -19,9 +19,10 @@ equal N is the condition of any comparison.
 
 Features of more than 64 entries are projected on 64 random orthonormal directions, the same everywhere, which keeps
 `a . b / d` in expectation. The points at which the method took its gradients are drawn again: the image is explained
-once more. Of S of them `draws` are taken evenly, floor((i + .5) S / draws), so that a path or a stratified sampler
-is seen from end to end, and those that count are chosen at random among them for each image, at the same places for
-every method that has as many. Nodes of a quadrature rule count equally, whatever their weights.
+once more, without gradients where the points are known before them (`MethodSpec.path`). Of S of them `draws` are
+taken evenly, floor((i + .5) S / draws), so that a path or a stratified sampler is seen from end to end, and those that
+count are chosen at random among them for each image, at the same places for every method that has as many. Nodes of a
+quadrature rule count equally, whatever their weights.
 
 What it is not. Features of the explained network see what that network sees: a sample that fools it looks near.
 Spectra are of pixel space, means over channels, without a window, so the jump at the borders is in them; power below

@@ -44,9 +44,13 @@ def stability(evaluation: Evaluation, options: StabilityOptions) -> MetricResult
         nothing = np.full(size, np.nan)
         return assemble(dict.fromkeys(COLUMNS, nothing), [dict.fromkeys(COLUMNS, NO_METHOD)] * size)
     rows = torch.arange(size)
-    first, second = (
-        read(explainer.maps(evaluation.images, evaluation.targets, rows, draw=draw), options.values) for draw in (1, 2)
-    )
+
+    def drawn(draw: int) -> np.ndarray:
+        return read(explainer.maps(evaluation.images, evaluation.targets, rows, draw=draw), options.values)
+
+    first = drawn(1)
+    # The map that is measured has draws of its own: where it is met everywhere, a third one tells nothing.
+    second = first if all(map(equal, read(evaluation.maps, options.values), first)) else drawn(2)
     pairs = list(zip(first, second, strict=True))
     return assemble(
         {
@@ -81,7 +85,7 @@ METRICS.add(
         options=StabilityOptions,
         columns={"stability": "higher", "stability_top": "higher"},
         definition="test-retest rank correlation of two whole maps under independent random draws "
-        "(explains each image twice more)",
+        "(explains each image twice more, once if it draws nothing)",
         range="[-1, 1]",
         reference="test-retest reliability, Spearman 1904",
         forwards=lambda options: 0,

@@ -254,7 +254,10 @@ def test_the_plan_counts_gradients_and_forwards(places: Places) -> None:
     )
     assert line.hours == pytest.approx((line.work.gradients + line.work.forwards) / 1000 / 3600)
     assert "no-such-method" in text(DESIGN, places)
-    assert work("ssig:samples=8", ("stability",)).gradients == 24
+    assert work(["ssig:samples=8"], ["stability"]).gradients == 24
+    readouts = Design().methods["readouts"]
+    laws = len(readouts) // len({entry.partition("integrand=")[2].partition(",")[0] for entry in readouts})
+    assert work(readouts, []).gradients == 32 * laws  # the readouts of a law share its gradients
 
 
 def test_combinations_of_methods_are_those_of_the_papers() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from pipeline.run.directory import RunDirectory
 from pipeline.run.maps import decode_maps
 from pipeline.run.reader import open_run
 from pipeline.storage import open_storage
+from pipeline.unit import attributor
 from pipeline.unit.references import ReferencePool
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.device import Device
+from ssig.engine.shared_paths import together
 from ssig.errors import UsageError
 from ssig.models import load_model
+from ssig.types import Attribution, Request, Response, Steps
 
 Make = Callable[..., Any]
 WorkOff = Callable[..., Path]
@@ -119,19 +122,39 @@ def test_methods_with_references_and_shared_paths_run_in_the_pipeline(
     assert counts["ssig"] <= {8, 12}
 
 
-def test_methods_that_share_a_path_give_what_each_gives_alone(
-    make_shard: Make, make_job: Make, work_off: WorkOff, tmp_path: Path
+ON_ONE_LINE = [
+    {"name": "ig", "rule": "left", "steps": 8},
+    *({"name": name, "steps": 8} for name in ("idgi-ig", "left-ig")),
+]
+OF_ONE_LAW = [
+    {"name": "ssig", "samples": 4, "integrand": name, "label": f"ssig-{name}"} for name in ("magnitude", "product")
+]
+
+
+@pytest.mark.parametrize("methods", [ON_ONE_LINE, OF_ONE_LAW], ids=["one line", "one law"])
+def test_methods_that_share_points_give_what_each_gives_alone(
+    make_shard: Make,
+    make_job: Make,
+    work_off: WorkOff,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    methods: list[dict[str, Any]],
 ) -> None:
-    names = ["ig", "idgi-ig", "left-ig"]
-    methods = [{"name": name, "steps": 8, **({"rule": "left"} if name == "ig" else {})} for name in names]
-    shard = make_shard(count=3)
+    shard, at_once = make_shard(count=3), list[int]()
+
+    def counted(steps: Sequence[Steps]) -> Generator[Request, Response, list[Attribution]]:
+        at_once.append(len(steps))
+        return together(steps)
+
+    monkeypatch.setattr(attributor, "together", counted)
 
     def maps(methods: list[Any], folder: str) -> dict[str, np.ndarray]:
         run = work_off(make_job(shard, methods=methods, output__maps="float32", output__path=str(tmp_path / folder)))
         files = sorted((run / "attributions").rglob("*.parquet"))
         return {file.parent.name: decode_maps(pq.read_table(file)) for file in files}
 
-    together = maps(methods, "together")
-    for method in methods:
-        ((folder, alone),) = maps([method], f"alone-{method['name']}").items()
-        assert np.array_equal(alone, together[folder])
+    shared = maps(methods, "together")
+    assert set(at_once) == {len(methods)}
+    for number, method in enumerate(methods):
+        ((folder, alone),) = maps([method], f"alone-{number}").items()
+        assert np.array_equal(alone, shared[folder])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -135,6 +136,28 @@ def test_samples_of_a_method_that_finds_its_way_by_gradients(explain: Explain, i
     assert points is not None
     assert points.shape == (3, 3, 10, 12)
     assert not torch.equal(points[1], points[2])
+
+
+NAMED = [spec.name for spec in METHODS if spec.path(spec.parse({})) is not None]
+
+
+@pytest.mark.parametrize("method", NAMED)
+def test_points_that_have_a_name_cost_no_gradients(explain: Explain, cnn: nn.Module, method: str) -> None:
+    explainer = explain(method)
+    gradients: list[int] = []
+
+    def counted(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        gradients.append(sum(len(points) for points in given if points.requires_grad))
+
+    hook = cnn.register_forward_pre_hook(counted)
+    points = explainer.samples(2, 8)
+    assert sum(gradients) == 0
+    taken = replace(explainer, spec=replace(explainer.spec, path=lambda options: None)).samples(2, 8)
+    hook.remove()
+    assert sum(gradients) > 0
+    assert points is not None
+    assert taken is not None
+    torch.testing.assert_close(points, taken, rtol=1e-12, atol=0)
 
 
 def test_no_copy_of_the_network_without_a_way_to_one(explain: Explain) -> None:

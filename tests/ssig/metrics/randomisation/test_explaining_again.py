@@ -310,6 +310,22 @@ def test_a_method_that_draws_nothing_has_no_stability(explained: Explained) -> N
         assert reasons == (set() if draws else {"maps of two seeds are equal: the method draws nothing"})
 
 
+@pytest.mark.parametrize(("method", "draws"), [("ig", [1]), ("ssig", [1, 2])])
+def test_a_method_that_draws_nothing_is_explained_once_more(
+    explained: Explained, monkeypatch: pytest.MonkeyPatch, method: str, draws: list[int]
+) -> None:
+    asked: list[int] = []
+    maps = MethodExplainer.maps
+
+    def counted(explainer: MethodExplainer, *given: Any, draw: int) -> Tensor:
+        asked.append(draw)
+        return maps(explainer, *given, draw=draw)
+
+    monkeypatch.setattr(MethodExplainer, "maps", counted)
+    compute("stability", explained(method, {}))
+    assert asked == draws
+
+
 def test_random_maps_agree_by_chance(explained: Explained) -> None:
     columns = compute("stability", explained("random", {}), top=0.25).columns
     assert np.abs(columns["stability"]).max() < 0.3
