@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from pipeline.run.labels import Label
 from pipeline.unit.caches import BaselineScores
 from pipeline.unit.inputs import Prepared
 from pipeline.unit.references import ReferencePool
+from ssig.acceleration.ready_replica import prepared_copy
 from ssig.engine.accelerators import to_host
 from ssig.engine.device import Device
 from ssig.engine.explainer import CACHE_SIZE, MethodExplainer
@@ -126,6 +128,7 @@ class Attributor:
             fresh=self.fresh,
             cache=self._cache,
             plain=self.plain,
+            prepare=partial(prepared_copy, keep=self.device.replica.keep),
         )
 
     def plain(self) -> Callable[[Tensor], Tensor]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssig.acceleration.accelerator import elapsed, physical_name, synchronise, usable_gib
 from ssig.acceleration.allocator import keep_memory, return_memory
@@ -77,6 +77,24 @@ def ready_replica(
     return replica
 
 
+def noise_for(model: Model) -> Tensor:
+    """(1, C, H, W), always the same, to verify and time a network on its device."""
+    generator = torch.Generator().manual_seed(SEED)
+    noise = torch.rand(1, len(model.mean), *model.input_size, generator=generator)
+    return noise.to(model.device, model.mean.dtype)
+
+
+def prepared_copy(network: nn.Module, *, keep: Collection[str] = ()) -> nn.Module | None:
+    """An optimised copy of a network that is explained beside a run's own, such as one with random layers.
+
+    None where none is made: on a GPU its memory is the run's, and a network must be a `Model` to be verified.
+    """
+    if not isinstance(network, Model) or network.device.type != "cpu":
+        return None
+    fast = optimised(network, noise_for(network), precision=network.precision, keep=keep)
+    return None if fast.network is network else fast.network
+
+
 def prepared(
     model: Model, *, micro_batch: int | None = None, compile: Compile = "none", keep: Collection[str] = ()
 ) -> tuple[Replica, Lanes | None, Tensor]:
@@ -87,9 +105,7 @@ def prepared(
     """
     if model.device.type == "cpu":
         keep_memory()
-    generator = torch.Generator().manual_seed(SEED)
-    noise = torch.rand(1, len(model.mean), *model.input_size, generator=generator)
-    noise = noise.to(model.device, model.mean.dtype)
+    noise = noise_for(model)
     stopwatch = None
     if model.device.type == "cuda":
         stopwatch = Stopwatch(
@@ -105,7 +121,7 @@ def prepared(
         LOG.warning("%s takes no batch of 2: its points are evaluated one by one", model.name)
         micro_batch = 1
     replica = Replica(fast.network, device=model.device, micro_batch=micro_batch, layout=fast.layout)
-    replica.takes_batches = batches
+    replica.keep, replica.takes_batches = tuple(keep), batches
     if compile == "cuda-graphs":
         replica.graphs = Graphs(CudaRecorder(model.device), TOLERANCES[model.precision])
     threads = torch.get_num_threads()

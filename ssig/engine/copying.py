@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from itertools import chain
 
 from torch import Tensor, nn
 
@@ -33,3 +34,12 @@ def copy_of(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
         return copy.deepcopy(network, memo)
     except Exception as error:  # a user's module may hold anything: locks, files, handles
         raise ModelError(f"{type(network).__name__} cannot be copied: {one_line(error)}") from error
+
+
+def sharing(network: nn.Module) -> nn.Module:
+    """A copy of a network's modules that holds the same tensors.
+
+    Raises:
+        ModelError: the network cannot be copied.
+    """
+    return copy_of(network, chain(network.parameters(), network.buffers()))

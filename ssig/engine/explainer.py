@@ -51,6 +51,7 @@ class MethodExplainer:
         fresh: makes a plain copy of the network, as it was loaded; None if it cannot be copied.
         cache: results that metrics share between batches.
         plain: makes the plain network, for a method that needs it.
+        prepare: makes a copy of another network that explains faster; None if it cannot.
     """
 
     device: Device
@@ -66,6 +67,7 @@ class MethodExplainer:
     fresh: Callable[[], nn.Module] | None = None
     cache: Memo = field(default_factory=lambda: Memo(CACHE_SIZE))
     plain: Callable[[], Callable[[Tensor], Tensor]] | None = None
+    prepare: Callable[[nn.Module], nn.Module | None] | None = None
 
     def maps(
         self, images: Tensor, targets: Tensor, rows: Tensor, network: nn.Module | None = None, draw: int = 0
@@ -92,6 +94,10 @@ class MethodExplainer:
     def fresh_network(self) -> nn.Module | None:
         """A plain copy of the network, as it was loaded; see `Explainer`."""
         return None if self.fresh is None else self.fresh()
+
+    def prepared(self, network: nn.Module) -> nn.Module | None:
+        """A copy of another network that explains faster; see `Explainer`."""
+        return None if self.prepare is None else self.prepare(network)
 
     def samples(self, row: int, count: int) -> Tensor | None:
         """Points at which the method takes gradients for an image, evenly spread; see `Explainer`."""

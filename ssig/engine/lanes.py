@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import chain
 from threading import Barrier
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ssig.engine.copying import copy_of
+from ssig.engine.copying import sharing
 
 Result = TypeVar("Result")
 
@@ -50,7 +49,7 @@ class Lanes:
     """
 
     def __init__(self, network: nn.Module, count: int, threads: int) -> None:
-        self.networks = [network, *(_sharing(network) for _ in range(count - 1))]
+        self.networks = [network, *(sharing(network) for _ in range(count - 1))]
         self._pool = ThreadPoolExecutor(count, "lane")
         self._start(max(1, threads // count))
 
@@ -85,8 +84,3 @@ class Lanes:
         for started in [self._pool.submit(begin) for _ in self.networks]:
             started.result()
         torch.set_num_threads(before)  # threads that start later take this number too
-
-
-def _sharing(network: nn.Module) -> nn.Module:
-    """A copy of a network's modules that holds the same tensors."""
-    return copy_of(network, chain(network.parameters(), network.buffers()))

@@ -78,6 +78,7 @@ class Replica:
         # Key: layer and wanted outputs of the requests that were too large.
         self._halved: dict[tuple[str | None, frozenset[str]], int] = {}
         self.layout = layout
+        self.keep: tuple[str, ...] = ()
         self.lanes: Lanes | None = None
         self.graphs: Graphs | None = None
         # A user's callable runs in the arithmetic that the user has set.

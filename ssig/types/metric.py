@@ -43,6 +43,9 @@ class Explainer(Protocol):
     def fresh_network(self) -> nn.Module | None:
         """A plain copy of the network, as it was loaded, which the caller may change; None if it is not available."""
 
+    def prepared(self, network: nn.Module) -> nn.Module | None:
+        """A copy of another network that explains faster and shares no tensor with it; None where there is none."""
+
     def cache(self, key: Hashable, make: Callable[[], Shared]) -> Shared:
         """`make()`, cached for other batches and methods of the same network while it is among the last used."""
 

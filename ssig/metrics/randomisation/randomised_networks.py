@@ -4,19 +4,23 @@ Layers are the submodules that can initialise their own parameters (convolutions
 reverse order of their definition: from the logits to the input. Each draws from a seed of its own, which depends on
 the run's seed and the layer's name; so the networks are the same for all images, methods, workers and devices. Norms
 forget their running statistics too. Parameters that no layer can initialise, such as class tokens, stay as they are.
+
+A network that is asked for again is explained by an optimised copy, where the explainer makes one and memory suffices:
+with several methods and batches each network is asked for many times.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ssig.engine.copying import sharing
 from ssig.metrics.shared.similarity import NO_METHOD
 from ssig.randomness import stream
 from ssig.types import Evaluation, Explainer
@@ -25,6 +29,9 @@ NO_NETWORK = "the network as it was loaded is not at hand"
 NO_LAYERS = "the network has no layer that can initialise itself"
 
 STREAM = "randomised layer"
+MOST_BYTES = 1 << 30  # of optimised copies
+
+Prepare = Callable[[nn.Module], nn.Module | None]
 
 
 @dataclass(frozen=True)
@@ -40,16 +47,36 @@ class Randomised:
     trained: nn.Module
     random: nn.Module
     layers: tuple[str, ...]
+    _prepared: dict[tuple[str, ...], nn.Module | None] = field(default_factory=dict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def network(self, names: Collection[str]) -> nn.Module:
-        """The network with the layers `names` taken from the twin. It holds no tensor of its own."""
-        tensors = chain(self.trained.parameters(), self.trained.buffers())
-        mixed = copy.deepcopy(self.trained, {id(tensor): tensor for tensor in tensors})
+    def network(self, names: Collection[str], prepare: Prepare | None = None) -> nn.Module:
+        """The network with the layers `names` taken from the twin; its modules are the caller's, its tensors are not.
+
+        Args:
+            names: of layers.
+            prepare: makes a copy that explains faster, or None.
+        """
+        key = tuple(names)
+        with self._lock:
+            if key in self._prepared and self._prepared[key] is None and prepare is not None and self._fits():
+                self._prepared[key] = prepare(self._mixed(key))
+            fast = self._prepared.setdefault(key, None)
+        return self._mixed(key) if fast is None else sharing(fast)
+
+    def _mixed(self, names: Collection[str]) -> nn.Module:
+        mixed = sharing(self.trained)
         for name in names:
             layer, random_layer = mixed.get_submodule(name), self.random.get_submodule(name)
             layer._parameters.update(random_layer._parameters)
             layer._buffers.update(random_layer._buffers)
         return mixed
+
+    def _fits(self) -> bool:
+        """Whether there is memory for one more copy; each holds its weights twice."""
+        tensors = chain(self.trained.parameters(), self.trained.buffers())
+        copies = 1 + sum(network is not None for network in self._prepared.values())
+        return 2 * copies * sum(tensor.nbytes for tensor in tensors) <= MOST_BYTES
 
 
 def randomised(evaluation: Evaluation) -> Randomised | str:
@@ -71,7 +98,7 @@ def randomised_maps(evaluation: Evaluation, networks: Randomised, names: Collect
 
     def compute() -> Tensor:
         rows = torch.arange(len(evaluation))
-        return explainer.maps(evaluation.images, evaluation.targets, rows, networks.network(names))
+        return explainer.maps(evaluation.images, evaluation.targets, rows, networks.network(names, explainer.prepared))
 
     whole = len(names) == len(networks.layers)
     return evaluation.shared(("maps of the network with all layers randomised",), compute) if whole else compute()

@@ -19,6 +19,7 @@ from ssig import attribute
 from ssig.engine.device import Device
 from ssig.engine.explainer import CACHE_SIZE, MethodExplainer
 from ssig.engine.replica import Replica
+from ssig.metrics.randomisation import randomised_networks
 from ssig.metrics.randomisation.mprt import MprtOptions, stages
 from ssig.metrics.randomisation.random_logit import other_classes
 from ssig.metrics.randomisation.randomised_networks import randomisable, randomised
@@ -225,6 +226,33 @@ def test_randomised_networks_are_the_same_in_every_worker_and_leave_the_network(
     assert mixed.get_parameter("2.weight") is first.trained.get_parameter("2.weight")
     for network in (cnn, first.trained):
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_network_that_is_asked_for_again_has_one_faster_copy(
+    explained: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks, made = randomised(explained("ssig", SSIG)), list[nn.Module]()
+    assert not isinstance(networks, str)
+
+    def prepare(network: nn.Module) -> nn.Module:
+        made.append(copy.deepcopy(network))
+        return made[-1]
+
+    def weights(network: nn.Module) -> list[int]:
+        return [id(tensor) for tensor in network.parameters()]
+
+    plain = networks.network(("6",), prepare)
+    assert made == []
+    again, third = networks.network(("6",), prepare), networks.network(("6",), prepare)
+    assert len(made) == 1
+    assert weights(again) == weights(third) == weights(made[0]) != weights(plain)
+    assert len({id(network.get_submodule("6")) for network in (plain, again, third, made[0])}) == 4  # hooks stay apart
+    assert all(torch.equal(*pair) for pair in zip(plain.parameters(), again.parameters(), strict=True))
+    assert weights(networks.network(("6",))) == weights(again)
+    monkeypatch.setattr(randomised_networks, "MOST_BYTES", 2 * sum(each.nbytes for each in plain.parameters()))
+    for _ in range(2):
+        networks.network(("6", "2"), prepare)
+    assert len(made) == 1  # there is no memory for a second one
 
 
 @pytest.mark.parametrize("mode", ["cascading", "independent"])
