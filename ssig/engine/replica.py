@@ -54,6 +54,7 @@ class Replica:
         layout: memory format of the points. Every network takes the default.
 
     Attributes:
+        keep: submodules whose outputs its optimised network has kept.
         lanes: of the network, or None to evaluate each micro-batch as a whole; may be set between calls.
         graphs: recordings of passes without a layer, or None; may be set between calls.
         takes_batches: whether the network takes two points at once; None if unknown.
