@@ -28,6 +28,15 @@ def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, 
     return figure, [list(row) for row in axes]
 
 
+def tiles(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, each of width x height points, a few in a row, so that a page shows it as it is."""
+    figure, axes = grid(-(-count // columns), min(count, columns), width, height)
+    flat = [panel for row in axes for panel in row]
+    for panel in flat[count:]:
+        panel.remove()
+    return figure, flat[:count]
+
+
 def matrix(axes: Axes, values: np.ndarray, marks: np.ndarray, limit: float, title: str) -> AxesImage:
     """Numbers (rows, columns) as colours from -limit to limit; a dot where `marks` is not 0."""
     drawn = axes.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")

@@ -14,7 +14,7 @@ from jobs.study.augmentation import RIVALS, SUPPRESSION, Augmentation
 from jobs.study.choices import Best, Cost
 from jobs.study.data import GAP, MEASURES, Study
 from jobs.study.design import CONTROLS, LAWS, VARIANTS
-from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, zero
+from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, tiles, zero
 from jobs.study.equal_change import NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_of
 from jobs.study.nearness import laws_of
@@ -23,6 +23,8 @@ from jobs.study.rivalry import OVER, Comparison
 from pipeline.report.drawing import SOFT
 from pipeline.report.styles import TONES
 
+# Panels in a row of the matrices of rivals and of measures.
+WIDE, BROAD = 3, 2
 CURVES = {"insertion_curve": "inserted", "deletion_curve": "deleted"}
 # Few enough to tell apart: the variants, the best known rivals, and the floor.
 CURVED = (*VARIANTS, "ig", "guided-ig", "smoothgrad", "grad-cam", "samp++", "spi", "random")
@@ -37,7 +39,7 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
     counts = Counter(row.rival for row in chosen)
     rivals = sorted(counts, key=lambda name: -counts[name])  # those of most networks first
     variants = [name for name in VARIANTS if any(row.variant == name for row in chosen)]
-    figure, axes = grid(1, len(networks), 70 + 16 * len(variants) + 90 / len(networks), 150 + 13 * len(rivals))
+    figure, axes = tiles(len(networks), WIDE, 100 + 16 * len(variants), 120 + 13 * len(rivals))
     for place, network in enumerate(networks):
         values, marks = np.full((2, len(rivals), len(variants)), np.nan)
         for row in chosen:
@@ -45,9 +47,9 @@ def rivalry_figure(rows: Sequence[Comparison]) -> Figure | None:
                 cell = rivals.index(row.rival), variants.index(row.variant)
                 values[cell], marks[cell] = row.estimate.mean, row.sign
         name = "over networks" if network == OVER else title(network)
-        drawn = matrix(axes[0][place], values, np.nan_to_num(marks), 0.4, name)
-        names(axes[0][place], rivals if place == 0 else [], variants)
-    figure.colorbar(drawn, ax=axes[0], fraction=0.02)
+        drawn = matrix(axes[place], values, np.nan_to_num(marks), 0.4, name)
+        names(axes[place], rivals if place % WIDE == 0 else [], variants)
+    figure.colorbar(drawn, ax=axes, fraction=0.02)
     return figure
 
 
@@ -209,15 +211,15 @@ def agreement_figure(rows: Sequence[Agreement]) -> Figure | None:
     if not networks:
         return None
     measures = [measure for measure in MEASURES if any(measure in (row.first[1], row.second[1]) for row in within)]
-    figure, axes = grid(1, len(networks), 60 + 22 * len(measures), 150 + 18 * len(measures))
+    figure, axes = tiles(len(networks), BROAD, 80 + 18 * len(measures), 110 + 16 * len(measures))
     for place, network in enumerate(networks):
         values = np.full((len(measures), len(measures)), np.nan)
         for row in within:
             if row.first[0] == network:
                 cell = measures.index(row.first[1]), measures.index(row.second[1])
                 values[cell] = values[cell[::-1]] = row.estimate.mean
-        drawn = matrix(axes[0][place], values, np.zeros(values.shape), 1.0, title(network))
+        drawn = matrix(axes[place], values, np.zeros(values.shape), 1.0, title(network))
         shown = [measure.title for measure in measures]
-        names(axes[0][place], shown if place == 0 else [], shown)
-    figure.colorbar(drawn, ax=axes[0], fraction=0.02)
+        names(axes[place], shown if place % BROAD == 0 else [], shown)
+    figure.colorbar(drawn, ax=axes, fraction=0.02)
     return figure
