@@ -120,13 +120,13 @@ def _named(settings: Sequence[tuple[str, float]]) -> str:
 
 def links(rows: Sequence[Link]) -> str:
     """Question 3, over laws and strengths."""
-    parts, every, above = [], 0, 0
+    parts, every = [], list[int]()
     for pair in (("nearness", "certainty"), ("certainty", "faithfulness")):
         mine = [row for row in rows if row.over == LAWS and (row.first, row.second) == pair]
         mine = [row for row in mine if np.isfinite(row.estimate.low)]
         if mine:
             signs = [row.sign for row in mine]
-            every, above = every + len(mine), above + signs.count(1)
+            every += signs
             below = f" and below 0 on {signs.count(-1)}" if -1 in signs else ""
             numbers = ", ".join(f"{title(row.network)} {shown(row.estimate)}" for row in mine)
             parts.append(
@@ -135,7 +135,7 @@ def links(rows: Sequence[Link]) -> str:
             )
     if not parts:
         return UNMEASURED
-    verdict = YES if above == every else PART if above else OPEN
+    verdict = YES if set(every) == {1} else PART if 1 in every else NO if -1 in every else OPEN
     return f"{verdict}: over laws and strengths the interval of the rank correlation of {', that of '.join(parts)}."
 
 
@@ -178,19 +178,26 @@ def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
         for row in rows
         if row.measure == GAP
     ]
-    quality = QUALITIES[-1]
-    cheapest = []
-    for network in dict.fromkeys(row.network for row in costs):
-        reached = {row.method: least for row in costs if row.network == network if (least := row.least(quality))}
-        if reached:
-            least = min(reached.values())
-            methods = listed([f"`{name}`" for name, count in reached.items() if count == least])
-            size = next(row.quality[0].count for row in costs if row.network == network)
-            cheapest.append(f"{methods} on {title(network)} ({least}, N = {size})")
     parts = [f"{GAP.title} is highest with {listed(best)}"] if best else []
-    if cheapest:
-        parts.append(f"a mean of {number(quality)} takes fewest gradients with {listed(cheapest)}")
-    return f"{'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}." if parts else UNMEASURED
+    text = "; ".join([*parts, *_cheapest(costs, QUALITIES[-1])])
+    return f"{text[0].upper()}{text[1:]}." if text else UNMEASURED
+
+
+def _cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
+    """What reaches a mean gap with the fewest gradients, and where nothing does."""
+    reaching, failing = [], []
+    for network in dict.fromkeys(row.network for row in costs):
+        mine = [row for row in costs if row.network == network]
+        reached = {row.method: least for row in mine if (least := row.least(quality))}
+        size = f"N = {mine[0].quality[0].count}"
+        if reached:
+            fewest = min(reached.values())
+            methods = listed([f"`{name}`" for name, count in reached.items() if count == fewest])
+            reaching.append(f"{methods} on {title(network)} ({fewest}, {size})")
+        else:
+            failing.append(f"{title(network)} ({max(max(row.gradients) for row in mine)}, {size})")
+    parts = [f"a mean of {number(quality)} takes fewest gradients with {listed(reaching)}"] if reaching else []
+    return [*parts, f"nothing reaches {number(quality)} on {listed(failing)}"] if failing else parts
 
 
 def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
@@ -207,7 +214,10 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
             )
     if not parts:
         return UNMEASURED
-    text = f"{PART}: the rank correlation over methods is {listed(parts)}"
+    within = [row.estimate for row in rows if row.first[0] == row.second[0] and np.isfinite(row.estimate.mean)]
+    apart = [estimate for estimate in within if not estimate.low > 0]
+    verdict = YES if not apart else NO if len(apart) == len(within) else PART
+    text = f"{verdict}: the rank correlation over methods is {listed(parts)}"
     shares = sorted((row.share for row in worths if row.against == WEIGHTS), key=lambda share: share.mean)
     if shares:
         text += (

@@ -153,7 +153,7 @@ def over_methods(rows: Sequence[Link]) -> str:
         below = f" and below 0 on {signs[-1]}" if signs[-1] else ""
         size = f"N = {span(row.images for row in mine)}"
         parts.append(f"of {first} and {second} is above 0 on {signs[1]}{below} of {len(mine)} networks ({size})")
-    return f"Over methods, the interval of the rank correlation {', '.join(parts)}." if parts else ""
+    return f"Over methods, the interval of the rank correlation {', that '.join(parts)}." if parts else ""
 
 
 def noise(rows: Sequence[Against]) -> list[str]:

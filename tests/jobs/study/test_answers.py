@@ -20,11 +20,11 @@ from study_files import core, law_block, sanity, whole_study  # noqa: E402
 
 from jobs.study import answers, sentences  # noqa: E402
 from jobs.study.against_noise import against_noise, settings  # noqa: E402
-from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, agreements, worths  # noqa: E402
+from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, Agreement, agreements, worths  # noqa: E402
 from jobs.study.augmentation import DIFFERENCE, augmentation  # noqa: E402
 from jobs.study.better import better, higher, rises  # noqa: E402
-from jobs.study.choices import best, costs  # noqa: E402
-from jobs.study.data import Study, is_setting, rivals  # noqa: E402
+from jobs.study.choices import Cost, best, costs  # noqa: E402
+from jobs.study.data import GAP, Study, is_setting, rivals  # noqa: E402
 from jobs.study.drawing import grid, legend, numbers_of  # noqa: E402
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts  # noqa: E402
 from jobs.study.figures import nearness_figure  # noqa: E402
@@ -39,7 +39,7 @@ from jobs.study.inference import (  # noqa: E402
     rank_correlation,
     share_of,
 )
-from jobs.study.nearness import METHODS, links  # noqa: E402
+from jobs.study.nearness import LAWS, METHODS, Link, links  # noqa: E402
 from jobs.study.open_points import open_points  # noqa: E402
 from jobs.study.page import DATA_FOLDER, FIGURES, NAME, NUMBERS, PAGE_FOLDER, answers_of, write  # noqa: E402
 from jobs.study.published import (  # noqa: E402
@@ -422,7 +422,7 @@ def test_laws_are_compared_with_noise_of_the_same_readout(tmp_path: Path) -> Non
         "By insertion minus deletion, so many laws are surely better than noise: with magnitudes 0 of 2 on "
         "MobileNetV2 (2 surely worse); with signed gradients 1 of 1 on MobileNetV2 (0 surely worse); N = 60."
     )
-    assert answers.noise([]) == answers.UNMEASURED
+    assert answers.noise([]) == sentences.UNMEASURED
 
 
 def test_curves_of_fewer_images_are_named(tmp_path: Path) -> None:
@@ -491,6 +491,33 @@ def test_published_and_own_numbers_are_compared() -> None:
     )
     assert sentences.reproduction([row("deletion", 0.4, None)]) == ""
     assert set(DIFFERS) == {each.paper for each in TABLE}
+
+
+def test_verdicts_follow_the_numbers() -> None:
+    def link(first: str, second: str, low: float, high: float) -> Link:
+        return Link("mobilenetv2", LAWS, first, second, Estimate((low + high) / 2, low, high, 21), 25)
+
+    near, certain = ("nearness", "certainty"), ("certainty", "faithfulness")
+    for bounds, verdict in (
+        (((0.1, 0.5), (0.1, 0.5)), "Yes"),
+        (((-0.1, 0.5), (0.1, 0.5)), "In part"),
+        (((-0.1, 0.5), (-0.5, -0.1)), "No"),
+        (((-0.1, 0.5), (-0.1, 0.5)), "Not shown"),
+    ):
+        said = answers.links([link(*near, *bounds[0]), link(*certain, *bounds[1])])
+        assert said.startswith(f"{verdict}: ")
+        assert said.count("N = 25") == 2
+
+    def pair(low: float, network: str = "mobilenetv2") -> Agreement:
+        return Agreement((network, GAP), ("mobilenetv2", GAP), Estimate(low + 0.1, low, low + 0.2, 9), 25)
+
+    assert answers.agreement([pair(0.1), pair(0.2)], []).startswith("Yes: ")
+    assert answers.agreement([pair(0.1), pair(-0.2), pair(0.3, "vit-tiny")], []).startswith("In part: ")
+    assert answers.agreement([pair(-0.2)], []).startswith("No: ")
+    never = Cost("vit-tiny", "ig", (4, 256), (Estimate(0.1, 0, 0.2, 25), Estimate(0.2, 0.1, 0.3, 25)))
+    assert answers.choice([], [never]) == "Nothing reaches 0.450 on ViT-Tiny (256, N = 25)."
+    for empty in (answers.links([]), answers.agreement([], []), answers.choice([], []), answers.rivalry([], [])):
+        assert empty == sentences.UNMEASURED
 
 
 def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp_path: Path) -> None:
