@@ -90,6 +90,9 @@ class Method:
     ) -> Tensor:
         return explain(self.network if network is None else network, images, targets)
 
+    def prepared(self, network: nn.Module) -> nn.Module | None:
+        return None
+
     def fresh_network(self) -> nn.Module | None:
         return copy.deepcopy(self.network)
 
