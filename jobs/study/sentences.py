@@ -47,7 +47,11 @@ def progress(study: Study, design: Design | None = None) -> str:
     text = f"Measured so far: {done(design, places)} of {len(design.blocks)} blocks"
     if looks := looked(design, places):
         text += f", and a first look of {LOOK} images at {looks} more"
-    return f"{text}. Nothing is left." if left < 0.05 else f"{text}. The rest takes {left:.0f} hours by plan."
+    return (
+        f"{text}. Nothing is left."
+        if left < 0.05
+        else f"{text}. The rest takes {left:.0f} hours of two cores by plan."
+    )
 
 
 def losses(rows: Sequence[Comparison]) -> list[str]:

@@ -236,8 +236,8 @@ class MethodSpec:
             image and its baselines; None where they differ between images and are known only after a run.
         complete: whether the attributions sum to `f(x) - f(x')` in the limit, under the default options.
         baseline: whether the attributions depend on the baseline under given options.
-        path: options -> name of the points that it evaluates: methods with equal names evaluate the same points; None
-            if it shares none.
+        path: options -> name of the points that it evaluates: methods with equal names evaluate the same points. None
+            if it shares none, or if where it takes gradients depends on gradients.
         references: options -> number of images of the data set that it compares with; 0 for none.
         presets: named settings of a reference.
         network: whether it needs the plain network (`Group.network`), beside or instead of requests.
