@@ -530,7 +530,8 @@ def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp
         assert each.sentence.endswith(".")
         assert not re.search(r"\.\s", each.sentence), "one sentence"
         assert "N = " in each.sentence
-        assert page.count(each.emphasised) == page.count(f"**{each.sentence}**") == 1  # at the top, under its heading
+        assert page.count(f"| {each.emphasised} |\n") == 1  # at the top
+        assert page.count(f"\n**{each.sentence}**\n") == 1  # under its heading
     assert "MobileNetV2" in re.findall(r"^## A better default\n\n.*\n\n(.*)", page, re.MULTILINE)[0]
     assert "SIC of the median curve" in page
     assert "Measured so far: 0 of 73 blocks. The rest takes" in page  # the files have a definition of their own
