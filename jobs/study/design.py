@@ -263,7 +263,7 @@ def _answers() -> Iterator[Block]:
     yield from _on(TWO, "core", "readouts")
     yield from _on(TWO, "near", "strengths")
     yield from _on(TWO, PERMUTED, PERMUTED)
-    yield from _on(TWO, "information", "first")
+    yield from _on(FAMILIES, "information", "first")
     yield from _on(TWO, "information", "fewer")
     yield Block("resnet18-256", "sig", "sig", _FIRST)
     yield Block("resnet18", "spi", "spi", _FIRST)
@@ -274,7 +274,6 @@ def _answers() -> Iterator[Block]:
 
 def _rest() -> Iterator[Block]:
     """More images, methods and metrics."""
-    yield from _on(FAMILIES[2:], "information", "first")
     yield from _on(TWO, "core", "rivals")
     yield Block("vit-tiny", "core", "attention", _FIRST)
     for methods in ("first", "second"):
