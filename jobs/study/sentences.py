@@ -26,14 +26,6 @@ from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
 
 UNMEASURED = "Not measured yet."
-HEADED = (
-    "gap",
-    "insertion",
-    "deletion",
-    "diffid",
-    "roc_auc",
-    "certainty",
-)  # whose losses are named first
 FEWEST_OVER = 3  # networks for a sentence over networks
 OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
 READOUTS = {"magnitude": "magnitudes", "gradient": "signed gradients"}  # those of `ssig` and of `ssig-signed`
@@ -57,8 +49,8 @@ def progress(study: Study, design: Design | None = None) -> str:
 def losses(rows: Sequence[Comparison]) -> list[str]:
     """By which measures a rival is surely ahead of the best variant."""
     parts = []
-    for column in HEADED:
-        chosen = [row for row in rows if row.measure.column == column]
+    for measure in dict.fromkeys(row.measure for row in rows):
+        chosen = [row for row in rows if row.measure == measure]
         lost = [row for row in chosen if row.sign < 0]
         if lost:
             worst = min(lost, key=lambda row: row.estimate.mean)
