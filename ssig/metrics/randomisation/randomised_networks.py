@@ -57,12 +57,12 @@ class Randomised:
             names: of layers.
             prepare: makes a copy that explains faster, or None.
         """
-        key = tuple(names)
+        key, mixed = tuple(names), self._mixed(names)
         with self._lock:
             if key in self._prepared and self._prepared[key] is None and prepare is not None and self._fits():
-                self._prepared[key] = prepare(self._mixed(key))
+                self._prepared[key] = prepare(mixed)
             fast = self._prepared.setdefault(key, None)
-        return self._mixed(key) if fast is None else sharing(fast)
+        return mixed if fast is None else sharing(fast)
 
     def _mixed(self, names: Collection[str]) -> nn.Module:
         mixed = sharing(self.trained)
