@@ -24,10 +24,11 @@ from jobs.study.equal_change import Contrast
 from jobs.study.nearness import LAWS, Link
 from jobs.study.published import title
 from jobs.study.rivalry import Comparison, tally
-from jobs.study.sentences import OWN_LAW, READOUTS, UNMEASURED
+from jobs.study.sentences import OWN_LAW, READOUTS
 from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
 
+UNMEASURED = "Not measured yet."
 YES, NO, PART, OPEN, BY_GRADIENT = VERDICTS = ("Yes", "No", "In part", "Not shown", "Yes, by the gradient")
 SECTIONS = 7  # the first so many answers have a section of the page each
 

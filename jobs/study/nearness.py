@@ -92,16 +92,14 @@ def _of_methods(study: Study, network: str) -> Iterator[Link]:
     if core is None or "certainty" not in core.columns:
         return
     methods = core.some([name for name in core.everywhere(core.images) if name not in CONTROLS])
-    columns = {"certainty": methods.columns["certainty"], "faithfulness": methods.columns[GAP.column]}
-    pairs = [("certainty", "faithfulness")]
+    columns = {"certainty": "certainty", "faithfulness": GAP.column}
+    linked = rank_correlation(*(methods.columns[column] for column in columns.values()))
+    yield Link(network, METHODS, "certainty", "faithfulness", *linked)
     if sanity is not None and "alignment" in sanity.columns:
-        nearness = -sanity.aligned(methods.images, "alignment")
-        places = [sanity.methods.index(name) if name in sanity.methods else None for name in methods.methods]
-        absent = np.full(len(methods.images), np.nan)
-        columns["nearness"] = np.column_stack([absent if place is None else nearness[:, place] for place in places])
-        pairs += [("nearness", "certainty"), ("nearness", "faithfulness")]
-    for first, second in pairs:
-        yield Link(network, METHODS, first, second, *rank_correlation(columns[first], columns[second]))
+        both = methods.some(sanity.methods)
+        nearness = -sanity.some(both.methods).aligned(both.images, "alignment")
+        for quantity, column in columns.items():
+            yield Link(network, METHODS, "nearness", quantity, *rank_correlation(nearness, both.columns[column]))
 
 
 def _of_kernel_distance(study: Study, panel: Panel) -> Link:

@@ -25,7 +25,6 @@ from jobs.study.run import Places
 from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
 
-UNMEASURED = "Not measured yet."
 FEWEST_OVER = 3  # networks for a sentence over networks
 OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
 READOUTS = {"magnitude": "magnitudes", "gradient": "signed gradients"}  # those of `ssig` and of `ssig-signed`

@@ -422,7 +422,7 @@ def test_laws_are_compared_with_noise_of_the_same_readout(tmp_path: Path) -> Non
         "By insertion minus deletion, so many laws are surely better than noise: with magnitudes 0 of 2 on "
         "MobileNetV2 (2 surely worse); with signed gradients 1 of 1 on MobileNetV2 (0 surely worse); N = 60."
     )
-    assert answers.noise([]) == sentences.UNMEASURED
+    assert answers.noise([]) == answers.UNMEASURED
 
 
 def test_curves_of_fewer_images_are_named(tmp_path: Path) -> None:
@@ -517,7 +517,7 @@ def test_verdicts_follow_the_numbers() -> None:
     never = Cost("vit-tiny", "ig", (4, 256), (Estimate(0.1, 0, 0.2, 25), Estimate(0.2, 0.1, 0.3, 25)))
     assert answers.choice([], [never]) == "Nothing reaches 0.450 on ViT-Tiny (256, N = 25)."
     for empty in (answers.links([]), answers.agreement([], []), answers.choice([], []), answers.rivalry([], [])):
-        assert empty == sentences.UNMEASURED
+        assert empty == answers.UNMEASURED
 
 
 def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp_path: Path) -> None:
