@@ -33,8 +33,10 @@ def demo(
     from pipeline.run.layout import REPORT_PAGE
     from pipeline.shards.photographs import write_photographs
 
+    with named_as_typed({"out": "--out"}):
+        shard = write_photographs(Path(out).expanduser().parent / "photographs")
     overrides = {
-        "dataset.shards": [str(write_photographs(Path(out).expanduser().parent / "photographs"))],
+        "dataset.shards": [str(shard)],
         "model.target": "predicted",
         "methods": list(DEMO_METHODS),
         "metrics": ["insertion", "deletion", "insertion_deletion_gap", "diffid", "roc_auc", "pointing", "energy"],

@@ -69,7 +69,8 @@ def paper(
     paths = paths or development_shards()
     if not paths:
         out.mkdir(parents=True, exist_ok=True)
-        paths = [str(write_photographs(out))]
+        with named_as_typed({"out": "--out"}):
+            paths = [str(write_photographs(out))]
     if runs_code(model):
         import_from_working_folder(str(out), model)
     settings = Settings(samples=samples, draws=draws, seed=seed, target=target, features=features)

@@ -88,7 +88,7 @@ def write_photographs(folder: Path) -> Path:
     """Packs the photographs into ``photographs.tar`` in `folder`; a shard with the same bytes is left as it is.
 
     Raises:
-        UsageError: `folder` cannot be written; it calls it `--out`.
+        UsageError: `folder` cannot be written; it calls it `out`.
     """
     buffer = io.BytesIO()
     write_tar(buffer, _members())
@@ -100,7 +100,7 @@ def write_photographs(folder: Path) -> Path:
                 storage.staging().rmdir()
     except OSError as error:
         allowed = f"a place that can be written: name another ({error.strerror})"
-        raise UsageError("--out", str(folder), allowed) from error
+        raise UsageError("out", str(folder), allowed) from error
     return Path(storage.root) / FILE
 
 
