@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from pipeline.job.choices import MethodChoice, MetricChoice
 
-POINTS = "alignment"  # the metric of the points themselves
 # Metrics that look at the random points of a method; they have no number for a method without any.
-OF_RANDOM_POINTS = (POINTS, "stability")
+OF_RANDOM_POINTS = ("alignment", "stability")
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ def metric_work(metric: MetricChoice, method: MethodChoice) -> Work:
         return Work()
     options = metric.parsed()
     explanations = metric.spec.explanations(options)
-    if metric.name == POINTS and method.spec.path(method.parsed()) is not None:
-        explanations = 0  # its points are drawn again without the network
+    if "samples" in metric.spec.needs and method.spec.path(method.parsed()) is not None:
+        explanations = 0  # the method's points are drawn again without the network
     return Work(0, metric.spec.forwards(options)) + map_work(method) * explanations
 
 
