@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Protocol
 
 from ssig.errors import UsageError
 from ssig.estimators.adaptive_sampling import AUTO, CRITERIA, FIRST, integrate_until
@@ -158,8 +159,17 @@ def check_rule(rule: str, points: int, used: bool = True) -> None:
         raise UsageError("rule", rule, f"another rule, or at least {smallest(rule)} points (found {points})")
 
 
-def path_of(method: str) -> Callable[[SuppressionOptions], Hashable | None]:
-    """`MethodSpec.path` of a method of the family: its integrands and readouts share the gradients of one law."""
+class _OneLaw(Protocol):
+    """Options of a method that takes a number of samples of one law."""
+
+    @property
+    def samples(self) -> int | str: ...
+
+    def law(self) -> Sampler: ...
+
+
+def path_of(method: str) -> Callable[[_OneLaw], Hashable | None]:
+    """`MethodSpec.path` of a method of one law: its integrands and readouts share gradients."""
     return lambda options: name_of_points(options.law(), options.samples, method)
 
 

@@ -6,12 +6,11 @@ gives the PAIR implementation's settings: 25 samples of squared gradients of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from ssig.estimators.common_options import SampledOptions, expectation, integrand_option
+from ssig.estimators.common_options import SampledOptions, expectation, integrand_option, path_of
 from ssig.estimators.integrands import READOUTS, RESIDUAL
-from ssig.estimators.samplers import Noise, name_of_points
+from ssig.estimators.samplers import Noise
 from ssig.options import option
 from ssig.registry import METHODS, MethodSpec
 from ssig.types import Group, Steps
@@ -23,14 +22,13 @@ class SmoothGradOptions(SampledOptions):
     sigma: float = option(0.15, "noise, as a fraction of the image's range", above=0)
     integrand: str = integrand_option("signed")
 
+    def law(self) -> Noise:
+        """The sampler."""
+        return Noise(self.sigma)
+
 
 def smoothgrad(group: Group, options: SmoothGradOptions) -> Steps:
-    return expectation(group, Noise(options.sigma), options, options.integrand, options.readout)
-
-
-def path_of(method: str) -> Callable[[SmoothGradOptions], Hashable | None]:
-    """`MethodSpec.path` of a method whose points are these noisy ones: its integrands and readouts share gradients."""
-    return lambda options: name_of_points(Noise(options.sigma), options.samples, method)
+    return expectation(group, options.law(), options, options.integrand, options.readout)
 
 
 METHODS.add(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssig.estimators.common_options import integrand_option
-from ssig.methods.smoothgrad import SmoothGradOptions, path_of, smoothgrad
+from ssig.estimators.common_options import integrand_option, path_of
+from ssig.methods.smoothgrad import SmoothGradOptions, smoothgrad
 from ssig.registry import METHODS, MethodSpec
 
 
