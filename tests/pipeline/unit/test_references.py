@@ -157,4 +157,5 @@ def test_methods_that_share_points_give_what_each_gives_alone(
     assert set(at_once) == {len(methods)}
     for number, method in enumerate(methods):
         ((folder, alone),) = maps([method], f"alone-{number}").items()
-        assert np.array_equal(alone, shared[folder])
+        # Which points a device evaluates together is not the same in both runs.
+        np.testing.assert_allclose(shared[folder], alone, rtol=0, atol=1e-5 * np.abs(alone).max())
