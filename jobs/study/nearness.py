@@ -93,7 +93,7 @@ def _of_methods(study: Study, network: str) -> Iterator[Link]:
         return
     methods = core.some([name for name in core.everywhere(core.images) if name not in CONTROLS])
     columns = {"certainty": "certainty", "faithfulness": GAP.column}
-    linked = rank_correlation(*(methods.columns[column] for column in columns.values()))
+    linked = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
     yield Link(network, METHODS, "certainty", "faithfulness", *linked)
     if sanity is not None and "alignment" in sanity.columns:
         both = methods.some(sanity.methods)
