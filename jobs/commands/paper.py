@@ -68,7 +68,6 @@ def paper(
     out = out.expanduser()
     paths = paths or development_shards()
     if not paths:
-        out.mkdir(parents=True, exist_ok=True)
         with named_as_typed({"out": "--out"}):
             paths = [str(write_photographs(out))]
     if runs_code(model):
