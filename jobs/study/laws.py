@@ -26,6 +26,7 @@ import pyarrow as pa
 import torch
 
 from jobs.study.parts import Part, joined, network_of
+from pipeline.run.revisions import revisions
 from pipeline.unit.inputs import Prepared
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.engine.device import Device
@@ -89,7 +90,10 @@ def measure(
     network = network_of(model, weights)
     device = Device(ready_replica(network))
     try:
-        parts = joined(device, network, shards, folder, lambda prepared: _measured(device, network, prepared), limit)
+        asked = [dict(model), settings(), DRAWS, DIMENSIONS, revisions(None, ())]
+        parts = joined(
+            device, network, shards, folder, lambda prepared: _measured(device, network, prepared), asked, limit
+        )
     finally:
         device.close()
     return tabulated(parts), {

@@ -1,7 +1,12 @@
-"""Numbers of one network's images that are kept part by part, so that a stopped block goes on where it was."""
+"""Numbers of one network's images that are kept part by part, so that a stopped block goes on where it was.
+
+A part is kept under a digest of all that it was made of: the bytes of its images, the network, and what was asked. So
+copied shards are the same, and nothing is joined with what was measured of another image or in another way.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +16,9 @@ import numpy as np
 
 from pipeline.shards import manifest
 from pipeline.shards.reading import read_unit
+from pipeline.shards.samples import ManifestRow
+from pipeline.storage import locate
+from pipeline.storage.jsontext import to_json
 from pipeline.unit.inputs import Prepared, prepare
 from ssig.engine.device import Device
 from ssig.errors import UsageError
@@ -38,6 +46,7 @@ def joined(
     shards: Sequence[str],
     folder: Path,
     measured: Callable[[Prepared], Part],
+    asked: Any,
     limit: int | None = None,
 ) -> Part:
     """The parts of all images that can be explained, one after the other; those that `folder` has are read.
@@ -48,13 +57,16 @@ def joined(
         shards: paths, in order.
         folder: where parts are kept.
         measured: makes a part of some images; every array has an image a row.
+        asked: what a part depends on beside its images and the network, as JSON has it.
         limit: only the first so many images.
 
     Raises:
         UsageError: no image can be explained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = list(_parts(device, model, manifest.build(shards, CHUNK, limit), folder, measured))
+    listing = manifest.build(shards, CHUNK, limit)
+    made_of = to_json([model.weights_hash, asked], compact=True).encode()
+    parts = list(_parts(device, model, listing, folder, measured, made_of))
     if not parts:
         raise UsageError("shards", list(shards), "shards with images that can be explained")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -66,15 +78,15 @@ def _parts(
     listing: manifest.Manifest,
     folder: Path,
     measured: Callable[[Prepared], Part],
+    made_of: bytes,
 ) -> Iterator[Part]:
     """The parts in order."""
     urls = {shard.name: shard.url for shard in listing.shards}
     for unit in listing.units():
-        file = folder / f"{unit.id}.npz"
+        url, rows = urls[unit.shard], listing.rows(unit.id)
+        file = folder / f"{unit.id}-{_digest(url, rows, made_of)}.npz"
         if not file.exists():
-            samples = read_unit(
-                urls[unit.shard], listing.rows(unit.id), needs_label=True, classes=len(model.categories)
-            )
+            samples = read_unit(url, rows, needs_label=True, classes=len(model.categories))
             prepared = prepare(samples, model, "label")
             prepared.predict(device.forward)
             if not prepared.ok:
@@ -85,3 +97,14 @@ def _parts(
             beside.replace(file)
         with np.load(file) as stored:
             yield {name: stored[name] for name in stored.files}
+
+
+def _digest(url: str, rows: Sequence[ManifestRow], made_of: bytes) -> str:
+    """A short digest of the bytes of samples and of what else a part was made of."""
+    storage, name = locate(url)
+    digest = hashlib.sha256(made_of)
+    for row in rows:
+        for member in row.members:
+            digest.update(to_json([row.key, member.extension, member.size], compact=True).encode())
+            digest.update(storage.read_range(name, member.offset, member.size))
+    return digest.hexdigest()[:16]

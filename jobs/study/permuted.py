@@ -20,6 +20,7 @@ import torch
 from jobs.study.design import SEED
 from jobs.study.entries import method_of, metric_of
 from jobs.study.parts import Part, joined, network_of
+from pipeline.run.revisions import revisions
 from pipeline.unit.inputs import Prepared
 from ssig.acceleration.ready_replica import ready_replica
 from ssig.api import attribute
@@ -68,6 +69,7 @@ def measure(
                 shards,
                 folder / label,
                 lambda prepared, entry=entry: _measured(device, network, replica, prepared, entry, metrics),  # type: ignore[misc]
+                [dict(model), entry, list(metrics), _revisions(entry, metrics)],
                 limit,
             )
             for label, entry in entries.items()
@@ -85,6 +87,12 @@ def measure(
         "images": len(next(iter(parts.values()))["key"]),
         "spent": {"command": "python -m jobs.study run", "seconds": round(seconds, 1)},
     }
+
+
+def _revisions(entry: str, metrics: Sequence[str]) -> dict[str, Any]:
+    """The revisions of a method and of metrics, which change with their results."""
+    choice = method_of(entry)
+    return revisions(None if choice is None else choice.name, [metric_of(text).name for text in metrics])
 
 
 def _described(entries: Mapping[str, str]) -> dict[str, dict[str, Any]]:
