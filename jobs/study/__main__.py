@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from jobs.study.page import DATA_FOLDER, PAGE_FOLDER, write
+from pipeline.shards.changes import TRUST
 from ssig.errors import SsigError, UsageError
 
 
@@ -21,6 +22,12 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA_FOLDER, metavar="FOLDER")
     parser.add_argument("--page", type=Path, default=PAGE_FOLDER, metavar="FOLDER")
     parser.add_argument("--only", metavar="TEXT", help="only blocks whose NETWORK/NAME holds this text")
+    parser.add_argument(
+        TRUST,
+        dest="trusted",
+        action="store_true",
+        help="go on with blocks that were stopped though the shards were copied anew, if their sizes are the same",
+    )
     given = parser.parse_args()
     try:
         return _do(given)
@@ -39,7 +46,10 @@ def _do(given: argparse.Namespace) -> int:
 
     weights = Path(given.weights).resolve()
     shards = sorted(map(str, Path(given.shards).resolve().glob("*.tar")))
-    design, places = Design(), Places(given.data, given.runs, tuple(shards), weights if weights.is_dir() else None)
+    design = Design()
+    places = Places(
+        given.data, given.runs, tuple(shards), weights if weights.is_dir() else None, trusted=given.trusted
+    )
     if given.only:
         looks, blocks = (
             tuple(block for block in some if given.only in f"{block.network}/{block.name}")

@@ -26,6 +26,7 @@ from jobs.study.entries import known, metric_of
 from pipeline.driver.jemalloc import preloaded
 from pipeline.run.reader import open_run
 from pipeline.run.revisions import machine, versions
+from pipeline.shards.changes import TRUST
 from pipeline.storage.jsontext import to_json
 from ssig.errors import DONE, FAILED_SAMPLES, USAGE, SsigError, UsageError
 
@@ -46,12 +47,15 @@ class Places:
         runs: run directories, outside what is published.
         shards: all shards, in order.
         weights: the folder of `packed.py`; None where no network needs it.
+        trusted: whether shards of equal size are taken for those of a run that was stopped, as for shards that were
+            copied.
     """
 
     data: Path
     runs: Path
     shards: tuple[str, ...]
     weights: Path | None = None
+    trusted: bool = False
 
     def file(self, block: Block) -> Path:
         return self.data / block.network / f"{block.name}.parquet"
@@ -138,7 +142,7 @@ def _attributed(
         file = folder.with_suffix(".job.yaml")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(to_json(job, indent=1), encoding="utf-8")
-        code, said = attribute(file, places.weights)
+        code, said = attribute(file, places)
         if code in (DONE, FAILED_SAMPLES):
             break
         label = _refused(said, left) if code == USAGE else None
@@ -176,11 +180,13 @@ def job_of(block: Block, wanted: dict[str, str], design: Design, places: Places,
     }
 
 
-def attribute(file: Path, weights: Path | None) -> tuple[int, str]:
+def attribute(file: Path, places: Places) -> tuple[int, str]:
     """Runs or resumes a job in a process of its own; its exit code, and what it wrote to standard error."""
-    paths = [str(weights)] if weights else []
+    paths = [str(places.weights)] if places.weights else []
     environment = {**os.environ, **preloaded(), "PYTHONPATH": os.pathsep.join([*paths, *sys.path])}
     command = [sys.executable, "-m", "ssig", "attribute", str(file), "--in-process", "--quiet"]
+    if places.trusted:
+        command.append(TRUST)
     done = subprocess.run(
         command, env=environment, stderr=subprocess.PIPE, text=True, check=False, preexec_fn=_end_with_parent
     )

@@ -70,7 +70,7 @@ def test_a_block_becomes_a_file_once_and_grows_by_methods(places: Places, monkey
     assert missing(CORE, more, places) == {"random": "random"}
     asked = []
     real = run.attribute
-    monkeypatch.setattr(run, "attribute", lambda file, weights: asked.append(file.read_text()) or real(file, weights))
+    monkeypatch.setattr(run, "attribute", lambda file, places: asked.append(file.read_text()) or real(file, places))
     assert run_blocks(more, places, said.append) == 0, said
     assert len(asked) == 1
     assert "gradient" not in asked[0]
@@ -167,6 +167,16 @@ def test_the_laws_are_measured_part_by_part(places: Places) -> None:
     again = table.read(places.file(block))[0]  # `dead` has no number: the network has no ReLU
     assert again.drop_columns(["dead"]).equals(rows.drop_columns(["dead"]))
 
+    # Parts of other images under the same names are not taken for those of these. Copies of these are.
+    places.file(block).unlink()
+    first, second = map(Path, places.shards)
+    os.utime(first, ns=(0, 0))
+    write_tar(second, members(30, 3))
+    assert run_blocks(design, places, print) == 0
+    assert len(list(places.runs.rglob("*.npz"))) == 3
+    other = table.read(places.file(block))[0]
+    assert other["key"].to_pylist() != rows["key"].to_pylist()
+
 
 def test_maps_of_a_permuted_network_are_judged_on_the_true_one(places: Places) -> None:
     block = Block("tiny", PERMUTED, PERMUTED, (0, 2))
@@ -234,6 +244,26 @@ def test_a_runner_that_is_killed_goes_on_where_it_was(places: Places, tmp_path: 
     rows, _ = table.read(places.file(CORE))
     assert len(rows) == 10
     assert {path: path.stat().st_mtime_ns for path in first} == first
+
+
+@pytest.mark.slow
+def test_a_stopped_block_goes_on_with_copied_shards_where_that_is_asked_for(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    design = replace(DESIGN, methods={"first": ("sobel",)}, metrics={"core": ("roc_auc",)})
+    assert run_blocks(design, places, print) == 0
+    places.file(CORE).unlink()
+    for shard in places.shards:
+        os.utime(shard, ns=(0, 0))
+    folders = ["--shards", Path(places.shards[0]).parent, "--weights", SUPPORT]
+    folders += ["--runs", places.runs, "--data", places.data]
+    monkeypatch.setattr("jobs.study.design.Design", lambda: design)
+    monkeypatch.setattr(sys, "argv", ["jobs.study", *map(str, folders)])
+    assert main() == 1
+    assert "type --trust-shards" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--trust-shards"])
+    assert main() == 0
+    assert len(table.read(places.file(CORE))[0]) == 5
 
 
 def test_shares_of_the_kid_have_it_as_their_mean() -> None:
