@@ -12,10 +12,12 @@ from jobs.study.published import TABLE, title
 from jobs.study.text import listed
 
 FIRST = ("core", "first")
+RIVALS = ("core", "rivals")  # planned on some networks alone; it is said of all others too
 # (metrics, methods) of a first block -> what is said of the networks that lack it.
 LACKING: Mapping[tuple[str, str], str] = {
     FIRST: "The core metrics are not measured on {}.",
     ("core", "second"): "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on {}.",
+    RIVALS: "Further rivals, among them `score-cam`, `grad-cam++` and `captum:DeepLift`, are not measured on {}.",
     ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
     ("sanity", "first"): "Questions 1 and 3 lack stability, MPRT and the nearness of each method on {}.",
     (LAWS, LAWS): "Questions 2 and 4 lack the distances and gradients of samples on {}.",
@@ -30,7 +32,8 @@ def open_points(study: Study) -> list[str]:
     """A sentence for each."""
     points = [*_lacking(study), *_refused(study)]
     measured = {label for _, record in study.blocks for label in (*record["methods"], *record["refused"])}
-    waiting = [label for group in ("first", "second") for label in known(METHODS[group]) if label not in measured]
+    groups = ("first", "second", "rivals")
+    waiting = [label for group in groups for label in known(METHODS[group]) if label not in measured]
     if waiting:
         points.append(f"No network has numbers of {listed([f'`{label}`' for label in waiting])} yet.")
     present = {(record["metrics"], record["network"]) for _, record in study.blocks}
@@ -48,10 +51,13 @@ def _lacking(study: Study) -> Iterator[str]:
     planned = blocks()
     for kind, sentence in LACKING.items():
         first = {block.network: block for block in reversed(planned) if (block.metrics, block.methods) == kind}
+        (name,) = {block.name for block in first.values()}
         networks = [
             title(network)
             for network in FAMILIES
-            if network in first and (network, first[network].name) not in there and (network in begun or kind == FIRST)
+            if (network in first or kind == RIVALS)
+            and (network, name) not in there
+            and (network in begun or kind == FIRST)
         ]
         if networks:
             yield sentence.format(listed(networks))

@@ -556,6 +556,10 @@ def test_what_a_network_lacks_is_said_until_it_is_measured(tmp_path: Path) -> No
     points = open_points(Study(tmp_path))
     assert newer + "EfficientNet-Lite0." in points
     assert not any("against gradients" in point for point in points)
+    further = "Further rivals, among them `score-cam`, `grad-cam++` and `captum:DeepLift`, are not measured "
+    assert further + "on EfficientNet-Lite0 and ViT-Tiny." in points
+    core(tmp_path, "efficientnet-lite0", name="core-rivals-000")
+    assert further + "on ViT-Tiny." in open_points(Study(tmp_path))  # where none are planned, too
 
 
 def test_a_study_without_data_says_so(tmp_path: Path) -> None:
