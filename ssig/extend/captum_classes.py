@@ -4,7 +4,8 @@ Options are those of Captum's class and of its `attribute`, beside those of ever
 the image that are taken away together, for classes with a feature mask: segments, or a grid of cells. `pool` is the
 number of images of the data set that are the baselines, for classes that compare with several.
 
-- The class runs on the plain network, on one image at a time, in a copy in which nothing is computed in place.
+- The class runs on the plain network, on one image at a time. Hooks are set on a copy in which each step is a module
+  of its own (`ssig.extend.hookable`).
 - LRP runs on the network behind its normalisation: relevance starts from what the first layer is given.
 - Torch's random numbers are seeded for each image from its own stream, and restored. Captum draws on the CPU, so the
   map is the same in any batch and on any device.
@@ -35,7 +36,8 @@ from ssig.errors import ModelError, UsageError, one_line
 from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
-from ssig.extend.captum_identities import check_identity, hookable
+from ssig.extend.captum_identities import IDENTITIES, check_identity
+from ssig.extend.hookable import hookable
 from ssig.extend.methods import CountedNetwork
 from ssig.images.regions import SEGMENTATIONS, pictures
 from ssig.methods.expected_gradients import scores_of_references
@@ -184,6 +186,7 @@ def of_class(kind: type[Any], name: str, shown: str) -> MethodSpec:
         run=functools.partial(_steps, _Class(kind, *names, "feature_mask" in call, "baselines" in call)),
         options=options,
         paper=PAPERS.get(title, "Kokhlikyan et al. 2020"),
+        revision=1 if title in IDENTITIES else 0,  # on a copy with a module for each step
         equation=EQUATIONS.get(title, f"the class {title} of Captum"),
         evaluations=GRADIENTS.get(title, lambda options: 0),
         complete=title in COMPLETE,
@@ -298,7 +301,7 @@ def _attributed(algorithm: _Class, image: Group, options: Any, pool: References 
     if algorithm.hooks:
         network, points = _modules(algorithm, image)
         _check(algorithm, network, points, options, image.score)
-        counted = CountedNetwork(hookable(network), image.score)
+        counted = CountedNetwork(hookable(network, points), image.score)
     else:
         counted = CountedNetwork(image.network, image.score)
     mask = feature_mask(options.features, points) if algorithm.masked else None
@@ -331,7 +334,7 @@ def _check(algorithm: _Class, network: nn.Module, points: Tensor, options: Any, 
 
     def attributed(part: nn.Module, probe: Tensor, baseline: Tensor, target: int) -> Tensor:
         baselines = torch.cat([baseline] * 2) if algorithm.name in POOLED else baseline
-        return algorithm(CountedNetwork(hookable(part), score), probe, baselines, target, options)
+        return algorithm(CountedNetwork(hookable(part, probe), score), probe, baselines, target, options)
 
     check_identity(algorithm.name, network, points, attributed, score)
 

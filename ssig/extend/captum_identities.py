@@ -6,8 +6,7 @@ backward pass is checked by an identity of its own, on images of random pixels:
     DeepLift, DeepLiftShap     the attributions sum to f(x) - f(x'). A nonlinearity without a rule, such as ReLU6 or
                                GELU, is passed with its gradient, and the sum is off.
     LRP                        the relevance sums to f(x) in a copy of the network without biases: with biases a part
-                               of it is theirs. A sum of two branches without a module of its own, as in a ResNet,
-                               doubles the relevance.
+                               of it is theirs. A sum of two branches without a module of its own doubles it.
     GuidedBackprop,            every ReLU of the forward pass is a module `nn.ReLU`, and there is one: others are not
     Deconvolution,             guided. Without any, the map is the plain gradient.
     GuidedGradCam
@@ -21,7 +20,6 @@ conservation; Springenberg et al., *Striving for Simplicity* (2015).
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Hashable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssig.errors import ModelError
+from ssig.extend.hookable import hookable
 from ssig.models.outputs import logits_of
 
 # Largest error of an identity, relative to the sum, and what rounding may add relative to the sum of magnitudes.
@@ -99,19 +98,17 @@ def conserves_relevance(network: nn.Module, probes: Tensor, attribute: Attribute
 
 def guides_every_relu(network: nn.Module, probes: Tensor, attribute: Attribute) -> str | None:
     """Why guided backpropagation is wrong for a network; None if all of its ReLUs are modules."""
-    calls = 0
+    network, calls = hookable(network, probes[:1]), 0
 
     def count(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal calls
         calls += 1
 
-    handles = [part.register_forward_hook(count) for part in network.modules() if isinstance(part, nn.ReLU)]
-    try:
-        with torch.no_grad(), _Relus() as relus:
-            network(probes[:1])
-    finally:
-        for handle in handles:
-            handle.remove()
+    for part in network.modules():
+        if isinstance(part, nn.ReLU):
+            part.register_forward_hook(count)
+    with torch.no_grad(), _Relus() as relus:
+        network(probes[:1])
     if calls == 0:
         return "the network has no ReLU module that Captum could guide: the map would be the plain gradient"
     if relus.count > calls:
@@ -127,16 +124,6 @@ IDENTITIES: dict[str, Callable[[nn.Module, Tensor, Attribute], str | None]] = {
     "Deconvolution": guides_every_relu,
     "GuidedGradCam": guides_every_relu,
 }
-
-
-def hookable(network: nn.Module) -> nn.Module:
-    """A copy of a network for hooks, with the same parameters: nothing is computed in place."""
-    tensors = itertools.chain(network.parameters(), network.buffers())
-    copied = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
-    for part in copied.modules():
-        if getattr(part, "inplace", False) is True:
-            setattr(part, "inplace", False)  # noqa: B010  not every module has it
-    return copied
 
 
 def without_biases(network: nn.Module) -> nn.Module:
@@ -176,6 +163,7 @@ def _largest(numbers: Tensor) -> list[tuple[int, float]]:
 
 
 def _sums_to(expected: float, values: Tensor) -> bool:
-    """Whether values have a sum, up to rounding."""
-    allowed = max(TOLERANCE * abs(expected), ROUNDING * float(values.double().abs().sum()))
-    return abs(float(values.double().sum()) - expected) <= allowed
+    """Whether values have a sum, up to rounding. Values so large that rounding may be as large as the sum have not."""
+    rounding = ROUNDING * float(values.double().abs().sum())
+    error = abs(float(values.double().sum()) - expected)
+    return rounding < abs(expected) and error <= max(TOLERANCE * abs(expected), rounding)
