@@ -118,6 +118,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
         # So many samples take about the time of 32 gradients: an image has 45 features in the mean.
         *("captum:Lime:n_samples=80", "captum:KernelShap:n_samples=80", "captum:ShapleyValueSampling:n_samples=2"),
     ),
+    # Those with rules for layers, which the two networks of `rivals` lack: their ReLUs are bounded.
+    "layers": ("captum:DeepLift", "captum:DeepLiftShap", "captum:GuidedBackprop", "captum:LRP"),
     "attention": ("chefer", "legrad", "attention-rollout", "ssig-attention"),
     # Those of `second` that draw, so that their stability is a number.
     "drawn": ("spi", "spi-p", "expected-gradients", "rise"),
@@ -262,6 +264,7 @@ def _answers() -> Iterator[Block]:
     yield from _on(TWO, LAWS, LAWS)
     yield from _on(FAMILIES, "core", "second")
     yield from _on(TWO, "core", "rivals")
+    yield from _on(("resnet50", "googlenet"), "core", "layers")
     yield from _on(TWO, "core", "readouts")
     yield from _on(TWO, "near", "strengths")
     yield from _on(TWO, PERMUTED, PERMUTED)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import html
+import re
 from collections.abc import Iterator, Mapping
 
 from jobs.study.data import Study
@@ -64,8 +65,20 @@ def _lacking(study: Study) -> Iterator[str]:
 
 
 def _refused(study: Study) -> Iterator[str]:
-    """Which methods a network cannot run."""
-    refused = Counter((title(record["network"]), label) for _, record in study.blocks for label in record["refused"])
+    """Which methods a network cannot run, and why."""
+    refused: dict[tuple[str, str], list[str]] = {}
+    for _, record in study.blocks:
+        for label, refusal in record["refused"].items():
+            labels = refused.setdefault((title(record["network"]), _reason(refusal["reason"])), [])
+            if f"`{label}`" not in labels:
+                labels.append(f"`{label}`")
     for network in dict.fromkeys(name for name, _ in refused):
-        labels = sorted(f"`{label}`" for name, label in refused if name == network)
-        yield f"{network} cannot run {listed(labels)}."
+        for (name, reason), labels in refused.items():
+            if name == network:
+                yield f"{network} cannot run {listed(sorted(labels))}: {reason}."
+
+
+def _reason(line: str) -> str:
+    """The first sentence of why a method was refused, of the command's error line."""
+    text = line.partition("allowed: ")[2].partition(": ")[2] or line
+    return html.escape(re.split(r"\.\s", text, maxsplit=1)[0].rstrip("."), quote=False)

@@ -16,6 +16,10 @@ from jobs.study.entries import known
 FIRST = ("ssig", "ssig-signed", "ig", "smoothgrad", "random", "sobel")
 # What a method adds to insertion, in every image, on top of what all methods share.
 SKILL = {"ssig": 0.3, "ssig-signed": 0.5, "ig": 0.4, "smoothgrad": 0.41, "random": 0.0, "sobel": 0.1}
+REFUSED = (
+    "error: methods.ssig-attention: found 'ssig-attention'; allowed: a method that the network can run: "
+    "a <class 'Part'> has no attention. Give it one."
+)
 
 
 def record(network: str, block: str, metrics: str, methods: Sequence[str], images: int) -> dict[str, Any]:
@@ -29,7 +33,7 @@ def record(network: str, block: str, metrics: str, methods: Sequence[str], image
             name: {"entry": name, "name": name, "options": {}, "evaluations": 32, "fingerprint": "0"}
             for name in methods
         },
-        "refused": {"ssig-attention": {"entry": "ssig-attention", "reason": "no attention"}},
+        "refused": {"ssig-attention": {"entry": "ssig-attention", "reason": REFUSED}},
         "curves": {},
         "whole": {},
         "model": {"name": network},

@@ -534,7 +534,7 @@ def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp
         assert page.count(f"\n**{each.sentence}**\n") == 1  # under its heading
     assert "MobileNetV2" in re.findall(r"^## A better default\n\n.*\n\n(.*)", page, re.MULTILINE)[0]
     assert "SIC of the median curve" in page
-    assert "Measured so far: 0 of 73 blocks. The rest takes" in page  # the files have a definition of their own
+    assert "Measured so far: 0 of 75 blocks. The rest takes" in page  # the files have a definition of their own
     shown = re.findall(r"\(figures/([\w-]+\.svg)\)", page)
     assert sorted(shown) == sorted(path.name for path in files[1:])
     assert len(shown) == 9
@@ -558,6 +558,10 @@ def test_what_a_network_lacks_is_said_until_it_is_measured(tmp_path: Path) -> No
     assert not any("against gradients" in point for point in points)
     further = "Further rivals, among them `score-cam`, `grad-cam++` and `captum:DeepLift`, are not measured "
     assert further + "on EfficientNet-Lite0 and ViT-Tiny." in points
+    reason = "a &lt;class 'Part'&gt; has no attention."  # the first sentence of the command's
+    assert [point for point in points if "cannot run" in point] == [
+        f"{network} cannot run `ssig-attention`: {reason}" for network in ("EfficientNet-Lite0", "ViT-Tiny")
+    ]
     core(tmp_path, "efficientnet-lite0", name="core-rivals-000")
     assert further + "on ViT-Tiny." in open_points(Study(tmp_path))  # where none are planned, too
 
