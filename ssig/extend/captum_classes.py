@@ -235,6 +235,10 @@ class _Class:
         """Whether it works on the modules of a network and not on a function."""
         return "model" in _parameters(self.kind.__init__)
 
+    def copied(self, network: nn.Module, point: Tensor) -> nn.Module:
+        """A copy of a network for the hooks of this class; LRP has a rule for a module that sums, which it imports."""
+        return hookable(network, point, vars(sys.modules[self.kind.__module__]).get("Addition_Module"))
+
     def __call__(
         self,
         network: nn.Module,
@@ -301,7 +305,7 @@ def _attributed(algorithm: _Class, image: Group, options: Any, pool: References 
     if algorithm.hooks:
         network, points = _modules(algorithm, image)
         _check(algorithm, network, points, options, image.score)
-        counted = CountedNetwork(hookable(network, points), image.score)
+        counted = CountedNetwork(algorithm.copied(network, points), image.score)
     else:
         counted = CountedNetwork(image.network, image.score)
     mask = feature_mask(options.features, points) if algorithm.masked else None
@@ -334,7 +338,7 @@ def _check(algorithm: _Class, network: nn.Module, points: Tensor, options: Any, 
 
     def attributed(part: nn.Module, probe: Tensor, baseline: Tensor, target: int) -> Tensor:
         baselines = torch.cat([baseline] * 2) if algorithm.name in POOLED else baseline
-        return algorithm(CountedNetwork(hookable(part, probe), score), probe, baselines, target, options)
+        return algorithm(CountedNetwork(algorithm.copied(part, probe), score), probe, baselines, target, options)
 
     check_identity(algorithm.name, network, points, attributed, score)
 

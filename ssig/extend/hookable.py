@@ -2,14 +2,13 @@
 
 Captum works on modules, each of them used once. DeepLift refuses a ReLU that is used twice, a ReLU that is a function
 is not seen, and LRP doubles the relevance at a sum of two branches. So in the copy each use of a module without
-parameters, each ReLU and each sum of two tensors has a module of its own, in the order of the network's steps, and
-nothing is computed in place. A network whose output would change by that is copied as it is.
+parameters, each ReLU and, for LRP, each sum of two tensors has a module of its own, in the order of the network's
+steps, and nothing is computed in place. A network whose output would change by that is copied as it is.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,21 +25,24 @@ _RELUS = frozenset({nn.functional.relu, torch.relu, torch.relu_, Tensor.relu, Te
 _SUMS = frozenset({torch.add, Tensor.add, Tensor.add_})
 _SAME = 1e-4  # of the largest logit: how far the copy may be off, by rounding
 _RELU, _SUM = "relu()", "+"  # steps that are functions, beside those that have the names of modules
-# Step -> how often one pass takes it; None for a network that is copied as it is.
-_known: WeakKeyDictionary[nn.Module, Mapping[str, int] | None] = WeakKeyDictionary()
+# By the module of sums: step -> how often one pass takes it; None for a network that is copied as it is.
+_Uses = Mapping[str, int] | None
+_known: WeakKeyDictionary[nn.Module, dict[type[nn.Module] | None, _Uses]] = WeakKeyDictionary()
 
 
-def hookable(network: nn.Module, point: Tensor) -> nn.Module:
+def hookable(network: nn.Module, point: Tensor, summing: type[nn.Module] | None = None) -> nn.Module:
     """A copy of a network for hooks, with the same parameters.
 
     Args:
         network: points (n, C, H, W) -> logits (n, classes).
         point: (1, C, H, W), one that the network takes. It is evaluated there when it is copied for the first time.
+        summing: a module of two tensors that gives their sum; without it sums stay what they are.
     """
-    if network not in _known:
-        _known[network] = _uses(network, point)
-    uses = _known[network]
-    return _copied(network) if uses is None else _Separated(network, uses)
+    known = _known.setdefault(network, {})
+    if summing not in known:
+        known[summing] = _uses(network, point, summing)
+    uses = known[summing]
+    return _copied(network) if uses is None else _Separated(network, uses, summing)
 
 
 class _InTurn(nn.Module):
@@ -70,17 +72,25 @@ class _Separated(nn.Module):
 
     Args:
         network: what is copied.
-        uses: of each step that becomes so many modules.
+        uses: of each step, how many modules it becomes.
+        summing: as in `hookable`.
         counting: whether passes may take another number of steps, as when they are counted.
     """
 
-    def __init__(self, network: nn.Module, uses: Mapping[str, int], *, counting: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        uses: Mapping[str, int],
+        summing: type[nn.Module] | None,
+        *,
+        counting: bool = False,
+    ) -> None:
         super().__init__()
         busy = [0]
         self.network = _copied(network)
         self.counting = counting
-        functions = {_RELU: nn.ReLU(), _SUM: _sum_module()}
-        steps = {name: _InTurn(part, uses[name], busy) for name, part in functions.items() if uses.get(name)}
+        functions: dict[str, type[nn.Module]] = {_RELU: nn.ReLU, **({} if summing is None else {_SUM: summing})}
+        steps = {name: _InTurn(part(), uses[name], busy) for name, part in functions.items() if uses.get(name)}
         if steps:  # Captum takes an empty collection for a step without a rule
             self.functions = nn.ModuleDict(steps)
         parts = dict(self.network.named_modules(remove_duplicate=False))
@@ -127,12 +137,12 @@ class _Functions(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _uses(network: nn.Module, point: Tensor) -> dict[str, int] | None:
+def _uses(network: nn.Module, point: Tensor, summing: type[nn.Module] | None) -> _Uses:
     """How often a pass takes each step that needs modules of its own; None where they would change the output."""
     try:
         steps = {name: 1 for name, part in network.named_modules() if _is_step(part)}
         functions = {_RELU: 1, _SUM: 1}
-        counting = _Separated(network, {**steps, **functions}, counting=True)
+        counting = _Separated(network, {**steps, **functions}, summing, counting=True)
         with torch.no_grad():
             expected = logits_of(_copied(network)(point), 1)
             counting(point)
@@ -141,7 +151,7 @@ def _uses(network: nn.Module, point: Tensor) -> dict[str, int] | None:
                 for name, step in counting.turns().items()
                 if step.turn > 1 or (step.turn and (name in functions or isinstance(step.parts[0], nn.ReLU)))
             }
-            off = (logits_of(_Separated(network, uses)(point), 1) - expected).abs().max()
+            off = (logits_of(_Separated(network, uses, summing)(point), 1) - expected).abs().max()
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception:  # what a network's own code raises where it finds other modules
@@ -159,12 +169,6 @@ def _are_alike(args: tuple[Any, ...]) -> bool:
     """Whether these are two tensors that a network has computed, of one shape for each image."""
     computed = [each for each in args if isinstance(each, Tensor) and not isinstance(each, nn.Parameter)]
     return len(args) == len(computed) == 2 and args[0].ndim == args[1].ndim and args[0].shape[1:] == args[1].shape[1:]
-
-
-def _sum_module() -> nn.Module:
-    """The sum that LRP has a rule for."""
-    module: nn.Module = importlib.import_module("captum.attr._utils.custom_modules").Addition_Module()
-    return module
 
 
 @contextmanager

@@ -82,11 +82,19 @@ NETWORKS = [
 ]
 
 
+class Sum(nn.Module):
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return first + second
+
+
+@pytest.mark.parametrize("summing", [None, Sum])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_copy_has_the_networks_outputs_gradients_and_weights(network: nn.Module) -> None:
+def test_a_copy_has_the_networks_outputs_gradients_and_weights(
+    network: nn.Module, summing: type[nn.Module] | None
+) -> None:
     before = {name: list(vars(part)) for name, part in network.named_modules()}
     for _ in range(2):
-        copied = hookable(network, POINTS[:1])
+        copied = hookable(network, POINTS[:1], summing)
         found, expected = POINTS.clone().requires_grad_(), POINTS.clone().requires_grad_()
         outputs, wanted = copied(found), network(expected)
         torch.testing.assert_close(outputs, wanted)
@@ -115,6 +123,12 @@ def test_each_relu_of_a_pass_is_a_module_that_is_called_once(network: nn.Module,
             part.register_forward_hook(lambda part, inputs, output: called.append(part))
     copied(POINTS)
     assert len(called) == len(set(called)) == count
+
+
+@pytest.mark.parametrize(("summing", "count"), [(None, 0), (Sum, 2)])
+def test_each_sum_of_two_branches_is_a_module(summing: type[nn.Module] | None, count: int) -> None:
+    copied = hookable(Flattened(first(), InPlace(), Shortcut(), features=480), POINTS[:1], summing)
+    assert sum(isinstance(part, Sum) for part in copied.modules()) == count
 
 
 def test_another_number_of_steps_is_no_silent_error() -> None:
@@ -202,6 +216,6 @@ def test_a_network_of_transformers_keeps_its_outputs() -> None:
             return tokens.mean(dim=1)
 
     network = Tokens().eval().requires_grad_(False)
-    torch.testing.assert_close(hookable(network, POINTS[:1])(POINTS), network(POINTS))
+    torch.testing.assert_close(hookable(network, POINTS[:1], Sum)(POINTS), network(POINTS))
     with pytest.raises(ssig.ModelError, match="Captum's LRP"):
         attribute(network, POINTS, TARGETS, "captum:LRP")
