@@ -128,6 +128,7 @@ METHODS.add(
         paper="Walker, Jha, Chen, Ewetz 2024",
         equation="(x - x') * integral of grad f(x' + a (x - x')) df/da da, sampled where f rises",
         evaluations=lambda options: int(options.steps),
+        forwards=lambda options: int(options.forwards) - 1,  # the score of the image is there
         complete=False,
         path=lambda options: ("line", "left", options.forwards - 1),
         presets={"paper": {"forwards": 50, "steps": 50, "baseline": "mean", "score": "logit"}},

@@ -10,12 +10,13 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ssig import UsageError, attribute
+from ssig import ModelError, UsageError, attribute
 from ssig.methods.occlusion import count, spans
 from ssig.methods.rise import RiseOptions, masks_of
 from ssig.methods.score_cam import varied
 from ssig.randomness import stream
 from ssig.registry import METHODS
+from ssig.testing import example_images, small_network
 from ssig.types import Group
 
 NAMES = ("rise", "occlusion", "score-cam")
@@ -68,6 +69,28 @@ def test_the_default_costs_are_about_those_of_32_gradients() -> None:
     assert METHODS["gradient"].forwards(METHODS["gradient"].parse({})) == 0
     xrai = METHODS["xrai"]
     assert xrai.forwards(xrai.parse({"base": "occlusion", "baselines": "one"})) == 81
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_no_method_evaluates_the_network_beyond_its_listing(name: str) -> None:
+    """Beside the scores of the image and of at most three baselines or points of a layer."""
+    network, images, spent = small_network(), example_images(), [0, 0]
+    targets, spec = torch.arange(5), METHODS[name]
+    try:
+        attribute(network, images, targets, name, references=images.flip(0), ready=False)  # checks the network
+    except ModelError:
+        pytest.skip("the network has no attention")
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        spent[0 if torch.is_grad_enabled() and inputs[0].requires_grad else 1] += len(output)
+
+    network.register_forward_hook(count)
+    attribute(network, images, targets, name, references=images.flip(0), ready=False)
+    cost = spec.cost(spec.parse({}))
+    assert cost.gradients is not None
+    assert cost.forwards is not None
+    assert spent[0] <= 5 * cost.gradients
+    assert spent[1] <= 5 * (cost.forwards + 4)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ssig import attribute
 from ssig.methods.idg import Floats, placement
 from ssig.methods.left_ig import cutoffs
+from ssig.registry import METHODS
+from ssig.registry.entries import Cost
 
 
 def rising(*slopes: float) -> Floats:
@@ -147,6 +149,8 @@ def test_the_first_pass_needs_no_gradients(cnn: nn.Module, images: Tensor, targe
     attribute(network, images, targets, "idg", forwards=9, steps=4)
     # Points 0 .. 7 of 8, and the scores of image and baseline.
     assert counts == {True: 5 * 4, False: 5 * (8 + 2)}
+    spec = METHODS["idg"]
+    assert spec.cost(spec.parse({"forwards": 9, "steps": 4})) == Cost(4, 8)
 
 
 def test_left_ig_leaves_out_what_is_saturated(linear: nn.Module, images: Tensor) -> None:
