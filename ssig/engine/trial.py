@@ -63,7 +63,8 @@ def try_method(
     logits = _evaluated(replica, Request(image, targets, want=frozenset({"logits"})), targets, score).logits
     references = None
     if spec.references(options) and logits is not None:
-        references = References(image.flip(-1), logits)
+        pair = torch.cat([image.flip(-1), image.flip(-2)])  # there are methods that compare with two or more
+        references = References(pair, torch.cat([logits, logits]))
     group = replace(
         group_of(options, image, targets, streams, mean=mean, score=score),
         references=references,

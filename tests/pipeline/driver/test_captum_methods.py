@@ -22,6 +22,7 @@ def test_a_run_with_captum_and_over(make_shard: Make, make_job: Make, tmp_path: 
     shard = make_shard(count=3)
     methods = [
         {"name": "captum:DeepLift"},
+        {"name": "captum:DeepLiftShap", "pool": 2},
         {"name": "captum:Lime", "features": "grid-2", "label": "lime"},
         {"name": "ig", "steps": 2, "over": "noise", "over_samples": 3, "label": "smooth"},
         {"name": "ig", "steps": 2},
@@ -37,6 +38,7 @@ def test_a_run_with_captum_and_over(make_shard: Make, make_job: Make, tmp_path: 
     recorded = {method: config["method"] for (_, method), config in run.config.items()}
     assert recorded["captum:DeepLift"]["origin"]["distribution"] == "captum"
     assert recorded["captum:DeepLift"]["evaluations"] == 2
+    assert recorded["captum:DeepLiftShap"]["evaluations"] == 4
     assert recorded["smooth"]["evaluations"] == 6
     assert recorded["smooth"]["options"]["over_samples"] == 3
     assert not [name for name in recorded["ig"]["options"] if name.startswith("over")]

@@ -16,7 +16,7 @@ import ssig
 from ssig import attribute, testing
 from ssig.engine.replica import Replica
 from ssig.engine.trial import try_method
-from ssig.extend.captum_classes import feature_mask
+from ssig.extend.captum_classes import PAPERS, feature_mask
 from ssig.models.model import Model
 from ssig.randomness import stream
 from ssig.registry import METHODS
@@ -287,6 +287,13 @@ def test_a_network_is_refused_before_any_work() -> None:
     with pytest.raises(ssig.UsageError, match="a method that the network can run: Captum's DeepLift"):
         try_method(spec, spec.parse({}), Replica(wrong), (10, 12))
     try_method(spec, spec.parse({}), Replica(right), (10, 12))
+
+
+@pytest.mark.parametrize("title", [*PAPERS, "IntegratedGradients", "Deconvolution", "InputXGradient", "Saliency"])
+def test_each_class_passes_its_trial_on_a_network_with_rules(title: str) -> None:
+    network, spec = ruled(nn.ReLU()), METHODS[f"captum:{title}"]
+    network.mean = torch.full((3,), 0.5, dtype=torch.float64)
+    try_method(spec, spec.parse({}), Replica(network), (10, 12))
 
 
 def test_a_score_and_a_function_without_rules_are_refused(network: nn.Module, images: Tensor, targets: Tensor) -> None:
