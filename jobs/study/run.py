@@ -38,6 +38,18 @@ class BlockError(SsigError):
     """A block could not be measured; the next one can."""
 
 
+class NoneLeftError(BlockError):
+    """The network can run none of the methods that a block lacks.
+
+    Attributes:
+        refused: label -> its entry and the reason.
+    """
+
+    def __init__(self, refused: dict[str, dict[str, str]]) -> None:
+        super().__init__(f"the network can run none of {', '.join(refused)}")
+        self.refused = refused
+
+
 @dataclass(frozen=True)
 class Places:
     """Where the study reads and writes.
@@ -115,19 +127,25 @@ def run_block(block: Block, wanted: dict[str, str], design: Design, places: Plac
     digest = definition(block, design)
     folder = places.runs / block.network / f"{block.name}-{digest}"
     path = places.file(block)
-    model = design.networks[block.network].model
-    if block.metrics == LAWS:
-        new = laws.measure(model, shards, folder, places.weights, block.limit)
-    elif block.metrics == PERMUTED:
-        new = permuted.measure(model, wanted, design.metrics[PERMUTED], shards, folder, places.weights, block.limit)
-    else:
-        new = _attributed(block, wanted, design, places, folder)
-    kept, record = new
-    record |= {"network": block.network, "block": block.name, "definition": digest, "metrics": block.metrics}
-    record["measured"] = [{**_provenance(), **record.pop("spent"), "methods": list(wanted)}]
     old = table.read(path) if path.exists() else None
     if old is not None and old[1]["definition"] != digest:
         old = None
+    model = design.networks[block.network].model
+    if block.metrics == LAWS:
+        kept, record = laws.measure(model, shards, folder, places.weights, block.limit)
+    elif block.metrics == PERMUTED:
+        metrics = design.metrics[PERMUTED]
+        kept, record = permuted.measure(model, wanted, metrics, shards, folder, places.weights, block.limit)
+    else:
+        try:
+            kept, record = _attributed(block, wanted, design, places, folder)
+        except NoneLeftError as none:
+            if old is None:
+                raise
+            table.write(path, *table.merged(old, table.refusing(old, none.refused)))
+            return
+    record |= {"network": block.network, "block": block.name, "definition": digest, "metrics": block.metrics}
+    record["measured"] = [{**_provenance(), **record.pop("spent"), "methods": list(wanted)}]
     table.write(path, *table.merged(old, (kept, record)))
 
 
@@ -150,7 +168,7 @@ def _attributed(
             raise BlockError(f"ssig attribute {file} ended with {code}: {said.strip().splitlines()[-1:]}")
         refused[label] = {"entry": left.pop(label), "reason": said.strip().splitlines()[-1]}
     if not left:
-        raise BlockError(f"the network can run none of {', '.join(refused)}")
+        raise NoneLeftError(refused)
     run = open_run(folder)
     return collect.scalars(run, list(left)), {
         "methods": collect.methods(run, block.network, left),

@@ -86,5 +86,14 @@ def merged(
     return pa.concat_tables([kept, table], promote_options="default"), record
 
 
+def refusing(old: tuple[pa.Table, Record], refused: Mapping[str, Any]) -> tuple[pa.Table, Record]:
+    """What `merged` adds to a block where the network can run none of its further methods."""
+    table, record = old
+    return table.slice(0, 0), {
+        **record,
+        **{"methods": {}, "refused": dict(refused), "curves": {}, "whole": {}, "measured": []},
+    }
+
+
 def _without(values: Mapping[str, Any], gone: set[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in gone}

@@ -80,6 +80,23 @@ def test_a_block_becomes_a_file_once_and_grows_by_methods(places: Places, monkey
     assert [each["methods"] for each in record["measured"]] == [["gradient", "ssig", "ssig-attention"], ["random"]]
 
 
+def test_a_further_method_that_is_refused_is_recorded_once(places: Places) -> None:
+    refused = ("ssig-attention:samples=2",)
+    said: list[str] = []
+    assert run_blocks(replace(DESIGN, methods={"first": refused}), places, said.append) == 1
+    assert "can run none of ssig-attention" in said[-1]
+    assert not places.file(CORE).exists()
+    assert run_blocks(replace(DESIGN, methods={"first": ("sobel",)}), places, said.append) == 0, said
+    before = table.read(places.file(CORE))
+    both = replace(DESIGN, methods={"first": ("sobel", *refused)})
+    assert run_blocks(both, places, said.append) == 0, said
+    rows, record = table.read(places.file(CORE))
+    assert rows.equals(before[0])
+    assert "attention" in record["refused"]["ssig-attention"]["reason"]
+    assert record == {**before[1], "refused": record["refused"]}
+    assert missing(CORE, both, places) == {}
+
+
 def test_another_definition_is_measured_anew(places: Places) -> None:
     assert run_blocks(replace(DESIGN, methods={"first": ("gradient",)}), places, print) == 0
     other = replace(DESIGN, methods={"first": ("gradient",)}, metrics={"core": ("roc_auc",)})
