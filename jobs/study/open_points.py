@@ -65,20 +65,20 @@ def _lacking(study: Study) -> Iterator[str]:
 
 
 def _refused(study: Study) -> Iterator[str]:
-    """Which methods a network cannot run, and why."""
-    refused: dict[tuple[str, str], list[str]] = {}
+    """Which methods networks cannot run, and why: methods of one reason together, and networks with the same ones."""
+    refused: dict[tuple[str, str], set[str]] = {}
     for _, record in study.blocks:
         for label, refusal in record["refused"].items():
-            labels = refused.setdefault((title(record["network"]), _reason(refusal["reason"])), [])
-            if f"`{label}`" not in labels:
-                labels.append(f"`{label}`")
-    for network in dict.fromkeys(name for name, _ in refused):
-        for (name, reason), labels in refused.items():
-            if name == network:
-                yield f"{network} cannot run {listed(sorted(labels))}: {reason}."
+            refused.setdefault((title(record["network"]), _reason(refusal["reason"])), set()).add(f"`{label}`")
+    alike: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for (network, reason), labels in refused.items():
+        alike.setdefault((tuple(sorted(labels, key=lambda label: label.strip("`"))), reason), []).append(network)
+    for (names, reason), networks in alike.items():
+        yield f"{listed(networks)} cannot run {listed(names)}: {reason}."
 
 
 def _reason(line: str) -> str:
     """The first sentence of why a method was refused, of the command's error line."""
     text = line.partition("allowed: ")[2].partition(": ")[2] or line
+    text = re.sub(r"^Captum's \w+(: (its )?| cannot explain this network: )", "", text)
     return html.escape(re.split(r"\.\s", text, maxsplit=1)[0].rstrip("."), quote=False)

@@ -37,7 +37,7 @@ from ssig.estimators.common_options import CommonOptions
 from ssig.estimators.integrands import READOUTS
 from ssig.estimators.integration import attribution, endpoints
 from ssig.extend.captum_identities import IDENTITIES, check_identity
-from ssig.extend.hookable import hookable
+from ssig.extend.hookable import Manner, hookable
 from ssig.extend.methods import CountedNetwork
 from ssig.images.regions import SEGMENTATIONS, pictures
 from ssig.methods.expected_gradients import scores_of_references
@@ -236,8 +236,10 @@ class _Class:
         return "model" in _parameters(self.kind.__init__)
 
     def copied(self, network: nn.Module, point: Tensor) -> nn.Module:
-        """A copy of a network for the hooks of this class; LRP has a rule for a module that sums, which it imports."""
-        return hookable(network, point, vars(sys.modules[self.kind.__module__]).get("Addition_Module"))
+        """A copy of a network for the hooks of this class."""
+        # LRP has a rule for a module that sums, which it imports.
+        summing = vars(sys.modules[self.kind.__module__]).get("Addition_Module")
+        return hookable(network, point, Manner(summing, apart=self.name in COMPLETE))
 
     def __call__(
         self,

@@ -1,9 +1,14 @@
 """A copy of a network for hooks: each step that Captum has a rule for is a module of its own.
 
-Captum works on modules, each of them used once. DeepLift refuses a ReLU that is used twice, a ReLU that is a function
-is not seen, and LRP doubles the relevance at a sum of two branches. So in the copy each use of a module without
-parameters, each ReLU and, for LRP, each sum of two tensors has a module of its own, in the order of the network's
-steps, and nothing is computed in place. A network whose output would change by that is copied as it is.
+Captum works on modules, each of them used once. So in the copy each use of a module without parameters and each ReLU
+has a module of its own, in the order of the network's steps, and nothing is computed in place.
+
+LRP         doubles the relevance at a sum of two branches. So each sum of two tensors is a module, too.
+DeepLift    hooks the tensor between two steps for both: a pool behind a ReLU gets what the other has not yet changed.
+            So each step gets a tensor of its own. And of windows that overlap it keeps one for each point. So those of
+            a pool stand side by side (`ssig.extend.windows`).
+
+A network whose output would change by that is copied as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import copy
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,30 +25,47 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ssig.extend.windows import SideBySide, overlaps
 from ssig.models.outputs import logits_of
 
 _RELUS = frozenset({nn.functional.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
 _SUMS = frozenset({torch.add, Tensor.add, Tensor.add_})
 _SAME = 1e-4  # of the largest logit: how far the copy may be off, by rounding
 _RELU, _SUM = "relu()", "+"  # steps that are functions, beside those that have the names of modules
-# By the module of sums: step -> how often one pass takes it; None for a network that is copied as it is.
+# Step -> how often one pass takes it; None for a network that is copied as it is.
 _Uses = Mapping[str, int] | None
-_known: WeakKeyDictionary[nn.Module, dict[type[nn.Module] | None, _Uses]] = WeakKeyDictionary()
 
 
-def hookable(network: nn.Module, point: Tensor, summing: type[nn.Module] | None = None) -> nn.Module:
+@dataclass(frozen=True)
+class Manner:
+    """What a copy needs beside a module for each step.
+
+    Attributes:
+        summing: a module of two tensors that gives their sum; without it sums stay what they are.
+        apart: whether each step gets a tensor of its own, and pools windows that do not overlap.
+    """
+
+    summing: type[nn.Module] | None = None
+    apart: bool = False
+
+
+PLAIN = Manner()
+_known: WeakKeyDictionary[nn.Module, dict[Manner, _Uses]] = WeakKeyDictionary()
+
+
+def hookable(network: nn.Module, point: Tensor, manner: Manner = PLAIN) -> nn.Module:
     """A copy of a network for hooks, with the same parameters.
 
     Args:
         network: points (n, C, H, W) -> logits (n, classes).
         point: (1, C, H, W), one that the network takes. It is evaluated there when it is copied for the first time.
-        summing: a module of two tensors that gives their sum; without it sums stay what they are.
+        manner: what the copy needs beside a module for each step.
     """
     known = _known.setdefault(network, {})
-    if summing not in known:
-        known[summing] = _uses(network, point, summing)
-    uses = known[summing]
-    return _copied(network) if uses is None else _Separated(network, uses, summing)
+    if manner not in known:
+        known[manner] = _uses(network, point, manner)
+    uses = known[manner]
+    return _copied(network) if uses is None else _Separated(network, uses, manner)
 
 
 class _InTurn(nn.Module):
@@ -52,10 +75,14 @@ class _InTurn(nn.Module):
         parts: the modules.
         turn: how many calls there were since the pass began.
         busy: how many such modules are being called; shared by those of a network.
+        apart: as in `Manner`.
     """
 
-    def __init__(self, part: nn.Module, count: int, busy: list[int]) -> None:
+    def __init__(self, part: nn.Module, count: int, busy: list[int], *, apart: bool) -> None:
         super().__init__()
+        if apart and isinstance(part, nn.MaxPool2d) and overlaps(part):
+            part = SideBySide(part)
+        self.apart = apart
         self.parts = nn.ModuleList([part, *(copy.deepcopy(part) for _ in range(count - 1))])
         self.turn = 0
         self.busy = busy
@@ -63,6 +90,8 @@ class _InTurn(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         part = self.parts[min(self.turn, len(self.parts) - 1)]
         self.turn += 1
+        if self.apart:
+            args = tuple(each.clone() if isinstance(each, Tensor) else each for each in args)
         with _counted(self.busy):
             return part(*args, **kwargs)
 
@@ -73,7 +102,7 @@ class _Separated(nn.Module):
     Args:
         network: what is copied.
         uses: of each step, how many modules it becomes.
-        summing: as in `hookable`.
+        manner: as in `hookable`.
         counting: whether passes may take another number of steps, as when they are counted.
     """
 
@@ -81,7 +110,7 @@ class _Separated(nn.Module):
         self,
         network: nn.Module,
         uses: Mapping[str, int],
-        summing: type[nn.Module] | None,
+        manner: Manner,
         *,
         counting: bool = False,
     ) -> None:
@@ -89,15 +118,19 @@ class _Separated(nn.Module):
         busy = [0]
         self.network = _copied(network)
         self.counting = counting
-        functions: dict[str, type[nn.Module]] = {_RELU: nn.ReLU, **({} if summing is None else {_SUM: summing})}
-        steps = {name: _InTurn(part(), uses[name], busy) for name, part in functions.items() if uses.get(name)}
+        functions: dict[str, type[nn.Module] | None] = {_RELU: nn.ReLU, _SUM: manner.summing}
+        steps = {
+            name: _InTurn(part(), uses[name], busy, apart=manner.apart)
+            for name, part in functions.items()
+            if part is not None and uses.get(name)
+        }
         if steps:  # Captum takes an empty collection for a step without a rule
             self.functions = nn.ModuleDict(steps)
         parts = dict(self.network.named_modules(remove_duplicate=False))
         made: dict[int, _InTurn] = {}  # a module may have several names
         for name, part in parts.items():
             if uses.get(name):
-                made[id(part)] = _InTurn(part, uses[name], busy)
+                made[id(part)] = _InTurn(part, uses[name], busy, apart=manner.apart)
         for name, part in parts.items():
             if id(part) in made:
                 parent, _, own = name.rpartition(".")
@@ -137,21 +170,22 @@ class _Functions(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _uses(network: nn.Module, point: Tensor, summing: type[nn.Module] | None) -> _Uses:
+def _uses(network: nn.Module, point: Tensor, manner: Manner) -> _Uses:
     """How often a pass takes each step that needs modules of its own; None where they would change the output."""
     try:
         steps = {name: 1 for name, part in network.named_modules() if _is_step(part)}
         functions = {_RELU: 1, _SUM: 1}
-        counting = _Separated(network, {**steps, **functions}, summing, counting=True)
+        counting = _Separated(network, {**steps, **functions}, manner, counting=True)
         with torch.no_grad():
             expected = logits_of(_copied(network)(point), 1)
             counting(point)
             uses = {
                 name: step.turn
                 for name, step in counting.turns().items()
-                if step.turn > 1 or (step.turn and (name in functions or isinstance(step.parts[0], nn.ReLU)))
+                if step.turn > 1
+                or (step.turn and (manner.apart or name in functions or isinstance(step.parts[0], nn.ReLU)))
             }
-            off = (logits_of(_Separated(network, uses, summing)(point), 1) - expected).abs().max()
+            off = (logits_of(_Separated(network, uses, manner)(point), 1) - expected).abs().max()
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception:  # what a network's own code raises where it finds other modules

@@ -256,7 +256,11 @@ def test_features_are_segments_or_cells(images: Tensor) -> None:
     [
         ("DeepLift", ruled(nn.ReLU6()), "no rule for a part"),
         ("DeepLift", ruled(nn.GELU()), "in place of f"),
-        ("DeepLift", ruled(nn.ReLU(), nn.MaxPool2d(2)), "or a wrong one"),
+        (
+            "DeepLift",
+            Flattened(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 1, 1, dilation=2), features=192),
+            "cannot explain this network: ValueError",
+        ),
         ("DeepLiftShap", ruled(nn.GELU()), "in place of f"),
         ("GuidedBackprop", testing.small_network(), "would be the plain gradient"),
         ("GuidedBackprop", ruled(Unlike()), "1 of the network's 2 ReLUs are no modules"),

@@ -6,10 +6,11 @@ import copy
 import sys
 from pathlib import Path
 
+import captum.attr
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import max_pool2d, relu
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,7 +18,8 @@ from test_captum_classes import Flattened, FunctionalReLU, Shortcut, Unlike, rul
 
 import ssig
 from ssig.api import attribute
-from ssig.extend.hookable import hookable
+from ssig.extend.hookable import PLAIN, Manner, hookable
+from ssig.extend.windows import SideBySide, overlaps
 
 POINTS = torch.rand((5, 3, 10, 12), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 TARGETS = torch.tensor([0, 1, 2, 3, 4])
@@ -79,6 +81,7 @@ NETWORKS = [
     Flattened(first(), Shortcut(), nn.ReLU(), features=480),
     Flattened(first(), InPlace(), InPlace(), features=480),
     Flattened(first(), Restless(), features=480),
+    Flattened(first(), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), features=120),
 ]
 
 
@@ -87,14 +90,12 @@ class Sum(nn.Module):
         return first + second
 
 
-@pytest.mark.parametrize("summing", [None, Sum])
+@pytest.mark.parametrize("manner", [PLAIN, Manner(Sum), Manner(apart=True)])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_copy_has_the_networks_outputs_gradients_and_weights(
-    network: nn.Module, summing: type[nn.Module] | None
-) -> None:
+def test_a_copy_has_the_networks_outputs_gradients_and_weights(network: nn.Module, manner: Manner) -> None:
     before = {name: list(vars(part)) for name, part in network.named_modules()}
     for _ in range(2):
-        copied = hookable(network, POINTS[:1], summing)
+        copied = hookable(network, POINTS[:1], manner)
         found, expected = POINTS.clone().requires_grad_(), POINTS.clone().requires_grad_()
         outputs, wanted = copied(found), network(expected)
         torch.testing.assert_close(outputs, wanted)
@@ -127,7 +128,7 @@ def test_each_relu_of_a_pass_is_a_module_that_is_called_once(network: nn.Module,
 
 @pytest.mark.parametrize(("summing", "count"), [(None, 0), (Sum, 2)])
 def test_each_sum_of_two_branches_is_a_module(summing: type[nn.Module] | None, count: int) -> None:
-    copied = hookable(Flattened(first(), InPlace(), Shortcut(), features=480), POINTS[:1], summing)
+    copied = hookable(Flattened(first(), InPlace(), Shortcut(), features=480), POINTS[:1], Manner(summing))
     assert sum(isinstance(part, Sum) for part in copied.modules()) == count
 
 
@@ -138,6 +139,80 @@ def test_another_number_of_steps_is_no_silent_error() -> None:
     with pytest.raises(RuntimeError, match="another number of steps"):
         copied(1e6 * POINTS)
     copied(POINTS)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 2),
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d((3, 2), (2, 1), (1, 0)),
+        nn.MaxPool2d(5, 3, 2, ceil_mode=True),
+        nn.MaxPool2d(3, 1, 1),
+    ],
+    ids=repr,
+)
+def test_windows_side_by_side_have_the_maxima_and_gradients_of_the_pool(pool: nn.MaxPool2d) -> None:
+    assert overlaps(pool)
+    for points in (POINTS - 0.5, relu(POINTS - 0.5), torch.zeros(1, 2, 7, 9)):
+        found, expected = points.clone().requires_grad_(), points.clone().requires_grad_()
+        first_half, second_half = SideBySide(pool)(found), pool(expected)
+        assert torch.equal(first_half, second_half)  # the maxima are copied
+        if points.unique().numel() == points.numel():  # else a maximum has several places
+            first_half.square().sum().backward()
+            second_half.square().sum().backward()
+            torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_windows_that_do_not_overlap_stay() -> None:
+    assert not overlaps(nn.MaxPool2d(2))
+    assert not overlaps(nn.MaxPool2d(2, 3))
+    assert not overlaps(nn.MaxPool2d(3, 2, dilation=2))
+    assert not overlaps(nn.MaxPool2d(3, 2, return_indices=True))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.ReLU(), nn.MaxPool2d(2)),
+        (nn.MaxPool2d(2), nn.ReLU()),
+        (nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+        (nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.ReLU()),
+        (InPlace(), nn.MaxPool2d(3, 2, 1), InPlace()),
+    ],
+    ids=repr,
+)
+def test_deep_lift_sums_to_the_difference_where_captum_alone_does_not(layers: tuple[nn.Module, ...]) -> None:
+    network, others = Flattened(first(), *layers, features=120), POINTS.flip(0)[:4]
+    copied, points = hookable(network, POINTS[:1], Manner(apart=True)), POINTS[:4].clone()
+    expected = (network(points) - network(others)).gather(1, TARGETS[:4, None])[:, 0]
+    values = captum.attr.DeepLift(copied).attribute(points, others, target=TARGETS[:4])
+    torch.testing.assert_close(values.sum(dim=(1, 2, 3)), expected)
+    if not isinstance(layers[0], InPlace):  # which Captum refuses
+        alone = captum.attr.DeepLift(copy.deepcopy(network)).attribute(points, others, target=TARGETS[:4])
+        assert (alone.sum(dim=(1, 2, 3)) - expected).abs().max() > 1e-3
+
+
+def test_deep_lift_of_overlapping_windows_is_that_of_its_definition() -> None:
+    """A window of one maximum gives it the difference of the outputs, as each part of a sum of windows."""
+    network = Flattened(first(), nn.MaxPool2d(3, 2, 1), features=120)
+    dark = torch.zeros_like(POINTS)
+    found = attribute(network, POINTS, TARGETS, "captum:DeepLift", baseline="black").values
+    begin, head = network.layers[0], network.head
+    values, reference = begin(POINTS).detach(), begin(dark).detach()
+    expected = torch.zeros_like(values)
+    weights = head.weight[TARGETS].view(5, 4, 5, 6)
+    most, most_at = max_pool2d(values, 3, 2, 1, return_indices=True)
+    other, other_at = max_pool2d(reference, 3, 2, 1, return_indices=True)
+    cross = torch.maximum(most, other)
+    flat = expected.flatten(2)
+    flat.scatter_add_(2, most_at.flatten(2), (weights * (cross - other)).flatten(2))
+    flat.scatter_add_(2, other_at.flatten(2), (weights * (most - cross)).flatten(2))
+    multipliers = flat.view_as(values) / (values - reference)
+    points = POINTS.clone().requires_grad_()
+    (begin(points) * multipliers).sum().backward()
+    torch.testing.assert_close(found, (points.grad * (POINTS - dark)).detach(), rtol=1e-6, atol=1e-9)
 
 
 def test_weights_that_are_replaced_are_those_of_the_next_copy() -> None:
@@ -216,6 +291,6 @@ def test_a_network_of_transformers_keeps_its_outputs() -> None:
             return tokens.mean(dim=1)
 
     network = Tokens().eval().requires_grad_(False)
-    torch.testing.assert_close(hookable(network, POINTS[:1], Sum)(POINTS), network(POINTS))
+    torch.testing.assert_close(hookable(network, POINTS[:1], Manner(Sum))(POINTS), network(POINTS))
     with pytest.raises(ssig.ModelError, match="Captum's LRP"):
         attribute(network, POINTS, TARGETS, "captum:LRP")
