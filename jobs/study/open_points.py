@@ -18,7 +18,7 @@ RIVALS = ("core", "rivals")  # planned on some networks alone; it is said of all
 LACKING: Mapping[tuple[str, str], str] = {
     FIRST: "The core metrics are not measured on {}.",
     ("core", "second"): "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on {}.",
-    RIVALS: "Further rivals, among them `score-cam`, `grad-cam++` and `captum:DeepLift`, are not measured on {}.",
+    RIVALS: "Further rivals, among them `score-cam`, `occlusion` and `captum:KernelShap`, are not measured on {}.",
     ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
     ("sanity", "first"): "Questions 1 and 3 lack stability, MPRT and the nearness of each method on {}.",
     (LAWS, LAWS): "Questions 2 and 4 lack the distances and gradients of samples on {}.",

@@ -556,7 +556,7 @@ def test_what_a_network_lacks_is_said_until_it_is_measured(tmp_path: Path) -> No
     points = open_points(Study(tmp_path))
     assert newer + "EfficientNet-Lite0." in points
     assert not any("against gradients" in point for point in points)
-    further = "Further rivals, among them `score-cam`, `grad-cam++` and `captum:DeepLift`, are not measured "
+    further = "Further rivals, among them `score-cam`, `occlusion` and `captum:KernelShap`, are not measured "
     assert further + "on EfficientNet-Lite0 and ViT-Tiny." in points
     reason = "a &lt;class 'Part'&gt; has no attention."  # the first sentence of the command's
     refused = [point for point in points if "cannot run" in point]
