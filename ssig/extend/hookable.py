@@ -177,15 +177,16 @@ def _uses(network: nn.Module, point: Tensor, manner: Manner) -> _Uses:
         functions = {_RELU: 1, _SUM: 1}
         counting = _Separated(network, {**steps, **functions}, manner, counting=True)
         with torch.no_grad():
-            expected = logits_of(_copied(network)(point), 1)
-            counting(point)
+            # A network may change the point itself.
+            expected = logits_of(_copied(network)(point.clone()), 1)
+            counting(point.clone())
             uses = {
                 name: step.turn
                 for name, step in counting.turns().items()
                 if step.turn > 1
                 or (step.turn and (manner.apart or name in functions or isinstance(step.parts[0], nn.ReLU)))
             }
-            off = (logits_of(_Separated(network, uses, manner)(point), 1) - expected).abs().max()
+            off = (logits_of(_Separated(network, uses, manner)(point.clone()), 1) - expected).abs().max()
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception:  # what a network's own code raises where it finds other modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any
 
 import captum.attr
@@ -17,6 +18,7 @@ from ssig import attribute, testing
 from ssig.engine.replica import Replica
 from ssig.engine.trial import try_method
 from ssig.extend.captum_classes import PAPERS, feature_mask
+from ssig.extend.captum_identities import conserves_relevance, sums_to_the_difference
 from ssig.models.model import Model
 from ssig.randomness import stream
 from ssig.registry import METHODS
@@ -276,11 +278,13 @@ def test_a_network_for_which_a_class_is_wrong_is_refused(
         attribute(other, images, targets, f"captum:{title}", references=images.flip(0))
 
 
-def test_a_class_that_explodes_is_refused(images: Tensor, targets: Tensor) -> None:
-    """Rounding of such numbers is as large as the sum, so it excuses none."""
-    layers = [nn.Conv2d(3, 4, 3, padding=1), *(Doubled() for _ in range(80)), nn.ReLU()]
-    with pytest.raises(ssig.ModelError, match="do not conserve it"):
-        attribute(Flattened(*layers, features=480), images, targets, "captum:LRP")
+@pytest.mark.parametrize("identity", [sums_to_the_difference, conserves_relevance])
+def test_numbers_that_explode_have_no_sum(images: Tensor, identity: Callable[..., str | None]) -> None:
+    """Their rounding is as large as the sum, so it excuses none."""
+    huge = 1e20 * torch.tensor([1.0, -1.0], dtype=torch.float64)
+    reason = identity(ruled(nn.ReLU()), images[:2], lambda part, point, baseline, target: huge)
+    assert reason is not None
+    assert "in place of" in reason
 
 
 def test_a_network_is_refused_before_any_work() -> None:

@@ -157,11 +157,11 @@ def test_windows_side_by_side_have_the_maxima_and_gradients_of_the_pool(pool: nn
     assert overlaps(pool)
     for points in (POINTS - 0.5, relu(POINTS - 0.5), torch.zeros(1, 2, 7, 9)):
         found, expected = points.clone().requires_grad_(), points.clone().requires_grad_()
-        first_half, second_half = SideBySide(pool)(found), pool(expected)
-        assert torch.equal(first_half, second_half)  # the maxima are copied
+        maxima, wanted = SideBySide(pool)(found), pool(expected)
+        assert torch.equal(maxima, wanted)  # elements are chosen, nothing is computed
         if points.unique().numel() == points.numel():  # else a maximum has several places
-            first_half.square().sum().backward()
-            second_half.square().sum().backward()
+            maxima.square().sum().backward()
+            wanted.square().sum().backward()
             torch.testing.assert_close(found.grad, expected.grad)
 
 
@@ -213,6 +213,27 @@ def test_deep_lift_of_overlapping_windows_is_that_of_its_definition() -> None:
     points = POINTS.clone().requires_grad_()
     (begin(points) * multipliers).sum().backward()
     torch.testing.assert_close(found, (points.grad * (POINTS - dark)).detach(), rtol=1e-6, atol=1e-9)
+
+
+class Scaling(nn.Module):
+    """Normalises its input in place, as wrappers of networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = ruled(nn.ReLU())
+
+    def forward(self, points: Tensor) -> Tensor:
+        logits: Tensor = self.network(points.sub_(0.5).div_(0.25))
+        return logits
+
+
+@pytest.mark.parametrize("manner", [PLAIN, Manner(Sum), Manner(apart=True)])
+def test_the_point_of_a_network_that_changes_it_stays(manner: Manner) -> None:
+    network, point = Scaling().eval(), POINTS[:1].clone()
+    copied = hookable(network, point, manner)
+    assert torch.equal(point, POINTS[:1])  # not touched
+    assert sum(isinstance(part, nn.ReLU) for part in copied.modules()) == 2
+    torch.testing.assert_close(copied(POINTS.clone()), network(POINTS.clone()))
 
 
 def test_weights_that_are_replaced_are_those_of_the_next_copy() -> None:
