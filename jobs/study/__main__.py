@@ -26,7 +26,8 @@ def main() -> int:
         TRUST,
         dest="trusted",
         action="store_true",
-        help="go on with blocks that were stopped though the shards were copied anew, if their sizes are the same",
+        help="go on with blocks that were stopped though the shards were copied anew, if their sizes are the same "
+        "(make study STUDY='run --trust-shards')",
     )
     given = parser.parse_args()
     try:

@@ -69,12 +69,12 @@ def _refused(study: Study) -> Iterator[str]:
     refused: dict[tuple[str, str], set[str]] = {}
     for _, record in study.blocks:
         for label, refusal in record["refused"].items():
-            refused.setdefault((title(record["network"]), _reason(refusal["reason"])), set()).add(f"`{label}`")
+            refused.setdefault((title(record["network"]), _reason(refusal["reason"])), set()).add(label)
     alike: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for (network, reason), labels in refused.items():
-        alike.setdefault((tuple(sorted(labels, key=lambda label: label.strip("`"))), reason), []).append(network)
+        alike.setdefault((tuple(sorted(labels)), reason), []).append(network)
     for (names, reason), networks in alike.items():
-        yield f"{listed(networks)} cannot run {listed(names)}: {reason}."
+        yield f"{listed(networks)} cannot run {listed([f'`{name}`' for name in names])}: {reason}."
 
 
 def _reason(line: str) -> str:

@@ -91,7 +91,11 @@ def refusing(old: tuple[pa.Table, Record], refused: Mapping[str, Any]) -> tuple[
     table, record = old
     return table.slice(0, 0), {
         **record,
-        **{"methods": {}, "refused": dict(refused), "curves": {}, "whole": {}, "measured": []},
+        "methods": {},
+        "refused": dict(refused),
+        "curves": {},
+        "whole": {},
+        "measured": [],
     }
 
 
