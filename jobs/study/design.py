@@ -27,6 +27,7 @@ class Network:
         model: fields of a job's `model`: the network and the geometry of its input.
         gradients, forwards: evaluations a second on two cores, for the plan.
         augmented: whether it was trained with heavy augmentation.
+        weights: where they come from, and how they are stored where that changes them.
     """
 
     title: str
@@ -34,18 +35,30 @@ class Network:
     gradients: float
     forwards: float
     augmented: bool | None = None
+    weights: str = ""
 
 
+_RESNET18 = "product-quantised (Stock et al., ICLR 2020)"
 _BILINEAR = {"size": 224, "resize": 256, "interpolation": "bilinear", "crop": "center"}
 NETWORKS: Mapping[str, Network] = {
-    "efficientnet-lite0": Network("EfficientNet-Lite0", {"name": "efficientnet-lite0"}, 60, 156, None),
-    "mobilenetv2": Network("MobileNetV2", {"name": "packed:mobilenetv2", "input": _BILINEAR}, 66, 159, True),
+    "efficientnet-lite0": Network(
+        "EfficientNet-Lite0", {"name": "efficientnet-lite0"}, 60, 156, weights="those that `ssig` has packaged"
+    ),
+    "mobilenetv2": Network(
+        "MobileNetV2",
+        {"name": "packed:mobilenetv2", "input": _BILINEAR},
+        66,
+        159,
+        True,
+        "timm's `mobilenetv2_100` with TensorFlow's padding",
+    ),
     "vit-tiny": Network(
         "ViT-Tiny",
         {"name": "packed:vit_tiny", "input": {**_BILINEAR, "resize": 248, "interpolation": "bicubic"}},
         34,
         87,
         True,
+        "timm's `vit_tiny_patch16_224`",
     ),
     "googlenet": Network(
         "GoogLeNet",
@@ -53,16 +66,23 @@ NETWORKS: Mapping[str, Network] = {
         19,
         46,
         False,
+        "Caffe's `bvlc_googlenet`",
     ),
-    "resnet50": Network("ResNet-50", {"name": "packed:resnet50", "input": _BILINEAR}, 16, 37, None),
+    "resnet50": Network(
+        "ResNet-50",
+        {"name": "packed:resnet50", "input": _BILINEAR},
+        16,
+        37,
+        weights="product-quantised (Martinez et al., CVPR 2021)",
+    ),
     # For the reproductions alone. Its rates are estimates, from those of ResNet-50 by the number of operations.
-    "resnet18": Network("ResNet-18", {"name": "packed:resnet18", "input": _BILINEAR}, 36, 84, None),
+    "resnet18": Network("ResNet-18", {"name": "packed:resnet18", "input": _BILINEAR}, 36, 84, weights=_RESNET18),
     "resnet18-256": Network(
         "ResNet-18 at 256 x 256",
         {"name": "packed:resnet18", "input": {**_BILINEAR, "size": 256, "resize": [256, 256], "crop": "squash"}},
         28,
         64,
-        None,
+        weights=_RESNET18,
     ),
 }
 FAMILIES = ("efficientnet-lite0", "mobilenetv2", "vit-tiny", "googlenet", "resnet50")
@@ -184,7 +204,8 @@ METRICS: Mapping[str, tuple[str, ...]] = {
         "insertion:pixels_per_step=1792,score=logit,normalised=true",
         "deletion:pixels_per_step=1792,score=logit,normalised=true",
     ),
-    LAWS: (),
+    # No metrics of maps: its columns.
+    LAWS: ("change", "probability", "gradient", "dead", "kid", "distance", "spectrum", "sample_change"),
 }
 
 

@@ -9,6 +9,7 @@ For each image, law and strength:
     kid          the image's share of the kernel distance (KID) of samples and images: its mean over images is the KID
     distance     distance of the sample's features from the image's, over their norm
     spectrum     root mean square difference of log power spectra, sample to image
+    sample_change  the change of the sample that the three distances are of; the others are means over `DRAWS`
 
 The definitions are those of `ssig.estimators.saturation` and of the metric `alignment`. A law without a strength has
 one point.
@@ -65,7 +66,7 @@ SETTINGS: Mapping[str, tuple[float, ...]] = {
     "uniform-channel": SUPPRESSION,
     **dict.fromkeys(WITHOUT_STRENGTH, (ONLY,)),
 }
-COLUMNS = (*QUANTITIES, "kid", "distance", "spectrum")
+COLUMNS = (*QUANTITIES, "kid", "distance", "spectrum", "sample_change")
 
 
 def measure(
@@ -90,7 +91,7 @@ def measure(
     network = network_of(model, weights)
     device = Device(ready_replica(network))
     try:
-        asked = [dict(model), settings(), DRAWS, DIMENSIONS, revisions(None, ())]
+        asked = [dict(model), settings(), COLUMNS, DRAWS, DIMENSIONS, revisions(None, ())]
         parts = joined(
             device, network, shards, folder, lambda prepared: _measured(device, network, prepared), asked, limit
         )
@@ -118,7 +119,7 @@ def tabulated(parts: Part) -> pa.Table:
     laws = settings()
     images = len(parts["key"])
     features = parts["features"]
-    values = {name: parts[name] for name in QUANTITIES}
+    values = {name: parts[name] for name in (*QUANTITIES, "sample_change")}
     values["kid"] = np.stack([kid_shares(features[:, 1 + s], features[:, 0]) for s in range(len(laws))], axis=1)
     values["distance"] = np.array(
         [[relative_distance(rows[0], rows[1 + s : 2 + s]) for s in range(len(laws))] for rows in features]
@@ -194,6 +195,7 @@ def _measured(device: Device, model: Model, prepared: Prepared) -> Part:
     part["spectra"] = np.stack(
         [np.stack([log_spectrum(point) for point in each.double().cpu().numpy()]) for each in points], axis=1
     )
+    part["sample_change"] = np.stack([_change(point, images) for point in points[1:]], axis=1)
     part["key"] = np.array([key[-1] for key in keys])
     part["seconds"] = np.array([time.monotonic() - start])
     return part
@@ -210,6 +212,12 @@ def _spread(sampler: Sampler, group: Group) -> torch.Tensor:
     drawn = torch.stack([sampler.point(group, k, DRAWS) for k in range(DRAWS)])
     places = torch.arange(len(group)) % DRAWS
     return drawn[places, torch.arange(len(group))]
+
+
+def _change(points: torch.Tensor, images: torch.Tensor) -> np.ndarray:
+    """(B,) root mean square difference over pixels and channels."""
+    change: np.ndarray = (points - images).square().mean(dim=(1, 2, 3)).sqrt().cpu().numpy()
+    return change
 
 
 def _features(device: Device, points: torch.Tensor) -> np.ndarray:
