@@ -2,7 +2,7 @@
 
 A difference is taken on the images that both sides have; NaN or infinity is no number.
 
-    difference   Student's interval; of two shares Newcombe's
+    difference   Student's interval; of two shares Newcombe's, where every number is 0 or 1: ties give fractions
     p            Student's test of the paired differences; the exact sign test where all differences that are not 0
                  have one size, as those of 0 and 1 have (McNemar); none below `FEWEST` images
 """
@@ -25,12 +25,12 @@ class PairedSums:
     """Collects what comparisons of K pairs of columns need.
 
     Args:
-        shares: (K,) bool, the pairs that are 0 or 1 on both sides.
+        shares: (K,) bool, the pairs that are 0 or 1 on both sides, but for ties.
     """
 
     def __init__(self, shares: np.ndarray) -> None:
         columns = len(shares)
-        self._shares = np.asarray(shares, bool)
+        self._shares, self._fractions = np.asarray(shares, bool), np.zeros(columns, bool)
         self._count, self._up, self._down = np.zeros((3, columns), np.int64)
         self._total, self._squares = np.zeros((2, columns))
         # Of the sizes of the differences that are not 0, and the rounding of the numbers behind them.
@@ -52,7 +52,7 @@ class PairedSums:
         error = standard_error(self._squares, count)
         half = student(count) * error
         low, high = mean - half, mean + half
-        share = self._shares
+        share = self._shares & ~self._fractions
         counts = (array[share] for array in (count, self._joint, self._only_first, self._only_second))
         low[share], high[share] = _newcombe(*counts)
         p = np.where(count < FEWEST, np.nan, 1.0)
@@ -80,7 +80,9 @@ class PairedSums:
         self._add_sizes(columns, difference, np.maximum(np.abs(first_numbers), np.abs(second_numbers)))
         share = self._shares[columns]
         if share.any():
-            one, other = first_numbers[share] > 0.5, second_numbers[share] > 0.5
+            sides = first_numbers[share], second_numbers[share]
+            self._fractions[columns][share] |= np.any([(side != 0) & (side != 1) for side in sides], axis=(0, 2))
+            one, other = (side > 0.5 for side in sides)
             for total, hits in (
                 (self._joint, one & other),
                 (self._only_first, one & ~other),

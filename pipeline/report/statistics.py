@@ -4,7 +4,7 @@ Rows are images, and NaN or infinity is no number.
 
     mean         m - e T(.975) to m - e T(.025), e = s / sqrt(n), with the quantiles T of Student's law, or of the
                  bootstrap's studentised means from `FEWEST` to `STUDENTISED` images
-    share        the mean of a column of 0 and 1: Wilson's interval
+    share        the mean of a column of 0 and 1, and of fractions where maxima tie: Wilson's interval
     many p       Holm
 
 What these reach in simulations, and where they fall short, is in docs/statistics.md.
@@ -27,6 +27,7 @@ FEWEST = 10  # images without which nothing is called better, worse, or a lead
 STUDENTISED = 2000  # images up to which the bootstrap's quantiles are taken
 _COLUMNS = 64  # at once, which keeps the bootstrap's memory flat in their number
 CACHED = 2**17  # numbers at once, 1 MiB: memory is flat in the images, and they stay in the processor's cache
+_WHOLE = 1e-6  # what a sum of 0 and 1 is off by at most
 _ROUNDING = 1e-12  # the variance of equal numbers, of columns of variance 1
 
 
@@ -79,7 +80,7 @@ def intervals(
         chosen = np.flatnonzero(drawn & (count == size))
         below[chosen], above[chosen] = _studentised(values, chosen, mean, error, int(size), seed)
     low, high = mean - below * error, mean + above * error
-    low[share], high[share] = wilson((mean * count)[share].round(), count[share])
+    low[share], high[share] = wilson(_hits(mean * count)[share], count[share])
     return Intervals(mean=mean, low=low, high=high, count=count)
 
 
@@ -106,7 +107,7 @@ def grouped_intervals(values: np.ndarray, groups: np.ndarray, count: int, share:
         total += np.bincount(of, numbers, count)
     mean = np.divide(total, size, out=np.full(count, np.nan), where=size > 0)
     if share:
-        low, high = wilson((np.nan_to_num(mean) * size).round(), size)
+        low, high = wilson(_hits(np.nan_to_num(mean) * size), size)
         return Intervals(mean, low, high, size)
     for part in parts:
         of, numbers = _in_groups(values[part], groups[part])
@@ -143,6 +144,13 @@ def squares_between(
     variances* (1979).
     """
     return np.asarray((other_mean - mean) ** 2 * (count * (other_count / np.maximum(count + other_count, 1))))
+
+
+def _hits(sums: np.ndarray) -> np.ndarray:
+    """Sums of 0 and 1, and of fractions where maxima tie, without the rounding of float32 numbers."""
+    whole = np.round(sums)
+    result: np.ndarray = np.where(np.abs(sums - whole) < _WHOLE, whole, sums)
+    return result
 
 
 def wilson(successes: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -149,6 +149,20 @@ def test_pairs_of_shares_are_those_of_shares() -> None:
     assert (found.low[2, 0], found.high[2, 0], found.p[2, 0]) == pytest.approx((one.low[0], one.high[0], one.p[0]))
 
 
+def test_shares_with_ties_have_students_interval_about_their_mean() -> None:
+    """Of two maxima that tie, half hits: such a number is counted as it is, and not as a hit or a miss."""
+    first = np.array([[1.0, 1.0], [0.5, 0.0], [0.0, 0.0], [0.25, 1.0]] * 5)
+    second = np.array([[0.0, 0.0], [0.5, 1.0], [0.25, 0.0], [0.0, 1.0]] * 5)
+    found, plain = paired(first, second, shares(2)), paired(first, second)
+    for bound in ("low", "high"):
+        assert getattr(found, bound)[0] == pytest.approx(getattr(plain, bound)[0])
+        assert getattr(found, bound)[1] != pytest.approx(getattr(plain, bound)[1], rel=1e-3)
+    in_parts = PairedSums(shares(2))
+    for part in (slice(0, 1), slice(1, 20)):  # the first part has no fraction
+        in_parts.add(first[part], second[part])
+    assert in_parts.paired().low[0] == pytest.approx(plain.low[0])
+
+
 def test_no_columns_have_no_differences() -> None:
     assert paired(np.empty((5, 0)), np.empty((5, 0))).p.shape == (0,)
     assert np.isnan(pairwise([np.ones((5, 1))]).p).all()

@@ -184,6 +184,18 @@ def test_shares_have_scipys_interval(images: int) -> None:
         assert (low[hits], high[hits]) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+def test_shares_with_fractions_have_an_interval_about_their_mean() -> None:
+    """Where maxima tie, a part of a hit counts: 2.5 hits of 10 lie between 2 and 3 of them."""
+    values = np.array([1.0, 1.0, 0.5, *[0.0] * 7])
+    found = intervals(values[:, None], shares=np.array([True]))
+    grouped = grouped_intervals(values, np.zeros(10, int), 1, share=True)
+    low, high = wilson(np.array([2.0, 3.0]), np.array([10, 10]))
+    for each in (found, grouped):
+        assert each.mean[0] == 0.25
+        assert low[0] < each.low[0] < low[1]
+        assert high[0] < each.high[0] < high[1]
+
+
 @pytest.mark.parametrize("images", [1, 2, 3, 5, 8, 10, 14, 20, 50, 200, 1000])
 def test_intervals_of_shares_hold_every_share_as_often_as_they_say(images: int) -> None:
     # All that can happen, with its probability: no simulation. Without the continuity correction the least is .82
