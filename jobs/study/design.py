@@ -50,7 +50,7 @@ NETWORKS: Mapping[str, Network] = {
         66,
         159,
         True,
-        "timm's `mobilenetv2_100` with TensorFlow's padding",
+        "timm's `mobilenetv2_100` with TensorFlow's padding, from a model of 8 bits",
     ),
     "vit-tiny": Network(
         "ViT-Tiny",
@@ -204,8 +204,7 @@ METRICS: Mapping[str, tuple[str, ...]] = {
         "insertion:pixels_per_step=1792,score=logit,normalised=true",
         "deletion:pixels_per_step=1792,score=logit,normalised=true",
     ),
-    # No metrics of maps: its columns.
-    LAWS: ("change", "probability", "gradient", "dead", "kid", "distance", "spectrum", "sample_change"),
+    LAWS: (),
 }
 
 

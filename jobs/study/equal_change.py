@@ -1,7 +1,8 @@
 """Questions 2 and 4: suppression against noise at equal change of the pixels.
 
 For each image, noise is interpolated between its strengths, to where it changes that image as much as the law of
-suppression does; an image for which no measured strength reaches that far does not count.
+suppression does; an image for which no measured strength reaches that far does not count. Each quantity goes with the
+change of the samples that it is of.
 
     2  nearness    kernel distance, distance of the features, distance of the spectrum: lower is nearer
     4  saturation  ln of the mean |gradient| over the image's own, and the target's probability
@@ -21,6 +22,7 @@ from jobs.study.inference import Tested, corrected, mean_of
 
 NEARNESS = {"kid": "kernel distance", "distance": "distance of the features", "spectrum": "distance of the spectrum"}
 SATURATION = {"log_gradient": "ln of the relative gradient", "probability": "probability of the target"}
+CHANGE = {**dict.fromkeys(NEARNESS, "sample_change"), **dict.fromkeys(SATURATION, "change")}
 NOISE, IMAGE = "noise", "fade 0"
 LEAST_CHANGE = 1e-3  # below, both are the image
 
@@ -66,7 +68,7 @@ def _curves(rows: pa.Table) -> list[Curve]:
     place = {image: number for number, image in enumerate(images)}
     keys = np.array([place[key] for key in rows["key"].to_pylist()])
     laws, strengths = np.array(rows["law"].to_pylist()), rows["strength"].to_numpy()
-    names = ("change", "probability", "gradient", "dead", *NEARNESS)
+    names = ("change", "sample_change", "probability", "gradient", "dead", *NEARNESS)
     numbers = {name: rows[name].to_numpy().astype(np.float64) for name in names}
     found, own = [], np.full(len(images), np.nan)
     whole = np.array(rows["method"].to_pylist()) == IMAGE
@@ -100,10 +102,10 @@ def _contrasts(network: str, laws: Sequence[Curve], quantities: Sequence[str]) -
     found = []
     for curve in laws:
         for column, strength in enumerate(curve.strengths):
-            change = curve.columns["change"][:, column]
-            if curve.law == NOISE or np.nanmean(change) < LEAST_CHANGE:
+            if curve.law == NOISE or np.nanmean(curve.columns["change"][:, column]) < LEAST_CHANGE:
                 continue
             for quantity in quantities:
+                change = curve.columns[CHANGE[quantity]][:, column]
                 rival = at_change(noise, quantity, change)
                 # The shares of the kernel distance are those of pairs of images.
                 estimate = mean_of(curve.columns[quantity][:, column] - rival, 2.0 if quantity == "kid" else 1.0)
@@ -114,7 +116,7 @@ def _contrasts(network: str, laws: Sequence[Curve], quantities: Sequence[str]) -
 
 def at_change(curve: Curve, quantity: str, change: np.ndarray) -> np.ndarray:
     """(N,) a quantity of a law, interpolated image by image to a change (N,); NaN beyond the measured ones."""
-    changes, values = curve.columns["change"], curve.columns[quantity]
+    changes, values = curve.columns[CHANGE[quantity]], curve.columns[quantity]
     result: np.ndarray = np.array(
         [
             np.interp(wanted, changes[row], values[row], left=np.nan, right=np.nan) if np.isfinite(wanted) else np.nan

@@ -15,7 +15,7 @@ from jobs.study.choices import Best, Cost
 from jobs.study.data import GAP, MEASURES, Study
 from jobs.study.design import CONTROLS, LAWS, VARIANTS
 from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, tiles, zero
-from jobs.study.equal_change import NEARNESS, SATURATION, curves
+from jobs.study.equal_change import CHANGE, NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_of
 from jobs.study.nearness import laws_of
 from jobs.study.published import title
@@ -98,7 +98,7 @@ def equal_change_figure(study: Study, quantities: Sequence[str]) -> Figure | Non
             panel = axes[row][column]
             for curve in laws:
                 estimates = [_means(values, quantity) for values in curve.columns[quantity].T]
-                change = np.nanmean(curve.columns["change"], axis=0).tolist()
+                change = np.nanmean(curve.columns[CHANGE[quantity]], axis=0).tolist()
                 line(panel, change, estimates, styles[curve.law], curve.law)
             shown = {**NEARNESS, **SATURATION}[quantity]
             ruled(panel, title(network) if column == 0 else "", "change of a pixel (RMS)", shown)
@@ -160,19 +160,19 @@ def augmentation_figure(answer: Augmentation | None) -> Figure | None:
     return figure
 
 
-def readout_figure(rows: Sequence[Best]) -> Figure | None:
-    """Question 6: the mean gap of each law with each readout."""
+def integrand_figure(rows: Sequence[Best]) -> Figure | None:
+    """Question 6: the mean gap of each law with each integrand."""
     chosen = [row for row in rows if row.measure == GAP]
     if not chosen:
         return None
     labels = [label.split("+") for row in chosen for label, _ in row.order]
-    laws, readouts = (list(dict.fromkeys(label[place] for label in sorted(labels))) for place in (0, 1))
+    laws, integrands = (list(dict.fromkeys(label[place] for label in sorted(labels))) for place in (0, 1))
     figure, axes = grid(1, len(chosen), 250, 100 + 18 * len(laws))
     for place, row in enumerate(chosen):
-        values = np.full((len(laws), len(readouts)), np.nan)
+        values = np.full((len(laws), len(integrands)), np.nan)
         for label, estimate in row.order:
-            law, readout = label.split("+")
-            values[laws.index(law), readouts.index(readout)] = estimate.mean
+            law, integrand = label.split("+")
+            values[laws.index(law), integrands.index(integrand)] = estimate.mean
         panel = axes[0][place]
         panel.imshow(values, cmap="Blues", vmin=0, vmax=max(0.6, float(np.nanmax(values))), aspect="auto")
         for (line_, column), value in np.ndenumerate(values):
@@ -181,7 +181,7 @@ def readout_figure(rows: Sequence[Best]) -> Figure | None:
                 panel.text(column, line_, f"{value:.3f}", ha="center", va="center", fontsize=8, color=colour)
         panel.set_title(title(row.network), loc="left", fontsize=10)
         panel.spines[:].set_visible(False)
-        names(panel, laws if place == 0 else [], readouts)
+        names(panel, laws if place == 0 else [], integrands)
     return figure
 
 

@@ -92,7 +92,8 @@ def missing(block: Block, design: Design, places: Places) -> dict[str, str]:
 def definition(block: Block, design: Design) -> str:
     """What the numbers of a block depend on besides its methods, as a short digest."""
     network = design.networks[block.network]
-    parts = [network.model, design.metrics[block.metrics], block.shards, block.limit, SEED]
+    columns = laws.COLUMNS if block.metrics == LAWS else design.metrics[block.metrics]
+    parts = [network.model, columns, block.shards, block.limit, SEED]
     return hashlib.sha256(to_json(parts, compact=True).encode()).hexdigest()[:12]
 
 

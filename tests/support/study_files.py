@@ -120,6 +120,7 @@ def law_block(folder: Path, network: str, images: int = 40) -> None:
             change = strength * (0.3 if noise else 0.15) * (1 + number / images)
             values = {
                 "change": change,
+                "sample_change": change,
                 "probability": 0.9 - change * (2 if noise else 1) + draws.normal(0, 0.005),
                 "gradient": 0.5 * np.exp(-(3 if noise else 0) * change + draws.normal(0, 0.01)),
                 "dead": 0.4,
