@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from jobs.study.page import DATA_FOLDER, PAGE_FOLDER, write
+from jobs.study.page import DATA_FOLDER, FIRST_PAGE, PAGE_FOLDER, write
 from pipeline.shards.changes import TRUST
 from ssig.errors import SsigError, UsageError
 
@@ -39,7 +39,8 @@ def main() -> int:
 
 def _do(given: argparse.Namespace) -> int:
     if given.what == "figures":
-        print(*write(given.data, given.page), sep="\n")
+        first = FIRST_PAGE if given.page == PAGE_FOLDER else None
+        print(*write(given.data, given.page, first), sep="\n")
         return 0
     from jobs.study.design import Design
     from jobs.study.plan import text

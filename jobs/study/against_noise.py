@@ -1,7 +1,7 @@
-"""Part 4: with the same readout and as many gradients, is a law of suppression better than noise?
+"""Part 4: with the same integrand and as many gradients, is a law of suppression better than noise?
 
-The difference of law and noise on the same images, for each readout and measure, by Student's test; sure is p < .05 by
-Holm over all of a network.
+The difference of law and noise on the same images, for each integrand and measure, by Student's test; sure is p < .05
+by Holm over all of a network.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Against(Tested):
 
     network: str
     law: str
-    readout: str
+    integrand: str
     measure: Measure
 
 
 def against_noise(study: Study) -> list[Against]:
-    """Every law and readout on each network that has the block."""
+    """Every law and integrand on each network that has the block."""
     found: list[Against] = []
     for network in study.networks("core"):
         panel = study.panel("core", network)
@@ -37,18 +37,18 @@ def against_noise(study: Study) -> list[Against]:
 
 
 def _against(panel: Panel) -> Iterator[Against]:
-    for law, readout in settings(panel.methods):
-        rival = f"{NOISE}+{readout}"
+    for law, integrand in settings(panel.methods):
+        rival = f"{NOISE}+{integrand}"
         if law == NOISE or rival not in panel.methods:
             continue
         for measure in MEASURES:
-            estimate = difference(panel.of(measure.column, f"{law}+{readout}"), panel.of(measure.column, rival))
+            estimate = difference(panel.of(measure.column, f"{law}+{integrand}"), panel.of(measure.column, rival))
             if estimate.count > 1:
                 turned = estimate if measure.better > 0 else -estimate
-                yield Against(panel.network, law, readout, measure, estimate=turned)
+                yield Against(panel.network, law, integrand, measure, estimate=turned)
 
 
 def settings(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """The (law, readout) of labels `LAW+READOUT`, in their order."""
+    """The (law, integrand) of labels `LAW+INTEGRAND`, in their order."""
     parts = (label.partition("+") for label in labels)
-    return [(law, readout) for law, _, readout in parts if readout.strip("+")]
+    return [(law, integrand) for law, _, integrand in parts if integrand.strip("+")]

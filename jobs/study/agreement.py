@@ -1,21 +1,22 @@
 """Question 7: do the measures agree with each other and between networks, and can they tell better maps from worse?
 
-agreement  Spearman's rank correlation over methods of their means over images
+agreement  Spearman's rank correlation over methods, without controls, of their means over images
 worth      share of images in which a measure prefers the known-better map: the network's own over that of a network
            with permuted weights, that of 32 gradients over that of 4, and a method's over a random one
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from jobs.study.data import GROUPS, MEASURES, Measure, Panel, Study
-from jobs.study.design import FEWER, METHODS, PERMUTED
+from jobs.study.data import GAP, GROUPS, MEASURES, Measure, Panel, Study
+from jobs.study.design import CONTROLS, FEWER, METHODS, PERMUTED
 from jobs.study.inference import Estimate, preferred, rank_correlation
 
 RANDOM = "random"
+GAP_PARTS = {"insertion", "deletion"}
 WEIGHTS, SAMPLES, CONTROL = "own network over permuted one", "32 gradients over 4", "method over random map"
 JUDGED = METHODS[PERMUTED]  # whose maps the measures tell apart
 
@@ -59,8 +60,10 @@ def agreements(study: Study) -> list[Agreement]:
 def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
     for panel in panels:
         present = [measure for measure in MEASURES if measure.column in panel.columns]
-        whole = panel.some(panel.everywhere(panel.images))
+        whole = panel.some(_judged(panel, panel.images))
         for first, second in combinations(present, 2):
+            if GAP in (first, second) and {first.column, second.column} & GAP_PARTS:
+                continue  # a part of it
             sides = [measure.better * whole.columns[measure.column] for measure in (first, second)]
             yield Agreement((panel.network, first), (panel.network, second), *rank_correlation(sides[0], sides[1]))
 
@@ -68,13 +71,18 @@ def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
 def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
     for first, second in combinations(panels, 2):
         images = sorted(set(first.images) & set(second.images))
-        others = second.everywhere(images)
-        methods = [name for name in first.everywhere(images) if name in others]
+        others = _judged(second, images)
+        methods = [name for name in _judged(first, images) if name in others]
         for measure in MEASURES:
             if images and measure.column in first.columns and measure.column in second.columns:
                 sides = [panel.some(methods).aligned(images, measure.column) for panel in (first, second)]
                 both = (first.network, measure), (second.network, measure)
                 yield Agreement(*both, *rank_correlation(sides[0], sides[1]))
+
+
+def _judged(panel: Panel, images: Sequence[str]) -> list[str]:
+    """The methods that have numbers of all images; controls are none, for every measure puts most of them last."""
+    return [name for name in panel.everywhere(images) if name not in CONTROLS]
 
 
 def worths(study: Study) -> list[Worth]:

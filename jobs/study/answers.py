@@ -15,16 +15,16 @@ import numpy as np
 from jobs.study import sentences
 from jobs.study.against_noise import Against
 from jobs.study.agreement import WEIGHTS, Agreement, Worth
-from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, Augmentation
+from jobs.study.augmentation import DIFFERENCE, GROUPS, RIVALS, SUPPRESSION, Augmentation, Level
 from jobs.study.better import DEFAULT
-from jobs.study.choices import QUALITIES, Best, Cost
+from jobs.study.choices import BASE, QUALITIES, Best, Cost
 from jobs.study.data import GAP
 from jobs.study.design import VARIANTS
 from jobs.study.equal_change import Contrast
 from jobs.study.nearness import LAWS, Link
 from jobs.study.published import title
 from jobs.study.rivalry import Comparison, tally
-from jobs.study.sentences import OWN_LAW, READOUTS
+from jobs.study.sentences import INTEGRAND_WORDS, OWN_LAW
 from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
 
@@ -63,10 +63,15 @@ def in_short(answers: Mapping[str, Any]) -> list[Answer]:
             "Do rivals fail on networks that were trained with heavy augmentation?",
             augmentation(answers["augmentation"]),
         ),
-        Answer("Which law, which readout, at which cost?", choice(answers["best"], answers["costs"])),
+        Answer(
+            "Which law, which integrand, at which cost?",
+            choice(answers["best"], answers["costs"], answers["reached"]),
+        ),
         Answer("Do the metrics agree, and what is each worth?", agreement(answers["agreements"], answers["worths"])),
-        Answer("Is suppression better than noise that is read out alike?", noise(answers["noise"])),
-        Answer(f"Is anything better than `{DEFAULT}` on every network?", sentences.default(answers["rises"])),
+        Answer("Is suppression better than noise with the same integrand?", noise(answers["noise"])),
+        Answer(
+            f"Is another kind of suppression better than `{DEFAULT}` everywhere?", sentences.default(answers["rises"])
+        ),
     ]
 
 
@@ -156,32 +161,55 @@ def saturation(rows: Sequence[Contrast]) -> str:
 
 
 def augmentation(answer: Augmentation | None) -> str:
-    """Question 5."""
+    """Question 5: rivals fail where they have nothing over random maps."""
     if answer is None:
         return UNMEASURED
+    light = listed([title(row.network) for row in answer.levels if row.group == RIVALS and not row.augmented])
+    heavy = {group: [row for row in answer.levels if row.group == group and row.augmented] for group in GROUPS}
+    each = [f"{shown(row.estimate)} on {title(row.network)}" for row in heavy[RIVALS]]
     difference = answer.contrasts[DIFFERENCE]
-    verdict = YES if difference.low > 0 else NO if difference.high < 0 else OPEN
-    augmented = {row.network: row.augmented for row in answer.levels}
-    light, heavy = (listed([title(name) for name in augmented if augmented[name] is kind]) for kind in (False, True))
     return (
-        f"{verdict}: from light augmentation ({light}) to heavy ({heavy}) what suppression has over rivals, by "
-        f"{GAP.title}, changes by {shown(difference, sign=True)} (what it has over random maps by "
-        f"{shown(answer.contrasts[SUPPRESSION], sign=True)}, what rivals have by "
-        f"{shown(answer.contrasts[RIVALS], sign=True)}; N = {difference.count})."
+        f"{_of_augmentation(answer, heavy)}: with heavy augmentation rivals have {listed(each)} over random maps, by "
+        f"{GAP.title}; from light augmentation ({light}) to heavy that changes by "
+        f"{shown(answer.contrasts[RIVALS], sign=True)}, and what suppression has over rivals by "
+        f"{shown(difference, sign=True)}; N = {difference.count}."
     )
 
 
-def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
-    """Question 6, by the gap."""
+def _of_augmentation(answer: Augmentation, heavy: Mapping[str, Sequence[Level]]) -> str:
+    rivals, suppression = ([row.estimate for row in heavy[group]] for group in (RIVALS, SUPPRESSION))
+    if all(each.sign <= 0 for each in rivals) and all(each.sign > 0 for each in suppression):
+        return YES
+    if answer.contrasts[RIVALS].sign < 0 and answer.contrasts[DIFFERENCE].sign > 0:
+        return PART
+    return NO if all(each.sign > 0 for each in rivals) else OPEN
+
+
+def choice(rows: Sequence[Best], costs: Sequence[Cost], reached: Mapping[str, Sequence[str]]) -> str:
+    """Question 6, by the gap.
+
+    Args:
+        reached: network -> the rivals that are at the highest quality with 32 gradients, of those without a curve.
+    """
     best = [
         f"`{row.label}` on {title(row.network)} ({shown(row.estimate)}, N = {row.estimate.count}; not told apart from "
         f"{len(row.level)} of {len(row.order) - 1} others)"
         for row in rows
         if row.measure == GAP
     ]
-    parts = [f"{GAP.title} is highest with {listed(best)}"] if best else []
-    text = "; ".join([*parts, *_cheapest(costs, QUALITIES[-1])])
+    parts = [f"{GAP.title} has its highest mean with {listed(best)}"] if best else []
+    text = "; ".join([*parts, *filter(None, [cost(costs, reached)])])
     return f"{text[0].upper()}{text[1:]}." if text else UNMEASURED
+
+
+def cost(costs: Sequence[Cost], reached: Mapping[str, Sequence[str]]) -> str:
+    """What reaches the highest quality with the fewest gradients, and who else is there; empty without a curve."""
+    networks: dict[str, list[str]] = {}
+    for network, names in reached.items():
+        networks.setdefault(listed([f"`{name}`" for name in names]), []).append(title(network))
+    beside = [f"{names} on {listed(each)}" for names, each in networks.items() if names]
+    also = [f"of rivals without a curve, {listed(beside)} have it with {BASE} at most"] if beside else []
+    return "; ".join([*_cheapest(costs, QUALITIES[-1]), *also])
 
 
 def _cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
@@ -197,7 +225,13 @@ def _cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
             reaching.append(f"{methods} on {title(network)} ({fewest}, {size})")
         else:
             failing.append(f"{title(network)} ({max(max(row.gradients) for row in mine)}, {size})")
-    parts = [f"a mean of {number(quality)} takes fewest gradients with {listed(reaching)}"] if reaching else []
+    count = len(dict.fromkeys(row.method for row in costs))
+    which = f"of {count} methods with a curve" if count > 1 else "of the method with a curve"
+    parts = (
+        [f"{which}, a mean gap of {number(quality)} takes fewest gradients with {listed(reaching)}"]
+        if reaching
+        else []
+    )
     return [*parts, f"nothing reaches {number(quality)} on {listed(failing)}"] if failing else parts
 
 
@@ -208,17 +242,17 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
         chosen = [row for row in rows if (row.first[0] == row.second[0]) is same and np.isfinite(row.estimate.mean)]
         if chosen:
             ordered = sorted(chosen, key=lambda row: row.estimate.mean)
-            low, middle, high = ordered[0], ordered[len(ordered) // 2], ordered[-1]
+            low, high = ordered[0], ordered[-1]
             parts.append(
-                f"{number(middle.estimate.mean)} in the middle of {len(ordered)} {words} ({shown(low.estimate)} to "
-                f"{shown(high.estimate)}, N = {span(row.images for row in ordered)})"
+                f"the median {number(float(np.median([row.estimate.mean for row in ordered])))} over {len(ordered)} "
+                f"{words} ({shown(low.estimate)} to {shown(high.estimate)}, N = {span(row.images for row in ordered)})"
             )
     if not parts:
         return UNMEASURED
     within = [row.estimate for row in rows if row.first[0] == row.second[0] and np.isfinite(row.estimate.mean)]
     apart = [estimate for estimate in within if not estimate.low > 0]
     verdict = YES if not apart else NO if len(apart) == len(within) else PART
-    text = f"{verdict}: the rank correlation over methods is {listed(parts)}"
+    text = f"{verdict}: the rank correlation over methods has {listed(parts)}"
     shares = sorted((row.share for row in worths if row.against == WEIGHTS), key=lambda share: share.mean)
     if shares:
         text += (
@@ -229,11 +263,11 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
 
 
 def noise(rows: Sequence[Against]) -> str:
-    """Part 4, by the gap: how many laws are better and worse than noise that is read out alike."""
+    """Part 4, by the gap: how many laws are better and worse than noise with the same integrand."""
     chosen = [row for row in rows if row.measure == GAP]
     parts = []
-    for readout, words in READOUTS.items():
-        mine = [row for row in chosen if row.readout == readout]
+    for integrand, words in INTEGRAND_WORDS.items():
+        mine = [row for row in chosen if row.integrand == integrand]
         each = []
         for network in dict.fromkeys(row.network for row in mine):
             signs = [row.sign for row in mine if row.network == network]
@@ -243,7 +277,7 @@ def noise(rows: Sequence[Against]) -> str:
     if not parts:
         return UNMEASURED
     size = f"N = {span(row.estimate.count for row in chosen)}"
-    return f"By {GAP.title}, so many laws are surely better than noise: {'; '.join(parts)}; {size}."
+    return f"By {GAP.title}, so many laws of suppression are surely better than noise: {'; '.join(parts)}; {size}."
 
 
 def _own(rows: Sequence[Contrast], quantity: str) -> list[Contrast]:

@@ -5,8 +5,9 @@ What a method has over random maps, image by image:
     g(method, network) = gap of the method - gap of `random`
     contrast           = mean of g over the heavily augmented networks - g of the lightly augmented one
 
-of the mean over suppression's variants, of the mean over the rivals, and of the first minus the second. Architecture
-and augmentation go together in these networks, so this describes them and does not decide.
+of the mean over suppression's variants, of the mean over the rivals that all networks have, and of the first minus the
+second, on the images that all of these have. Architecture and augmentation go together in these networks, so this
+describes them and does not decide.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jobs.study.design import NETWORKS, VARIANTS
 from jobs.study.inference import Estimate, mean_of
 
 RANDOM = "random"
-SUPPRESSION, RIVALS, DIFFERENCE = "suppression", "rivals", "suppression minus rivals"
+SUPPRESSION, RIVALS, DIFFERENCE = GROUPS = "suppression", "rivals", "suppression minus rivals"
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,23 @@ def augmentation(study: Study) -> Augmentation | None:
         return None
     images = sorted(set.intersection(*(set(panel.images) for panel in panels.values())))
     common = set.intersection(*(set(rivals(panel)) for panel in panels.values()))
-    groups = {SUPPRESSION: list(VARIANTS), RIVALS: sorted(common)}
+    members = {SUPPRESSION: list(VARIANTS), RIVALS: sorted(common)}
     over = {
-        name: {group: _over_random(panel, methods, images) for group, methods in groups.items()}
+        name: {group: _over_random(panel, methods, images) for group, methods in members.items()}
         for name, panel in panels.items()
     }
-    for values in over.values():
-        values[DIFFERENCE] = values[SUPPRESSION] - values[RIVALS]
+    held = np.all([np.isfinite(values) for each in over.values() for values in each.values()], axis=0)
+    for each in over.values():
+        for group in members:
+            each[group] = each[group][held]
+        each[DIFFERENCE] = each[SUPPRESSION] - each[RIVALS]
     levels = tuple(
-        Level(name, bool(NETWORKS[name].augmented), group, len(groups.get(group, ())), mean_of(values[group]))
+        Level(name, bool(NETWORKS[name].augmented), group, len(members.get(group, ())), mean_of(values[group]))
         for name, values in over.items()
-        for group in (SUPPRESSION, RIVALS, DIFFERENCE)
+        for group in GROUPS
     )
     sides = {
-        group: [np.mean([over[name][group] for name in names], axis=0) for names in (heavy, light)]
-        for group in (SUPPRESSION, RIVALS, DIFFERENCE)
+        group: [np.mean([over[name][group] for name in names], axis=0) for names in (heavy, light)] for group in GROUPS
     }
     contrasts = {group: mean_of(heavy_mean - light_mean) for group, (heavy_mean, light_mean) in sides.items()}
     return Augmentation(levels, contrasts)

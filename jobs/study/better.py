@@ -1,4 +1,4 @@
-"""Part 4: is there a law, a readout or a cost that is better than `ssig` on every network?
+"""Part 4: is there a law, an integrand or a cost that is better than `ssig` on every network?
 
 A candidate is better where its insertion minus deletion is surely higher on every network that has it, at least two,
 and its DiffID and ROC-AUC are surely lower on none. Sure is p < .05 by Holm over all candidates, measures, networks.
@@ -20,7 +20,8 @@ from jobs.study.inference import Tested, corrected, difference
 
 DEFAULT = VARIANTS[0]
 FEWEST_NETWORKS = 2
-LAW, COST = "law and readout", "cost"
+LAW, COST = "law and integrand", "cost"
+OWN = "uniform+magnitude"  # the law and integrand of `ssig`
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ def _rises(panel: Panel) -> list[Rise]:
 
 
 def kind_of(label: str) -> str | None:
-    """What a candidate changes of `ssig`: its law and readout, or its cost; None for other methods."""
+    """What a candidate changes of `ssig`: its law and integrand, or its cost; None for `ssig` and other methods."""
     if label != DEFAULT and label in VARIANTS:
         return LAW
     if re.fullmatch(r"[\w-]+\+[\w-]+", label):
-        return LAW
+        return LAW if label != OWN else None
     parts = SETTING.fullmatch(label)
     return COST if parts is not None and parts["name"] in VARIANTS else None
 

@@ -1,13 +1,14 @@
-"""Question 6: the best law and readout at equal cost, quality against gradients, the least cost of a quality."""
+"""Question 6: the best law and integrand at equal cost, quality against gradients, the least cost of a quality."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
-from jobs.study.data import CORE, Measure, Panel, Study
+from jobs.study.data import CORE, Measure, Panel, Study, rivals
 from jobs.study.design import METHODS
 from jobs.study.inference import Estimate, difference, mean_of
 from pipeline.report.statistics import ALPHA, holm
@@ -15,17 +16,19 @@ from pipeline.report.statistics import ALPHA, holm
 BASE = 32  # gradients of the methods under their own names
 MEASURES = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc"))
 QUALITIES = (0.25, 0.3, 0.35, 0.4, 0.45)  # of insertion minus deletion
+SWEPT = frozenset(entry.partition(":")[0] for entry in METHODS["costs"])  # whose curves are measured
 SETTING = re.compile(r"(?P<name>.+)-(?P<count>\d+)")
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best law and readout of one network by one measure.
+    """The best law and integrand of one network by one measure.
 
     Attributes:
-        label: `LAW+READOUT`.
+        label: `LAW+INTEGRAND`.
         estimate: its mean.
-        level: those that it is not surely better than, best first, by Holm over all others.
+        level: those that it is not surely better than, best first, by Holm over all pairs, since it was chosen by
+            the same numbers.
         order: all of them, best first, with their means.
     """
 
@@ -47,13 +50,17 @@ class Cost:
     quality: tuple[Estimate, ...]
 
     def least(self, quality: float) -> int | None:
-        """The fewest gradients whose mean reaches a quality; None where none does."""
-        reached = (count for count, each in zip(self.gradients, self.quality, strict=True) if each.mean >= quality)
-        return next(reached, None)
+        """The fewest gradients from which on the mean is at a quality; None where there are none."""
+        least = None
+        for count, each in zip(reversed(self.gradients), reversed(self.quality), strict=True):
+            if not each.mean >= quality:
+                break
+            least = count
+        return least
 
 
 def best(study: Study) -> list[Best]:
-    """The best law and readout of each network that has the block, by each measure."""
+    """The best law and integrand of each network that has the block, by each measure."""
     found = []
     for network in study.networks("core"):
         panel = study.panel("core", network)
@@ -68,11 +75,11 @@ def _best(panel: Panel, measure: Measure) -> Best:
     values = panel.columns[measure.column]
     values = values[np.isfinite(values).all(axis=1)]
     order = np.argsort(-measure.better * values.mean(axis=0), kind="stable")
-    leader, others = order[0], order[1:]
-    p = holm(np.array([difference(values[:, leader], values[:, other]).p for other in others]))
-    level = tuple(panel.methods[other] for other, each in zip(others, p, strict=True) if not each < ALPHA)
+    # The pairs of the leader come first.
+    p = holm(np.array([difference(values[:, one], values[:, other]).p for one, other in combinations(order, 2)]))
+    level = tuple(panel.methods[other] for other, each in zip(order[1:], p, strict=False) if not each < ALPHA)
     means = tuple((panel.methods[place], mean_of(values[:, place])) for place in order)
-    return Best(panel.network, measure, panel.methods[leader], means[0][1], level, means)
+    return Best(panel.network, measure, panel.methods[order[0]], means[0][1], level, means)
 
 
 def costs(study: Study, column: str = "gap") -> list[Cost]:
@@ -82,6 +89,19 @@ def costs(study: Study, column: str = "gap") -> list[Cost]:
         panel = study.panel("core", network)
         if panel is not None:
             found += _costs(panel, column)
+    return found
+
+
+def reached(study: Study, quality: float, column: str = "gap") -> dict[str, list[str]]:
+    """Network with curves -> the rivals without a curve whose mean reaches a quality under their own names, which is
+    with `BASE` gradients at most; the highest first."""
+    found = {}
+    for network in dict.fromkeys(row.network for row in costs(study, column)):
+        panel = study.panel("core", network)
+        if panel is not None:
+            means = {name: mean_of(panel.of(column, name)).mean for name in rivals(panel) if name not in SWEPT}
+            order = sorted(means, key=lambda name: -means[name])
+            found[network] = [name for name in order if means[name] >= quality]
     return found
 
 

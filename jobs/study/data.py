@@ -183,7 +183,7 @@ def rivals(panel: Panel) -> tuple[str, ...]:
 
 
 def is_setting(label: str) -> bool:
-    """Whether a label names a method under another number of gradients, or a law with a readout."""
+    """Whether a label names a method under another number of gradients, or a law with an integrand."""
     return "+" in label.rstrip("+") or label.rpartition("-")[2].replace(".", "").isdigit()
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from jobs.study.data import GROUPS, Study
 from jobs.study.published import title
-from jobs.study.rivalry import Comparison
+from jobs.study.rivalry import OVER, Comparison
 from jobs.study.text import Table
 from pipeline.report.numbers import NONE, number
 
 COLUMNS = ("gap", "diffid", "roc_auc", "certainty")  # one each of faithfulness twice, localisation, the paper's claim
-RELATIONS = {1: ">", -1: "<", 0: "≈"}
+SURE, ALONE, LEVEL = {1: ">", -1: "<"}, {1: "≥", -1: "≤"}, "≈"
+
+
+def legend(rows: Sequence[Comparison]) -> str:
+    """What the table's signs mean, with the number of comparisons that they are corrected for."""
+    sizes = Counter(row.network for row in rows if row.network != OVER and np.isfinite(row.p))
+    least, most = min(sizes.values()), max(sizes.values())
+    size = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    return (
+        "Means are over the images that both have; how many is in brackets. `<` or `>`: the variant is surely worse "
+        f"or better than the rival (p < .05, Holm's correction for all {size} comparisons of the network). `≤` or "
+        "`≥`: only the 95 % interval of this one comparison leaves out 0. `≈`: not even that, which does not make "
+        "them equal."
+    )
 
 
 def glance_table(study: Study, leads: Sequence[Comparison]) -> Table:
@@ -38,4 +52,8 @@ def _cell(study: Study, row: Comparison) -> str:
     sides = np.stack([panel.of(row.measure.column, name) for name in (row.variant, row.rival)], axis=1)
     means = sides[np.isfinite(sides).all(axis=1)].mean(axis=0)
     variant, rival = (f"`{name}` {number(mean)}" for name, mean in zip((row.variant, row.rival), means, strict=True))
-    return f"{variant} {RELATIONS[row.sign]} {rival} ({row.estimate.count})"
+    return f"{variant} {_relation(row)} {rival} ({row.estimate.count})"
+
+
+def _relation(row: Comparison) -> str:
+    return SURE.get(row.sign) or ALONE.get(row.estimate.sign, LEVEL)

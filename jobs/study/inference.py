@@ -47,6 +47,11 @@ class Estimate:
         return Estimate(-self.mean, -self.high, -self.low, self.count, self.p)
 
     @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves out 0, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    @property
     def error(self) -> float:
         """Standard error, by which the interval was made."""
         return float((self.high - self.low) / 2 / student(np.array([self.count]))[0])
@@ -111,7 +116,7 @@ def share_of(values: np.ndarray) -> Estimate:
     """Mean of (N,) numbers 0 and 1, with Wilson's interval."""
     values = values[np.isfinite(values)]
     count = np.array([len(values)])
-    low, high = wilson(np.array([values.sum().round()]), count)
+    low, high = wilson(np.array([values.sum()]), count)
     return Estimate(float(values.mean()), float(low[0]), float(high[0]), len(values)) if len(values) else NOTHING
 
 

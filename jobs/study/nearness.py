@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.study.data import GAP, Panel, Study
+from jobs.study.data import GAP, Panel, Study, is_setting
 from jobs.study.design import CONTROLS
 from jobs.study.inference import (
     FEWEST_METHODS,
@@ -52,8 +52,7 @@ class Link:
     @property
     def sign(self) -> int:
         """1 or -1 where the interval leaves out 0, else 0."""
-        low, high = self.estimate.low, self.estimate.high
-        return int(low > 0) - int(high < 0)
+        return self.estimate.sign
 
 
 def links(study: Study) -> list[Link]:
@@ -91,7 +90,8 @@ def _of_methods(study: Study, network: str) -> Iterator[Link]:
     core, sanity = study.panel("core", network), study.panel("sanity", network)
     if core is None or "certainty" not in core.columns:
         return
-    methods = core.some([name for name in core.everywhere(core.images) if name not in CONTROLS])
+    whole = core.everywhere(core.images)
+    methods = core.some([name for name in whole if not (name in CONTROLS or is_setting(name))])
     columns = {"certainty": "certainty", "faithfulness": GAP.column}
     linked = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
     yield Link(network, METHODS, "certainty", "faithfulness", *linked)

@@ -21,9 +21,10 @@ LACKING: Mapping[tuple[str, str], str] = {
     RIVALS: "Further rivals, among them `score-cam`, `occlusion` and `captum:KernelShap`, are not measured on {}.",
     ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
     ("sanity", "first"): "Questions 1 and 3 lack stability, MPRT and the nearness of each method on {}.",
+    ("sanity", "drawn"): "Question 1 lacks the stability of `spi`, `spi-p`, `expected-gradients` and `rise` on {}.",
     (LAWS, LAWS): "Questions 2 and 4 lack the distances and gradients of samples on {}.",
     ("near", "strengths"): "Question 3 lacks laws at several strengths on {}.",
-    ("core", "readouts"): "Question 6 lacks laws and readouts on {}.",
+    ("core", "readouts"): "Question 6 lacks laws and integrands on {}.",
     ("core", "costs"): "Question 6 lacks the curve of quality against gradients on {}.",
     (PERMUTED, PERMUTED): "Question 7 lacks maps of a network with permuted weights on {}.",
 }

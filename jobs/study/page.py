@@ -9,13 +9,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from jobs.study import sentences, text
+from jobs.study import extent, first_page, sentences, text
 from jobs.study.against_noise import against_noise
 from jobs.study.agreement import agreements, worths
 from jobs.study.answers import SECTIONS, Answer, in_short
 from jobs.study.augmentation import augmentation
 from jobs.study.better import better, higher, rises
-from jobs.study.choices import best, costs
+from jobs.study.choices import QUALITIES, best, costs, reached
 from jobs.study.data import Study
 from jobs.study.drawing import numbers_of
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts
@@ -26,27 +26,34 @@ from jobs.study.figures import (
     cost_figure,
     curves_figure,
     equal_change_figure,
+    integrand_figure,
     nearness_figure,
-    readout_figure,
     rivalry_figure,
 )
-from jobs.study.glance import glance_table
+from jobs.study.glance import glance_table, legend
 from jobs.study.nearness import links
 from jobs.study.open_points import open_points
 from jobs.study.published import DIFFERS, of_paper, reproductions, title
-from jobs.study.rivalry import OVER, comparisons, leads
+from jobs.study.rivalry import OVER, beside_controls, comparisons, leads
 from pipeline.report.drawing import styled
 from pipeline.storage.jsontext import to_json
 
 PAGE_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "study"
 DATA_FOLDER = PAGE_FOLDER / "data"
+FIRST_PAGE = PAGE_FOLDER.parents[1] / "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "index.md"
 NAME, FIGURES = "index.md", "figures"
 NUMBERS = "numbers.json"  # beside the figures: what they are drawn from
 
 
-def write(data: Path, folder: Path) -> list[Path]:
-    """Writes the page, its figures and their numbers from the blocks' files; the files, the page first."""
+def write(data: Path, folder: Path, first: Path | None = None) -> list[Path]:
+    """Writes the page, its figures and their numbers from the blocks' files; the page and the figures.
+
+    Args:
+        data: the blocks' files.
+        folder: of the page.
+        first: the project's first page, whose section of the study is written too.
+    """
     study = Study(data)
     answers = answers_of(study)
     with styled():
@@ -58,6 +65,8 @@ def write(data: Path, folder: Path) -> list[Path]:
             old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / NAME).write_text(page(study, answers, tuple(figures)), encoding="utf-8")
+    if first is not None and answers["leads"]:
+        first_page.update(first, first_page.section(study, answers))
     if numbers:
         (folder / FIGURES / NUMBERS).write_text(to_json(numbers), encoding="utf-8")
     return [folder / NAME, *written]
@@ -66,15 +75,18 @@ def write(data: Path, folder: Path) -> list[Path]:
 def answers_of(study: Study) -> dict[str, Any]:
     """What each question's module finds."""
     compared = comparisons(study)
+    led = leads(study, compared)
     return {
         "rivalry": compared,
-        "leads": leads(study, compared),
+        "leads": led,
+        "controls": beside_controls(study, led),
         "near": contrasts(study, NEARNESS),
         "links": links(study),
         "saturation": contrasts(study, SATURATION),
         "augmentation": augmentation(study),
         "best": best(study),
         "costs": costs(study),
+        "reached": reached(study, QUALITIES[-1]),
         "agreements": agreements(study),
         "worths": worths(study),
         "rises": rises(study),
@@ -92,7 +104,7 @@ def figures_of(study: Study, answers: Mapping[str, Any]) -> dict[str, Figure | N
         "certainty": nearness_figure(study),
         "saturation": equal_change_figure(study, tuple(SATURATION)),
         "augmentation": augmentation_figure(answers["augmentation"]),
-        "readouts": readout_figure(answers["best"]),
+        "integrands": integrand_figure(answers["best"]),
         "costs": cost_figure(answers["costs"]),
         "agreement": agreement_figure(answers["agreements"]),
     }
@@ -104,7 +116,7 @@ def page(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> st
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     rendered = template.render(
         measured=bool(study.files),
-        table=markdown,
+        table=text.markdown,
         figure=lambda name, caption: f"![{caption}]({FIGURES}/{name}.svg)" if name in figures else "",
         **_answered(study, answers),
         **_tables(study, answers),
@@ -116,7 +128,10 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     """The sentences of the page."""
     return {
         "answers": in_short(answers),
+        "legend": legend(answers["rivalry"]) if answers["rivalry"] else "",
         "progress": sentences.progress(study),
+        "groups": extent.groups(study),
+        "compared": extent.compared(answers["rivalry"]),
         "losses": sentences.losses(answers["leads"]),
         "rivalry": sentences.rivalry(answers["rivalry"]),
         "of_fewer": sentences.of_fewer(study, CURVED),
@@ -130,15 +145,14 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of the page; those over networks only where there are enough."""
+    """The tables of the page."""
     rivalry = answers["rivalry"]
-    if len({row.network for row in rivalry} - {OVER}) < sentences.FEWEST_OVER:
-        rivalry = [row for row in rivalry if row.network != OVER]
     return {
         "answer_rows": _in_short(in_short(answers)),
         "glance": glance_table(study, answers["leads"]),
-        "coverage": text.coverage(study),
+        "coverage": extent.coverage(study),
         "lead_rows": text.lead_table(answers["leads"]),
+        "control_rows": text.control_table(answers["controls"]),
         "default_rows": text.default_table(rivalry),
         "rivalry_tables": _by_network(rivalry, text.rivalry_table),
         "mean_tables": [(title(name), text.mean_table(study, name)) for name in study.networks("core")],
@@ -167,7 +181,8 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
             if (rows := of_paper(answers["reproductions"], paper))
         ],
         "open_points": open_points(study),
-        "provenance": text.provenance(study),
+        "provenance": extent.provenance(study),
+        "network_rows": extent.network_table(study),
     }
 
 
@@ -177,15 +192,6 @@ def _in_short(answers: Sequence[Answer]) -> text.Table:
     for number, each in enumerate(answers, 1):
         rows.append([each.anchor(number) if number <= SECTIONS else each.question, each.emphasised])
     return rows
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, its first row the head; nothing for a head alone."""
-    if len(rows) < 2:
-        return ""
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
-    rule = " | ".join("---" for _ in rows[0])
-    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
 
 
 def _by_network(

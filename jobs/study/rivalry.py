@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.study.data import GROUPS, Measure, Panel, Study, rivals
-from jobs.study.design import FAMILIES, VARIANTS
+from jobs.study.design import CONTROLS, FAMILIES, VARIANTS
 from jobs.study.inference import Estimate, Tested, corrected, difference, joint, over_networks
 
 OVER = "over networks"
+FEWEST_OVER = 3  # networks for a number over networks: of two, the interval says nothing
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _on(panel: Panel, measures: Iterable[Measure]) -> list[Comparison]:
 
 
 def _over(rows: Sequence[Comparison], panels: Sequence[Panel], measures: Iterable[Measure]) -> list[Comparison]:
-    """The comparisons that at least two networks have, over these networks."""
+    """The comparisons that at least `FEWEST_OVER` networks have, over these networks."""
     by_name: dict[tuple[Measure, str, str], list[Comparison]] = {}
     for row in rows:
         if row.measure in measures:
@@ -67,7 +68,7 @@ def _over(rows: Sequence[Comparison], panels: Sequence[Panel], measures: Iterabl
     of = {panel.network: panel for panel in panels}
     found = []
     for (measure, variant, rival), each in by_name.items():
-        if len(each) < 2:
+        if len(each) < FEWEST_OVER:
             continue
         estimate = over_networks([row.estimate for row in each])
         if not np.isfinite(estimate.mean):
@@ -92,17 +93,47 @@ def _difference(panel: Panel, measure: Measure, variant: str, rival: str, images
     return result
 
 
+def beside_controls(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
+    """Of each network and measure, the variant with the best mean against each control, whose name stands for the
+    rival's; corrected for all of them together.
+
+    Args:
+        study: the numbers.
+        rows: of each network and measure, the best variant against its hardest rival.
+    """
+    found = []
+    for row in rows:
+        panel = _panel(study, row)
+        for control in (name for name in CONTROLS if name in panel.methods):
+            sides = panel.of(row.measure.column, row.variant), panel.of(row.measure.column, control)
+            estimate = difference(*sides, row.measure.share)
+            if estimate.count > 1:
+                turned = estimate if row.measure.better > 0 else -estimate
+                found.append(Comparison(row.network, row.measure, row.variant, control, estimate=turned))
+    return corrected(found)
+
+
+def _panel(study: Study, row: Comparison) -> Panel:
+    """The numbers that a comparison was made from."""
+    group = next(name for name, measures in GROUPS.items() if row.measure in measures)
+    panel = study.panel(group, row.network)
+    assert panel is not None
+    return panel
+
+
 def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -> tuple[int, int, int]:
-    """How many rivals a variant beats, loses to, and is not told apart from."""
+    """How many rivals a variant surely beats, surely loses to, and is not told apart from, of those tested."""
     verdicts = [
-        row.sign for row in rows if (row.variant, row.measure.column, row.network) == (variant, column, network)
+        row.sign
+        for row in rows
+        if (row.variant, row.measure.column, row.network) == (variant, column, network) and np.isfinite(row.p)
     ]
     return verdicts.count(1), verdicts.count(-1), verdicts.count(0)
 
 
 def leads(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
     """Of each network and measure, the comparison of the variant with the best mean and the rival that is hardest for
-    it, on the images of both."""
+    it, on the images of both: the one that is ahead by most of those that are surely ahead, or else of all."""
     of: dict[tuple[str, Measure], list[Comparison]] = {}
     for row in rows:
         if row.network != OVER:
@@ -114,7 +145,7 @@ def leads(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
         if panel is not None:
             variant = _leader(panel, measure)
             theirs = [row for row in mine if row.variant == variant]
-            found.append(min(theirs, key=lambda row: row.estimate.mean))
+            found.append(min(theirs, key=lambda row: (min(row.sign, 0), row.estimate.mean)))
     order = list(dict.fromkeys(row.network for row in found))
     return sorted(found, key=lambda row: order.index(row.network))
 

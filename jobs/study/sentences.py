@@ -20,14 +20,13 @@ from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import METHODS, Link
 from jobs.study.plan import done, looked, plan
 from jobs.study.published import Reproduction, ordered_alike, title, within
-from jobs.study.rivalry import OVER, Comparison, tally
+from jobs.study.rivalry import FEWEST_OVER, OVER, Comparison, tally
 from jobs.study.run import Places
 from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
 
-FEWEST_OVER = 3  # networks for a sentence over networks
 OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
-READOUTS = {"magnitude": "magnitudes", "gradient": "signed gradients"}  # those of `ssig` and of `ssig-signed`
+INTEGRAND_WORDS = {"magnitude": "the integrand of `ssig`", "gradient": "the integrand of `ssig-signed`"}
 QUANTITIES = {**NEARNESS, **SATURATION}
 
 
@@ -35,14 +34,20 @@ def progress(study: Study, design: Design | None = None) -> str:
     """How much is measured, and how long the rest takes."""
     design, places = design or Design(), Places(study.folder, study.folder, ())
     left = sum(line.hours for line in plan(design, places))
-    text = f"Measured so far: {done(design, places)} of {len(design.blocks)} blocks"
-    if looks := looked(design, places):
-        text += f", and a first look of {LOOK} images at {looks} more"
+    text = f"Measured so far: {blocks_done(study, design)}"
     return (
         f"{text}. Nothing is left."
         if left < 0.05
         else f"{text}. The rest takes {left:.0f} hours of two cores by plan."
     )
+
+
+def blocks_done(study: Study, design: Design | None = None) -> str:
+    """How many blocks are measured."""
+    design, places = design or Design(), Places(study.folder, study.folder, ())
+    looks = looked(design, places)
+    more = f", and a first look of {LOOK} images at {looks} more" if looks else ""
+    return f"{done(design, places)} of {len(design.blocks)} blocks of measurements{more}"
 
 
 def losses(rows: Sequence[Comparison]) -> list[str]:
@@ -83,10 +88,12 @@ def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
     where = f"over {len({row.network for row in parts})} networks" if place == OVER else f"on {title(place)}"
     images = f"N = {span(row.estimate.count for row in parts)}"
     beside = f" over {hardest.estimate.count} networks" if place == OVER else ""  # not every rival is on all of them
+    signs = Counter(row.estimate.sign for row in mine[best])
     return (
-        f"By insertion minus deletion {where} ({images}) the best variant is `{best}`: it loses to {lost} of "
-        f"{sum(totals[best])} rivals, beats {won} and is not told apart from {level}; against the hardest rival, "
-        f"`{hardest.rival}`, its difference{beside} is {shown(hardest.estimate, sign=True)}."
+        f"By insertion minus deletion {where} ({images}) the best variant is `{best}`: it surely loses to {lost} of "
+        f"{sum(totals[best])} rivals, surely beats {won} and is not told apart from {level}; against the hardest "
+        f"rival, `{hardest.rival}`, its difference{beside} is {shown(hardest.estimate, sign=True)}. By the intervals "
+        f"of single comparisons it is behind {signs[-1]} of them and ahead of {signs[1]}."
     )
 
 
@@ -152,11 +159,11 @@ def over_methods(rows: Sequence[Link]) -> str:
 
 
 def noise(rows: Sequence[Against]) -> list[str]:
-    """Part 4: whether suppression is better than noise with the same readout, magnitudes first."""
+    """Part 4: whether suppression is better than noise with the same integrand, magnitudes first."""
     parts = []
     for network in dict.fromkeys(row.network for row in rows):
-        for readout, words in READOUTS.items():
-            mine = [row for row in rows if (row.network, row.readout) == (network, readout)]
+        for integrand, words in INTEGRAND_WORDS.items():
+            mine = [row for row in rows if (row.network, row.integrand) == (network, integrand)]
             if mine:
                 size, laws = span(row.estimate.count for row in mine), len({row.law for row in mine})
                 parts.append(
@@ -190,9 +197,9 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> list[str]:
         chosen = [row for row in finite if (row.first[0] == row.second[0]) is same]
         if chosen:
             ordered = sorted(chosen, key=lambda row: row.estimate.mean)
-            middle = number(ordered[len(ordered) // 2].estimate.mean)
+            median = number(float(np.median([row.estimate.mean for row in ordered])))
             parts.append(
-                f"The rank correlation over methods of {words} is {middle} in the middle of {len(ordered)} pairs, "
+                f"The rank correlation over methods of {words} has the median {median} over {len(ordered)} pairs, "
                 f"from {_pair(ordered[0])} to {_pair(ordered[-1])}."
             )
     for against in (WEIGHTS, SAMPLES, CONTROL):
@@ -217,12 +224,13 @@ def _worth(row: Worth) -> str:
 
 
 def default(rows: Sequence[Rise]) -> str:
-    """Part 4: whether something is better than `ssig` on every network."""
+    """Part 4: whether another law, integrand or cost of suppression is better than `ssig` on every network."""
     candidates = judged(rows)
-    networks = [title(name) for name in dict.fromkeys(row.network for row in rows)]
-    if len(networks) < FEWEST_NETWORKS:
-        return "None so far: no two networks have a law, readout or cost beside `ssig`."
-    where = f"{len(candidates)} laws, readouts and costs on {listed(networks)}"
+    if len({row.network for row in rows}) < FEWEST_NETWORKS:
+        return f"None so far: no two networks have a law, integrand or cost beside `{DEFAULT}`."
+    sizes = Counter(len({row.network for row in rows if row.candidate == name}) for name in candidates)
+    parts = [f"{sizes[size]} on {size}" for size in sorted(sizes)]
+    where = f"{len(candidates)} laws, integrands and costs ({listed(parts)} networks)"
     found, only = better(rows), higher(rows)
     text = f"None so far, of {where}."
     if found:
@@ -230,8 +238,31 @@ def default(rows: Sequence[Rise]) -> str:
         each = [f"{shown(row.estimate, True)} on {title(row.network)} (N = {row.estimate.count})" for row in first]
         text = f"{len(found)} of {where} are better, `{found[0]}` by most: {listed(each)}."
     if only:
-        text += f" The gap alone is higher with {len(only)} more, whose DiffID or ROC-AUC is lower on a network."
+        which = f"{len(only)} more" if found else f"{len(only)} of them"
+        text += f" The gap alone is higher with {which}, whose DiffID or ROC-AUC is lower on a network."
+    if not found:
+        text += _widest(rows, candidates)
     return text
+
+
+def _widest(rows: Sequence[Rise], candidates: Sequence[str]) -> str:
+    """The candidate whose gap is surely higher on most networks, and what it loses there."""
+    wins = {
+        name: sum(row.sign > 0 for row in rows if row.candidate == name and row.measure == GAP) for name in candidates
+    }
+    name = max(wins, key=lambda candidate: wins[candidate], default="")
+    if not name or not wins[name]:
+        return ""
+    mine = [row for row in rows if row.candidate == name]
+    all_of = len({row.network for row in mine})
+    lower = {row.measure.title: 0 for row in mine if row.measure != GAP}
+    for row in mine:
+        if row.measure != GAP and row.sign < 0:
+            lower[row.measure.title] += 1
+    lost = [f"{measure} surely lower on {count}" for measure, count in lower.items() if count]
+    return (
+        f" The gap of `{name}` is surely higher on {wins[name]} of {all_of}{', its ' if lost else ''}{listed(lost)}."
+    )
 
 
 def reproduction(rows: Sequence[Reproduction]) -> str:

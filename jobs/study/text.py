@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 from jobs.study.against_noise import Against
 from jobs.study.agreement import Agreement, Worth
 from jobs.study.augmentation import Augmentation
-from jobs.study.better import DEFAULT, Rise
+from jobs.study.better import DEFAULT, OWN, Rise
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP, GROUPS, MEASURES, Study
-from jobs.study.design import LAWS, VARIANTS
+from jobs.study.design import VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.inference import Estimate, mean_of, share_of
 from jobs.study.nearness import IMAGES, Link
@@ -23,7 +22,6 @@ from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
 
 Table = list[list[str]]
-OWN = "uniform+magnitude"  # the law and readout of `ssig`
 LEAST_P = 0.001  # below, p is not given
 
 
@@ -37,6 +35,15 @@ def shown(estimate: Estimate | None, sign: bool = False) -> str:
     return f"{text} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its first row the head; nothing for a head alone."""
+    if len(rows) < 2:
+        return ""
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    rule = " | ".join("---" for _ in rows[0])
+    return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
+
+
 def listed(words: Sequence[str]) -> str:
     """Words as a list in a sentence."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -46,25 +53,6 @@ def span(counts: Iterable[int]) -> str:
     """How many images, or networks, some numbers are of."""
     least, most = min(found := list(counts)), max(found)
     return str(most) if least == most else f"{least} to {most}"
-
-
-def coverage(study: Study) -> Table:
-    """How many images and methods each network has in each group of metrics."""
-    groups = list(dict.fromkeys(record["metrics"] for _, record in study.blocks))
-    rows = [["network", *groups]]
-    networks = dict.fromkeys(name for group in groups for name in study.networks(group))
-    for network in networks:
-        cells = []
-        for group in groups:
-            panel = study.panel(group, network)
-            of_laws = [record["images"] for _, record in study.of(LAWS, network)] if group == LAWS else []
-            if panel is not None:
-                sizes = Counter(panel.counts().values())
-                cells.append("; ".join(f"{images} images, {sizes[images]} methods" for images in sorted(sizes)[::-1]))
-            else:
-                cells.append(f"{of_laws[0]} images" if of_laws else NONE)
-        rows.append([title(network), *cells])
-    return rows
 
 
 def rivalry_table(rows: Sequence[Comparison], network: str) -> Table:
@@ -83,7 +71,7 @@ def rivalry_table(rows: Sequence[Comparison], network: str) -> Table:
     for variant in VARIANTS:
         counts = [tally(rows, variant, measure.column, network) for measure in measures]
         if any(map(sum, counts)):
-            table.append([f"`{variant}`", *("–".join(map(str, each)) for each in counts)])
+            table.append([f"`{variant}`", *(" / ".join(map(str, each)) if any(each) else NONE for each in counts)])
     return table
 
 
@@ -179,7 +167,7 @@ def contrast_table(rows: Sequence[Contrast], network: str) -> Table:
 
 
 def link_table(rows: Iterable[Link]) -> Table:
-    table = [["network", "of", "and", "over", "laws or methods", "N", "rank correlation"]]
+    table = [["network", "first", "second", "correlated over", "how many", "N", "rank correlation"]]
     for row in rows:
         count = NONE if row.over == IMAGES else str(row.estimate.count)
         table.append(
@@ -189,7 +177,7 @@ def link_table(rows: Iterable[Link]) -> Table:
 
 
 def augmentation_table(answer: Augmentation | None) -> Table:
-    table = [["network", "augmentation", "methods", "gap over random maps", "N"]]
+    table = [["network", "augmentation", "methods", "insertion minus deletion, minus that of random maps", "N"]]
     for level in answer.levels if answer is not None else ():
         kind = "heavy" if level.augmented else "light"
         count = str(level.estimate.count)
@@ -232,8 +220,8 @@ def worth_table(rows: Sequence[Worth]) -> Table:
 
 
 def best_table(rows: Iterable[Best]) -> Table:
-    """The best law and readout of each network by each measure, that of `ssig`, and those not told apart from it."""
-    table = [["network", "measure", "best law and readout", "mean", f"`{OWN}` (`ssig`)", "N", "not told apart from"]]
+    """The best law and integrand of each network by each measure, that of `ssig`, and those not told apart from it."""
+    table = [["network", "measure", "best law and integrand", "mean", f"`{OWN}` (`ssig`)", "N", "not told apart from"]]
     for row in rows:
         level = listed([f"`{name}`" for name in row.level]) if row.level else "none"
         names = [title(row.network), row.measure.title, f"`{row.label}`"]
@@ -248,6 +236,16 @@ def lead_table(rows: Iterable[Comparison]) -> Table:
     for row in rows:
         names = [title(row.network), row.measure.title, f"`{row.variant}`", f"`{row.rival}`"]
         table.append([*names, shown(row.estimate, sign=True), str(row.estimate.count), _p(row.p)])
+    return table
+
+
+def control_table(rows: Iterable[Comparison]) -> Table:
+    """Where the best variant is not surely better than a control."""
+    table = [["network", "measure", "best variant", "control", "variant minus control, turned", "N", "p, Holm"]]
+    for row in rows:
+        if row.sign <= 0 and np.isfinite(row.p):
+            names = [title(row.network), row.measure.title, f"`{row.variant}`", f"`{row.rival}`"]
+            table.append([*names, shown(row.estimate, sign=True), str(row.estimate.count), _p(row.p)])
     return table
 
 
@@ -276,17 +274,17 @@ def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
 
 
 def against_noise_table(rows: Sequence[Against], network: str) -> Table:
-    """A law and readout a row, a measure a column: suppression minus noise."""
+    """A law and integrand a row, a measure a column: suppression minus noise."""
     measures = list(dict.fromkeys(row.measure for row in rows))
-    table = [["readout", "law", "N", *(measure.title for measure in measures)]]
+    table = [["integrand", "law", "N", *(measure.title for measure in measures)]]
     cells: dict[tuple[str, str], list[Against]] = {}
     for row in rows:
         if row.network == network:
-            cells.setdefault((row.readout, row.law), []).append(row)
-    for readout, law in sorted(cells):
-        each = cells[readout, law]
+            cells.setdefault((row.integrand, row.law), []).append(row)
+    for integrand, law in sorted(cells):
+        each = cells[integrand, law]
         values = [shown(row.estimate, sign=True) + ("*" if row.sign else "") for row in each]
-        table.append([readout, law, span(row.estimate.count for row in each), *values])
+        table.append([integrand, law, span(row.estimate.count for row in each), *values])
     return table
 
 
@@ -300,17 +298,4 @@ def reproduction_table(rows: Sequence[Reproduction]) -> Table:
         printed = NONE if is_from.value is None else number(is_from.value)
         cells = [is_from.shown, is_from.measure, printed, shown(ours), count]
         table.append([*cells, *([is_from.differs] if has_more else [])])
-    return table
-
-
-def provenance(study: Study) -> Table:
-    """How each file was measured."""
-    table = [["file", "N", "commits", "machine", "hours of units, some at once"]]
-    for path, (_, record) in zip(study.files, study.blocks, strict=True):
-        each = record["measured"]
-        machines = dict.fromkeys(f"{one['machine']['cpu']}, {one['machine']['cores']} cores" for one in each)
-        commits = dict.fromkeys(str(one["commit"]) for one in each)
-        spent = sum(one["seconds"] for one in each) / 3600
-        name = f"{path.parent.name}/{path.name}"
-        table.append([name, str(record["images"]), ", ".join(commits), "; ".join(machines), f"{spent:.2f}"])
     return table

@@ -112,11 +112,12 @@ def test_a_first_look_makes_way_for_the_whole_block(places: Places) -> None:
     both = replace(design, blocks=(whole,))
     assert [line.block for line in plan(both, places)] == [whole]
     assert "0 of 1 blocks are done" in text(both, places)
-    assert "0 of 1 blocks, and a first look of 25 images at 1 more." in progress(Study(places.data), both)
+    said = progress(Study(places.data), both)
+    assert "0 of 1 blocks of measurements, and a first look of 25 images at 1 more." in said
     assert run_blocks(both, places, print) == 0
     assert len(table.read(places.file(whole))[0]) == 6
     assert plan(both, places) == []
-    assert progress(Study(places.data), both) == "Measured so far: 1 of 1 blocks. Nothing is left."
+    assert progress(Study(places.data), both) == "Measured so far: 1 of 1 blocks of measurements. Nothing is left."
     more = replace(both, methods={"own": ("sobel", "random")})
     assert [line.block for line in plan(more, places)] == [whole]
     assert "and a first look" not in progress(Study(places.data), more)

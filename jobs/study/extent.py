@@ -1,0 +1,97 @@
+"""How far the study goes: its images, networks and groups of metrics, and the files that it is made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from jobs.study.data import Study
+from jobs.study.design import LAWS, NETWORKS
+from jobs.study.inference import share_of
+from jobs.study.published import title
+from jobs.study.rivalry import OVER, Comparison
+from jobs.study.text import Table, listed, shown
+from pipeline.report.numbers import NONE
+
+# Group of metrics -> what is measured in it.
+GROUPS: dict[str, str] = {
+    "core": "insertion, deletion, DiffID, localisation and certainty of each method",
+    "information": "ROAD, AIC and SIC",
+    LAWS: "samples of each law at several strengths, without maps (questions 2 and 4)",
+    "near": "magnitudes over each law at several strengths (question 3)",
+    "permuted": "maps of a network whose weights have changed places (question 7)",
+    "sanity": "stability, MPRT and the distance of each method's points from the image (questions 1 and 3)",
+    "gig": "the table of Guided IG",
+    "sig": "the table of Spectral IG",
+    "spi": "the table of SPI",
+    "samp": "the table of SAMP++",
+}
+
+
+def groups(study: Study) -> list[str]:
+    """What each group that has numbers holds."""
+    present = dict.fromkeys(record["metrics"] for _, record in study.blocks)
+    return [f"`{name}`: {GROUPS[name]}." for name in present if name in GROUPS]
+
+
+def coverage(study: Study) -> Table:
+    """How many images and methods each network has in each group of metrics."""
+    groups = list(dict.fromkeys(record["metrics"] for _, record in study.blocks))
+    rows = [["network", *groups]]
+    networks = dict.fromkeys(name for group in groups for name in study.networks(group))
+    for network in networks:
+        cells = []
+        for group in groups:
+            panel = study.panel(group, network)
+            of_laws = [record["images"] for _, record in study.of(LAWS, network)] if group == LAWS else []
+            if panel is not None:
+                sizes = Counter(panel.counts().values())
+                cells.append("; ".join(f"{images} images, {sizes[images]} methods" for images in sorted(sizes)[::-1]))
+            else:
+                cells.append(f"{of_laws[0]} images" if of_laws else NONE)
+        rows.append([title(network), *cells])
+    return rows
+
+
+def network_table(study: Study) -> Table:
+    """A network a row: its weights, and in how many of its images it says the right class."""
+    table: Table = [["network", "weights", "right class"]]
+    for name in dict.fromkeys(record["network"] for _, record in study.blocks):
+        if name in NETWORKS:
+            table.append([title(name), NETWORKS[name].weights, _right(study, name)])
+    return table
+
+
+def _right(study: Study, network: str) -> str:
+    """The share of the most images of one block."""
+    blocks = [(rows, record["images"]) for rows, record in study.blocks if record["network"] == network]
+    rows = max(
+        (each for each in blocks if "predicted" in each[0].column_names), key=lambda each: each[1], default=None
+    )
+    if rows is None:
+        return NONE
+    images = rows[0].group_by("key").aggregate([("predicted", "first"), ("label", "first")])
+    share = share_of((images["predicted_first"].to_numpy() == images["label_first"].to_numpy()).astype(float))
+    return f"{shown(share)}, N = {share.count}"
+
+
+def compared(rows: Sequence[Comparison]) -> str:
+    """How many comparisons question 1 corrects for, network by network."""
+    sizes = Counter(row.network for row in rows if np.isfinite(row.p))
+    parts = [f"{size:,} {'over networks' if name == OVER else f'on {title(name)}'}" for name, size in sizes.items()]
+    return f"In question 1 these are {listed(parts)}." if parts else ""
+
+
+def provenance(study: Study) -> Table:
+    """How each file was measured."""
+    table = [["file", "N", "commits", "machine", "hours of units, some at once"]]
+    for path, (_, record) in zip(study.files, study.blocks, strict=True):
+        each = record["measured"]
+        machines = dict.fromkeys(f"{one['machine']['cpu']}, {one['machine']['cores']} cores" for one in each)
+        commits = dict.fromkeys(str(one["commit"]) for one in each)
+        spent = sum(one["seconds"] for one in each) / 3600
+        name = f"{path.parent.name}/{path.name}"
+        table.append([name, str(record["images"]), ", ".join(commits), "; ".join(machines), f"{spent:.2f}"])
+    return table

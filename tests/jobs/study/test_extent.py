@@ -1,0 +1,55 @@
+"""How far the study goes, on made-up data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from study_files import core, law_block
+
+from jobs.study import table
+from jobs.study.data import Study
+from jobs.study.design import METRICS, NETWORKS
+from jobs.study.extent import GROUPS, compared, groups, network_table
+from jobs.study.rivalry import OVER, comparisons
+
+
+def test_every_group_says_what_it_holds(tmp_path: Path) -> None:
+    assert GROUPS.keys() == METRICS.keys()
+    core(tmp_path, "mobilenetv2")
+    law_block(tmp_path, "mobilenetv2")
+    assert [line.partition(":")[0] for line in groups(Study(tmp_path))] == ["`core`", "`laws`"]
+
+
+def test_a_network_has_its_weights_and_how_often_it_is_right(tmp_path: Path) -> None:
+    assert all(network.weights for network in NETWORKS.values())
+    core(tmp_path, "mobilenetv2", images=40)
+    path = tmp_path / "mobilenetv2" / "core-first-000.parquet"
+    rows, record = table.read(path)
+    numbers = np.array([int(key[-4:]) for key in rows["key"].to_pylist()])
+    for name, values in (("label", numbers), ("predicted", np.where(numbers < 30, numbers, 0))):
+        rows = rows.append_column(name, pa.array(values))
+    table.write(path, rows, record)
+    core(tmp_path, "vit-tiny")
+    head, first, second = network_table(Study(tmp_path))
+    assert head == ["network", "weights", "right class"]
+    assert first[0] == "MobileNetV2"
+    assert first[2].startswith("0.750 [0.58")
+    assert first[2].endswith(", N = 40")
+    assert second == ["ViT-Tiny", NETWORKS["vit-tiny"].weights, "–"]
+
+
+def test_the_comparisons_that_are_corrected_for_are_counted(tmp_path: Path) -> None:
+    for network in ("mobilenetv2", "vit-tiny", "googlenet"):
+        core(tmp_path, network, {"ssig": 0.3, "ssig-path": 0.2, "ig": 0.1})
+    rows = comparisons(Study(tmp_path))
+    each = len([row for row in rows if row.network == "vit-tiny"])
+    over = len([row for row in rows if row.network == OVER])
+    parts = [f"{each} on {name}" for name in ("MobileNetV2", "ViT-Tiny", "GoogLeNet")]
+    assert compared(rows) == f"In question 1 these are {', '.join(parts)} and {over} over networks."
+    assert compared([]) == ""

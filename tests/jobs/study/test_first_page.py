@@ -1,0 +1,44 @@
+"""What the project's first page says of the study, on made-up data whose truth is known."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
+
+from study_files import whole_study
+
+from jobs.study import first_page
+from jobs.study.data import GAP, Study
+from jobs.study.page import answers_of
+from ssig.errors import UsageError
+
+
+def test_the_first_page_has_no_verdict_without_its_numbers(tmp_path: Path) -> None:
+    """Losses come first, and what is not measured is left out."""
+    whole_study(tmp_path)
+    study = Study(tmp_path)
+    found = answers_of(study)
+    points = first_page.findings(study, found)
+    assert points[0].startswith("*It leads.* ")  # nothing is lost in these data
+    assert "By the gap, `ssig-signed` is surely ahead of 2 of 2 rivals on each network." in points[0]
+    assert not any("nan" in point or "Not measured" in point for point in points)
+    lost = [replace(row, estimate=-row.estimate) if row.measure == GAP else row for row in found["leads"]]
+    first = first_page.findings(study, {**found, "leads": lost})[0]
+    assert first.startswith("*It loses.* Of 4 networks, its best variant is surely behind a rival on ")
+    assert "on 4 by insertion minus deletion, the gap (" in first
+
+
+def test_only_a_page_with_marks_is_changed(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text(f"a\n{first_page.BEGIN}\nold\n{first_page.END}\nb\n")
+    first_page.update(page, "new")
+    assert page.read_text() == f"a\n{first_page.BEGIN}\n\nnew\n\n{first_page.END}\nb\n"
+    page.write_text("a page")
+    with pytest.raises(UsageError, match="a page with the lines"):
+        first_page.update(page, "new")
+    assert page.read_text() == "a page"
