@@ -52,6 +52,7 @@ class PairedSums:
         error = standard_error(self._squares, count)
         half = student(count) * error
         low, high = mean - half, mean + half
+        low[self._shares], high[self._shares] = (np.clip(each[self._shares], -1, 1) for each in (low, high))
         share = self._shares & ~self._fractions
         counts = (array[share] for array in (count, self._joint, self._only_first, self._only_second))
         low[share], high[share] = _newcombe(*counts)

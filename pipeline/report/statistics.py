@@ -168,7 +168,9 @@ def wilson(successes: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.nda
     low = 2 * successes + z**2 - 1 - z * np.sqrt(z**2 - 2 - 1 / size + 4 * share * (size - successes + 1))
     high = 2 * successes + z**2 + 1 + z * np.sqrt(z**2 + 2 - 1 / size + 4 * share * (size - successes - 1))
     scale = 2 * (size + z**2)
-    return np.where(successes <= 0, 0 * size, low / scale), np.where(successes >= count, 0 * size + 1, high / scale)
+    # Of a fraction of one hit or one miss, a corrected bound may pass the share or leave the range.
+    low, high = np.clip(low / scale, 0, share), np.clip(high / scale, share, 1)
+    return np.where(successes <= 0, 0 * size, low), np.where(successes >= count, 0 * size + 1, high)
 
 
 def holm(p: np.ndarray) -> np.ndarray:

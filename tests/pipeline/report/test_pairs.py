@@ -157,6 +157,8 @@ def test_shares_with_ties_have_students_interval_about_their_mean() -> None:
     for bound in ("low", "high"):
         assert getattr(found, bound)[0] == pytest.approx(getattr(plain, bound)[0])
         assert getattr(found, bound)[1] != pytest.approx(getattr(plain, bound)[1], rel=1e-3)
+    few = paired(np.array([[1.0], [0.5]]), np.zeros((2, 1)), shares(1))
+    assert (few.low[0], few.high[0]) == (-1, 1)  # no difference of shares is larger
     in_parts = PairedSums(shares(2))
     for part in (slice(0, 1), slice(1, 20)):  # the first part has no fraction
         in_parts.add(first[part], second[part])

@@ -196,6 +196,14 @@ def test_shares_with_fractions_have_an_interval_about_their_mean() -> None:
         assert high[0] < each.high[0] < high[1]
 
 
+@pytest.mark.parametrize("images", [1, 2, 10, 100])
+def test_no_interval_of_a_share_leaves_its_range(images: int) -> None:
+    successes = np.linspace(0, images, 20 * images + 1)
+    low, high = wilson(successes, np.full(len(successes), images))
+    share = successes / images
+    assert ((low >= 0) & (low <= share) & (high >= share) & (high <= 1)).all()
+
+
 @pytest.mark.parametrize("images", [1, 2, 3, 5, 8, 10, 14, 20, 50, 200, 1000])
 def test_intervals_of_shares_hold_every_share_as_often_as_they_say(images: int) -> None:
     # All that can happen, with its probability: no simulation. Without the continuity correction the least is .82
