@@ -70,7 +70,8 @@ def in_short(answers: Mapping[str, Any]) -> list[Answer]:
         Answer("Do the metrics agree, and what is each worth?", agreement(answers["agreements"], answers["worths"])),
         Answer("Is suppression better than noise with the same integrand?", noise(answers["noise"])),
         Answer(
-            f"Is another kind of suppression better than `{DEFAULT}` everywhere?", sentences.default(answers["rises"])
+            f"Is another law, integrand or cost better than `{DEFAULT}` everywhere?",
+            sentences.default(answers["rises"]),
         ),
     ]
 
@@ -208,8 +209,8 @@ def cost(costs: Sequence[Cost], reached: Mapping[str, Sequence[str]]) -> str:
     for network, names in reached.items():
         networks.setdefault(listed([f"`{name}`" for name in names]), []).append(title(network))
     beside = [f"{names} on {listed(each)}" for names, each in networks.items() if names]
-    also = [f"of rivals without a curve, {listed(beside)} have it with {BASE} at most"] if beside else []
-    return "; ".join([*_cheapest(costs, QUALITIES[-1]), *also])
+    also = f"of rivals without a curve, {listed(beside)} reach it with {BASE} at most, on the same images"
+    return "; ".join([*_cheapest(costs, QUALITIES[-1]), *([also] if beside else [])])
 
 
 def _cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
@@ -226,19 +227,20 @@ def _cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
         else:
             failing.append(f"{title(network)} ({max(max(row.gradients) for row in mine)}, {size})")
     count = len(dict.fromkeys(row.method for row in costs))
-    which = f"of {count} methods with a curve" if count > 1 else "of the method with a curve"
-    parts = (
-        [f"{which}, a mean gap of {number(quality)} takes fewest gradients with {listed(reaching)}"]
-        if reaching
-        else []
-    )
+    counts = listed([str(each) for each in sorted({each for row in costs for each in row.gradients})])
+    which = f"of {count} {'methods' if count > 1 else 'method'} measured with {counts} gradients"
+    cheapest = f"{which}, a mean gap of {number(quality)} takes fewest with {listed(reaching)}"
+    parts = [cheapest] if reaching else []
     return [*parts, f"nothing reaches {number(quality)} on {listed(failing)}"] if failing else parts
 
 
 def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
     """Question 7: the middle and the ends of the rank correlations, and of what tells true maps from permuted ones."""
     parts = []
-    for same, words in ((True, "pairs of metrics on one network"), (False, "pairs of networks by one metric")):
+    for same, words in (
+        (True, "pairs of metrics, each on one network,"),
+        (False, "pairs of networks, each by one metric,"),
+    ):
         chosen = [row for row in rows if (row.first[0] == row.second[0]) is same and np.isfinite(row.estimate.mean)]
         if chosen:
             ordered = sorted(chosen, key=lambda row: row.estimate.mean)
@@ -253,7 +255,9 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
     apart = [estimate for estimate in within if not estimate.low > 0]
     verdict = YES if not apart else NO if len(apart) == len(within) else PART
     text = f"{verdict}: the rank correlation over methods has {listed(parts)}"
-    shares = sorted((row.share for row in worths if row.against == WEIGHTS), key=lambda share: share.mean)
+    shares = sorted(
+        (row.share for row in worths if row.against == WEIGHTS), key=lambda share: (share.mean, share.count)
+    )
     if shares:
         text += (
             f"; metrics prefer a network's own map to that of a permuted one in {shown(shares[0])} to "
@@ -277,7 +281,7 @@ def noise(rows: Sequence[Against]) -> str:
     if not parts:
         return UNMEASURED
     size = f"N = {span(row.estimate.count for row in chosen)}"
-    return f"By {GAP.title}, so many laws of suppression are surely better than noise: {'; '.join(parts)}; {size}."
+    return f"Laws of suppression that are surely better than noise by {GAP.title}: {'; '.join(parts)}; {size}."
 
 
 def _own(rows: Sequence[Contrast], quantity: str) -> list[Contrast]:

@@ -93,20 +93,28 @@ def costs(study: Study, column: str = "gap") -> list[Cost]:
 
 
 def reached(study: Study, quality: float, column: str = "gap") -> dict[str, list[str]]:
-    """Network with curves -> the rivals without a curve whose mean reaches a quality under their own names, which is
-    with `BASE` gradients at most; the highest first."""
+    """Network with curves -> the rivals without a curve whose mean over the same images reaches a quality under their
+    own names, which is with `BASE` gradients at most; the highest first."""
     found = {}
     for network in dict.fromkeys(row.network for row in costs(study, column)):
         panel = study.panel("core", network)
         if panel is not None:
-            means = {name: mean_of(panel.of(column, name)).mean for name in rivals(panel) if name not in SWEPT}
+            curves = [name for name in panel.methods if name in _asked()]
+            held = np.isfinite([panel.of(column, name) for name in curves]).all(axis=0)
+            others = [name for name in rivals(panel) if name not in SWEPT]
+            means = {name: mean_of(panel.of(column, name)[held]).mean for name in others}
             order = sorted(means, key=lambda name: -means[name])
             found[network] = [name for name in order if means[name] >= quality]
     return found
 
 
+def _asked() -> set[str]:
+    """The labels of all points of the curves but the first."""
+    return {entry.rpartition("label=")[2] for entry in METHODS["costs"]}
+
+
 def _costs(panel: Panel, column: str) -> list[Cost]:
-    asked = {entry.rpartition("label=")[2] for entry in METHODS["costs"]}
+    asked = _asked()
     settings: dict[str, dict[int, str]] = {}
     for label in panel.methods:
         parts = SETTING.fullmatch(label)

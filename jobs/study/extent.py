@@ -48,7 +48,12 @@ def coverage(study: Study) -> Table:
             of_laws = [record["images"] for _, record in study.of(LAWS, network)] if group == LAWS else []
             if panel is not None:
                 sizes = Counter(panel.counts().values())
-                cells.append("; ".join(f"{images} images, {sizes[images]} methods" for images in sorted(sizes)[::-1]))
+                cells.append(
+                    "; ".join(
+                        f"{images} images, {sizes[images]} method{'s' * (sizes[images] > 1)}"
+                        for images in sorted(sizes)[::-1]
+                    )
+                )
             else:
                 cells.append(f"{of_laws[0]} images" if of_laws else NONE)
         rows.append([title(network), *cells])
@@ -57,7 +62,7 @@ def coverage(study: Study) -> Table:
 
 def network_table(study: Study) -> Table:
     """A network a row: its weights, and in how many of its images it says the right class."""
-    table: Table = [["network", "weights", "right class"]]
+    table: Table = [["network", "weights", "share classified right"]]
     for name in dict.fromkeys(record["network"] for _, record in study.blocks):
         if name in NETWORKS:
             table.append([title(name), NETWORKS[name].weights, _right(study, name)])

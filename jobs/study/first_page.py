@@ -6,7 +6,7 @@ of the table, and a list of numbers has one for each of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from jobs.study import answers as answer
 from jobs.study import sentences
 from jobs.study.against_noise import Against
-from jobs.study.augmentation import DIFFERENCE, RIVALS
+from jobs.study.augmentation import DIFFERENCE, RIVALS, Augmentation
 from jobs.study.better import DEFAULT
 from jobs.study.data import CORE, GAP, SANITY, Measure, Study, rivals
 from jobs.study.design import VARIANTS
@@ -30,6 +30,10 @@ from pipeline.report.numbers import number
 from ssig.errors import UsageError
 
 BEGIN, END = "<!-- made by `make study-figures` -->", "<!-- end of what it makes -->"
+SURELY = (
+    "Below, “surely” is p < .05 by Holm's correction for all comparisons of the same question, and numbers in a row "
+    "follow the networks of the table, or those that are named."
+)
 SIGNED = "ssig-signed"
 DELETION, ROC_AUC, CERTAINTY = (
     next(measure for measure in CORE if measure.column == column) for column in ("deletion", "roc_auc", "certainty")
@@ -42,7 +46,8 @@ def section(study: Study, answers: Mapping[str, Any]) -> str:
     """The section in Markdown."""
     points = "\n".join(f"- {point}" for point in findings(study, answers))
     table = markdown(glance_table(study, answers["leads"]))
-    return f"{_introduction(study, answers)}\n\n{table}\n\n{legend(answers['rivalry'])}\n\n{points}"
+    signs = f"{legend(answers['rivalry'])} {SURELY}"
+    return f"{_introduction(study, answers)}\n\n{table}\n\n{signs}\n\n{points}"
 
 
 def update(page: Path, text: str) -> None:
@@ -59,15 +64,17 @@ def update(page: Path, text: str) -> None:
 
 
 def _introduction(study: Study, answers: Mapping[str, Any]) -> str:
-    networks = list(dict.fromkeys(row.network for row in answers["leads"]))
-    counts = [len(rivals(panel)) for name in networks if (panel := study.panel("core", name)) is not None]
-    images = span(row.estimate.count for row in answers["leads"] if row.measure == GAP)
+    gaps = [row for row in answers["leads"] if row.measure == GAP]
+    counts = [len(rivals(panel)) for row in gaps if (panel := study.panel("core", row.network)) is not None]
+    most = max(row.estimate.count for row in gaps)
+    fewer = [f"{row.estimate.count} on {title(row.network)}" for row in gaps if row.estimate.count < most]
     return (
-        f"[The study](docs/study/index.md) asks which claims hold, on {len(networks)} networks and the first {images} "
-        f"of 500 ILSVRC2012 validation images, with at most 32 gradients an image, beside {_in_turn(counts)} rivals. "
-        f"It is under way: {sentences.blocks_done(study)}. The table has the best variant of suppression and its "
-        "hardest rival; certainty is the mutual information of map and image, in nats. In the points below it, "
-        "numbers in a row are those of the networks in the table's order."
+        f"[The study](docs/study/index.md) asks which claims hold, on the first {most} of 500 ILSVRC2012 validation "
+        f"images{f' ({listed(fewer)})' if fewer else ''}, beside {_in_turn(counts)} rivals on the networks of the "
+        f"table. It is under way: {sentences.blocks_done(study)}. The table has the best variant of suppression and "
+        "its hardest rival, the one that is ahead by most or behind by least, with at most 32 gradients. Certainty "
+        "is the greatest mutual information of the map with one of five features of its image, edges among them, in "
+        "nats."
     )
 
 
@@ -81,6 +88,7 @@ def findings(study: Study, answers: Mapping[str, Any]) -> list[str]:
         _sanity(study, rows, networks),
         _noise(answers["noise"]),
         _claims(answers),
+        _augmentation(answers["augmentation"]),
         _cost(answers),
         _published(answers),
     ]
@@ -99,8 +107,8 @@ def _losses(leads: Sequence[Comparison], networks: int) -> str:
     if not lost:
         return ""
     order = sorted(lost, key=lambda measure: -len(lost[measure]))
-    parts = [f"on {len(lost[measure])} by {_name(measure)} ({_rivals_of(lost[measure])})" for measure in order]
-    return f"*It loses.* Of {networks} networks, its best variant is surely behind a rival {listed(parts)}."
+    parts = [f"by {_name(measure)} on {len(lost[measure])} ({_rivals_of(lost[measure])})" for measure in order]
+    return f"*It loses.* The best variant is surely behind a rival, of {networks} networks, {listed(parts)}."
 
 
 def _rivals_of(rows: Sequence[Comparison]) -> str:
@@ -108,7 +116,7 @@ def _rivals_of(rows: Sequence[Comparison]) -> str:
 
 
 def _name(measure: Measure) -> str:
-    return "insertion minus deletion, the gap" if measure == GAP else measure.title
+    return "insertion minus deletion (the gap)" if measure == GAP else measure.title
 
 
 def _wins(rows: Sequence[Comparison], networks: Sequence[str]) -> str:
@@ -142,7 +150,7 @@ def _champions(rows: Sequence[Comparison]) -> str:
                 parts.append(f"`{variant}` by {measure.title} on {listed(places)}")
     if not parts:
         return "No variant is surely ahead of every rival by any metric."
-    return f"Surely ahead of every rival (how many: in brackets): {'; '.join(parts)}."
+    return f"These are surely ahead of every rival that has a number (how many: in brackets): {'; '.join(parts)}."
 
 
 def _variants(
@@ -155,10 +163,10 @@ def _variants(
     lowest = sum(min(each, key=each.__getitem__) == DEFAULT for each in means[GAP])
     losses = [tally(rows, DEFAULT, GAP.column, network) for network in networks]
     return (
-        f"*Take {gap} for the gap, `{localises}` for ROC-AUC.* Of the variants, {gap} has the highest mean gap on "
-        f"each network, and `{localises}` the highest mean ROC-AUC on {best[ROC_AUC].count(localises)} of "
-        f"{len(networks)}. `{DEFAULT}`, with magnitudes as in the paper, has the lowest mean gap on {lowest}; by it, "
-        f"`{DEFAULT}` is surely behind {_of([(each[1], sum(each)) for each in losses])}.{_controls(controls)}"
+        f"*Which variant.* Of the five, {gap} has the highest mean gap on each network, and `{localises}` the highest "
+        f"mean ROC-AUC on {best[ROC_AUC].count(localises)} of {len(networks)}. `{DEFAULT}`, with magnitudes as in the "
+        f"paper, has the lowest mean gap on {lowest}. By the gap, `{DEFAULT}` is surely behind "
+        f"{_of([(each[1], sum(each)) for each in losses])}.{_controls(controls)}"
     )
 
 
@@ -172,11 +180,13 @@ def _means(study: Study, network: str, measure: Measure) -> dict[str, float]:
 def _controls(rows: Sequence[Comparison]) -> str:
     parts = []
     for measure, control in BLIND.items():
-        mine = [row for row in rows if (row.measure, row.rival) == (measure, control)]
+        mine = [row.sign for row in rows if (row.measure, row.rival) == (measure, control)]
         if mine:
-            won = sum(row.sign > 0 for row in mine)
-            parts.append(f"by {measure.title} on {won} of {len(mine)} networks than `{control}`")
-    return f" Controls see no network: the best variant is surely better {listed(parts)}." if parts else ""
+            parts.append(
+                f"by {measure.title}, `{control}` is surely better than the best variant on {mine.count(-1)} of "
+                f"{len(mine)} networks and surely worse on {mine.count(1)}"
+            )
+    return f" No control sees the network: {'; '.join(parts)}." if parts else ""
 
 
 def _sanity(study: Study, rows: Sequence[Comparison], networks: Sequence[str]) -> str:
@@ -188,9 +198,8 @@ def _sanity(study: Study, rows: Sequence[Comparison], networks: Sequence[str]) -
     randomised = _verdicts(study, rows, MPRT, measured)
     return (
         f"*Stability and MPRT* ({listed([title(name) for name in measured])}; "
-        f"{span(row.estimate.count for row in mine)} images.) By stability from seed to seed, {stable}. By MPRT, "
-        f"{randomised}. Lower is better there: a high MPRT says that a map changes little when layers of the network "
-        "are randomised."
+        f"{span(row.estimate.count for row in mine)} images). By stability from seed to seed, {stable}. MPRT is lower "
+        f"where a map changes more when layers of the network are randomised, which is better: by it, {randomised}."
     )
 
 
@@ -211,81 +220,99 @@ def _verdicts(study: Study, rows: Sequence[Comparison], measure: Measure, networ
 
 def _noise(rows: Sequence[Against]) -> str:
     rows = [row for row in rows if row.measure == GAP]
-    networks = list(dict.fromkeys(row.network for row in rows))
     parts = []
     for integrand, words in sentences.INTEGRAND_WORDS.items():
-        mine = [row for row in rows if row.integrand == integrand]
-        signs = [[row.sign for row in mine if row.network == network] for network in networks]
-        if mine:
-            higher, lower = (_in_turn([each.count(sign) for each in signs]) for sign in (1, -1))
-            laws = len({row.law for row in mine})
-            parts.append(
-                f"With {words}, {higher} of {laws} laws of suppression surely have a higher gap than noise, and "
-                f"{lower} a lower one."
-            )
+        each = []
+        for network in dict.fromkeys(row.network for row in rows):
+            mine = [row.sign for row in rows if (row.integrand, row.network) == (integrand, network)]
+            if mine:
+                each.append(f"{mine.count(1)} better and {mine.count(-1)} worse of {len(mine)} on {title(network)}")
+        if each:
+            parts.append(f"with {words}, {listed(each)}")
     if not parts:
         return ""
-    where = f"{listed([title(name) for name in networks])}; {span(row.estimate.count for row in rows)} images"
-    return f"*Suppression or noise?* ({where}.) {' '.join(parts)}"
+    size = span(row.estimate.count for row in rows)
+    return (
+        f"*Suppression or noise?* Laws of suppression that are surely better or worse than noise by the gap ({size} "
+        f"images): {'; '.join(parts)}."
+    )
 
 
 def _claims(answers: Mapping[str, Any]) -> str:
-    """The papers' claims of nearness, certainty, saturation and augmentation."""
+    """The papers' claims of nearness, certainty and saturation."""
     parts = [*_near(answers["near"]), *_linked(answers["links"]), *_saturated(answers["saturation"])]
-    change = answers["augmentation"]
-    if change is not None:
-        levels = [row for row in change.levels if row.augmented and row.group == RIVALS]
-        failing = sum(row.estimate.sign <= 0 for row in levels)
-        contrast = change.contrasts[DIFFERENCE]
-        parts.append(
-            f"Of {len(levels)} networks trained with heavy augmentation, the mean gap of rivals is not above that of "
-            f"random maps on {failing}; from light to heavy, what suppression has over rivals changes by "
-            f"{shown(contrast, sign=True)} ({contrast.count} images)."
-        )
     return f"*Claims of the papers.* {' '.join(parts)}" if parts else ""
+
+
+def _where(networks: Iterable[str], images: Iterable[int]) -> str:
+    return f"({listed([title(name) for name in dict.fromkeys(networks)])}; {span(images)} images)"
 
 
 def _near(rows: Sequence[Contrast]) -> Iterator[str]:
     own = [row for row in rows if row.quantity == "kid" and (row.law, row.strength) == sentences.OWN_LAW]
     if own:
-        nearer, farther = (sum(row.sign == sign for row in own) for sign in (-1, 1))
+        signs = [row.sign for row in own]
+        where = _where((row.network for row in own), (row.estimate.count for row in own))
         yield (
-            f"By kernel distance (KID), at equal change of the pixels, samples of `{DEFAULT}` are surely nearer to "
-            f"natural images than noise on {nearer} and surely farther on {farther} of {len(own)} networks "
-            f"({span(row.estimate.count for row in own)} images)."
+            f"By kernel distance, samples of `{DEFAULT}` are surely nearer to natural images than noise that changes "
+            f"the pixels as much on {signs.count(-1)} of {len(own)} networks and surely farther on {signs.count(1)} "
+            f"{where}."
         )
 
 
 def _linked(rows: Sequence[Link]) -> Iterator[str]:
-    laws = [row for row in rows if row.over == LAWS and (row.first, row.second) == ("nearness", "certainty")]
-    methods = [row for row in rows if row.over == METHODS and (row.first, row.second) == ("nearness", "faithfulness")]
-    for mine, what, of in ((laws, "certainty", "laws and strengths"), (methods, "the gap", "methods")):
-        finite = [row for row in mine if np.isfinite(row.estimate.low)]
-        if finite:
+    for over, words, first, second, names in (
+        (LAWS, "laws and strengths", "nearness", "certainty", "nearness of the features and certainty"),
+        (LAWS, "laws and strengths", "certainty", "faithfulness", "certainty and the gap"),
+        (METHODS, "methods", "nearness", "faithfulness", "nearness of the features and the gap"),
+    ):
+        mine = [row for row in rows if (row.over, row.first, row.second) == (over, first, second)]
+        mine = [row for row in mine if np.isfinite(row.estimate.low)]
+        if mine:
+            where = _where((row.network for row in mine), (row.images for row in mine))
             yield (
-                f"Over {span(row.estimate.count for row in finite)} {of}, the rank correlation of nearness and {what} "
-                f"is {listed([shown(row.estimate) for row in finite])} ({span(row.images for row in finite)} images)."
+                f"Over {span(row.estimate.count for row in mine)} {words}, the rank correlation of {names} is "
+                f"{listed([shown(row.estimate) for row in mine])} {where}."
             )
 
 
 def _saturated(rows: Sequence[Contrast]) -> Iterator[str]:
     own = [row for row in rows if (row.law, row.strength) == sentences.OWN_LAW]
     gradients, probabilities = (
-        [row for row in own if row.quantity == quantity] for quantity in ("log_gradient", "probability")
+        [row.sign for row in own if row.quantity == quantity] for quantity in ("log_gradient", "probability")
     )
     if gradients:
+        where = _where((row.network for row in own), (row.estimate.count for row in own))
         yield (
-            "Noise surely saturates the network more than suppression by the gradient on "
-            f"{sum(row.sign > 0 for row in gradients)} of {len(gradients)}, by the target's probability on "
-            f"{sum(row.sign > 0 for row in probabilities)} ({span(row.estimate.count for row in gradients)} images)."
+            f"At equal change of the pixels, the gradient under the law of `{DEFAULT}` is surely higher than under "
+            f"noise on {gradients.count(1)} of {len(gradients)} networks; the target's probability is surely higher "
+            f"on {probabilities.count(1)} and surely lower on {probabilities.count(-1)} {where}."
         )
+
+
+def _augmentation(change: Augmentation | None) -> str:
+    if change is None:
+        return ""
+    mine = [row for row in change.levels if row.group == RIVALS]
+    heavy = [row for row in mine if row.augmented]
+    light = listed([title(row.network) for row in mine if not row.augmented])
+    contrast = change.contrasts[DIFFERENCE]
+    return (
+        f"*Heavy augmentation.* On {listed([title(row.network) for row in heavy])}, whose usual training has it, the "
+        f"mean gap of {heavy[0].methods} rivals is {listed([shown(row.estimate) for row in heavy])} above that of "
+        f"random maps. From {light}, whose training is light, to these networks, what suppression has over the rivals "
+        f"changes by {shown(contrast, sign=True)} ({contrast.count} images). Architecture differs too, so this proves "
+        "no cause."
+    )
 
 
 def _cost(answers: Mapping[str, Any]) -> str:
     text = answer.cost(answers["costs"], answers["reached"])
     parts = [f"{text[0].upper()}{text[1:]}."] if text else []
     if answers["rises"]:
-        parts.append(f"Is another kind of suppression better than `{DEFAULT}`? {sentences.default(answers['rises'])}")
+        parts.append(
+            f"Is another law, integrand or cost better than `{DEFAULT}`? {sentences.default(answers['rises'])}"
+        )
     return f"*What it costs.* {' '.join(parts)}" if parts else ""
 
 
@@ -299,6 +326,6 @@ def _published(answers: Mapping[str, Any]) -> str:
     if not parts:
         return ""
     return (
-        f"*Published numbers* that lie within our intervals ({span(sizes)} images): {listed(parts)}. Networks, "
-        "weights and protocols differ, and the intervals are wide."
+        f"*Published numbers.* Within our intervals ({span(sizes)} images) lie {listed(parts)}. Networks, weights and "
+        "protocols differ, and the intervals are wide."
     )

@@ -60,8 +60,8 @@ def losses(rows: Sequence[Comparison]) -> list[str]:
             worst = min(lost, key=lambda row: row.estimate.mean)
             parts.append(
                 f"By {worst.measure.title} on {len(lost)} of {len(chosen)} networks, by most on "
-                f"{title(worst.network)}: `{worst.rival}` is {shown(-worst.estimate)} ahead of `{worst.variant}`, "
-                f"N = {worst.estimate.count}."
+                f"{title(worst.network)}: `{worst.rival}` is {shown(-worst.estimate)} ahead of `{worst.variant}`, N = "
+                f"{worst.estimate.count}."
             )
     return parts
 
@@ -205,7 +205,7 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> list[str]:
     for against in (WEIGHTS, SAMPLES, CONTROL):
         each = [row for row in worths if row.against == against]
         if each:
-            low, high = min(each, key=lambda row: row.share.mean), max(each, key=lambda row: row.share.mean)
+            low, high = (end(each, key=lambda row: (row.share.mean, row.share.count)) for end in (min, max))
             parts.append(f"“{against}” is told least often by {_worth(low)} and most often by {_worth(high)}.")
     return parts
 
@@ -220,7 +220,7 @@ def _pair(row: Agreement) -> str:
 
 def _worth(row: Worth) -> str:
     where = f"`{row.method}`, {title(row.network)}"
-    return f"{row.measure.title} (in {shown(row.share)} of {row.share.count} images, {where})"
+    return f"{row.measure.title} (share {shown(row.share)} of {row.share.count} images, {where})"
 
 
 def default(rows: Sequence[Rise]) -> str:
@@ -230,7 +230,7 @@ def default(rows: Sequence[Rise]) -> str:
         return f"None so far: no two networks have a law, integrand or cost beside `{DEFAULT}`."
     sizes = Counter(len({row.network for row in rows if row.candidate == name}) for name in candidates)
     parts = [f"{sizes[size]} on {size}" for size in sorted(sizes)]
-    where = f"{len(candidates)} laws, integrands and costs ({listed(parts)} networks)"
+    where = f"{len(candidates)} laws (noise among them), integrands and costs ({listed(parts)} networks)"
     found, only = better(rows), higher(rows)
     text = f"None so far, of {where}."
     if found:
@@ -239,30 +239,35 @@ def default(rows: Sequence[Rise]) -> str:
         text = f"{len(found)} of {where} are better, `{found[0]}` by most: {listed(each)}."
     if only:
         which = f"{len(only)} more" if found else f"{len(only)} of them"
-        text += f" The gap alone is higher with {which}, whose DiffID or ROC-AUC is lower on a network."
+        lower = Counter(measure for name in only for measure in _lower(rows, name))
+        parts = [f"{measure} is surely lower on one at least with {count}" for measure, count in sorted(lower.items())]
+        text += f" With {which}, the gap is surely higher on every network, but {listed(parts)}."
     if not found:
         text += _widest(rows, candidates)
     return text
 
 
+def _lower(rows: Sequence[Rise], candidate: str) -> set[str]:
+    """What is surely lower with a candidate on some network."""
+    return {row.measure.title for row in rows if row.candidate == candidate and row.sign < 0}
+
+
 def _widest(rows: Sequence[Rise], candidates: Sequence[str]) -> str:
-    """The candidate whose gap is surely higher on most networks, and what it loses there."""
+    """The candidates whose gap is surely higher on most networks, and what they lose; those that are alike "
+    "together."""
     wins = {
         name: sum(row.sign > 0 for row in rows if row.candidate == name and row.measure == GAP) for name in candidates
     }
-    name = max(wins, key=lambda candidate: wins[candidate], default="")
-    if not name or not wins[name]:
-        return ""
-    mine = [row for row in rows if row.candidate == name]
-    all_of = len({row.network for row in mine})
-    lower = {row.measure.title: 0 for row in mine if row.measure != GAP}
-    for row in mine:
-        if row.measure != GAP and row.sign < 0:
-            lower[row.measure.title] += 1
-    lost = [f"{measure} surely lower on {count}" for measure, count in lower.items() if count]
-    return (
-        f" The gap of `{name}` is surely higher on {wins[name]} of {all_of}{', its ' if lost else ''}{listed(lost)}."
-    )
+    most = max(wins.values(), default=0)
+    tails: dict[str, list[str]] = {}
+    for name in wins if most else ():
+        mine = [row for row in rows if row.candidate == name]
+        if wins[name] == most:
+            lower = Counter(row.measure.title for row in mine if row.measure != GAP and row.sign < 0)
+            lost = [f"{measure} surely lower on {count}" for measure, count in lower.items()]
+            gap = f"surely higher on {most} of {len({row.network for row in mine})} networks"
+            tails.setdefault(listed([gap, *lost]), []).append(f"`{name}`")
+    return "".join(f" With {listed(names)}, the gap is {tail}." for tail, names in tails.items())
 
 
 def reproduction(rows: Sequence[Reproduction]) -> str:

@@ -349,7 +349,9 @@ def test_a_candidate_of_one_network_is_not_counted(tmp_path: Path) -> None:
     for network in ("efficientnet-lite0", "mobilenetv2"):
         core(tmp_path, network, {"ssig": 0.3, "ssig-path": 0.2})
     core(tmp_path, "mobilenetv2", {"uniform+product": 0.5}, name="core-readouts-000")
-    assert "of 1 laws, integrands and costs (1 on 2 networks)" in sentences.default(rises(Study(tmp_path)))
+    assert "of 1 laws (noise among them), integrands and costs (1 on 2 networks)" in sentences.default(
+        rises(Study(tmp_path))
+    )
 
 
 def test_methods_of_few_images_are_counted_apart_and_left_out_of_the_link(tmp_path: Path) -> None:
@@ -514,7 +516,7 @@ def test_rivals_without_a_curve_that_are_there_are_named(tmp_path: Path) -> None
     quality = panel.of("gap", "spi").mean() - 0.02
     assert reached(study, quality) == {"mobilenetv2": ["spi"]}  # `ig` is one of those whose curves are planned
     said = answers.choice([], costs(study), reached(study, 0.45))
-    assert "of rivals without a curve, `spi` on MobileNetV2 have it with 32 at most" in said
+    assert "of rivals without a curve, `spi` on MobileNetV2 reach it with 32 at most, on the same images" in said
 
 
 def test_a_law_is_compared_at_the_change_of_the_samples_themselves(tmp_path: Path) -> None:
@@ -554,7 +556,7 @@ def test_laws_are_compared_with_noise_of_the_same_integrand(tmp_path: Path) -> N
     )
     assert "none is worse than noise by any metric, and 1 is better than noise by insertion minus deletion" in signed
     assert answers.noise(rows) == (
-        "By insertion minus deletion, so many laws of suppression are surely better than noise: with the integrand of "
+        "Laws of suppression that are surely better than noise by insertion minus deletion: with the integrand of "
         "`ssig` 0 of 2 on MobileNetV2 (2 surely worse); with the integrand of `ssig-signed` 1 of 1 on MobileNetV2 (0 "
         "surely worse); N = 60."
     )
@@ -668,7 +670,10 @@ def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp
         assert "N = " in each.sentence
         assert page.count(f"| {each.emphasised} |\n") == 1  # at the top
         assert page.count(f"\n**{each.sentence}**\n") == 1  # under its heading
-    assert "laws, integrands and costs (" in re.findall(r"^## A better default\n\n.*\n\n(.*)", page, re.MULTILINE)[0]
+    assert (
+        "laws (noise among them), integrands and costs ("
+        in re.findall(r"^## A better default\n\n.*\n\n(.*)", page, re.MULTILINE)[0]
+    )
     assert "SIC of the median curve" in page
     assert (
         "Measured so far: 0 of 75 blocks of measurements. The rest takes" in page

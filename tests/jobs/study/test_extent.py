@@ -37,7 +37,7 @@ def test_a_network_has_its_weights_and_how_often_it_is_right(tmp_path: Path) -> 
     table.write(path, rows, record)
     core(tmp_path, "vit-tiny")
     head, first, second = network_table(Study(tmp_path))
-    assert head == ["network", "weights", "right class"]
+    assert head == ["network", "weights", "share classified right"]
     assert first[0] == "MobileNetV2"
     assert first[2].startswith("0.750 [0.58")
     assert first[2].endswith(", N = 40")

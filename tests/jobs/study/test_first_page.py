@@ -29,8 +29,8 @@ def test_the_first_page_has_no_verdict_without_its_numbers(tmp_path: Path) -> No
     assert not any("nan" in point or "Not measured" in point for point in points)
     lost = [replace(row, estimate=-row.estimate) if row.measure == GAP else row for row in found["leads"]]
     first = first_page.findings(study, {**found, "leads": lost})[0]
-    assert first.startswith("*It loses.* Of 4 networks, its best variant is surely behind a rival on ")
-    assert "on 4 by insertion minus deletion, the gap (" in first
+    assert first.startswith("*It loses.* The best variant is surely behind a rival, of 4 networks, by ")
+    assert "by insertion minus deletion (the gap) on 4 (" in first
 
 
 def test_only_a_page_with_marks_is_changed(tmp_path: Path) -> None:
