@@ -17,7 +17,7 @@ from pipeline.report.numbers import NONE
 
 # Group of metrics -> what is measured in it.
 GROUPS: dict[str, str] = {
-    "core": "insertion, deletion, DiffID, localisation and certainty of each method",
+    "core": "insertion, deletion, DiffID, localization and certainty of each method",
     "information": "ROAD, AIC and SIC",
     LAWS: "samples of each law at several strengths, without maps (questions 2 and 4)",
     "near": "magnitudes over each law at several strengths (question 3)",

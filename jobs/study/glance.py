@@ -9,7 +9,7 @@ import numpy as np
 
 from jobs.study.data import GROUPS, Study
 from jobs.study.published import title
-from jobs.study.rivalry import OVER, Comparison
+from jobs.study.rivalry import OVER, Comparison, panel_of
 from jobs.study.text import Table
 from pipeline.report.numbers import NONE, number
 
@@ -46,9 +46,7 @@ def glance_table(study: Study, leads: Sequence[Comparison]) -> Table:
 
 
 def _cell(study: Study, row: Comparison) -> str:
-    group = next(name for name, measures in GROUPS.items() if row.measure in measures)
-    panel = study.panel(group, row.network)
-    assert panel is not None  # the comparison is made from it
+    panel = panel_of(study, row)
     sides = np.stack([panel.of(row.measure.column, name) for name in (row.variant, row.rival)], axis=1)
     means = sides[np.isfinite(sides).all(axis=1)].mean(axis=0)
     variant, rival = (f"`{name}` {number(mean)}" for name, mean in zip((row.variant, row.rival), means, strict=True))

@@ -93,6 +93,14 @@ def _difference(panel: Panel, measure: Measure, variant: str, rival: str, images
     return result
 
 
+def panel_of(study: Study, row: Comparison) -> Panel:
+    """The numbers that a comparison on one network was made from."""
+    group = next(name for name, measures in GROUPS.items() if row.measure in measures)
+    panel = study.panel(group, row.network)
+    assert panel is not None
+    return panel
+
+
 def beside_controls(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
     """Of each network and measure, the variant with the best mean against each control, whose name stands for the
     rival's; corrected for all of them together.
@@ -103,7 +111,7 @@ def beside_controls(study: Study, rows: Sequence[Comparison]) -> list[Comparison
     """
     found = []
     for row in rows:
-        panel = _panel(study, row)
+        panel = panel_of(study, row)
         for control in (name for name in CONTROLS if name in panel.methods):
             sides = panel.of(row.measure.column, row.variant), panel.of(row.measure.column, control)
             estimate = difference(*sides, row.measure.share)
@@ -111,14 +119,6 @@ def beside_controls(study: Study, rows: Sequence[Comparison]) -> list[Comparison
                 turned = estimate if row.measure.better > 0 else -estimate
                 found.append(Comparison(row.network, row.measure, row.variant, control, estimate=turned))
     return corrected(found)
-
-
-def _panel(study: Study, row: Comparison) -> Panel:
-    """The numbers that a comparison was made from."""
-    group = next(name for name, measures in GROUPS.items() if row.measure in measures)
-    panel = study.panel(group, row.network)
-    assert panel is not None
-    return panel
 
 
 def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -> tuple[int, int, int]:
@@ -139,13 +139,10 @@ def leads(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
         if row.network != OVER:
             of.setdefault((row.network, row.measure), []).append(row)
     found = []
-    for (network, measure), mine in of.items():
-        group = next(name for name, measures in GROUPS.items() if measure in measures)
-        panel = study.panel(group, network)
-        if panel is not None:
-            variant = _leader(panel, measure)
-            theirs = [row for row in mine if row.variant == variant]
-            found.append(min(theirs, key=lambda row: (min(row.sign, 0), row.estimate.mean)))
+    for (_, measure), mine in of.items():
+        variant = _leader(panel_of(study, mine[0]), measure)
+        theirs = [row for row in mine if row.variant == variant]
+        found.append(min(theirs, key=lambda row: (min(row.sign, 0), row.estimate.mean)))
     order = list(dict.fromkeys(row.network for row in found))
     return sorted(found, key=lambda row: order.index(row.network))
 

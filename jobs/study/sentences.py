@@ -253,8 +253,7 @@ def _lower(rows: Sequence[Rise], candidate: str) -> set[str]:
 
 
 def _widest(rows: Sequence[Rise], candidates: Sequence[str]) -> str:
-    """The candidates whose gap is surely higher on most networks, and what they lose; those that are alike "
-    "together."""
+    """The candidates whose gap is surely higher on most networks, and what they lose; alike ones together."""
     wins = {
         name: sum(row.sign > 0 for row in rows if row.candidate == name and row.measure == GAP) for name in candidates
     }
