@@ -46,7 +46,7 @@ STUDY ?= run
 study: install ## measure what the study lacks, or STUDY=plan for the hours, or STUDY=figures for its page
 	$(BIN)/python -m jobs.study $(STUDY)
 
-study-figures: install ## make the study's figures and page from its published data
+study-figures: install ## make the study's figures and pages from its published data
 	$(BIN)/python -m jobs.study figures
 
 check: install ## lint, formatting, types, known vulnerabilities
