@@ -99,7 +99,7 @@ def rivalry(rows: Sequence[Comparison], leads: Sequence[Comparison]) -> str:
 
 def nearness(rows: Sequence[Contrast]) -> str:
     """Question 2, by the kernel distance."""
-    own = _own(rows, "kid")
+    own = own_law(rows, "kid")
     if not own:
         return UNMEASURED
     nearer, farther = (sum(row.sign == sign for row in own) for sign in (-1, 1))
@@ -148,7 +148,7 @@ def links(rows: Sequence[Link]) -> str:
 
 def saturation(rows: Sequence[Contrast]) -> str:
     """Question 4, by the gradient first."""
-    own, probability = _own(rows, "log_gradient"), _own(rows, "probability")
+    own, probability = own_law(rows, "log_gradient"), own_law(rows, "probability")
     if not own:
         return UNMEASURED
     higher, lower = (sum(row.sign == sign for row in own) for sign in (1, -1))
@@ -284,7 +284,7 @@ def noise(rows: Sequence[Against]) -> str:
     return f"Laws of suppression that are surely better than noise by {GAP.title}: {'; '.join(parts)}; {size}."
 
 
-def _own(rows: Sequence[Contrast], quantity: str) -> list[Contrast]:
+def own_law(rows: Sequence[Contrast], quantity: str) -> list[Contrast]:
     """The law of the default method, on each network."""
     return [row for row in rows if row.quantity == quantity and (row.law, row.strength) == OWN_LAW]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -92,15 +93,15 @@ def costs(study: Study, column: str = "gap") -> list[Cost]:
     return found
 
 
-def reached(study: Study, quality: float, column: str = "gap") -> dict[str, list[str]]:
+def reached(study: Study, curves: Sequence[Cost], quality: float, column: str = "gap") -> dict[str, list[str]]:
     """Network with curves -> the rivals without a curve whose mean over the same images reaches a quality under their
     own names, which is with `BASE` gradients at most; the highest first."""
     found = {}
-    for network in dict.fromkeys(row.network for row in costs(study, column)):
+    for network in dict.fromkeys(row.network for row in curves):
         panel = study.panel("core", network)
         if panel is not None:
-            curves = [name for name in panel.methods if name in _asked()]
-            held = np.isfinite([panel.of(column, name) for name in curves]).all(axis=0)
+            points = [name for name in panel.methods if name in _asked()]
+            held = np.isfinite([panel.of(column, name) for name in points]).all(axis=0)
             others = [name for name in rivals(panel) if name not in SWEPT]
             means = {name: mean_of(panel.of(column, name)[held]).mean for name in others}
             order = sorted(means, key=lambda name: -means[name])

@@ -105,6 +105,7 @@ class Study:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files = sorted(folder.glob("*/*.parquet"))
+        self._panels: dict[tuple[str, str], Panel | None] = {}
 
     @cached_property
     def blocks(self) -> list[tuple[pa.Table, table.Record]]:
@@ -123,6 +124,11 @@ class Study:
 
     def panel(self, metrics: str, network: str) -> Panel | None:
         """The numbers of a group of metrics on one network, all blocks together; None without one."""
+        if (metrics, network) not in self._panels:
+            self._panels[metrics, network] = self._panel(metrics, network)
+        return self._panels[metrics, network]
+
+    def _panel(self, metrics: str, network: str) -> Panel | None:
         tables = [rows for rows, _ in self.of(metrics, network)]
         if not tables or metrics == LAWS:
             return None

@@ -17,7 +17,7 @@ from jobs.study import sentences
 from jobs.study.against_noise import Against
 from jobs.study.augmentation import DIFFERENCE, RIVALS, Augmentation
 from jobs.study.better import DEFAULT
-from jobs.study.data import CORE, GAP, SANITY, Measure, Study, rivals
+from jobs.study.data import CORE, GAP, SANITY, Measure, Panel, Study, rivals
 from jobs.study.design import VARIANTS
 from jobs.study.equal_change import Contrast
 from jobs.study.glance import glance_table, legend
@@ -38,7 +38,6 @@ SIGNED = "ssig-signed"
 DELETION, ROC_AUC, CERTAINTY = (
     next(measure for measure in CORE if measure.column == column) for column in ("deletion", "roc_auc", "certainty")
 )
-STABILITY, MPRT = SANITY
 BLIND = {ROC_AUC: "centre", CERTAINTY: "sobel"}  # controls that see no network, by the measures they do well by
 
 
@@ -126,7 +125,11 @@ def _wins(rows: Sequence[Comparison], networks: Sequence[str]) -> str:
         best = max(VARIANTS, key=lambda name: sum(won for won, _, _ in wins[name]))
         words = "the gap" if measure == GAP else measure.title
         parts.append(f"By {words}, `{best}` is surely ahead of {_of([(each[0], sum(each)) for each in wins[best]])}.")
-    return f"*It leads.* {_champions(rows)} {' '.join(parts)}"
+    champions = _champions(rows)
+    first = (
+        f"*It leads.* {champions}" if champions else "*It leads nowhere:* no variant is surely ahead of every rival."
+    )
+    return " ".join([first, *parts])
 
 
 def _of(counts: Sequence[tuple[int, int]]) -> str:
@@ -149,7 +152,7 @@ def _champions(rows: Sequence[Comparison]) -> str:
             if places:
                 parts.append(f"`{variant}` by {measure.title} on {listed(places)}")
     if not parts:
-        return "No variant is surely ahead of every rival by any metric."
+        return ""
     return f"These are surely ahead of every rival that has a number (how many: in brackets): {'; '.join(parts)}."
 
 
@@ -190,32 +193,35 @@ def _controls(rows: Sequence[Comparison]) -> str:
 
 
 def _sanity(study: Study, rows: Sequence[Comparison], networks: Sequence[str]) -> str:
-    measured = [name for name in networks if (study.panel("sanity", name)) is not None]
-    mine = [row for row in rows if row.measure in SANITY and row.network in measured]
+    panels = [panel for name in networks if (panel := study.panel("sanity", name)) is not None]
+    mine = [row for row in rows if row.measure in SANITY and row.network in {panel.network for panel in panels}]
     if not mine:
         return ""
-    stable = _verdicts(study, rows, STABILITY, measured)
-    randomised = _verdicts(study, rows, MPRT, measured)
-    return (
-        f"*Stability and MPRT* ({listed([title(name) for name in measured])}; "
-        f"{span(row.estimate.count for row in mine)} images). By stability from seed to seed, {stable}. MPRT is lower "
-        f"where a map changes more when layers of the network are randomised, which is better: by it, {randomised}."
-    )
+    where = _where((panel.network for panel in panels), (row.estimate.count for row in mine))
+    stable, randomised = (_verdicts(panels, rows, measure) for measure in SANITY)
+    parts = [f"By stability from seed to seed, {stable}."] if stable else []
+    if randomised:
+        parts.append(
+            "MPRT is lower where a map changes more when layers of the network are randomised, which is better: by "
+            f"it, {randomised}."
+        )
+    return f"*Stability and MPRT* {where}. {' '.join(parts)}"
 
 
-def _verdicts(study: Study, rows: Sequence[Comparison], measure: Measure, networks: Sequence[str]) -> str:
+def _verdicts(panels: Sequence[Panel], rows: Sequence[Comparison], measure: Measure) -> str:
     parts = []
     for name in (DEFAULT, SIGNED):
-        tallies = [tally(rows, name, measure.column, network) for network in networks]
-        panels = [panel for network in networks if (panel := study.panel("sanity", network)) is not None]
-        means = [number(mean_of(panel.of(measure.column, name)).mean) for panel in panels]
+        mine = [panel for panel in panels if name in panel.methods and measure.column in panel.columns]
+        tallies = [tally(rows, name, measure.column, panel.network) for panel in mine]
+        means = [number(mean_of(panel.of(measure.column, name)).mean) for panel in mine]
         words = [
             f"{verb} {_of([(each[place], sum(each)) for each in tallies])}"
             for place, verb in enumerate(("ahead of", "behind"))
             if any(each[place] for each in tallies)
         ]
-        parts.append(f"`{name}` ({listed(means)}) is surely {listed(words)}")
-    return listed(parts)
+        verdict = f"surely {listed(words)}" if words else "told apart from no rival"
+        parts += [f"`{name}` ({listed(means)}) is {verdict}"] if means else []
+    return listed(parts) if parts else ""
 
 
 def _noise(rows: Sequence[Against]) -> str:
@@ -249,7 +255,7 @@ def _where(networks: Iterable[str], images: Iterable[int]) -> str:
 
 
 def _near(rows: Sequence[Contrast]) -> Iterator[str]:
-    own = [row for row in rows if row.quantity == "kid" and (row.law, row.strength) == sentences.OWN_LAW]
+    own = answer.own_law(rows, "kid")
     if own:
         signs = [row.sign for row in own]
         where = _where((row.network for row in own), (row.estimate.count for row in own))
@@ -277,11 +283,10 @@ def _linked(rows: Sequence[Link]) -> Iterator[str]:
 
 
 def _saturated(rows: Sequence[Contrast]) -> Iterator[str]:
-    own = [row for row in rows if (row.law, row.strength) == sentences.OWN_LAW]
-    gradients, probabilities = (
-        [row.sign for row in own if row.quantity == quantity] for quantity in ("log_gradient", "probability")
-    )
-    if gradients:
+    own = answer.own_law(rows, "log_gradient")
+    gradients = [row.sign for row in own]
+    probabilities = [row.sign for row in answer.own_law(rows, "probability")]
+    if own:
         where = _where((row.network for row in own), (row.estimate.count for row in own))
         yield (
             f"At equal change of the pixels, the gradient under the law of `{DEFAULT}` is surely higher than under "

@@ -20,7 +20,7 @@ SURE, ALONE, LEVEL = {1: ">", -1: "<"}, {1: "≥", -1: "≤"}, "≈"
 def legend(rows: Sequence[Comparison]) -> str:
     """What the table's signs mean, with the number of comparisons that they are corrected for."""
     sizes = Counter(row.network for row in rows if row.network != OVER and np.isfinite(row.p))
-    least, most = min(sizes.values()), max(sizes.values())
+    least, most = min(sizes.values(), default=0), max(sizes.values(), default=0)
     size = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     return (
         "Means are over the images that both have; how many is in brackets. `<` or `>`: the variant is surely worse "

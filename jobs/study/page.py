@@ -75,7 +75,7 @@ def write(data: Path, folder: Path, first: Path | None = None) -> list[Path]:
 def answers_of(study: Study) -> dict[str, Any]:
     """What each question's module finds."""
     compared = comparisons(study)
-    led = leads(study, compared)
+    led, curves = leads(study, compared), costs(study)
     return {
         "rivalry": compared,
         "leads": led,
@@ -85,8 +85,8 @@ def answers_of(study: Study) -> dict[str, Any]:
         "saturation": contrasts(study, SATURATION),
         "augmentation": augmentation(study),
         "best": best(study),
-        "costs": costs(study),
-        "reached": reached(study, QUALITIES[-1]),
+        "costs": curves,
+        "reached": reached(study, curves, QUALITIES[-1]),
         "agreements": agreements(study),
         "worths": worths(study),
         "rises": rises(study),

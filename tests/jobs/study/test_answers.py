@@ -514,8 +514,9 @@ def test_rivals_without_a_curve_that_are_there_are_named(tmp_path: Path) -> None
     panel = study.panel("core", "mobilenetv2")
     assert panel is not None
     quality = panel.of("gap", "spi").mean() - 0.02
-    assert reached(study, quality) == {"mobilenetv2": ["spi"]}  # `ig` is one of those whose curves are planned
-    said = answers.choice([], costs(study), reached(study, 0.45))
+    curves = costs(study)
+    assert reached(study, curves, quality) == {"mobilenetv2": ["spi"]}  # `ig` is one of those whose curves are planned
+    said = answers.choice([], curves, reached(study, curves, 0.45))
     assert "of rivals without a curve, `spi` on MobileNetV2 reach it with 32 at most, on the same images" in said
 
 

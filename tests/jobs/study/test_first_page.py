@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 
-from study_files import whole_study
+from study_files import core, sanity, whole_study
 
 from jobs.study import first_page
 from jobs.study.data import GAP, Study
@@ -31,6 +31,19 @@ def test_the_first_page_has_no_verdict_without_its_numbers(tmp_path: Path) -> No
     first = first_page.findings(study, {**found, "leads": lost})[0]
     assert first.startswith("*It loses.* The best variant is surely behind a rival, of 4 networks, by ")
     assert "by insertion minus deletion (the gap) on 4 (" in first
+
+
+def test_what_no_test_tells_apart_is_said_so(tmp_path: Path) -> None:
+    """Nine images are too few for a verdict, and the sentences stay whole."""
+    core(tmp_path, "mobilenetv2", dict.fromkeys(("ssig", "ssig-signed", "ig", "random"), 0.3), 9)
+    sanity(tmp_path, "mobilenetv2", dict.fromkeys(("ssig", "ssig-signed", "ig"), 0.3), 9)
+    study = Study(tmp_path)
+    section = first_page.section(study, answers_of(study))
+    assert "*It leads nowhere:* no variant is surely ahead of every rival." in section
+    nothing = "is told apart from no rival"
+    assert f": by it, `ssig` (0.500) {nothing} and `ssig-signed` (0.500) {nothing}." in section
+    assert "By stability" not in section  # not measured
+    assert "all 0 comparisons" in section
 
 
 def test_only_a_page_with_marks_is_changed(tmp_path: Path) -> None:
