@@ -60,7 +60,7 @@ def agreements(study: Study) -> list[Agreement]:
 def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
     for panel in panels:
         present = [measure for measure in MEASURES if measure.column in panel.columns]
-        whole = panel.some(_judged(panel, panel.images))
+        whole = panel.some(_judged(panel, panel.ranked()))
         for first, second in combinations(present, 2):
             if GAP in (first, second) and {first.column, second.column} & GAP_PARTS:
                 continue  # a part of it
@@ -70,7 +70,7 @@ def _between_measures(panels: list[Panel]) -> Iterator[Agreement]:
 
 def _between_networks(panels: list[Panel]) -> Iterator[Agreement]:
     for first, second in combinations(panels, 2):
-        images = sorted(set(first.images) & set(second.images))
+        images = sorted(set(first.ranked()) & set(second.ranked()))
         others = _judged(second, images)
         methods = [name for name in _judged(first, images) if name in others]
         for measure in MEASURES:

@@ -19,7 +19,7 @@ import numpy as np
 
 from jobs.study.data import GAP, Panel, Study, rivals
 from jobs.study.design import NETWORKS, VARIANTS
-from jobs.study.inference import Estimate, mean_of
+from jobs.study.inference import Estimate, mean_difference
 
 RANDOM = "random"
 SUPPRESSION, RIVALS, DIFFERENCE = GROUPS = "suppression", "rivals", "suppression minus rivals"
@@ -69,14 +69,14 @@ def augmentation(study: Study) -> Augmentation | None:
             each[group] = each[group][held]
         each[DIFFERENCE] = each[SUPPRESSION] - each[RIVALS]
     levels = tuple(
-        Level(name, bool(NETWORKS[name].augmented), group, len(members.get(group, ())), mean_of(values[group]))
+        Level(name, bool(NETWORKS[name].augmented), group, len(members.get(group, ())), mean_difference(values[group]))
         for name, values in over.items()
         for group in GROUPS
     )
     sides = {
         group: [np.mean([over[name][group] for name in names], axis=0) for names in (heavy, light)] for group in GROUPS
     }
-    contrasts = {group: mean_of(heavy_mean - light_mean) for group, (heavy_mean, light_mean) in sides.items()}
+    contrasts = {group: mean_difference(heavy_mean - light_mean) for group, (heavy_mean, light_mean) in sides.items()}
     return Augmentation(levels, contrasts)
 
 

@@ -103,9 +103,9 @@ def reached(study: Study, curves: Sequence[Cost], quality: float, column: str = 
             points = [name for name in panel.methods if name in _asked()]
             held = np.isfinite([panel.of(column, name) for name in points]).all(axis=0)
             others = [name for name in rivals(panel) if name not in SWEPT]
-            means = {name: mean_of(panel.of(column, name)[held]).mean for name in others}
-            order = sorted(means, key=lambda name: -means[name])
-            found[network] = [name for name in order if means[name] >= quality]
+            means = {name: float(panel.of(column, name)[held].mean()) for name in others}  # NaN: not of all images
+            means = {name: mean for name, mean in means.items() if mean >= quality}
+            found[network] = sorted(means, key=lambda name: -means[name])
     return found
 
 

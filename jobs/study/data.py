@@ -50,6 +50,9 @@ MEASURES = (*CORE, *INFORMATION, *SANITY)
 GROUPS = {"core": CORE, "information": INFORMATION, "sanity": SANITY}
 
 
+ENOUGH = 100  # images of a rank correlation over methods: more methods are worth more than further images
+
+
 @dataclass(frozen=True)
 class Panel:
     """Numbers of one network; N images, M methods.
@@ -88,6 +91,14 @@ class Panel:
         """The methods that have some number of each of `images`: beside them, a mean over few images is less sure."""
         measured = np.any([np.isfinite(self.aligned(images, name)) for name in self.columns], axis=0)
         return [method for method, each in zip(self.methods, measured.all(axis=0), strict=True) if each]
+
+    def ranked(self) -> list[str]:
+        """The images that methods are ranked over: those of the method with the fewest, of the methods that have
+        `ENOUGH` or as many as any, so that further images of some methods leave no other out."""
+        measured = np.any([np.isfinite(rows) for rows in self.columns.values()], axis=0)
+        sizes = measured.sum(axis=0)
+        fewest = int(np.argmin(np.where(sizes >= min(ENOUGH, sizes.max()), sizes, np.inf)))
+        return [image for image, held in zip(self.images, measured[:, fewest], strict=True) if held]
 
     def aligned(self, images: Sequence[str], column: str) -> np.ndarray:
         """(len(images), M) of a column, NaN for images that it lacks."""
@@ -136,6 +147,8 @@ class Study:
         images = tuple(sorted(set(rows["key"].to_pylist())))
         methods = tuple(dict.fromkeys(rows["method"].to_pylist()))
         where = _places(rows, images, methods)
+        if len(set(zip(*where, strict=True))) < rows.num_rows:
+            raise ValueError(f"two blocks of {metrics} on {network} have the same image and method")
         columns = {}
         for field in rows.schema:
             if field.name not in table.KEYS:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from jobs.study.data import Study
 from jobs.study.design import LAWS
-from jobs.study.inference import Tested, corrected, mean_of
+from jobs.study.inference import Tested, corrected, mean_difference
 
 NEARNESS = {"kid": "kernel distance", "distance": "distance of the features", "spectrum": "distance of the spectrum"}
 SATURATION = {"log_gradient": "ln of the relative gradient", "probability": "probability of the target"}
@@ -108,7 +108,7 @@ def _contrasts(network: str, laws: Sequence[Curve], quantities: Sequence[str]) -
                 change = curve.columns[CHANGE[quantity]][:, column]
                 rival = at_change(noise, quantity, change)
                 # The shares of the kernel distance are those of pairs of images.
-                estimate = mean_of(curve.columns[quantity][:, column] - rival, 2.0 if quantity == "kid" else 1.0)
+                estimate = mean_difference(curve.columns[quantity][:, column] - rival, 2.0 if quantity == "kid" else 1.0)
                 mean = float(np.nanmean(change))
                 found.append(Contrast(network, curve.law, strength, quantity, mean, estimate=estimate))
     return found

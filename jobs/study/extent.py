@@ -70,16 +70,14 @@ def network_table(study: Study) -> Table:
 
 
 def _right(study: Study, network: str) -> str:
-    """The share of the most images of one block."""
-    blocks = [(rows, record["images"]) for rows, record in study.blocks if record["network"] == network]
-    rows = max(
-        (each for each in blocks if "predicted" in each[0].column_names), key=lambda each: each[1], default=None
-    )
-    if rows is None:
-        return NONE
-    images = rows[0].group_by("key").aggregate([("predicted", "first"), ("label", "first")])
-    share = share_of((images["predicted_first"].to_numpy() == images["label_first"].to_numpy()).astype(float))
-    return f"{shown(share)}, N = {share.count}"
+    """The share of the images of all its blocks that have both classes."""
+    right: dict[str, bool] = {}
+    for rows, record in study.blocks:
+        if record["network"] == network and {"predicted", "label"} <= set(rows.column_names):
+            same = rows["predicted"].to_numpy() == rows["label"].to_numpy()
+            right |= dict(zip(rows["key"].to_pylist(), same.tolist(), strict=True))
+    share = share_of(np.array(list(right.values()), np.float64))
+    return f"{shown(share)}, N = {share.count}" if right else NONE
 
 
 def compared(rows: Sequence[Comparison]) -> str:

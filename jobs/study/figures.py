@@ -16,7 +16,7 @@ from jobs.study.data import GAP, MEASURES, Study
 from jobs.study.design import CONTROLS, LAWS, VARIANTS
 from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, tiles, zero
 from jobs.study.equal_change import CHANGE, NEARNESS, SATURATION, curves
-from jobs.study.inference import Estimate, mean_of
+from jobs.study.inference import Estimate, mean_difference, mean_of
 from jobs.study.nearness import laws_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
@@ -107,7 +107,7 @@ def equal_change_figure(study: Study, quantities: Sequence[str]) -> Figure | Non
 
 
 def _means(values: np.ndarray, quantity: str) -> Estimate:
-    return mean_of(values, 2.0 if quantity == "kid" else 1.0)
+    return mean_difference(values, 2.0) if quantity == "kid" else mean_of(values)
 
 
 def nearness_figure(study: Study) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Statistics over images and over networks that the report's statistics do not have.
+"""Statistics over images, as reports have them, and over networks, which reports do not have.
 
     over networks  random effects: tau^2 of Paule and Mandel, the interval of Hartung and Knapp, never narrower than
                    that of known errors
@@ -20,7 +20,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from pipeline.report.pairs import paired
-from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, holm, student, wilson
+from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, holm, intervals, student, wilson
 from ssig.randomness import Stream
 
 RESAMPLES = 999
@@ -95,8 +95,14 @@ def difference(first: np.ndarray, second: np.ndarray, share: bool = False) -> Es
     )
 
 
-def mean_of(values: np.ndarray, dependence: float = 1.0) -> Estimate:
-    """Mean of (N,) numbers, with Student's interval and test.
+def mean_of(values: np.ndarray) -> Estimate:
+    """Mean of (N,) numbers with the interval that reports give one; NaN is no number."""
+    found = intervals(values[:, None])
+    return Estimate(float(found.mean[0]), float(found.low[0]), float(found.high[0]), int(found.count[0]))
+
+
+def mean_difference(values: np.ndarray, dependence: float = 1.0) -> Estimate:
+    """Mean of (N,) differences, with Student's interval and, of `FEWEST` at least, his test.
 
     Args:
         values: NaN is no number.
@@ -109,7 +115,7 @@ def mean_of(values: np.ndarray, dependence: float = 1.0) -> Estimate:
     mean, error = float(values.mean()), dependence * float(values.std(ddof=1)) / np.sqrt(count)
     half = float(student(np.array([count]))[0]) * error
     p = float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error > 0 else float(mean == 0)
-    return Estimate(mean, mean - half, mean + half, count, p)
+    return Estimate(mean, mean - half, mean + half, count, p if count >= FEWEST else float("nan"))
 
 
 def share_of(values: np.ndarray) -> Estimate:

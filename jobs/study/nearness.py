@@ -90,7 +90,7 @@ def _of_methods(study: Study, network: str) -> Iterator[Link]:
     core, sanity = study.panel("core", network), study.panel("sanity", network)
     if core is None or "certainty" not in core.columns:
         return
-    whole = core.everywhere(core.images)
+    whole = core.everywhere(core.ranked())
     methods = core.some([name for name in whole if not (name in CONTROLS or is_setting(name))])
     columns = {"certainty": "certainty", "faithfulness": GAP.column}
     linked = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])

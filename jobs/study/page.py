@@ -59,14 +59,17 @@ def write(data: Path, folder: Path, first: Path | None = None) -> list[Path]:
     with styled():
         figures = {name: figure for name, figure in figures_of(study, answers).items() if figure is not None}
         numbers = {name: numbers_of(figure) for name, figure in figures.items()}
+        # All words are made before anything is written, so that no failure leaves new figures beside an old page.
+        rendered = page(study, answers, tuple(figures))
+        section = first_page.section(study, answers) if first is not None and answers["leads"] else None
         written = [_save(figure, folder / FIGURES / f"{name}.svg") for name, figure in figures.items()]
     for old in sorted((folder / FIGURES).glob("*.svg")):
         if old not in written:
             old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / NAME).write_text(page(study, answers, tuple(figures)), encoding="utf-8")
-    if first is not None and answers["leads"]:
-        first_page.update(first, first_page.section(study, answers))
+    (folder / NAME).write_text(rendered, encoding="utf-8")
+    if first is not None and section is not None:
+        first_page.update(first, section)
     if numbers:
         (folder / FIGURES / NUMBERS).write_text(to_json(numbers), encoding="utf-8")
     return [folder / NAME, *written]

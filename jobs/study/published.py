@@ -20,7 +20,7 @@ DIFFERS = {
     "normalisation's mean; the blur is ssig's (sigma 10, kernel 31), and the paper "
     "prints no number of steps and paths",
     "SAMP++": f"{_COMPRESSED}; the paper's protocol is known from a secondary text; the curve is divided by the whole "
-    "image's logit, which is near 0 or negative for some images, so that its interval is wide",
+    "image's logit, which is near 0 or negative for some images, which makes wide intervals",
 }
 _SMOOTHED = "mean over 25 noisy images, with 25 steps each"
 _SAMP = "SAMP as its authors have it; the paper has a variant"

@@ -71,7 +71,7 @@ def _over(rows: Sequence[Comparison], panels: Sequence[Panel], measures: Iterabl
         if len(each) < FEWEST_OVER:
             continue
         estimate = over_networks([row.estimate for row in each])
-        if not np.isfinite(estimate.mean):
+        if not np.isfinite(estimate.mean) or estimate.count < FEWEST_OVER:
             continue
         columns = [_difference(of[row.network], measure, variant, rival, images) for row in each]
         found.append(
@@ -133,7 +133,8 @@ def tally(rows: Iterable[Comparison], variant: str, column: str, network: str) -
 
 def leads(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
     """Of each network and measure, the comparison of the variant with the best mean and the rival that is hardest for
-    it, on the images of both: the one that is ahead by most of those that are surely ahead, or else of all."""
+    it, on the images of both: of those that are surely ahead the one that is ahead by most; without any, of those that
+    were tested the one that is ahead by most or behind by least."""
     of: dict[tuple[str, Measure], list[Comparison]] = {}
     for row in rows:
         if row.network != OVER:
@@ -142,6 +143,7 @@ def leads(study: Study, rows: Sequence[Comparison]) -> list[Comparison]:
     for (_, measure), mine in of.items():
         variant = _leader(panel_of(study, mine[0]), measure)
         theirs = [row for row in mine if row.variant == variant]
+        theirs = [row for row in theirs if np.isfinite(row.p)] or theirs
         found.append(min(theirs, key=lambda row: (min(row.sign, 0), row.estimate.mean)))
     order = list(dict.fromkeys(row.network for row in found))
     return sorted(found, key=lambda row: order.index(row.network))
