@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.study.choices import MEASURES, SETTING
+from jobs.study.choices import MEASURES, SAME, SETTING
 from jobs.study.data import GAP, Measure, Panel, Study
 from jobs.study.design import VARIANTS
 from jobs.study.inference import Tested, corrected, difference
@@ -21,7 +21,6 @@ from jobs.study.inference import Tested, corrected, difference
 DEFAULT = VARIANTS[0]
 FEWEST_NETWORKS = 2
 LAW, COST = "law and integrand", "cost"
-OWN = "uniform+magnitude"  # the law and integrand of `ssig`
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def kind_of(label: str) -> str | None:
     if label != DEFAULT and label in VARIANTS:
         return LAW
     if re.fullmatch(r"[\w-]+\+[\w-]+", label):
-        return LAW if label != OWN else None
+        return LAW if label not in SAME else None  # a method under another label
     parts = SETTING.fullmatch(label)
     return COST if parts is not None and parts["name"] in VARIANTS else None
 

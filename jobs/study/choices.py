@@ -21,6 +21,14 @@ SWEPT = frozenset(entry.partition(":")[0] for entry in METHODS["costs"])  # whos
 SETTING = re.compile(r"(?P<name>.+)-(?P<count>\d+)")
 
 
+SAME = {"uniform+magnitude": "ssig", "uniform+gradient": "ssig-signed"}  # by law and integrand
+
+
+def named(label: str) -> str:
+    """A law and integrand in a sentence, with the method that is the same."""
+    return f"`{label}`, which is `{SAME[label]}`," if label in SAME else f"`{label}`"
+
+
 @dataclass(frozen=True)
 class Best:
     """The best law and integrand of one network by one measure.

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from jobs.study.data import Study
 from jobs.study.design import LAWS
-from jobs.study.inference import Tested, corrected, mean_difference
+from jobs.study.inference import Estimate, Tested, corrected, mean_difference
 
 NEARNESS = {"kid": "kernel distance", "distance": "distance of the features", "spectrum": "distance of the spectrum"}
 SATURATION = {"log_gradient": "ln of the relative gradient", "probability": "probability of the target"}
@@ -47,6 +47,7 @@ class Contrast(Tested):
 
     Attributes:
         change: mean root mean square change of a pixel, of the law.
+        level, of_noise: what is compared, over the images that have both.
     """
 
     network: str
@@ -54,6 +55,8 @@ class Contrast(Tested):
     strength: float
     quantity: str
     change: float
+    level: Estimate
+    of_noise: Estimate
 
 
 def curves(study: Study, network: str) -> list[Curve]:
@@ -108,9 +111,14 @@ def _contrasts(network: str, laws: Sequence[Curve], quantities: Sequence[str]) -
                 change = curve.columns[CHANGE[quantity]][:, column]
                 rival = at_change(noise, quantity, change)
                 # The shares of the kernel distance are those of pairs of images.
-                estimate = mean_difference(curve.columns[quantity][:, column] - rival, 2.0 if quantity == "kid" else 1.0)
+                own, dependence = curve.columns[quantity][:, column], 2.0 if quantity == "kid" else 1.0
+                estimate = mean_difference(own - rival, dependence)
+                both = np.isfinite(own - rival)
+                level, of_noise = (mean_difference(values[both], dependence) for values in (own, rival))
                 mean = float(np.nanmean(change))
-                found.append(Contrast(network, curve.law, strength, quantity, mean, estimate=estimate))
+                found.append(
+                    Contrast(network, curve.law, strength, quantity, mean, level, of_noise, estimate=estimate)
+                )
     return found
 
 

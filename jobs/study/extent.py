@@ -84,12 +84,12 @@ def compared(rows: Sequence[Comparison]) -> str:
     """How many comparisons question 1 corrects for, network by network."""
     sizes = Counter(row.network for row in rows if np.isfinite(row.p))
     parts = [f"{size:,} {'over networks' if name == OVER else f'on {title(name)}'}" for name, size in sizes.items()]
-    return f"In question 1 these are {listed(parts)}." if parts else ""
+    return f"In question 1 there are {listed(parts)}." if parts else ""
 
 
 def provenance(study: Study) -> Table:
     """How each file was measured."""
-    table = [["file", "N", "commits", "machine", "hours of units, some at once"]]
+    table = [["file", "N", "commits", "machine", "hours, summed over work done at once"]]
     for path, (_, record) in zip(study.files, study.blocks, strict=True):
         each = record["measured"]
         machines = dict.fromkeys(f"{one['machine']['cpu']}, {one['machine']['cores']} cores" for one in each)

@@ -19,7 +19,11 @@ LACKING: Mapping[tuple[str, str], str] = {
     FIRST: "The core metrics are not measured on {}.",
     ("core", "second"): "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on {}.",
     RIVALS: "Further rivals, among them `score-cam`, `occlusion` and `captum:KernelShap`, are not measured on {}.",
+    ("core", "attention"): "Maps of attention are not measured on {}.",
+    ("core", "layers"): "Captum's methods with rules for layers are not measured on {}.",
     ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
+    ("information", "second"): "Question 1 lacks ROAD, SIC and AIC of newer rivals on {}.",
+    ("information", "fewer"): "Question 7 lacks ROAD, SIC and AIC of maps with fewer gradients on {}.",
     ("sanity", "first"): "Questions 1 and 3 lack stability, MPRT and the nearness of each method on {}.",
     ("sanity", "drawn"): "Question 1 lacks the stability of `spi`, `spi-p`, `expected-gradients` and `rise` on {}.",
     (LAWS, LAWS): "Questions 2 and 4 lack the distances and gradients of samples on {}.",
@@ -42,7 +46,7 @@ def open_points(study: Study) -> list[str]:
     papers = list(dict.fromkeys(row.paper for row in TABLE if (row.block, row.network) not in present))
     if papers:
         points.append(f"Not measured again yet: the {'table' if len(papers) == 1 else 'tables'} of {listed(papers)}.")
-    points.append("Architecture and augmentation go together in question 5: it describes, and does not decide.")
+    points.append("Architecture and augmentation go together in question 5, so it shows no cause.")
     return points
 
 

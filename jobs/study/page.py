@@ -30,7 +30,7 @@ from jobs.study.figures import (
     nearness_figure,
     rivalry_figure,
 )
-from jobs.study.glance import glance_table, legend
+from jobs.study.glance import HARDEST, glance_table, legend
 from jobs.study.nearness import links
 from jobs.study.open_points import open_points
 from jobs.study.published import DIFFERS, of_paper, reproductions, title
@@ -41,13 +41,13 @@ from pipeline.storage.jsontext import to_json
 PAGE_FOLDER = Path(__file__).resolve().parents[2] / "docs" / "study"
 DATA_FOLDER = PAGE_FOLDER / "data"
 FIRST_PAGE = PAGE_FOLDER.parents[1] / "README.md"
-TEMPLATE = Path(__file__).parent / "templates" / "index.md"
-NAME, FIGURES = "index.md", "figures"
+TEMPLATES = Path(__file__).parent / "templates"
+PAGES, FIGURES = ("index.md", "tables.md"), "figures"
 NUMBERS = "numbers.json"  # beside the figures: what they are drawn from
 
 
 def write(data: Path, folder: Path, first: Path | None = None) -> list[Path]:
-    """Writes the page, its figures and their numbers from the blocks' files; the page and the figures.
+    """Writes the pages, their figures and the figures' numbers from the blocks' files; the pages and the figures.
 
     Args:
         data: the blocks' files.
@@ -60,19 +60,20 @@ def write(data: Path, folder: Path, first: Path | None = None) -> list[Path]:
         figures = {name: figure for name, figure in figures_of(study, answers).items() if figure is not None}
         numbers = {name: numbers_of(figure) for name, figure in figures.items()}
         # All words are made before anything is written, so that no failure leaves new figures beside an old page.
-        rendered = page(study, answers, tuple(figures))
+        rendered = pages(study, answers, tuple(figures))
         section = first_page.section(study, answers) if first is not None and answers["leads"] else None
         written = [_save(figure, folder / FIGURES / f"{name}.svg") for name, figure in figures.items()]
     for old in sorted((folder / FIGURES).glob("*.svg")):
         if old not in written:
             old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / NAME).write_text(rendered, encoding="utf-8")
+    for name, text_ in rendered.items():
+        (folder / name).write_text(text_, encoding="utf-8")
     if first is not None and section is not None:
         first_page.update(first, section)
     if numbers:
         (folder / FIGURES / NUMBERS).write_text(to_json(numbers), encoding="utf-8")
-    return [folder / NAME, *written]
+    return [*(folder / name for name in PAGES), *written]
 
 
 def answers_of(study: Study) -> dict[str, Any]:
@@ -113,18 +114,18 @@ def figures_of(study: Study, answers: Mapping[str, Any]) -> dict[str, Figure | N
     }
 
 
-def page(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> str:
-    """The page as Markdown; only `figures` are shown."""
+def pages(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> dict[str, str]:
+    """Name -> page as Markdown; only `figures` are shown."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    rendered = template.render(
-        measured=bool(study.files),
-        table=text.markdown,
-        figure=lambda name, caption: f"![{caption}]({FIGURES}/{name}.svg)" if name in figures else "",
+    known = {
+        "measured": bool(study.files),
+        "table": text.markdown,
+        "figure": lambda name, caption: f"![{caption}]({FIGURES}/{name}.svg)" if name in figures else "",
         **_answered(study, answers),
         **_tables(study, answers),
-    )
-    return _spaced(rendered)
+    }
+    read = {name: environment.from_string((TEMPLATES / name).read_text(encoding="utf-8")) for name in PAGES}
+    return {name: _spaced(template.render(known)) for name, template in read.items()}
 
 
 def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,14 +133,17 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "answers": in_short(answers),
         "legend": legend(answers["rivalry"]) if answers["rivalry"] else "",
+        "hardest": HARDEST,
         "progress": sentences.progress(study),
         "groups": extent.groups(study),
         "compared": extent.compared(answers["rivalry"]),
         "losses": sentences.losses(answers["leads"]),
         "rivalry": sentences.rivalry(answers["rivalry"]),
+        "wins": sentences.wins(answers["rivalry"], list(dict.fromkeys(row.network for row in answers["leads"]))),
+        "detectable": sentences.detectable(answers["rivalry"]),
         "of_fewer": sentences.of_fewer(study, CURVED),
         "near": sentences.contrast(answers["near"], "nearer", "farther"),
-        "over_methods": sentences.over_methods(answers["links"]),
+        "nearer": sentences.nearer_everywhere(answers["near"]),
         "saturation": sentences.contrast(answers["saturation"], "lower", "higher"),
         "agreement": sentences.agreement(answers["agreements"], answers["worths"]),
         "noise": sentences.noise(answers["noise"]),
@@ -168,6 +172,7 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "best_rows": text.best_table(answers["best"]),
         "cost_rows": text.cost_table(answers["costs"]),
         "between": text.between_table(answers["agreements"]),
+        "told": text.told_table(answers["worths"]),
         "worth": text.worth_table(answers["worths"]),
         "better_rows": text.better_table(answers["rises"], better(answers["rises"])),
         "higher_rows": text.better_table(answers["rises"], higher(answers["rises"])),
@@ -190,11 +195,13 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_short(answers: Sequence[Answer]) -> text.Table:
-    """All answers; the questions that have a section of the page lead to it."""
-    rows = [["question", "answer"]]
-    for number, each in enumerate(answers, 1):
-        rows.append([each.anchor(number) if number <= SECTIONS else each.question, each.emphasised])
-    return rows
+    """All answers; each question leads to the section that has its numbers."""
+    sections = [each.section(number) for number, each in enumerate(answers[:SECTIONS], 1)]
+    sections += [sections[5], "#a-better-default"]  # laws beside noise are part of question 6
+    rows = [
+        [f"[{each.question}]({section})", each.emphasised] for each, section in zip(answers, sections, strict=True)
+    ]
+    return [["question", "answer"], *rows]
 
 
 def _by_network(

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 
 from jobs.study.against_noise import Against
 from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, Agreement, Worth
+from jobs.study.augmentation import DIFFERENCE, Augmentation
 from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher, judged
-from jobs.study.data import GAP, Study
+from jobs.study.choices import BASE, QUALITIES
+from jobs.study.data import CORE, GAP, Study
 from jobs.study.design import LOOK, VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import METHODS, Link
@@ -24,9 +27,12 @@ from jobs.study.rivalry import FEWEST_OVER, OVER, Comparison, tally
 from jobs.study.run import Places
 from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
+from pipeline.report.statistics import ALPHA
 
+DELETION = next(measure for measure in CORE if measure.column == "deletion")
 OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
 INTEGRAND_WORDS = {"magnitude": "the integrand of `ssig`", "gradient": "the integrand of `ssig-signed`"}
+POWER = 0.8
 QUANTITIES = {**NEARNESS, **SATURATION}
 
 
@@ -66,6 +72,45 @@ def losses(rows: Sequence[Comparison]) -> list[str]:
     return parts
 
 
+def wins(rows: Sequence[Comparison], networks: Sequence[str]) -> str:
+    """Where a variant is surely ahead of every rival, and the variant with most sure wins by deletion and the gap."""
+    if not rows:
+        return ""
+    parts = []
+    for measure in (DELETION, GAP):
+        won = {name: [tally(rows, name, measure.column, network) for network in networks] for name in VARIANTS}
+        best = max(VARIANTS, key=lambda name: sum(count for count, _, _ in won[name]))
+        over = of_rivals([(each[0], sum(each)) for each in won[best]], networks)
+        parts.append(f"By {measure.title}, `{best}` has most sure wins: over {over}.")
+    return " ".join([_champions(rows), *parts])
+
+
+def of_rivals(counts: Sequence[tuple[int, int]], networks: Sequence[str]) -> str:
+    """How many of how many rivals, network by network; once where it is the same on each."""
+    words = [f"{count} of {all_of}" for count, all_of in counts]
+    if len(set(words)) == 1 < len(words):
+        return f"{words[0]} rivals on each network"
+    first, *others = [f"{text} {{}}on {title(network)}" for text, network in zip(words, networks, strict=True)]
+    return listed([first.format("rivals "), *(text.format("") for text in others)])
+
+
+def _champions(rows: Sequence[Comparison]) -> str:
+    """By which measures some variant is surely ahead of every rival that was tested."""
+    parts = []
+    for measure in dict.fromkeys(row.measure for row in rows):
+        for variant in VARIANTS:
+            places = []
+            for network in dict.fromkeys(row.network for row in rows if row.measure == measure):
+                won, lost, level = tally(rows, variant, measure.column, network)
+                if network != OVER and won and not lost + level:
+                    places.append(f"{title(network)} ({won})")
+            if places:
+                parts.append(f"`{variant}` by {measure.title} on {listed(places)}")
+    if not parts:
+        return "No variant is surely ahead of every rival, by any metric."
+    return f"Surely ahead of every rival that was tested (how many: in brackets): {'; '.join(parts)}."
+
+
 def rivalry(rows: Sequence[Comparison]) -> str:
     """Question 1: the variant that beats most rivals on the gap, and the rival that is hardest."""
     chosen = [row for row in rows if row.measure == GAP]
@@ -89,11 +134,30 @@ def _rivalry(chosen: Sequence[Comparison], place: str) -> str:
     images = f"N = {span(row.estimate.count for row in parts)}"
     beside = f" over {hardest.estimate.count} networks" if place == OVER else ""  # not every rival is on all of them
     signs = Counter(row.estimate.sign for row in mine[best])
+    behind = hardest.estimate.mean < 0
+    words = ("behind", -hardest.estimate) if behind else ("ahead of", hardest.estimate)
     return (
-        f"By insertion minus deletion {where} ({images}) the best variant is `{best}`: it surely loses to {lost} of "
-        f"{sum(totals[best])} rivals, surely beats {won} and is not told apart from {level}; against the hardest "
-        f"rival, `{hardest.rival}`, its difference{beside} is {shown(hardest.estimate, sign=True)}. By the intervals "
-        f"of single comparisons it is behind {signs[-1]} of them and ahead of {signs[1]}."
+        f"By insertion minus deletion {where} ({images}), `{best}` has the most sure wins less sure losses: it surely "
+        f"beats {won} of {sum(totals[best])} rivals, surely loses to {lost} and is not told apart from {level}. It is "
+        f"{words[0]} the hardest rival, `{hardest.rival}`, by {shown(words[1])}{beside}. By the intervals of single "
+        f"comparisons it is behind {signs[-1]} and ahead of {signs[1]} rivals."
+    )
+
+
+def detectable(rows: Sequence[Comparison]) -> str:
+    """How large a true difference of the gap must be for a sure verdict four times in five, network by network."""
+    parts = []
+    for network in dict.fromkeys(row.network for row in rows if row.network != OVER):
+        tested = [row for row in rows if row.network == network and np.isfinite(row.p)]
+        gaps = [row.estimate for row in tested if row.measure == GAP]
+        most = max((each.count for each in gaps), default=0)
+        errors = [each.error for each in gaps if each.count == most]
+        if errors:
+            # Holm's first step, at which the smallest p of all is judged.
+            errors_away = stats.t.ppf(1 - ALPHA / len(tested) / 2, most - 1) + stats.norm.ppf(POWER)
+            parts.append(f"{number(float(np.median(errors) * errors_away))} on {title(network)} (N = {most})")
+    return (
+        f"A true difference of the gap is surely found four times in five from about {listed(parts)}." if parts else ""
     )
 
 
@@ -103,12 +167,12 @@ def of_fewer(study: Study, names: Sequence[str]) -> str:
     for network in study.networks("core"):
         panel = study.panel("core", network)
         counts = panel.some(names).counts() if panel is not None else {}
-        for count in sorted(set(counts.values()))[:-1]:
-            labels = listed([f"`{name}`" for name in counts if counts[name] == count])
-            parts.append(
-                f"On {title(network)} the curves of {labels} are means over {count} images, all others over "
-                f"{max(counts.values())}."
-            )
+        *fewer, most = sorted(set(counts.values())) or [0]
+        each = [
+            f"{count} images ({listed([f'`{name}`' for name in counts if counts[name] == count])})" for count in fewer
+        ]
+        if each:
+            parts.append(f"On {title(network)} the curves are means over {listed([*each, f'{most} (all others)'])}.")
     return " ".join([*parts, "Differences in the tables are always of the same images."]) if parts else ""
 
 
@@ -133,6 +197,49 @@ def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> list[str]:
         laws = len({(row.law, row.strength) for row in mine})
         parts.append(f"Of {laws} laws and strengths on {title(network)}, {listed(tallies)}.")
     return parts
+
+
+def nearer_everywhere(rows: Sequence[Contrast]) -> str:
+    """Question 2: the laws and strengths that are surely nearer than noise by kernel distance on every network."""
+    signs: dict[tuple[str, float], list[int]] = {}
+    for row in rows:
+        if row.quantity == "kid":
+            signs.setdefault((row.law, row.strength), []).append(row.sign)
+    strengths: dict[str, list[float]] = {}
+    for (law, strength), each in signs.items():
+        if set(each) == {-1}:
+            strengths.setdefault(law, []).append(strength)
+    named = [f"`{law}` at {listed([f'{strength:g}' for strength in each])}" for law, each in strengths.items()]
+    networks = len({row.network for row in rows})
+    if not named:
+        return f"No law at any strength is surely nearer by kernel distance on each of {networks} networks."
+    return f"Surely nearer by kernel distance on each of {networks} networks: {'; '.join(named)}."
+
+
+def change_of_augmentation(answer: Augmentation | None) -> str:
+    """Question 5: what changes from light augmentation to heavy."""
+    if answer is None:
+        return ""
+    each = listed([f"{shown(estimate, sign=True)} for {group}" for group, estimate in answer.contrasts.items()])
+    size = answer.contrasts[DIFFERENCE].count
+    return (
+        f"From light augmentation to heavy, what a group has over random maps changes by {each} (N = {size}). The "
+        "networks differ in architecture too, so this shows no cause."
+    )
+
+
+def reached(names: Mapping[str, Sequence[str]]) -> str:
+    """Question 6: the rivals without a curve over gradients that are at the highest quality; empty without any."""
+    networks: dict[str, list[str]] = {}
+    for network, each in names.items():
+        networks.setdefault(listed([f"`{name}`" for name in each]), []).append(title(network))
+    parts = [f"{each} on {listed(places)}" for each, places in networks.items() if each]
+    if not parts:
+        return ""
+    return (
+        f"Of rivals measured with one number of gradients only, {listed(parts)} reach {number(QUALITIES[-1])} with "
+        f"{BASE} gradients at most, on the same images."
+    )
 
 
 def _own_law(rows: Sequence[Contrast], words: Mapping[int, str]) -> str:
@@ -190,7 +297,7 @@ def _are(count: int) -> str:
 
 
 def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> list[str]:
-    """Question 7: what agrees least and most, and what each kind of better map is told by."""
+    """Question 7: what agrees least and most, and what prefers each kind of better map least and most often."""
     finite = [row for row in rows if np.isfinite(row.estimate.mean)]
     parts = []
     for same, words in ((True, "two metrics on one network"), (False, "one metric on two networks")):
@@ -206,7 +313,9 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> list[str]:
         each = [row for row in worths if row.against == against]
         if each:
             low, high = (end(each, key=lambda row: (row.share.mean, row.share.count)) for end in (min, max))
-            parts.append(f"“{against}” is told least often by {_worth(low)} and most often by {_worth(high)}.")
+            parts.append(
+                f"For “{against}”, {_worth(low)} prefers the better map least often, and {_worth(high)} most often."
+            )
     return parts
 
 
@@ -230,18 +339,20 @@ def default(rows: Sequence[Rise]) -> str:
         return f"None so far: no two networks have a law, integrand or cost beside `{DEFAULT}`."
     sizes = Counter(len({row.network for row in rows if row.candidate == name}) for name in candidates)
     parts = [f"{sizes[size]} on {size}" for size in sorted(sizes)]
-    where = f"{len(candidates)} laws (noise among them), integrands and costs ({listed(parts)} networks)"
+    where = f"{len(candidates)} laws, integrands and costs ({listed(parts)} networks)"
     found, only = better(rows), higher(rows)
     text = f"None so far, of {where}."
     if found:
         first = [row for row in rows if row.candidate == found[0] and row.measure == GAP]
         each = [f"{shown(row.estimate, True)} on {title(row.network)} (N = {row.estimate.count})" for row in first]
-        text = f"{len(found)} of {where} are better, `{found[0]}` by most: {listed(each)}."
+        text = f"{len(found)} of {where} {_are(len(found))} better, `{found[0]}` by most: {listed(each)}."
     if only:
         which = f"{len(only)} more" if found else f"{len(only)} of them"
         lower = Counter(measure for name in only for measure in _lower(rows, name))
-        parts = [f"{measure} is surely lower on one at least with {count}" for measure, count in sorted(lower.items())]
-        text += f" With {which}, the gap is surely higher on every network, but {listed(parts)}."
+        parts = [
+            f"{count} of these surely lower {measure} on some network" for measure, count in sorted(lower.items())
+        ]
+        text += f" With {which}, {GAP.title} is surely higher on every network measured, but {listed(parts)}."
     if not found:
         text += _widest(rows, candidates)
     return text
@@ -266,7 +377,7 @@ def _widest(rows: Sequence[Rise], candidates: Sequence[str]) -> str:
             lost = [f"{measure} surely lower on {count}" for measure, count in lower.items()]
             gap = f"surely higher on {most} of {len({row.network for row in mine})} networks"
             tails.setdefault(listed([gap, *lost]), []).append(f"`{name}`")
-    return "".join(f" With {listed(names)}, the gap is {tail}." for tail, names in tails.items())
+    return "".join(f" With {listed(names)}, {GAP.title} is {tail}." for tail, names in tails.items())
 
 
 def reproduction(rows: Sequence[Reproduction]) -> str:

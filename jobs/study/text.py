@@ -10,18 +10,19 @@ import numpy as np
 from jobs.study.against_noise import Against
 from jobs.study.agreement import Agreement, Worth
 from jobs.study.augmentation import Augmentation
-from jobs.study.better import DEFAULT, OWN, Rise
-from jobs.study.choices import QUALITIES, Best, Cost
-from jobs.study.data import GAP, GROUPS, MEASURES, Study
+from jobs.study.better import DEFAULT, Rise
+from jobs.study.choices import QUALITIES, SAME, Best, Cost
+from jobs.study.data import GAP, GROUPS, MEASURES, Measure, Study
 from jobs.study.design import VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
-from jobs.study.inference import Estimate, mean_of, share_of
+from jobs.study.inference import Estimate, Tested, mean_of, share_of
 from jobs.study.nearness import IMAGES, Link
 from jobs.study.published import Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
 
 Table = list[list[str]]
+OWN = next(label for label, method in SAME.items() if method == DEFAULT)  # its law and integrand
 LEAST_P = 0.001  # below, p is not given
 
 
@@ -160,14 +161,13 @@ def contrast_table(rows: Sequence[Contrast], network: str) -> Table:
         if row.network == network:
             cells.setdefault((row.law, row.strength), []).append(row)
     for (law, strength), each in cells.items():
-        values = [shown(row.estimate, sign=True) + ("*" if row.sign else "") for row in each]
         count = span(row.estimate.count for row in each)
-        table.append([law, f"{strength:g}", number(each[0].change), count, *values])
+        table.append([law, f"{strength:g}", number(each[0].change), count, *map(_starred, each)])
     return table
 
 
 def link_table(rows: Iterable[Link]) -> Table:
-    table = [["network", "first", "second", "correlated over", "how many", "N", "rank correlation"]]
+    table = [["network", "of", "with", "over", "laws or methods", "N", "rank correlation"]]
     for row in rows:
         count = NONE if row.over == IMAGES else str(row.estimate.count)
         table.append(
@@ -187,7 +187,7 @@ def augmentation_table(answer: Augmentation | None) -> Table:
 
 def cost_table(rows: Sequence[Cost]) -> Table:
     """The fewest gradients that reach each quality."""
-    table = [["network", "method", "N", *(f"gap {number(quality)}" for quality in QUALITIES)]]
+    table = [["network", "method", "N", *(f"gradients to {number(quality)}" for quality in QUALITIES)]]
     for row in rows:
         least = [row.least(quality) for quality in QUALITIES]
         cells = [str(count) if count is not None else NONE for count in least]
@@ -206,6 +206,20 @@ def between_table(rows: Iterable[Agreement]) -> Table:
     return table
 
 
+def told_table(rows: Sequence[Worth]) -> Table:
+    """A measure a row, a kind of worse map a column: for how many maps of a method on a network the share of images in
+    which the better one is preferred is above .5 by its interval, of how many."""
+    kinds = list(dict.fromkeys(row.against for row in rows))
+    table = [["measure", *kinds]]
+    for measure in dict.fromkeys(row.measure for row in rows):
+        cells = []
+        for kind in kinds:
+            lows = [row.share.low for row in rows if (row.measure, row.against) == (measure, kind)]
+            cells.append(f"{sum(low > 0.5 for low in lows)} of {len(lows)}" if lows else NONE)
+        table.append([measure.title, *cells])
+    return table
+
+
 def worth_table(rows: Sequence[Worth]) -> Table:
     """A measure and a kind of worse map a row, a method a column."""
     methods = list(dict.fromkeys(row.method for row in rows))
@@ -221,7 +235,9 @@ def worth_table(rows: Sequence[Worth]) -> Table:
 
 def best_table(rows: Iterable[Best]) -> Table:
     """The best law and integrand of each network by each measure, that of `ssig`, and those not told apart from it."""
-    table = [["network", "measure", "best law and integrand", "mean", f"`{OWN}` (`ssig`)", "N", "not told apart from"]]
+    table = [
+        ["network", "measure", "best law and integrand", "mean", f"`{OWN}` (`{DEFAULT}`)", "N", "not told apart from"]
+    ]
     for row in rows:
         level = listed([f"`{name}`" for name in row.level]) if row.level else "none"
         names = [title(row.network), row.measure.title, f"`{row.label}`"]
@@ -232,7 +248,7 @@ def best_table(rows: Iterable[Best]) -> Table:
 
 def lead_table(rows: Iterable[Comparison]) -> Table:
     """The best variant and its hardest rival, of each network by each measure."""
-    table = [["network", "measure", "best variant", "hardest rival", "variant minus rival, turned", "N", "p, Holm"]]
+    table = [["network", "measure", "best variant", "hardest rival", "variant ahead by", "N", "p, Holm"]]
     for row in rows:
         names = [title(row.network), row.measure.title, f"`{row.variant}`", f"`{row.rival}`"]
         table.append([*names, shown(row.estimate, sign=True), str(row.estimate.count), _p(row.p)])
@@ -241,7 +257,7 @@ def lead_table(rows: Iterable[Comparison]) -> Table:
 
 def control_table(rows: Iterable[Comparison]) -> Table:
     """Where the best variant is not surely better than a control."""
-    table = [["network", "measure", "best variant", "control", "variant minus control, turned", "N", "p, Holm"]]
+    table = [["network", "measure", "best variant", "control", "variant ahead by", "N", "p, Holm"]]
     for row in rows:
         if row.sign <= 0 and np.isfinite(row.p):
             names = [title(row.network), row.measure.title, f"`{row.variant}`", f"`{row.rival}`"]
@@ -255,6 +271,11 @@ def _p(value: float) -> str:
     return number(value) if value >= LEAST_P else f"< {number(LEAST_P)}"
 
 
+def _starred(row: Tested | None) -> str:
+    """A difference with its interval, and a star where it is sure."""
+    return NONE if row is None else shown(row.estimate, sign=True) + ("*" if row.sign else "")
+
+
 def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
     """Some candidates minus `ssig`: a candidate and a network a row, a measure a column."""
     measures = list(dict.fromkeys(row.measure for row in rows))
@@ -262,12 +283,7 @@ def better_table(rows: Sequence[Rise], chosen: Sequence[str]) -> Table:
     for name in chosen:
         for network in dict.fromkeys(row.network for row in rows if row.candidate == name):
             mine = {row.measure: row for row in rows if (row.candidate, row.network) == (name, network)}
-            cells = [
-                shown(mine[measure].estimate, sign=True) + ("*" if mine[measure].sign else "")
-                if measure in mine
-                else NONE
-                for measure in measures
-            ]
+            cells = [_starred(mine.get(measure)) for measure in measures]
             count = span(row.estimate.count for row in mine.values())
             table.append([f"`{name}`", title(network), count, *cells])
     return table
@@ -277,14 +293,14 @@ def against_noise_table(rows: Sequence[Against], network: str) -> Table:
     """A law and integrand a row, a measure a column: suppression minus noise."""
     measures = list(dict.fromkeys(row.measure for row in rows))
     table = [["integrand", "law", "N", *(measure.title for measure in measures)]]
-    cells: dict[tuple[str, str], list[Against]] = {}
+    cells: dict[tuple[str, str], dict[Measure, Against]] = {}
     for row in rows:
         if row.network == network:
-            cells.setdefault((row.integrand, row.law), []).append(row)
+            cells.setdefault((row.integrand, row.law), {})[row.measure] = row
     for integrand, law in sorted(cells):
         each = cells[integrand, law]
-        values = [shown(row.estimate, sign=True) + ("*" if row.sign else "") for row in each]
-        table.append([integrand, law, span(row.estimate.count for row in each), *values])
+        count = span(row.estimate.count for row in each.values())
+        table.append([integrand, law, count, *(_starred(each.get(measure)) for measure in measures)])
     return table
 
 

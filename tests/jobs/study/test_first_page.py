@@ -24,13 +24,13 @@ def test_the_first_page_has_no_verdict_without_its_numbers(tmp_path: Path) -> No
     study = Study(tmp_path)
     found = answers_of(study)
     points = first_page.findings(study, found)
-    assert points[0].startswith("*It leads.* ")  # nothing is lost in these data
-    assert "By the gap, `ssig-signed` is surely ahead of 2 of 2 rivals on each network." in points[0]
+    assert points[0].startswith("*Wins.* ")  # nothing is lost in these data
+    assert "`ssig-signed` has most sure wins: over 2 of 2 rivals on each network." in points[0]
     assert not any("nan" in point or "Not measured" in point for point in points)
     lost = [replace(row, estimate=-row.estimate) if row.measure == GAP else row for row in found["leads"]]
     first = first_page.findings(study, {**found, "leads": lost})[0]
-    assert first.startswith("*It loses.* The best variant is surely behind a rival, of 4 networks, by ")
-    assert "by insertion minus deletion (the gap) on 4 (" in first
+    assert first.startswith("*Losses.* The best variant is surely behind a rival by ")
+    assert "by insertion minus deletion on 4 of 4" in first
 
 
 def test_what_no_test_tells_apart_is_said_so(tmp_path: Path) -> None:
@@ -39,11 +39,35 @@ def test_what_no_test_tells_apart_is_said_so(tmp_path: Path) -> None:
     sanity(tmp_path, "mobilenetv2", dict.fromkeys(("ssig", "ssig-signed", "ig"), 0.3), 9)
     study = Study(tmp_path)
     section = first_page.section(study, answers_of(study))
-    assert "*It leads nowhere:* no variant is surely ahead of every rival." in section
+    assert "*Wins.* No variant is surely ahead of every rival, by any metric." in section
     nothing = "is told apart from no rival"
     assert f": by it, `ssig` (0.500) {nothing} and `ssig-signed` (0.500) {nothing}." in section
     assert "By stability" not in section  # not measured
     assert "all 0 comparisons" in section
+
+
+def test_the_number_of_images_is_that_of_the_variants(tmp_path: Path) -> None:
+    """A rival of fewer images takes none away."""
+    core(tmp_path, "mobilenetv2", {"ssig": 0.3, "ig": 0.2, "random": 0.0}, 60)
+    core(tmp_path, "mobilenetv2", {"spi": 0.6}, 20, "core-second-000")
+    core(tmp_path, "vit-tiny", {"ssig": 0.3, "ig": 0.2, "random": 0.0}, 30)
+    study = Study(tmp_path)
+    section = first_page.section(study, answers_of(study))
+    assert "on the first 60 of 500 ILSVRC2012 validation images (30 on ViT-Tiny), beside 1 to 2 rivals." in section
+
+
+def test_a_loss_is_of_the_networks_that_have_the_metric(tmp_path: Path) -> None:
+    skill = dict.fromkeys(("ssig", "ig", "random"), 0.3)
+    for network in ("mobilenetv2", "vit-tiny"):
+        core(tmp_path, network, skill, 60)
+    sanity(tmp_path, "vit-tiny", {"ssig": 0.3, "ig": 0.3}, 40)
+    study = Study(tmp_path)
+    found = answers_of(study)
+    lost = [row for row in found["leads"] if row.measure.column == "mprt"]
+    assert len(lost) == 1
+    forced = [replace(row, estimate=replace(row.estimate, mean=-0.1), p=0.001) for row in lost]
+    rows = [row for row in found["leads"] if row not in lost] + forced
+    assert "by MPRT on 1 of 1 networks (`ig`)" in first_page.findings(study, {**found, "leads": rows})[0]
 
 
 def test_only_a_page_with_marks_is_changed(tmp_path: Path) -> None:
