@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from jobs.study.data import CORE, Measure, Panel, Study, rivals
+from jobs.study.data import CORE, GAP, Measure, Panel, Study, rivals
 from jobs.study.design import METHODS
 from jobs.study.inference import Estimate, difference, mean_of
 from pipeline.report.statistics import ALPHA, holm
@@ -91,17 +91,17 @@ def _best(panel: Panel, measure: Measure) -> Best:
     return Best(panel.network, measure, panel.methods[order[0]], means[0][1], level, means)
 
 
-def costs(study: Study, column: str = "gap") -> list[Cost]:
+def costs(study: Study) -> list[Cost]:
     """The curves of each network that has the block."""
     found = []
     for network in study.networks("core"):
         panel = study.panel("core", network)
         if panel is not None:
-            found += _costs(panel, column)
+            found += _costs(panel)
     return found
 
 
-def reached(study: Study, curves: Sequence[Cost], quality: float, column: str = "gap") -> dict[str, list[str]]:
+def reached(study: Study, curves: Sequence[Cost], quality: float) -> dict[str, list[str]]:
     """Network with curves -> the rivals without a curve whose mean over the same images reaches a quality under their
     own names, which is with `BASE` gradients at most; the highest first."""
     found = {}
@@ -109,9 +109,9 @@ def reached(study: Study, curves: Sequence[Cost], quality: float, column: str = 
         panel = study.panel("core", network)
         if panel is not None:
             points = [name for name in panel.methods if name in _asked()]
-            held = np.isfinite([panel.of(column, name) for name in points]).all(axis=0)
+            held = np.isfinite([panel.of(GAP.column, name) for name in points]).all(axis=0)
             others = [name for name in rivals(panel) if name not in SWEPT]
-            means = {name: float(panel.of(column, name)[held].mean()) for name in others}  # NaN: not of all images
+            means = {name: float(panel.of(GAP.column, name)[held].mean()) for name in others}  # NaN: not of all images
             means = {name: mean for name, mean in means.items() if mean >= quality}
             found[network] = sorted(means, key=lambda name: -means[name])
     return found
@@ -122,7 +122,7 @@ def _asked() -> set[str]:
     return {entry.rpartition("label=")[2] for entry in METHODS["costs"]}
 
 
-def _costs(panel: Panel, column: str) -> list[Cost]:
+def _costs(panel: Panel) -> list[Cost]:
     asked = _asked()
     settings: dict[str, dict[int, str]] = {}
     for label in panel.methods:
@@ -132,7 +132,7 @@ def _costs(panel: Panel, column: str) -> list[Cost]:
     found = []
     for name, labels in settings.items():
         counts = sorted(count for count, label in labels.items() if label in panel.methods)
-        values = np.stack([panel.of(column, labels[count]) for count in counts], axis=1)
+        values = np.stack([panel.of(GAP.column, labels[count]) for count in counts], axis=1)
         values = values[np.isfinite(values).all(axis=1)]
         if len(values) > 1:
             found.append(Cost(panel.network, name, tuple(counts), tuple(mean_of(rows) for rows in values.T)))

@@ -242,7 +242,7 @@ class Design:
 
     Attributes:
         networks, methods, metrics: the tables above.
-        looks: blocks of few images, which are measured first and make way for the blocks of their names.
+        looks: blocks of few images, which are measured first, and are replaced by the whole blocks of their names.
         blocks: all others, the most valuable first.
     """
 

@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from jobs.study.inference import Estimate
 from pipeline.report.drawing import INK, RULE, SMALL, SOFT
-from pipeline.report.styles import LineStyle, line_styles
+from pipeline.report.styles import LineStyle
 
 DIVERGING = "RdBu"
 DIGITS = 4  # of the numbers that figures are drawn from
@@ -94,11 +94,6 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
         if count == 1 or drawn.get_window_extent().width <= figure.bbox.width:
             return
         drawn.remove()
-
-
-def styles_of(labels: Sequence[str], controls: Sequence[str] = ()) -> dict[str, LineStyle]:
-    """The style of each label."""
-    return line_styles(labels, controls)
 
 
 def numbers_of(figure: Figure) -> list[dict[str, Any]]:

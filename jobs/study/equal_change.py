@@ -71,7 +71,7 @@ def _curves(rows: pa.Table) -> list[Curve]:
     place = {image: number for number, image in enumerate(images)}
     keys = np.array([place[key] for key in rows["key"].to_pylist()])
     laws, strengths = np.array(rows["law"].to_pylist()), rows["strength"].to_numpy()
-    names = ("change", "sample_change", "probability", "gradient", "dead", *NEARNESS)
+    names = ("change", "sample_change", "probability", "gradient", *NEARNESS)
     numbers = {name: rows[name].to_numpy().astype(np.float64) for name in names}
     found, own = [], np.full(len(images), np.nan)
     whole = np.array(rows["method"].to_pylist()) == IMAGE

@@ -14,14 +14,14 @@ from jobs.study.augmentation import RIVALS, SUPPRESSION, Augmentation
 from jobs.study.choices import Best, Cost
 from jobs.study.data import GAP, MEASURES, Study
 from jobs.study.design import CONTROLS, LAWS, VARIANTS
-from jobs.study.drawing import grid, legend, line, matrix, names, ruled, styles_of, tiles, zero
+from jobs.study.drawing import grid, legend, line, matrix, names, ruled, tiles, zero
 from jobs.study.equal_change import CHANGE, NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_difference, mean_of
 from jobs.study.nearness import laws_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
 from pipeline.report.drawing import SOFT
-from pipeline.report.styles import TONES
+from pipeline.report.styles import TONES, line_styles
 
 # Panels in a row of the matrices of rivals and of measures.
 WIDE, BROAD = 3, 2
@@ -93,7 +93,7 @@ def equal_change_figure(study: Study, quantities: Sequence[str]) -> Figure | Non
     figure, axes = grid(len(networks), len(quantities), 250, 210)
     for row, network in enumerate(networks):
         laws = curves(study, network)
-        styles = styles_of([curve.law for curve in laws])
+        styles = line_styles([curve.law for curve in laws])
         for column, quantity in enumerate(quantities):
             panel = axes[row][column]
             for curve in laws:
@@ -190,7 +190,7 @@ def cost_figure(rows: Sequence[Cost]) -> Figure | None:
     networks = list(dict.fromkeys(row.network for row in rows))
     if not networks:
         return None
-    styles = styles_of(list(dict.fromkeys(row.method for row in rows)))
+    styles = line_styles(list(dict.fromkeys(row.method for row in rows)))
     figure, axes = grid(1, len(networks), 310, 300)
     for place, network in enumerate(networks):
         for row in rows:

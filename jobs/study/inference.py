@@ -24,6 +24,7 @@ from pipeline.report.statistics import ALPHA, CONFIDENCE, FEWEST, holm, interval
 from ssig.randomness import Stream
 
 RESAMPLES = 999
+SEED = 0  # of the images that are drawn
 FEWEST_METHODS = 4  # without which no rank correlation over methods is given
 _TAIL = 100 * (1 - CONFIDENCE) / 2
 
@@ -169,13 +170,13 @@ def _between(means: np.ndarray, variances: np.ndarray) -> float:
     return float(optimize.brentq(excess, 0.0, upper))
 
 
-def joint(values: np.ndarray, seed: int = 0) -> Estimate:
+def joint(values: np.ndarray) -> Estimate:
     """The mean over networks of means over images, (N, K) with NaN; each image is drawn for all networks at once."""
     held = np.isfinite(values).any(axis=1)
     values = values[held]
     if len(values) < 2:
         return NOTHING
-    counts = resamples(len(values), seed)
+    counts = resamples(len(values))
     valid = np.isfinite(values)
     sums, sizes = counts @ np.where(valid, values, 0), counts @ valid
     drawn = np.divide(sums, sizes, out=np.full(sums.shape, np.nan), where=sizes > 0).mean(axis=1)
@@ -184,13 +185,13 @@ def joint(values: np.ndarray, seed: int = 0) -> Estimate:
 
 
 @lru_cache(8)
-def resamples(count: int, seed: int = 0) -> np.ndarray:
+def resamples(count: int) -> np.ndarray:
     """(`RESAMPLES`, count): how often each image is drawn."""
-    draws = Stream(seed).generator(0).integers(count, size=(RESAMPLES, count))
+    draws = Stream(SEED).generator(0).integers(count, size=(RESAMPLES, count))
     return np.stack([np.bincount(row, minlength=count) for row in draws]).astype(np.float64)
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[Estimate, int]:
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> tuple[Estimate, int]:
     """Spearman's correlation over methods of two columns' means over images, (N, M) each, images resampled.
 
     There is none below `FEWEST_METHODS` methods or `FEWEST` images. Methods without any number are left out, and then
@@ -206,7 +207,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tu
     count = len(first)
     if methods.sum() < FEWEST_METHODS or count < FEWEST:
         return NOTHING, count
-    counts = resamples(count, seed)
+    counts = resamples(count)
     drawn = spearman(counts @ first, counts @ second)
     if not np.isfinite(drawn).any():
         return NOTHING, count
@@ -231,7 +232,7 @@ def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def partial_rank_correlation(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> Estimate:
-    """Spearman's correlation over images of (N,) and (N,) with the ranks of `given` (N, K) taken off both.
+    """Spearman's correlation over images of (N,) and (N,) with the ranks of `given` (N, K) regressed out.
 
     The interval is Fisher's, with the variance 1.06 / (N - K - 3) of ranks (Fieller, Hartley, Pearson 1957).
     """

@@ -4,7 +4,7 @@
     over methods  the same of the methods under their own names; nearness is that of the points at which they take
                   gradients, so methods without such points are left out of it
     over images   rank correlation over images within a law, with the probability and the score of the whole image
-                  taken off; the mean over laws
+                  regressed out; the mean over laws
 
 Nearness is minus the distance of the samples' features from the image's, relative to the image's; over laws also minus
 the kernel distance (KID) of samples and images.
@@ -69,7 +69,7 @@ def links(study: Study) -> list[Link]:
 
 
 def laws_of(panel: Panel) -> Panel:
-    """The laws of a panel, without the floors that are measured beside them."""
+    """The laws of a panel, without `random` and `gradient`, which are measured beside them."""
     return panel.some([name for name in panel.methods if name not in (*CONTROLS, "gradient")])
 
 

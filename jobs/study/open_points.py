@@ -74,7 +74,7 @@ def _refused(study: Study) -> Iterator[str]:
     refused: dict[tuple[str, str], set[str]] = {}
     for _, record in study.blocks:
         for label, refusal in record["refused"].items():
-            refused.setdefault((title(record["network"]), _reason(refusal["reason"])), set()).add(label)
+            refused.setdefault((title(record["network"]), reason_of(refusal["reason"])), set()).add(label)
     alike: dict[tuple[tuple[str, ...], str], list[str]] = {}
     for (network, reason), labels in refused.items():
         alike.setdefault((tuple(sorted(labels)), reason), []).append(network)
@@ -82,8 +82,11 @@ def _refused(study: Study) -> Iterator[str]:
         yield f"{listed(networks)} cannot run {listed([f'`{name}`' for name in names])}: {reason}."
 
 
-def _reason(line: str) -> str:
+def reason_of(line: str) -> str:
     """The first sentence of why a method was refused, of the command's error line."""
     text = line.partition("allowed: ")[2].partition(": ")[2] or line
     text = re.sub(r"^Captum's \w+(: (its )?| cannot explain this network: )", "", text)
+    kind = re.match(r"TypeError: Module of type <class '[\w.]*?(\w+)'> has no rule ", text)
+    if kind:
+        return f"Captum has no rule for its `{kind[1]}`"
     return html.escape(re.split(r"\.\s", text, maxsplit=1)[0].rstrip("."), quote=False)

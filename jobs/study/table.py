@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +58,17 @@ def record_of(path: Path) -> Record:
     return record
 
 
-def merged(
-    old: tuple[pa.Table, Record] | None, new: tuple[pa.Table, Record], dropped: Sequence[str] = ()
-) -> tuple[pa.Table, Record]:
+def merged(old: tuple[pa.Table, Record] | None, new: tuple[pa.Table, Record]) -> tuple[pa.Table, Record]:
     """A block's table and record after more of its methods were measured.
 
     Args:
         old: as they are; None before the first.
         new: of the methods that were measured now, which replace those of the same label.
-        dropped: labels that the block no longer has.
     """
     if old is None:
         return new
     (old_table, before), (table, after) = old, new
-    gone = {*dropped, *after["methods"], *after["refused"]}
+    gone = {*after["methods"], *after["refused"]}
     kept = old_table.filter(pc.invert(pc.is_in(old_table["method"], pa.array(sorted(gone), pa.string()))))
     record = {**before, **after}
     for name in ("methods", "refused"):

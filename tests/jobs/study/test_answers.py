@@ -46,7 +46,7 @@ from jobs.study.inference import (  # noqa: E402
     share_of,
 )
 from jobs.study.nearness import LAWS, METHODS, Link, links  # noqa: E402
-from jobs.study.open_points import LACKING, open_points  # noqa: E402
+from jobs.study.open_points import LACKING, open_points, reason_of  # noqa: E402
 from jobs.study.page import DATA_FOLDER, FIGURES, FIRST_PAGE, NUMBERS, PAGE_FOLDER, PAGES, answers_of, write  # noqa: E402
 from jobs.study.published import (  # noqa: E402
     DIFFERS,
@@ -789,6 +789,15 @@ def test_what_a_network_lacks_is_said_until_it_is_measured(tmp_path: Path) -> No
     assert refused == [f"EfficientNet-Lite0 and ViT-Tiny cannot run `ssig-attention`: {reason}"]
     core(tmp_path, "efficientnet-lite0", name="core-rivals-000")
     assert further + "on ViT-Tiny." in open_points(Study(tmp_path))  # where none are planned, too
+
+
+def test_what_captum_lacks_is_said_in_words() -> None:
+    line = (
+        "error: methods.captum:LRP: found 'captum:LRP'; allowed: a method that the network can run: Captum's LRP cannot "
+        "explain this network: TypeError: Module of type <class 'timm.layers.conv2d_same.Conv2dSame'> has no rule "
+        "defined and nodefault rule exists for this module type."
+    )
+    assert reason_of(line) == "Captum has no rule for its `Conv2dSame`"
 
 
 def test_a_study_without_data_says_so(tmp_path: Path) -> None:
