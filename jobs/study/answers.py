@@ -28,6 +28,7 @@ from jobs.study.rivalry import Comparison, tally
 from jobs.study.sentences import INTEGRAND_WORDS, OWN_LAW
 from jobs.study.text import listed, shown, span
 from pipeline.report.numbers import number
+from pipeline.report.statistics import FEWEST
 
 UNMEASURED = "Not measured yet."
 YES, NO, PART, OPEN, BY_GRADIENT = VERDICTS = ("Yes", "No", "In part", "Not shown", "Yes, by the gradient")
@@ -103,7 +104,7 @@ def rivalry(rows: Sequence[Comparison], leads: Sequence[Comparison]) -> str:
     first, second = (worst.rival, worst.variant) if behind else (worst.variant, worst.rival)
     return (
         f"{verdict}: by {GAP.title} the best variant surely loses to a rival on {losing} of {len(networks)} networks "
-        f"and surely beats all of them on {champions} (N = {span(row.estimate.count for row in chosen)}); on "
+        f"and surely beats all its rivals on {champions} (N = {span(row.estimate.count for row in chosen)}); on "
         f"{title(worst.network)} `{first}` is {shown(-worst.estimate if behind else worst.estimate)} ahead of "
         f"`{second}`."
     )
@@ -181,8 +182,8 @@ def augmentation(answer: Augmentation | None) -> str:
     each = [f"{shown(row.estimate)} on {title(row.network)}" for row in heavy[RIVALS]]
     return (
         f"{_of_augmentation(answer, heavy)}: where training has heavy augmentation, {heavy[RIVALS][0].methods} rivals "
-        f"are {listed(each)} above random maps by {GAP.title}, against {listed(light)} where it is light (N = "
-        f"{heavy[RIVALS][0].estimate.count})."
+        f"are on average {listed(each)} above random maps by {GAP.title}, against {listed(light)} where it is light "
+        f"(N = {heavy[RIVALS][0].estimate.count})."
     )
 
 
@@ -252,7 +253,7 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
     apart = [estimate for estimate in within if not estimate.low > 0]
     verdict = YES if not apart else NO if len(apart) == len(within) else PART
     text = f"{verdict}: the rank correlation of methods has {listed(parts)}"
-    mine = [row for row in worths if row.against == WEIGHTS]
+    mine = [row for row in worths if row.against == WEIGHTS and row.share.count >= FEWEST]
     if mine:
         measures = {row.measure for row in mine}
         always = measures - {row.measure for row in mine if not row.share.low > 0.5}

@@ -25,8 +25,8 @@ SAME = {"uniform+magnitude": "ssig", "uniform+gradient": "ssig-signed"}  # by la
 
 
 def named(label: str) -> str:
-    """A law and integrand in a sentence, with the method that is the same."""
-    return f"`{label}`, which is `{SAME[label]}`," if label in SAME else f"`{label}`"
+    """A law and integrand in a sentence, with the method that is the same but for what it draws."""
+    return f"`{label}`, `{SAME[label]}` with other random numbers," if label in SAME else f"`{label}`"
 
 
 @dataclass(frozen=True)

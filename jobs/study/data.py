@@ -94,7 +94,7 @@ class Panel:
 
     def ranked(self) -> list[str]:
         """The images that methods are ranked over: those of the method with the fewest, of the methods that have
-        `ENOUGH` or as many as any, so that further images of some methods leave no other out."""
+        `ENOUGH` or as many as any, so that further images of some leave no other of these out."""
         measured = np.any([np.isfinite(rows) for rows in self.columns.values()], axis=0)
         sizes = measured.sum(axis=0)
         fewest = int(np.argmin(np.where(sizes >= min(ENOUGH, sizes.max()), sizes, np.inf)))

@@ -25,7 +25,9 @@ from pipeline.report.numbers import number
 from ssig.errors import UsageError
 
 BEGIN, END = "<!-- made by `make study-figures` -->", "<!-- end of what it makes -->"
-SURELY = "Below, “surely” is p < .05 by Holm's correction for all comparisons of the same question."
+SURELY = (
+    "Below, “surely” is p < .05 by Holm's correction, for the comparisons that the study names with each question."
+)
 SIGNED = "ssig-signed"
 ROC_AUC, CERTAINTY = (
     next(measure for measure in CORE if measure.column == column) for column in ("roc_auc", "certainty")
@@ -75,7 +77,7 @@ def findings(study: Study, answers: Mapping[str, Any]) -> list[str]:
     networks = list(dict.fromkeys(row.network for row in leads if row.measure == GAP))
     points = [
         _losses(leads),
-        f"*Wins.* {sentences.wins(rows, networks)}",
+        f"*Wins.* {sentences.wins(rows)}",
         _variants(study, rows, answers["controls"], networks),
         _sanity(study, rows, networks),
         *(

@@ -16,7 +16,7 @@ from jobs.study.answers import SECTIONS, Answer, in_short
 from jobs.study.augmentation import augmentation
 from jobs.study.better import better, higher, rises
 from jobs.study.choices import QUALITIES, best, costs, reached
-from jobs.study.data import Study
+from jobs.study.data import GAP, Study
 from jobs.study.drawing import numbers_of
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts
 from jobs.study.figures import (
@@ -61,7 +61,11 @@ def write(data: Path, folder: Path, first: Path | None = None) -> list[Path]:
         numbers = {name: numbers_of(figure) for name, figure in figures.items()}
         # All words are made before anything is written, so that no failure leaves new figures beside an old page.
         rendered = pages(study, answers, tuple(figures))
-        section = first_page.section(study, answers) if first is not None and answers["leads"] else None
+        section = (
+            first_page.section(study, answers)
+            if first is not None and any(row.measure == GAP for row in answers["leads"])
+            else None
+        )
         written = [_save(figure, folder / FIGURES / f"{name}.svg") for name, figure in figures.items()]
     for old in sorted((folder / FIGURES).glob("*.svg")):
         if old not in written:
@@ -139,7 +143,7 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "compared": extent.compared(answers["rivalry"]),
         "losses": sentences.losses(answers["leads"]),
         "rivalry": sentences.rivalry(answers["rivalry"]),
-        "wins": sentences.wins(answers["rivalry"], list(dict.fromkeys(row.network for row in answers["leads"]))),
+        "wins": sentences.wins(answers["rivalry"]),
         "detectable": sentences.detectable(answers["rivalry"]),
         "of_fewer": sentences.of_fewer(study, CURVED),
         "near": sentences.contrast(answers["near"], "nearer", "farther"),

@@ -72,16 +72,19 @@ def losses(rows: Sequence[Comparison]) -> list[str]:
     return parts
 
 
-def wins(rows: Sequence[Comparison], networks: Sequence[str]) -> str:
+def wins(rows: Sequence[Comparison]) -> str:
     """Where a variant is surely ahead of every rival, and the variant with most sure wins by deletion and the gap."""
     if not rows:
         return ""
     parts = []
     for measure in (DELETION, GAP):
+        networks = list(dict.fromkeys(row.network for row in rows if row.measure == measure and row.network != OVER))
         won = {name: [tally(rows, name, measure.column, network) for network in networks] for name in VARIANTS}
         best = max(VARIANTS, key=lambda name: sum(count for count, _, _ in won[name]))
+        if not any(count for count, _, _ in won[best]):
+            continue
         over = of_rivals([(each[0], sum(each)) for each in won[best]], networks)
-        parts.append(f"By {measure.title}, `{best}` has most sure wins: over {over}.")
+        parts.append(f"By {measure.title}, `{best}` has the most sure wins, summed over networks: over {over}.")
     return " ".join([_champions(rows), *parts])
 
 
@@ -150,12 +153,14 @@ def detectable(rows: Sequence[Comparison]) -> str:
     for network in dict.fromkeys(row.network for row in rows if row.network != OVER):
         tested = [row for row in rows if row.network == network and np.isfinite(row.p)]
         gaps = [row.estimate for row in tested if row.measure == GAP]
-        most = max((each.count for each in gaps), default=0)
-        errors = [each.error for each in gaps if each.count == most]
-        if errors:
-            # Holm's first step, at which the smallest p of all is judged.
-            errors_away = stats.t.ppf(1 - ALPHA / len(tested) / 2, most - 1) + stats.norm.ppf(POWER)
-            parts.append(f"{number(float(np.median(errors) * errors_away))} on {title(network)} (N = {most})")
+        # Holm's first step, at which the smallest p of all is judged.
+        found = [
+            each.error * (stats.t.ppf(1 - ALPHA / len(tested) / 2, each.count - 1) + stats.norm.ppf(POWER))
+            for each in gaps
+        ]
+        if found:
+            size = span(each.count for each in gaps)
+            parts.append(f"{number(float(np.median(found)))} on {title(network)} (N = {size})")
     return (
         f"A true difference of the gap is surely found four times in five from about {listed(parts)}." if parts else ""
     )
@@ -210,10 +215,13 @@ def nearer_everywhere(rows: Sequence[Contrast]) -> str:
         if set(each) == {-1}:
             strengths.setdefault(law, []).append(strength)
     named = [f"`{law}` at {listed([f'{strength:g}' for strength in each])}" for law, each in strengths.items()]
+    if not signs:
+        return ""
     networks = len({row.network for row in rows})
+    where = f"each of {networks} networks" if networks > 1 else title(rows[0].network)
     if not named:
-        return f"No law at any strength is surely nearer by kernel distance on each of {networks} networks."
-    return f"Surely nearer by kernel distance on each of {networks} networks: {'; '.join(named)}."
+        return f"No law at any strength is surely nearer by kernel distance on {where}."
+    return f"Surely nearer by kernel distance on {where}: {'; '.join(named)}."
 
 
 def change_of_augmentation(answer: Augmentation | None) -> str:
@@ -350,11 +358,12 @@ def default(rows: Sequence[Rise]) -> str:
         which = f"{len(only)} more" if found else f"{len(only)} of them"
         lower = Counter(measure for name in only for measure in _lower(rows, name))
         parts = [
-            f"{count} of these surely lower {measure} on some network" for measure, count in sorted(lower.items())
+            f"{'all' if count == len(only) else count} of these surely lower {measure} on some network"
+            for measure, count in sorted(lower.items())
         ]
         text += f" With {which}, {GAP.title} is surely higher on every network measured, but {listed(parts)}."
     if not found:
-        text += _widest(rows, candidates)
+        text += _widest(rows, [name for name in candidates if name not in only])
     return text
 
 

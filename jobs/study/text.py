@@ -20,6 +20,7 @@ from jobs.study.nearness import IMAGES, Link
 from jobs.study.published import Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
 from pipeline.report.numbers import NONE, number, signed
+from pipeline.report.statistics import FEWEST
 
 Table = list[list[str]]
 OWN = next(label for label, method in SAME.items() if method == DEFAULT)  # its law and integrand
@@ -214,7 +215,8 @@ def told_table(rows: Sequence[Worth]) -> Table:
     for measure in dict.fromkeys(row.measure for row in rows):
         cells = []
         for kind in kinds:
-            lows = [row.share.low for row in rows if (row.measure, row.against) == (measure, kind)]
+            mine = [row.share for row in rows if (row.measure, row.against) == (measure, kind)]
+            lows = [share.low for share in mine if share.count >= FEWEST]
             cells.append(f"{sum(low > 0.5 for low in lows)} of {len(lows)}" if lows else NONE)
         table.append([measure.title, *cells])
     return table

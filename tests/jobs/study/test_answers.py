@@ -273,7 +273,7 @@ def test_networks_that_differ_in_nothing_show_no_effect_of_augmentation(study: S
     assert answer is not None
     assert answer.contrasts[DIFFERENCE].low < 0 < answer.contrasts[DIFFERENCE].high
     said = answers.augmentation(answer)
-    assert said.startswith("No: where training has heavy augmentation, 2 rivals are 0.")
+    assert said.startswith("No: where training has heavy augmentation, 2 rivals are on average 0.")
     assert re.search(
         r" above random maps by .*, against 0\.\d+ \[.*\] on GoogLeNet where it is light \(N = 40\)\.$", said
     )
@@ -542,6 +542,21 @@ def test_a_difference_that_can_be_found_shrinks_with_the_images(tmp_path: Path) 
     assert sentences.detectable([]) == ""
 
 
+def test_a_study_without_maps_or_of_one_network_is_said_in_whole_sentences(tmp_path: Path) -> None:
+    """Nothing crashes, and nothing is promised that is not there."""
+    core(tmp_path / "a", "mobilenetv2", {"ssig": 0.3, "ig": 0.2}, name="sanity-first-000")
+    first = tmp_path / "README.md"
+    first.write_text(FIRST_PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    page = write(tmp_path / "a", tmp_path / "page", first)[0].read_text()
+    assert first.read_text(encoding="utf-8") == FIRST_PAGE.read_text(encoding="utf-8")
+    assert "tables.md#" not in page.replace("tables.md#laws", "")
+    assert "weak checks" not in page
+    law_block(tmp_path / "b", "mobilenetv2")
+    near = contrasts(Study(tmp_path / "b"), NEARNESS)
+    assert " by kernel distance on MobileNetV2: " in sentences.nearer_everywhere(near)
+    assert sentences.nearer_everywhere([]) == ""
+
+
 def test_every_planned_block_is_missed_until_it_is_there() -> None:
     more = {"gig", "sig", "spi", "samp"}  # of published tables
     planned = {(block.metrics, block.methods) for block in blocks() if block.metrics not in more}
@@ -793,9 +808,9 @@ def test_what_a_network_lacks_is_said_until_it_is_measured(tmp_path: Path) -> No
 
 def test_what_captum_lacks_is_said_in_words() -> None:
     line = (
-        "error: methods.captum:LRP: found 'captum:LRP'; allowed: a method that the network can run: Captum's LRP cannot "
-        "explain this network: TypeError: Module of type <class 'timm.layers.conv2d_same.Conv2dSame'> has no rule "
-        "defined and nodefault rule exists for this module type."
+        "error: methods.captum:LRP: found 'captum:LRP'; allowed: a method that the network can run: Captum's LRP "
+        "cannot explain this network: TypeError: Module of type <class 'timm.layers.conv2d_same.Conv2dSame'> has no "
+        "rule defined and nodefault rule exists for this module type."
     )
     assert reason_of(line) == "Captum has no rule for its `Conv2dSame`"
 
