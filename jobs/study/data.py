@@ -50,9 +50,6 @@ MEASURES = (*CORE, *INFORMATION, *SANITY)
 GROUPS = {"core": CORE, "information": INFORMATION, "sanity": SANITY}
 
 
-ENOUGH = 100  # images of a rank correlation over methods: more methods are worth more than further images
-
-
 @dataclass(frozen=True)
 class Panel:
     """Numbers of one network; N images, M methods.
@@ -93,12 +90,14 @@ class Panel:
         return [method for method, each in zip(self.methods, measured.all(axis=0), strict=True) if each]
 
     def ranked(self) -> list[str]:
-        """The images that methods are ranked over: those of the method with the fewest, of the methods that have
-        `ENOUGH` or as many as any, so that further images of some leave no other of these out."""
+        """The images that methods are ranked over: those of one method, chosen so that the number of methods that have
+        as many, times the square root of the number of images, is highest. So neither a few methods with many images
+        nor a few images of many methods leave the others out."""
         measured = np.any([np.isfinite(rows) for rows in self.columns.values()], axis=0)
         sizes = measured.sum(axis=0)
-        fewest = int(np.argmin(np.where(sizes >= min(ENOUGH, sizes.max()), sizes, np.inf)))
-        return [image for image, held in zip(self.images, measured[:, fewest], strict=True) if held]
+        worth = [(sizes >= size).sum() * np.sqrt(size) for size in sizes]
+        chosen = measured[:, int(np.argmax(worth))]
+        return [image for image, held in zip(self.images, chosen, strict=True) if held]
 
     def aligned(self, images: Sequence[str], column: str) -> np.ndarray:
         """(len(images), M) of a column, NaN for images that it lacks."""

@@ -503,6 +503,12 @@ def test_further_images_of_some_methods_leave_no_other_out(tmp_path: Path) -> No
     assert set(sizes.values()) == {(7, 120)}
     (link,) = (row for row in links(Study(tmp_path)) if row.over == METHODS and row.network == "mobilenetv2")
     assert (link.estimate.count, link.images) == (7, 120)
+    # Nor do all images of a few methods.
+    core(tmp_path, "resnet50", skill | {"ig2": 0.2, "agi": 0.3, "idgi-ig": 0.1}, 25)
+    core(tmp_path, "resnet50", {"spi": 0.8, "samp": 0.7, "mfaba": 0.5}, 100, "core-second-000")
+    panel = Study(tmp_path).panel("core", "resnet50")
+    assert panel is not None
+    assert len(panel.ranked()) == 25
 
 
 def test_blocks_that_have_the_same_numbers_are_refused(tmp_path: Path) -> None:
