@@ -150,10 +150,9 @@ def saturation(rows: Sequence[Contrast]) -> str:
     # Noise saturates where its gradients are below the image's own, and suppression does not where its are not.
     apart = all(row.level.sign >= 0 > row.of_noise.sign for row in own)
     verdict = (BY_GRADIENT if apart else PART) if higher == len(own) else NO if lower else OPEN
-    words = f" under `{DEFAULT}`", " under noise"
     each = [
-        f"{_ratio(row.level)}{law} and {_ratio(row.of_noise)}{rival} on {title(row.network)}"
-        for row, (law, rival) in zip(own, [words, *[("", "")] * (len(own) - 1)], strict=True)
+        f"{_ratio(row.level)} under `{DEFAULT}` and {_ratio(row.of_noise)} under noise on {title(row.network)}"
+        for row in own
     ]
     down, up = (sum(row.sign == sign for row in probability) for sign in (-1, 1))
     return (

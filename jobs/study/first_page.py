@@ -147,8 +147,9 @@ def _sanity(study: Study, rows: Sequence[Comparison], networks: Sequence[str]) -
     mine = [row for row in rows if row.measure in SANITY and row.network in {panel.network for panel in panels}]
     if not mine:
         return ""
-    networks = listed([title(panel.network) for panel in panels])
-    where = f"({networks}; {span(row.estimate.count for row in mine)} images)"
+    where = (
+        f"({listed([title(panel.network) for panel in panels])}; {span(row.estimate.count for row in mine)} images)"
+    )
     stable, randomised = (_verdicts(panels, rows, measure) for measure in SANITY)
     parts = [f"By stability from seed to seed, {stable}."] if stable else []
     if randomised:
