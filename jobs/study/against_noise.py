@@ -6,14 +6,14 @@ by Holm over all of a network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.study.data import CORE, Measure, Panel, Study
 from jobs.study.inference import Tested, corrected, difference
+from jobs.study.labels import NOISE, law_and_integrand
 
-NOISE = "noise"
-MEASURES = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc", "certainty"))
+COMPARED_BY = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc", "certainty"))
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,12 @@ def against_noise(study: Study) -> list[Against]:
 
 
 def _against(panel: Panel) -> Iterator[Against]:
-    for law, integrand in settings(panel.methods):
+    for law, integrand in filter(None, map(law_and_integrand, panel.methods)):
         rival = f"{NOISE}+{integrand}"
         if law == NOISE or rival not in panel.methods:
             continue
-        for measure in MEASURES:
+        for measure in COMPARED_BY:
             estimate = difference(panel.of(measure.column, f"{law}+{integrand}"), panel.of(measure.column, rival))
             if estimate.count > 1:
                 turned = estimate if measure.better > 0 else -estimate
                 yield Against(panel.network, law, integrand, measure, estimate=turned)
-
-
-def settings(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """The (law, integrand) of labels `LAW+INTEGRAND`, in their order."""
-    parts = (label.partition("+") for label in labels)
-    return [(law, integrand) for law, _, integrand in parts if integrand.strip("+")]

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from jobs.study.data import GAP, GROUPS, MEASURES, Measure, Panel, Study
-from jobs.study.design import CONTROLS, FEWER, METHODS, PERMUTED
+from jobs.study.data import GAP, MEASURES, MEASURES_BY_GROUP, Measure, Panel, Study
+from jobs.study.design import CONTROLS, FEWER, METHODS, PERMUTED, RANDOM
 from jobs.study.inference import Estimate, preferred, rank_correlation
 
-RANDOM = "random"
 GAP_PARTS = {"insertion", "deletion"}
 WEIGHTS, SAMPLES, CONTROL = "own network over permuted one", "32 gradients over 4", "method over random map"
 JUDGED = METHODS[PERMUTED]  # whose maps the measures tell apart
@@ -94,7 +93,7 @@ def worths(study: Study) -> list[Worth]:
     for group in ("core", "information"):
         for network in study.networks(group):
             own, other = study.panel(group, network), study.panel(PERMUTED, network)
-            for measure in GROUPS[group]:
+            for measure in MEASURES_BY_GROUP[group]:
                 if own is not None:
                     found += _worths(own, other, measure)
     return found

@@ -15,18 +15,19 @@ import numpy as np
 from jobs.study import sentences
 from jobs.study.against_noise import Against
 from jobs.study.agreement import WEIGHTS, Agreement, Worth
-from jobs.study.augmentation import DIFFERENCE, GROUPS, RIVALS, SUPPRESSION, Augmentation, Level
+from jobs.study.augmentation import DIFFERENCE, RIVALS, SIDES, SUPPRESSION, Augmentation, Level
 from jobs.study.better import DEFAULT
-from jobs.study.choices import QUALITIES, Best, Cost, named
+from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP
 from jobs.study.design import VARIANTS
 from jobs.study.equal_change import Contrast
 from jobs.study.inference import Estimate
-from jobs.study.nearness import LAWS, Link
+from jobs.study.labels import named
+from jobs.study.nearness import OVER_LAWS, Link
 from jobs.study.published import title
 from jobs.study.rivalry import Comparison, tally
 from jobs.study.sentences import INTEGRAND_WORDS, OWN_LAW
-from jobs.study.text import listed, shown, span
+from jobs.study.words import listed, shown, span
 from pipeline.report.numbers import number
 from pipeline.report.statistics import FEWEST
 
@@ -127,7 +128,7 @@ def links(rows: Sequence[Link]) -> str:
     """Question 3, over laws and strengths."""
     parts, every = [], list[int]()
     for pair in (("nearness", "certainty"), ("certainty", "faithfulness")):
-        mine = [row for row in rows if row.over == LAWS and (row.first, row.second) == pair]
+        mine = [row for row in rows if row.over == OVER_LAWS and (row.first, row.second) == pair]
         mine = [row for row in mine if np.isfinite(row.estimate.low)]
         if mine:
             signs = [row.sign for row in mine]
@@ -177,7 +178,7 @@ def augmentation(answer: Augmentation | None) -> str:
         for row in answer.levels
         if row.group == RIVALS and not row.augmented
     ]
-    heavy = {group: [row for row in answer.levels if row.group == group and row.augmented] for group in GROUPS}
+    heavy = {group: [row for row in answer.levels if row.group == group and row.augmented] for group in SIDES}
     each = [f"{shown(row.estimate)} on {title(row.network)}" for row in heavy[RIVALS]]
     return (
         f"{_of_augmentation(answer, heavy)}: where training has heavy augmentation, {heavy[RIVALS][0].methods} rivals "

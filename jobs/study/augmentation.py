@@ -18,11 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.study.data import GAP, Panel, Study, rivals
-from jobs.study.design import NETWORKS, VARIANTS
+from jobs.study.design import NETWORKS, RANDOM, VARIANTS
 from jobs.study.inference import Estimate, mean_difference
 
-RANDOM = "random"
-SUPPRESSION, RIVALS, DIFFERENCE = GROUPS = "suppression", "rivals", "suppression minus rivals"
+SUPPRESSION, RIVALS, DIFFERENCE = SIDES = "suppression", "rivals", "suppression minus rivals"
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,10 @@ def augmentation(study: Study) -> Augmentation | None:
     levels = tuple(
         Level(name, bool(NETWORKS[name].augmented), group, len(members.get(group, ())), mean_difference(values[group]))
         for name, values in over.items()
-        for group in GROUPS
+        for group in SIDES
     )
     sides = {
-        group: [np.mean([over[name][group] for name in names], axis=0) for names in (heavy, light)] for group in GROUPS
+        group: [np.mean([over[name][group] for name in names], axis=0) for names in (heavy, light)] for group in SIDES
     }
     contrasts = {group: mean_difference(heavy_mean - light_mean) for group, (heavy_mean, light_mean) in sides.items()}
     return Augmentation(levels, contrasts)

@@ -6,17 +6,17 @@ and its DiffID and ROC-AUC are surely lower on none. Sure is p < .05 by Holm ove
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.study.choices import MEASURES, SAME, SETTING
+from jobs.study.choices import CHOSEN_BY
 from jobs.study.data import GAP, Measure, Panel, Study
 from jobs.study.design import VARIANTS
 from jobs.study.inference import Tested, corrected, difference
+from jobs.study.labels import SAME, law_and_integrand, name_and_gradients
 
 DEFAULT = VARIANTS[0]
 FEWEST_NETWORKS = 2
@@ -51,7 +51,7 @@ def _rises(panel: Panel) -> list[Rise]:
     found = []
     for label in panel.methods:
         kind = kind_of(label)
-        for measure in MEASURES if kind is not None else ():
+        for measure in CHOSEN_BY if kind is not None else ():
             if kind is not None and measure.column in panel.columns:
                 sides = panel.of(measure.column, label), panel.of(measure.column, DEFAULT)
                 estimate = difference(*sides)
@@ -64,10 +64,10 @@ def kind_of(label: str) -> str | None:
     """What a candidate changes of `ssig`: its law and integrand, or its cost; None for `ssig` and other methods."""
     if label != DEFAULT and label in VARIANTS:
         return LAW
-    if re.fullmatch(r"[\w-]+\+[\w-]+", label):
+    if law_and_integrand(label):
         return LAW if label not in SAME else None  # a method under another label
-    parts = SETTING.fullmatch(label)
-    return COST if parts is not None and parts["name"] in VARIANTS else None
+    parts = name_and_gradients(label)
+    return COST if parts is not None and parts[0] in VARIANTS else None
 
 
 def judged(rows: Sequence[Rise]) -> list[str]:

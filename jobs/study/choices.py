@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,21 +11,13 @@ import numpy as np
 from jobs.study.data import CORE, GAP, Measure, Panel, Study, rivals
 from jobs.study.design import METHODS
 from jobs.study.inference import Estimate, difference, mean_of
+from jobs.study.labels import law_and_integrand, name_and_gradients
 from pipeline.report.statistics import ALPHA, holm
 
 BASE = 32  # gradients of the methods under their own names
-MEASURES = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc"))
+CHOSEN_BY = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc"))
 QUALITIES = (0.25, 0.3, 0.35, 0.4, 0.45)  # of insertion minus deletion
 SWEPT = frozenset(entry.partition(":")[0] for entry in METHODS["costs"])  # whose curves are measured
-SETTING = re.compile(r"(?P<name>.+)-(?P<count>\d+)")
-
-
-SAME = {"uniform+magnitude": "ssig", "uniform+gradient": "ssig-signed"}  # by law and integrand
-
-
-def named(label: str) -> str:
-    """A law and integrand in a sentence, with the method that is the same but for what it draws."""
-    return f"`{label}`, `{SAME[label]}` with other random numbers," if label in SAME else f"`{label}`"
 
 
 @dataclass(frozen=True)
@@ -73,10 +64,10 @@ def best(study: Study) -> list[Best]:
     found = []
     for network in study.networks("core"):
         panel = study.panel("core", network)
-        labels = [name for name in panel.methods if "+" in name.rstrip("+")] if panel is not None else []
+        labels = [name for name in panel.methods if law_and_integrand(name)] if panel is not None else []
         if panel is None or len(labels) < 2:
             continue
-        found += [_best(panel.some(labels), measure) for measure in MEASURES]
+        found += [_best(panel.some(labels), measure) for measure in CHOSEN_BY]
     return found
 
 
@@ -126,9 +117,10 @@ def _costs(panel: Panel) -> list[Cost]:
     asked = _asked()
     settings: dict[str, dict[int, str]] = {}
     for label in panel.methods:
-        parts = SETTING.fullmatch(label)
+        parts = name_and_gradients(label)
         if parts is not None and label in asked:
-            settings.setdefault(parts["name"], {BASE: parts["name"]})[int(parts["count"])] = label
+            name, count = parts
+            settings.setdefault(name, {BASE: name})[count] = label
     found = []
     for name, labels in settings.items():
         counts = sorted(count for count, label in labels.items() if label in panel.methods)

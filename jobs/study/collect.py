@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.study.table import KEYS
+from jobs.study.block_file import KEYS
 from pipeline.report.measurements import gather, lists
 from pipeline.report.whole import whole_numbers
 from pipeline.run.reader import Run

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.study import table
+from jobs.study import block_file
 from jobs.study.design import CONTROLS, LAWS, NETWORKS
+from jobs.study.labels import is_setting
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ CORE = (
 INFORMATION = (Measure("road_gap", "ROAD"), Measure("aic", "AIC"), Measure("sic", "SIC"))
 SANITY = (Measure("stability", "stability"), Measure("mprt", "MPRT", -1))
 MEASURES = (*CORE, *INFORMATION, *SANITY)
-GROUPS = {"core": CORE, "information": INFORMATION, "sanity": SANITY}
+MEASURES_BY_GROUP = {"core": CORE, "information": INFORMATION, "sanity": SANITY}
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ class Study:
         self._panels: dict[tuple[str, str], Panel | None] = {}
 
     @cached_property
-    def blocks(self) -> list[tuple[pa.Table, table.Record]]:
-        return [table.read(path) for path in self.files]
+    def blocks(self) -> list[tuple[pa.Table, block_file.Record]]:
+        return [block_file.read(path) for path in self.files]
 
-    def of(self, metrics: str, network: str) -> Iterator[tuple[pa.Table, table.Record]]:
+    def of(self, metrics: str, network: str) -> Iterator[tuple[pa.Table, block_file.Record]]:
         """The blocks of one group of metrics and one network."""
         for rows, record in self.blocks:
             if (record["metrics"], record["network"]) == (metrics, network):
@@ -150,7 +151,7 @@ class Study:
             raise ValueError(f"two blocks of {metrics} on {network} have the same image and method")
         columns = {}
         for field in rows.schema:
-            if field.name not in table.KEYS:
+            if field.name not in block_file.KEYS:
                 values = np.full((len(images), len(methods)), np.nan)
                 values[where] = rows[field.name].cast(pa.float64()).to_numpy(zero_copy_only=False)
                 columns[field.name] = values
@@ -159,9 +160,8 @@ class Study:
         return Panel(network, images, methods, columns)
 
     def joined(self, network: str) -> Panel | None:
-        """The numbers of all groups in `GROUPS` on one network, where methods go by their own names; None without
-        any."""
-        panels = [panel for group in GROUPS if (panel := self.panel(group, network)) is not None]
+        """The numbers of all groups of measures on one network, of methods by their own names; None without any."""
+        panels = [panel for group in MEASURES_BY_GROUP if (panel := self.panel(group, network)) is not None]
         if not panels:
             return None
         images = tuple(sorted({image for panel in panels for image in panel.images}))
@@ -198,11 +198,6 @@ class Study:
 def rivals(panel: Panel) -> tuple[str, ...]:
     """What suppression is compared with: methods under their own names, no control, none with suppression in it."""
     return tuple(name for name in panel.methods if not (name in CONTROLS or "ssig" in name or is_setting(name)))
-
-
-def is_setting(label: str) -> bool:
-    """Whether a label names a method under another number of gradients, or a law with an integrand."""
-    return "+" in label.rstrip("+") or label.rpartition("-")[2].replace(".", "").isdigit()
 
 
 def _places(rows: pa.Table, images: tuple[str, ...], methods: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:

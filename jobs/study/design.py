@@ -89,7 +89,7 @@ FAMILIES = ("efficientnet-lite0", "mobilenetv2", "vit-tiny", "googlenet", "resne
 TWO = FAMILIES[:2]
 
 VARIANTS = ("ssig", "ssig-signed", "ssig-frequency", "ssig-shapley", "ssig-path")
-CONTROLS = ("random", "sobel", "centre")
+CONTROLS = (RANDOM := "random", "sobel", "centre")
 # 32 is that of `first`.
 _COSTS = (4, 16, 64, 256)
 _COSTED = {

@@ -19,11 +19,12 @@ import pyarrow as pa
 from jobs.study.data import Study
 from jobs.study.design import LAWS
 from jobs.study.inference import Estimate, Tested, corrected, mean_difference
+from jobs.study.labels import NOISE
 
 NEARNESS = {"kid": "kernel distance", "distance": "distance of the features", "spectrum": "distance of the spectrum"}
 SATURATION = {"log_gradient": "ln of the relative gradient", "probability": "probability of the target"}
 CHANGE = {**dict.fromkeys(NEARNESS, "sample_change"), **dict.fromkeys(SATURATION, "change")}
-NOISE, IMAGE = "noise", "fade 0"
+IMAGE = "fade 0"
 LEAST_CHANGE = 1e-3  # below, both are the image
 
 

@@ -12,11 +12,12 @@ from jobs.study.design import LAWS, NETWORKS
 from jobs.study.inference import share_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
-from jobs.study.text import Table, listed, shown
+from jobs.study.tables import Table
+from jobs.study.words import listed, shown
 from pipeline.report.numbers import NONE
 
 # Group of metrics -> what is measured in it.
-GROUPS: dict[str, str] = {
+CONTENTS: dict[str, str] = {
     "core": "insertion, deletion, DiffID, localization and certainty of each method",
     "information": "ROAD, AIC and SIC",
     LAWS: "samples of each law at several strengths, without maps (questions 2 and 4)",
@@ -33,7 +34,7 @@ GROUPS: dict[str, str] = {
 def groups(study: Study) -> list[str]:
     """What each group that has numbers holds."""
     present = dict.fromkeys(record["metrics"] for _, record in study.blocks)
-    return [f"`{name}`: {GROUPS[name]}." for name in present if name in GROUPS]
+    return [f"`{name}`: {CONTENTS[name]}." for name in present if name in CONTENTS]
 
 
 def coverage(study: Study) -> Table:

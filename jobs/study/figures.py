@@ -17,6 +17,7 @@ from jobs.study.design import CONTROLS, LAWS, VARIANTS
 from jobs.study.drawing import grid, legend, line, matrix, names, ruled, tiles, zero
 from jobs.study.equal_change import CHANGE, NEARNESS, SATURATION, curves
 from jobs.study.inference import Estimate, mean_difference, mean_of
+from jobs.study.labels import law_and_integrand
 from jobs.study.nearness import laws_of
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
@@ -165,14 +166,14 @@ def integrand_figure(rows: Sequence[Best]) -> Figure | None:
     chosen = [row for row in rows if row.measure == GAP]
     if not chosen:
         return None
-    labels = [label.split("+") for row in chosen for label, _ in row.order]
-    laws, integrands = (list(dict.fromkeys(label[place] for label in sorted(labels))) for place in (0, 1))
+    pairs = sorted({pair for row in chosen for label, _ in row.order if (pair := law_and_integrand(label))})
+    laws, integrands = (list(dict.fromkeys(pair[place] for pair in pairs)) for place in (0, 1))
     figure, axes = grid(1, len(chosen), 250, 100 + 18 * len(laws))
     for place, row in enumerate(chosen):
         values = np.full((len(laws), len(integrands)), np.nan)
         for label, estimate in row.order:
-            law, integrand = label.split("+")
-            values[laws.index(law), integrands.index(integrand)] = estimate.mean
+            if pair := law_and_integrand(label):
+                values[laws.index(pair[0]), integrands.index(pair[1])] = estimate.mean
         panel = axes[0][place]
         panel.imshow(values, cmap="Blues", vmin=0, vmax=max(0.6, float(np.nanmax(values))), aspect="auto")
         for (line_, column), value in np.ndenumerate(values):

@@ -20,7 +20,8 @@ from jobs.study.glance import HARDEST, glance_table, legend
 from jobs.study.inference import mean_of
 from jobs.study.published import DIFFERS, of_paper, title, within
 from jobs.study.rivalry import Comparison, tally
-from jobs.study.text import listed, markdown, span
+from jobs.study.tables import markdown
+from jobs.study.words import listed, span
 from pipeline.report.numbers import number
 from ssig.errors import UsageError
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jobs.study.data import GROUPS, Study
+from jobs.study.data import MEASURES_BY_GROUP, Study
 from jobs.study.design import VARIANTS
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison, panel_of
-from jobs.study.text import Table
+from jobs.study.tables import Table
 from pipeline.report.numbers import NONE, number
 
 COLUMNS = ("gap", "diffid", "roc_auc", "certainty")  # faithfulness, twice; localisation; what the paper claims
@@ -43,7 +43,7 @@ def glance_table(study: Study, leads: Sequence[Comparison]) -> Table:
         study: the means.
         leads: of each network and measure, the best variant against its hardest rival.
     """
-    titles = {measure.column: measure.title for measures in GROUPS.values() for measure in measures}
+    titles = {measure.column: measure.title for measures in MEASURES_BY_GROUP.values() for measure in measures}
     cells = {(row.network, row.measure.column): _cell(study, row) for row in leads}
     table = [["network", *(titles[column] for column in COLUMNS)]]
     for network in dict.fromkeys(row.network for row in leads):

@@ -49,8 +49,8 @@ from ssig.types import Group
 
 DRAWS = 4
 DIMENSIONS = 64
-NOISE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
-SUPPRESSION = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+NOISE_STRENGTHS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6)
+SUPPRESSION_STRENGTHS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 WEAKEST = 0.0  # of each law: the image itself
 ONLY = 1.0  # the strength of a law that has one
 WITHOUT_STRENGTH: Mapping[str, Sampler] = {
@@ -60,10 +60,10 @@ WITHOUT_STRENGTH: Mapping[str, Sampler] = {
     **{f"frequency-{spectrum}": Frequency(spectrum) for spectrum in ("bins", "gains", "rings", "low-pass")},
 }
 SETTINGS: Mapping[str, tuple[float, ...]] = {
-    "fade": (WEAKEST, *SUPPRESSION),
-    "noise": NOISE,
-    "uniform": SUPPRESSION,
-    "uniform-channel": SUPPRESSION,
+    "fade": (WEAKEST, *SUPPRESSION_STRENGTHS),
+    "noise": NOISE_STRENGTHS,
+    "uniform": SUPPRESSION_STRENGTHS,
+    "uniform-channel": SUPPRESSION_STRENGTHS,
     **dict.fromkeys(WITHOUT_STRENGTH, (ONLY,)),
 }
 COLUMNS = (*QUANTITIES, "kid", "distance", "spectrum", "sample_change")

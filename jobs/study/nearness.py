@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.study.data import GAP, Panel, Study, is_setting
+from jobs.study.data import GAP, Panel, Study
 from jobs.study.design import CONTROLS
 from jobs.study.inference import (
     FEWEST_METHODS,
@@ -27,10 +27,11 @@ from jobs.study.inference import (
     rank_correlation,
     spearman,
 )
+from jobs.study.labels import is_setting
 
 GIVEN = ("probability", "score")
 KERNEL = "nearness by KID"
-LAWS, METHODS, IMAGES = "laws", "methods", "images"
+OVER_LAWS, OVER_METHODS, OVER_IMAGES = "laws", "methods", "images"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Link:
     """A rank correlation of two quantities.
 
     Attributes:
-        over: `LAWS`, `METHODS` or `IMAGES`.
+        over: `OVER_LAWS`, `OVER_METHODS` or `OVER_IMAGES`.
         images: how many the quantities are means over.
     """
 
@@ -81,9 +82,9 @@ def _of_laws(panel: Panel) -> Iterator[Link]:
         "faithfulness": laws.columns[GAP.column],
     }
     for first, second in (("nearness", "certainty"), ("certainty", "faithfulness"), ("nearness", "faithfulness")):
-        yield Link(panel.network, LAWS, first, second, *rank_correlation(columns[first], columns[second]))
+        yield Link(panel.network, OVER_LAWS, first, second, *rank_correlation(columns[first], columns[second]))
         within = _within(laws, columns[first], columns[second])
-        yield Link(panel.network, IMAGES, first, second, within, within.count)
+        yield Link(panel.network, OVER_IMAGES, first, second, within, within.count)
 
 
 def _of_methods(study: Study, network: str) -> Iterator[Link]:
@@ -94,12 +95,12 @@ def _of_methods(study: Study, network: str) -> Iterator[Link]:
     methods = core.some([name for name in whole if not (name in CONTROLS or is_setting(name))])
     columns = {"certainty": "certainty", "faithfulness": GAP.column}
     linked = rank_correlation(methods.columns["certainty"], methods.columns[GAP.column])
-    yield Link(network, METHODS, "certainty", "faithfulness", *linked)
+    yield Link(network, OVER_METHODS, "certainty", "faithfulness", *linked)
     if sanity is not None and "alignment" in sanity.columns:
         both = methods.some(sanity.methods)
         nearness = -sanity.some(both.methods).aligned(both.images, "alignment")
         for quantity, column in columns.items():
-            yield Link(network, METHODS, "nearness", quantity, *rank_correlation(nearness, both.columns[column]))
+            yield Link(network, OVER_METHODS, "nearness", quantity, *rank_correlation(nearness, both.columns[column]))
 
 
 def _of_kernel_distance(study: Study, panel: Panel) -> Link:
@@ -108,12 +109,12 @@ def _of_kernel_distance(study: Study, panel: Panel) -> Link:
     laws = laws_of(panel)
     laws = laws.some([name for name in laws.methods if name in distances])
     if len(laws.methods) < FEWEST_METHODS:
-        return Link(panel.network, LAWS, KERNEL, "certainty", NOTHING, len(panel.images))
+        return Link(panel.network, OVER_LAWS, KERNEL, "certainty", NOTHING, len(panel.images))
     nearness = np.array([[-distances[name]["value"] for name in laws.methods]])
     certainty = np.nanmean(laws.columns["certainty"], axis=0)[None]
     value = float(spearman(nearness, certainty)[0])
     estimate = Estimate(value, np.nan, np.nan, len(laws.methods))
-    return Link(panel.network, LAWS, KERNEL, "certainty", estimate, len(panel.images))
+    return Link(panel.network, OVER_LAWS, KERNEL, "certainty", estimate, len(panel.images))
 
 
 def _within(laws: Panel, first: np.ndarray, second: np.ndarray) -> Estimate:

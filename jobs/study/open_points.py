@@ -10,15 +10,15 @@ from jobs.study.data import Study
 from jobs.study.design import FAMILIES, LAWS, METHODS, PERMUTED, blocks
 from jobs.study.entries import known
 from jobs.study.published import TABLE, title
-from jobs.study.text import listed
+from jobs.study.words import listed
 
 FIRST = ("core", "first")
-RIVALS = ("core", "rivals")  # planned on some networks alone; it is said of all others too
+FURTHER = ("core", "rivals")  # planned on some networks alone; it is said of all others too
 # (metrics, methods) of a first block -> what is said of the networks that lack it.
 LACKING: Mapping[tuple[str, str], str] = {
     FIRST: "The core metrics are not measured on {}.",
     ("core", "second"): "Newer rivals, among them `samp++`, `spi` and `mfaba`, are not measured on {}.",
-    RIVALS: "Further rivals, among them `score-cam`, `occlusion` and `captum:KernelShap`, are not measured on {}.",
+    FURTHER: "Further rivals, among them `score-cam`, `occlusion` and `captum:KernelShap`, are not measured on {}.",
     ("core", "attention"): "Maps of attention are not measured on {}.",
     ("core", "layers"): "Captum's methods with rules for layers are not measured on {}.",
     ("information", "first"): "Question 1 lacks ROAD, SIC and AIC on {}.",
@@ -61,7 +61,7 @@ def _lacking(study: Study) -> Iterator[str]:
         networks = [
             title(network)
             for network in FAMILIES
-            if (network in first or kind == RIVALS)
+            if (network in first or kind == FURTHER)
             and (network, name) not in there
             and (network in begun or kind == FIRST)
         ]

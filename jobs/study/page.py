@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from jobs.study import extent, first_page, sentences, text
+from jobs.study import extent, first_page, sentences, tables
 from jobs.study.against_noise import against_noise
 from jobs.study.agreement import agreements, worths
 from jobs.study.answers import SECTIONS, Answer, in_short
@@ -71,8 +71,8 @@ def write(data: Path, folder: Path, first: Path | None = None) -> list[Path]:
         if old not in written:
             old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text_ in rendered.items():
-        (folder / name).write_text(text_, encoding="utf-8")
+    for name, text in rendered.items():
+        (folder / name).write_text(text, encoding="utf-8")
     if first is not None and section is not None:
         first_page.update(first, section)
     if numbers:
@@ -123,7 +123,7 @@ def pages(study: Study, answers: Mapping[str, Any], figures: Sequence[str]) -> d
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     known = {
         "measured": bool(study.files),
-        "table": text.markdown,
+        "table": tables.markdown,
         "figure": lambda name, caption: f"![{caption}]({FIGURES}/{name}.svg)" if name in figures else "",
         **_answered(study, answers),
         **_tables(study, answers),
@@ -162,32 +162,32 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "answer_rows": _in_short(in_short(answers)),
         "glance": glance_table(study, answers["leads"]),
         "coverage": extent.coverage(study),
-        "lead_rows": text.lead_table(answers["leads"]),
-        "control_rows": text.control_table(answers["controls"]),
-        "default_rows": text.default_table(rivalry),
-        "rivalry_tables": _by_network(rivalry, text.rivalry_table),
-        "mean_tables": [(title(name), text.mean_table(study, name)) for name in study.networks("core")],
-        "loss_rows": text.losses_table(rivalry),
-        "over": text.over_table(rivalry),
-        "near_tables": _by_network(answers["near"], text.contrast_table),
-        "link_rows": text.link_table(answers["links"]),
-        "saturation_tables": _by_network(answers["saturation"], text.contrast_table),
-        "augmentation_rows": text.augmentation_table(answers["augmentation"]),
-        "best_rows": text.best_table(answers["best"]),
-        "cost_rows": text.cost_table(answers["costs"]),
-        "between": text.between_table(answers["agreements"]),
-        "told": text.told_table(answers["worths"]),
-        "worth": text.worth_table(answers["worths"]),
-        "better_rows": text.better_table(answers["rises"], better(answers["rises"])),
-        "higher_rows": text.better_table(answers["rises"], higher(answers["rises"])),
-        "noise_tables": _by_network(answers["noise"], text.against_noise_table),
+        "lead_rows": tables.lead_table(answers["leads"]),
+        "control_rows": tables.control_table(answers["controls"]),
+        "default_rows": tables.default_table(rivalry),
+        "rivalry_tables": _by_network(rivalry, tables.rivalry_table),
+        "mean_tables": [(title(name), tables.mean_table(study, name)) for name in study.networks("core")],
+        "loss_rows": tables.losses_table(rivalry),
+        "over": tables.over_table(rivalry),
+        "near_tables": _by_network(answers["near"], tables.contrast_table),
+        "link_rows": tables.link_table(answers["links"]),
+        "saturation_tables": _by_network(answers["saturation"], tables.contrast_table),
+        "augmentation_rows": tables.augmentation_table(answers["augmentation"]),
+        "best_rows": tables.best_table(answers["best"]),
+        "cost_rows": tables.cost_table(answers["costs"]),
+        "between": tables.between_table(answers["agreements"]),
+        "told": tables.told_table(answers["worths"]),
+        "worth": tables.worth_table(answers["worths"]),
+        "better_rows": tables.better_table(answers["rises"], better(answers["rises"])),
+        "higher_rows": tables.better_table(answers["rises"], higher(answers["rises"])),
+        "noise_tables": _by_network(answers["noise"], tables.against_noise_table),
         "reproductions": [
             (
                 paper,
                 title(rows[0].published.network),
                 sentences.reproduction(rows),
                 differs,
-                text.reproduction_table(rows),
+                tables.reproduction_table(rows),
             )
             for paper, differs in DIFFERS.items()
             if (rows := of_paper(answers["reproductions"], paper))
@@ -198,7 +198,7 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _in_short(answers: Sequence[Answer]) -> text.Table:
+def _in_short(answers: Sequence[Answer]) -> tables.Table:
     """All answers; each question leads to the section that has its numbers."""
     sections = [each.section(number) for number, each in enumerate(answers[:SECTIONS], 1)]
     sections += [sections[5], "#a-better-default"]  # laws beside noise are part of question 6
@@ -209,8 +209,8 @@ def _in_short(answers: Sequence[Answer]) -> text.Table:
 
 
 def _by_network(
-    rows: Sequence[Any], table: Callable[[Sequence[Any], str], text.Table]
-) -> list[tuple[str, text.Table]]:
+    rows: Sequence[Any], table: Callable[[Sequence[Any], str], tables.Table]
+) -> list[tuple[str, tables.Table]]:
     """The name of each network, with its table."""
     return [
         ("Over networks" if network == OVER else title(network), table(rows, network))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from jobs.study import laws, table
+from jobs.study import block_file, laws
 from jobs.study.design import LAWS, Block, Design
 from jobs.study.entries import unknown, work
 from jobs.study.run import Places, definition, missing
@@ -67,7 +67,7 @@ def looked(design: Design, places: Places) -> int:
     """How many blocks have a first look in their place."""
     files = ((look, places.file(look)) for look in design.looks)
     return sum(
-        table.record_of(file)["definition"] == definition(look, design) for look, file in files if file.exists()
+        block_file.record_of(file)["definition"] == definition(look, design) for look, file in files if file.exists()
     )
 
 

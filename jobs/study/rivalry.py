@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.study.data import GROUPS, Measure, Panel, Study, rivals
+from jobs.study.data import MEASURES_BY_GROUP, Measure, Panel, Study, rivals
 from jobs.study.design import CONTROLS, FAMILIES, VARIANTS
 from jobs.study.inference import Estimate, Tested, corrected, difference, joint, over_networks
 
@@ -34,7 +34,7 @@ class Comparison(Tested):
 def comparisons(study: Study) -> list[Comparison]:
     """Every variant against every rival, by every measure, on each network and over the networks."""
     found: list[Comparison] = []
-    for group, measures in GROUPS.items():
+    for group, measures in MEASURES_BY_GROUP.items():
         panels = [panel for name in study.networks(group) if (panel := study.panel(group, name)) and name in FAMILIES]
         for panel in panels:
             found += _on(panel, measures)
@@ -95,7 +95,7 @@ def _difference(panel: Panel, measure: Measure, variant: str, rival: str, images
 
 def panel_of(study: Study, row: Comparison) -> Panel:
     """The numbers that a comparison on one network was made from."""
-    group = next(name for name, measures in GROUPS.items() if row.measure in measures)
+    group = next(name for name, measures in MEASURES_BY_GROUP.items() if row.measure in measures)
     panel = study.panel(group, row.network)
     assert panel is not None
     return panel

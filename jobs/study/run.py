@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.commands.choices import choice
-from jobs.study import collect, laws, permuted, table
+from jobs.study import block_file, collect, laws, permuted
 from jobs.study.design import LAWS, PERMUTED, SEED, UNIT, Block, Design
 from jobs.study.entries import known, metric_of
 from pipeline.driver.jemalloc import preloaded
@@ -79,7 +79,7 @@ def missing(block: Block, design: Design, places: Places) -> dict[str, str]:
     path = places.file(block)
     if not path.exists():
         return wanted
-    record = table.record_of(path)
+    record = block_file.record_of(path)
     if block in design.looks and record["images"] > block.images:
         return {}  # a first look never takes the place of more images, whatever they were measured by
     if record["definition"] != definition(block, design):
@@ -128,7 +128,7 @@ def run_block(block: Block, wanted: dict[str, str], design: Design, places: Plac
     digest = definition(block, design)
     folder = places.runs / block.network / f"{block.name}-{digest}"
     path = places.file(block)
-    old = table.read(path) if path.exists() else None
+    old = block_file.read(path) if path.exists() else None
     if old is not None and old[1]["definition"] != digest:
         old = None
     model = design.networks[block.network].model
@@ -143,16 +143,16 @@ def run_block(block: Block, wanted: dict[str, str], design: Design, places: Plac
         except NoneLeftError as none:
             if old is None:
                 raise
-            table.write(path, *table.merged(old, table.refusing(old, none.refused)))
+            block_file.write(path, *block_file.merged(old, block_file.refusing(old, none.refused)))
             return
     record |= {"network": block.network, "block": block.name, "definition": digest, "metrics": block.metrics}
     record["measured"] = [{**_provenance(), **record.pop("spent"), "methods": list(wanted)}]
-    table.write(path, *table.merged(old, (kept, record)))
+    block_file.write(path, *block_file.merged(old, (kept, record)))
 
 
 def _attributed(
     block: Block, wanted: dict[str, str], design: Design, places: Places, folder: Path
-) -> tuple[Any, table.Record]:
+) -> tuple[Any, block_file.Record]:
     """The table and record of methods that `ssig attribute` measures."""
     refused: dict[str, dict[str, str]] = {}
     left = dict(wanted)

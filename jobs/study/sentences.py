@@ -20,12 +20,12 @@ from jobs.study.choices import BASE, QUALITIES
 from jobs.study.data import CORE, GAP, Study
 from jobs.study.design import LOOK, VARIANTS, Design
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
-from jobs.study.nearness import METHODS, Link
+from jobs.study.nearness import OVER_METHODS, Link
 from jobs.study.plan import done, looked, plan
 from jobs.study.published import Reproduction, ordered_alike, title, within
 from jobs.study.rivalry import FEWEST_OVER, OVER, Comparison, tally
 from jobs.study.run import Places
-from jobs.study.text import listed, shown, span
+from jobs.study.words import listed, shown, span
 from pipeline.report.numbers import number
 from pipeline.report.statistics import ALPHA
 
@@ -262,7 +262,7 @@ def _own_law(rows: Sequence[Contrast], words: Mapping[int, str]) -> str:
 def over_methods(rows: Sequence[Link]) -> str:
     """Question 3: on how many networks the interval of each rank correlation over methods leaves out 0; empty where
     there is none."""
-    rows = [row for row in rows if row.over == METHODS and np.isfinite(row.estimate.low)]
+    rows = [row for row in rows if row.over == OVER_METHODS and np.isfinite(row.estimate.low)]
     parts = []
     for first, second in dict.fromkeys((row.first, row.second) for row in rows):
         mine = [row for row in rows if (row.first, row.second) == (first, second)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.study import laws, table
+from jobs.study import block_file, laws
 from jobs.study.design import METHODS, PERMUTED
 from jobs.study.entries import known
 
@@ -77,7 +77,7 @@ def core(
             "insertion_curve": {method: (skill[method] * steps).tolist() for method in methods},
             "deletion_curve": {method: (skill[method] * (1 - steps)).tolist() for method in methods},
         }
-    table.write(folder / network / f"{name}.parquet", pa.table(arrays), kept)
+    block_file.write(folder / network / f"{name}.parquet", pa.table(arrays), kept)
 
 
 def information(folder: Path, network: str, images: int = 40) -> None:
@@ -92,7 +92,7 @@ def information(folder: Path, network: str, images: int = 40) -> None:
     kept = record(network, "information-first-000", "information", methods, images)
     median = {"low": 0.1, "high": 0.9, "count": images}
     kept["whole"] = {"sic_median": {name: {"value": SKILL[name], **median} for name in methods}}
-    table.write(folder / network / "information-first-000.parquet", pa.table(rows), kept)
+    block_file.write(folder / network / "information-first-000.parquet", pa.table(rows), kept)
 
 
 def sanity(folder: Path, network: str, distances: Mapping[str, float], images: int = 40) -> None:
@@ -107,7 +107,7 @@ def sanity(folder: Path, network: str, distances: Mapping[str, float], images: i
         "mprt": np.full(images * len(methods), 0.5, np.float32),
     }
     kept = record(network, "sanity-first-000", "sanity", methods, images)
-    table.write(folder / network / "sanity-first-000.parquet", pa.table(rows), kept)
+    block_file.write(folder / network / "sanity-first-000.parquet", pa.table(rows), kept)
 
 
 def law_block(folder: Path, network: str, images: int = 40) -> None:
@@ -133,7 +133,9 @@ def law_block(folder: Path, network: str, images: int = 40) -> None:
                 rows[name].append(value)
     floats = ("strength", *laws.COLUMNS)
     arrays = {name: pa.array(values, pa.float32() if name in floats else None) for name, values in rows.items()}
-    table.write(folder / network / "laws.parquet", pa.table(arrays), record(network, "laws", "laws", ["laws"], images))
+    block_file.write(
+        folder / network / "laws.parquet", pa.table(arrays), record(network, "laws", "laws", ["laws"], images)
+    )
 
 
 def whole_study(folder: Path, images: int = 40) -> None:

@@ -20,13 +20,14 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from study_files import core, law_block, sanity, whole_study  # noqa: E402
 
-from jobs.study import answers, laws, sentences, table  # noqa: E402
-from jobs.study.against_noise import against_noise, settings  # noqa: E402
+from jobs.study import answers, block_file, laws, sentences  # noqa: E402
+from jobs.study.against_noise import against_noise  # noqa: E402
 from jobs.study.agreement import CONTROL, SAMPLES, WEIGHTS, Agreement, agreements, worths  # noqa: E402
 from jobs.study.augmentation import DIFFERENCE, RIVALS, SUPPRESSION, augmentation  # noqa: E402
 from jobs.study.better import better, higher, rises  # noqa: E402
+from jobs.study.block_file import MOST_BYTES  # noqa: E402
 from jobs.study.choices import Cost, best, costs, reached  # noqa: E402
-from jobs.study.data import GAP, Study, is_setting, rivals  # noqa: E402
+from jobs.study.data import GAP, Study, rivals  # noqa: E402
 from jobs.study.design import VARIANTS, blocks  # noqa: E402
 from jobs.study.drawing import grid, legend, numbers_of  # noqa: E402
 from jobs.study.equal_change import NEARNESS, SATURATION, contrasts  # noqa: E402
@@ -45,7 +46,8 @@ from jobs.study.inference import (  # noqa: E402
     rank_correlation,
     share_of,
 )
-from jobs.study.nearness import LAWS, METHODS, Link, links  # noqa: E402
+from jobs.study.labels import is_setting, law_and_integrand, name_and_gradients  # noqa: E402
+from jobs.study.nearness import OVER_LAWS, OVER_METHODS, Link, links  # noqa: E402
 from jobs.study.open_points import LACKING, open_points, reason_of  # noqa: E402
 from jobs.study.page import DATA_FOLDER, FIGURES, FIRST_PAGE, NUMBERS, PAGE_FOLDER, PAGES, answers_of, write  # noqa: E402
 from jobs.study.published import (  # noqa: E402
@@ -58,8 +60,7 @@ from jobs.study.published import (  # noqa: E402
     within,
 )
 from jobs.study.rivalry import OVER, beside_controls, comparisons, leads, tally  # noqa: E402
-from jobs.study.table import MOST_BYTES  # noqa: E402
-from jobs.study.text import control_table  # noqa: E402
+from jobs.study.tables import control_table  # noqa: E402
 from pipeline.report.statistics import holm, intervals  # noqa: E402
 
 SETTINGS = ("ig-64", "line+product", "noise-0.15")
@@ -89,6 +90,13 @@ def test_blocks_of_one_group_are_joined_by_image_and_method(tmp_path: Path) -> N
 )
 def test_settings_are_no_rivals(label: str, expected: bool) -> None:
     assert is_setting(label) is expected
+
+
+def test_a_label_says_what_its_method_is() -> None:
+    """Names of methods may end in a plus, and in a number of their own."""
+    labels = ("ssig", "samp++", "ig2", "captum:LRP", "line+squared", "uniform-channel+gradient", "ssig-signed-64")
+    assert list(filter(None, map(law_and_integrand, labels))) == [("line", "squared"), ("uniform-channel", "gradient")]
+    assert list(filter(None, map(name_and_gradients, labels))) == [("ssig-signed", 64)]
 
 
 def test_methods_with_suppression_in_them_and_controls_are_no_rivals(tmp_path: Path) -> None:
@@ -201,7 +209,7 @@ def test_methods_with_nearer_samples_are_linked_to_certainty(tmp_path: Path) -> 
     # More faithful methods have nearer samples; one takes no gradients at points, one is not in the block at all.
     distances = {name: 1 - value for name, value in skill.items()}
     sanity(tmp_path, "mobilenetv2", {**distances, "grad-cam": np.nan, "random": np.nan}, 40)
-    found = {(link.first, link.second): link for link in links(Study(tmp_path)) if link.over == METHODS}
+    found = {(link.first, link.second): link for link in links(Study(tmp_path)) if link.over == OVER_METHODS}
     assert list(found) == [("certainty", "faithfulness"), ("nearness", "certainty"), ("nearness", "faithfulness")]
     for quantity in ("certainty", "faithfulness"):
         near = found["nearness", quantity]
@@ -210,7 +218,7 @@ def test_methods_with_nearer_samples_are_linked_to_certainty(tmp_path: Path) -> 
     sentence = sentences.over_methods(list(found.values()))
     assert "of nearness and certainty is above 0 on 1 of 1 networks (N = 40)" in sentence
     sanity(tmp_path, "mobilenetv2", skill, 40)
-    found = {(link.first, link.second): link for link in links(Study(tmp_path)) if link.over == METHODS}
+    found = {(link.first, link.second): link for link in links(Study(tmp_path)) if link.over == OVER_METHODS}
     assert found["nearness", "certainty"].sign == -1
     sentence = sentences.over_methods(list(found.values()))
     assert "of nearness and certainty is above 0 on 0 and below 0 on 1 of 1 networks" in sentence
@@ -501,7 +509,7 @@ def test_further_images_of_some_methods_leave_no_other_out(tmp_path: Path) -> No
     rows = agreements(Study(tmp_path))
     sizes = {(row.first[0], row.second[0]): (row.estimate.count, row.images) for row in rows}
     assert set(sizes.values()) == {(7, 120)}
-    (link,) = (row for row in links(Study(tmp_path)) if row.over == METHODS and row.network == "mobilenetv2")
+    (link,) = (row for row in links(Study(tmp_path)) if row.over == OVER_METHODS and row.network == "mobilenetv2")
     assert (link.estimate.count, link.images) == (7, 120)
     # Nor do all images of a few methods.
     core(tmp_path, "resnet50", skill | {"ig2": 0.2, "agi": 0.3, "idgi-ig": 0.1}, 25)
@@ -626,14 +634,14 @@ def test_a_law_is_compared_at_the_change_of_the_samples_themselves(tmp_path: Pat
     """Of a law in strata, the one sample whose features are taken changes an image more or less than all do."""
     law_block(tmp_path, "mobilenetv2")
     path = tmp_path / "mobilenetv2" / "laws.parquet"
-    rows, kept = table.read(path)
+    rows, kept = block_file.read(path)
     law = np.array(rows["law"].to_pylist())
     own, change = law == "bernoulli", rows["change"].to_numpy().copy()
     moved = np.where(own, change * np.where(np.arange(len(law)) // len(laws.settings()) % 2, 1.1, 0.7), change)
     distance = np.where(law == "noise", 2 * moved, moved).astype(np.float32)
     for name, values in (("sample_change", moved.astype(np.float32)), ("distance", distance)):
         rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
-    table.write(path, rows, kept)
+    block_file.write(path, rows, kept)
     found = {
         (row.law, row.quantity): row.estimate
         for row in contrasts(Study(tmp_path), ("distance", "probability"))
@@ -645,7 +653,6 @@ def test_a_law_is_compared_at_the_change_of_the_samples_themselves(tmp_path: Pat
 def test_laws_are_compared_with_noise_of_the_same_integrand(tmp_path: Path) -> None:
     skill = {"noise+magnitude": 0.5, "uniform+magnitude": 0.3, "patch-14+magnitude": 0.2}
     core(tmp_path, "mobilenetv2", skill | {"noise+gradient": 0.2, "uniform+gradient": 0.5, "line+squared": 0.9})
-    assert settings(["ssig", "samp++", "line+squared"]) == [("line", "squared")]
     rows = [row for row in against_noise(Study(tmp_path)) if row.measure.column != "roc_auc"]
     assert {(row.law, row.integrand, row.sign) for row in rows} == {
         ("uniform", "magnitude", -1),
@@ -736,7 +743,7 @@ def test_published_and_own_numbers_are_compared() -> None:
 
 def test_verdicts_follow_the_numbers() -> None:
     def link(first: str, second: str, low: float, high: float) -> Link:
-        return Link("mobilenetv2", LAWS, first, second, Estimate((low + high) / 2, low, high, 21), 25)
+        return Link("mobilenetv2", OVER_LAWS, first, second, Estimate((low + high) / 2, low, high, 21), 25)
 
     near, certain = ("nearness", "certainty"), ("certainty", "faithfulness")
     for bounds, verdict in (

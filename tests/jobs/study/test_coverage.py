@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jobs.study.data import MEASURES, Panel, Study, is_setting
+from jobs.study.data import MEASURES, Panel, Study
 from jobs.study.design import CONTROLS
 from jobs.study.inference import rank_correlation
+from jobs.study.labels import is_setting
 from jobs.study.page import DATA_FOLDER
 
 REPEATS = 60

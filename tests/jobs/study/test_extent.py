@@ -12,15 +12,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 
 from study_files import core, law_block
 
-from jobs.study import table
+from jobs.study import block_file
 from jobs.study.data import Study
 from jobs.study.design import METRICS, NETWORKS
-from jobs.study.extent import GROUPS, compared, groups, network_table
+from jobs.study.extent import CONTENTS, compared, groups, network_table
 from jobs.study.rivalry import OVER, comparisons
 
 
 def test_every_group_says_what_it_holds(tmp_path: Path) -> None:
-    assert GROUPS.keys() == METRICS.keys()
+    assert CONTENTS.keys() == METRICS.keys()
     core(tmp_path, "mobilenetv2")
     law_block(tmp_path, "mobilenetv2")
     assert [line.partition(":")[0] for line in groups(Study(tmp_path))] == ["`core`", "`laws`"]
@@ -30,11 +30,11 @@ def test_a_network_has_its_weights_and_how_often_it_is_right(tmp_path: Path) -> 
     assert all(network.weights for network in NETWORKS.values())
     core(tmp_path, "mobilenetv2", images=40)
     path = tmp_path / "mobilenetv2" / "core-first-000.parquet"
-    rows, record = table.read(path)
+    rows, record = block_file.read(path)
     numbers = np.array([int(key[-4:]) for key in rows["key"].to_pylist()])
     for name, values in (("label", numbers), ("predicted", np.where(numbers < 30, numbers, 0))):
         rows = rows.append_column(name, pa.array(values))
-    table.write(path, rows, record)
+    block_file.write(path, rows, record)
     core(tmp_path, "vit-tiny")
     head, first, second = network_table(Study(tmp_path))
     assert head == ["network", "weights", "share classified right"]
@@ -49,17 +49,17 @@ def test_the_share_is_of_the_images_of_all_blocks(tmp_path: Path) -> None:
     for name, first, right in (("core-first-000", 0, 30), ("core-first-100", 40, 10)):
         core(tmp_path, "mobilenetv2", images=40, name=name)
         path = tmp_path / "mobilenetv2" / f"{name}.parquet"
-        rows, record = table.read(path)
+        rows, record = block_file.read(path)
         numbers = np.array([int(key[-4:]) for key in rows["key"].to_pylist()])
         keys = pa.array([f"image{number + first:04d}" for number in numbers])
         rows = rows.set_column(rows.column_names.index("key"), "key", keys)
         for column, values in (("label", numbers + 1), ("predicted", np.where(numbers < right, numbers + 1, 0))):
             rows = rows.append_column(column, pa.array(values))
-        table.write(path, rows, record)
+        block_file.write(path, rows, record)
     core(tmp_path, "mobilenetv2", images=100, name="permuted")
     path = tmp_path / "mobilenetv2" / "permuted.parquet"
-    rows, record = table.read(path)
-    table.write(path, rows.append_column("predicted", pa.array([0] * rows.num_rows)), record)
+    rows, record = block_file.read(path)
+    block_file.write(path, rows.append_column("predicted", pa.array([0] * rows.num_rows)), record)
     pa.set_cpu_count(2)
     try:
         assert network_table(Study(tmp_path))[1][2].startswith("0.500 [0.3")

@@ -19,7 +19,7 @@ sys.path.insert(0, str(SUPPORT))
 
 from tests_shards import members, write_tar  # noqa: E402
 
-from jobs.study import published, run, table  # noqa: E402
+from jobs.study import block_file, published, run  # noqa: E402
 from jobs.study.__main__ import main  # noqa: E402
 from jobs.study.data import Study  # noqa: E402
 from jobs.study.design import CONTROLS, FAMILIES, LAWS, PERMUTED, Block, Design, Network, blocks  # noqa: E402
@@ -56,7 +56,7 @@ def test_a_block_becomes_a_file_once_and_grows_by_methods(places: Places, monkey
     said: list[str] = []
     assert list(missing(CORE, DESIGN, places)) == ["gradient", "ssig", "ssig-attention"]
     assert run_blocks(DESIGN, places, said.append) == 0, said
-    rows, record = table.read(places.file(CORE))
+    rows, record = block_file.read(places.file(CORE))
     assert sorted(set(rows["method"].to_pylist())) == ["gradient", "ssig"]
     assert len(rows) == 10
     assert np.isfinite(rows["insertion"].to_numpy()).all()
@@ -74,7 +74,7 @@ def test_a_block_becomes_a_file_once_and_grows_by_methods(places: Places, monkey
     assert run_blocks(more, places, said.append) == 0, said
     assert len(asked) == 1
     assert "gradient" not in asked[0]
-    grown, record = table.read(places.file(CORE))
+    grown, record = block_file.read(places.file(CORE))
     assert sorted(set(grown["method"].to_pylist())) == ["gradient", "random", "ssig"]
     assert len(grown) == 15
     assert [each["methods"] for each in record["measured"]] == [["gradient", "ssig", "ssig-attention"], ["random"]]
@@ -87,10 +87,10 @@ def test_a_further_method_that_is_refused_is_recorded_once(places: Places) -> No
     assert "can run none of ssig-attention" in said[-1]
     assert not places.file(CORE).exists()
     assert run_blocks(replace(DESIGN, methods={"first": ("sobel",)}), places, said.append) == 0, said
-    before = table.read(places.file(CORE))
+    before = block_file.read(places.file(CORE))
     both = replace(DESIGN, methods={"first": ("sobel", *refused)})
     assert run_blocks(both, places, said.append) == 0, said
-    rows, record = table.read(places.file(CORE))
+    rows, record = block_file.read(places.file(CORE))
     assert rows.equals(before[0])
     assert "attention" in record["refused"]["ssig-attention"]["reason"]
     assert record == {**before[1], "refused": record["refused"]}
@@ -108,14 +108,14 @@ def test_a_first_look_makes_way_for_the_whole_block(places: Places) -> None:
     look, whole = Block("tiny", "own", "own", (0, 1), 2), Block("tiny", "own", "own", (0, 2))
     design = replace(DESIGN, methods={"own": ("sobel",)}, metrics={"own": ("roc_auc",)}, looks=(look,), blocks=())
     assert run_blocks(design, places, print) == 0
-    assert len(table.read(places.file(look))[0]) == 2
+    assert len(block_file.read(places.file(look))[0]) == 2
     both = replace(design, blocks=(whole,))
     assert [line.block for line in plan(both, places)] == [whole]
     assert "0 of 1 blocks are done" in text(both, places)
     said = progress(Study(places.data), both)
     assert "0 of 1 blocks of measurements, and a first look of 25 images at 1 more." in said
     assert run_blocks(both, places, print) == 0
-    assert len(table.read(places.file(whole))[0]) == 6
+    assert len(block_file.read(places.file(whole))[0]) == 6
     assert plan(both, places) == []
     assert progress(Study(places.data), both) == "Measured so far: 1 of 1 blocks of measurements. Nothing is left."
     more = replace(both, methods={"own": ("sobel", "random")})
@@ -166,7 +166,7 @@ def test_the_laws_are_measured_part_by_part(places: Places) -> None:
     block = Block("tiny", LAWS, LAWS, (0, 2))
     design = replace(DESIGN, blocks=(block,))
     assert run_blocks(design, places, print) == 0
-    rows, record = table.read(places.file(block))
+    rows, record = block_file.read(places.file(block))
     laws = settings()
     assert len(rows) == 6 * len(laws)
     parts = list(places.runs.rglob("*.npz"))
@@ -182,7 +182,7 @@ def test_the_laws_are_measured_part_by_part(places: Places) -> None:
     kept = parts[1].stat().st_mtime_ns
     assert run_blocks(design, places, print) == 0
     assert parts[1].stat().st_mtime_ns == kept
-    again = table.read(places.file(block))[0]  # `dead` has no number: the network has no ReLU
+    again = block_file.read(places.file(block))[0]  # `dead` has no number: the network has no ReLU
     assert again.drop_columns(["dead"]).equals(rows.drop_columns(["dead"]))
 
     # Parts of other images under the same names are not taken for those of these. Copies of these are.
@@ -192,7 +192,7 @@ def test_the_laws_are_measured_part_by_part(places: Places) -> None:
     write_tar(second, members(30, 3))
     assert run_blocks(design, places, print) == 0
     assert len(list(places.runs.rglob("*.npz"))) == 3
-    other = table.read(places.file(block))[0]
+    other = block_file.read(places.file(block))[0]
     assert other["key"].to_pylist() != rows["key"].to_pylist()
 
 
@@ -206,7 +206,7 @@ def test_maps_of_a_permuted_network_are_judged_on_the_true_one(places: Places) -
     )
     said: list[str] = []
     assert run_blocks(design, places, said.append) == 0, said
-    rows, record = table.read(places.file(block))
+    rows, record = block_file.read(places.file(block))
     assert rows["method"].to_pylist() == ["sobel"] * 6 + ["ssig"] * 6
     assert record["methods"]["ssig"]["evaluations"] == 2
     assert missing(block, design, places) == {}
@@ -215,7 +215,7 @@ def test_maps_of_a_permuted_network_are_judged_on_the_true_one(places: Places) -
     own = replace(design, methods={"own": design.methods[PERMUTED]}, metrics={"own": design.metrics[PERMUTED]})
     whole = Block("tiny", "own", "own", (0, 2))
     assert run_blocks(replace(own, blocks=(whole,)), places, said.append) == 0, said
-    theirs = table.read(places.file(whole))[0]
+    theirs = block_file.read(places.file(whole))[0]
     assert theirs["key"].to_pylist() == rows["key"].to_pylist()
     same = np.array(rows["method"].to_pylist()) == "sobel"
     first, second = (each["insertion"].to_numpy() for each in (rows, theirs))
@@ -259,7 +259,7 @@ def test_a_runner_that_is_killed_goes_on_where_it_was(places: Places, tmp_path: 
     deadline = time.monotonic() + 60
     while run_blocks(DESIGN, places, print) and time.monotonic() < deadline:
         time.sleep(1)  # until the process that worked for the runner has ended
-    rows, _ = table.read(places.file(CORE))
+    rows, _ = block_file.read(places.file(CORE))
     assert len(rows) == 10
     assert {path: path.stat().st_mtime_ns for path in first} == first
 
@@ -281,7 +281,7 @@ def test_a_stopped_block_goes_on_with_copied_shards_where_that_is_asked_for(
     assert "type --trust-shards" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--trust-shards"])
     assert main() == 0
-    assert len(table.read(places.file(CORE))[0]) == 5
+    assert len(block_file.read(places.file(CORE))[0]) == 5
 
 
 def test_shares_of_the_kid_have_it_as_their_mean() -> None:
@@ -360,11 +360,11 @@ def test_a_stopped_write_leaves_the_earlier_file(tmp_path: Path, monkeypatch: py
     import pyarrow as pa
 
     path = tmp_path / "block.parquet"
-    table.write(path, pa.table({"key": ["a"], "method": ["ig"], "x": [1.0]}), {"a": 1})
-    monkeypatch.setattr(table.os, "replace", lambda *names: (_ for _ in ()).throw(KeyboardInterrupt))
+    block_file.write(path, pa.table({"key": ["a"], "method": ["ig"], "x": [1.0]}), {"a": 1})
+    monkeypatch.setattr(block_file.os, "replace", lambda *names: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        table.write(path, pa.table({"key": ["b"], "method": ["ig"], "x": [2.0]}), {"a": 2})
-    assert table.read(path)[1] == {"a": 1}
+        block_file.write(path, pa.table({"key": ["b"], "method": ["ig"], "x": [2.0]}), {"a": 2})
+    assert block_file.read(path)[1] == {"a": 1}
 
 
 def test_each_network_has_24_methods_and_floors_on_all_its_images() -> None:

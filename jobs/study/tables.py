@@ -11,30 +11,22 @@ from jobs.study.against_noise import Against
 from jobs.study.agreement import Agreement, Worth
 from jobs.study.augmentation import Augmentation
 from jobs.study.better import DEFAULT, Rise
-from jobs.study.choices import QUALITIES, SAME, Best, Cost
-from jobs.study.data import GAP, GROUPS, MEASURES, Measure, Study
+from jobs.study.choices import QUALITIES, Best, Cost
+from jobs.study.data import GAP, MEASURES, MEASURES_BY_GROUP, Measure, Study
 from jobs.study.design import VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.inference import Estimate, Tested, mean_of, share_of
-from jobs.study.nearness import IMAGES, Link
+from jobs.study.labels import SAME
+from jobs.study.nearness import OVER_IMAGES, Link
 from jobs.study.published import Reproduction, title
 from jobs.study.rivalry import OVER, Comparison, tally
-from pipeline.report.numbers import NONE, number, signed
+from jobs.study.words import listed, shown, span
+from pipeline.report.numbers import NONE, number
 from pipeline.report.statistics import FEWEST
 
 Table = list[list[str]]
 OWN = next(label for label, method in SAME.items() if method == DEFAULT)  # its law and integrand
 LEAST_P = 0.001  # below, p is not given
-
-
-def shown(estimate: Estimate | None, sign: bool = False) -> str:
-    """A number with its interval."""
-    if estimate is None or not np.isfinite(estimate.mean):
-        return NONE
-    text = signed(estimate.mean) if sign else number(estimate.mean)
-    if not np.isfinite(estimate.low):
-        return text
-    return f"{text} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -46,22 +38,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {line} |" for line in (lines[0], rule, *lines[1:]))
 
 
-def listed(words: Sequence[str]) -> str:
-    """Words as a list in a sentence."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def span(counts: Iterable[int]) -> str:
-    """How many images, or networks, some numbers are of."""
-    least, most = min(found := list(counts)), max(found)
-    return str(most) if least == most else f"{least} to {most}"
-
-
 def rivalry_table(rows: Sequence[Comparison], network: str) -> Table:
     """A variant a row and a measure a column: won, lost, open."""
     measures = [
         measure
-        for group in GROUPS.values()
+        for group in MEASURES_BY_GROUP.values()
         for measure in group
         if any(row.measure == measure and row.network == network for row in rows)
     ]
@@ -170,7 +151,7 @@ def contrast_table(rows: Sequence[Contrast], network: str) -> Table:
 def link_table(rows: Iterable[Link]) -> Table:
     table = [["network", "of", "with", "over", "laws or methods", "N", "rank correlation"]]
     for row in rows:
-        count = NONE if row.over == IMAGES else str(row.estimate.count)
+        count = NONE if row.over == OVER_IMAGES else str(row.estimate.count)
         table.append(
             [title(row.network), row.first, row.second, row.over, count, str(row.images), shown(row.estimate)]
         )
