@@ -1,11 +1,13 @@
 """The questions of the study, each answered in one sentence: a verdict, its numbers with intervals, N and networks.
 
+Intervals, N and single networks stand in brackets, so that the sentence without them is the answer in short.
 "Yes" holds on every network that is measured; for "No" the contrary is sure on one of them. The rule is that which the
 sentence names: "surely" by Holm over all comparisons of a network, or the interval of one comparison.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,7 @@ from jobs.study.nearness import OVER_LAWS, Link
 from jobs.study.published import title
 from jobs.study.rivalry import Comparison, tally
 from jobs.study.sentences import INTEGRAND_WORDS, OWN_LAW
+from jobs.study.tables import Table
 from jobs.study.words import listed, shown, span
 from pipeline.report.numbers import number
 from pipeline.report.statistics import FEWEST
@@ -49,10 +52,11 @@ class Answer:
     more: str = ""
 
     @property
-    def emphasised(self) -> str:
-        """The sentence with its verdict in bold, in Markdown."""
-        verdict, colon, rest = self.sentence.partition(":")
-        return f"**{verdict}**{colon}{rest}" if verdict in VERDICTS else self.sentence
+    def short(self) -> str:
+        """The sentence without what stands in brackets, its verdict in bold, in Markdown."""
+        text = re.sub(r" \([^()]*\)", "", self.sentence)
+        verdict, colon, rest = text.partition(":")
+        return f"**{verdict}**{colon}{rest}" if verdict in VERDICTS else text
 
     def section(self, number: int) -> str:
         """The address of the section of its number on the page."""
@@ -90,6 +94,20 @@ def in_short(answers: Mapping[str, Any]) -> list[Answer]:
     ]
 
 
+def short_table(answers: Sequence[Answer], page: str = "") -> Table:
+    """All answers in short; each question leads to the section that has its numbers.
+
+    Args:
+        page: the address of the study's page, from where the table stands.
+    """
+    sections = [each.section(number) for number, each in enumerate(answers[:SECTIONS], 1)]
+    sections += [sections[5], "#a-better-default"]  # laws beside noise are part of question 6
+    rows = [
+        [f"[{each.question}]({page}{section})", each.short] for each, section in zip(answers, sections, strict=True)
+    ]
+    return [["question", "answer in short"], *rows]
+
+
 def rivalry(rows: Sequence[Comparison], leads: Sequence[Comparison]) -> str:
     """Question 1, by the gap: who wins and loses on how many networks, and the largest loss."""
     chosen = [row for row in leads if row.measure == GAP]
@@ -105,9 +123,9 @@ def rivalry(rows: Sequence[Comparison], leads: Sequence[Comparison]) -> str:
     first, second = (worst.rival, worst.variant) if behind else (worst.variant, worst.rival)
     return (
         f"{verdict}: by {GAP.title} the best variant surely loses to a rival on {losing} of {len(networks)} networks "
-        f"and surely beats all its rivals on {champions} (N = {span(row.estimate.count for row in chosen)}); on "
-        f"{title(worst.network)} `{first}` is {shown(-worst.estimate if behind else worst.estimate)} ahead of "
-        f"`{second}`."
+        f"and surely beats all its rivals on {champions} (on {title(worst.network)} `{first}` is "
+        f"{shown(-worst.estimate if behind else worst.estimate)} ahead of `{second}`; N = "
+        f"{span(row.estimate.count for row in chosen)})."
     )
 
 
@@ -135,11 +153,15 @@ def links(rows: Sequence[Link]) -> str:
             every += signs
             numbers = listed([f"{shown(row.estimate)} on {title(row.network)}" for row in mine])
             laws, images = span(row.estimate.count for row in mine), span(row.images for row in mine)
-            parts.append(f"{' and '.join(pair)} is {numbers} ({laws} laws and strengths, N = {images})")
+            falls = f" and falls on {signs.count(-1)}" if -1 in signs else ""
+            parts.append(
+                f"{pair[1]} rises with {pair[0]} on {signs.count(1)}{falls} of {len(mine)} networks (rank "
+                f"correlation {numbers}; {laws} laws and strengths, N = {images})"
+            )
     if not parts:
         return UNMEASURED
     verdict = YES if set(every) == {1} else PART if 1 in every else NO if -1 in every else OPEN
-    return f"{verdict}: the rank correlation of {', that of '.join(parts)}."
+    return f"{verdict}: over laws of samples, {' and '.join(parts)}."
 
 
 def saturation(rows: Sequence[Contrast]) -> str:
@@ -157,9 +179,10 @@ def saturation(rows: Sequence[Contrast]) -> str:
     ]
     down, up = (sum(row.sign == sign for row in probability) for sign in (-1, 1))
     return (
-        f"{verdict}: at equal change of the pixels the gradient, over the image's own, is {', '.join(each)} (N = "
-        f"{span(row.estimate.count for row in own)}); the target's probability is surely higher under `{DEFAULT}` "
-        f"than under noise on {up} and surely lower on {down} of {len(probability)} networks."
+        f"{verdict}: at equal change of the pixels the gradient is surely higher under `{DEFAULT}` than under noise "
+        f"on {higher} of {len(own)} networks (over the image's own, {', '.join(each)}; N = "
+        f"{span(row.estimate.count for row in own)}), and the target's probability is surely higher on {up} and "
+        f"surely lower on {down} of {len(probability)}."
     )
 
 
@@ -179,11 +202,13 @@ def augmentation(answer: Augmentation | None) -> str:
         if row.group == RIVALS and not row.augmented
     ]
     heavy = {group: [row for row in answer.levels if row.group == group and row.augmented] for group in SIDES}
-    each = [f"{shown(row.estimate)} on {title(row.network)}" for row in heavy[RIVALS]]
+    rows = heavy[RIVALS]
+    each = [f"{shown(row.estimate)} on {title(row.network)}" for row in rows]
+    above = sum(row.estimate.sign > 0 for row in rows)
     return (
-        f"{_of_augmentation(answer, heavy)}: where training has heavy augmentation, {heavy[RIVALS][0].methods} rivals "
-        f"are on average {listed(each)} above random maps by {GAP.title}, against {listed(light)} where it is light "
-        f"(N = {heavy[RIVALS][0].estimate.count})."
+        f"{_of_augmentation(answer, heavy)}: where training has heavy augmentation, the mean of {rows[0].methods} "
+        f"rivals is above random maps by {GAP.title} on {above} of {len(rows)} networks ({listed(each)}, against "
+        f"{listed(light)} where augmentation is light; N = {rows[0].estimate.count})."
     )
 
 
@@ -211,7 +236,7 @@ def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
 
 def cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
     """What reaches a mean gap with the fewest gradients, and where nothing does."""
-    reaching, failing = [], []
+    reaching, failing = dict[str, list[str]](), []
     for network in dict.fromkeys(row.network for row in costs):
         mine = [row for row in costs if row.network == network]
         reached = {row.method: least for row in mine if (least := row.least(quality))}
@@ -219,7 +244,7 @@ def cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
         if reached:
             fewest = min(reached.values())
             methods = listed([f"`{name}`" for name, count in reached.items() if count == fewest])
-            reaching.append(f"{methods} on {title(network)} ({fewest}, {size})")
+            reaching.setdefault(methods, []).append(f"{title(network)} ({fewest}, {size})")
         else:
             failing.append(f"{title(network)} ({max(max(row.gradients) for row in mine)}, {size})")
     if not costs:
@@ -227,7 +252,8 @@ def cheapest(costs: Sequence[Cost], quality: float) -> list[str]:
     count = len(dict.fromkeys(row.method for row in costs))
     counts = span({each for row in costs for each in row.gradients})
     which = f"of {count} {'methods' if count > 1 else 'method'} measured with {counts} gradients"
-    fewest_of = f"{which}, a mean of {number(quality)} takes the fewest gradients with {listed(reaching)}"
+    each_of = listed([f"{methods} on {listed(places)}" for methods, places in reaching.items()])
+    fewest_of = f"{which}, a mean of {number(quality)} takes the fewest gradients with {each_of}"
     parts = [fewest_of] if reaching else []
     return [*parts, f"nothing reaches {number(quality)} on {listed(failing)}"] if failing else parts
 
@@ -280,8 +306,8 @@ def noise(rows: Sequence[Against]) -> str:
         return UNMEASURED
     size = f"N = {span(row.estimate.count for row in chosen)}"
     return (
-        f"Laws of suppression that are surely better and surely worse than noise by {GAP.title}: {'; '.join(parts)}; "
-        f"{size}."
+        f"Laws of suppression that are surely better and surely worse than noise by {GAP.title}: {'; '.join(parts)} "
+        f"({size})."
     )
 
 

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs.study.data import Study
-from jobs.study.design import LAWS, NETWORKS
+from jobs.study.design import LAWS, LOOK, NETWORKS, Design
 from jobs.study.inference import share_of
+from jobs.study.plan import done, looked, plan
 from jobs.study.published import title
 from jobs.study.rivalry import OVER, Comparison
+from jobs.study.run import Places
 from jobs.study.tables import Table
 from jobs.study.words import listed, shown
 from pipeline.report.numbers import NONE
@@ -29,6 +31,26 @@ CONTENTS: dict[str, str] = {
     "spi": "the table of SPI",
     "samp": "the table of SAMP++",
 }
+
+
+def progress(study: Study, design: Design | None = None) -> str:
+    """How much is measured, and how long the rest takes."""
+    design, places = design or Design(), Places(study.folder, study.folder, ())
+    left = sum(line.hours for line in plan(design, places))
+    text = f"Measured so far: {blocks_done(study, design)}"
+    return (
+        f"{text}. Nothing is left."
+        if left < 0.05
+        else f"{text}. The rest takes {left:.0f} hours of two cores by plan."
+    )
+
+
+def blocks_done(study: Study, design: Design | None = None) -> str:
+    """How many blocks are measured."""
+    design, places = design or Design(), Places(study.folder, study.folder, ())
+    looks = looked(design, places)
+    more = f", and a first look of {LOOK} images at {looks} more" if looks else ""
+    return f"{done(design, places)} of {len(design.blocks)} blocks of measurements{more}"
 
 
 def groups(study: Study) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the project's first page says of the study: the table at a glance, and a point for each finding.
+"""What the project's first page says of the study: the table at a glance, its wins and losses, each answer in short.
 
 All of it is made from the published data, and written anew whenever they change.
 """
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.study import sentences
-from jobs.study.answers import UNMEASURED, in_short
+from jobs.study import extent, sentences
+from jobs.study.answers import in_short, short_table
 from jobs.study.better import DEFAULT
 from jobs.study.data import CORE, GAP, SANITY, Measure, Panel, Study, rivals
 from jobs.study.design import VARIANTS
@@ -29,6 +29,8 @@ BEGIN, END = "<!-- made by `make study-figures` -->", "<!-- end of what it makes
 SURELY = (
     "Below, “surely” is p < .05 by Holm's correction, for the comparisons that the study names with each question."
 )
+PAGE = "docs/study/index.md"
+SHORT = "The questions of the study; each leads to its answer with intervals, images and networks:"
 SIGNED = "ssig-signed"
 ROC_AUC, CERTAINTY = (
     next(measure for measure in CORE if measure.column == column) for column in ("roc_auc", "certainty")
@@ -41,7 +43,8 @@ def section(study: Study, answers: Mapping[str, Any]) -> str:
     points = "\n".join(f"- {point}" for point in findings(study, answers))
     table = markdown(glance_table(study, answers["leads"]))
     signs = f"{legend(answers['rivalry'])} {SURELY}"
-    return f"{_introduction(study, answers)}\n\n{table}\n\n{signs}\n\n{points}"
+    short = markdown(short_table(in_short(answers), PAGE))
+    return f"{_introduction(study, answers)}\n\n{table}\n\n{signs}\n\n{points}\n\n{SHORT}\n\n{short}"
 
 
 def update(page: Path, text: str) -> None:
@@ -64,9 +67,9 @@ def _introduction(study: Study, answers: Mapping[str, Any]) -> str:
     most = max(sizes)
     fewer = [f"{size} on {title(panel.network)}" for panel, size in zip(panels, sizes, strict=True) if size < most]
     return (
-        f"[The study](docs/study/index.md) asks which claims hold, on the first {most} of 500 ILSVRC2012 validation "
+        f"[The study]({PAGE}) asks which claims hold, on the first {most} of 500 ILSVRC2012 validation "
         f"images{f' ({listed(fewer)})' if fewer else ''}, beside {span(len(rivals(panel)) for panel in panels)} "
-        f"rivals. Measured so far: {sentences.blocks_done(study)}. {HARDEST} Methods take at most 32 gradients. "
+        f"rivals. Measured so far: {extent.blocks_done(study)}. {HARDEST} Methods take at most 32 gradients. "
         "Certainty is the greatest mutual information of the map with one of five features of its image, edges among "
         "them, in nats."
     )
@@ -81,11 +84,6 @@ def findings(study: Study, answers: Mapping[str, Any]) -> list[str]:
         f"*Wins.* {sentences.wins(rows)}",
         _variants(study, rows, answers["controls"], networks),
         _sanity(study, rows, networks),
-        *(
-            f"*{each.question}* {each.emphasised} {each.more}".rstrip()
-            for each in in_short(answers)[1:]
-            if each.sentence != UNMEASURED
-        ),
         _published(answers),
     ]
     return [point for point in points if point]

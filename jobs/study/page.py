@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from jobs.study import extent, first_page, sentences, tables
 from jobs.study.against_noise import against_noise
 from jobs.study.agreement import agreements, worths
-from jobs.study.answers import SECTIONS, Answer, in_short
+from jobs.study.answers import in_short, short_table
 from jobs.study.augmentation import augmentation
 from jobs.study.better import better, higher, rises
 from jobs.study.choices import QUALITIES, best, costs, reached
@@ -138,7 +138,7 @@ def _answered(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "answers": in_short(answers),
         "legend": legend(answers["rivalry"]) if answers["rivalry"] else "",
         "hardest": HARDEST,
-        "progress": sentences.progress(study),
+        "progress": extent.progress(study),
         "groups": extent.groups(study),
         "compared": extent.compared(answers["rivalry"]),
         "losses": sentences.losses(answers["leads"]),
@@ -159,7 +159,7 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of the page."""
     rivalry = answers["rivalry"]
     return {
-        "answer_rows": _in_short(in_short(answers)),
+        "answer_rows": short_table(in_short(answers)),
         "glance": glance_table(study, answers["leads"]),
         "coverage": extent.coverage(study),
         "lead_rows": tables.lead_table(answers["leads"]),
@@ -196,16 +196,6 @@ def _tables(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": extent.provenance(study),
         "network_rows": extent.network_table(study),
     }
-
-
-def _in_short(answers: Sequence[Answer]) -> tables.Table:
-    """All answers; each question leads to the section that has its numbers."""
-    sections = [each.section(number) for number, each in enumerate(answers[:SECTIONS], 1)]
-    sections += [sections[5], "#a-better-default"]  # laws beside noise are part of question 6
-    rows = [
-        [f"[{each.question}]({section})", each.emphasised] for each, section in zip(answers, sections, strict=True)
-    ]
-    return [["question", "answer"], *rows]
 
 
 def _by_network(

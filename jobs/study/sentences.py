@@ -18,13 +18,11 @@ from jobs.study.augmentation import DIFFERENCE, Augmentation
 from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher, judged
 from jobs.study.choices import BASE, QUALITIES
 from jobs.study.data import CORE, GAP, Study
-from jobs.study.design import LOOK, VARIANTS, Design
+from jobs.study.design import VARIANTS
 from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
 from jobs.study.nearness import OVER_METHODS, Link
-from jobs.study.plan import done, looked, plan
 from jobs.study.published import Reproduction, ordered_alike, title, within
 from jobs.study.rivalry import FEWEST_OVER, OVER, Comparison, tally
-from jobs.study.run import Places
 from jobs.study.words import listed, shown, span
 from pipeline.report.numbers import number
 from pipeline.report.statistics import ALPHA
@@ -34,26 +32,6 @@ OWN_LAW = ("uniform", 1.0)  # the law of `ssig`, at its strength
 INTEGRAND_WORDS = {"magnitude": "the integrand of `ssig`", "gradient": "the integrand of `ssig-signed`"}
 POWER = 0.8
 QUANTITIES = {**NEARNESS, **SATURATION}
-
-
-def progress(study: Study, design: Design | None = None) -> str:
-    """How much is measured, and how long the rest takes."""
-    design, places = design or Design(), Places(study.folder, study.folder, ())
-    left = sum(line.hours for line in plan(design, places))
-    text = f"Measured so far: {blocks_done(study, design)}"
-    return (
-        f"{text}. Nothing is left."
-        if left < 0.05
-        else f"{text}. The rest takes {left:.0f} hours of two cores by plan."
-    )
-
-
-def blocks_done(study: Study, design: Design | None = None) -> str:
-    """How many blocks are measured."""
-    design, places = design or Design(), Places(study.folder, study.folder, ())
-    looks = looked(design, places)
-    more = f", and a first look of {LOOK} images at {looks} more" if looks else ""
-    return f"{done(design, places)} of {len(design.blocks)} blocks of measurements{more}"
 
 
 def losses(rows: Sequence[Comparison]) -> list[str]:

@@ -281,10 +281,9 @@ def test_networks_that_differ_in_nothing_show_no_effect_of_augmentation(study: S
     assert answer is not None
     assert answer.contrasts[DIFFERENCE].low < 0 < answer.contrasts[DIFFERENCE].high
     said = answers.augmentation(answer)
-    assert said.startswith("No: where training has heavy augmentation, 2 rivals are on average 0.")
-    assert re.search(
-        r" above random maps by .*, against 0\.\d+ \[.*\] on GoogLeNet where it is light \(N = 40\)\.$", said
-    )
+    assert said.startswith("No: where training has heavy augmentation, the mean of 2 rivals is above random maps by ")
+    assert " on 2 of 2 networks (0." in said
+    assert re.search(r", against 0\.\d+ \[.*\] on GoogLeNet where augmentation is light; N = 40\)\.$", said)
     more = sentences.change_of_augmentation(answer)
     assert more.startswith("From light augmentation to heavy, what a group has over random maps changes by ")
     assert more.endswith("so this shows no cause.")
@@ -407,7 +406,7 @@ def test_what_a_variant_loses_is_said_first(tmp_path: Path) -> None:
     lost = "No: by insertion minus deletion the best variant surely loses to a rival on 1 of 1 networks"
     assert lost in page
     assert page.index(lost) < page.index("it surely beats 1 of 2 rivals, surely loses to 1")
-    assert re.search(r"; on MobileNetV2 `spi` is 0\.\d+ \[.+\] ahead of `ssig-path`", page)
+    assert re.search(r" \(on MobileNetV2 `spi` is 0\.\d+ \[.+\] ahead of `ssig-path`; N = ", page)
     assert "- By insertion minus deletion on 1 of 1 networks, by most on MobileNetV2: `spi` is 0." in page
     (lead,) = (
         row
@@ -668,7 +667,7 @@ def test_laws_are_compared_with_noise_of_the_same_integrand(tmp_path: Path) -> N
     assert answers.noise(rows) == (
         "Laws of suppression that are surely better and surely worse than noise by insertion minus deletion: with the "
         "integrand of `ssig` 0 and 2 of 2 on MobileNetV2; with the integrand of `ssig-signed` 1 and 0 of 1 on "
-        "MobileNetV2; N = 60."
+        "MobileNetV2 (N = 60)."
     )
     assert answers.noise([]) == answers.UNMEASURED
 
@@ -778,7 +777,8 @@ def test_the_page_has_an_answer_and_a_figure_for_each_question(study: Study, tmp
         assert each.sentence.endswith(".")
         assert not re.search(r"\.\s", each.sentence), "one sentence"
         assert "N = " in each.sentence
-        assert page.count(f"| {each.emphasised} |\n") == 1  # at the top
+        assert not set("([)]") & set(each.short), "no intervals, images or networks"
+        assert page.count(f"| {each.short} |\n") == 1  # at the top
         assert page.count(f"\n**{each.sentence}**\n") == 1  # under its heading
     assert "laws, integrands and costs (" in re.findall(r"^## A better default\n\n.*\n\n(.*)", page, re.MULTILINE)[0]
     tables = files[1].read_text()

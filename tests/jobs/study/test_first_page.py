@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 from study_files import core, sanity, whole_study
 
 from jobs.study import first_page
+from jobs.study.answers import in_short
 from jobs.study.data import GAP, Study
 from jobs.study.page import answers_of
 from ssig.errors import UsageError
@@ -29,6 +30,9 @@ def test_the_first_page_has_no_verdict_without_its_numbers(tmp_path: Path) -> No
         "`ssig-signed` has the most sure wins, summed over networks: over 2 of 2 rivals on each network." in points[0]
     )
     assert not any("nan" in point or "Not measured" in point for point in points)
+    section = first_page.section(study, found)
+    assert section.count("](docs/study/index.md#") == len(in_short(found)) == 9  # each question leads to its answer
+    assert all(f" | {each.short} |" in section for each in in_short(found))
     lost = [replace(row, estimate=-row.estimate) if row.measure == GAP else row for row in found["leads"]]
     first = first_page.findings(study, {**found, "leads": lost})[0]
     assert first.startswith("*Losses.* The best variant is surely behind a rival by ")

@@ -24,12 +24,12 @@ from jobs.study.__main__ import main  # noqa: E402
 from jobs.study.data import Study  # noqa: E402
 from jobs.study.design import CONTROLS, FAMILIES, LAWS, PERMUTED, Block, Design, Network, blocks  # noqa: E402
 from jobs.study.entries import known, method_of, metric_of, unknown, work  # noqa: E402
+from jobs.study.extent import progress  # noqa: E402
 from jobs.study.laws import kid_shares, settings  # noqa: E402
 from jobs.study.permuted import permuted  # noqa: E402
 from jobs.study.plan import plan, text  # noqa: E402
 from jobs.study.published import TABLE  # noqa: E402
 from jobs.study.run import Places, job_of, missing, run_blocks  # noqa: E402
-from jobs.study.sentences import progress  # noqa: E402
 from pipeline.driver.jemalloc import preloaded  # noqa: E402
 from ssig.metrics.certainty.alignment import kernel_distance  # noqa: E402
 from ssig.models import load_model  # noqa: E402
