@@ -1,4 +1,4 @@
-"""Part 4: with the same integrand and as many gradients, is a law of suppression better than noise?
+"""Question 6: with the same integrand and as many gradients, is a law of suppression better than noise?
 
 The difference of law and noise on the same images, for each integrand and measure, by Student's test; sure is p < .05
 by Holm over all of a network.

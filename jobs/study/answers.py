@@ -291,7 +291,7 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
 
 
 def noise(rows: Sequence[Against]) -> str:
-    """Part 4, by the gap: how many laws are better and worse than noise with the same integrand."""
+    """Question 6, by the gap: how many laws are better and worse than noise with the same integrand."""
     chosen = [row for row in rows if row.measure == GAP]
     parts = []
     for integrand, words in INTEGRAND_WORDS.items():

@@ -1,4 +1,4 @@
-"""Part 4: is there a law, an integrand or a cost that is better than `ssig` on every network?
+"""A better default: is there a law, an integrand or a cost that is better than `ssig` on every network?
 
 A candidate is better where its insertion minus deletion is surely higher on every network that has it, at least two,
 and its DiffID and ROC-AUC are surely lower on none. Sure is p < .05 by Holm over all candidates, measures, networks.

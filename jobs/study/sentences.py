@@ -252,7 +252,7 @@ def over_methods(rows: Sequence[Link]) -> str:
 
 
 def noise(rows: Sequence[Against]) -> list[str]:
-    """Part 4: whether suppression is better than noise with the same integrand, magnitudes first."""
+    """Question 6: whether suppression is better than noise with the same integrand, magnitudes first."""
     parts = []
     for network in dict.fromkeys(row.network for row in rows):
         for integrand, words in INTEGRAND_WORDS.items():
@@ -319,7 +319,7 @@ def _worth(row: Worth) -> str:
 
 
 def default(rows: Sequence[Rise]) -> str:
-    """Part 4: whether another law, integrand or cost of suppression is better than `ssig` on every network."""
+    """Whether another law, integrand or cost of suppression is better than `ssig` on every network."""
     candidates = judged(rows)
     if len({row.network for row in rows}) < FEWEST_NETWORKS:
         return f"None so far: no two networks have a law, integrand or cost beside `{DEFAULT}`."

@@ -754,6 +754,7 @@ def test_verdicts_follow_the_numbers() -> None:
         said = answers.links([link(*near, *bounds[0]), link(*certain, *bounds[1])])
         assert said.startswith(f"{verdict}: ")
         assert said.count("N = 25") == 2
+        assert ("faithfulness rises with certainty on 0 and falls on 1 of 1 networks (" in said) is (verdict == "No")
 
     def pair(low: float, network: str = "mobilenetv2") -> Agreement:
         return Agreement((network, GAP), ("mobilenetv2", GAP), Estimate(low + 0.1, low, low + 0.2, 9), 25)
