@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from jobs.study.data import CORE, Measure, Panel, Study
 from jobs.study.inference import Tested, corrected, difference
-from jobs.study.labels import NOISE, law_and_integrand
+from jobs.study.labels import LINE, NOISE, law_and_integrand
 
 COMPARED_BY = tuple(measure for measure in CORE if measure.column in ("gap", "diffid", "roc_auc", "certainty"))
 
@@ -27,7 +27,7 @@ class Against(Tested):
 
 
 def against_noise(study: Study) -> list[Against]:
-    """Every law and integrand on each network that has the block."""
+    """Every law of suppression but that of `ig`, with each integrand, on each network that has the block."""
     found: list[Against] = []
     for network in study.networks("core"):
         panel = study.panel("core", network)
@@ -39,7 +39,7 @@ def against_noise(study: Study) -> list[Against]:
 def _against(panel: Panel) -> Iterator[Against]:
     for law, integrand in filter(None, map(law_and_integrand, panel.methods)):
         rival = f"{NOISE}+{integrand}"
-        if law == NOISE or rival not in panel.methods:
+        if law in (NOISE, LINE) or rival not in panel.methods:
             continue
         for measure in COMPARED_BY:
             estimate = difference(panel.of(measure.column, f"{law}+{integrand}"), panel.of(measure.column, rival))

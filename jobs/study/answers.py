@@ -22,20 +22,21 @@ from jobs.study.better import DEFAULT
 from jobs.study.choices import QUALITIES, Best, Cost
 from jobs.study.data import GAP
 from jobs.study.design import VARIANTS
-from jobs.study.equal_change import Contrast
-from jobs.study.inference import Estimate
+from jobs.study.equal_change import FADE, Contrast, by_law
+from jobs.study.inference import Estimate, signs
 from jobs.study.labels import named
 from jobs.study.nearness import OVER_LAWS, Link
 from jobs.study.published import title
 from jobs.study.rivalry import Comparison, tally
 from jobs.study.sentences import INTEGRAND_WORDS, OWN_LAW
 from jobs.study.tables import Table
-from jobs.study.words import listed, shown, span
+from jobs.study.words import are, listed, shown, span
 from pipeline.report.numbers import number
 from pipeline.report.statistics import FEWEST
 
 UNMEASURED = "Not measured yet."
 YES, NO, PART, OPEN, BY_GRADIENT = VERDICTS = ("Yes", "No", "In part", "Not shown", "Yes, by the gradient")
+AS_WORDS = {"nearness": "the samples' nearness to their image"}
 SECTIONS = 7  # the first so many answers have a section of the page each
 
 
@@ -82,8 +83,7 @@ def in_short(answers: Mapping[str, Any]) -> list[Answer]:
         ),
         Answer(
             "Which law, which integrand, at which cost?",
-            choice(answers["best"], answers["costs"]),
-            sentences.reached(answers["reached"]),
+            choice(answers["best"], answers["costs"], answers["reached"]),
         ),
         Answer("Do the metrics agree, and what is each worth?", agreement(answers["agreements"], answers["worths"])),
         Answer("Is suppression better than noise with the same integrand?", noise(answers["noise"])),
@@ -136,9 +136,12 @@ def nearness(rows: Sequence[Contrast]) -> str:
         return UNMEASURED
     nearer, farther = (sum(row.sign == sign for row in own) for sign in (-1, 1))
     verdict = YES if nearer == len(own) else NO if farther else OPEN
+    laws = signs((row for row in rows if row.quantity == "kid" and row.law != FADE), by_law)
+    everywhere = sum(each == {-1} for each in laws.values())
     return (
-        f"{verdict}: by kernel distance, at equal change of the pixels, the samples of `{DEFAULT}` are surely nearer "
-        f"than noisy ones on {nearer} and surely farther on {farther} of {len(own)} networks ({_each(own)})."
+        f"{verdict}: by kernel distance (KID), at equal change of the pixels, the samples of `{DEFAULT}` are surely "
+        f"nearer than noisy ones on {nearer} and surely farther on {farther} of {len(own)} networks ({_each(own)}); "
+        f"of {len(laws)} laws and strengths of suppression, {everywhere} {are(everywhere)} surely nearer on each."
     )
 
 
@@ -149,14 +152,14 @@ def links(rows: Sequence[Link]) -> str:
         mine = [row for row in rows if row.over == OVER_LAWS and (row.first, row.second) == pair]
         mine = [row for row in mine if np.isfinite(row.estimate.low)]
         if mine:
-            signs = [row.sign for row in mine]
-            every += signs
+            rising, falling = (sum(row.sign == sign for row in mine) for sign in (1, -1))
+            every += [row.sign for row in mine]
             numbers = listed([f"{shown(row.estimate)} on {title(row.network)}" for row in mine])
             laws, images = span(row.estimate.count for row in mine), span(row.images for row in mine)
-            falls = f" and falls on {signs.count(-1)}" if -1 in signs else ""
+            falls = f" and falls on {falling}" if falling else ""
             parts.append(
-                f"{pair[1]} rises with {pair[0]} on {signs.count(1)}{falls} of {len(mine)} networks (rank "
-                f"correlation {numbers}; {laws} laws and strengths, N = {images})"
+                f"{pair[1]} rises with {AS_WORDS.get(pair[0], pair[0])} on {rising}{falls} of {len(mine)} networks "
+                f"(rank correlation {numbers}; {laws} laws and strengths, N = {images})"
             )
     if not parts:
         return UNMEASURED
@@ -221,8 +224,8 @@ def _of_augmentation(answer: Augmentation, heavy: Mapping[str, Sequence[Level]])
     return NO if all(each.sign > 0 for each in rivals) else OPEN
 
 
-def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
-    """Question 6, by the gap."""
+def choice(rows: Sequence[Best], costs: Sequence[Cost], rivals: Mapping[str, Sequence[str]]) -> str:
+    """Question 6, by the gap; with the rivals of one cost that reach the highest quality."""
     best = [
         f"{named(row.label)} on {title(row.network)} ({shown(row.estimate)}, N = {row.estimate.count}, not told apart "
         f"from {len(row.level)} of {len(row.order) - 1} others)"
@@ -230,7 +233,8 @@ def choice(rows: Sequence[Best], costs: Sequence[Cost]) -> str:
         if row.measure == GAP
     ]
     parts = [f"{GAP.title} has its highest mean with {listed(best)}"] if best else []
-    text = "; ".join([*parts, *cheapest(costs, QUALITIES[-1])])
+    others = sentences.reached(rivals)
+    text = "; ".join([*parts, *cheapest(costs, QUALITIES[-1]), *([others] if others else [])])
     return f"{text[0].upper()}{text[1:]}." if text else UNMEASURED
 
 
@@ -262,53 +266,54 @@ def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> str:
     """Question 7: the median rank correlations, and how many metrics tell true maps from permuted ones."""
     parts = []
     for same, words in (
-        (True, "pairs of metrics on one network"),
-        (False, "pairs of networks by one metric"),
+        (True, "two metrics on one network"),
+        (False, "two networks by one metric"),
     ):
         chosen = [row for row in rows if (row.first[0] == row.second[0]) is same and np.isfinite(row.estimate.mean)]
         if chosen:
             values = [row.estimate.mean for row in chosen]
             parts.append(
-                f"the median {number(float(np.median(values)))} ({number(min(values))} to {number(max(values))}) over "
-                f"{len(chosen)} {words} ({span(row.estimate.count for row in chosen)} methods, N = "
-                f"{span(row.images for row in chosen)})"
+                f"that of {words} has the median {number(float(np.median(values)))} ({number(min(values))} to "
+                f"{number(max(values))} over {len(chosen)} pairs; {span(row.estimate.count for row in chosen)} "
+                f"methods, N = {span(row.images for row in chosen)})"
             )
     if not parts:
         return UNMEASURED
     within = [row.estimate for row in rows if row.first[0] == row.second[0] and np.isfinite(row.estimate.mean)]
     apart = [estimate for estimate in within if not estimate.low > 0]
     verdict = YES if not apart else NO if len(apart) == len(within) else PART
-    text = f"{verdict}: the rank correlation of methods has {listed(parts)}"
+    text = f"{verdict}: of rank correlations over methods, {listed(parts)}"
     mine = [row for row in worths if row.against == WEIGHTS and row.share.count >= FEWEST]
     if mine:
         measures = {row.measure for row in mine}
         always = measures - {row.measure for row in mine if not row.share.low > 0.5}
         text += (
-            f"; {len(always)} of {len(measures)} metrics prefer every map of the network to that of a permuted one in "
-            f"more than half of the images (N = {span(row.share.count for row in mine)})"
+            f"; {len(always)} of {len(measures)} metrics prefer maps of the network to those of one with permuted "
+            f"weights for each of {len({row.method for row in mine})} methods (in more than half of the images; N = "
+            f"{span(row.share.count for row in mine)})"
         )
     return f"{text}."
 
 
 def noise(rows: Sequence[Against]) -> str:
-    """Question 6, by the gap: how many laws are better and worse than noise with the same integrand."""
+    """Question 6, by the gap: the laws that are better and worse than noise with the same integrand everywhere."""
     chosen = [row for row in rows if row.measure == GAP]
     parts = []
     for integrand, words in INTEGRAND_WORDS.items():
-        mine = [row for row in chosen if row.integrand == integrand]
-        each = []
-        for network in dict.fromkeys(row.network for row in mine):
-            signs = [row.sign for row in mine if row.network == network]
-            each.append(f"{signs.count(1)} and {signs.count(-1)} of {len(signs)} on {title(network)}")
-        if each:
-            parts.append(f"with {words} {listed(each)}")
+        laws = signs((row for row in chosen if row.integrand == integrand), lambda row: row.law)
+        better, worse = ([f"`{law}`" for law, each in laws.items() if each == {sign}] for sign in (1, -1))
+        if laws:
+            parts.append(
+                f"of {len(laws)} {'laws' if len(laws) > 1 else 'law'} of suppression with {words}, "
+                f"{listed(better) if better else 'none'} "
+                f"{are(max(len(better), 1))} surely better than noise and {listed(worse) if worse else 'none'} surely "
+                "worse"
+            )
     if not parts:
         return UNMEASURED
-    size = f"N = {span(row.estimate.count for row in chosen)}"
-    return (
-        f"Laws of suppression that are surely better and surely worse than noise by {GAP.title}: {'; '.join(parts)} "
-        f"({size})."
-    )
+    networks = len({row.network for row in chosen})
+    where = f"each of {networks} networks" if networks > 1 else title(chosen[0].network)
+    return f"By {GAP.title} on {where}, {'; '.join(parts)} (N = {span(row.estimate.count for row in chosen)})."
 
 
 def own_law(rows: Sequence[Contrast], quantity: str) -> list[Contrast]:

@@ -24,7 +24,8 @@ from jobs.study.labels import NOISE
 NEARNESS = {"kid": "kernel distance", "distance": "distance of the features", "spectrum": "distance of the spectrum"}
 SATURATION = {"log_gradient": "ln of the relative gradient", "probability": "probability of the target"}
 CHANGE = {**dict.fromkeys(NEARNESS, "sample_change"), **dict.fromkeys(SATURATION, "change")}
-IMAGE = "fade 0"
+FADE = "fade"  # the image, faded as a whole by one strength: no method samples so
+IMAGE = f"{FADE} 0"
 LEAST_CHANGE = 1e-3  # below, both are the image
 
 
@@ -58,6 +59,11 @@ class Contrast(Tested):
     change: float
     level: Estimate
     of_noise: Estimate
+
+
+def by_law(row: Contrast) -> tuple[str, float]:
+    """What is looked at on each network: a law at a strength."""
+    return row.law, row.strength
 
 
 def curves(study: Study, network: str) -> list[Curve]:

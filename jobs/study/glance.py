@@ -20,19 +20,18 @@ HARDEST = (
     "and its hardest rival: the one surely ahead by most; without one, the one ahead by most or behind by least. Both "
     "were chosen on these images, and intervals do not account for that."
 )
-SURE, ALONE, LEVEL = {1: ">", -1: "<"}, {1: "≥", -1: "≤"}, "≈"
+WORDS = {-1: "behind", 0: "not told from", 1: "ahead of"}
 
 
 def legend(rows: Sequence[Comparison]) -> str:
-    """What the table's signs mean, with the number of comparisons that they are corrected for."""
+    """What the table's words mean, with the number of comparisons that they are corrected for."""
     sizes = Counter(row.network for row in rows if row.network != OVER and np.isfinite(row.p))
     least, most = min(sizes.values(), default=0), max(sizes.values(), default=0)
     size = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     return (
-        "Means are over the images that both have; how many is in brackets. `<` or `>`: the variant is surely worse "
-        f"or better than the rival (p < .05, Holm's correction for all {size} comparisons of the network). `≤` or "
-        "`≥`: only the 95 % interval of this one comparison leaves out 0. `≈`: not even that, which does not make "
-        "them equal."
+        "Means are over the images that both have; how many is in brackets. *Behind* and *ahead of* are sure: p < "
+        f".05 after Holm's correction for all {size} comparisons of the network. *Perhaps*: only the 95 % interval of "
+        "this one comparison leaves out 0. *Not told from*: not even that, which does not make them equal."
     )
 
 
@@ -60,4 +59,5 @@ def _cell(study: Study, row: Comparison) -> str:
 
 
 def _relation(row: Comparison) -> str:
-    return SURE.get(row.sign) or ALONE.get(row.estimate.sign, LEVEL)
+    alone = row.estimate.sign
+    return WORDS[row.sign] if row.sign or not alone else f"perhaps {WORDS[alone]}"

@@ -11,7 +11,7 @@ Efron, Ann. Statist. 7 (1979).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
@@ -80,6 +80,15 @@ class Tested:
 
 
 Row = TypeVar("Row", bound=Tested)
+Key = TypeVar("Key", bound=Hashable)
+
+
+def signs(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, set[int]]:
+    """Key -> the signs of its rows."""
+    found: dict[Key, set[int]] = {}
+    for row in rows:
+        found.setdefault(key(row), set()).add(row.sign)
+    return found
 
 
 def corrected(rows: Sequence[Row]) -> list[Row]:

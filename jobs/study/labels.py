@@ -9,7 +9,13 @@ from __future__ import annotations
 import re
 
 NOISE = "noise"  # the law of samples that suppresses nothing
-SAME = {"uniform+magnitude": "ssig", "uniform+gradient": "ssig-signed"}  # the method that a law and integrand are
+LINE = "line"  # the law of `ig`: the image, faded as a whole by each strength
+SAME = {  # the method that a law and integrand are
+    "uniform+magnitude": "ssig",
+    "uniform+gradient": "ssig-signed",
+    "frequency+magnitude": "ssig-frequency",
+    "bernoulli+gradient": "ssig-shapley",
+}
 _PAIR = re.compile(r"([\w-]+)\+([\w-]+)")
 _COSTED = re.compile(r"(.+)-(\d+)")
 

@@ -19,11 +19,12 @@ from jobs.study.better import DEFAULT, FEWEST_NETWORKS, Rise, better, higher, ju
 from jobs.study.choices import BASE, QUALITIES
 from jobs.study.data import CORE, GAP, Study
 from jobs.study.design import VARIANTS
-from jobs.study.equal_change import NEARNESS, SATURATION, Contrast
+from jobs.study.equal_change import FADE, NEARNESS, SATURATION, Contrast, by_law
+from jobs.study.inference import signs
 from jobs.study.nearness import OVER_METHODS, Link
 from jobs.study.published import Reproduction, ordered_alike, title, within
 from jobs.study.rivalry import FEWEST_OVER, OVER, Comparison, tally
-from jobs.study.words import listed, shown, span
+from jobs.study.words import are, listed, shown, span
 from pipeline.report.numbers import number
 from pipeline.report.statistics import ALPHA
 
@@ -160,7 +161,7 @@ def of_fewer(study: Study, names: Sequence[str]) -> str:
 
 
 def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> list[str]:
-    """Questions 2 and 4: the law of the default method first, then all laws.
+    """Questions 2 and 4: the law of the default method first, then all laws of suppression.
 
     Args:
         rows: contrasts with noise at equal change.
@@ -173,27 +174,27 @@ def contrast(rows: Sequence[Contrast], lower: str, higher_: str) -> list[str]:
         own = [row for row in mine if (row.law, row.strength) == OWN_LAW]
         if own:
             parts.append(_own_law(own, words))
+        mine = [row for row in mine if row.law != FADE]
         tallies = []
         for quantity in dict.fromkeys(row.quantity for row in mine):
-            signs = Counter(row.sign for row in mine if row.quantity == quantity)
-            tallies.append(f"{signs[-1]} {_are(signs[-1])} {lower} and {signs[1]} {higher_} by {QUANTITIES[quantity]}")
-        laws = len({(row.law, row.strength) for row in mine})
-        parts.append(f"Of {laws} laws and strengths on {title(network)}, {listed(tallies)}.")
+            counts = Counter(row.sign for row in mine if row.quantity == quantity)
+            tallies.append(
+                f"{counts[-1]} {are(counts[-1])} {lower} and {counts[1]} {higher_} by {QUANTITIES[quantity]}"
+            )
+        laws = len(set(map(by_law, mine)))
+        parts.append(f"Of {laws} laws and strengths of suppression on {title(network)}, {listed(tallies)}.")
     return parts
 
 
 def nearer_everywhere(rows: Sequence[Contrast]) -> str:
     """Question 2: the laws and strengths that are surely nearer than noise by kernel distance on every network."""
-    signs: dict[tuple[str, float], list[int]] = {}
-    for row in rows:
-        if row.quantity == "kid":
-            signs.setdefault((row.law, row.strength), []).append(row.sign)
+    found = signs((row for row in rows if row.quantity == "kid"), by_law)
     strengths: dict[str, list[float]] = {}
-    for (law, strength), each in signs.items():
-        if set(each) == {-1}:
+    for (law, strength), each in found.items():
+        if each == {-1}:
             strengths.setdefault(law, []).append(strength)
     named = [f"`{law}` at {listed([f'{strength:g}' for strength in each])}" for law, each in strengths.items()]
-    if not signs:
+    if not found:
         return ""
     networks = len({row.network for row in rows})
     where = f"each of {networks} networks" if networks > 1 else title(rows[0].network)
@@ -215,7 +216,10 @@ def change_of_augmentation(answer: Augmentation | None) -> str:
 
 
 def reached(names: Mapping[str, Sequence[str]]) -> str:
-    """Question 6: the rivals without a curve over gradients that are at the highest quality; empty without any."""
+    """Question 6: the rivals without a curve over gradients that are at the highest quality; empty without any.
+
+    A part of a sentence.
+    """
     networks: dict[str, list[str]] = {}
     for network, each in names.items():
         networks.setdefault(listed([f"`{name}`" for name in each]), []).append(title(network))
@@ -223,8 +227,8 @@ def reached(names: Mapping[str, Sequence[str]]) -> str:
     if not parts:
         return ""
     return (
-        f"Of rivals measured with one number of gradients only, {listed(parts)} reach {number(QUALITIES[-1])} with "
-        f"{BASE} gradients at most, on the same images."
+        f"of rivals measured with one number of gradients only, {listed(parts)} reach {number(QUALITIES[-1])} with "
+        f"{BASE} gradients at most (on the same images)"
     )
 
 
@@ -274,12 +278,8 @@ def _how_many(rows: Sequence[Against], sign: int, word: str) -> str:
     if not present:
         return f"none is {word} than noise by any metric"
     (first, count), *others = present
-    start = f"{count} {_are(count)} {word} than noise by {first}"
+    start = f"{count} {are(count)} {word} than noise by {first}"
     return listed([start, *(f"{count} by {measure}" for measure, count in others)])
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def agreement(rows: Sequence[Agreement], worths: Sequence[Worth]) -> list[str]:
@@ -331,7 +331,7 @@ def default(rows: Sequence[Rise]) -> str:
     if found:
         first = [row for row in rows if row.candidate == found[0] and row.measure == GAP]
         each = [f"{shown(row.estimate, True)} on {title(row.network)} (N = {row.estimate.count})" for row in first]
-        text = f"{len(found)} of {where} {_are(len(found))} better, `{found[0]}` by most: {listed(each)}."
+        text = f"{len(found)} of {where} {are(len(found))} better, `{found[0]}` by most: {listed(each)}."
     if only:
         which = f"{len(only)} more" if found else f"{len(only)} of them"
         lower = Counter(measure for name in only for measure in _lower(rows, name))

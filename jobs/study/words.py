@@ -25,6 +25,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def are(count: int) -> str:
+    """The verb of so many things."""
+    return "is" if count == 1 else "are"
+
+
 def span(counts: Iterable[int]) -> str:
     """How many images, or networks, some numbers are of."""
     least, most = min(found := list(counts)), max(found)

@@ -27,6 +27,10 @@ NOT_RUN = {
         "*",
         "docker ",
     ): "it needs an engine; tests/deploy/test_dockerfile.py checks the file that it builds",
+    (
+        "docs/cluster.md",
+        "",
+    ): "it needs a cluster; the pages of each kind of cluster have these commands, and their tests",
     ("docs/how-to/cluster/kuberay.md", ""): "it needs a Kubernetes; tests/deploy/test_kuberay.py checks the manifests",
     (
         "docs/how-to/cluster/machines.md",
