@@ -29,7 +29,7 @@ def legend(rows: Sequence[Comparison]) -> str:
     least, most = min(sizes.values(), default=0), max(sizes.values(), default=0)
     size = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     return (
-        "Means are over the images that both have; how many is in brackets. *Behind* and *ahead of* are sure: p < "
+        "Means are over the images that both have; how many is in brackets. **Behind** and **ahead of** are sure: p < "
         f".05 after Holm's correction for all {size} comparisons of the network. *Perhaps*: only the 95 % interval of "
         "this one comparison leaves out 0. *Not told from*: not even that, which does not make them equal."
     )
@@ -60,4 +60,4 @@ def _cell(study: Study, row: Comparison) -> str:
 
 def _relation(row: Comparison) -> str:
     alone = row.estimate.sign
-    return WORDS[row.sign] if row.sign or not alone else f"perhaps {WORDS[alone]}"
+    return f"**{WORDS[row.sign]}**" if row.sign else f"perhaps {WORDS[alone]}" if alone else WORDS[0]

@@ -39,5 +39,5 @@ def is_setting(label: str) -> bool:
 
 
 def named(label: str) -> str:
-    """A law and integrand in a sentence, with the method that is the same but for what it draws."""
-    return f"`{label}`, `{SAME[label]}` with other random numbers," if label in SAME else f"`{label}`"
+    """A law and integrand in a sentence, by the method that is the same but for what it draws."""
+    return f"`{SAME[label]}` (as `{label}`, with other random numbers)" if label in SAME else f"`{label}`"

@@ -432,8 +432,8 @@ def test_the_study_at_a_glance_has_both_means_and_who_is_ahead(tmp_path: Path) -
     study = Study(tmp_path)
     head, first, second = glance_table(study, leads(study, comparisons(study)))
     assert head[:2] == ["network", "insertion minus deletion"]
-    assert re.fullmatch(r"`ssig-path` 0\.\d{3} behind `spi` 0\.\d{3} \(20\)", first[1])
-    assert re.fullmatch(r"`ssig` 0\.\d{3} ahead of `ig` 0\.\d{3} \(60\)", second[1])
+    assert re.fullmatch(r"`ssig-path` 0\.\d{3} \*\*behind\*\* `spi` 0\.\d{3} \(20\)", first[1])
+    assert re.fullmatch(r"`ssig` 0\.\d{3} \*\*ahead of\*\* `ig` 0\.\d{3} \(60\)", second[1])
     # The means are those of the images that both have.
     panel = study.panel("core", "mobilenetv2")
     assert panel is not None
@@ -466,11 +466,11 @@ def test_differences_that_only_their_own_interval_tells_have_a_sign_of_their_own
     for sign, p, expected in (
         (-1, 0.2, "perhaps behind"),
         (1, 0.2, "perhaps ahead of"),
-        (-1, 0.01, "behind"),
-        (1, 0.01, "ahead of"),
+        (-1, 0.01, "**behind**"),
+        (1, 0.01, "**ahead of**"),
     ):
         told = replace(row, estimate=Estimate(0.1 * sign, 0.1 * sign - 0.05, 0.1 * sign + 0.05, 60, 0.01), p=p)
-        assert re.fullmatch(rf"`ssig` \S+ {expected} `ig` \S+ \(60\)", glance_table(study, [told])[1][1])
+        assert re.fullmatch(rf"`ssig` \S+ {re.escape(expected)} `ig` \S+ \(60\)", glance_table(study, [told])[1][1])
     level = replace(row, estimate=Estimate(0.01, -0.05, 0.05, 60, 0.9), p=1.0)
     assert " not told from `ig`" in glance_table(study, [level])[1][1]
 
