@@ -83,7 +83,7 @@ def findings(study: Study, answers: Mapping[str, Any]) -> list[str]:
     networks = list(dict.fromkeys(row.network for row in leads if row.measure == GAP))
     points = [
         _losses(leads),
-        f"*Wins.* {sentences.wins(rows)}",
+        f"*Wins.* {_ahead(leads)}{sentences.wins(rows)}",
         f"*Which variant?* {_variants(study, networks)}",
         _sanity(study, rows, networks),
         _controls(answers["controls"]),
@@ -111,6 +111,17 @@ def _losses(leads: Sequence[Comparison]) -> str:
     if others:
         texts.append(f"It is surely behind a rival {listed(others)}.")
     return " ".join(["*Losses.*", *texts]) if texts else ""
+
+
+def _ahead(leads: Sequence[Comparison]) -> str:
+    """By what the best variant is ahead of every rival on every network, sure or not; empty if by nothing."""
+    parts = []
+    for measure in dict.fromkeys(row.measure for row in leads):
+        mine = [row for row in leads if row.measure == measure]
+        if all(row.estimate.mean > 0 for row in mine):
+            names = listed([f"`{name}`" for name in dict.fromkeys(row.variant for row in mine)])
+            parts.append(f"by {measure.title} on {len(mine)} of {len(mine)} networks ({names})")
+    return f"In the mean the best variant is ahead of every rival that was measured {listed(parts)}. " if parts else ""
 
 
 def _rivals(rows: Sequence[Comparison]) -> str:
